@@ -1,0 +1,67 @@
+//! Wall-clock time as a plain value, so that decisions can take it as an argument.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::fmt::rfc2822;
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The present instant. Only the edges call this; everything else takes a `Timestamp`.
+    pub fn now() -> Self {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self(since.as_millis() as i64)
+    }
+
+    /// This instant moved by `by` into the future.
+    pub fn after(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by.as_millis() as i64))
+    }
+
+    /// The time from `earlier` to this instant; zero when `earlier` lies ahead (clocks may step back).
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
+    }
+
+    /// The date as RFC 5322 §3.3 writes it, in UTC.
+    pub fn rfc5322(self) -> String {
+        rfc2822::to_string(&self.jiff().to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default()
+    }
+
+    fn jiff(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_millisecond(self.0).unwrap_or_default()
+    }
+}
+
+/// RFC 3339 in UTC, to the second.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.jiff().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_the_dates_of_both_standards() {
+        let at = Timestamp(1_763_800_000_123);
+        assert_eq!(at.to_string(), "2025-11-22T08:26:40Z");
+        assert_eq!(at.rfc5322(), "Sat, 22 Nov 2025 08:26:40 +0000");
+    }
+
+    #[test]
+    fn a_clock_that_stepped_back_gives_no_time_passed() {
+        assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,81 @@
+//! The fixed limits, each with its unit and where it comes from. What an administrator may want to
+//! change is a setting in the configuration and has its default here.
+
+use std::time::Duration;
+
+/// Octets in a command line with its CRLF. RFC 5321 §4.5.3.1.4 says 512, and each extension adds to
+/// it (SIZE 26, AUTH= 500, ENVID 100, ORCPT 500, SMTPUTF8 addresses); generous, still small.
+pub const COMMAND_LINE: usize = 4_096;
+
+/// Octets in an AUTH line or in a continuation of it (RFC 4954 §4).
+pub const AUTH_LINE: usize = 12_288;
+
+/// Octets in a reply line with its CRLF (RFC 5321 §4.5.3.1.5).
+pub const REPLY_LINE: usize = 512;
+
+/// Octets in a local part and in a domain (RFC 5321 §4.5.3.1.1 and §4.5.3.1.2).
+pub const LOCAL_PART: usize = 64;
+/// See [`LOCAL_PART`].
+pub const DOMAIN: usize = 255;
+
+/// Octets in a header section: the largest that Exchange's receive connectors take (MaxHeaderSize).
+pub const HEADER_SECTION: usize = 256 * 1024;
+
+/// A body up to this size (octets) is kept in the spool's database and in memory while it is
+/// received; a larger one streams to a file.
+pub const BODY_IN_MEMORY: usize = 256 * 1024;
+
+/// Octets read from a connection at a time.
+pub const READ_CHUNK: usize = 8 * 1024;
+
+/// Octets of a body that stands in a file, read at a time on its way out.
+pub const FILE_CHUNK: usize = 64 * 1024;
+
+/// Default message size in octets: 35 MB, the mailbox default of Exchange Online, plus a third for
+/// base64 as clients count it.
+pub const MESSAGE_SIZE: u64 = 48 * 1024 * 1024;
+
+/// Default for recipients in one message (RFC 5321 §4.5.3.1.8 asks for 100 at least; Exchange
+/// Online takes up to 1,000).
+pub const RECIPIENTS: usize = 1_000;
+
+/// Default for commands between two accepted messages; an app that talks this long without sending
+/// anything is lost or hostile.
+pub const COMMANDS: u32 = 2_000;
+
+/// Default for commands in error in one session (Postfix: smtpd_hard_error_limit = 20).
+pub const ERRORS: u32 = 20;
+
+/// Default for the time a session may be silent (RFC 5321 §4.5.3.2.7: 5 minutes at least).
+pub const IDLE_TIME: Duration = Duration::from_secs(300);
+
+/// Default for a session's total time.
+pub const SESSION_TIME: Duration = Duration::from_secs(3_600);
+
+/// Default for sessions at once, all listeners together.
+pub const SESSIONS: usize = 10_000;
+
+/// How long a TLS handshake may take.
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// The waits of a client for its server, phase by phase (RFC 5321 §4.5.3.2).
+pub mod upstream {
+    use std::time::Duration;
+
+    /// TCP connection, TLS handshake; RFC 5321 leaves this to the system.
+    pub const CONNECT: Duration = Duration::from_secs(30);
+    /// Initial 220 message (§4.5.3.2.1), and EHLO and AUTH, for which it names no time.
+    pub const GREETING: Duration = Duration::from_secs(300);
+    /// MAIL, and RCPT (§4.5.3.2.2, §4.5.3.2.3).
+    pub const ENVELOPE: Duration = Duration::from_secs(300);
+    /// DATA until its 354 (§4.5.3.2.4).
+    pub const DATA: Duration = Duration::from_secs(120);
+    /// One block of the message (§4.5.3.2.5).
+    pub const BLOCK: Duration = Duration::from_secs(180);
+    /// The reply to the final dot (§4.5.3.2.6).
+    pub const FINAL_DOT: Duration = Duration::from_secs(600);
+    /// QUIT: a courtesy, not worth waiting for.
+    pub const QUIT: Duration = Duration::from_secs(5);
+    /// How long an unused session is kept: well before a server closes it (Exchange Online: minutes).
+    pub const KEEP: Duration = Duration::from_secs(30);
+}

@@ -1,0 +1,13 @@
+//! What every room may use: time as a value, identifiers, secrets, and the limits with their sources.
+
+pub mod clock;
+pub mod id;
+pub mod limits;
+pub mod secret;
+
+pub use clock::Timestamp;
+pub use id::MessageId;
+pub use secret::Secret;
+
+/// A boxed future, the return type of the traits that stand between rooms.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,3 @@
+//! mailferry, the program.
+
+fn main() {}

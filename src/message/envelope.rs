@@ -1,0 +1,121 @@
+//! The envelope: who sends, who receives, and the ESMTP parameters as the app wrote them.
+
+use serde::{Deserialize, Serialize};
+
+use super::address::{Address, ReversePath};
+
+/// What MAIL and RCPT said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The reverse-path of MAIL.
+    pub sender: ReversePath,
+    /// The parameters of MAIL.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
+    /// The forward-paths of RCPT, in order.
+    pub recipients: Vec<Recipient>,
+}
+
+/// One RCPT.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// The forward-path.
+    pub address: Address,
+    /// The parameters of RCPT.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
+}
+
+/// ESMTP parameters, raw: `KEYWORD=value` separated by single spaces, never decoded, so that what is
+/// passed on is what came. Only [`Parameters::parse`] makes one, and it lets no line end through.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Parameters(String);
+
+impl Parameters {
+    /// Reads the text after the path (RFC 5321 §4.1.2 esmtp-param); none where it is malformed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut kept = String::with_capacity(text.len());
+        for parameter in text.split(' ').filter(|p| !p.is_empty()) {
+            let (keyword, value) = split(parameter);
+            if !is_keyword(keyword) || value.is_some_and(|value| !is_value(value)) {
+                return None;
+            }
+            if !kept.is_empty() {
+                kept.push(' ');
+            }
+            kept.push_str(parameter);
+        }
+        Some(Self(kept))
+    }
+
+    /// Keyword (as written) and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.split(' ').filter(|p| !p.is_empty()).map(split)
+    }
+
+    /// The value of the first with this keyword; `Some("")` where it stands without one.
+    pub fn get(&self, keyword: &str) -> Option<&str> {
+        self.iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(keyword))
+            .map(|(_, value)| value.unwrap_or_default())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn split(parameter: &str) -> (&str, Option<&str>) {
+    match parameter.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (parameter, None),
+    }
+}
+
+fn is_keyword(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+/// Any octet but control, space and `=`. RFC 5321 leaves `=` out, but ORCPT of real senders has it.
+fn is_value(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| !c.is_control() && !c.is_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn keeps_parameters_as_they_came() {
+        let parameters =
+            Parameters::parse(" NOTIFY=SUCCESS,delay  ORCPT=rfc822;a+2Bb@x.com").unwrap();
+        assert_eq!(parameters.get("orcpt"), Some("rfc822;a+2Bb@x.com"));
+        assert_eq!(parameters.get("NOTIFY"), Some("SUCCESS,delay"));
+        assert_eq!(parameters.get("RET"), None);
+        assert_eq!(
+            Parameters::parse("SMTPUTF8").unwrap().get("smtputf8"),
+            Some("")
+        );
+    }
+
+    #[test]
+    fn refuses_malformed_ones() {
+        for text in ["=x", "SIZE=", "A=b\r\nRCPT", "-a=b", "a_b=c", "A=b\tc"] {
+            assert!(Parameters::parse(text).is_none(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_read_again_the_same(text in "[ -~\r\n\t]{0,60}") {
+            if let Some(parameters) = Parameters::parse(&text) {
+                prop_assert!(!parameters.0.contains(['\r', '\n']));
+                prop_assert_eq!(Parameters::parse(&parameters.0), Some(parameters));
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The header section: where each field stands, byte by byte, and who the author is.
+//!
+//! mail-parser lives here only. It passes over lines that are no fields without saying where they
+//! stood, so the section is cut into fields here, by the one rule that cannot be argued with: the
+//! section ends at the first line that is not a field, and what follows is body.
+
+use std::ops::Range;
+
+use memchr::memchr;
+
+use super::mailbox::{self, Mailbox};
+
+/// One field: `Name: value CRLF`, folds included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// The whole field, its last CRLF included.
+    pub whole: Range<usize>,
+    /// The name, without white space before the colon (obsolete, RFC 5322 §4.5).
+    pub name: Range<usize>,
+    /// The value after the colon, without the last CRLF.
+    pub value: Range<usize>,
+}
+
+/// The fields of a header section, over the bytes they were read from.
+#[derive(Debug, Clone)]
+pub struct Headers<'a> {
+    bytes: &'a [u8],
+    /// In order.
+    pub fields: Vec<Field>,
+    /// Where the section's last field ends.
+    pub end: usize,
+    /// Where the body begins: after the empty line, or at the line that is no field.
+    pub body: usize,
+}
+
+/// What the header From says about the author (`routing.md`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Author {
+    /// No From at all.
+    Missing,
+    /// One From, one mailbox.
+    One(Mailbox),
+    /// One From with several mailboxes or a group, which is valid, but names no single author; the
+    /// first mailbox lends its name.
+    Several(Option<Mailbox>),
+    /// More than one From, or one that cannot be parsed: to be replaced, whatever else holds.
+    Malformed,
+}
+
+impl Author {
+    /// The author, if there is exactly one.
+    pub fn mailbox(&self) -> Option<&Mailbox> {
+        match self {
+            Self::One(mailbox) => Some(mailbox),
+            _ => None,
+        }
+    }
+
+    /// Reads the value of a From.
+    pub fn of_value(value: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(value);
+        match mailbox::parse_list(&text) {
+            None => Self::Malformed,
+            Some(mut list) if list.mailboxes.len() == 1 && !list.grouped => {
+                Self::One(list.mailboxes.remove(0))
+            }
+            Some(list) => Self::Several(list.mailboxes.into_iter().next()),
+        }
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// Cuts the start of a message, whose line ends are all CRLF, into fields.
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        let mut fields: Vec<Field> = Vec::with_capacity(24);
+        let mut at = 0;
+        loop {
+            let line = line_at(bytes, at);
+            let content = &bytes[line.clone()];
+            let next = (line.end + 2).min(bytes.len());
+            if content.is_empty() {
+                return Self {
+                    bytes,
+                    fields,
+                    end: at,
+                    body: next,
+                };
+            }
+            if matches!(content[0], b' ' | b'\t') && !fields.is_empty() {
+                let field = fields.last_mut().expect("there is a field to continue");
+                field.whole.end = next;
+                field.value.end = line.end;
+            } else if let Some(colon) = field_colon(content) {
+                let name_end = at + content[..colon].trim_ascii_end().len();
+                fields.push(Field {
+                    whole: at..next,
+                    name: at..name_end,
+                    value: at + colon + 1..line.end,
+                });
+            } else {
+                return Self {
+                    bytes,
+                    fields,
+                    end: at,
+                    body: at,
+                };
+            }
+            at = next;
+        }
+    }
+
+    /// The bytes of a range of this section.
+    pub fn slice(&self, range: &Range<usize>) -> &'a [u8] {
+        &self.bytes[range.clone()]
+    }
+
+    /// Whether a field has this name.
+    pub fn is(&self, field: &Field, name: &str) -> bool {
+        self.slice(&field.name)
+            .eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The value of the first field of this name, folds and surrounding white space kept.
+    pub fn value(&self, name: &str) -> Option<&'a [u8]> {
+        let field = self.fields.iter().find(|field| self.is(field, name))?;
+        Some(self.slice(&field.value))
+    }
+
+    /// Who the message says it is from.
+    pub fn author(&self) -> Author {
+        let mut froms = self.fields.iter().filter(|field| self.is(field, "From"));
+        match (froms.next(), froms.next()) {
+            (None, _) => Author::Missing,
+            (Some(_), Some(_)) => Author::Malformed,
+            (Some(from), None) => Author::of_value(self.slice(&from.value)),
+        }
+    }
+
+    /// Whether a byte of the section is not ASCII.
+    pub fn is_8bit(&self) -> bool {
+        !self.bytes[..self.end].is_ascii()
+    }
+}
+
+/// A display name with its quotes and RFC 2047 words undone.
+pub(super) fn decode_phrase(phrase: &str) -> Option<String> {
+    if phrase.is_empty() {
+        return None;
+    }
+    let value = format!("{phrase} <a@b.c>\r\n");
+    let parsed = mail_parser::parsers::MessageStream::new(value.as_bytes()).parse_address();
+    let name = parsed.as_address()?.first()?.name.as_deref()?;
+    Some(name.to_owned())
+}
+
+/// The line that starts at `at`, without its line end.
+fn line_at(bytes: &[u8], at: usize) -> Range<usize> {
+    let mut search = at;
+    while let Some(found) = memchr(b'\r', &bytes[search..]) {
+        if bytes.get(search + found + 1) == Some(&b'\n') {
+            return at..search + found;
+        }
+        search += found + 1;
+    }
+    at..bytes.len()
+}
+
+/// RFC 5322 §2.2: printable ASCII but the colon, then the colon; white space before it is obsolete.
+fn field_colon(line: &[u8]) -> Option<usize> {
+    let colon = memchr(b':', line)?;
+    let name = line[..colon].trim_ascii_end();
+    (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(colon)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn names(message: &str) -> (Vec<&str>, &str) {
+        let headers = Headers::parse(message.as_bytes());
+        let names = headers.fields.iter().map(|f| &message[f.name.clone()]);
+        (names.collect(), &message[headers.body..])
+    }
+
+    #[test]
+    fn cuts_a_section_into_fields() {
+        let message = "From: a@x\r\n\tb\r\nX-Odd : y\r\nSubject:\r\n\r\nbody\r\n";
+        assert_eq!(
+            names(message),
+            (vec!["From", "X-Odd", "Subject"], "body\r\n")
+        );
+        let headers = Headers::parse(message.as_bytes());
+        assert_eq!(headers.value("FROM"), Some(&b" a@x\r\n\tb"[..]));
+    }
+
+    #[test]
+    fn the_section_ends_at_the_first_line_that_is_no_field() {
+        assert_eq!(names("\r\nbody"), (vec![], "body"));
+        assert_eq!(names("just text\r\n"), (vec![], "just text\r\n"));
+        assert_eq!(
+            names("A: b\r\njunk\r\nFrom: x\r\n\r\n"),
+            (vec!["A"], "junk\r\nFrom: x\r\n\r\n")
+        );
+        assert_eq!(
+            names(" folded first\r\nA: b\r\n"),
+            (vec![], " folded first\r\nA: b\r\n")
+        );
+        assert_eq!(names("A: b\r\n"), (vec!["A"], ""));
+        assert_eq!(names(""), (vec![], ""));
+    }
+
+    #[test]
+    fn knows_the_author() {
+        let author = |message: &str| Headers::parse(message.as_bytes()).author();
+        assert_eq!(author("To: a@x\r\n\r\n"), Author::Missing);
+        assert_eq!(author("From: a@x\r\nFROM: b@x\r\n\r\n"), Author::Malformed);
+        assert_eq!(author("From: nobody\r\n\r\n"), Author::Malformed);
+        assert!(matches!(author("From: A <a@x>\r\n\r\n"), Author::One(_)));
+        assert!(matches!(
+            author("from : a@x, b@x\r\n\r\n"),
+            Author::Several(Some(_))
+        ));
+        assert!(matches!(
+            author("From: none:;\r\n\r\n"),
+            Author::Several(None)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn fields_and_body_cover_the_message(message in "([A-Z]{1,3} ?: ?[a-z\u{e9}]{0,5}\r\n|\t[a-z]{0,3}\r\n|[a-z ]{0,4}\r\n){0,8}[a-z]{0,3}") {
+            let headers = Headers::parse(message.as_bytes());
+            let mut at = 0;
+            for field in &headers.fields {
+                prop_assert_eq!(field.whole.start, at);
+                at = field.whole.end;
+            }
+            prop_assert_eq!(at, headers.end);
+            prop_assert!(headers.body == at || &message[at..headers.body] == "\r\n");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! A message: its addresses, its envelope, its header section, and how both are rewritten. Pure.
+
+pub mod address;
+pub mod envelope;
+pub mod header;
+pub mod mailbox;
+pub mod rewrite;
+
+pub use address::{Address, AddressError, ReversePath};
+pub use envelope::{Envelope, Parameters, Recipient};
+pub use header::{Author, Headers};
+pub use mailbox::Mailbox;
+pub use rewrite::{Composed, Plan, Trace};

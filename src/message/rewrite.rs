@@ -1,0 +1,211 @@
+//! What changes in a message on its way out: the header From, Reply-To, trace and missing fields.
+
+use super::address::ReversePath;
+use super::envelope::Envelope;
+use super::header::{Field, Headers};
+use super::mailbox::Mailbox;
+use crate::base::{MessageId, Timestamp};
+
+/// What routing decided to change (`routing.md`, "Rewriting").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The reverse-path that the upstream is told.
+    pub envelope_sender: ReversePath,
+    /// The From that takes the place of all there are; none leaves them as they are.
+    pub from: Option<Mailbox>,
+    /// Whether the original From becomes Reply-To where there is none.
+    pub reply_to: bool,
+}
+
+/// Where a message came from, for its `Received` field (RFC 5321 §4.4).
+#[derive(Debug, Clone)]
+pub struct Trace<'a> {
+    /// The message's name.
+    pub id: MessageId,
+    /// When it was taken.
+    pub received: Timestamp,
+    /// What the client called itself in EHLO.
+    pub helo: &'a str,
+    /// The client's address as an address literal's inside, `192.0.2.1` or `IPv6:...`.
+    pub peer: &'a str,
+    /// The protocol by RFC 3848: ESMTP, ESMTPS, ESMTPA, ESMTPSA, SMTP.
+    pub protocol: &'a str,
+    /// This host.
+    pub host: &'a str,
+}
+
+/// A message ready to leave: a new header section, then the original from `body` on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// The header section with its empty line.
+    pub head: Vec<u8>,
+    /// Where in the original the rest begins.
+    pub body: usize,
+}
+
+/// Writes the header section that leaves. Fields that nothing asks to change are copied as they are.
+pub fn compose(headers: &Headers, envelope: &Envelope, plan: &Plan, trace: &Trace) -> Composed {
+    let mut head = Vec::with_capacity(headers.end + 512);
+    received(&mut head, envelope, trace);
+    let mut from = plan.from.as_ref();
+    for field in &headers.fields {
+        if plan.from.is_some() && headers.is(field, "From") {
+            if let Some(mailbox) = from.take() {
+                replaced_from(&mut head, mailbox);
+                reply_to(&mut head, headers, field, plan);
+            }
+        } else if !is_removed(headers, field, plan) {
+            head.extend_from_slice(headers.slice(&field.whole));
+        }
+    }
+    if !head.ends_with(b"\r\n") {
+        head.extend_from_slice(b"\r\n");
+    }
+    if let Some(mailbox) = from {
+        replaced_from(&mut head, mailbox);
+    }
+    missing(&mut head, headers, trace);
+    head.extend_from_slice(b"\r\n");
+    Composed {
+        head,
+        body: headers.body,
+    }
+}
+
+/// `Bcc` would tell what it is made to hide, `Return-Path` belongs to final delivery (RFC 5321
+/// §4.4), and `Sender` names somebody this mailbox does not speak for once From was rewritten.
+fn is_removed(headers: &Headers, field: &Field, plan: &Plan) -> bool {
+    headers.is(field, "Bcc")
+        || headers.is(field, "Return-Path")
+        || (plan.from.is_some() && headers.is(field, "Sender"))
+}
+
+fn received(head: &mut Vec<u8>, envelope: &Envelope, trace: &Trace) {
+    let recipient = match envelope.recipients.as_slice() {
+        // With several, `for` would tell one of the others (RFC 5321 §7.6).
+        [only] if only.address.as_str().is_ascii() => format!("\r\n\tfor <{}>", only.address),
+        _ => String::new(),
+    };
+    let Trace {
+        id,
+        received,
+        helo,
+        peer,
+        protocol,
+        host,
+    } = trace;
+    let line = format!(
+        "Received: from {helo} ([{peer}])\r\n\tby {host} (mailferry) with {protocol} id {id}{recipient};\r\n\t{}\r\n",
+        received.rfc5322()
+    );
+    head.extend_from_slice(line.as_bytes());
+}
+
+fn replaced_from(head: &mut Vec<u8>, mailbox: &Mailbox) {
+    head.extend_from_slice(b"From: ");
+    head.extend_from_slice(&mailbox.to_header_value("From: ".len()));
+    head.extend_from_slice(b"\r\n");
+}
+
+/// The original value as it stood, folds and all, so that an answer reaches the author.
+fn reply_to(head: &mut Vec<u8>, headers: &Headers, from: &Field, plan: &Plan) {
+    if plan.reply_to && headers.value("Reply-To").is_none() {
+        head.extend_from_slice(b"Reply-To:");
+        head.extend_from_slice(headers.slice(&from.value));
+        head.extend_from_slice(b"\r\n");
+    }
+}
+
+/// RFC 6409 §8.2 and §8.3. Both values are the same at every attempt.
+fn missing(head: &mut Vec<u8>, headers: &Headers, trace: &Trace) {
+    if headers.value("Date").is_none() {
+        head.extend_from_slice(format!("Date: {}\r\n", trace.received.rfc5322()).as_bytes());
+    }
+    if headers.value("Message-ID").is_none() {
+        head.extend_from_slice(format!("Message-ID: <{}@{}>\r\n", trace.id, trace.host).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Address, Parameters, Recipient};
+
+    fn envelope() -> Envelope {
+        Envelope {
+            sender: ReversePath::parse("app@x.com").unwrap(),
+            parameters: Parameters::default(),
+            recipients: vec![Recipient {
+                address: Address::parse("to@y.com").unwrap(),
+                parameters: Parameters::default(),
+            }],
+        }
+    }
+
+    fn trace() -> Trace<'static> {
+        Trace {
+            id: MessageId::from_i64(1),
+            received: Timestamp(0),
+            helo: "erp",
+            peer: "127.0.0.1",
+            protocol: "ESMTPA",
+            host: "relay.example",
+        }
+    }
+
+    fn composed(message: &str, from: Option<&str>, reply_to: bool) -> String {
+        let plan = Plan {
+            envelope_sender: ReversePath::Null,
+            from: from.map(|name| Mailbox::new(Some(name), Address::parse("n@x.com").unwrap())),
+            reply_to,
+        };
+        let headers = Headers::parse(message.as_bytes());
+        let out = compose(&headers, &envelope(), &plan, &trace());
+        String::from_utf8(out.head).unwrap() + &message[out.body..]
+    }
+
+    const RECEIVED: &str = "Received: from erp ([127.0.0.1])\r\n\tby relay.example (mailferry) with \
+         ESMTPA id 0000000000001\r\n\tfor <to@y.com>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n";
+
+    #[test]
+    fn leaves_everything_else_byte_for_byte() {
+        let message = "Subject:  odd\r\n \t folds \r\nFROM : a@x\r\nDate: now\r\nMessage-Id: <1>\r\nX:\r\n\r\n\u{e9}\r\n.\r\n";
+        assert_eq!(
+            composed(message, None, false),
+            format!("{RECEIVED}{message}")
+        );
+    }
+
+    #[test]
+    fn replaces_from_and_answers_reach_the_author() {
+        let message = "Sender: s@x\r\nFrom: \"T\"\r\n <t@z>\r\nBcc: secret@x\r\nReturn-Path: <r@x>\r\nDate: d\r\nMessage-ID: <1>\r\n\r\nhi\r\n";
+        assert_eq!(
+            composed(message, Some("T"), true),
+            format!(
+                "{RECEIVED}From: \"T\" <n@x.com>\r\nReply-To: \"T\"\r\n <t@z>\r\nDate: d\r\nMessage-ID: <1>\r\n\r\nhi\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn keeps_a_reply_to_and_unites_repeated_froms() {
+        let message =
+            "From: a@x\r\nReply-To: r@x\r\nFrom: b@x\r\nDate: d\r\nMessage-ID: <1>\r\n\r\n";
+        assert_eq!(
+            composed(message, Some("N"), true),
+            format!(
+                "{RECEIVED}From: \"N\" <n@x.com>\r\nReply-To: r@x\r\nDate: d\r\nMessage-ID: <1>\r\n\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn adds_what_is_missing_even_where_no_header_stood() {
+        assert_eq!(
+            composed("just text\r\n", Some("N"), true),
+            format!(
+                "{RECEIVED}From: \"N\" <n@x.com>\r\nDate: Thu, 1 Jan 1970 00:00:00 +0000\r\nMessage-ID: <0000000000001@relay.example>\r\n\r\njust text\r\n"
+            )
+        );
+    }
+}

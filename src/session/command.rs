@@ -1,0 +1,253 @@
+//! One command line, read (RFC 5321 §4.1.1).
+
+use crate::message::{Address, AddressError, Parameters, ReversePath};
+
+/// A command with its argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// EHLO and what the client calls itself.
+    Ehlo(String),
+    /// HELO, from before 1995.
+    Helo(String),
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// AUTH (RFC 4954): the mechanism in capitals, the initial response in base64.
+    Auth {
+        /// `PLAIN`, `LOGIN`, ...
+        mechanism: String,
+        /// What stood behind it.
+        initial: Option<String>,
+    },
+    /// MAIL FROM.
+    Mail(ReversePath, Parameters),
+    /// RCPT TO.
+    Rcpt(Address, Parameters),
+    /// DATA.
+    Data,
+    /// RSET.
+    Rset,
+    /// NOOP.
+    Noop,
+    /// QUIT.
+    Quit,
+    /// VRFY.
+    Vrfy,
+    /// HELP.
+    Help,
+}
+
+/// Why a line is no command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// An unknown verb.
+    #[error("unknown command")]
+    Unknown,
+    /// A known verb with an argument of another form; the form is named.
+    #[error("syntax: {0}")]
+    Argument(&'static str),
+    /// The path of MAIL is not an address.
+    #[error(transparent)]
+    Sender(AddressError),
+    /// The path of RCPT is not an address.
+    #[error(transparent)]
+    Recipient(AddressError),
+}
+
+const MAIL: &str = "MAIL FROM:<address> [parameters]";
+const RCPT: &str = "RCPT TO:<address> [parameters]";
+
+/// Reads a line without its CRLF. Verbs are case-insensitive (RFC 5321 §2.4).
+pub fn parse(line: &str) -> Result<Command, CommandError> {
+    let (verb, argument) = match line.split_once(' ') {
+        Some((verb, argument)) => (verb, argument.trim()),
+        None => (line.trim_end(), ""),
+    };
+    let bare = |command, usage| match argument.is_empty() {
+        true => Ok(command),
+        false => Err(CommandError::Argument(usage)),
+    };
+    match verb.to_ascii_uppercase().as_str() {
+        "EHLO" => name(argument, "EHLO domain").map(Command::Ehlo),
+        "HELO" => name(argument, "HELO domain").map(Command::Helo),
+        "STARTTLS" => bare(Command::StartTls, "STARTTLS"),
+        "AUTH" => auth(argument),
+        "MAIL" => {
+            let (path, parameters) = path_and_parameters(argument, "FROM:", MAIL)?;
+            let sender = match path {
+                "" => ReversePath::Null,
+                path => ReversePath::Mailbox(address(path).map_err(CommandError::Sender)?),
+            };
+            Ok(Command::Mail(sender, parameters))
+        }
+        "RCPT" => {
+            let (path, parameters) = path_and_parameters(argument, "TO:", RCPT)?;
+            let recipient = address(path).map_err(CommandError::Recipient)?;
+            Ok(Command::Rcpt(recipient, parameters))
+        }
+        "DATA" => bare(Command::Data, "DATA"),
+        "RSET" => bare(Command::Rset, "RSET"),
+        "QUIT" => bare(Command::Quit, "QUIT"),
+        "NOOP" => Ok(Command::Noop),
+        "VRFY" | "EXPN" => Ok(Command::Vrfy),
+        "HELP" => Ok(Command::Help),
+        _ => Err(CommandError::Unknown),
+    }
+}
+
+/// What a client calls itself: any one word, since real devices say what they like.
+fn name(argument: &str, usage: &'static str) -> Result<String, CommandError> {
+    let word = !argument.is_empty()
+        && argument
+            .chars()
+            .all(|c| !c.is_control() && !c.is_whitespace());
+    match word {
+        true => Ok(argument.to_owned()),
+        false => Err(CommandError::Argument(usage)),
+    }
+}
+
+fn auth(argument: &str) -> Result<Command, CommandError> {
+    let mut words = argument.split_ascii_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some(mechanism), initial, None) => Ok(Command::Auth {
+            mechanism: mechanism.to_ascii_uppercase(),
+            initial: initial.map(str::to_owned),
+        }),
+        _ => Err(CommandError::Argument("AUTH mechanism [initial-response]")),
+    }
+}
+
+/// Splits `FROM:<path> parameters`. Real senders put a space after the colon; RFC 5321 does not.
+fn path_and_parameters<'a>(
+    argument: &'a str,
+    keyword: &str,
+    usage: &'static str,
+) -> Result<(&'a str, Parameters), CommandError> {
+    let wrong = CommandError::Argument(usage);
+    let after = match argument.get(..keyword.len()) {
+        Some(start) if start.eq_ignore_ascii_case(keyword) => &argument[keyword.len()..],
+        _ => return Err(wrong),
+    };
+    let Some(inner) = after.trim_start_matches(' ').strip_prefix('<') else {
+        return Err(wrong);
+    };
+    let Some(end) = closing_bracket(inner) else {
+        return Err(wrong);
+    };
+    let (path, rest) = (&inner[..end], &inner[end + 1..]);
+    if !rest.is_empty() && !rest.starts_with(' ') {
+        return Err(wrong);
+    }
+    Ok((path, Parameters::parse(rest).ok_or(wrong)?))
+}
+
+/// The `>` that is not within a quoted local part.
+fn closing_bracket(inner: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (place, byte) in inner.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'>' if !quoted => return Some(place),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// An address, with a source route before it ignored (RFC 5321 §4.1.1.3).
+fn address(path: &str) -> Result<Address, AddressError> {
+    let path = match path
+        .strip_prefix('@')
+        .and_then(|route| route.split_once(':'))
+    {
+        Some((_, address)) => address,
+        None => path,
+    };
+    Address::parse(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sender(line: &str) -> String {
+        match parse(line) {
+            Ok(Command::Mail(sender, _)) => sender.to_string(),
+            other => panic!("{line:?} gives {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_senders_as_they_come() {
+        assert_eq!(sender("MAIL FROM:<a@b.c>"), "a@b.c");
+        assert_eq!(sender("mail from: <a@b.c> SIZE=5"), "a@b.c");
+        assert_eq!(sender("MAIL FROM:<>"), "");
+        assert_eq!(sender("MAIL FROM:<\"a>b c\"@b.c>"), "\"a>b c\"@b.c");
+        assert_eq!(sender("MAIL FROM:<@r.net,@s.net:a@b.c>"), "a@b.c");
+        assert_eq!(sender("MAIL FROM:<a@[192.0.2.1]>"), "a@[192.0.2.1]");
+    }
+
+    #[test]
+    fn refuses_what_is_no_path() {
+        for line in [
+            "MAIL",
+            "MAIL FROM",
+            "MAIL FROM:",
+            "MAIL FROM:a@b.c",
+            "MAIL FROM:<a@b.c",
+            "MAIL TO:<a@b.c>",
+            "MAIL FROM:<a@b.c>SIZE=1",
+            "MAIL FROM:<a@b.c> SIZE=",
+            "MAIL FROM:<<a@b.c>>",
+            "RCPT TO:<>",
+            "MAIL FROM:<a>",
+            "RCPT TO:<a b@c.d>",
+        ] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn reads_the_others() {
+        assert_eq!(parse("ehlo x"), Ok(Command::Ehlo("x".into())));
+        assert_eq!(parse("quit "), Ok(Command::Quit));
+        assert_eq!(parse("DATA now"), Err(CommandError::Argument("DATA")));
+        assert_eq!(parse("FOO"), Err(CommandError::Unknown));
+        assert_eq!(
+            parse("auth plain AGEAYg=="),
+            Ok(Command::Auth {
+                mechanism: "PLAIN".into(),
+                initial: Some("AGEAYg==".into())
+            })
+        );
+    }
+
+    /// smtp-proto reads the same commands; where both understand a path, they agree on it.
+    #[test]
+    fn agrees_with_another_parser() {
+        use smtp_proto::request::receiver::RequestReceiver;
+        for line in [
+            "MAIL FROM:<a@b.c>",
+            "MAIL FROM:<> SIZE=10",
+            "MAIL FROM:<a.b+c@d-e.f> BODY=8BITMIME",
+        ] {
+            let bytes = format!("{line}\r\n");
+            let mut receiver = RequestReceiver::default();
+            let theirs = receiver.ingest(&mut bytes.as_bytes().iter());
+            let Ok(smtp_proto::Request::Mail { from }) = theirs else {
+                panic!("{line:?}: {theirs:?}");
+            };
+            assert_eq!(sender(line), from.address);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(line in "(MAIL FROM:|RCPT TO:|AUTH |EHLO )?[ -~é]{0,60}") {
+            let _ = parse(&line);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The content of DATA, as a stream: dots undone, line ends made CRLF, the end recognised.
+//!
+//! `<CRLF>.<CRLF>` ends a message and nothing else does (RFC 5321 §4.1.1.4); a bare CR or LF is not a
+//! line end, whatever stands around it (§2.3.8), so no sequence of them can end a message here that
+//! an upstream would see go on, nor the other way round. What is written holds CRLF line ends only.
+
+use memchr::memchr2;
+
+/// Where the decoder stands between two bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// After CRLF, or at the very start.
+    LineStart,
+    /// A dot stood at the start of the line.
+    Dot,
+    /// A dot, then CR.
+    DotCr,
+    /// Within a line.
+    Text,
+    /// Within a line, after CR.
+    Cr,
+}
+
+/// Decodes one message.
+#[derive(Debug)]
+pub struct Decoder {
+    place: Place,
+    bare_newlines: u64,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self {
+            place: Place::LineStart,
+            bare_newlines: 0,
+        }
+    }
+}
+
+impl Decoder {
+    /// Decodes `input` into `out`. Returns how much of the input was used, and whether the message
+    /// ended there; it is used whole unless the message ended.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
+        let mut at = 0;
+        while at < input.len() {
+            let byte = input[at];
+            match self.place {
+                Place::LineStart if byte == b'.' => {
+                    self.place = Place::Dot;
+                    at += 1;
+                }
+                Place::LineStart => self.place = Place::Text,
+                Place::Dot if byte == b'\r' => {
+                    self.place = Place::DotCr;
+                    at += 1;
+                }
+                // RFC 5321 §4.5.2: a leading dot with other characters after it is deleted.
+                Place::Dot => self.place = Place::Text,
+                Place::DotCr if byte == b'\n' => {
+                    self.place = Place::LineStart;
+                    return (at + 1, true);
+                }
+                Place::DotCr => self.bare(out),
+                Place::Cr if byte == b'\n' => {
+                    out.extend_from_slice(b"\r\n");
+                    self.place = Place::LineStart;
+                    at += 1;
+                }
+                Place::Cr => self.bare(out),
+                Place::Text => at = self.text(input, at, out),
+            }
+        }
+        (at, false)
+    }
+
+    /// How many bare CR and LF were met, and made CRLF.
+    pub fn bare_newlines(&self) -> u64 {
+        self.bare_newlines
+    }
+
+    /// Copies lines at a stretch up to what needs a closer look; returns where that is.
+    fn text(&mut self, input: &[u8], from: usize, out: &mut Vec<u8>) -> usize {
+        let mut at = from;
+        while let Some(found) = memchr2(b'\r', b'\n', &input[at..]) {
+            at += found;
+            let plain_end = input[at] == b'\r' && input.get(at + 1) == Some(&b'\n');
+            if plain_end && input.get(at + 2).is_some_and(|&next| next != b'.') {
+                at += 2;
+                continue;
+            }
+            out.extend_from_slice(&input[from..at]);
+            if input[at] == b'\n' {
+                self.bare(out);
+            } else {
+                self.place = Place::Cr;
+            }
+            return at + 1;
+        }
+        out.extend_from_slice(&input[from..]);
+        input.len()
+    }
+
+    fn bare(&mut self, out: &mut Vec<u8>) {
+        self.bare_newlines += 1;
+        out.extend_from_slice(b"\r\n");
+        self.place = Place::Text;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The decoded message and what was left, or none where the message did not end.
+    fn decode(chunks: &[&[u8]]) -> Option<(String, usize, u64)> {
+        let mut decoder = Decoder::default();
+        let mut out = Vec::new();
+        let mut used = 0;
+        for chunk in chunks {
+            let (taken, ended) = decoder.decode(chunk, &mut out);
+            used += taken;
+            if ended {
+                return Some((
+                    String::from_utf8_lossy(&out).into_owned(),
+                    used,
+                    decoder.bare_newlines(),
+                ));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn undoes_dots_and_stops_at_the_end() {
+        let (text, used, bare) = decode(&[b"a\r\n..b\r\n.c\r\n\r\n.\r\nQUIT\r\n"]).unwrap();
+        assert_eq!((text.as_str(), used, bare), ("a\r\n.b\r\nc\r\n\r\n", 17, 0));
+        assert_eq!(decode(&[b".\r\n"]).unwrap().0, "");
+    }
+
+    #[test]
+    fn no_smuggling_sequence_ends_a_message() {
+        for sequence in [
+            "\n.\n",
+            "\n.\r\n",
+            "\r\n.\n",
+            "\r.\r",
+            "\r\n.\r",
+            "\r.\r\n",
+            "\n.\r",
+            "\r.\n",
+            "\n\n.\r\n",
+            "\r\n\0.\r\n",
+            "\r\n.\0\r\n",
+            "\r\n.\r\r\n",
+            "\r\n.\n\r\n",
+            "\r\r\n.\r",
+            "\r\n.\r\0\n",
+        ] {
+            let message = format!("a{sequence}MAIL FROM:<x@y>");
+            assert_eq!(decode(&[message.as_bytes()]), None, "{sequence:?}");
+        }
+    }
+
+    #[test]
+    fn bare_newlines_become_crlf_and_are_counted() {
+        let (text, _, bare) = decode(&[b"a\nb\rc\r\n.\n.d\r\n.\r\n"]).unwrap();
+        assert_eq!((text.as_str(), bare), ("a\r\nb\r\nc\r\n\r\n.d\r\n", 3));
+    }
+
+    proptest! {
+        #[test]
+        fn how_bytes_arrive_changes_nothing(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..80),
+            cut in 1usize..9,
+        ) {
+            let chunks: Vec<&[u8]> = bytes.chunks(cut).collect();
+            prop_assert_eq!(decode(&chunks), decode(&[&bytes]));
+        }
+
+        #[test]
+        fn what_comes_out_has_no_bare_newline(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut out = Vec::new();
+            Decoder::default().decode(&bytes, &mut out);
+            let text = String::from_utf8_lossy(&out).replace("\r\n", "");
+            prop_assert!(!text.contains(['\r', '\n']));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Command lines out of a stream of bytes: ended by CRLF alone, bounded in length.
+
+use bytes::{Buf, BytesMut};
+use memchr::memchr;
+
+/// What the input holds next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Not yet a whole line.
+    Incomplete,
+    /// A line without its CRLF.
+    Whole(String),
+    /// A line that holds a bare CR or LF, a NUL, or bytes that are not UTF-8.
+    Illegal,
+    /// A line over the limit; all of it was passed over.
+    TooLong,
+}
+
+/// Reads lines; remembers when it is passing over one that is too long.
+#[derive(Debug, Default)]
+pub struct LineReader {
+    /// Octets of the current line that were already searched, so that slow input costs no more.
+    searched: usize,
+    discarding: bool,
+}
+
+impl LineReader {
+    /// Takes the next line of at most `limit` octets, CRLF included, off `input`.
+    pub fn next(&mut self, input: &mut BytesMut, limit: usize) -> Line {
+        match self.find_end(input) {
+            Some(end) => {
+                self.searched = 0;
+                let line = input.split_to(end);
+                input.advance(2);
+                if std::mem::take(&mut self.discarding) || end + 2 > limit {
+                    return Line::TooLong;
+                }
+                decode(&line)
+            }
+            None => {
+                if input.len() > limit {
+                    self.discarding = true;
+                }
+                if self.discarding {
+                    // A CR at the end may be the first half of the line's end.
+                    let keep = usize::from(input.last() == Some(&b'\r'));
+                    input.advance(input.len() - keep);
+                    self.searched = 0;
+                }
+                Line::Incomplete
+            }
+        }
+    }
+
+    /// Forgets the line begun, as after STARTTLS.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    fn find_end(&mut self, input: &[u8]) -> Option<usize> {
+        let mut at = self.searched;
+        while let Some(found) = memchr(b'\r', &input[at..]) {
+            let cr = at + found;
+            match input.get(cr + 1) {
+                Some(b'\n') => return Some(cr),
+                Some(_) => at = cr + 1,
+                None => {
+                    self.searched = cr;
+                    return None;
+                }
+            }
+        }
+        self.searched = input.len();
+        None
+    }
+}
+
+fn decode(line: &[u8]) -> Line {
+    if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        return Line::Illegal;
+    }
+    match std::str::from_utf8(line) {
+        Ok(text) => Line::Whole(text.to_owned()),
+        Err(_) => Line::Illegal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(chunks: &[&[u8]], limit: usize) -> Vec<Line> {
+        let mut reader = LineReader::default();
+        let mut input = BytesMut::new();
+        let mut lines = Vec::new();
+        for chunk in chunks {
+            input.extend_from_slice(chunk);
+            loop {
+                match reader.next(&mut input, limit) {
+                    Line::Incomplete => break,
+                    line => lines.push(line),
+                }
+            }
+        }
+        lines
+    }
+
+    #[test]
+    fn only_crlf_ends_a_line() {
+        let whole = |text: &str| Line::Whole(text.to_owned());
+        assert_eq!(
+            read(&[b"NOOP\r\nQUIT\r\n"], 512),
+            [whole("NOOP"), whole("QUIT")]
+        );
+        assert_eq!(read(&[b"NO", b"OP\r", b"\n"], 512), [whole("NOOP")]);
+        assert_eq!(read(&[b"NOOP\nQUIT\r\n"], 512), [Line::Illegal]);
+        assert_eq!(read(&[b"NOOP\rQUIT\r\n"], 512), [Line::Illegal]);
+        assert_eq!(read(&[b"NOOP\r\r\n"], 512), [Line::Illegal]);
+        assert_eq!(read(&[b"NOOP\n"], 512), []);
+        assert_eq!(read(&[b"caf\xe9\r\n"], 512), [Line::Illegal]);
+    }
+
+    #[test]
+    fn a_long_line_is_passed_over_once_and_keeps_no_memory() {
+        let long = [b'x'; 2_000];
+        assert_eq!(
+            read(&[&long, &long, b"\r", b"\nNOOP\r\n"], 1_000),
+            [Line::TooLong, Line::Whole("NOOP".into())]
+        );
+        let mut reader = LineReader::default();
+        let mut input = BytesMut::from(&long[..]);
+        assert_eq!(reader.next(&mut input, 1_000), Line::Incomplete);
+        assert!(input.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn how_bytes_arrive_changes_nothing(bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'a')], 0..60), cut in 1usize..7) {
+            let at_once = read(&[&bytes], 12);
+            let chunks: Vec<&[u8]> = bytes.chunks(cut).collect();
+            prop_assert_eq!(read(&chunks, 12), at_once);
+        }
+    }
+}

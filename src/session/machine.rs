@@ -1,0 +1,754 @@
+//! The order of the conversation: which command may come when, and what it changes.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::auth::{self, Credentials};
+use super::command::{self, Command, CommandError};
+use super::data::Decoder;
+use super::line::{Line, LineReader};
+use super::reply::Reply;
+use crate::base::limits;
+use crate::message::{Envelope, Parameters, Recipient, ReversePath};
+
+/// Decoded content of a message (octets) that collects before it is handed over.
+const BODY_CHUNK: usize = 64 * 1024;
+
+/// What a session may do and how much of it; shared by the sessions of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What this host calls itself.
+    pub host: String,
+    /// Largest message in octets, as SIZE announces it (RFC 1870).
+    pub message_size: u64,
+    /// Recipients in one message.
+    pub recipients: usize,
+    /// Commands between two accepted messages.
+    pub commands: u32,
+    /// Commands in error in one session.
+    pub errors: u32,
+    /// Whether a bare CR or LF in a message refuses it, instead of leaving as CRLF.
+    pub reject_bare_newlines: bool,
+    /// Whether any user has a password, so that AUTH is offered.
+    pub offers_auth: bool,
+}
+
+/// How the connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protection {
+    /// Whether STARTTLS is offered.
+    pub offers_tls: bool,
+    /// Whether TLS is established.
+    pub tls: bool,
+    /// Whether a session may go on without TLS: on loopback, or where the configuration says so.
+    pub plaintext: bool,
+}
+
+/// What the machine needs or has to tell. Those marked *question* wait for [`Machine::answer`].
+#[derive(Debug)]
+pub enum Event {
+    /// More bytes. Replies so far should be sent first.
+    NeedInput,
+    /// *Question:* is the password right? A positive answer makes the session the user's.
+    Authenticate(Credentials),
+    /// *Question:* may this sender begin a message?
+    Sender(ReversePath),
+    /// *Question:* may this recipient have it?
+    Recipient(Recipient),
+    /// *Question:* is there room for a message?
+    Data,
+    /// Content has come: take it with [`Machine::take_content`].
+    Content,
+    /// *Question:* here is the message, its last content still to be taken; what does it get?
+    Message(Envelope),
+    /// The message under way was refused; forget its content.
+    Discard,
+    /// Send the replies, drop the input that is left (RFC 3207 §4.2), shake hands, then say
+    /// [`Machine::tls_established`].
+    StartTls,
+    /// Send the replies and close.
+    Close,
+}
+
+/// A message being put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// The envelope so far.
+    pub envelope: Envelope,
+    refused_recipients: usize,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Command,
+    PlainResponse,
+    LoginName,
+    LoginPassword { name: String },
+    Asked(Question),
+    Data(Box<Receiving>),
+    Closed,
+}
+
+/// What an answer will be about.
+#[derive(Debug)]
+enum Question {
+    Authenticate { name: String },
+    Sender(ReversePath, Parameters),
+    Recipient(Recipient),
+    Data,
+    Message,
+}
+
+#[derive(Debug, Default)]
+struct Receiving {
+    decoder: Decoder,
+    content: Vec<u8>,
+    size: u64,
+    refusal: Option<Reply>,
+}
+
+/// One session. Drive it with [`Machine::next`] and [`Machine::answer`].
+#[derive(Debug)]
+pub struct Machine {
+    settings: Arc<Settings>,
+    protection: Protection,
+    phase: Phase,
+    lines: LineReader,
+    out: Vec<u8>,
+    /// What the last message left behind, to be used for the next.
+    content: Vec<u8>,
+    helo: Option<(String, bool)>,
+    user: Option<String>,
+    /// Whether the user came by AUTH; by network they may still sign in as somebody.
+    signed_in: bool,
+    transaction: Option<Transaction>,
+    commands: u32,
+    errors: u32,
+}
+
+impl Machine {
+    /// A session at its start, the greeting ready to be sent. `user` is whom the client's network
+    /// admits without AUTH.
+    pub fn new(settings: Arc<Settings>, protection: Protection, user: Option<String>) -> Self {
+        let mut machine = Self {
+            phase: Phase::Command,
+            lines: LineReader::default(),
+            out: Vec::new(),
+            content: Vec::new(),
+            helo: None,
+            user,
+            signed_in: false,
+            transaction: None,
+            commands: 0,
+            errors: 0,
+            protection,
+            settings,
+        };
+        machine.reply(&Reply::greeting(&machine.settings.host.clone()));
+        machine
+    }
+
+    /// Goes on with `input` until something is needed or to be told.
+    ///
+    /// # Panics
+    /// When the last event was a question that has not been answered.
+    pub fn next(&mut self, input: &mut BytesMut) -> Event {
+        loop {
+            let event = match &mut self.phase {
+                Phase::Closed => return Event::Close,
+                Phase::Asked(question) => panic!("{question:?} has not been answered"),
+                Phase::Data(_) => self.receive(input),
+                _ => match self.lines.next(input, limits::AUTH_LINE) {
+                    Line::Incomplete => Some(Event::NeedInput),
+                    line => self.line(line),
+                },
+            };
+            if let Some(event) = event {
+                return event;
+            }
+        }
+    }
+
+    /// Answers the question that the last event asked.
+    pub fn answer(&mut self, reply: Reply) {
+        let Phase::Asked(question) = std::mem::replace(&mut self.phase, Phase::Command) else {
+            panic!("{reply} answers no question");
+        };
+        let yes = reply.is_positive();
+        match question {
+            Question::Authenticate { name } if yes => {
+                self.user = Some(name);
+                self.signed_in = true;
+            }
+            Question::Authenticate { .. } => return self.error(&reply),
+            Question::Sender(sender, parameters) if yes => {
+                let recipients = Vec::new();
+                let envelope = Envelope {
+                    sender,
+                    parameters,
+                    recipients,
+                };
+                self.transaction = Some(Transaction {
+                    envelope,
+                    refused_recipients: 0,
+                });
+            }
+            Question::Recipient(recipient) => {
+                if let Some(transaction) = &mut self.transaction {
+                    match yes {
+                        true => transaction.envelope.recipients.push(recipient),
+                        false => transaction.refused_recipients += 1,
+                    }
+                }
+            }
+            Question::Data if yes => {
+                let content = std::mem::take(&mut self.content);
+                self.phase = Phase::Data(Box::new(Receiving {
+                    content,
+                    ..Default::default()
+                }));
+            }
+            Question::Message => {
+                self.transaction = None;
+                self.commands = if yes { 0 } else { self.commands };
+            }
+            Question::Sender(..) | Question::Data => {}
+        }
+        self.reply(&reply);
+    }
+
+    /// Refuses the message under way: its rest is read and thrown away, then this is the answer.
+    pub fn refuse_message(&mut self, reply: Reply) {
+        if let Phase::Data(receiving) = &mut self.phase {
+            receiving.refusal.get_or_insert(reply);
+        }
+    }
+
+    /// Ends the session with this reply, whatever is under way.
+    pub fn close(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.phase = Phase::Closed;
+    }
+
+    /// TLS is established: the session starts anew (RFC 3207 §4.2).
+    pub fn tls_established(&mut self) {
+        self.protection.tls = true;
+        self.lines.reset();
+        self.helo = None;
+        self.transaction = None;
+    }
+
+    /// The replies to be sent, in order; taken away.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Content of the message that came since it was last taken, line ends CRLF.
+    pub fn take_content(&mut self) -> Vec<u8> {
+        match &mut self.phase {
+            Phase::Data(receiving) => std::mem::take(&mut receiving.content),
+            _ => std::mem::take(&mut self.content),
+        }
+    }
+
+    /// Whether nothing is under way that closing now would break off.
+    pub fn is_between_messages(&self) -> bool {
+        matches!(self.phase, Phase::Command | Phase::Closed) && self.transaction.is_none()
+    }
+
+    /// The user of this session, by AUTH or by network.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// What the client calls itself; empty before EHLO.
+    pub fn helo(&self) -> &str {
+        self.helo.as_ref().map_or("", |(name, _)| name)
+    }
+
+    /// The protocol as `Received` names it (RFC 3848).
+    pub fn protocol(&self) -> &'static str {
+        let extended = self.helo.as_ref().is_some_and(|(_, extended)| *extended);
+        match (extended, self.protection.tls, self.signed_in) {
+            (false, ..) => "SMTP",
+            (true, false, false) => "ESMTP",
+            (true, false, true) => "ESMTPA",
+            (true, true, false) => "ESMTPS",
+            (true, true, true) => "ESMTPSA",
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        reply.write(&mut self.out);
+    }
+
+    /// A reply to a command in error; too many of them end the session.
+    fn error(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.errors += 1;
+        if self.errors >= self.settings.errors {
+            self.close(&Reply::too_many_errors());
+        }
+    }
+
+    fn ask(&mut self, question: Question, event: Event) -> Option<Event> {
+        self.phase = Phase::Asked(question);
+        Some(event)
+    }
+
+    fn line(&mut self, line: Line) -> Option<Event> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Command);
+        let text = match line {
+            Line::Whole(text) => text,
+            Line::Illegal => {
+                self.error(&Reply::illegal_bytes());
+                return None;
+            }
+            Line::TooLong | Line::Incomplete => {
+                self.error(&Reply::line_too_long());
+                return None;
+            }
+        };
+        match phase {
+            Phase::Command => self.command(&text),
+            _ if text == "*" => {
+                self.error(&Reply::auth_cancelled());
+                None
+            }
+            Phase::LoginName => self.login_name(&text),
+            Phase::LoginPassword { name } => match auth::decode(&text) {
+                Some(password) => self.authenticate(Credentials {
+                    name,
+                    password: password.into(),
+                }),
+                None => self.auth_malformed(),
+            },
+            _ => self.plain_response(&text),
+        }
+    }
+
+    fn command(&mut self, text: &str) -> Option<Event> {
+        self.commands += 1;
+        if self.commands > self.settings.commands {
+            self.close(&Reply::too_many_commands());
+            return None;
+        }
+        let command = match command::parse(text) {
+            Ok(Command::Auth { mechanism, initial }) => Command::Auth { mechanism, initial },
+            _ if text.len() + 2 > limits::COMMAND_LINE => {
+                self.error(&Reply::line_too_long());
+                return None;
+            }
+            Ok(command) => command,
+            Err(error) => {
+                self.error(&refusal_of(error));
+                return None;
+            }
+        };
+        if let Err(reply) = self.check(&command) {
+            match command {
+                // RFC 5321 §4.5.3.1.10: not the client's error.
+                Command::Rcpt(..) if reply == Reply::too_many_recipients() => self.reply(&reply),
+                _ => self.error(&reply),
+            }
+            return None;
+        }
+        self.proceed(command)
+    }
+
+    /// Whether the command may come now, and its parameters are offered.
+    fn check(&self, command: &Command) -> Result<(), Reply> {
+        let Protection {
+            offers_tls,
+            tls,
+            plaintext,
+        } = self.protection;
+        match command {
+            Command::Ehlo(_) | Command::Helo(_) | Command::Quit | Command::Noop | Command::Help => {
+                Ok(())
+            }
+            Command::StartTls if tls || !offers_tls => Err(Reply::tls_unavailable()),
+            Command::StartTls => Ok(()),
+            _ if !tls && !plaintext => Err(Reply::tls_required()),
+            Command::Rset | Command::Vrfy => Ok(()),
+            _ if self.helo.is_none() => Err(Reply::bad_sequence("EHLO")),
+            Command::Auth { .. } if self.signed_in => {
+                Err(Reply::bad_sequence("QUIT, already authenticated"))
+            }
+            Command::Auth { .. } if self.transaction.is_some() => Err(Reply::bad_sequence("RSET")),
+            Command::Auth { .. } if !self.settings.offers_auth => Err(Reply::unknown_command()),
+            Command::Auth { .. } => Ok(()),
+            _ if self.user.is_none() => Err(Reply::auth_required()),
+            Command::Mail(..) if self.transaction.is_some() => {
+                Err(Reply::bad_sequence("RSET or DATA"))
+            }
+            Command::Mail(_, parameters) => self.check_mail_parameters(parameters),
+            Command::Rcpt(_, parameters) => {
+                let transaction = self
+                    .transaction
+                    .as_ref()
+                    .ok_or(Reply::bad_sequence("MAIL"))?;
+                if transaction.envelope.recipients.len() >= self.settings.recipients {
+                    return Err(Reply::too_many_recipients());
+                }
+                check_each(parameters, is_rcpt_parameter)
+            }
+            Command::Data => match &self.transaction {
+                None => Err(Reply::bad_sequence("MAIL")),
+                Some(t) if !t.envelope.recipients.is_empty() => Ok(()),
+                Some(t) if t.refused_recipients > 0 => Err(Reply::no_valid_recipients()),
+                Some(_) => Err(Reply::bad_sequence("RCPT")),
+            },
+        }
+    }
+
+    fn check_mail_parameters(&self, parameters: &Parameters) -> Result<(), Reply> {
+        check_each(parameters, is_mail_parameter)?;
+        let declared = parameters
+            .get("SIZE")
+            .and_then(|size| size.parse::<u64>().ok());
+        match declared {
+            Some(size) if size > self.settings.message_size => {
+                Err(Reply::too_large(self.settings.message_size))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn proceed(&mut self, command: Command) -> Option<Event> {
+        match command {
+            Command::Ehlo(name) => self.hello(name, true),
+            Command::Helo(name) => self.hello(name, false),
+            Command::StartTls => {
+                self.reply(&Reply::ready_for_tls());
+                return Some(Event::StartTls);
+            }
+            Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial),
+            Command::Mail(sender, parameters) => {
+                let event = Event::Sender(sender.clone());
+                return self.ask(Question::Sender(sender, parameters), event);
+            }
+            Command::Rcpt(address, parameters) => {
+                let recipient = Recipient {
+                    address,
+                    parameters,
+                };
+                return self.ask(
+                    Question::Recipient(recipient.clone()),
+                    Event::Recipient(recipient),
+                );
+            }
+            Command::Data => return self.ask(Question::Data, Event::Data),
+            Command::Rset => {
+                self.transaction = None;
+                self.reply(&Reply::ok());
+            }
+            Command::Noop => self.reply(&Reply::ok()),
+            Command::Vrfy => self.reply(&Reply::cannot_verify()),
+            Command::Help => self.reply(&Reply::help()),
+            Command::Quit => self.close(&Reply::bye()),
+        }
+        None
+    }
+
+    /// RFC 5321 §4.1.4: EHLO also does what RSET does.
+    fn hello(&mut self, name: String, extended: bool) {
+        self.transaction = None;
+        self.helo = Some((name, extended));
+        let reply = match extended {
+            true => Reply::extensions(&self.settings.host, &self.keywords()),
+            false => Reply::hello(&self.settings.host),
+        };
+        self.reply(&reply);
+    }
+
+    fn keywords(&self) -> Vec<String> {
+        let Protection {
+            offers_tls,
+            tls,
+            plaintext,
+        } = self.protection;
+        let mut keywords = vec![
+            "PIPELINING".to_owned(),
+            format!("SIZE {}", self.settings.message_size),
+        ];
+        keywords.extend(["8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"].map(str::to_owned));
+        if offers_tls && !tls {
+            keywords.push("STARTTLS".to_owned());
+        }
+        if self.settings.offers_auth && (tls || plaintext) {
+            keywords.push("AUTH PLAIN LOGIN".to_owned());
+        }
+        keywords
+    }
+
+    fn auth(&mut self, mechanism: &str, initial: Option<String>) -> Option<Event> {
+        match (mechanism, initial) {
+            ("PLAIN", Some(response)) => self.plain_response(&response),
+            ("PLAIN", None) => self.challenge(Phase::PlainResponse, ""),
+            ("LOGIN", Some(name)) => self.login_name(&name),
+            ("LOGIN", None) => self.challenge(Phase::LoginName, auth::USERNAME_PROMPT),
+            _ => {
+                self.error(&Reply::auth_unknown_mechanism());
+                None
+            }
+        }
+    }
+
+    fn challenge(&mut self, phase: Phase, prompt: &'static str) -> Option<Event> {
+        self.phase = phase;
+        self.reply(&Reply::challenge(prompt));
+        None
+    }
+
+    fn plain_response(&mut self, response: &str) -> Option<Event> {
+        match auth::plain(response) {
+            Some(credentials) => self.authenticate(credentials),
+            None => self.auth_malformed(),
+        }
+    }
+
+    fn login_name(&mut self, response: &str) -> Option<Event> {
+        match auth::decode(response) {
+            Some(name) => self.challenge(Phase::LoginPassword { name }, auth::PASSWORD_PROMPT),
+            None => self.auth_malformed(),
+        }
+    }
+
+    fn auth_malformed(&mut self) -> Option<Event> {
+        self.error(&Reply::auth_malformed());
+        None
+    }
+
+    fn authenticate(&mut self, credentials: Credentials) -> Option<Event> {
+        let name = credentials.name.clone();
+        self.ask(
+            Question::Authenticate { name },
+            Event::Authenticate(credentials),
+        )
+    }
+
+    fn receive(&mut self, input: &mut BytesMut) -> Option<Event> {
+        let Phase::Data(receiving) = &mut self.phase else {
+            return None;
+        };
+        let before = receiving.content.len();
+        let (used, ended) = receiving.decoder.decode(input, &mut receiving.content);
+        bytes::Buf::advance(input, used);
+        receiving.size += (receiving.content.len() - before) as u64;
+        if receiving.size > self.settings.message_size {
+            receiving
+                .refusal
+                .get_or_insert(Reply::too_large(self.settings.message_size));
+        }
+        if self.settings.reject_bare_newlines && receiving.decoder.bare_newlines() > 0 {
+            receiving.refusal.get_or_insert(Reply::bare_newline());
+        }
+        if receiving.refusal.is_some() {
+            receiving.content.clear();
+        }
+        if ended {
+            return self.end_of_data();
+        }
+        match receiving.content.len() >= BODY_CHUNK {
+            true => Some(Event::Content),
+            false => Some(Event::NeedInput),
+        }
+    }
+
+    fn end_of_data(&mut self) -> Option<Event> {
+        let Phase::Data(receiving) = std::mem::replace(&mut self.phase, Phase::Command) else {
+            return None;
+        };
+        let envelope = self.transaction.take()?.envelope;
+        match receiving.refusal {
+            Some(reply) => {
+                self.reply(&reply);
+                Some(Event::Discard)
+            }
+            None => {
+                self.content = receiving.content;
+                self.ask(Question::Message, Event::Message(envelope))
+            }
+        }
+    }
+}
+
+fn refusal_of(error: CommandError) -> Reply {
+    match error {
+        CommandError::Unknown => Reply::unknown_command(),
+        CommandError::Argument(usage) => Reply::bad_argument(usage),
+        CommandError::Sender(error) => Reply::bad_address(true, error),
+        CommandError::Recipient(error) => Reply::bad_address(false, error),
+    }
+}
+
+fn check_each(parameters: &Parameters, known: fn(&str, &str) -> bool) -> Result<(), Reply> {
+    match parameters.iter().find(|(keyword, value)| {
+        !known(
+            &keyword.to_ascii_uppercase(),
+            &value.unwrap_or_default().to_ascii_uppercase(),
+        )
+    }) {
+        Some((keyword, _)) => Err(Reply::unknown_parameter(keyword)),
+        None => Ok(()),
+    }
+}
+
+/// SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), AUTH (RFC 4954).
+fn is_mail_parameter(keyword: &str, value: &str) -> bool {
+    match keyword {
+        "SIZE" => value.len() <= 20 && value.parse::<u64>().is_ok(),
+        "BODY" => matches!(value, "7BIT" | "8BITMIME"),
+        "SMTPUTF8" => value.is_empty(),
+        "RET" => matches!(value, "FULL" | "HDRS"),
+        "ENVID" => (1..=100).contains(&value.len()),
+        "AUTH" => (1..=500).contains(&value.len()),
+        _ => false,
+    }
+}
+
+/// NOTIFY and ORCPT (RFC 3461 §4.1 and §4.2).
+fn is_rcpt_parameter(keyword: &str, value: &str) -> bool {
+    match keyword {
+        "NOTIFY" => {
+            value == "NEVER"
+                || value
+                    .split(',')
+                    .all(|when| matches!(when, "SUCCESS" | "FAILURE" | "DELAY"))
+        }
+        "ORCPT" => {
+            value.len() <= 500
+                && value
+                    .split_once(';')
+                    .is_some_and(|(kind, _)| !kind.is_empty())
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn settings() -> Settings {
+        Settings {
+            host: "relay.example".into(),
+            message_size: 1_000,
+            recipients: 3,
+            commands: 50,
+            errors: 5,
+            reject_bare_newlines: false,
+            offers_auth: true,
+        }
+    }
+
+    const LOOPBACK: Protection = Protection {
+        offers_tls: false,
+        tls: false,
+        plaintext: true,
+    };
+
+    /// Feeds `input` in pieces; every question is answered yes. Returns the replies and the messages.
+    fn talk(machine: &mut Machine, input: &[u8], cut: usize) -> (String, Vec<String>) {
+        let (mut replies, mut messages, mut content) = (Vec::new(), Vec::new(), Vec::new());
+        let mut buffer = BytesMut::new();
+        let mut chunks = input.chunks(cut.max(1));
+        loop {
+            let event = machine.next(&mut buffer);
+            match event {
+                Event::NeedInput => match chunks.next() {
+                    Some(chunk) => buffer.extend_from_slice(chunk),
+                    None => break,
+                },
+                Event::Close => break,
+                Event::Authenticate(_) => machine.answer(Reply::authenticated()),
+                Event::Sender(_) => machine.answer(Reply::sender_ok()),
+                Event::Recipient(_) => machine.answer(Reply::recipient_ok()),
+                Event::Data => machine.answer(Reply::go_ahead()),
+                Event::Content => content.extend(machine.take_content()),
+                Event::Discard => content.clear(),
+                Event::StartTls => machine.tls_established(),
+                Event::Message(_) => {
+                    content.extend(machine.take_content());
+                    messages
+                        .push(String::from_utf8_lossy(&std::mem::take(&mut content)).into_owned());
+                    machine.answer(Reply::ok());
+                }
+            }
+        }
+        replies.extend(machine.take_output());
+        (String::from_utf8(replies).unwrap(), messages)
+    }
+
+    fn codes(replies: &str) -> Vec<&str> {
+        replies
+            .lines()
+            .filter(|line| line.as_bytes()[3] == b' ')
+            .map(|line| &line[..3])
+            .collect()
+    }
+
+    const WHOLE: &[u8] = b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n";
+
+    #[test]
+    fn a_pipelined_conversation_comes_through_however_it_is_cut() {
+        for cut in 1..40 {
+            let mut machine = Machine::new(Arc::new(settings()), LOOPBACK, None);
+            let (replies, messages) = talk(&mut machine, WHOLE, cut);
+            assert_eq!(
+                codes(&replies),
+                ["220", "250", "235", "250", "250", "354", "250", "221"]
+            );
+            assert_eq!(messages, ["hi\r\n"]);
+        }
+    }
+
+    #[test]
+    fn without_tls_nothing_goes_where_it_is_required() {
+        let protection = Protection {
+            offers_tls: true,
+            tls: false,
+            plaintext: false,
+        };
+        let mut machine = Machine::new(Arc::new(settings()), protection, None);
+        let (replies, _) = talk(&mut machine, b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@b.c>\r\nSTARTTLS\r\nMAIL FROM:<>\r\nEHLO me\r\n", 99);
+        assert_eq!(
+            codes(&replies),
+            ["220", "250", "530", "530", "220", "503", "250"]
+        );
+        assert!(replies.contains("250-STARTTLS") || replies.contains("250 STARTTLS"));
+        assert_eq!(replies.matches("AUTH PLAIN LOGIN").count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_command_gets_one_reply_and_nothing_panics(
+            words in prop::collection::vec(prop_oneof![
+                Just("EHLO me"), Just("HELO x"), Just("AUTH LOGIN"), Just("AUTH PLAIN AGEAYg=="), Just("YQ=="),
+                Just("*"), Just("MAIL FROM:<a@b.c>"), Just("RCPT TO:<d@e.f>"), Just("RSET"), Just("NOOP"),
+                Just("STARTTLS"), Just("VRFY x"), Just("junk"), Just("DATA"), Just("."),
+            ], 0..30),
+            cut in 1usize..20,
+        ) {
+            let mut unlimited = settings();
+            unlimited.errors = 1_000;
+            let mut machine = Machine::new(Arc::new(unlimited), LOOPBACK, None);
+            let input = words.iter().map(|word| format!("{word}\r\n")).collect::<String>();
+            let (replies, messages) = talk(&mut machine, input.as_bytes(), cut);
+            // Lines that were content have no reply of their own; each message has one beside its 354.
+            let in_data = input.lines().count() + 1 - codes(&replies).len();
+            if messages.is_empty() && !replies.contains("354") {
+                prop_assert_eq!(in_data, 0);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_survived(input in prop::collection::vec(any::<u8>(), 0..400), cut in 1usize..50) {
+            let mut machine = Machine::new(Arc::new(settings()), LOOPBACK, None);
+            talk(&mut machine, &input, cut);
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Every word that a client is told. Replies are made here and nowhere else, each with the code and
+//! the enhanced code (RFC 3463) that the standard has for it.
+
+use std::borrow::Cow;
+
+use crate::base::{MessageId, limits};
+use crate::message::{Address, ReversePath};
+
+/// A reply: code, enhanced code, text. Lines of the text are separated by `\n`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The three digits of RFC 5321 §4.2.
+    pub code: u16,
+    /// The enhanced code, empty where the reply has none (220, 250 to EHLO, 334, 354).
+    pub enhanced: Cow<'static, str>,
+    /// What it says, in words.
+    pub text: Cow<'static, str>,
+}
+
+impl Reply {
+    /// A reply in these words. Prefer a named one below.
+    pub fn new(
+        code: u16,
+        enhanced: impl Into<Cow<'static, str>>,
+        text: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            code,
+            enhanced: enhanced.into(),
+            text: text.into(),
+        }
+    }
+
+    /// Whether it says yes (2yz) or go on (3yz).
+    pub fn is_positive(&self) -> bool {
+        self.code < 400
+    }
+
+    /// Writes the reply as lines of at most [`limits::REPLY_LINE`] octets, with nothing in them that
+    /// could be taken for a line end.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let lead = 4 + if self.enhanced.is_empty() {
+            0
+        } else {
+            self.enhanced.len() + 1
+        };
+        let room = limits::REPLY_LINE - 2 - lead;
+        let lines: Vec<&str> = self
+            .text
+            .split('\n')
+            .flat_map(|line| pieces(line, room))
+            .collect();
+        for (place, line) in lines.iter().enumerate() {
+            let sign = if place + 1 == lines.len() { ' ' } else { '-' };
+            out.extend_from_slice(format!("{}{sign}", self.code).as_bytes());
+            if !self.enhanced.is_empty() {
+                out.extend_from_slice(self.enhanced.as_bytes());
+                out.push(b' ');
+            }
+            out.extend(
+                line.chars()
+                    .map(|c| if c.is_control() { ' ' } else { c })
+                    .collect::<String>()
+                    .bytes(),
+            );
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// On connection (RFC 5321 §3.1).
+    pub fn greeting(host: &str) -> Self {
+        Self::new(220, "", format!("{host} ESMTP mailferry ready"))
+    }
+
+    /// To EHLO: the host, then a line for each extension.
+    pub fn extensions(host: &str, keywords: &[String]) -> Self {
+        Self::new(
+            250,
+            "",
+            format!("{host} at your service\n{}", keywords.join("\n")),
+        )
+    }
+
+    /// To HELO.
+    pub fn hello(host: &str) -> Self {
+        Self::new(250, "", host.to_owned())
+    }
+
+    /// To RSET, NOOP.
+    pub const fn ok() -> Self {
+        Self::fixed(250, "2.0.0", "Ok")
+    }
+
+    /// To MAIL.
+    pub const fn sender_ok() -> Self {
+        Self::fixed(250, "2.1.0", "Sender ok")
+    }
+
+    /// To RCPT.
+    pub const fn recipient_ok() -> Self {
+        Self::fixed(250, "2.1.5", "Recipient ok")
+    }
+
+    /// To DATA.
+    pub const fn go_ahead() -> Self {
+        Self::fixed(354, "", "Go ahead, end with <CRLF>.<CRLF>")
+    }
+
+    /// The promise: the message is on stable storage.
+    pub fn queued(id: MessageId) -> Self {
+        Self::new(250, "2.0.0", format!("Ok: queued as {id}"))
+    }
+
+    /// To QUIT.
+    pub const fn bye() -> Self {
+        Self::fixed(221, "2.0.0", "Bye")
+    }
+
+    /// To STARTTLS (RFC 3207).
+    pub const fn ready_for_tls() -> Self {
+        Self::fixed(220, "2.0.0", "Ready to start TLS")
+    }
+
+    /// To VRFY (RFC 5321 §7.3).
+    pub const fn cannot_verify() -> Self {
+        Self::fixed(252, "2.5.2", "Cannot verify, send some mail and see")
+    }
+
+    /// To HELP.
+    pub const fn help() -> Self {
+        Self::fixed(
+            214,
+            "2.0.0",
+            "EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY QUIT",
+        )
+    }
+
+    /// A question of AUTH, already in base64.
+    pub fn challenge(base64: &'static str) -> Self {
+        Self::new(334, "", base64)
+    }
+
+    /// Right name and password (RFC 4954 §4).
+    pub const fn authenticated() -> Self {
+        Self::fixed(235, "2.7.0", "Authentication successful")
+    }
+
+    /// Wrong name or password; which of both is not said.
+    pub const fn bad_credentials() -> Self {
+        Self::fixed(
+            535,
+            "5.7.8",
+            "Authentication failed: wrong user or password",
+        )
+    }
+
+    /// The client broke AUTH off with `*` (RFC 4954 §4).
+    pub const fn auth_cancelled() -> Self {
+        Self::fixed(501, "5.7.0", "Authentication cancelled")
+    }
+
+    /// An AUTH exchange that is not base64, or not of the mechanism's form.
+    pub const fn auth_malformed() -> Self {
+        Self::fixed(
+            501,
+            "5.5.2",
+            "Cannot decode that AUTH response: it must be base64 in the mechanism's form",
+        )
+    }
+
+    /// A mechanism that is not offered (RFC 4954 §4).
+    pub const fn auth_unknown_mechanism() -> Self {
+        Self::fixed(
+            504,
+            "5.5.4",
+            "Unknown mechanism: PLAIN and LOGIN are offered",
+        )
+    }
+
+    /// Passwords could not be checked just now (RFC 4954 §6).
+    pub const fn auth_unavailable() -> Self {
+        Self::fixed(454, "4.7.0", "Temporary authentication failure, try again")
+    }
+
+    /// MAIL before AUTH (RFC 4954 §6).
+    pub const fn auth_required() -> Self {
+        Self::fixed(530, "5.7.0", "Authentication required")
+    }
+
+    /// Anything but EHLO, NOOP, STARTTLS, QUIT before TLS (RFC 3207 §4).
+    pub const fn tls_required() -> Self {
+        Self::fixed(530, "5.7.0", "Must issue a STARTTLS command first")
+    }
+
+    /// STARTTLS where no certificate is configured, or for a second time.
+    pub const fn tls_unavailable() -> Self {
+        Self::fixed(502, "5.5.1", "STARTTLS is not available here")
+    }
+
+    /// A verb that nobody knows.
+    pub const fn unknown_command() -> Self {
+        Self::fixed(500, "5.5.2", "Unknown command")
+    }
+
+    /// Bytes that no command may hold: a bare CR or LF, NUL, or text that is not UTF-8.
+    pub const fn illegal_bytes() -> Self {
+        Self::fixed(
+            500,
+            "5.5.2",
+            "A command must be one line of text that ends in CRLF, without bare CR or LF",
+        )
+    }
+
+    /// Longer than [`limits::COMMAND_LINE`], or [`limits::AUTH_LINE`] in AUTH.
+    pub const fn line_too_long() -> Self {
+        Self::fixed(500, "5.5.6", "Line too long")
+    }
+
+    /// A command known, its argument not understood.
+    pub fn bad_argument(usage: &'static str) -> Self {
+        Self::new(501, "5.5.4", format!("Syntax: {usage}"))
+    }
+
+    /// The path of MAIL or RCPT is not an address; `what` says why.
+    pub fn bad_address(sender: bool, what: impl std::fmt::Display) -> Self {
+        Self::new(
+            501,
+            if sender { "5.1.7" } else { "5.1.3" },
+            what.to_string(),
+        )
+    }
+
+    /// A parameter that is not offered (RFC 5321 §4.1.1.11).
+    pub fn unknown_parameter(keyword: &str) -> Self {
+        Self::new(
+            555,
+            "5.5.4",
+            format!("Parameter {keyword} is not offered or its value is not understood"),
+        )
+    }
+
+    /// A command out of order; `first` is what has to come before.
+    pub fn bad_sequence(first: &'static str) -> Self {
+        Self::new(
+            503,
+            "5.5.1",
+            format!("Bad sequence of commands: {first} first"),
+        )
+    }
+
+    /// DATA after all recipients were refused.
+    pub const fn no_valid_recipients() -> Self {
+        Self::fixed(554, "5.5.1", "No valid recipients")
+    }
+
+    /// RFC 5321 §4.5.3.1.10: the client sends the rest in a further transaction.
+    pub const fn too_many_recipients() -> Self {
+        Self::fixed(
+            452,
+            "4.5.3",
+            "Too many recipients: send the rest in a further message",
+        )
+    }
+
+    /// SIZE, or the message itself, over the limit (RFC 1870 §6.1).
+    pub fn too_large(limit: u64) -> Self {
+        Self::new(
+            552,
+            "5.3.4",
+            format!("Message too large: {limit} octets are allowed (setting `message_size`)"),
+        )
+    }
+
+    /// A header section over [`limits::HEADER_SECTION`].
+    pub fn header_too_large() -> Self {
+        Self::new(
+            552,
+            "5.3.4",
+            format!(
+                "Header section too large: {} octets are allowed",
+                limits::HEADER_SECTION
+            ),
+        )
+    }
+
+    /// `bare_newlines = "reject"` met one.
+    pub const fn bare_newline() -> Self {
+        Self::fixed(
+            550,
+            "5.6.0",
+            "The message has a bare CR or LF: lines must end in CRLF",
+        )
+    }
+
+    /// The disk, or what is reserved of it, is full: the client keeps the message (RFC 5321 §4.2.2).
+    pub const fn out_of_space() -> Self {
+        Self::fixed(
+            452,
+            "4.3.1",
+            "Not enough disk space to keep the message, try again later",
+        )
+    }
+
+    /// Something failed that the log explains.
+    pub const fn try_again() -> Self {
+        Self::fixed(451, "4.3.0", "Local error, try again later")
+    }
+
+    /// No server's from_filter admits the sender (`routing.md`, step 6).
+    pub fn not_admitted(sender: &ReversePath) -> Self {
+        Self::new(
+            550,
+            "5.7.1",
+            format!(
+                "<{sender}>: no server's from_filter admits this sender, and there is no default_from to send it as"
+            ),
+        )
+    }
+
+    /// `on_mismatch = "reject"`: the server would have to rewrite the From.
+    pub fn from_not_admitted(author: Option<&Address>, server: &str) -> Self {
+        let who = author.map_or("The header From".to_owned(), |author| format!("<{author}>"));
+        Self::new(
+            550,
+            "5.7.1",
+            format!(
+                "{who}: the from_filter of server {server} does not admit this From, and on_mismatch is \"reject\""
+            ),
+        )
+    }
+
+    /// The chosen server has no address that it could speak as.
+    pub fn no_identity(server: &str) -> Self {
+        Self::new(
+            550,
+            "5.7.1",
+            format!(
+                "Server {server} has no address to send this message as: set default_from, or the server's `address`"
+            ),
+        )
+    }
+
+    /// Too many commands without a message.
+    pub const fn too_many_commands() -> Self {
+        Self::fixed(421, "4.7.0", "Too many commands without a message, closing")
+    }
+
+    /// Too many commands in error.
+    pub const fn too_many_errors() -> Self {
+        Self::fixed(421, "4.7.0", "Too many errors, closing")
+    }
+
+    /// The client was silent for too long.
+    pub const fn idle() -> Self {
+        Self::fixed(421, "4.4.2", "Idle for too long, closing")
+    }
+
+    /// The session took too long in all.
+    pub const fn session_time() -> Self {
+        Self::fixed(421, "4.4.2", "Session time is over, connect again")
+    }
+
+    /// The program stops.
+    pub const fn shutting_down() -> Self {
+        Self::fixed(421, "4.3.2", "Shutting down, connect again later")
+    }
+
+    /// As many sessions as may be.
+    pub const fn too_many_sessions() -> Self {
+        Self::fixed(421, "4.3.2", "Too many sessions, connect again later")
+    }
+
+    const fn fixed(code: u16, enhanced: &'static str, text: &'static str) -> Self {
+        Self {
+            code,
+            enhanced: Cow::Borrowed(enhanced),
+            text: Cow::Borrowed(text),
+        }
+    }
+}
+
+/// `550 5.7.1 text`, lines joined by a space, for logs and explanations.
+impl std::fmt::Display for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.code)?;
+        if !self.enhanced.is_empty() {
+            write!(f, " {}", self.enhanced)?;
+        }
+        write!(f, " {}", self.text.replace('\n', " "))
+    }
+}
+
+/// Cuts a line into pieces of at most `room` octets, between characters.
+fn pieces(line: &str, room: usize) -> impl Iterator<Item = &str> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let mut cut = line.len().min(room);
+        while !line.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        rest = (cut < line.len()).then(|| &line[cut..]);
+        Some(&line[..cut])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(reply: Reply) -> String {
+        let mut out = Vec::new();
+        reply.write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn writes_one_line_and_several() {
+        assert_eq!(written(Reply::ok()), "250 2.0.0 Ok\r\n");
+        assert_eq!(
+            written(Reply::new(550, "5.1.1", "a\nb")),
+            "550-5.1.1 a\r\n550 5.1.1 b\r\n"
+        );
+        assert_eq!(
+            written(Reply::challenge("VXNlcm5hbWU6")),
+            "334 VXNlcm5hbWU6\r\n"
+        );
+        assert_eq!(written(Reply::challenge("")), "334 \r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn lines_stay_short_and_whole(text in "\\PC{0,1500}|[\r\n -~]{0,50}") {
+            let out = written(Reply::new(554, "5.0.0", text));
+            prop_assert!(out.ends_with("\r\n"));
+            for line in out[..out.len() - 2].split("\r\n") {
+                prop_assert!(line.len() + 2 <= limits::REPLY_LINE && line.starts_with("554"));
+                prop_assert!(!line.contains(['\r', '\n']));
+            }
+        }
+    }
+}
