@@ -6,3 +6,4 @@ pub mod base;
 pub mod message;
 pub mod routing;
 pub mod session;
+pub mod spool;

@@ -1,0 +1,204 @@
+//! The content of a message: in memory while it is small, in a file beside the database when not.
+//!
+//! A file is written as the content arrives and synced with its folder before anything refers to
+//! it. It belongs to whoever holds the [`Content`], and goes with it, until the spool has committed
+//! the row that names it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::SpoolError;
+use crate::base::{MessageId, limits};
+
+/// Header section and body, line ends CRLF.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// All of it.
+    Memory(Bytes),
+    /// A file.
+    File(Arc<ContentFile>),
+}
+
+/// A content's file, removed when dropped unless the spool keeps it.
+#[derive(Debug)]
+pub struct ContentFile {
+    path: PathBuf,
+    size: u64,
+    kept: AtomicBool,
+}
+
+/// Takes a content as it arrives.
+#[derive(Debug)]
+pub struct ContentWriter {
+    path: PathBuf,
+    memory: Vec<u8>,
+    file: Option<(File, ContentFile)>,
+    size: u64,
+}
+
+/// The name of a message's file in the folder `content`.
+pub(super) fn path(folder: &Path, id: MessageId) -> PathBuf {
+    folder.join(format!("{id}.eml"))
+}
+
+impl Content {
+    /// Octets.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File(file) => file.size,
+        }
+    }
+
+    /// Its start: the whole of it in memory, else so much that a header section fits.
+    pub async fn head(&self) -> Result<Bytes, SpoolError> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.clone()),
+            Self::File(file) => {
+                let mut head = Vec::new();
+                let limit = limits::HEADER_SECTION as u64 + 4;
+                let open = file.open().await?;
+                let read = open.take(limit).read_to_end(&mut head).await;
+                read.map_err(|error| SpoolError::io(&file.path, error))?;
+                Ok(head.into())
+            }
+        }
+    }
+}
+
+impl ContentFile {
+    /// A file that the spool keeps.
+    pub(super) fn kept(path: PathBuf, size: u64) -> Self {
+        Self {
+            path,
+            size,
+            kept: AtomicBool::new(true),
+        }
+    }
+
+    /// From now on the spool's: it stays when this is dropped.
+    pub(super) fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Opens it to be read.
+    pub async fn open(&self) -> Result<File, SpoolError> {
+        File::open(&self.path)
+            .await
+            .map_err(|error| SpoolError::io(&self.path, error))
+    }
+}
+
+impl Drop for ContentFile {
+    fn drop(&mut self) {
+        if !self.kept.load(Ordering::Relaxed) {
+            // A file that cannot be removed now is swept when the spool is opened next.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl ContentWriter {
+    pub(super) fn new(folder: &Path, id: MessageId) -> Self {
+        Self {
+            path: path(folder, id),
+            memory: Vec::new(),
+            file: None,
+            size: 0,
+        }
+    }
+
+    /// Takes the next piece.
+    pub async fn write(&mut self, piece: Vec<u8>) -> Result<(), SpoolError> {
+        self.size += piece.len() as u64;
+        if self.file.is_none() && self.memory.len() + piece.len() <= limits::BODY_IN_MEMORY {
+            match self.memory.is_empty() {
+                true => self.memory = piece,
+                false => self.memory.extend_from_slice(&piece),
+            }
+            return Ok(());
+        }
+        let path = self.path.clone();
+        self.spill(&piece)
+            .await
+            .map_err(|error| SpoolError::io(&path, error))
+    }
+
+    async fn spill(&mut self, piece: &[u8]) -> std::io::Result<()> {
+        if self.file.is_none() {
+            let open = File::options()
+                .write(true)
+                .create_new(true)
+                .open(&self.path)
+                .await?;
+            let guard = ContentFile {
+                path: self.path.clone(),
+                size: 0,
+                kept: AtomicBool::new(false),
+            };
+            self.file = Some((open, guard));
+        }
+        if let Some((file, _)) = &mut self.file {
+            file.write_all(&std::mem::take(&mut self.memory)).await?;
+            file.write_all(piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the content; a file is on stable storage then.
+    pub async fn finish(mut self) -> Result<Content, SpoolError> {
+        let Some((mut file, mut guard)) = self.file.take() else {
+            return Ok(Content::Memory(std::mem::take(&mut self.memory).into()));
+        };
+        guard.size = self.size;
+        let synced = async {
+            file.flush().await?;
+            file.sync_all().await?;
+            let folder = self.path.parent().unwrap_or(Path::new("."));
+            File::open(folder).await?.sync_all().await
+        };
+        synced
+            .await
+            .map_err(|error| SpoolError::io(&self.path, error))?;
+        Ok(Content::File(Arc::new(guard)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn large_contents_go_to_a_file_that_goes_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = MessageId::from_i64(7);
+        let mut writer = ContentWriter::new(folder.path(), id);
+        for _ in 0..3 {
+            writer.write(vec![b'x'; 100 * 1024]).await.unwrap();
+        }
+        let content = writer.finish().await.unwrap();
+        assert_eq!(content.size(), 300 * 1024);
+        assert_eq!(
+            content.head().await.unwrap().len(),
+            limits::HEADER_SECTION + 4
+        );
+        assert!(path(folder.path(), id).exists());
+        drop(content);
+        assert!(!path(folder.path(), id).exists());
+    }
+
+    #[tokio::test]
+    async fn small_ones_stay_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = ContentWriter::new(folder.path(), MessageId::from_i64(7));
+        writer.write(b"a".to_vec()).await.unwrap();
+        writer.write(b"b".to_vec()).await.unwrap();
+        let content = writer.finish().await.unwrap();
+        assert!(matches!(&content, Content::Memory(bytes) if bytes == "ab"));
+    }
+}

@@ -1,0 +1,229 @@
+//! The durable queue. What it has taken survives a crash; what it gives out is leased, not removed.
+//!
+//! | state | on the disk | who moves it on | what a crash leaves |
+//! | --- | --- | --- | --- |
+//! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing promised; the file is swept at the next opening |
+//! | queued | a row with state 0, content in the row's neighbour or in a file | `claim` once due, or `fresh` at once | the same; it is due |
+//! | leased | the same as queued | delivery, with `finish` or `release` | queued: a lease ends with its owner |
+//! | held | a row with state 1 and the reason | the operator, with `retry` or `delete` | the same |
+//! | gone | nothing | - | nothing; or, where the crash came between the upstream's 250 and the commit of `finish`, queued: at worst it is delivered twice |
+//!
+//! The instant of acceptance is the commit of `put`: the row and its content are on stable storage,
+//! or a larger content's file and its folder were synced before. A report to the sender is put in
+//! the same transaction that ends the message it is about, so there is one, and only one.
+//!
+//! Every message has a lane, the server that would take it. A lane that is full or held is simply
+//! not asked for, so what waits in it costs the others nothing.
+
+pub mod content;
+pub mod record;
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use crate::base::{BoxFuture, MessageId, Timestamp};
+pub use content::{Content, ContentWriter};
+pub use record::{Origin, Record, State};
+pub use sqlite::SqliteSpool;
+
+/// A message to be put.
+#[derive(Debug)]
+pub struct New {
+    /// Everything but the content.
+    pub record: Record,
+    /// Header section and body, line ends CRLF.
+    pub content: Content,
+}
+
+/// A message given out until `until`: nobody else gets it before.
+#[derive(Debug)]
+pub struct Leased {
+    /// As it was stored.
+    pub record: Record,
+    /// The content, where it is still in memory; else ask [`Spool::content`].
+    pub content: Option<Content>,
+    /// When the lease ends.
+    pub until: Timestamp,
+}
+
+/// What `claim` gave.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// Due and now leased, earliest first.
+    pub messages: Vec<Leased>,
+}
+
+/// What becomes of a leased message.
+#[derive(Debug)]
+pub struct Finish {
+    /// Which one.
+    pub id: MessageId,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// A message of our own about it, put in the same transaction.
+    pub report: Option<New>,
+}
+
+/// See [`Finish`].
+#[derive(Debug)]
+pub enum Fate {
+    /// Delivered, or reported: it leaves the spool.
+    Gone,
+    /// Queued again as it is now, due at its `due`.
+    Later(Box<Record>),
+    /// Held as it is now; the reason stands in `last`.
+    Held(Box<Record>),
+}
+
+/// What an operator asks to list.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Only messages after this one.
+    pub after: Option<MessageId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which messages an operator means.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// These.
+    Ids(Vec<MessageId>),
+}
+
+/// Why the spool did not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SpoolError {
+    /// The disk is full, or down to what is reserved. Nothing was put.
+    #[error(
+        "the spool's disk is full, or down to its reserve of {reserve} bytes: free some space in {folder}"
+    )]
+    Full {
+        /// Where.
+        folder: String,
+        /// Bytes that puts leave free, so that what is queued can be finished.
+        reserve: u64,
+    },
+    /// Another process has it open.
+    #[error(
+        "{folder} is in use by another mailferry process: stop that one, or set another `data_dir`"
+    )]
+    InUse {
+        /// Where.
+        folder: String,
+    },
+    /// Written by a later version of the program.
+    #[error(
+        "{file} was written by a later version of mailferry (format {found}, this one knows {known}): run that version"
+    )]
+    Newer {
+        /// The database.
+        file: String,
+        /// Its format.
+        found: i64,
+        /// The format of this program.
+        known: i64,
+    },
+    /// No such message.
+    #[error("message {0} is not in the queue: it was delivered, reported or deleted")]
+    Missing(MessageId),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: String,
+        /// Why.
+        source: Arc<std::io::Error>,
+    },
+    /// The database said no.
+    #[error("spool database: {0}")]
+    Database(Arc<rusqlite::Error>),
+    /// The writer has ended, as the program does.
+    #[error("the spool is closed")]
+    Closed,
+}
+
+impl SpoolError {
+    fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.display().to_string(),
+            source: Arc::new(source),
+        }
+    }
+
+    /// Whether it means that there is no room, now.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Database(error) => {
+                error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A durable queue, on which several processes may work where the implementation says so: what one
+/// has leased, no other gets before the lease ends.
+pub trait Spool: Send + Sync + 'static {
+    /// A name for a new message.
+    fn next_id(&self, now: Timestamp) -> MessageId;
+
+    /// Where the content of a new message goes as it arrives.
+    fn writer(&self, id: MessageId) -> ContentWriter;
+
+    /// Whether there is room for another message, as far as can be told beforehand.
+    fn has_room(&self) -> bool;
+
+    /// Takes messages: once it returns `Ok`, they are on stable storage. All or none.
+    fn put(&self, messages: Vec<New>) -> BoxFuture<'_, Result<(), SpoolError>>;
+
+    /// Messages that this process has just put, leased to it, content in memory.
+    fn fresh(&self, max: usize) -> Vec<Leased>;
+
+    /// Leases up to `max` messages of `lane` that are due at `now`, until `until`.
+    fn claim(
+        &self,
+        lane: &str,
+        max: usize,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'_, Result<Claimed, SpoolError>>;
+
+    /// When the next message of `lane` that nobody has leased is due, as far as is known.
+    fn due(&self, lane: &str) -> Option<Timestamp>;
+
+    /// Keeps leases until `until`.
+    fn renew(&self, ids: Vec<MessageId>, until: Timestamp)
+    -> BoxFuture<'_, Result<(), SpoolError>>;
+
+    /// Ends leases with a fate; all or none, durably.
+    fn finish(&self, batch: Vec<Finish>) -> BoxFuture<'_, Result<(), SpoolError>>;
+
+    /// Gives leases back, unchanged.
+    fn release(&self, leases: Vec<(MessageId, String)>);
+
+    /// The content of a message.
+    fn content(&self, id: MessageId) -> BoxFuture<'_, Result<Content, SpoolError>>;
+
+    /// Moves messages whose lane is not among these to the lane `""`, to be routed anew.
+    fn reroute(&self, lanes: Vec<String>) -> BoxFuture<'_, Result<(), SpoolError>>;
+
+    /// What is queued and held, oldest first.
+    fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Record>, SpoolError>>;
+
+    /// One message.
+    fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Record, SpoolError>>;
+
+    /// Makes messages due at once, held ones too; gives how many.
+    fn retry(&self, which: Selection, now: Timestamp) -> BoxFuture<'_, Result<usize, SpoolError>>;
+
+    /// Removes messages; those leased are left. Gives how many went.
+    fn delete(&self, which: Selection) -> BoxFuture<'_, Result<usize, SpoolError>>;
+
+    /// Comes back when something may have become due since it was last asked.
+    fn changed(&self) -> BoxFuture<'_, ()>;
+}

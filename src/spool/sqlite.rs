@@ -1,0 +1,317 @@
+//! The spool of one machine: SQLite, and one thread that writes.
+//!
+//! All that is asked goes to the writer thread, which takes whatever has come together while the
+//! last commit was under way into one transaction (WAL, synchronous=FULL: a commit is a sync).
+//! A lock on a file beside the database makes this process the only one, so leases are kept in
+//! memory: they end with their only possible owner.
+
+mod store;
+mod writer;
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::content::ContentWriter;
+use super::{Claimed, Content, Finish, Leased, New, Page, Record, Selection, Spool, SpoolError};
+use crate::base::id::MessageIds;
+use crate::base::{BoxFuture, MessageId, Timestamp};
+use store::Store;
+use writer::Job;
+
+/// Jobs that wait for the writer; more wait at the door.
+const JOBS: usize = 1_024;
+
+/// Content (octets) of fresh messages that is kept in memory for delivery; beyond it they are read
+/// back when their turn comes.
+const FRESH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Fresh messages kept for delivery, whatever their size.
+const FRESH_MESSAGES: usize = 1_024;
+
+/// How long a fresh message is leased.
+pub(super) const FRESH_LEASE: std::time::Duration = std::time::Duration::from_secs(900);
+
+/// Where the spool is and how much it leaves free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The folder; made when missing.
+    pub folder: PathBuf,
+    /// Bytes of the disk that puts leave free, so that what is queued can still be finished.
+    pub reserve: u64,
+}
+
+/// See the module.
+pub struct SqliteSpool {
+    settings: Settings,
+    jobs: Option<mpsc::Sender<Job>>,
+    shared: Arc<Shared>,
+    ids: MessageIds,
+    writer: Option<JoinHandle<()>>,
+    _lock: File,
+}
+
+/// What the writer and the callers share: which messages are out, and when others are due.
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    fresh: VecDeque<Leased>,
+    fresh_bytes: usize,
+    leases: HashMap<MessageId, Timestamp>,
+    due: HashMap<String, Timestamp>,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Queue {
+    fn due_at(&mut self, lane: &str, at: Timestamp) {
+        match self.due.get_mut(lane) {
+            Some(due) => *due = at.min(*due),
+            None => {
+                self.due.insert(lane.to_owned(), at);
+            }
+        }
+    }
+
+    /// A message was put: it goes to delivery at once while there is room for it.
+    fn offer(&mut self, new: New) {
+        let in_memory = match &new.content {
+            Content::Memory(bytes) => bytes.len(),
+            Content::File(_) => 0,
+        };
+        let fits = self.fresh.len() < FRESH_MESSAGES && self.fresh_bytes + in_memory <= FRESH_BYTES;
+        if !fits {
+            return self.due_at(&new.record.lane, new.record.due);
+        }
+        self.fresh_bytes += in_memory;
+        let until = new.record.due.after(FRESH_LEASE);
+        self.leases.insert(new.record.id, until);
+        self.fresh.push_back(Leased {
+            record: new.record,
+            content: Some(new.content),
+            until,
+        });
+    }
+}
+
+impl SqliteSpool {
+    /// Opens the spool, makes it when missing, and recovers what a crash left.
+    pub fn open(settings: Settings) -> Result<Self, SpoolError> {
+        let content = settings.folder.join("content");
+        std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
+        restrict(&settings.folder)?;
+        let lock = lock(&settings.folder)?;
+        let shared = Arc::new(Shared::default());
+        let store = Store::open(&settings.folder)?;
+        sweep(&content, &store)?;
+        for (lane, due) in store.earliest_due()? {
+            shared.queue().due_at(&lane, due);
+        }
+        let (jobs, receiver) = mpsc::channel(JOBS);
+        let writer = writer::spawn(store, settings.clone(), shared.clone(), receiver)?;
+        Ok(Self {
+            settings,
+            jobs: Some(jobs),
+            shared,
+            ids: MessageIds::default(),
+            writer: Some(writer),
+            _lock: lock,
+        })
+    }
+
+    /// Hands the writer a job and waits for its answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, SpoolError>>) -> Job,
+    ) -> BoxFuture<'_, Result<T, SpoolError>> {
+        let (answer, answered) = oneshot::channel();
+        let job = job(answer);
+        Box::pin(async move {
+            let jobs = self.jobs.as_ref().ok_or(SpoolError::Closed)?;
+            jobs.send(job).await.map_err(|_| SpoolError::Closed)?;
+            answered.await.map_err(|_| SpoolError::Closed)?
+        })
+    }
+}
+
+impl Spool for SqliteSpool {
+    fn next_id(&self, now: Timestamp) -> MessageId {
+        self.ids.next(now, rand::random())
+    }
+
+    fn writer(&self, id: MessageId) -> ContentWriter {
+        ContentWriter::new(&self.settings.folder.join("content"), id)
+    }
+
+    fn has_room(&self) -> bool {
+        free_bytes(&self.settings.folder).is_none_or(|free| free > self.settings.reserve)
+    }
+
+    fn put(&self, messages: Vec<New>) -> BoxFuture<'_, Result<(), SpoolError>> {
+        self.ask(|answer| Job::Put(messages, answer))
+    }
+
+    fn fresh(&self, max: usize) -> Vec<Leased> {
+        let mut queue = self.shared.queue();
+        let count = queue.fresh.len().min(max);
+        let taken: Vec<Leased> = queue.fresh.drain(..count).collect();
+        for message in &taken {
+            if let Some(Content::Memory(bytes)) = &message.content {
+                queue.fresh_bytes -= bytes.len();
+            }
+        }
+        taken
+    }
+
+    fn claim(
+        &self,
+        lane: &str,
+        max: usize,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'_, Result<Claimed, SpoolError>> {
+        let lane = lane.to_owned();
+        self.ask(move |answer| Job::Claim {
+            lane,
+            max,
+            now,
+            until,
+            answer,
+        })
+    }
+
+    fn due(&self, lane: &str) -> Option<Timestamp> {
+        self.shared.queue().due.get(lane).copied()
+    }
+
+    fn renew(
+        &self,
+        ids: Vec<MessageId>,
+        until: Timestamp,
+    ) -> BoxFuture<'_, Result<(), SpoolError>> {
+        let mut queue = self.shared.queue();
+        for id in ids {
+            if let Some(lease) = queue.leases.get_mut(&id) {
+                *lease = until;
+            }
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn finish(&self, batch: Vec<Finish>) -> BoxFuture<'_, Result<(), SpoolError>> {
+        self.ask(|answer| Job::Finish(batch, answer))
+    }
+
+    fn release(&self, leases: Vec<(MessageId, String)>) {
+        let mut queue = self.shared.queue();
+        for (id, lane) in leases {
+            queue.leases.remove(&id);
+            // When exactly it is due, the next claim finds out.
+            queue.due_at(&lane, Timestamp(0));
+        }
+    }
+
+    fn content(&self, id: MessageId) -> BoxFuture<'_, Result<Content, SpoolError>> {
+        self.ask(move |answer| Job::Content(id, answer))
+    }
+
+    fn reroute(&self, lanes: Vec<String>) -> BoxFuture<'_, Result<(), SpoolError>> {
+        self.ask(|answer| Job::Reroute(lanes, answer))
+    }
+
+    fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Record>, SpoolError>> {
+        self.ask(|answer| Job::List(page, answer))
+    }
+
+    fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Record, SpoolError>> {
+        self.ask(move |answer| Job::Get(id, answer))
+    }
+
+    fn retry(&self, which: Selection, now: Timestamp) -> BoxFuture<'_, Result<usize, SpoolError>> {
+        self.ask(move |answer| Job::Retry(which, now, answer))
+    }
+
+    fn delete(&self, which: Selection) -> BoxFuture<'_, Result<usize, SpoolError>> {
+        self.ask(|answer| Job::Delete(which, answer))
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.changed.notified())
+    }
+}
+
+impl Drop for SqliteSpool {
+    /// Lets the writer end what it has been given before the lock goes.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Messages are nobody else's to read.
+fn restrict(folder: &Path) -> Result<(), SpoolError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(folder, mode).map_err(|error| SpoolError::io(folder, error))
+}
+
+fn lock(folder: &Path) -> Result<File, SpoolError> {
+    let path = folder.join("lock");
+    let io = |error| SpoolError::io(&path, error);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(SpoolError::InUse {
+            folder: folder.display().to_string(),
+        }),
+        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Removes content files that no row refers to: their messages never were accepted.
+fn sweep(folder: &Path, store: &Store) -> Result<(), SpoolError> {
+    let io = |error| SpoolError::io(folder, error);
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let id = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse::<MessageId>().ok());
+        if let Some(id) = id
+            && !store.exists(id)?
+        {
+            std::fs::remove_file(&path).map_err(|error| SpoolError::io(&path, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that are free for us on the folder's disk; none where the system does not say.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(test)]
+mod tests;
