@@ -3,7 +3,11 @@
 #![warn(missing_docs)]
 
 pub mod base;
+pub mod delivery;
 pub mod message;
+pub mod observe;
 pub mod routing;
 pub mod session;
 pub mod spool;
+pub mod token;
+pub mod upstream;

@@ -1,5 +1,6 @@
 //! The decision itself, step by step as the specification numbers them.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,17 @@ pub struct Policy {
     pub null_sender: NullSender,
     /// Whether the author of a rewritten message becomes its Reply-To.
     pub reply_to: bool,
+    /// What holds for single users, by name.
+    pub users: HashMap<String, UserRule>,
+}
+
+/// What routing knows of a user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserRule {
+    /// The server that all mail of this user takes.
+    pub pinned: Option<String>,
+    /// The servers that may take it; none means all.
+    pub servers: Option<Vec<String>>,
 }
 
 /// What routing knows of a server.
@@ -163,6 +175,15 @@ impl ServerRule {
 }
 
 impl Policy {
+    /// What holds for a user; nothing special for one that is not known (any more).
+    pub fn caller(&self, user: &str) -> Caller<'_> {
+        let rule = self.users.get(user);
+        Caller {
+            pinned: rule.and_then(|rule| rule.pinned.as_deref()),
+            servers: rule.and_then(|rule| rule.servers.as_deref()),
+        }
+    }
+
     /// Decides about a message.
     pub fn decide(&self, sender: &ReversePath, author: &Author, caller: Caller) -> Decision {
         let Some(choice) = self.choose(sender, author.mailbox().map(|m| &m.address), caller) else {
@@ -361,13 +382,13 @@ impl Policy {
             Author::Missing => false,
             _ if is_pinned_free => true,
             Author::Malformed if by_filter && self.on_mismatch == OnMismatch::Reject => {
-                return Err(self.from_not_admitted(server, address));
+                return Err(mismatch(server, address));
             }
             Author::Malformed => false,
             _ if by_filter => match (address.is_some_and(|a| server.admits(a)), self.on_mismatch) {
                 (true, _) | (false, OnMismatch::Keep) => true,
                 (false, OnMismatch::Rewrite) => false,
-                (false, OnMismatch::Reject) => return Err(self.from_not_admitted(server, address)),
+                (false, OnMismatch::Reject) => return Err(mismatch(server, address)),
             },
             _ if *reason == Reason::LastResort && self.on_mismatch == OnMismatch::Keep => true,
             _ if *reason == Reason::Unfiltered && self.default_from.is_none() => true,
@@ -425,18 +446,18 @@ impl Policy {
         };
         Reply::not_admitted(&named)
     }
-
-    fn from_not_admitted(&self, server: &ServerRule, author: Option<&Address>) -> Refusal {
-        let reply = Reply::from_not_admitted(author, &server.name);
-        Refusal {
-            reply,
-            reason: Reason::FromNotAdmitted,
-        }
-    }
 }
 
 fn refused(reply: Reply, reason: Reason) -> Decision {
     Decision::Refused(Refusal { reply, reason })
+}
+
+fn mismatch(server: &ServerRule, author: Option<&Address>) -> Refusal {
+    let reply = Reply::from_not_admitted(author, &server.name);
+    Refusal {
+        reply,
+        reason: Reason::FromNotAdmitted,
+    }
 }
 
 /// The author's name (else the local part) around the identity.

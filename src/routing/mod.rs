@@ -6,5 +6,6 @@ pub mod filter;
 
 pub use decision::{
     Caller, Decision, Key, NullSender, OnMismatch, Policy, Reason, Refusal, Route, ServerRule,
+    UserRule,
 };
 pub use filter::{Filter, FilterError};

@@ -27,7 +27,7 @@ pub use record::{Origin, Record, State};
 pub use sqlite::SqliteSpool;
 
 /// A message to be put.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct New {
     /// Everything but the content.
     pub record: Record,
@@ -200,8 +200,8 @@ pub trait Spool: Send + Sync + 'static {
     fn renew(&self, ids: Vec<MessageId>, until: Timestamp)
     -> BoxFuture<'_, Result<(), SpoolError>>;
 
-    /// Ends leases with a fate; all or none, durably.
-    fn finish(&self, batch: Vec<Finish>) -> BoxFuture<'_, Result<(), SpoolError>>;
+    /// Ends leases with a fate; all or none, durably. The batch is shared, so that it can be tried again.
+    fn finish(&self, batch: Arc<[Finish]>) -> BoxFuture<'_, Result<(), SpoolError>>;
 
     /// Gives leases back, unchanged.
     fn release(&self, leases: Vec<(MessageId, String)>);

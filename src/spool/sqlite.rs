@@ -213,7 +213,7 @@ impl Spool for SqliteSpool {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn finish(&self, batch: Vec<Finish>) -> BoxFuture<'_, Result<(), SpoolError>> {
+    fn finish(&self, batch: Arc<[Finish]>) -> BoxFuture<'_, Result<(), SpoolError>> {
         self.ask(|answer| Job::Finish(batch, answer))
     }
 

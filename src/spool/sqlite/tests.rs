@@ -95,11 +95,14 @@ async fn lanes_are_apart_and_due_times_are_kept() {
     record.due = NOW.after(Duration::from_secs(60));
     let later = record.due;
     spool
-        .finish(vec![Finish {
-            id: other_id,
-            fate: Fate::Later(Box::new(record)),
-            report: None,
-        }])
+        .finish(
+            [Finish {
+                id: other_id,
+                fate: Fate::Later(Box::new(record)),
+                report: None,
+            }]
+            .into(),
+        )
         .await
         .unwrap();
     assert!(claim(&spool, "b", 9, NOW).await.is_empty());
@@ -116,11 +119,14 @@ async fn a_report_comes_with_the_end_of_its_message() {
     spool.put(vec![message]).await.unwrap();
     spool.fresh(9);
     spool
-        .finish(vec![Finish {
-            id,
-            fate: Fate::Gone,
-            report: Some(report),
-        }])
+        .finish(
+            [Finish {
+                id,
+                fate: Fate::Gone,
+                report: Some(report),
+            }]
+            .into(),
+        )
         .await
         .unwrap();
     assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
@@ -147,11 +153,14 @@ async fn the_operator_reaches_what_is_not_under_way() {
     spool.put(vec![one, two]).await.unwrap();
     let record = spool.fresh(9).remove(0).record;
     spool
-        .finish(vec![Finish {
-            id: first,
-            fate: Fate::Held(Box::new(record)),
-            report: None,
-        }])
+        .finish(
+            [Finish {
+                id: first,
+                fate: Fate::Held(Box::new(record)),
+                report: None,
+            }]
+            .into(),
+        )
         .await
         .unwrap();
     assert_eq!(spool.get(first).await.unwrap().state, State::Held);
@@ -194,11 +203,14 @@ async fn only_one_opens_it_and_strays_are_swept() {
     assert_eq!(spool.content(id).await.unwrap().size(), 300 * 1024);
     spool.claim("a", 9, NOW, UNTIL).await.unwrap();
     spool
-        .finish(vec![Finish {
-            id,
-            fate: Fate::Gone,
-            report: None,
-        }])
+        .finish(
+            [Finish {
+                id,
+                fate: Fate::Gone,
+                report: None,
+            }]
+            .into(),
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -232,11 +244,14 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
     );
     assert_eq!(claim(&spool, "a", 9, NOW).await, [id]);
     spool
-        .finish(vec![Finish {
-            id,
-            fate: Fate::Gone,
-            report: None,
-        }])
+        .finish(
+            [Finish {
+                id,
+                fate: Fate::Gone,
+                report: None,
+            }]
+            .into(),
+        )
         .await
         .unwrap();
 }

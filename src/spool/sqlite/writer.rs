@@ -23,7 +23,7 @@ type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 pub(super) enum Job {
     Put(Vec<New>, Answer<()>),
-    Finish(Vec<Finish>, Answer<()>),
+    Finish(Arc<[Finish]>, Answer<()>),
     Claim {
         lane: String,
         max: usize,
@@ -268,10 +268,10 @@ impl Writer {
                 let _ = answer.send(Ok(()));
             }
             Job::Finish(batch, answer) => {
-                for finish in batch {
+                for finish in batch.iter() {
                     queue.leases.remove(&finish.id);
-                    if let Some(report) = finish.report {
-                        queue.offer(keep(report));
+                    if let Some(report) = &finish.report {
+                        queue.offer(keep(report.clone()));
                     }
                 }
                 let _ = answer.send(Ok(()));

@@ -1,0 +1,106 @@
+//! The one TLS stack: rustls with aws-lc-rs, for every connection out and in.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ServerConfig};
+use rustls_platform_verifier::Verifier;
+
+/// Why TLS cannot be set up. Each names the file, where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file cannot be read, or holds nothing of the kind.
+    #[error("{path}: {reason}; it must be a PEM file with {wanted}")]
+    Pem {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What it should hold.
+        wanted: &'static str,
+    },
+    /// Certificate and key do not go together, or TLS refuses them.
+    #[error("{path}: {source}; the certificate and its key must belong together")]
+    Certificate {
+        /// The certificate's file.
+        path: String,
+        /// What rustls says.
+        source: rustls::Error,
+    },
+    /// The system's root certificates cannot be used.
+    #[error(
+        "the system's root certificates cannot be read: {0}; install the package ca-certificates, or name a `ca` file"
+    )]
+    Roots(String),
+}
+
+/// Installs the process's crypto provider; called once at start, and harmless again.
+pub fn install_provider() {
+    // An error only says that it is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    CryptoProvider::get_default()
+        .cloned()
+        .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+}
+
+/// The certificates of a PEM file.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = |reason: String| TlsError::Pem {
+        path: path.display().to_string(),
+        reason,
+        wanted: "one certificate or more",
+    };
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| pem(error.to_string()))?;
+    let certificates: Vec<_> = read
+        .collect::<Result<_, _>>()
+        .map_err(|error| pem(error.to_string()))?;
+    match certificates.is_empty() {
+        true => Err(pem("it holds no certificate".into())),
+        false => Ok(certificates),
+    }
+}
+
+/// The client's side: the system's roots and these.
+pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, TlsError> {
+    let roots = |error: rustls::Error| TlsError::Roots(error.to_string());
+    let verifier =
+        Verifier::new_with_extra_roots(extra_roots.iter().cloned(), provider()).map_err(roots)?;
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(roots)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier) as Arc<dyn ServerCertVerifier>)
+        .with_no_client_auth())
+}
+
+/// The server's side, from a chain and its key in PEM files.
+pub fn server_config(chain: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let certificates = read_certificates(chain)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::Pem {
+        path: key.display().to_string(),
+        reason: error.to_string(),
+        wanted: "a private key",
+    })?;
+    server_config_of(certificates, private).map_err(|source| TlsError::Certificate {
+        path: chain.display().to_string(),
+        source,
+    })
+}
+
+/// The server's side, from a chain and its key.
+pub fn server_config_of(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+}

@@ -1,0 +1,83 @@
+//! When a message is tried again, and when it is given up. Pure.
+
+use std::time::Duration;
+
+use crate::base::Timestamp;
+
+/// The waits between attempts, and how long it goes on in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// The wait after the first attempt, the second, and so on; the last one repeats. Never empty.
+    pub waits: Vec<Duration>,
+    /// From acceptance to giving up.
+    pub expires_after: Duration,
+}
+
+/// The share of a wait by which it may be shorter or longer, so that what failed together does not
+/// come back together.
+const JITTER: f64 = 0.1;
+
+impl Default for Schedule {
+    /// 1, 5, 15, 30, 60 minutes, then every hour, for 5 days (RFC 5321 §4.5.4.1: 4 to 5 days).
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self {
+            waits: [1, 5, 15, 30, 60].map(minutes).to_vec(),
+            expires_after: Duration::from_secs(5 * 24 * 3_600),
+        }
+    }
+}
+
+impl Schedule {
+    /// When a message received at `received`, tried `attempts` times, the last at `now`, is tried
+    /// again; none when that would be too late. `random` is in 0..1.
+    pub fn next(
+        &self,
+        received: Timestamp,
+        attempts: u32,
+        now: Timestamp,
+        random: f64,
+    ) -> Option<Timestamp> {
+        let place = (attempts.max(1) as usize - 1).min(self.waits.len().saturating_sub(1));
+        let wait = self
+            .waits
+            .get(place)
+            .copied()
+            .unwrap_or(Duration::from_secs(3_600));
+        let next = now.after(wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * random));
+        (next < received.after(self.expires_after)).then_some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn waits_by_the_schedule_and_gives_up_after_five_days() {
+        let schedule = Schedule::default();
+        let minutes = |attempts| {
+            let next = schedule
+                .next(Timestamp(0), attempts, Timestamp(0), 0.5)
+                .unwrap();
+            next.0 / 60_000
+        };
+        assert_eq!(
+            [1, 2, 3, 4, 5, 6, 99].map(minutes),
+            [1, 5, 15, 30, 60, 60, 60]
+        );
+        let almost = Timestamp(0).after(Duration::from_secs(5 * 24 * 3_600 - 1_800));
+        assert_eq!(schedule.next(Timestamp(0), 120, almost, 0.5), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_attempt_lies_ahead_and_within_the_jitter(attempts in 0u32..200, random in 0.0f64..1.0) {
+            let schedule = Schedule::default();
+            let wait = schedule.waits[(attempts.max(1) as usize - 1).min(4)].as_millis() as i64;
+            let next = schedule.next(Timestamp(0), attempts, Timestamp(0), random).unwrap().0;
+            prop_assert!(next >= wait * 9 / 10 - 1 && next <= wait * 11 / 10 + 1);
+        }
+    }
+}

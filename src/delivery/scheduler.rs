@@ -1,0 +1,360 @@
+//! Takes what is due from the spool to the lanes, and what has ended back to the spool.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc};
+
+use super::attempt;
+use super::lane::{Hold, Lane, Server};
+use super::retry::Schedule;
+use crate::base::{MessageId, Timestamp};
+use crate::observe::maillog;
+use crate::routing::Policy;
+use crate::session::Reply;
+use crate::spool::{Content, Fate, Finish, Leased, Record, Spool};
+
+/// How long a message is leased; renewed at half.
+const LEASE: Duration = Duration::from_secs(900);
+
+/// The longest time between two looks at the lanes, for what no event announces: holds that end,
+/// idle sessions, leases to renew.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Messages claimed at once.
+const CLAIM: usize = 64;
+
+/// Fates that wait for their commit.
+const FINISHES: usize = 1_024;
+
+/// The pause after the spool failed.
+const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What delivery goes by.
+pub struct Settings {
+    /// Routing.
+    pub policy: Policy,
+    /// The servers, in order.
+    pub servers: Vec<Server>,
+    /// When to try again.
+    pub schedule: Schedule,
+    /// What this host calls itself.
+    pub host: String,
+}
+
+/// What lanes and workers share.
+pub(super) struct Context {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) wake: Arc<Notify>,
+    leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
+    finishes: mpsc::Sender<Finish>,
+}
+
+/// The lanes of one configuration.
+struct Lanes {
+    by_name: HashMap<String, Arc<Lane>>,
+    context: Arc<Context>,
+}
+
+/// Delivery at work. Dropping it does not stop it; [`Delivery::stop`] does.
+pub struct Delivery {
+    lanes: Arc<ArcSwap<Lanes>>,
+    stopping: Arc<Notify>,
+}
+
+impl Delivery {
+    /// Begins to deliver what is in `spool`.
+    pub fn start(spool: Arc<dyn Spool>, settings: Settings) -> Self {
+        let (finishes, receiver) = mpsc::channel(FINISHES);
+        let leases = Arc::new(Mutex::default());
+        let wake = Arc::new(Notify::new());
+        tokio::spawn(write_finishes(
+            spool.clone(),
+            receiver,
+            leases.clone(),
+            wake.clone(),
+        ));
+        let settings = Arc::new(settings);
+        let context = Context {
+            spool,
+            settings,
+            wake,
+            leases,
+            finishes,
+        };
+        let lanes = Arc::new(ArcSwap::from_pointee(Lanes::new(context)));
+        let stopping = Arc::new(Notify::new());
+        tokio::spawn(schedule(lanes.clone(), stopping.clone()));
+        Self { lanes, stopping }
+    }
+
+    /// Goes by other settings from now on; what is being sent ends by the old ones.
+    pub async fn reconfigure(&self, settings: Settings) {
+        let old = self.lanes.load_full();
+        let names = settings
+            .servers
+            .iter()
+            .map(|server| server.name.clone())
+            .collect();
+        let context = Context {
+            spool: old.context.spool.clone(),
+            settings: Arc::new(settings),
+            wake: old.context.wake.clone(),
+            leases: old.context.leases.clone(),
+            finishes: old.context.finishes.clone(),
+        };
+        self.lanes.store(Arc::new(Lanes::new(context)));
+        old.by_name.values().for_each(|lane| lane.close());
+        if let Err(error) = old.context.spool.reroute(names).await {
+            maillog::claim_failed("", &error);
+        }
+        old.context.wake.notify_one();
+    }
+
+    /// Sends one message at once, for a server in `direct` mode, and gives its own answer.
+    pub async fn direct(&self, record: &Record, content: &Content) -> Reply {
+        let lane = self.lanes.load().by_name.get(&record.lane).cloned();
+        match lane {
+            Some(lane) => attempt::direct(&lane, record, content).await,
+            None => Reply::try_again(),
+        }
+    }
+
+    /// Uses held servers again at once.
+    pub fn release_holds(&self) {
+        let lanes = self.lanes.load();
+        lanes.by_name.values().for_each(|lane| lane.end_hold(None));
+        lanes.context.wake.notify_one();
+    }
+
+    /// The servers that are not used for now, and why.
+    pub fn holds(&self) -> Vec<(String, Hold)> {
+        let lanes = self.lanes.load();
+        let held = lanes
+            .by_name
+            .iter()
+            .filter_map(|(name, lane)| Some((name.clone(), lane.held()?)));
+        held.collect()
+    }
+
+    /// Takes nothing more from the spool, and waits up to `grace` for what is being sent.
+    pub async fn stop(&self, grace: Duration) {
+        self.stopping.notify_one();
+        let lanes = self.lanes.load_full();
+        lanes.by_name.values().for_each(|lane| lane.close());
+        let quiet = async {
+            while !lanes.is_quiet() {
+                lanes.context.wake.notified().await;
+            }
+        };
+        // What is not done by then is delivered after the next start.
+        let _ = tokio::time::timeout(grace, quiet).await;
+    }
+}
+
+impl Lanes {
+    fn new(context: Context) -> Self {
+        let context = Arc::new(context);
+        let lane = |server: &Server| {
+            (
+                server.name.clone(),
+                Lane::new(server.clone(), context.clone()),
+            )
+        };
+        let by_name = context.settings.servers.iter().map(lane).collect();
+        Self { by_name, context }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.by_name.values().all(|lane| lane.is_quiet()) && self.context.leases().is_empty()
+    }
+
+    /// Gives a message to its lane; what it has no room for, or what has no lane, goes back.
+    fn push(&self, message: Leased) {
+        self.context
+            .leases()
+            .insert(message.record.id, message.until);
+        let given = match self.by_name.get(&message.record.lane) {
+            Some(lane) => lane.push(message),
+            None => Err(message),
+        };
+        if let Err(message) = given {
+            self.context.release([message]);
+        }
+    }
+
+    /// One look at everything; gives when the next is due at the latest.
+    async fn round(&self) -> Timestamp {
+        let context = &self.context;
+        loop {
+            let fresh = context.spool.fresh(CLAIM);
+            if fresh.is_empty() {
+                break;
+            }
+            fresh.into_iter().for_each(|message| self.push(message));
+        }
+        let now = Timestamp::now();
+        let mut next = now.after(TICK);
+        if context.spool.due("").is_some_and(|due| due <= now) {
+            self.assign().await;
+        }
+        for (name, lane) in &self.by_name {
+            lane.end_hold(Some(now));
+            while let Some(due) = context.spool.due(name) {
+                let room = lane.room();
+                if room == 0 {
+                    break;
+                }
+                if due > now {
+                    next = next.min(due);
+                    break;
+                }
+                match context
+                    .spool
+                    .claim(name, room.min(CLAIM), now, now.after(LEASE))
+                    .await
+                {
+                    Ok(claimed) if claimed.messages.is_empty() => break,
+                    Ok(claimed) => claimed
+                        .messages
+                        .into_iter()
+                        .for_each(|message| self.push(message)),
+                    Err(error) => {
+                        maillog::claim_failed(name, &error);
+                        return now.after(SPOOL_PAUSE);
+                    }
+                }
+            }
+        }
+        next
+    }
+
+    /// Gives messages without a lane the first one: its attempt routes them on.
+    async fn assign(&self) {
+        let Some(first) = self.context.settings.servers.first() else {
+            return;
+        };
+        let now = Timestamp::now();
+        let claimed = match self
+            .context
+            .spool
+            .claim("", CLAIM, now, now.after(LEASE))
+            .await
+        {
+            Ok(claimed) => claimed,
+            Err(error) => return maillog::claim_failed("", &error),
+        };
+        let moved = claimed.messages.into_iter().map(|message| {
+            let record = Record {
+                lane: first.name.clone(),
+                ..message.record
+            };
+            Finish {
+                id: record.id,
+                fate: Fate::Later(Box::new(record)),
+                report: None,
+            }
+        });
+        if let Err(error) = self.context.spool.finish(moved.collect()).await {
+            maillog::finish_failed(CLAIM, &error);
+        }
+    }
+
+    fn renew_leases(&self) {
+        let now = Timestamp::now();
+        let until = now.after(LEASE);
+        let mut leases = self.context.leases();
+        let is_old = |lease: &Timestamp| *lease < now.after(LEASE / 2);
+        let old: Vec<MessageId> = leases
+            .iter()
+            .filter(|(_, lease)| is_old(lease))
+            .map(|(id, _)| *id)
+            .collect();
+        if old.is_empty() {
+            return;
+        }
+        for id in &old {
+            leases.insert(*id, until);
+        }
+        drop(leases);
+        let spool = self.context.spool.clone();
+        tokio::spawn(async move { spool.renew(old, until).await });
+    }
+}
+
+impl Context {
+    fn leases(&self) -> MutexGuard<'_, HashMap<MessageId, Timestamp>> {
+        self.leases
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Ends a lease with a fate, soon.
+    pub(super) async fn finish(&self, finish: Finish) {
+        // The receiver lives as long as the process's runtime.
+        let _ = self.finishes.send(finish).await;
+    }
+
+    /// Gives messages back, as they were.
+    pub(super) fn release(&self, messages: impl IntoIterator<Item = Leased>) {
+        for message in messages {
+            self.release_one((message.record.id, message.record.lane));
+        }
+    }
+
+    pub(super) fn release_one(&self, lease: (MessageId, String)) {
+        self.leases().remove(&lease.0);
+        self.spool.release(vec![lease]);
+    }
+}
+
+async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
+    let mut last_tick = tokio::time::Instant::now();
+    loop {
+        let current = lanes.load_full();
+        let next = current.round().await;
+        if last_tick.elapsed() >= TICK {
+            last_tick = tokio::time::Instant::now();
+            current.by_name.values().for_each(|lane| lane.close_idle());
+            current.renew_leases();
+        }
+        let pause = next.since(Timestamp::now());
+        tokio::select! {
+            () = current.context.spool.changed() => {}
+            () = current.context.wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = stopping.notified() => return,
+        }
+    }
+}
+
+/// Commits fates in groups; where the spool fails it goes on trying, since what the upstream took
+/// must not be sent again.
+async fn write_finishes(
+    spool: Arc<dyn Spool>,
+    mut finishes: mpsc::Receiver<Finish>,
+    leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
+    wake: Arc<Notify>,
+) {
+    let mut batch = Vec::new();
+    while finishes.recv_many(&mut batch, FINISHES).await > 0 {
+        let ids: Vec<MessageId> = batch.iter().map(|finish| finish.id).collect();
+        let group: Arc<[Finish]> = batch.drain(..).collect();
+        while let Err(error) = spool.finish(group.clone()).await {
+            maillog::finish_failed(group.len(), &error);
+            tokio::time::sleep(SPOOL_PAUSE).await;
+        }
+        let mut leases = leases
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        for id in ids {
+            leases.remove(&id);
+        }
+        if leases.is_empty() {
+            wake.notify_one();
+        }
+    }
+}

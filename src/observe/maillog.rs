@@ -1,0 +1,147 @@
+//! The mail log: one function for each thing that can happen to a message, a session or a server.
+//! Each line has `event`, and `id` where it is about a message, so that one search tells its story.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use crate::base::{MessageId, Timestamp};
+use crate::message::{Address, Envelope};
+use crate::session::Reply;
+
+/// The target of all these events.
+pub const TARGET: &str = "mail";
+
+fn recipients(envelope: &Envelope) -> String {
+    let shown: Vec<&str> = envelope
+        .recipients
+        .iter()
+        .map(|r| r.address.as_str())
+        .collect();
+    shown.join(",")
+}
+
+/// A listener takes connections.
+pub fn listening(address: SocketAddr, tls: bool) {
+    info!(target: TARGET, event = "listening", %address, starttls = tls, "listening");
+}
+
+/// A message is on stable storage and was answered 250.
+pub fn accepted(
+    id: MessageId,
+    user: &str,
+    peer: &str,
+    envelope: &Envelope,
+    size: u64,
+    server: &str,
+    reason: &str,
+) {
+    info!(target: TARGET, event = "accepted", %id, user, peer, from = %envelope.sender,
+        to = recipients(envelope), size, server, reason, "accepted");
+}
+
+/// A message, or its sender, was refused.
+pub fn refused(user: &str, peer: &str, sender: &str, reply: &Reply) {
+    info!(target: TARGET, event = "refused", user, peer, from = sender, reply = %reply, "refused");
+}
+
+/// A message that had an id was refused before it was accepted.
+pub fn refused_message(id: MessageId, user: &str, peer: &str, envelope: &Envelope, reply: &Reply) {
+    info!(target: TARGET, event = "refused", %id, user, peer, from = %envelope.sender,
+        to = recipients(envelope), reply = %reply, "refused");
+}
+
+/// AUTH failed.
+pub fn auth_failed(user: &str, peer: &str) {
+    warn!(target: TARGET, event = "auth_failed", user, peer, "authentication failed");
+}
+
+/// A session could not go on.
+pub fn session_failed(peer: &str, reason: &dyn std::fmt::Display) {
+    info!(target: TARGET, event = "session_failed", peer, %reason, "session ended early");
+}
+
+/// The spool did not take a message.
+pub fn spool_failed(id: MessageId, reason: &dyn std::fmt::Display) {
+    error!(target: TARGET, event = "spool_failed", %id, %reason, "message not taken");
+}
+
+/// The upstream took the message for these recipients, with this answer.
+pub fn delivered(id: MessageId, server: &str, to: &[&Address], reply: &str, waited: Duration) {
+    let to: Vec<&str> = to.iter().map(|address| address.as_str()).collect();
+    info!(target: TARGET, event = "delivered", %id, server, to = to.join(","), reply,
+        seconds = waited.as_secs_f64(), "delivered");
+}
+
+/// It will be tried again.
+pub fn deferred(
+    id: MessageId,
+    server: &str,
+    until: Timestamp,
+    attempts: u32,
+    reason: &str,
+    uncertain: bool,
+) {
+    warn!(target: TARGET, event = "deferred", %id, server, until = %until, attempts, reason, uncertain, "deferred");
+}
+
+/// It failed for good for this recipient.
+pub fn failed(id: MessageId, server: &str, to: &Address, reply: &Reply) {
+    warn!(target: TARGET, event = "failed", %id, server, to = %to, reply = %reply, "failed");
+}
+
+/// A report about a message was put into the queue.
+pub fn reported(id: MessageId, report: MessageId, to: &Address) {
+    info!(target: TARGET, event = "reported", %id, report = %report, to = %to, "failure reported to the sender");
+}
+
+/// A message waits for a person.
+pub fn held(id: MessageId, reason: &str) {
+    warn!(target: TARGET, event = "held", %id, reason, "held: see `mailferry queue show`, then retry or delete it");
+}
+
+/// A message goes another way since the configuration changed.
+pub fn rerouted(id: MessageId, from: &str, to: &str) {
+    info!(target: TARGET, event = "rerouted", %id, from, server = to, "rerouted");
+}
+
+/// A server is not used until then; its mail stays queued.
+pub fn server_held(server: &str, until: Timestamp, reason: &str) {
+    error!(target: TARGET, event = "server_held", server, until = %until, reason, "server held, its mail stays queued");
+}
+
+/// A server is used again.
+pub fn server_released(server: &str) {
+    info!(target: TARGET, event = "server_released", server, "server in use again");
+}
+
+/// What was done to messages could not be written down; it is tried again.
+pub fn finish_failed(count: usize, reason: &dyn std::fmt::Display) {
+    error!(target: TARGET, event = "finish_failed", count, %reason, "spool not written, trying again");
+}
+
+/// The queue could not be read; it is tried again.
+pub fn claim_failed(server: &str, reason: &dyn std::fmt::Display) {
+    error!(target: TARGET, event = "claim_failed", server, %reason, "spool not read, trying again");
+}
+
+/// The configuration was read again, and is in force.
+pub fn reloaded(path: &str) {
+    info!(target: TARGET, event = "reloaded", path, "configuration reloaded");
+}
+
+/// The configuration was read again, and is wrong: the old one stays.
+pub fn reload_failed(reason: &dyn std::fmt::Display) {
+    error!(target: TARGET, event = "reload_failed", %reason, "configuration not reloaded, the old one stays in force");
+}
+
+/// The program ends.
+pub fn stopping(grace: Duration) {
+    info!(target: TARGET, event = "stopping", grace_seconds = grace.as_secs(), "stopping: sessions and deliveries under way may end");
+}
+
+/// The program has ended.
+pub fn stopped() {
+    info!(target: TARGET, event = "stopped", "stopped");
+}

@@ -1,0 +1,146 @@
+//! A server's replies, read to the letter (RFC 5321 §4.2).
+
+use bytes::{Buf, BytesMut};
+use memchr::memchr;
+
+use crate::session::Reply;
+
+/// Octets of one reply with all its lines; a server that says more is not one.
+const REPLY: usize = 64 * 1024;
+
+/// What is wrong with what came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// Lines that are no reply.
+    #[error("the server's reply is not SMTP")]
+    Malformed,
+    /// Too long.
+    #[error("the server's reply is longer than {REPLY} octets")]
+    TooLong,
+}
+
+/// Takes the next whole reply off `input`; none while it is incomplete.
+pub fn take(input: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
+    let mut end = 0;
+    loop {
+        let Some(length) = memchr(b'\n', &input[end..]) else {
+            return match input.len() > REPLY {
+                true => Err(ReplyError::TooLong),
+                false => Ok(None),
+            };
+        };
+        let line = &input[end..end + length];
+        end += length + 1;
+        let is_code = line.len() >= 3 && line[..3].iter().all(u8::is_ascii_digit);
+        if !is_code || end > REPLY {
+            return Err(ReplyError::Malformed);
+        }
+        if line.get(3) != Some(&b'-') {
+            break;
+        }
+    }
+    let reply = parse(&input[..end]);
+    input.advance(end);
+    Ok(Some(reply))
+}
+
+/// Lines that all begin with a code; the enhanced code (RFC 2034 §3) leads each text.
+fn parse(lines: &[u8]) -> Reply {
+    let text = String::from_utf8_lossy(lines);
+    let code = text[..3].parse().unwrap_or_default();
+    let texts: Vec<&str> = text
+        .lines()
+        .map(|line| line.get(4..).unwrap_or_default().trim_end())
+        .collect();
+    let enhanced = texts
+        .last()
+        .and_then(|last| enhanced(last, code))
+        .unwrap_or_default();
+    let stripped: Vec<&str> = texts
+        .iter()
+        .map(|line| match line.strip_prefix(enhanced) {
+            Some(rest) if !enhanced.is_empty() => rest.trim_start(),
+            _ => line,
+        })
+        .collect();
+    Reply::new(code, enhanced.to_owned(), stripped.join("\n"))
+}
+
+/// `x.y.z` of the reply's own class (RFC 3463 §2); Exchange has three digits at the end, as in 5.7.139.
+fn enhanced(text: &str, code: u16) -> Option<&str> {
+    let word = text.split(' ').next()?;
+    let mut parts = word.split('.');
+    let class = parts.next()?;
+    let number =
+        |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    let is_code = class.len() == 1
+        && class.parse() == Ok(code / 100)
+        && number(parts.next()?)
+        && number(parts.next()?)
+        && parts.next().is_none();
+    is_code.then_some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(text: &str) -> Reply {
+        let mut input = BytesMut::from(text.as_bytes());
+        let reply = take(&mut input).unwrap().unwrap();
+        assert!(input.is_empty());
+        reply
+    }
+
+    #[test]
+    fn keeps_the_servers_words() {
+        assert_eq!(
+            one("535 5.7.139 Authentication unsuccessful, x\r\n"),
+            Reply::new(535, "5.7.139", "Authentication unsuccessful, x")
+        );
+        assert_eq!(
+            one("250-2.1.0 a\r\n250 2.1.0 b\r\n"),
+            Reply::new(250, "2.1.0", "a\nb")
+        );
+        assert_eq!(
+            one("250-mx Hello [1.2.3.4]\r\n250 SIZE 5\r\n"),
+            Reply::new(250, "", "mx Hello [1.2.3.4]\nSIZE 5")
+        );
+        assert_eq!(one("354\r\n"), Reply::new(354, "", ""));
+        assert_eq!(one("334 \r\n"), Reply::new(334, "", ""));
+        assert_eq!(one("421 4.3.2 busy\n"), Reply::new(421, "4.3.2", "busy"));
+        assert_eq!(one("550 4.7.1 odd\r\n"), Reply::new(550, "", "4.7.1 odd"));
+    }
+
+    #[test]
+    fn waits_for_the_whole_and_refuses_what_is_none() {
+        let mut input = BytesMut::from(&b"250-a\r\n250 b"[..]);
+        assert_eq!(take(&mut input), Ok(None));
+        input.extend_from_slice(b"\r\n354 go\r\n");
+        assert_eq!(take(&mut input).unwrap().unwrap().code, 250);
+        assert_eq!(take(&mut input).unwrap().unwrap().code, 354);
+        assert_eq!(
+            take(&mut BytesMut::from(&b"HTTP/1.1 200\r\n"[..])),
+            Err(ReplyError::Malformed)
+        );
+        assert_eq!(
+            take(&mut BytesMut::from(&vec![b'2'; REPLY + 1][..])),
+            Err(ReplyError::TooLong)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = take(&mut BytesMut::from(&bytes[..]));
+        }
+
+        #[test]
+        fn reads_what_our_own_listener_writes(code in 200u16..600, text in "[ -~]{0,600}") {
+            let mut out = Vec::new();
+            Reply::new(code, "", text.trim().to_owned()).write(&mut out);
+            prop_assert_eq!(take(&mut BytesMut::from(&out[..])).unwrap().unwrap().code, code);
+        }
+    }
+}

@@ -1,0 +1,715 @@
+//! One session with a server: connected, protected, signed in, used for one message after another.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use mail_send::SmtpClient;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::stuff::Stuffer;
+use super::{Auth, Failure, Settings, Tls, auth, reply};
+use crate::base::Secret;
+use crate::base::limits::{FILE_CHUNK, READ_CHUNK, upstream as wait};
+use crate::base::secret::ExposeSecret;
+use crate::message::{Address, Envelope, Parameters, ReversePath};
+use crate::session::{Reply, Stage};
+
+/// RCPTs in one write, so that neither side waits for the other with full buffers (RFC 2920 §3.1).
+const RCPTS_AT_ONCE: usize = 100;
+
+/// A message to be sent.
+pub struct Outgoing<'a> {
+    /// The reverse-path to tell.
+    pub sender: &'a ReversePath,
+    /// Recipients, and the parameters as the app gave them.
+    pub envelope: &'a Envelope,
+    /// The header section, its empty line included.
+    pub head: &'a [u8],
+    /// What follows it.
+    pub body: Body,
+    /// Whether the header section has UTF-8 that only SMTPUTF8 allows.
+    pub utf8_header: bool,
+    /// Whether nothing is sent unless every recipient was accepted.
+    pub all_or_none: bool,
+}
+
+/// The rest of a message.
+pub enum Body {
+    /// In memory.
+    Memory(Bytes),
+    /// An open file, at the place where the rest begins, and how much that is.
+    File(tokio::fs::File, u64),
+}
+
+/// What the server said to one message.
+#[derive(Debug)]
+pub struct Transcript {
+    /// To MAIL.
+    pub mail: Reply,
+    /// To each RCPT, in order; empty where MAIL was refused.
+    pub recipients: Vec<Reply>,
+    /// To DATA or to the final dot, whichever was last; none where neither was sent.
+    pub message: Option<(Stage, Reply)>,
+}
+
+/// What EHLO offered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Extensions {
+    pipelining: bool,
+    eight_bit: bool,
+    utf8: bool,
+    dsn: bool,
+    size: bool,
+    starttls: bool,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// See the module.
+pub struct Session {
+    host: String,
+    stream: Stream,
+    input: BytesMut,
+    extensions: Extensions,
+}
+
+impl Session {
+    /// Connects and signs in; `token` is for XOAUTH2.
+    pub async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Self, Failure> {
+        let client = connect(settings).await?;
+        let implicit = settings.tls == Tls::Implicit;
+        let mut session = Self {
+            host: settings.host.clone(),
+            stream: if implicit {
+                handshake(settings, client).await?
+            } else {
+                Stream::Plain(client)
+            },
+            input: BytesMut::new(),
+            extensions: Extensions::default(),
+        };
+        session.expect(Stage::Greeting, wait::GREETING).await?;
+        session.ehlo(settings).await?;
+        if settings.tls == Tls::Starttls {
+            session = session.start_tls(settings).await?;
+            session.ehlo(settings).await?;
+        }
+        session.authenticate(settings, token).await?;
+        Ok(session)
+    }
+
+    /// Sends one message. An error means that the session is of no more use.
+    pub async fn send(&mut self, message: Outgoing<'_>) -> Result<Transcript, Failure> {
+        if !self.extensions.utf8 && needs_utf8(&message) {
+            let mail = Reply::utf8_not_offered(&self.host);
+            return Ok(Transcript {
+                mail,
+                recipients: Vec::new(),
+                message: None,
+            });
+        }
+        let mut transcript = self.envelope(&message).await?;
+        let accepted = transcript
+            .recipients
+            .iter()
+            .filter(|reply| reply.is_positive())
+            .count();
+        let wanted = match message.all_or_none {
+            true => message.envelope.recipients.len(),
+            false => 1,
+        };
+        match &transcript.message {
+            Some((_, data)) if data.code == 354 => {
+                let reply = if accepted >= wanted {
+                    self.content(message).await?
+                } else {
+                    self.nothing().await?
+                };
+                transcript.message = Some((Stage::FinalDot, reply));
+            }
+            Some(_) => self.reset().await?,
+            None if accepted >= wanted && transcript.mail.is_positive() => {
+                let data = self.command("DATA\r\n", Stage::Data, wait::DATA).await?;
+                let go_ahead = data.code == 354;
+                transcript.message = Some((Stage::Data, data));
+                if go_ahead {
+                    let reply = self.content(message).await?;
+                    transcript.message = Some((Stage::FinalDot, reply));
+                }
+            }
+            None => self.reset().await?,
+        }
+        Ok(transcript)
+    }
+
+    /// Whether the server is still there, as far as can be seen without asking it.
+    pub async fn is_alive(&mut self) -> bool {
+        let mut byte = [0u8; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        std::future::poll_fn(|context| {
+            Poll::Ready(
+                Pin::new(&mut self.stream)
+                    .poll_read(context, &mut buffer)
+                    .is_pending(),
+            )
+        })
+        .await
+    }
+
+    /// Says goodbye.
+    pub async fn quit(mut self) {
+        let farewell = async {
+            self.stream.write_all(b"QUIT\r\n").await?;
+            self.stream.flush().await?;
+            self.stream.shutdown().await
+        };
+        // A courtesy: how it ends changes nothing.
+        let _ = timeout(wait::QUIT, farewell).await;
+    }
+
+    async fn ehlo(&mut self, settings: &Settings) -> Result<(), Failure> {
+        let command = format!("EHLO {}\r\n", settings.hello);
+        self.write(command.as_bytes(), Stage::Ehlo, wait::GREETING)
+            .await?;
+        let reply = self.expect(Stage::Ehlo, wait::GREETING).await?;
+        self.extensions = extensions(&reply.text);
+        Ok(())
+    }
+
+    async fn start_tls(mut self, settings: &Settings) -> Result<Self, Failure> {
+        if !self.extensions.starttls {
+            let reason = "the server does not offer STARTTLS; check host and port, or set the server's `tls`";
+            return Err(Failure::Tls {
+                host: self.host,
+                reason: reason.into(),
+            });
+        }
+        self.write(b"STARTTLS\r\n", Stage::Tls, wait::GREETING)
+            .await?;
+        self.expect(Stage::Tls, wait::GREETING).await?;
+        // What came in clear behind the 220 is nobody's we know (RFC 3207 §6).
+        self.input.clear();
+        if let Stream::Plain(client) = self.stream {
+            self.stream = handshake(settings, client).await?;
+        }
+        Ok(self)
+    }
+
+    async fn authenticate(
+        &mut self,
+        settings: &Settings,
+        token: Option<&Secret>,
+    ) -> Result<(), Failure> {
+        match &settings.auth {
+            Auth::None => Ok(()),
+            Auth::XOAuth2 { username } => {
+                let token = token.map_or("", |token| token.expose_secret());
+                self.xoauth2(&auth::xoauth2(username, token)).await
+            }
+            Auth::Plain { username, password } => {
+                let response = auth::plain(username, password.expose_secret());
+                self.step("AUTH PLAIN", 334).await?;
+                self.step(&response, 235).await
+            }
+            Auth::Login { username, password } => {
+                self.step("AUTH LOGIN", 334).await?;
+                self.step(&auth::login(username), 334).await?;
+                self.step(&auth::login(password.expose_secret()), 235).await
+            }
+        }
+    }
+
+    /// Two steps; on a failure some providers explain themselves in a further 334 first, which an
+    /// empty line answers.
+    async fn xoauth2(&mut self, response: &str) -> Result<(), Failure> {
+        self.step("AUTH XOAUTH2", 334).await?;
+        let reply = self.auth_line(response).await?;
+        if reply.code != 334 {
+            return self.signed_in(reply, 235, None);
+        }
+        let detail = auth::challenge_detail(&reply.text);
+        let last = self.auth_line("").await?;
+        self.signed_in(last, 235, detail)
+    }
+
+    async fn step(&mut self, line: &str, expected: u16) -> Result<(), Failure> {
+        let reply = self.auth_line(line).await?;
+        self.signed_in(reply, expected, None)
+    }
+
+    async fn auth_line(&mut self, line: &str) -> Result<Reply, Failure> {
+        let line = zeroize::Zeroizing::new(format!("{line}\r\n"));
+        self.command(&line, Stage::Auth, wait::GREETING).await
+    }
+
+    fn signed_in(
+        &self,
+        reply: Reply,
+        expected: u16,
+        detail: Option<String>,
+    ) -> Result<(), Failure> {
+        if reply.code == expected {
+            return Ok(());
+        }
+        Err(Failure::Refused {
+            host: self.host.clone(),
+            stage: Stage::Auth,
+            reply,
+            detail,
+        })
+    }
+
+    /// MAIL, the RCPTs, and where it is safe DATA: in one write where PIPELINING is offered.
+    async fn envelope(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
+        let mail = mail_command(message, &self.extensions);
+        let recipients = &message.envelope.recipients;
+        let rcpt = |at: usize| {
+            let recipient = &recipients[at];
+            let offered = self.extensions.dsn;
+            rcpt_command(
+                &recipient.address,
+                &recipient.parameters,
+                offered,
+                self.extensions.utf8,
+            )
+        };
+        let rcpts: Vec<String> = (0..recipients.len()).map(rcpt).collect();
+        if !self.extensions.pipelining {
+            return self.envelope_step_by_step(&mail, &rcpts).await;
+        }
+        let with_data = !message.all_or_none || recipients.len() == 1;
+        let mut lines = mail;
+        let mut transcript = Transcript {
+            mail: Reply::ok(),
+            recipients: Vec::new(),
+            message: None,
+        };
+        for (place, group) in rcpts.chunks(RCPTS_AT_ONCE).enumerate() {
+            let (is_first, is_last) = (place == 0, (place + 1) * RCPTS_AT_ONCE >= rcpts.len());
+            group.iter().for_each(|line| lines.push_str(line));
+            if is_last && with_data {
+                lines.push_str("DATA\r\n");
+            }
+            self.write(lines.as_bytes(), Stage::Mail, wait::ENVELOPE)
+                .await?;
+            lines.clear();
+            if is_first {
+                transcript.mail = self.read(Stage::Mail, wait::ENVELOPE).await?;
+            }
+            for _ in group {
+                transcript
+                    .recipients
+                    .push(self.read(Stage::Rcpt, wait::ENVELOPE).await?);
+            }
+            if is_last && with_data {
+                transcript.message = Some((Stage::Data, self.read(Stage::Data, wait::DATA).await?));
+            }
+        }
+        if !transcript.mail.is_positive() {
+            transcript.recipients.clear();
+        }
+        Ok(transcript)
+    }
+
+    async fn envelope_step_by_step(
+        &mut self,
+        mail: &str,
+        rcpts: &[String],
+    ) -> Result<Transcript, Failure> {
+        let mail = self.command(mail, Stage::Mail, wait::ENVELOPE).await?;
+        let mut recipients = Vec::new();
+        if mail.is_positive() {
+            for line in rcpts {
+                recipients.push(self.command(line, Stage::Rcpt, wait::ENVELOPE).await?);
+            }
+        }
+        Ok(Transcript {
+            mail,
+            recipients,
+            message: None,
+        })
+    }
+
+    async fn content(&mut self, message: Outgoing<'_>) -> Result<Reply, Failure> {
+        let mut stuffer = Stuffer::default();
+        let room = match &message.body {
+            Body::Memory(bytes) => bytes.len(),
+            Body::File(..) => FILE_CHUNK,
+        };
+        let mut out = Vec::with_capacity(message.head.len() + room + 256);
+        stuffer.push(message.head, &mut out);
+        match message.body {
+            Body::Memory(bytes) => stuffer.push(&bytes, &mut out),
+            Body::File(file, size) => self.file(file, size, &mut stuffer, &mut out).await?,
+        }
+        stuffer.end(&mut out);
+        self.write(&out, Stage::Content, wait::BLOCK).await?;
+        self.read(Stage::FinalDot, wait::FINAL_DOT).await
+    }
+
+    async fn file(
+        &mut self,
+        mut file: tokio::fs::File,
+        size: u64,
+        stuffer: &mut Stuffer,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let mut piece = vec![0; FILE_CHUNK];
+        let mut left = size;
+        while left > 0 {
+            let wanted = left.min(FILE_CHUNK as u64) as usize;
+            let read = file.read(&mut piece[..wanted]).await;
+            match read {
+                Ok(0) => {
+                    return Err(Failure::Content(
+                        "the spooled content is shorter than its size".into(),
+                    ));
+                }
+                Err(error) => {
+                    return Err(Failure::Content(format!(
+                        "the spooled content cannot be read: {error}"
+                    )));
+                }
+                Ok(read) => {
+                    left -= read as u64;
+                    stuffer.push(&piece[..read], out);
+                }
+            }
+            self.write(out, Stage::Content, wait::BLOCK).await?;
+            out.clear();
+        }
+        Ok(())
+    }
+
+    /// A 354 that came although every recipient was refused: the lone dot of RFC 2920 §3.1, to which
+    /// such a server has to answer that there are no valid recipients.
+    async fn nothing(&mut self) -> Result<Reply, Failure> {
+        self.write(b".\r\n", Stage::Content, wait::BLOCK).await?;
+        self.read(Stage::FinalDot, wait::FINAL_DOT).await
+    }
+
+    async fn reset(&mut self) -> Result<(), Failure> {
+        self.command("RSET\r\n", Stage::End, wait::ENVELOPE)
+            .await
+            .map(drop)
+    }
+
+    async fn command(
+        &mut self,
+        line: &str,
+        stage: Stage,
+        within: Duration,
+    ) -> Result<Reply, Failure> {
+        self.write(line.as_bytes(), stage, within).await?;
+        self.read(stage, within).await
+    }
+
+    /// A reply that must be positive for the session to go on.
+    async fn expect(&mut self, stage: Stage, within: Duration) -> Result<Reply, Failure> {
+        let reply = self.read(stage, within).await?;
+        match reply.is_positive() {
+            true => Ok(reply),
+            false => Err(Failure::Refused {
+                host: self.host.clone(),
+                stage,
+                reply,
+                detail: None,
+            }),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8], stage: Stage, within: Duration) -> Result<(), Failure> {
+        let written = timeout(within, async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        });
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.lost(stage, error)),
+            Err(_) => Err(self.lost(stage, format!("no progress in {} s", within.as_secs()))),
+        }
+    }
+
+    /// The next reply; 421 ends the session at any place (RFC 5321 §3.8).
+    async fn read(&mut self, stage: Stage, within: Duration) -> Result<Reply, Failure> {
+        let reply = match timeout(within, self.next_reply(stage)).await {
+            Ok(reply) => reply?,
+            Err(_) => return Err(self.lost(stage, format!("no reply in {} s", within.as_secs()))),
+        };
+        match reply.code {
+            421 => Err(Failure::Refused {
+                host: self.host.clone(),
+                stage,
+                reply,
+                detail: None,
+            }),
+            _ => Ok(reply),
+        }
+    }
+
+    async fn next_reply(&mut self, stage: Stage) -> Result<Reply, Failure> {
+        loop {
+            match reply::take(&mut self.input) {
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => {}
+                Err(error) => return Err(self.lost(stage, error)),
+            }
+            self.input.reserve(READ_CHUNK);
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) => return Err(self.lost(stage, "the server closed it")),
+                Ok(_) => {}
+                Err(error) => return Err(self.lost(stage, error)),
+            }
+        }
+    }
+
+    fn lost(&self, stage: Stage, reason: impl std::fmt::Display) -> Failure {
+        Failure::Lost {
+            host: self.host.clone(),
+            stage,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// Each address that the name has, in turn.
+async fn connect(settings: &Settings) -> Result<TcpStream, Failure> {
+    let unreachable = |reason: String| Failure::Unreachable {
+        host: settings.host.clone(),
+        port: settings.port,
+        reason,
+    };
+    let name = (settings.host.as_str(), settings.port);
+    let found = timeout(wait::CONNECT, tokio::net::lookup_host(name)).await;
+    let addresses: Vec<SocketAddr> = match found {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return Err(unreachable(error.to_string())),
+        Err(_) => return Err(unreachable("DNS did not answer".into())),
+    };
+    let mut failure = "the name has no address".to_owned();
+    for address in addresses {
+        match SmtpClient::connect(address, wait::CONNECT).await {
+            Ok(client) => {
+                // Small writes are answered before the next; waiting to fill a packet only delays.
+                let _ = client.stream.set_nodelay(true);
+                return Ok(client.stream);
+            }
+            Err(error) => failure = format!("{address}: {error}"),
+        }
+    }
+    Err(unreachable(failure))
+}
+
+async fn handshake(settings: &Settings, stream: TcpStream) -> Result<Stream, Failure> {
+    let client = SmtpClient {
+        stream,
+        timeout: wait::CONNECT,
+    };
+    let connector = TlsConnector::from(settings.tls_config.clone());
+    match client.into_tls(&connector, &settings.host).await {
+        Ok(client) => Ok(Stream::Tls(Box::new(client.stream))),
+        Err(error) => Err(Failure::Tls {
+            host: settings.host.clone(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// The lines after the first are keywords (RFC 5321 §4.1.1.1).
+fn extensions(text: &str) -> Extensions {
+    let mut offered = Extensions::default();
+    for line in text.lines().skip(1) {
+        match line
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase()
+            .as_str()
+        {
+            "PIPELINING" => offered.pipelining = true,
+            "8BITMIME" => offered.eight_bit = true,
+            "SMTPUTF8" => offered.utf8 = true,
+            "DSN" => offered.dsn = true,
+            "SIZE" => offered.size = true,
+            "STARTTLS" => offered.starttls = true,
+            _ => {}
+        }
+    }
+    offered
+}
+
+/// MAIL with the parameters that the app gave and the server offers; SMTPUTF8 only where the
+/// message needs it.
+fn mail_command(message: &Outgoing, offered: &Extensions) -> String {
+    let parameters = &message.envelope.parameters;
+    let sender = message
+        .sender
+        .address()
+        .map_or(String::new(), |a| written(a, offered.utf8));
+    let mut command = format!("MAIL FROM:<{sender}>");
+    if offered.size {
+        let body = match &message.body {
+            Body::Memory(bytes) => bytes.len() as u64,
+            Body::File(_, size) => *size,
+        };
+        command.push_str(&format!(" SIZE={}", message.head.len() as u64 + body));
+    }
+    let passes_on = |keyword: &str| match keyword {
+        "BODY" => offered.eight_bit,
+        "RET" | "ENVID" => offered.dsn,
+        _ => false,
+    };
+    pass_on(&mut command, parameters, passes_on);
+    let utf8_header = message.utf8_header && parameters.get("SMTPUTF8").is_some();
+    if offered.utf8 && (utf8_header || needs_utf8(message)) {
+        command.push_str(" SMTPUTF8");
+    }
+    command.push_str("\r\n");
+    command
+}
+
+/// Whether an address has a local part that only SMTPUTF8 can carry (RFC 6531 §3.3).
+fn needs_utf8(message: &Outgoing) -> bool {
+    let recipients = message
+        .envelope
+        .recipients
+        .iter()
+        .map(|recipient| &recipient.address);
+    message
+        .sender
+        .address()
+        .into_iter()
+        .chain(recipients)
+        .any(|address| address.to_ascii().is_none())
+}
+
+fn rcpt_command(address: &Address, parameters: &Parameters, dsn: bool, utf8: bool) -> String {
+    let mut command = format!("RCPT TO:<{}>", written(address, utf8));
+    pass_on(&mut command, parameters, |keyword| {
+        dsn && matches!(keyword, "NOTIFY" | "ORCPT")
+    });
+    command.push_str("\r\n");
+    command
+}
+
+/// As the app wrote it; without SMTPUTF8 a foreign domain goes as A-labels (RFC 6531 §3.2).
+fn written(address: &Address, utf8: bool) -> String {
+    match (utf8, address.to_ascii()) {
+        (false, Some(ascii)) => ascii,
+        _ => address.to_string(),
+    }
+}
+
+fn pass_on(command: &mut String, parameters: &Parameters, passes_on: impl Fn(&str) -> bool) {
+    for (keyword, value) in parameters.iter() {
+        if passes_on(&keyword.to_ascii_uppercase()) {
+            command.push(' ');
+            command.push_str(keyword);
+            if let Some(value) = value {
+                command.push('=');
+                command.push_str(value);
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Recipient;
+
+    fn command(sender: &str, parameters: &str, offered: &Extensions, utf8_header: bool) -> String {
+        let envelope = Envelope {
+            sender: ReversePath::Null,
+            parameters: Parameters::parse(parameters).unwrap(),
+            recipients: vec![Recipient {
+                address: Address::parse("to@x.com").unwrap(),
+                parameters: Parameters::default(),
+            }],
+        };
+        let sender = ReversePath::parse(sender).unwrap();
+        let message = Outgoing {
+            sender: &sender,
+            envelope: &envelope,
+            head: b"A: b\r\n\r\n",
+            body: Body::Memory(Bytes::new()),
+            utf8_header,
+            all_or_none: false,
+        };
+        mail_command(&message, offered).trim_end().to_owned()
+    }
+
+    #[test]
+    fn parameters_are_passed_on_where_they_are_offered() {
+        let all = extensions("mx\nPIPELINING\nSIZE 5\n8bitmime\nSMTPUTF8\nDSN");
+        let none = Extensions::default();
+        let given = "BODY=8BITMIME RET=HDRS ENVID=a+2Bb SIZE=99 AUTH=<> SMTPUTF8";
+        assert_eq!(command("", given, &none, false), "MAIL FROM:<>");
+        assert_eq!(
+            command("a@b.c", given, &all, false),
+            "MAIL FROM:<a@b.c> SIZE=8 BODY=8BITMIME RET=HDRS ENVID=a+2Bb"
+        );
+        assert_eq!(
+            command("a@b.c", "SMTPUTF8", &all, true),
+            "MAIL FROM:<a@b.c> SIZE=8 SMTPUTF8"
+        );
+        assert_eq!(
+            command("é@b.c", "", &all, false),
+            "MAIL FROM:<é@b.c> SIZE=8 SMTPUTF8"
+        );
+        assert_eq!(
+            command("a@é.c", "", &none, false),
+            "MAIL FROM:<a@xn--9ca.c>"
+        );
+    }
+}

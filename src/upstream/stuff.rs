@@ -1,0 +1,117 @@
+//! Dots doubled at the start of lines (RFC 5321 §4.5.2), as content streams.
+
+use memchr::memchr;
+
+/// Remembers whether a line has just begun, from one piece to the next.
+#[derive(Debug)]
+pub struct Stuffer {
+    after: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    LineStart,
+    Cr,
+    Text,
+}
+
+impl Default for Stuffer {
+    fn default() -> Self {
+        Self {
+            after: Place::LineStart,
+        }
+    }
+}
+
+impl Stuffer {
+    /// Appends a piece of content, whose line ends are all CRLF, to `out`.
+    pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let mut rest = piece;
+        while let Some(&first) = rest.first() {
+            match (self.after, first) {
+                (Place::LineStart, b'.') => {
+                    out.extend_from_slice(b"..");
+                    rest = &rest[1..];
+                    self.after = Place::Text;
+                }
+                (Place::Cr, b'\n') => {
+                    out.push(b'\n');
+                    rest = &rest[1..];
+                    self.after = Place::LineStart;
+                }
+                _ => rest = self.lines(rest, out),
+            }
+        }
+    }
+
+    /// Copies up to the next line that begins with a dot, or to the end; returns the rest.
+    fn lines<'a>(&mut self, text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let mut at = 0;
+        while let Some(found) = memchr(b'\n', &text[at..]) {
+            at += found + 1;
+            if at >= 2 && text[at - 2] == b'\r' && text.get(at) == Some(&b'.') {
+                out.extend_from_slice(&text[..at]);
+                self.after = Place::LineStart;
+                return &text[at..];
+            }
+        }
+        out.extend_from_slice(text);
+        self.after = match text {
+            [.., b'\r', b'\n'] => Place::LineStart,
+            [.., b'\r'] => Place::Cr,
+            _ => Place::Text,
+        };
+        &[]
+    }
+
+    /// Appends the end of the message; a line under way is ended first.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        if self.after != Place::LineStart {
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b".\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::data::Decoder;
+    use proptest::prelude::*;
+
+    fn stuffed(pieces: &[&[u8]]) -> Vec<u8> {
+        let (mut stuffer, mut out) = (Stuffer::default(), Vec::new());
+        pieces
+            .iter()
+            .for_each(|piece| stuffer.push(piece, &mut out));
+        stuffer.end(&mut out);
+        out
+    }
+
+    #[test]
+    fn doubles_the_dots_that_count() {
+        assert_eq!(
+            stuffed(&[b".a\r\n.\r\n..\r\nb.\r\n"]),
+            b"..a\r\n..\r\n...\r\nb.\r\n.\r\n"
+        );
+        assert_eq!(stuffed(&[b"a"]), b"a\r\n.\r\n");
+        assert_eq!(stuffed(&[]), b".\r\n");
+        assert_eq!(stuffed(&[b"a\r", b"\n", b".b\r\n"]), b"a\r\n..b\r\n.\r\n");
+    }
+
+    proptest! {
+        /// What leaves is what a receiver by the book reads back, and ends nowhere but at its end.
+        #[test]
+        fn a_receiver_reads_back_what_was_sent(
+            lines in prop::collection::vec("[.a]{0,4}", 0..12),
+            cut in 1usize..6,
+        ) {
+            let content = lines.iter().map(|line| format!("{line}\r\n")).collect::<String>();
+            let pieces: Vec<&[u8]> = content.as_bytes().chunks(cut).collect();
+            let sent = stuffed(&pieces);
+            let mut read = Vec::new();
+            prop_assert_eq!(Decoder::default().decode(&sent, &mut read), (sent.len(), true));
+            prop_assert_eq!(read, content.as_bytes());
+        }
+    }
+}
