@@ -3,7 +3,9 @@
 #![warn(missing_docs)]
 
 pub mod base;
+pub mod config;
 pub mod delivery;
+pub mod listener;
 pub mod message;
 pub mod observe;
 pub mod routing;

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod id;
 pub mod limits;
 pub mod secret;
+pub mod stream;
 pub mod tls;
 
 pub use clock::Timestamp;

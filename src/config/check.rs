@@ -1,0 +1,706 @@
+//! From the text to the settings: everything that can be wrong before anything is started.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use toml::Spanned;
+
+use super::problem::{self, ConfigError, Problem};
+use super::secret::SecretText;
+use super::text::{self, Auth, BareNewlines, Mode};
+use super::{Config, Server};
+use crate::base::secret::ExposeSecret;
+use crate::base::{Secret, tls};
+use crate::delivery::Schedule;
+use crate::listener::users::is_hash;
+use crate::listener::{Endpoint, User};
+use crate::message::{Address, address};
+use crate::routing::{Filter, Policy, ServerRule, UserRule};
+use crate::token::{self, Grant};
+use crate::upstream::{self, Tls};
+use crate::{session, spool};
+
+/// The submission port (RFC 6409 §3.1), and the one for implicit TLS (RFC 8314 §7.3).
+const PORTS: (u16, u16) = (587, 465);
+
+/// Tenants that stand for several: no app-only token comes from them.
+const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
+
+/// Checks a configuration's text. `env` looks a variable up.
+pub fn check(
+    path: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigError> {
+    let wrong = |problems| ConfigError::Wrong {
+        path: path.display().to_string(),
+        problems,
+    };
+    let file: text::File =
+        toml::from_str(text).map_err(|error| wrong(vec![problem::of_toml(text, &error)]))?;
+    let mut checker = Checker {
+        path,
+        text,
+        env,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let config = checker.config(file);
+    match checker.problems.is_empty() {
+        true => Ok(config),
+        false => {
+            checker.problems.sort_by_key(|problem| problem.line);
+            Err(wrong(checker.problems))
+        }
+    }
+}
+
+/// Collects what is wrong while it builds.
+struct Checker<'a> {
+    path: &'a Path,
+    text: &'a str,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn problem(&mut self, span: Range<usize>, key: &str, text: impl ToString) {
+        let line = problem::line_of(self.text, &span);
+        self.problems.push(Problem {
+            line,
+            key: key.to_owned(),
+            text: text.to_string(),
+        });
+    }
+
+    /// The value, or none and a problem.
+    fn ok<T, E: ToString>(
+        &mut self,
+        result: Result<T, E>,
+        span: Range<usize>,
+        key: &str,
+    ) -> Option<T> {
+        result.map_err(|error| self.problem(span, key, error)).ok()
+    }
+
+    fn secret(&mut self, secret: &Option<Spanned<SecretText>>, key: &str) -> Option<Secret> {
+        let secret = secret.as_ref()?;
+        let resolved = secret.get_ref().resolve(self.path, self.env);
+        self.ok(resolved, secret.span(), key)
+    }
+
+    /// A path as written, beside the configuration file where it is relative.
+    fn beside(&self, file: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(file)
+    }
+
+    fn config(&mut self, file: text::File) -> Config {
+        let host = self.host(&file.host);
+        let data_dir = self.data_dir(&file.data_dir);
+        let endpoints = file
+            .listener
+            .iter()
+            .filter_map(|listener| self.endpoint(listener))
+            .collect::<Vec<_>>();
+        if file.listener.is_empty() {
+            self.problem(
+                0..0,
+                "[[listener]]",
+                "there is none; add one with address = \"127.0.0.1:2525\"",
+            );
+        }
+        let (servers, rules, direct) = self.servers(&file, &host);
+        let users = self.users(&file.user, &rules);
+        let policy = self.policy(&file, rules);
+        let limits = &file.limits;
+        let session = session::Settings {
+            host: host.clone(),
+            message_size: limits.message_size,
+            recipients: limits.recipients,
+            commands: limits.commands,
+            errors: limits.errors,
+            reject_bare_newlines: limits.bare_newlines == BareNewlines::Reject,
+            offers_auth: users.iter().any(|user| user.hash.is_some()),
+        };
+        let waits: Vec<_> = file
+            .delivery
+            .retry
+            .get_ref()
+            .iter()
+            .map(|wait| wait.0)
+            .collect();
+        if waits.is_empty() {
+            self.problem(
+                file.delivery.retry.span(),
+                "[delivery] retry",
+                "it is empty; write waits, such as [\"1m\", \"1h\"]",
+            );
+        }
+        Config {
+            path: self.path.to_owned(),
+            log: (file.log.format, file.log.level),
+            endpoints,
+            session: Arc::new(session),
+            idle_time: limits.idle_time.0,
+            session_time: limits.session_time.0,
+            sessions: limits.sessions,
+            users,
+            policy,
+            servers,
+            direct,
+            schedule: Schedule {
+                waits,
+                expires_after: file.delivery.expire_after.0,
+            },
+            grace: file.delivery.grace.0,
+            spool: spool::sqlite::Settings {
+                folder: data_dir.join("spool"),
+                reserve: file.spool.reserve,
+            },
+            data_dir,
+            host,
+            warnings: std::mem::take(&mut self.warnings),
+        }
+    }
+
+    fn host(&mut self, host: &Option<Spanned<String>>) -> String {
+        match host {
+            Some(host) => {
+                let normal = address::normal_domain(host.get_ref());
+                let bad = "it is not a host name; write one such as relay.example.com";
+                self.ok(normal.ok_or(bad), host.span(), "host")
+                    .unwrap_or_default()
+            }
+            None => {
+                let name = rustix::system::uname()
+                    .nodename()
+                    .to_string_lossy()
+                    .into_owned();
+                address::normal_domain(&name).unwrap_or_else(|| "localhost".into())
+            }
+        }
+    }
+
+    /// As written; else systemd's, else a folder beside the configuration.
+    fn data_dir(&self, written: &Option<String>) -> PathBuf {
+        match (written, (self.env)("STATE_DIRECTORY")) {
+            (Some(folder), _) => self.beside(folder),
+            (None, Some(folder)) => PathBuf::from(folder),
+            (None, None) => self.beside("mailferry-data"),
+        }
+    }
+
+    fn endpoint(&mut self, listener: &text::Listener) -> Option<Endpoint> {
+        let address = *listener.address.get_ref();
+        let tls = match (&listener.certificate, &listener.key) {
+            (Some(chain), Some(key)) => {
+                let files = (self.beside(chain.get_ref()), self.beside(key.get_ref()));
+                let config = tls::server_config(&files.0, &files.1);
+                Some(Arc::new(self.ok(
+                    config,
+                    chain.span(),
+                    "[[listener]] certificate",
+                )?))
+            }
+            (None, None) => None,
+            (Some(only), None) => {
+                self.problem(
+                    only.span(),
+                    "[[listener]] certificate",
+                    "a certificate needs its key; add key = \"FILE\"",
+                );
+                None
+            }
+            (None, Some(only)) => {
+                self.problem(
+                    only.span(),
+                    "[[listener]] key",
+                    "a key needs its certificate; add certificate = \"FILE\"",
+                );
+                None
+            }
+        };
+        let plaintext = address.ip().is_loopback() || listener.allow_plaintext;
+        if tls.is_none() && listener.certificate.is_none() && !plaintext {
+            self.problem(
+                listener.address.span(),
+                "[[listener]] address",
+                format!(
+                    "{address} is not on loopback and has no TLS, so passwords would cross the network in clear; \
+                     add certificate and key, or say allow_plaintext = true"
+                ),
+            );
+        }
+        Some(Endpoint {
+            address,
+            tls,
+            plaintext,
+        })
+    }
+
+    fn users(&mut self, users: &[text::User], rules: &[ServerRule]) -> Vec<User> {
+        let mut seen = HashSet::new();
+        let mut built = Vec::new();
+        if users.is_empty() {
+            self.problem(
+                0..0,
+                "[[user]]",
+                "there is none, so nobody could send; add one with name and password",
+            );
+        }
+        for user in users {
+            let (name, span) = (user.name.get_ref(), user.name.span());
+            let key = format!("[[user]] {name:?}");
+            if !seen.insert(name.as_str()) {
+                self.problem(
+                    span.clone(),
+                    &key,
+                    "there are two users of this name; rename one",
+                );
+            }
+            if user.password.is_none() && user.networks.is_empty() {
+                self.problem(
+                    span,
+                    &key,
+                    "nothing admits this user; add a password, or networks",
+                );
+            }
+            if let (Some(pin), Some(_)) = (&user.server, &user.servers) {
+                self.problem(
+                    pin.span(),
+                    &format!("{key} server"),
+                    "a user pinned to a server cannot have servers as well; remove one of the keys",
+                );
+            }
+            let named = user.server.iter().map(|name| (name, "server"));
+            let named = named.chain(user.servers.iter().flatten().map(|name| (name, "servers")));
+            for (server, which) in named {
+                if !rules.iter().any(|rule| rule.name == *server.get_ref()) {
+                    let known: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+                    let text = format!(
+                        "there is no [[server]] named {:?}; the servers are: {}",
+                        server.get_ref(),
+                        known.join(", ")
+                    );
+                    self.problem(server.span(), &format!("{key} {which}"), text);
+                }
+            }
+            let key = format!("{key} password");
+            let hash = self.secret(&user.password, &key);
+            if let (Some(hash), Some(written)) = (&hash, &user.password)
+                && !is_hash(hash.expose_secret())
+            {
+                self.problem(
+                    written.span(),
+                    &key,
+                    "it is not an argon2 hash; make one with `mailferry hash-password`",
+                );
+            }
+            built.push(User {
+                name: name.clone(),
+                hash,
+                networks: user.networks.clone(),
+            });
+        }
+        built
+    }
+
+    fn policy(&mut self, file: &text::File, servers: Vec<ServerRule>) -> Policy {
+        let sender = &file.sender;
+        let keys = sender.keys.get_ref().clone();
+        let unique: HashSet<_> = keys.iter().map(|key| format!("{key:?}")).collect();
+        if keys.is_empty() || unique.len() != keys.len() {
+            self.problem(
+                sender.keys.span(),
+                "[sender] match",
+                "write \"envelope\", \"header\" or both, each once",
+            );
+        }
+        let default_from = self.default_from(sender);
+        if let Some(from) = &default_from
+            && !servers.iter().any(|rule| {
+                rule.filter
+                    .as_ref()
+                    .is_none_or(|filter| filter.admits(from))
+            })
+        {
+            self.warnings.push(format!("[sender] default_from: no server's from_filter admits {from}, so it is never used; add it to one"));
+        }
+        let rule = |user: &text::User| {
+            let servers = user.servers.as_ref();
+            let rule = UserRule {
+                pinned: user.server.as_ref().map(|name| name.get_ref().clone()),
+                servers: servers
+                    .map(|names| names.iter().map(|name| name.get_ref().clone()).collect()),
+            };
+            (user.name.get_ref().clone(), rule)
+        };
+        Policy {
+            servers,
+            default_from,
+            keys,
+            last_resort: sender.last_resort,
+            on_mismatch: sender.on_mismatch,
+            null_sender: sender.null_sender,
+            reply_to: sender.reply_to,
+            users: file.user.iter().map(rule).collect::<HashMap<_, _>>(),
+        }
+    }
+
+    /// With `@` an address; else a local part at the catch-all domain; else none.
+    fn default_from(&mut self, sender: &text::Sender) -> Option<Address> {
+        let from = sender
+            .default_from
+            .as_ref()
+            .filter(|from| !from.get_ref().is_empty())?;
+        let domain = sender
+            .catchall_domain
+            .as_ref()
+            .filter(|domain| !domain.get_ref().is_empty());
+        let text = match (from.get_ref().contains('@'), domain) {
+            (true, _) => from.get_ref().clone(),
+            (false, Some(domain)) => format!("{}@{}", from.get_ref(), domain.get_ref()),
+            (false, None) => {
+                self.warnings.push("[sender] default_from: it has no domain and there is no catchall_domain, so there is no default from; add one".into());
+                return None;
+            }
+        };
+        self.ok(Address::parse(&text), from.span(), "[sender] default_from")
+    }
+
+    fn servers(
+        &mut self,
+        file: &text::File,
+        host: &str,
+    ) -> (Vec<Server>, Vec<ServerRule>, HashSet<String>) {
+        let (mut servers, mut rules, mut direct) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut seen = HashSet::new();
+        if file.server.is_empty() {
+            self.problem(0..0, "[[server]]", "there is none to forward to; add one");
+        }
+        for server in &file.server {
+            let name = server.name.get_ref().clone();
+            let key = format!("[[server]] {name:?}");
+            if !seen.insert(name.clone()) {
+                self.problem(
+                    server.name.span(),
+                    &key,
+                    "there are two servers of this name; rename one",
+                );
+            }
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+                self.problem(server.name.span(), &key, "a server's name has letters, digits, dots, dashes and underscores, and no dot at its start");
+            }
+            rules.push(self.rule(server, &key));
+            if server.mode == Mode::Direct {
+                direct.insert(name);
+            }
+            if let Some(server) = self.server(server, &file.oauth, host, &key) {
+                servers.push(server);
+            }
+        }
+        (servers, rules, direct)
+    }
+
+    fn rule(&mut self, server: &text::Server, key: &str) -> ServerRule {
+        let filter = server.from_filter.as_ref().and_then(|filter| {
+            self.ok(
+                Filter::parse(filter.get_ref()),
+                filter.span(),
+                &format!("{key} from_filter"),
+            )
+            .flatten()
+        });
+        let address = match &server.address {
+            Some(address) => self.ok(
+                Address::parse(address.get_ref()),
+                address.span(),
+                &format!("{key} address"),
+            ),
+            None => server
+                .username
+                .as_ref()
+                .and_then(|name| Address::parse(name.get_ref()).ok()),
+        };
+        ServerRule {
+            name: server.name.get_ref().clone(),
+            address,
+            filter,
+        }
+    }
+
+    fn server(
+        &mut self,
+        server: &text::Server,
+        oauth: &BTreeMap<Spanned<String>, text::OAuth>,
+        hello: &str,
+        key: &str,
+    ) -> Option<Server> {
+        let found = server.oauth.as_ref().map(|name| {
+            (
+                name,
+                oauth
+                    .iter()
+                    .find(|(known, _)| known.get_ref() == name.get_ref()),
+            )
+        });
+        let registration = match found {
+            Some((name, None)) => {
+                let known: Vec<&str> = oauth.keys().map(|name| name.get_ref().as_str()).collect();
+                let text = format!(
+                    "there is no [oauth.{}]; the tables are: {}",
+                    name.get_ref(),
+                    known.join(", ")
+                );
+                self.problem(name.span(), &format!("{key} oauth"), text);
+                return None;
+            }
+            Some((_, Some((name, registration)))) => Some((name.get_ref().as_str(), registration)),
+            None => None,
+        };
+        let auth = self.auth(server, registration.is_some(), key)?;
+        let token = match registration {
+            Some((name, registration)) if matches!(auth, upstream::Auth::XOAuth2 { .. }) => {
+                Some(self.token(server, name, registration, key)?)
+            }
+            _ => None,
+        };
+        let provider = registration.map(|(_, registration)| registration.provider);
+        let host = server
+            .host
+            .clone()
+            .or(provider.and_then(|p| p.host()).map(str::to_owned));
+        let missing = "the server's host is not known; add host = \"...\"";
+        let host = self.ok(
+            host.ok_or(missing),
+            server.name.span(),
+            &format!("{key} host"),
+        )?;
+        let tls = self.tls_mode(server, &host, key);
+        let roots = self.roots(&server.ca, &format!("{key} ca"))?;
+        let tls_config = self.ok(tls::client_config(&roots), server.name.span(), key)?;
+        let sessions = match &server.sessions {
+            Some(sessions) if *sessions.get_ref() == 0 => {
+                self.problem(
+                    sessions.span(),
+                    &format!("{key} sessions"),
+                    "a server without sessions sends nothing; write 1 or more",
+                );
+                return None;
+            }
+            Some(sessions) => *sessions.get_ref(),
+            None => provider
+                .unwrap_or(super::preset::Provider::Custom)
+                .sessions(),
+        };
+        Some(Server {
+            name: server.name.get_ref().clone(),
+            username: server
+                .username
+                .as_ref()
+                .map(|name| name.get_ref().clone())
+                .unwrap_or_default(),
+            upstream: upstream::Settings {
+                port: server.port.unwrap_or(if tls == Tls::Implicit {
+                    PORTS.1
+                } else {
+                    PORTS.0
+                }),
+                host,
+                tls,
+                tls_config: Arc::new(tls_config),
+                hello: hello.to_owned(),
+                auth,
+            },
+            token,
+            sessions,
+        })
+    }
+
+    fn auth(
+        &mut self,
+        server: &text::Server,
+        has_oauth: bool,
+        key: &str,
+    ) -> Option<upstream::Auth> {
+        let default = if has_oauth { Auth::XOAuth2 } else { Auth::None };
+        let (wanted, span) = match &server.auth {
+            Some(auth) => (*auth.get_ref(), auth.span()),
+            None => (default, server.name.span()),
+        };
+        let key_auth = format!("{key} auth");
+        match (wanted, has_oauth) {
+            (Auth::XOAuth2, false) => {
+                self.problem(
+                    span,
+                    &key_auth,
+                    "xoauth2 needs an app registration; add oauth = \"NAME\" and its [oauth.NAME]",
+                );
+                return None;
+            }
+            (Auth::Plain | Auth::Login | Auth::None, true) => {
+                self.problem(
+                    span,
+                    &key_auth,
+                    "a server with oauth signs in with xoauth2; remove one of the two keys",
+                );
+                return None;
+            }
+            (Auth::None, false) if server.auth.is_none() => {
+                self.problem(span, &key_auth, "how to sign in is not said; add oauth = \"NAME\", or auth = \"plain\", \"login\" or \"none\"");
+                return None;
+            }
+            _ => {}
+        }
+        let username = server.username.as_ref().map(|name| name.get_ref().clone());
+        if wanted == Auth::None {
+            return Some(upstream::Auth::None);
+        }
+        let missing = "it is missing; write the mailbox or user to sign in as";
+        let username = self.ok(
+            username.ok_or(missing),
+            server.name.span(),
+            &format!("{key} username"),
+        )?;
+        if wanted == Auth::XOAuth2 {
+            return Some(upstream::Auth::XOAuth2 { username });
+        }
+        let key_password = format!("{key} password");
+        let password = match &server.password {
+            Some(_) => self.secret(&server.password, &key_password)?,
+            None => {
+                self.problem(
+                    span,
+                    &key_password,
+                    "it is missing; add password = { file = \"FILE\" }",
+                );
+                return None;
+            }
+        };
+        Some(match wanted {
+            Auth::Login => upstream::Auth::Login { username, password },
+            _ => upstream::Auth::Plain { username, password },
+        })
+    }
+
+    fn tls_mode(&mut self, server: &text::Server, host: &str, key: &str) -> Tls {
+        let Some(tls) = &server.tls else {
+            return Tls::default();
+        };
+        let loopback =
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if *tls.get_ref() == Tls::None && !loopback {
+            let text = format!(
+                "{host} is not on loopback, so mail and password would cross the network in clear; write \"starttls\" or \"implicit\""
+            );
+            self.problem(tls.span(), &format!("{key} tls"), text);
+        }
+        *tls.get_ref()
+    }
+
+    fn roots(
+        &mut self,
+        file: &Option<Spanned<String>>,
+        key: &str,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        match file {
+            Some(file) => {
+                let read = tls::read_certificates(&self.beside(file.get_ref()));
+                self.ok(read, file.span(), key)
+            }
+            None => Some(Vec::new()),
+        }
+    }
+
+    fn token(
+        &mut self,
+        server: &text::Server,
+        name: &str,
+        oauth: &text::OAuth,
+        key: &str,
+    ) -> Option<token::Settings> {
+        let missing = "it is missing; write \"client_credentials\" or \"refresh_token\"";
+        let grant = server.grant.as_ref().map(|grant| *grant.get_ref());
+        let grant = self.ok(
+            grant.ok_or(missing),
+            server.name.span(),
+            &format!("{key} grant"),
+        )?;
+        let table = format!("[oauth.{name}]");
+        let client_secret = self.secret(&oauth.client_secret, &format!("{table} client_secret"));
+        if grant == Grant::ClientCredentials && oauth.client_secret.is_none() {
+            self.problem(
+                oauth.client_id.span(),
+                &format!("{table} client_secret"),
+                "client_credentials needs it; add client_secret = { env = \"NAME\" }",
+            );
+            return None;
+        }
+        let token_url = self.token_url(oauth, grant, &table)?;
+        let refresh_token = self.secret(&server.refresh_token, &format!("{key} refresh_token"));
+        Some(token::Settings {
+            account: match grant {
+                Grant::ClientCredentials => format!("oauth-{name}"),
+                Grant::RefreshToken => server.name.get_ref().clone(),
+            },
+            oauth: name.to_owned(),
+            token_url,
+            client_id: oauth.client_id.get_ref().clone(),
+            client_secret,
+            scopes: oauth
+                .scopes
+                .clone()
+                .unwrap_or_else(|| oauth.provider.scopes(grant)),
+            grant,
+            refresh_token,
+            roots: self.roots(&oauth.ca, &format!("{table} ca"))?,
+        })
+    }
+
+    fn token_url(&mut self, oauth: &text::OAuth, grant: Grant, table: &str) -> Option<url::Url> {
+        if let Some(url) = &oauth.token_url {
+            let host = url
+                .get_ref()
+                .host_str()
+                .unwrap_or_default()
+                .trim_matches(['[', ']']);
+            let loopback =
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            if url.get_ref().scheme() != "https" && !loopback {
+                self.problem(
+                    url.span(),
+                    &format!("{table} token_url"),
+                    "the client secret would cross the network in clear; write an https:// address",
+                );
+            }
+            return Some(url.get_ref().clone());
+        }
+        let (tenant, span) = match &oauth.tenant {
+            Some(tenant) => (tenant.get_ref().as_str(), tenant.span()),
+            None => ("", oauth.client_id.span()),
+        };
+        let needs_tenant = oauth.provider == super::preset::Provider::Microsoft;
+        if needs_tenant && tenant.is_empty() {
+            self.problem(
+                span,
+                &format!("{table} tenant"),
+                "it is missing; write the directory (tenant) id, or contoso.onmicrosoft.com",
+            );
+            return None;
+        }
+        if grant == Grant::ClientCredentials && SHARED_TENANTS.contains(&tenant) {
+            self.problem(span, &format!("{table} tenant"), format!("client_credentials needs one tenant, not {tenant:?}; write the directory (tenant) id"));
+            return None;
+        }
+        let missing = "it is missing; a custom provider needs its token endpoint".to_owned();
+        let url = oauth.provider.token_url(tenant).ok_or(missing);
+        let parsed = url.and_then(|url| url.parse::<url::Url>().map_err(|error| error.to_string()));
+        self.ok(parsed, span, &format!("{table} token_url"))
+    }
+}

@@ -1,0 +1,82 @@
+//! The configuration file: its text, what may stand in it, and each part's checked settings.
+//!
+//! What is wrong is told with file, line, key and remedy, all of it at once.
+
+pub mod check;
+pub mod preset;
+pub mod problem;
+pub mod secret;
+pub mod text;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::delivery::Schedule;
+use crate::listener::{Endpoint, User};
+use crate::observe::logging::Format;
+use crate::routing::Policy;
+use crate::{session, spool, token, upstream};
+pub use problem::{ConfigError, Problem};
+
+/// A configuration that holds together.
+pub struct Config {
+    /// The file.
+    pub path: PathBuf,
+    /// What this host calls itself.
+    pub host: String,
+    /// How logs look, and what is in them.
+    pub log: (Format, String),
+    /// Where apps connect.
+    pub endpoints: Vec<Endpoint>,
+    /// The conversation's limits.
+    pub session: Arc<session::Settings>,
+    /// How long a client may be silent.
+    pub idle_time: Duration,
+    /// How long a session may last.
+    pub session_time: Duration,
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Who may send.
+    pub users: Vec<User>,
+    /// Routing.
+    pub policy: Policy,
+    /// The upstream servers, in order.
+    pub servers: Vec<Server>,
+    /// The servers in direct mode.
+    pub direct: HashSet<String>,
+    /// When to try again.
+    pub schedule: Schedule,
+    /// How long what is under way may take when the program ends.
+    pub grace: Duration,
+    /// Where messages and tokens are.
+    pub data_dir: PathBuf,
+    /// The spool.
+    pub spool: spool::sqlite::Settings,
+    /// What is allowed, but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// An upstream server.
+pub struct Server {
+    /// Its name.
+    pub name: String,
+    /// The mailbox that it signs in as, for people.
+    pub username: String,
+    /// How it is reached.
+    pub upstream: upstream::Settings,
+    /// Where its tokens come from.
+    pub token: Option<token::Settings>,
+    /// Sessions at once.
+    pub sessions: usize,
+}
+
+/// Reads a configuration file; secrets come from their files, the environment and systemd.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.display().to_string(),
+        source,
+    })?;
+    check::check(path, &text, &|name| std::env::var(name).ok())
+}

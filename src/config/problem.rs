@@ -1,0 +1,84 @@
+//! What is wrong with a configuration, in words that help.
+
+use std::ops::Range;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1.
+    pub line: usize,
+    /// The key, with what it belongs to.
+    pub key: String,
+    /// What is wrong, and how to mend it.
+    pub text: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}; name the configuration file with --config FILE")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is wrong.
+    #[error("{}", shown(path, problems))]
+    Wrong {
+        /// The file.
+        path: String,
+        /// All that was found.
+        problems: Vec<Problem>,
+    },
+}
+
+fn shown(path: &str, problems: &[Problem]) -> String {
+    let line = |p: &Problem| format!("{path}:{}: {}: {}", p.line, p.key, p.text);
+    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The line, from 1, on which a place in the text stands.
+pub fn line_of(text: &str, span: &Range<usize>) -> usize {
+    1 + text[..span.start.min(text.len())].matches('\n').count()
+}
+
+/// What the TOML reader refuses, with the key that stands on its line.
+pub fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    let line = line_of(text, &span);
+    let content = text.lines().nth(line - 1).unwrap_or_default();
+    let key = content
+        .split('=')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    Problem {
+        line,
+        key,
+        text: with_remedy(error.message()),
+    }
+}
+
+fn with_remedy(message: &str) -> String {
+    let message = message.trim();
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        let (field, expected) = rest.split_once(", ").unwrap_or((rest, ""));
+        return format!(
+            "there is no key {field} here; remove it, or write {}",
+            expected.replace("expected ", "")
+        );
+    }
+    if message.starts_with("missing field ") {
+        return format!("{message}: add it");
+    }
+    if message.starts_with("invalid type")
+        || message.starts_with("invalid value")
+        || message.starts_with("unknown variant")
+    {
+        return format!("{message}; write a value of that kind");
+    }
+    format!("{message}; correct the TOML there")
+}

@@ -1,0 +1,175 @@
+//! Where a secret comes from: a file, the environment, a systemd credential; in the text itself only
+//! where nobody else can read that.
+
+use std::fmt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use crate::base::Secret;
+
+/// The secret as the file names it.
+pub enum SecretText {
+    /// In the text itself.
+    Inline(Secret),
+    /// The content of a file, without white space around it.
+    File(PathBuf),
+    /// A variable of the environment.
+    Env(String),
+    /// A systemd credential (`LoadCredential=`).
+    Credential(String),
+}
+
+/// Why a secret cannot be had; each names its place and the remedy, none the secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file is not there, or not for us.
+    #[error("{path}: {source}; make the file, or let this user read it")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Everybody can read it.
+    #[error("{path} can be read by others (mode {mode:o}); run: chmod o-rwx {path}")]
+    Exposed {
+        /// The file.
+        path: String,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The variable is not set.
+    #[error("the environment has no variable {0}; set it, or name a file instead")]
+    NoVariable(String),
+    /// Not started by systemd with credentials.
+    #[error(
+        "there is no credential {0}; add LoadCredential={0}:/path to the systemd unit, or name a file instead"
+    )]
+    NoCredential(String),
+    /// Nothing in it.
+    #[error("{0} is empty; write the secret into it")]
+    Empty(String),
+}
+
+impl SecretText {
+    /// Gets the secret. Relative files stand beside the configuration file `config`.
+    pub fn resolve(
+        &self,
+        config: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Secret, SecretError> {
+        let (text, place) = match self {
+            Self::Inline(secret) => {
+                // The configuration then is a secret file itself.
+                check_mode(config)?;
+                return Ok(secret.clone());
+            }
+            Self::File(file) => {
+                let path = config.parent().unwrap_or(Path::new("")).join(file);
+                (read(&path)?, path.display().to_string())
+            }
+            Self::Env(name) => {
+                let text = env(name).ok_or_else(|| SecretError::NoVariable(name.clone()))?;
+                (text, format!("variable {name}"))
+            }
+            Self::Credential(name) => {
+                let missing = || SecretError::NoCredential(name.clone());
+                let folder = env("CREDENTIALS_DIRECTORY").ok_or_else(missing)?;
+                let path = Path::new(&folder).join(name);
+                let text = std::fs::read_to_string(path).map_err(|_| missing())?;
+                (text, format!("credential {name}"))
+            }
+        };
+        match text.trim() {
+            "" => Err(SecretError::Empty(place)),
+            text => Ok(text.to_owned().into()),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, SecretError> {
+    check_mode(path)?;
+    std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+fn check_mode(path: &Path) -> Result<(), SecretError> {
+    let shown = path.display().to_string();
+    let metadata = std::fs::metadata(path).map_err(|source| SecretError::Unreadable {
+        path: shown.clone(),
+        source,
+    })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    match mode & 0o007 {
+        0 => Ok(()),
+        _ => Err(SecretError::Exposed { path: shown, mode }),
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("Inline(..)"),
+            Self::File(path) => write!(f, "File({path:?})"),
+            Self::Env(name) => write!(f, "Env({name:?})"),
+            Self::Credential(name) => write!(f, "Credential({name:?})"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+struct SecretVisitor;
+
+/// The table's form; exactly one of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    file: Option<PathBuf>,
+    env: Option<String>,
+    credential: Option<String>,
+}
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = SecretText;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{ file = \"...\" }, { env = \"...\" } or { credential = \"...\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretText, E> {
+        Ok(SecretText::Inline(text.to_owned().into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretText, A::Error> {
+        match Source::deserialize(MapAccessDeserializer::new(map))? {
+            Source {
+                file: Some(file),
+                env: None,
+                credential: None,
+            } => Ok(SecretText::File(file)),
+            Source {
+                file: None,
+                env: Some(name),
+                credential: None,
+            } => Ok(SecretText::Env(name)),
+            Source {
+                file: None,
+                env: None,
+                credential: Some(name),
+            } => Ok(SecretText::Credential(name)),
+            _ => Err(de::Error::custom(
+                "invalid value: a secret has one of file, env and credential",
+            )),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The file as it is written: every table and key, its type, its default. `config/mailferry.toml`
+//! is the same with comments.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::Spanned;
+use url::Url;
+
+use super::preset::Provider;
+use super::secret::SecretText;
+use crate::base::limits;
+use crate::observe::logging::Format;
+use crate::routing::{Key, NullSender, OnMismatch};
+use crate::token::Grant;
+use crate::upstream::Tls;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub(super) host: Option<Spanned<String>>,
+    pub(super) data_dir: Option<String>,
+    #[serde(default)]
+    pub(super) log: Log,
+    #[serde(default)]
+    pub(super) listener: Vec<Listener>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) sender: Sender,
+    #[serde(default)]
+    pub(super) user: Vec<User>,
+    #[serde(default)]
+    pub(super) oauth: BTreeMap<Spanned<String>, OAuth>,
+    #[serde(default)]
+    pub(super) server: Vec<Server>,
+    #[serde(default)]
+    pub(super) delivery: Delivery,
+    #[serde(default)]
+    pub(super) spool: Spool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub format: Format,
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: Format::Human,
+            level: "info".into(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    pub address: Spanned<SocketAddr>,
+    pub certificate: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
+    #[serde(default)]
+    pub allow_plaintext: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub message_size: u64,
+    pub recipients: usize,
+    pub commands: u32,
+    pub errors: u32,
+    pub sessions: usize,
+    pub idle_time: Wait,
+    pub session_time: Wait,
+    pub bare_newlines: BareNewlines,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_size: limits::MESSAGE_SIZE,
+            recipients: limits::RECIPIENTS,
+            commands: limits::COMMANDS,
+            errors: limits::ERRORS,
+            sessions: limits::SESSIONS,
+            idle_time: Wait(limits::IDLE_TIME),
+            session_time: Wait(limits::SESSION_TIME),
+            bare_newlines: BareNewlines::Normalize,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BareNewlines {
+    Normalize,
+    Reject,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Sender {
+    pub default_from: Option<Spanned<String>>,
+    pub catchall_domain: Option<Spanned<String>>,
+    #[serde(rename = "match")]
+    pub keys: Spanned<Vec<Key>>,
+    pub last_resort: bool,
+    pub on_mismatch: OnMismatch,
+    pub null_sender: NullSender,
+    pub reply_to: bool,
+}
+
+impl Default for Sender {
+    fn default() -> Self {
+        Self {
+            default_from: None,
+            catchall_domain: None,
+            keys: Spanned::new(0..0, vec![Key::Envelope, Key::Header]),
+            last_resort: false,
+            on_mismatch: OnMismatch::Rewrite,
+            null_sender: NullSender::Keep,
+            reply_to: true,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct User {
+    pub name: Spanned<String>,
+    pub password: Option<Spanned<SecretText>>,
+    #[serde(default)]
+    pub networks: Vec<IpNet>,
+    pub server: Option<Spanned<String>>,
+    pub servers: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OAuth {
+    #[serde(default)]
+    pub provider: Provider,
+    pub tenant: Option<Spanned<String>>,
+    pub client_id: Spanned<String>,
+    pub client_secret: Option<Spanned<SecretText>>,
+    pub token_url: Option<Spanned<Url>>,
+    pub scopes: Option<Vec<String>>,
+    pub ca: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub name: Spanned<String>,
+    #[serde(default)]
+    pub username: Option<Spanned<String>>,
+    pub address: Option<Spanned<String>>,
+    pub from_filter: Option<Spanned<String>>,
+    pub oauth: Option<Spanned<String>>,
+    pub grant: Option<Spanned<Grant>>,
+    pub refresh_token: Option<Spanned<SecretText>>,
+    pub auth: Option<Spanned<Auth>>,
+    pub password: Option<Spanned<SecretText>>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub tls: Option<Spanned<Tls>>,
+    pub ca: Option<Spanned<String>>,
+    #[serde(default)]
+    pub mode: Mode,
+    pub sessions: Option<Spanned<usize>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Auth {
+    XOAuth2,
+    Plain,
+    Login,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    #[default]
+    Queued,
+    Direct,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Delivery {
+    pub retry: Spanned<Vec<Wait>>,
+    pub expire_after: Wait,
+    pub grace: Wait,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        let schedule = crate::delivery::Schedule::default();
+        Self {
+            retry: Spanned::new(0..0, schedule.waits.into_iter().map(Wait).collect()),
+            expire_after: Wait(schedule.expires_after),
+            grace: Wait(std::time::Duration::from_secs(30)),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Spool {
+    pub reserve: u64,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self {
+            reserve: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// A time in words: `90s`, `15m`, `5 days`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait(pub std::time::Duration);
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = humantime::parse_duration(&text).map(Self);
+        read.map_err(|error| {
+            let words = format!("invalid value {text:?} ({error}): write a time such as \"90s\", \"15m\" or \"5 days\"");
+            serde::de::Error::custom(words)
+        })
+    }
+}
