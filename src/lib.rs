@@ -1,15 +1,70 @@
-//! mailferry
+//! mailferry: a local SMTP endpoint for software that cannot speak OAuth. Legacy apps sign in with a
+//! plain user and password, or come from an allowed address; each message is taken durably, routed,
+//! rewritten where no server admits its sender, and sent on with a cached XOAUTH2 token.
+//!
+//! # A message's life
+//!
+//! ```text
+//! legacy app ─SMTP─▶ listener ─▶ session ─▶ message ─▶ spool.put ──250──▶ app
+//!                                              │
+//!                                           delivery ─ routing ─ token ─ upstream ─▶ Outlook
+//!                                              └ Outcome ─▶ spool.finish │ bounce ─▶ spool.finish
+//! ```
+//!
+//! # Invariants
+//!
+//! - **250 is a promise.** It is sent after the spool has committed to stable storage, never before.
+//!   From then on a message ends delivered, reported to its sender, or held where the operator sees
+//!   it; after a crash in the wrong instant it may be delivered twice, never lost.
+//! - **Routing is a pure function**, asked at MAIL and at the message's end, and again at every
+//!   attempt. The spool keeps the message as the app sent it; rewriting happens on the way out.
+//! - **A token is asked for once**, however many wait, and kept before it is used.
+//! - **What a client is told** comes from [`session::Reply`] alone; internals go to the log.
+//!
+//! # The rooms
+//!
+//! In the order of flow. A module imports only from the rows above its own; `tests/layers.rs` holds
+//! the code to that. Files marked ● are pure: no socket, no file, no clock.
+//!
+//! | row | rooms |
+//! | --- | --- |
+//! | 1 | [`base`]: clock, ids, limits, secrets, TLS |
+//! | 2 | [`message`] ●, `session::reply` ● |
+//! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `delivery::{outcome, retry, bounce}` ●, `spool::record` ● |
+//! | 4 | [`observe`]: the mail log |
+//! | 5 | [`spool`], [`token`], [`upstream`], which do not know each other |
+//! | 6 | [`delivery`], and [`listener`], which never sees delivery |
+//! | 7 | [`admin`]: the operator's API |
+//! | 8 | [`config`]: composes the parts' settings |
+//! | 9 | [`daemon`], [`cli`] |
+//!
+//! [`sandbox`] stands apart: it imports base, message and session only, and nothing imports it but
+//! cli and tests.
+
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod base;
-pub mod config;
-pub mod delivery;
+
 pub mod listener;
-pub mod message;
-pub mod observe;
-pub mod routing;
 pub mod session;
+
+pub mod message;
+
+pub mod routing;
+
 pub mod spool;
+
+pub mod delivery;
+
 pub mod token;
+
 pub mod upstream;
+
+pub mod admin;
+pub mod config;
+pub mod observe;
+
+pub mod cli;
+pub mod daemon;
+pub mod sandbox;

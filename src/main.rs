@@ -1,3 +1,7 @@
-//! mailferry, the program.
+//! mailferry, the program; see the library for all of it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mailferry::cli::run()
+}

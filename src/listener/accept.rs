@@ -41,7 +41,8 @@ pub struct Shared {
 
 /// A socket that accepts.
 pub struct Listener {
-    endpoint: Endpoint,
+    endpoint: Arc<ArcSwap<Endpoint>>,
+    address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -115,9 +116,19 @@ impl Listener {
         })
     }
 
+    /// The address with the port that it got.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where it was asked to listen.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    pub fn asked(&self) -> SocketAddr {
+        self.endpoint.load().address
+    }
+
+    /// New sessions go by `endpoint`, whose address is the same.
+    pub fn reconfigure(&self, endpoint: Endpoint) {
+        self.endpoint.store(Arc::new(endpoint));
     }
 
     /// Accepts no more; sessions go on.
@@ -133,23 +144,31 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// The address that was asked for.
+    pub fn asked(&self) -> SocketAddr {
+        self.endpoint.address
+    }
+
     /// The address with the port that it got.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
     /// Begins to accept.
-    pub fn serve(self, shared: Arc<Shared>) -> Listener {
-        let endpoint = self.endpoint.clone();
-        if let Ok(address) = self.address() {
-            maillog::listening(address, endpoint.tls.is_some());
-        }
-        let task = tokio::spawn(accept(self.socket, self.endpoint, shared));
-        Listener { endpoint, task }
+    pub fn serve(self, shared: Arc<Shared>) -> io::Result<Listener> {
+        let address = self.address()?;
+        maillog::listening(address, self.endpoint.tls.is_some());
+        let endpoint = Arc::new(ArcSwap::from_pointee(self.endpoint));
+        let task = tokio::spawn(accept(self.socket, endpoint.clone(), shared));
+        Ok(Listener {
+            endpoint,
+            address,
+            task,
+        })
     }
 }
 
-async fn accept(socket: TcpListener, endpoint: Endpoint, shared: Arc<Shared>) {
+async fn accept(socket: TcpListener, endpoint: Arc<ArcSwap<Endpoint>>, shared: Arc<Shared>) {
     loop {
         let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
@@ -163,8 +182,12 @@ async fn accept(socket: TcpListener, endpoint: Endpoint, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         match shared.place() {
             Some(place) => {
-                let connection =
-                    Connection::new(stream, peer.ip().to_canonical(), &endpoint, shared.clone());
+                let connection = Connection::new(
+                    stream,
+                    peer.ip().to_canonical(),
+                    &endpoint.load(),
+                    shared.clone(),
+                );
                 tokio::spawn(connection.run(place));
             }
             None => drop(tokio::spawn(turn_away(stream))),

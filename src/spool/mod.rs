@@ -21,6 +21,8 @@ pub mod sqlite;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::{BoxFuture, MessageId, Timestamp};
 pub use content::{Content, ContentWriter};
 pub use record::{Origin, Record, State};
@@ -85,7 +87,8 @@ pub struct Page {
 }
 
 /// Which messages an operator means.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Selection {
     /// All of them.
     All,

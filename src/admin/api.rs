@@ -1,0 +1,161 @@
+//! What the running program answers: its queue and its servers, as JSON.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::{Path as InPath, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+use crate::base::{MessageId, Timestamp};
+use crate::delivery::Delivery;
+use crate::spool::{Page, Record, Selection, Spool, SpoolError};
+
+/// Messages in one answer at the most.
+pub const PAGE: usize = 1_000;
+
+/// The API at work, until it is closed.
+pub struct Admin {
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Parts {
+    spool: Arc<dyn Spool>,
+    delivery: Arc<Delivery>,
+}
+
+/// The servers that are not used for now.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Each with its reason.
+    pub held: Vec<HeldServer>,
+}
+
+/// A server that is not used for now.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HeldServer {
+    /// Its name.
+    pub name: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it is probed.
+    pub until: Timestamp,
+    /// Why, with the remedy.
+    pub reason: String,
+}
+
+/// Which part of the queue.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListQuery {
+    /// Messages after this one.
+    pub after: Option<MessageId>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+impl Admin {
+    /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
+    /// spool's lock may do.
+    pub fn serve(path: &Path, spool: Arc<dyn Spool>, delivery: Arc<Delivery>) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let router = Router::new()
+            .route("/status", get(status))
+            .route("/queue", get(list))
+            .route("/queue/{id}", get(show))
+            .route("/queue/retry", post(retry))
+            .route("/queue/delete", post(delete))
+            .with_state(Parts { spool, delivery });
+        let task = tokio::spawn(async move {
+            // It ends with the program.
+            let _ = axum::serve(socket, router).await;
+        });
+        Ok(Self { task })
+    }
+
+    /// Answers no more.
+    pub fn close(&self) {
+        self.task.abort();
+    }
+}
+
+/// What the client is told went wrong.
+struct Trouble(SpoolError);
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let status = match self.0 {
+            SpoolError::Missing(_) => StatusCode::NOT_FOUND,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, self.0.to_string()).into_response()
+    }
+}
+
+async fn status(State(parts): State<Parts>) -> Json<Status> {
+    let held = parts
+        .delivery
+        .holds()
+        .into_iter()
+        .map(|(name, hold)| HeldServer {
+            name,
+            since: hold.since,
+            until: hold.until,
+            reason: hold.reason,
+        });
+    Json(Status {
+        held: held.collect(),
+    })
+}
+
+async fn list(
+    State(parts): State<Parts>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<Record>>, Trouble> {
+    let limit = query.limit.unwrap_or(PAGE).min(PAGE);
+    let page = Page {
+        after: query.after,
+        limit,
+    };
+    parts.spool.list(page).await.map(Json).map_err(Trouble)
+}
+
+async fn show(
+    State(parts): State<Parts>,
+    InPath(id): InPath<MessageId>,
+) -> Result<Json<Record>, Trouble> {
+    parts.spool.get(id).await.map(Json).map_err(Trouble)
+}
+
+/// Also uses held servers again: whoever retries has mended something.
+async fn retry(
+    State(parts): State<Parts>,
+    Json(which): Json<Selection>,
+) -> Result<Json<usize>, Trouble> {
+    let count = parts
+        .spool
+        .retry(which, Timestamp::now())
+        .await
+        .map_err(Trouble)?;
+    parts.delivery.release_holds();
+    Ok(Json(count))
+}
+
+async fn delete(
+    State(parts): State<Parts>,
+    Json(which): Json<Selection>,
+) -> Result<Json<usize>, Trouble> {
+    parts.spool.delete(which).await.map(Json).map_err(Trouble)
+}

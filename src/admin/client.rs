@@ -1,0 +1,100 @@
+//! The other end of the API, for commands.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::api::Status;
+use crate::base::MessageId;
+use crate::spool::{Page, Record, Selection};
+
+/// How long the running program may take to answer.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The program does not run, or is not ours to ask.
+    #[error("the running mailferry does not answer on its control socket: {0}")]
+    Unreachable(String),
+    /// It said no, in these words.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks the running program.
+pub struct Client {
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// The program that listens on `socket`; none where nobody does.
+    pub async fn connect(socket: &Path) -> Option<Self> {
+        tokio::net::UnixStream::connect(socket).await.ok()?;
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .timeout(ANSWER)
+            .build();
+        Some(Self { http: http.ok()? })
+    }
+
+    /// The servers that are not used for now.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("status").await
+    }
+
+    /// A part of the queue.
+    pub async fn list(&self, page: &Page) -> Result<Vec<Record>, ClientError> {
+        let after = page
+            .after
+            .map_or(String::new(), |id| format!("&after={id}"));
+        self.get(&format!("queue?limit={}{after}", page.limit))
+            .await
+    }
+
+    /// One message.
+    pub async fn show(&self, id: MessageId) -> Result<Record, ClientError> {
+        self.get(&format!("queue/{id}")).await
+    }
+
+    /// Makes messages due.
+    pub async fn retry(&self, which: &Selection) -> Result<usize, ClientError> {
+        self.post("queue/retry", which).await
+    }
+
+    /// Removes messages.
+    pub async fn delete(&self, which: &Selection) -> Result<usize, ClientError> {
+        self.post("queue/delete", which).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        answer(self.http.get(format!("http://mailferry/{path}"))).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        answer(
+            self.http
+                .post(format!("http://mailferry/{path}"))
+                .json(body),
+        )
+        .await
+    }
+}
+
+async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, ClientError> {
+    let unreachable = |error: reqwest::Error| ClientError::Unreachable(error.to_string());
+    let response = request.send().await.map_err(unreachable)?;
+    if !response.status().is_success() {
+        return Err(ClientError::Refused(
+            response.text().await.map_err(unreachable)?,
+        ));
+    }
+    response.json().await.map_err(unreachable)
+}

@@ -1,0 +1,314 @@
+//! `mailferry demo`.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::{block_on, failed, route};
+use crate::base::Secret;
+use crate::config::{self, Config};
+use crate::daemon::Daemon;
+use crate::listener::users::hash_password;
+use crate::message::{Address, Headers, ReversePath};
+use crate::observe::logging::{self, Format};
+use crate::routing::Decision;
+use crate::sandbox::{Addresses, Delivered, Limits, Mailbox, Sandbox, Settings};
+
+/// The relay and a stand-in for Microsoft 365 on this machine, in a temporary folder: three messages
+/// go through as an ERP would send them, each shown with the app's dialogue, the decision and the
+/// upstream's answer. Then it stays up for your own mail until Ctrl-C.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// End after the three messages
+    #[arg(long)]
+    once: bool,
+}
+
+/// The port that a newcomer would expect, where it is free.
+const PORT: u16 = 2525;
+
+/// How long a message may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(20);
+
+const PASSWORD: &str = "demo";
+
+/// One message of the demo.
+struct Example {
+    title: &'static str,
+    user: &'static str,
+    sender: &'static str,
+    header: &'static str,
+    recipient: &'static str,
+    subject: &'static str,
+}
+
+const EXAMPLES: [Example; 3] = [
+    Example {
+        title: "Admitted: John's mail leaves through his own mailbox, untouched",
+        user: "erp",
+        sender: "john@example.com",
+        header: "John Doe <john@example.com>",
+        recipient: "customer@example.net",
+        subject: "Your order",
+    },
+    Example {
+        title: "Rewritten: nobody's filter admits this sender, so the default From takes over",
+        user: "erp",
+        sender: "warehouse@erp.local",
+        header: "\"Warehouse\" <warehouse@erp.local>",
+        recipient: "customer@example.net",
+        subject: "Shipped",
+    },
+    Example {
+        title: "Refused: this user may only use the server \"john\", which does not admit the sender",
+        user: "scanner",
+        sender: "boss@example.org",
+        header: "The Boss <boss@example.org>",
+        recipient: "accounting@example.net",
+        subject: "Pay this at once",
+    },
+];
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    logging::start(Format::Human, "warn");
+    block_on(async {
+        match demo(arguments.once).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        }
+    })
+}
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+async fn demo(once: bool) -> Outcome<()> {
+    let folder = tempfile::tempdir()?;
+    let sandbox = Sandbox::start(tenant()?, Addresses::default()).await?;
+    let file = folder.path().join("mailferry.toml");
+    std::fs::write(folder.path().join("ca.pem"), &sandbox.ca)?;
+    private(
+        &folder.path().join("demo.argon2"),
+        &hash_password(&Secret::from(PASSWORD.to_owned()))?,
+    )?;
+    private(&folder.path().join("app.secret"), "sandbox-secret")?;
+    std::fs::write(&file, configuration(&sandbox))?;
+    let shown = config::load(&file)?;
+    let daemon = Daemon::start(config::load(&file)?).await?;
+    let listener = daemon.addresses()[0];
+    println!("Everything here runs on this machine, and nothing leaves it.\n");
+    println!(
+        "  your app --SMTP, plain password--> mailferry {listener} --STARTTLS, XOAUTH2--> a stand-in for Outlook {}",
+        sandbox.addresses.smtp
+    );
+    println!("\nThe configuration, {}:\n", file.display());
+    println!("{}", indented(&configuration(&sandbox)));
+    let mut arrived = 0;
+    for (place, example) in EXAMPLES.iter().enumerate() {
+        println!("\n{}. {}\n", place + 1, example.title);
+        arrived = show(example, listener, &shown, &sandbox, arrived).await?;
+    }
+    if !once {
+        stay(listener, &sandbox, arrived).await?;
+    }
+    daemon.stop().await;
+    Ok(())
+}
+
+fn tenant() -> Outcome<Settings> {
+    let mailbox = |text: &str| -> Outcome<Mailbox> {
+        Ok(Mailbox {
+            address: Address::parse(text)?,
+            send_as: Vec::new(),
+            refresh_token: None,
+        })
+    };
+    Ok(Settings {
+        tenant: "contoso.onmicrosoft.com".into(),
+        apps: vec![("demo-app".into(), "sandbox-secret".into())],
+        mailboxes: vec![
+            mailbox("john@example.com")?,
+            mailbox("notifications@example.com")?,
+        ],
+        token_life: Duration::from_secs(3_600),
+        rotates: false,
+        limits: Limits::default(),
+        keep: 100,
+    })
+}
+
+fn private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+fn configuration(sandbox: &Sandbox) -> String {
+    let port = match TcpListener::bind(("127.0.0.1", PORT)) {
+        Ok(_) => PORT,
+        Err(_) => 0,
+    };
+    let server = |name: &str| {
+        format!(
+            "[[server]]\nname = \"{name}\"\nusername = \"{name}@example.com\"\nfrom_filter = \"{name}@example.com\"\noauth = \"contoso\"\n\
+             grant = \"client_credentials\"\nhost = \"localhost\"    # the stand-in; for the real one leave out host, port and ca\n\
+             port = {}\nca = \"ca.pem\"\n",
+            sandbox.addresses.smtp.port()
+        )
+    };
+    format!(
+        "host = \"relay.example.com\"\n\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n\n\
+         [sender]\ndefault_from = \"notifications\"\ncatchall_domain = \"example.com\"\n\n\
+         [[user]]\nname = \"erp\"\npassword = {{ file = \"demo.argon2\" }}\n\n\
+         [[user]]\nname = \"scanner\"\npassword = {{ file = \"demo.argon2\" }}\nservers = [\"john\"]\n\n\
+         [oauth.contoso]\nprovider = \"microsoft\"\ntenant = \"contoso.onmicrosoft.com\"\nclient_id = \"demo-app\"\n\
+         client_secret = {{ file = \"app.secret\" }}\ntoken_url = \"{}\"\nca = \"ca.pem\"\n\n{}\n{}",
+        sandbox.token_url(),
+        server("john"),
+        server("notifications")
+    )
+}
+
+/// Sends one message and tells its way; gives how many have arrived since the start.
+async fn show(
+    example: &Example,
+    listener: SocketAddr,
+    config: &Config,
+    sandbox: &Sandbox,
+    arrived: u64,
+) -> Outcome<u64> {
+    println!("   The app's dialogue (S: mailferry, C: the app)\n");
+    let taken = send(example, listener).await?;
+    println!("\n   The decision (what `mailferry route` prints)\n");
+    let sender = ReversePath::parse(example.sender)?;
+    match route::decide(
+        &config.policy,
+        Some(example.user),
+        &sender,
+        Some(example.header),
+    ) {
+        Decision::Route(route) => println!(
+            "{}",
+            indented(&route::explained(&route, &sender, Some(example.header)))
+        ),
+        Decision::Refused(refusal) => println!(
+            "     refused:   {}\n     because:   {}\n",
+            refusal.reply, refusal.reason
+        ),
+    }
+    if !taken {
+        println!("   Nothing went upstream: the app was told at once, and keeps its message.");
+        return Ok(arrived);
+    }
+    let waited = tokio::time::timeout(ARRIVAL, sandbox.state.reached(arrived + 1)).await;
+    waited.map_err(|_| "the message did not arrive at the stand-in; please report this")?;
+    if let Some(message) = sandbox.state.delivered().last() {
+        println!(
+            "   What Outlook got, and answered\n\n{}",
+            indented(&upstream(message))
+        );
+    }
+    Ok(arrived + 1)
+}
+
+fn upstream(message: &Delivered) -> String {
+    let headers = Headers::parse(message.text.as_bytes());
+    let mut text = format!("signed in as {} (XOAUTH2)\n", message.mailbox);
+    for command in &message.commands {
+        let _ = writeln!(text, "{command}");
+    }
+    for field in &headers.fields {
+        let shown = ["From", "Reply-To", "Subject"]
+            .iter()
+            .any(|name| headers.is(field, name));
+        if shown {
+            text.push_str(&String::from_utf8_lossy(headers.slice(&field.whole)));
+        }
+    }
+    let _ = writeln!(text, "answer: {}", message.reply);
+    text
+}
+
+/// An app's SMTP session, printed; whether the message was taken.
+async fn send(example: &Example, listener: SocketAddr) -> Outcome<bool> {
+    let (read, mut write) = TcpStream::connect(listener).await?.into_split();
+    let mut lines = BufReader::new(read).lines();
+    hear(&mut lines).await?;
+    let credentials = BASE64_STANDARD.encode(format!("\0{}\0{PASSWORD}", example.user));
+    let content = format!(
+        "From: {}\r\nTo: {}\r\nSubject: {}\r\n\r\nSent by mailferry demo.\r\n.",
+        example.header, example.recipient, example.subject
+    );
+    let steps = [
+        format!("EHLO {}.local", example.user),
+        format!("AUTH PLAIN {credentials}"),
+        format!("MAIL FROM:<{}>", example.sender),
+        format!("RCPT TO:<{}>", example.recipient),
+        "DATA".to_owned(),
+        content,
+    ];
+    let mut is_taken = true;
+    for step in steps {
+        for line in step.split("\r\n") {
+            println!("     C: {line}");
+        }
+        write.write_all(format!("{step}\r\n").as_bytes()).await?;
+        if hear(&mut lines).await? >= 400 {
+            is_taken = false;
+            break;
+        }
+    }
+    println!("     C: QUIT");
+    write.write_all(b"QUIT\r\n").await?;
+    hear(&mut lines).await?;
+    Ok(is_taken)
+}
+
+/// Reads and prints a reply; gives its code.
+async fn hear<R: tokio::io::AsyncBufRead + Unpin>(lines: &mut tokio::io::Lines<R>) -> Outcome<u16> {
+    loop {
+        let line = lines
+            .next_line()
+            .await?
+            .ok_or("mailferry closed the connection")?;
+        println!("     S: {line}");
+        if line.as_bytes().get(3) != Some(&b'-') {
+            return Ok(line.get(..3).unwrap_or_default().parse()?);
+        }
+    }
+}
+
+/// Shows the newcomer's own mail, until Ctrl-C.
+async fn stay(listener: SocketAddr, sandbox: &Sandbox, mut arrived: u64) -> Outcome<()> {
+    println!("\nNow your own mail: it stays up until Ctrl-C. For example\n");
+    println!(
+        "  curl --url smtp://{listener} --user erp:{PASSWORD} --mail-from you@erp.local --mail-rcpt a@example.net \\\n    \
+         --upload-file <(printf 'From: You <you@erp.local>\\nSubject: Hello\\n\\nHi\\n')\n"
+    );
+    loop {
+        tokio::select! {
+            stopped = tokio::signal::ctrl_c() => return Ok(stopped?),
+            () = sandbox.state.reached(arrived + 1) => {
+                arrived += 1;
+                if let Some(message) = sandbox.state.delivered().last() {
+                    println!("\n   Outlook got\n\n{}", indented(&upstream(message)));
+                }
+            }
+        }
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("     {line}\n")).collect()
+}

@@ -1,0 +1,71 @@
+//! `mailferry hash-password`.
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::failed;
+use crate::base::Secret;
+use crate::base::secret::ExposeSecret;
+use crate::listener::users::hash_password;
+
+/// Asks for the password, or reads one line of standard input where that is no terminal, and prints
+/// its argon2id hash.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Write the hash to this new file, which only you can read, instead of printing it
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let password = match password() {
+        Ok(password) => password,
+        Err(error) => return failed(&error),
+    };
+    let hash = match hash_password(&password) {
+        Ok(hash) => hash,
+        Err(error) => return failed(&error),
+    };
+    match &arguments.output {
+        None => println!("{hash}"),
+        Some(path) => {
+            if let Err(error) = write(path, &hash) {
+                return failed(&format!("{}: {error}", path.display()));
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn password() -> Result<Secret, String> {
+    let text = if std::io::stdin().is_terminal() {
+        let first = rpassword::prompt_password("Password: ").map_err(|error| error.to_string())?;
+        let again = rpassword::prompt_password("Again: ").map_err(|error| error.to_string())?;
+        if first != again {
+            return Err("the two passwords differ; try again".into());
+        }
+        first
+    } else {
+        let mut line = String::new();
+        std::io::stdin()
+            .read_line(&mut line)
+            .map_err(|error| error.to_string())?;
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    };
+    let secret = Secret::from(text);
+    match secret.expose_secret().is_empty() {
+        true => Err("the password is empty; type one, or pipe one in".into()),
+        false => Ok(secret),
+    }
+}
+
+fn write(path: &Path, hash: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{hash}")
+}

@@ -1,0 +1,108 @@
+//! The commands, a file each. What they print is for people unless `--json` is said; how they ended
+//! is for scripts.
+
+mod check;
+mod demo;
+mod hash_password;
+mod queue;
+mod route;
+mod sandbox;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+
+/// The answer is no: a sender that is refused, a message that is not there.
+const NO: u8 = 1;
+/// The configuration is wrong (EX_CONFIG of sysexits.h).
+const BAD_CONFIG: u8 = 78;
+/// Something outside is not as it should be: a port in use, a full disk (EX_UNAVAILABLE).
+const UNAVAILABLE: u8 = 69;
+
+/// A local SMTP server for software that cannot speak OAuth: it takes mail by plain user and
+/// password and sends it on through Microsoft 365 with XOAUTH2.
+#[derive(Parser)]
+#[command(name = "mailferry", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 the answer is no (refused, not found); 2 wrong \
+    usage; 69 something is not available (port, disk, running program); 78 the configuration is wrong.\n\n\
+    New here? Run `mailferry demo`: it shows the whole of it in a minute, and touches nothing.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the relay
+    Serve(serve::Arguments),
+    /// Check a configuration and show what it means: users, servers, who sends as whom
+    Check(check::Arguments),
+    /// Explain which server a sender would take and what would be rewritten, without sending
+    Route(route::Arguments),
+    /// See it work: a relay, a stand-in for Microsoft 365, and three messages, all on this machine
+    Demo(demo::Arguments),
+    /// Make the hash of a password, for a user's `password` in the configuration
+    HashPassword(hash_password::Arguments),
+    /// Look at the messages that wait, try them again, or delete them
+    Queue(queue::Arguments),
+    /// Run the stand-ins for Entra ID and Exchange Online alone, for tests and staging
+    Sandbox(sandbox::Arguments),
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "MAILFERRY_CONFIG",
+        default_value = "mailferry.toml"
+    )]
+    config: PathBuf,
+}
+
+impl ConfigFile {
+    /// The configuration, or what is wrong with it on standard error.
+    fn load(&self) -> Result<Config, ExitCode> {
+        config::load(&self.config).map_err(|error| {
+            eprintln!("{error}");
+            ExitCode::from(BAD_CONFIG)
+        })
+    }
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    crate::base::tls::install_provider();
+    match Cli::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Route(arguments) => route::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::HashPassword(arguments) => hash_password::run(&arguments),
+        Command::Queue(arguments) => queue::run(&arguments),
+        Command::Sandbox(arguments) => sandbox::run(&arguments),
+    }
+}
+
+/// Runs a command that waits for things.
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => failed(&format!("cannot start: {error}")),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("mailferry: {error}");
+    ExitCode::from(UNAVAILABLE)
+}

@@ -1,0 +1,103 @@
+//! `mailferry sandbox`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{block_on, failed};
+use crate::message::Address;
+use crate::sandbox::{Addresses, Limits, Mailbox, Sandbox, Settings};
+
+/// Prints one line of JSON with where everything listens, then serves until Ctrl-C. The app's id and
+/// secret are "sandbox-app" and "sandbox-secret"; a mailbox's first refresh token is "refresh-" and
+/// its address. What is sent to it goes nowhere; /sandbox/messages on its HTTP address shows it.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Where the certificate that its TLS is trusted by is written
+    #[arg(long, value_name = "FILE")]
+    ca: PathBuf,
+    /// SMTP address
+    #[arg(long, default_value = "127.0.0.1:0")]
+    smtp: SocketAddr,
+    /// HTTPS address of the token endpoint
+    #[arg(long, default_value = "127.0.0.1:0")]
+    https: SocketAddr,
+    /// HTTP address of introspection and control
+    #[arg(long, default_value = "127.0.0.1:0")]
+    http: SocketAddr,
+    /// A mailbox; may be said several times
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "notifications@example.com"
+    )]
+    mailbox: Vec<Address>,
+    /// No limits of messages a minute and sessions, for measuring
+    #[arg(long)]
+    unlimited: bool,
+    /// Messages that are kept to be looked at
+    #[arg(long, default_value_t = 10_000)]
+    keep: usize,
+    /// How long an access token lives, in seconds
+    #[arg(long, default_value_t = 3_600)]
+    token_life: u64,
+    /// A refresh token that was used is worthless afterwards
+    #[arg(long)]
+    rotate: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    block_on(serve(arguments))
+}
+
+async fn serve(arguments: &Arguments) -> ExitCode {
+    let at = Addresses {
+        smtp: arguments.smtp,
+        https: arguments.https,
+        http: arguments.http,
+    };
+    let sandbox = match Sandbox::start(settings(arguments), at).await {
+        Ok(sandbox) => sandbox,
+        Err(error) => return failed(&error),
+    };
+    if let Err(error) = write(&arguments.ca, &sandbox.ca) {
+        return failed(&format!("{}: {error}", arguments.ca.display()));
+    }
+    let Addresses { smtp, https, http } = sandbox.addresses;
+    println!(
+        "{}",
+        json!({ "smtp": smtp, "https": https, "http": http, "token_url": sandbox.token_url() })
+    );
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn settings(arguments: &Arguments) -> Settings {
+    let mailbox = |address: &Address| Mailbox {
+        address: address.clone(),
+        send_as: Vec::new(),
+        refresh_token: Some(format!("refresh-{address}")),
+    };
+    Settings {
+        tenant: "contoso".into(),
+        apps: vec![("sandbox-app".into(), "sandbox-secret".into())],
+        mailboxes: arguments.mailbox.iter().map(mailbox).collect(),
+        token_life: Duration::from_secs(arguments.token_life),
+        rotates: arguments.rotate,
+        limits: if arguments.unlimited {
+            Limits::none()
+        } else {
+            Limits::default()
+        },
+        keep: arguments.keep,
+    }
+}
+
+fn write(path: &Path, pem: &str) -> std::io::Result<()> {
+    std::fs::write(path, pem)
+}

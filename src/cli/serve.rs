@@ -1,0 +1,71 @@
+//! `mailferry serve`.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{ConfigFile, block_on, failed};
+use crate::config::{self, Config};
+use crate::daemon::Daemon;
+use crate::observe::{logging, maillog};
+
+/// Takes mail until SIGTERM or Ctrl-C, which let what is under way end first. SIGHUP rereads the
+/// configuration; when that is wrong the old one stays in force.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let config = match arguments.config.load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    logging::start(config.log.0, &config.log.1);
+    block_on(serve(config))
+}
+
+async fn serve(config: Config) -> ExitCode {
+    let path = config.path.clone();
+    for warning in &config.warnings {
+        tracing::warn!(target: "config", "{}: {warning}", path.display());
+    }
+    let signals = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ]
+    .map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
+        return failed(&"signals cannot be caught");
+    };
+    let mut daemon = match Daemon::start(config).await {
+        Ok(daemon) => daemon,
+        Err(error) => return failed(&error),
+    };
+    while !told_to_end(&mut terminate, &mut interrupt, &mut hangup).await {
+        let reloaded = match config::load(&path) {
+            Ok(config) => daemon
+                .reload(config)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match reloaded {
+            Ok(()) => maillog::reloaded(&path.display().to_string()),
+            Err(error) => maillog::reload_failed(&error),
+        }
+    }
+    daemon.stop().await;
+    ExitCode::SUCCESS
+}
+
+/// Whether it is the end, or only a new configuration.
+async fn told_to_end(terminate: &mut Signal, interrupt: &mut Signal, hangup: &mut Signal) -> bool {
+    tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => true,
+        _ = hangup.recv() => false,
+    }
+}

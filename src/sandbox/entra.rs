@@ -1,0 +1,185 @@
+//! Entra's token endpoint, an introspection endpoint (RFC 7662) for servers that check its tokens,
+//! and the sandbox's own control: what was delivered, what was counted, what shall go wrong.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Form, Json, Router};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::script::{Action, Fault, Stage};
+use super::state::{Bearer, Delivered, State, Stats};
+use crate::base::Timestamp;
+
+fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/{tenant}/oauth2/v2.0/token", post(token))
+        .route("/introspect", post(introspect))
+        .route("/sandbox/messages", get(messages))
+        .route("/sandbox/stats", get(stats))
+        .route("/sandbox/faults", post(faults))
+        .route("/sandbox/revoke", post(revoke))
+        .with_state(state)
+}
+
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
+    // It ends with the sandbox.
+    let _ = axum::serve(listener, router(state)).await;
+}
+
+pub(super) async fn serve_tls(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) {
+    let listener = TlsListener { listener, acceptor };
+    let _ = axum::serve(listener, router(state)).await;
+}
+
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let accepted = async {
+                let (stream, peer) = self.listener.accept().await?;
+                Ok::<_, io::Error>((self.acceptor.accept(stream).await?, peer))
+            };
+            match accepted.await {
+                Ok(accepted) => return accepted,
+                // A client that does not trust us, or left; a pause for when there are no descriptors.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+type Fields = HashMap<String, String>;
+
+async fn token(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> Response {
+    state.count(|stats| stats.token_requests += 1);
+    let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    match state.script.strike(Stage::Token, field("grant_type")) {
+        Some(Action::Reply(text)) => return scripted(&text),
+        Some(Action::Stall(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        Some(Action::Drop | Action::DropAfter) => return scripted("500"),
+        None => {}
+    }
+    let known = state
+        .settings
+        .apps
+        .iter()
+        .any(|(id, _)| id == field("client_id"));
+    if !known {
+        let text = "AADSTS700016: Application with identifier was not found in the directory.";
+        return refusal("unauthorized_client", 700016, text);
+    }
+    if !state.knows_app(field("client_id"), field("client_secret")) {
+        return refusal(
+            "invalid_client",
+            7000215,
+            "AADSTS7000215: Invalid client secret provided.",
+        );
+    }
+    let now = Timestamp::now();
+    match field("grant_type") {
+        "client_credentials" => granted(&state, state.issue_access(None, now), None),
+        "refresh_token" => match state.use_refresh(field("refresh_token")) {
+            Some((user, next)) => granted(&state, state.issue_access(Some(user), now), Some(next)),
+            None => refusal(
+                "invalid_grant",
+                70000,
+                "AADSTS70000: The provided refresh token is invalid.",
+            ),
+        },
+        _ => refusal(
+            "unsupported_grant_type",
+            70003,
+            "AADSTS70003: The app requested an unsupported grant type.",
+        ),
+    }
+}
+
+/// `429 {"error":...}`: a status, then a body as it stands.
+fn scripted(text: &str) -> Response {
+    let (status, body) = text
+        .split_once(' ')
+        .unwrap_or((text, "<html>Service unavailable</html>"));
+    let status = status
+        .parse()
+        .ok()
+        .and_then(|code| StatusCode::from_u16(code).ok());
+    let kind = if body.starts_with('{') {
+        "application/json"
+    } else {
+        "text/html"
+    };
+    let headers = [(CONTENT_TYPE, kind)];
+    (
+        status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        headers,
+        body.to_owned(),
+    )
+        .into_response()
+}
+
+fn granted(state: &State, access: String, refresh: Option<String>) -> Response {
+    let life = state.settings.token_life.as_secs();
+    let mut body = json!({ "token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": access });
+    if let Some(refresh) = refresh {
+        body["refresh_token"] = Value::String(refresh);
+    }
+    Json(body).into_response()
+}
+
+fn refusal(error: &str, code: u32, description: &str) -> Response {
+    let body = json!({ "error": error, "error_description": description, "error_codes": [code] });
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}
+
+/// RFC 7662 §2.2; an app's token names no user.
+async fn introspect(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> Json<Value> {
+    let token = form.get("token").map(String::as_str).unwrap_or_default();
+    Json(match state.bearer(token, Timestamp::now()) {
+        Some(Bearer::User(user)) => {
+            json!({ "active": true, "username": user, "email": user, "scope": "SMTP.Send" })
+        }
+        Some(Bearer::App) => json!({ "active": true }),
+        None => json!({ "active": false }),
+    })
+}
+
+async fn messages(Shared(state): Shared<Arc<State>>) -> Json<Vec<Delivered>> {
+    Json(state.delivered())
+}
+
+async fn stats(Shared(state): Shared<Arc<State>>) -> Json<Stats> {
+    Json(state.stats())
+}
+
+async fn faults(Shared(state): Shared<Arc<State>>, Json(faults): Json<Vec<Fault>>) -> StatusCode {
+    state.script.add(faults);
+    StatusCode::NO_CONTENT
+}
+
+async fn revoke(Shared(state): Shared<Arc<State>>) -> StatusCode {
+    state.revoke_access();
+    StatusCode::NO_CONTENT
+}

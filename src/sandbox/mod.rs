@@ -1,0 +1,106 @@
+//! Stand-ins for Entra ID and Exchange Online on loopback, with real TLS: for the demo, for tests,
+//! and for staging where the real ones must not be touched.
+//!
+//! They answer as `exchange-online.md` has it: the EHLO, XOAUTH2 against tokens that were issued,
+//! SendAs, the limits, and whatever a script of faults says. What is sent to them goes nowhere.
+
+pub mod entra;
+pub mod exchange;
+pub mod script;
+pub mod state;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::base::tls;
+pub use script::{Action, Fault, Stage};
+pub use state::{Delivered, Limits, Mailbox, Settings, State, Stats};
+
+/// Where to listen; port 0 takes a free one.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Exchange's submission port.
+    pub smtp: SocketAddr,
+    /// Entra, by HTTPS.
+    pub https: SocketAddr,
+    /// Entra's introspection and the sandbox's own control, by HTTP.
+    pub http: SocketAddr,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            smtp: free,
+            https: free,
+            http: free,
+        }
+    }
+}
+
+/// The stand-ins at work; they end when this is dropped.
+pub struct Sandbox {
+    /// Where they listen.
+    pub addresses: Addresses,
+    /// The certificate that their TLS is trusted by, in PEM.
+    pub ca: String,
+    /// What they know and have seen.
+    pub state: Arc<State>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Sandbox {
+    /// Starts both, with a certificate made now.
+    pub async fn start(settings: Settings, at: Addresses) -> io::Result<Self> {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+        let ca = made.cert.pem();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let config =
+            tls::server_config_of(vec![made.cert.der().clone()], key).map_err(io::Error::other)?;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let state = Arc::new(State::new(settings));
+        let (smtp, https, http) = (
+            TcpListener::bind(at.smtp).await?,
+            TcpListener::bind(at.https).await?,
+            TcpListener::bind(at.http).await?,
+        );
+        let addresses = Addresses {
+            smtp: smtp.local_addr()?,
+            https: https.local_addr()?,
+            http: http.local_addr()?,
+        };
+        let tasks = vec![
+            tokio::spawn(exchange::serve(smtp, acceptor.clone(), state.clone())),
+            tokio::spawn(entra::serve_tls(https, acceptor, state.clone())),
+            tokio::spawn(entra::serve(http, state.clone())),
+        ];
+        Ok(Self {
+            addresses,
+            ca,
+            state,
+            tasks,
+        })
+    }
+
+    /// The token endpoint, as a configuration names it.
+    pub fn token_url(&self) -> String {
+        let tenant = &self.state.settings.tenant;
+        format!(
+            "https://localhost:{}/{tenant}/oauth2/v2.0/token",
+            self.addresses.https.port()
+        )
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}

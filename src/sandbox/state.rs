@@ -1,0 +1,296 @@
+//! What the stand-ins know: apps, mailboxes, tokens, limits; and what they have seen.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use rand::Rng;
+use rand::distr::Alphanumeric;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::script::Script;
+use crate::base::Timestamp;
+use crate::message::Address;
+
+/// Who there is and what they may.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The tenant's name in the token endpoint's path.
+    pub tenant: String,
+    /// Apps: id and secret.
+    pub apps: Vec<(String, String)>,
+    /// Mailboxes.
+    pub mailboxes: Vec<Mailbox>,
+    /// How long an access token lives.
+    pub token_life: Duration,
+    /// Whether a refresh token that was used is worthless afterwards.
+    pub rotates: bool,
+    /// Exchange's limits.
+    pub limits: Limits,
+    /// Messages that are kept to be looked at; older ones go.
+    pub keep: usize,
+}
+
+/// A mailbox.
+#[derive(Debug, Clone)]
+pub struct Mailbox {
+    /// Its address, which is its user's name.
+    pub address: Address,
+    /// Other addresses that it may send as.
+    pub send_as: Vec<Address>,
+    /// A refresh token that its user has given.
+    pub refresh_token: Option<String>,
+}
+
+/// Exchange's limits per mailbox (`exchange-online.md`).
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages in a minute.
+    pub per_minute: usize,
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Recipients of a message.
+    pub recipients: usize,
+    /// Octets of a message.
+    pub size: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_minute: 30,
+            sessions: 3,
+            recipients: 500,
+            size: 35 * 1024 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// As good as none, for measuring.
+    pub fn none() -> Self {
+        Self {
+            per_minute: usize::MAX,
+            sessions: usize::MAX,
+            recipients: 1_000,
+            size: 150 * 1024 * 1024,
+        }
+    }
+}
+
+/// A message that Exchange took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Delivered {
+    /// The mailbox that sent it.
+    pub mailbox: String,
+    /// The reverse-path.
+    pub sender: String,
+    /// The forward-paths.
+    pub recipients: Vec<String>,
+    /// The message as it came, dots undone; bytes that are not UTF-8 replaced.
+    pub text: String,
+    /// The parameters of MAIL and RCPT, as they came.
+    pub commands: Vec<String>,
+    /// The reply that it got.
+    pub reply: String,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Token requests, refused ones too.
+    pub token_requests: u64,
+    /// SMTP connections.
+    pub connections: u64,
+    /// Sessions signed in.
+    pub signed_in: u64,
+    /// Messages taken.
+    pub messages: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct State {
+    /// Who there is.
+    pub settings: Settings,
+    /// What goes wrong.
+    pub script: Script,
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    access: HashMap<String, (Option<String>, Timestamp)>,
+    refresh: HashMap<String, String>,
+    sessions: HashMap<String, usize>,
+    recent: HashMap<String, VecDeque<Timestamp>>,
+    delivered: VecDeque<Delivered>,
+    stats: Stats,
+}
+
+/// Whose an access token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bearer {
+    /// A user's own.
+    User(String),
+    /// An app's, which may be any mailbox.
+    App,
+}
+
+impl State {
+    pub(super) fn new(settings: Settings) -> Self {
+        let mut inner = Inner::default();
+        for mailbox in &settings.mailboxes {
+            if let Some(token) = &mailbox.refresh_token {
+                inner
+                    .refresh
+                    .insert(token.clone(), mailbox.address.to_string());
+            }
+        }
+        Self {
+            settings,
+            script: Script::default(),
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        self.inner().stats
+    }
+
+    /// The messages that are kept, oldest first.
+    pub fn delivered(&self) -> Vec<Delivered> {
+        self.inner().delivered.iter().cloned().collect()
+    }
+
+    /// Waits until so many messages were taken in all.
+    pub async fn reached(&self, messages: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if self.stats().messages >= messages {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Makes every access token worthless.
+    pub fn revoke_access(&self) {
+        self.inner().access.clear();
+    }
+
+    pub(super) fn count(&self, count: impl FnOnce(&mut Stats)) {
+        count(&mut self.inner().stats);
+    }
+
+    /// Whether this app has this secret; an app without one may use no client credentials.
+    pub(super) fn knows_app(&self, id: &str, secret: &str) -> bool {
+        self.settings
+            .apps
+            .iter()
+            .any(|(known, its)| known == id && its == secret)
+    }
+
+    pub(super) fn issue_access(&self, user: Option<String>, now: Timestamp) -> String {
+        let token = random("access", 1_200);
+        let expires = now.after(self.settings.token_life);
+        self.inner().access.insert(token.clone(), (user, expires));
+        token
+    }
+
+    /// The user of a refresh token, and the token that follows it.
+    pub(super) fn use_refresh(&self, token: &str) -> Option<(String, String)> {
+        let mut inner = self.inner();
+        let user = inner.refresh.get(token)?.clone();
+        let next = random("refresh", 400);
+        inner.refresh.insert(next.clone(), user.clone());
+        if self.settings.rotates {
+            inner.refresh.remove(token);
+        }
+        Some((user, next))
+    }
+
+    /// Whose token it is, if it is one and lives.
+    pub fn bearer(&self, token: &str, now: Timestamp) -> Option<Bearer> {
+        let inner = self.inner();
+        let (user, expires) = inner.access.get(token)?;
+        (now < *expires).then(|| user.clone().map_or(Bearer::App, Bearer::User))
+    }
+
+    pub(super) fn mailbox(&self, name: &str) -> Option<&Mailbox> {
+        let address = Address::parse(name).ok()?;
+        self.settings
+            .mailboxes
+            .iter()
+            .find(|mailbox| mailbox.address == address)
+    }
+
+    /// Opens a session of a mailbox; whether it is one too many.
+    pub(super) fn open_session(&self, mailbox: &str) -> bool {
+        let mut inner = self.inner();
+        inner.stats.signed_in += 1;
+        let count = inner.sessions.entry(mailbox.to_owned()).or_default();
+        *count += 1;
+        *count > self.settings.limits.sessions
+    }
+
+    pub(super) fn close_session(&self, mailbox: &str) {
+        if let Some(count) = self.inner().sessions.get_mut(mailbox) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Whether the mailbox may send another message in this minute; it is counted then.
+    pub(super) fn may_send(&self, mailbox: &str, now: Timestamp) -> bool {
+        let limit = self.settings.limits.per_minute;
+        if limit == usize::MAX {
+            return true;
+        }
+        let mut inner = self.inner();
+        let recent = inner.recent.entry(mailbox.to_owned()).or_default();
+        while recent
+            .front()
+            .is_some_and(|at| now.since(*at) >= Duration::from_secs(60))
+        {
+            recent.pop_front();
+        }
+        let may = recent.len() < limit;
+        if may {
+            recent.push_back(now);
+        }
+        may
+    }
+
+    pub(super) fn deliver(&self, message: impl FnOnce() -> Delivered) {
+        let mut inner = self.inner();
+        inner.stats.messages += 1;
+        if self.settings.keep > 0 {
+            if inner.delivered.len() >= self.settings.keep {
+                inner.delivered.pop_front();
+            }
+            inner.delivered.push_back(message());
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+}
+
+/// A token as opaque and as long as Microsoft's.
+fn random(kind: &str, length: usize) -> String {
+    let tail: String = rand::rng()
+        .sample_iter(Alphanumeric)
+        .take(length)
+        .map(char::from)
+        .collect();
+    format!("sandbox.{kind}.{tail}")
+}
