@@ -98,7 +98,8 @@ async fn demo(once: bool) -> Outcome<()> {
         &hash_password(&Secret::from(PASSWORD.to_owned()))?,
     )?;
     private(&folder.path().join("app.secret"), "sandbox-secret")?;
-    std::fs::write(&file, configuration(&sandbox))?;
+    let text = configuration(&sandbox);
+    std::fs::write(&file, &text)?;
     let shown = config::load(&file)?;
     let daemon = Daemon::start(config::load(&file)?).await?;
     let listener = daemon.addresses()[0];
@@ -108,7 +109,7 @@ async fn demo(once: bool) -> Outcome<()> {
         sandbox.addresses.smtp
     );
     println!("\nThe configuration, {}:\n", file.display());
-    println!("{}", indented(&configuration(&sandbox)));
+    println!("{}", indented(&text));
     let mut arrived = 0;
     for (place, example) in EXAMPLES.iter().enumerate() {
         println!("\n{}. {}\n", place + 1, example.title);

@@ -357,7 +357,7 @@ impl Reply {
             550,
             "5.7.1",
             format!(
-                "<{sender}>: no server's from_filter admits this sender, and there is no default_from to send it as"
+                "<{sender}>: no server's from_filter admits this sender, and none may send it as a default_from"
             ),
         )
     }

@@ -1,0 +1,197 @@
+//! What the benchmarks share: a client that sends as fast as it is let, and figures.
+
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A message of about `size` octets that routing admits.
+pub fn message(size: usize) -> Vec<u8> {
+    let head = "From: App <notifications@example.com>\r\nTo: someone@example.net\r\nSubject: Load\r\n\
+                Date: Sat, 22 Nov 2025 08:26:40 +0000\r\nMessage-ID: <load@example.com>\r\n\r\n";
+    let line = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod\r\n";
+    let mut text = head.to_owned();
+    while text.len() + line.len() <= size {
+        text.push_str(line);
+    }
+    text.push_str(".\r\n");
+    text.into_bytes()
+}
+
+const ENVELOPE: &[u8] =
+    b"MAIL FROM:<notifications@example.com>\r\nRCPT TO:<someone@example.net>\r\nDATA\r\n";
+
+/// Whole replies of `count` lines, none of them 4yz or 5yz.
+async fn replies(stream: &mut tokio::net::TcpStream, count: usize, buffer: &mut Vec<u8>) {
+    buffer.clear();
+    while buffer.iter().filter(|&&b| b == b'\n').count() < count {
+        let read = stream.read_buf(buffer).await.expect("the server answers");
+        assert!(
+            read > 0,
+            "the server closed: {:?}",
+            String::from_utf8_lossy(buffer)
+        );
+    }
+    let bad = buffer
+        .split(|&b| b == b'\n')
+        .find(|line| matches!(line.first(), Some(b'4' | b'5')));
+    assert!(bad.is_none(), "{:?}", bad.map(String::from_utf8_lossy));
+}
+
+/// A session with the server: greeting, EHLO, and AUTH where asked for.
+async fn open(server: SocketAddr, auth: bool) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(server)
+        .await
+        .expect("connects");
+    stream.set_nodelay(true).expect("nodelay");
+    let mut buffer = Vec::new();
+    replies(&mut stream, 1, &mut buffer).await;
+    stream.write_all(b"EHLO load\r\n").await.expect("writes");
+    buffer.clear();
+    while !buffer
+        .split(|&b| b == b'\n')
+        .any(|line| line.starts_with(b"250 "))
+    {
+        let read = stream
+            .read_buf(&mut buffer)
+            .await
+            .expect("the server answers");
+        assert!(read > 0, "the server closed after EHLO");
+    }
+    if auth {
+        stream
+            .write_all(b"AUTH PLAIN AGVycABsb2Fk\r\n")
+            .await
+            .expect("writes");
+        replies(&mut stream, 1, &mut buffer).await;
+    }
+    stream
+}
+
+/// One message over a session, pipelined where `pipelining`.
+async fn transact(
+    stream: &mut tokio::net::TcpStream,
+    message: &[u8],
+    pipelining: bool,
+    buffer: &mut Vec<u8>,
+) {
+    if pipelining {
+        stream.write_all(ENVELOPE).await.expect("writes");
+        replies(stream, 3, buffer).await;
+    } else {
+        for line in ENVELOPE.split_inclusive(|&b| b == b'\n') {
+            stream.write_all(line).await.expect("writes");
+            replies(stream, 1, buffer).await;
+        }
+    }
+    stream.write_all(message).await.expect("writes");
+    replies(stream, 1, buffer).await;
+}
+
+/// How a load is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub server: SocketAddr,
+    pub sessions: usize,
+    pub messages: usize,
+    pub size: usize,
+    pub kept: bool,
+    pub pipelining: bool,
+    pub auth: bool,
+}
+
+/// Sends a load; gives the time it took.
+pub async fn send(load: Load) -> Duration {
+    let body = std::sync::Arc::new(message(load.size));
+    let left = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(load.messages));
+    let begin = Instant::now();
+    let workers: Vec<_> = (0..load.sessions)
+        .map(|_| {
+            let (body, left) = (body.clone(), left.clone());
+            let take = move || {
+                use std::sync::atomic::Ordering::Relaxed;
+                left.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1))
+                    .is_ok()
+            };
+            tokio::spawn(async move {
+                let mut buffer = Vec::with_capacity(1_024);
+                let mut session = None;
+                while take() {
+                    let mut stream = match session.take() {
+                        Some(stream) => stream,
+                        None => open(load.server, load.auth).await,
+                    };
+                    transact(&mut stream, &body, load.pipelining, &mut buffer).await;
+                    match load.kept {
+                        true => session = Some(stream),
+                        false => stream.write_all(b"QUIT\r\n").await.expect("writes"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.expect("a session of the load ends well");
+    }
+    begin.elapsed()
+}
+
+/// Connects and waits for the greeting, in so long at the most; gives the time, or none.
+pub fn greeted(server: SocketAddr, within: Duration) -> Option<(TcpStream, Duration)> {
+    let begin = Instant::now();
+    let stream = TcpStream::connect_timeout(&server, within).ok()?;
+    stream.set_read_timeout(Some(within)).ok()?;
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).ok()?;
+    line.starts_with("220").then(|| (stream, begin.elapsed()))
+}
+
+/// A line of /proc/PID/status in KiB.
+pub fn memory(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(field))
+        .unwrap_or_default();
+    line.split_ascii_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .unwrap_or_default()
+}
+
+/// The middle of several.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Prints a figure, and whether it is what was asked for.
+pub fn verdict(what: &str, figure: String, wanted: &str, good: bool) {
+    println!(
+        "{what:<64} {figure:>14}   wanted {wanted:<12} {}",
+        if good { "ok" } else { "MISSED" }
+    );
+    std::io::stdout().flush().expect("prints");
+}
+
+/// One kept session that sends a message at a time.
+pub struct Client {
+    stream: tokio::net::TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub async fn open(server: SocketAddr) -> Self {
+        Self {
+            stream: open(server, true).await,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub async fn send(&mut self, size: usize) {
+        transact(&mut self.stream, &message(size), true, &mut self.buffer).await;
+    }
+}
