@@ -6,7 +6,8 @@ use tokio::io::AsyncSeekExt;
 use super::bounce::{self, Failed, Report};
 use super::lane::Lane;
 use super::outcome::{self, Reaction, Verdict};
-use crate::base::Timestamp;
+use super::scheduler::Context;
+use crate::base::{MessageId, Timestamp};
 use crate::message::rewrite::{self, Composed};
 use crate::message::{Address, Envelope, Headers, Trace};
 use crate::observe::maillog;
@@ -61,9 +62,13 @@ pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Lea
         (Err(error), _) | (_, Err(error)) => return unreadable(record, &error),
     };
     let headers = Headers::parse(&head);
-    let route = match route(lane, &record, &headers) {
-        Ok(route) => route,
-        Err(ended) => return ended,
+    let route = match route(&lane.context, &record, &headers) {
+        Ok(route) if route.server == lane.server.name => route,
+        Ok(route) => {
+            maillog::rerouted(record.id, &lane.server.name, &route.server);
+            return Ended::Finished(Box::new(moved(record, route.server)));
+        }
+        Err(reason) => return held(record, reason),
     };
     let composed = compose(lane, &record, &headers, &route);
     let sent = transmit(
@@ -193,43 +198,69 @@ fn held(mut record: Record, reason: String) -> Ended {
     finished(record.id, Fate::Held(Box::new(record)), None)
 }
 
-fn finished(id: crate::base::MessageId, fate: Fate, report: Option<New>) -> Ended {
+fn finished(id: MessageId, fate: Fate, report: Option<New>) -> Ended {
     Ended::Finished(Box::new(Finish { id, fate, report }))
 }
 
-/// The way of a queued message by the configuration of now.
-fn route(lane: &Lane, record: &Record, headers: &Headers) -> Result<Route, Ended> {
-    let policy = &lane.context.settings.policy;
-    let decision = match &record.origin {
-        Origin::Client { user, .. } => policy.decide(
-            &record.envelope.sender,
-            &headers.author(),
-            policy.caller(user),
-        ),
-        Origin::Report(_) => match policy.report_route() {
-            Some((route, _)) => Decision::Route(route),
-            None => {
-                return Err(held(
-                    record.clone(),
-                    "no server can send reports: set default_from".into(),
-                ));
-            }
-        },
+/// Gives a message without a lane the one that it takes by the configuration of now; its lease comes
+/// back where its content cannot be read just now.
+pub(super) async fn assign(
+    context: &Context,
+    record: Record,
+) -> Result<Finish, (MessageId, String)> {
+    let head = match context.spool.content(record.id).await {
+        Ok(content) => content.head().await,
+        Err(error) => Err(error),
     };
-    match decision {
-        Decision::Route(route) if route.server == lane.server.name => Ok(route),
-        Decision::Route(route) => {
-            maillog::rerouted(record.id, &lane.server.name, &route.server);
-            let moved = Record {
-                lane: route.server,
-                due: Timestamp::now(),
-                ..record.clone()
+    let Ok(head) = head else {
+        return Err((record.id, record.lane));
+    };
+    match route(context, &record, &Headers::parse(&head)) {
+        Ok(route) => Ok(moved(record, route.server)),
+        Err(reason) => {
+            maillog::held(record.id, &reason);
+            let held = Record {
+                last: Some(reason),
+                ..record
             };
-            Err(finished(record.id, Fate::Later(Box::new(moved)), None))
+            Ok(Finish {
+                id: held.id,
+                fate: Fate::Held(Box::new(held)),
+                report: None,
+            })
         }
-        Decision::Refused(refusal) => Err(held(
-            record.clone(),
-            format!("the configuration refuses it now: {}", refusal.reply),
+    }
+}
+
+fn moved(record: Record, lane: String) -> Finish {
+    let moved = Record {
+        lane,
+        due: Timestamp::now(),
+        ..record
+    };
+    Finish {
+        id: moved.id,
+        fate: Fate::Later(Box::new(moved)),
+        report: None,
+    }
+}
+
+/// The way of a queued message by the configuration of now, or why it has none.
+fn route(context: &Context, record: &Record, headers: &Headers) -> Result<Route, String> {
+    let policy = &context.settings.policy;
+    let Origin::Client { user, .. } = &record.origin else {
+        let route = policy.report_route().map(|(route, _)| route);
+        return route.ok_or("no server can send reports: set default_from".into());
+    };
+    match policy.decide(
+        &record.envelope.sender,
+        &headers.author(),
+        policy.caller(user),
+    ) {
+        Decision::Route(route) => Ok(route),
+        Decision::Refused(refusal) => Err(format!(
+            "the configuration refuses it now: {}",
+            refusal.reply
         )),
     }
 }

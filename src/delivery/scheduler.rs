@@ -14,7 +14,7 @@ use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
-use crate::spool::{Content, Fate, Finish, Leased, Record, Spool};
+use crate::spool::{Content, Finish, Leased, Record, Spool};
 
 /// How long a message is leased; renewed at half.
 const LEASE: Duration = Duration::from_secs(900);
@@ -28,6 +28,10 @@ const CLAIM: usize = 64;
 
 /// Fates that wait for their commit.
 const FINISHES: usize = 1_024;
+
+/// How long fates gather before they are committed: nobody waits for them, and in that time a
+/// commit that somebody does wait for may take them along.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// The pause after the spool failed.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
@@ -232,34 +236,24 @@ impl Lanes {
         next
     }
 
-    /// Gives messages without a lane the first one: its attempt routes them on.
+    /// Routes messages that have no lane.
     async fn assign(&self) {
-        let Some(first) = self.context.settings.servers.first() else {
-            return;
-        };
         let now = Timestamp::now();
-        let claimed = match self
-            .context
-            .spool
-            .claim("", CLAIM, now, now.after(LEASE))
-            .await
-        {
+        let spool = &self.context.spool;
+        let claimed = match spool.claim("", CLAIM, now, now.after(LEASE)).await {
             Ok(claimed) => claimed,
             Err(error) => return maillog::claim_failed("", &error),
         };
-        let moved = claimed.messages.into_iter().map(|message| {
-            let record = Record {
-                lane: first.name.clone(),
-                ..message.record
-            };
-            Finish {
-                id: record.id,
-                fate: Fate::Later(Box::new(record)),
-                report: None,
+        let mut assigned = Vec::new();
+        for message in claimed.messages {
+            match attempt::assign(&self.context, message.record).await {
+                Ok(finish) => assigned.push(finish),
+                Err(lease) => spool.release(vec![lease]),
             }
-        });
-        if let Err(error) = self.context.spool.finish(moved.collect()).await {
-            maillog::finish_failed(CLAIM, &error);
+        }
+        let count = assigned.len();
+        if let Err(error) = spool.finish(assigned.into()).await {
+            maillog::finish_failed(count, &error);
         }
     }
 
@@ -341,6 +335,12 @@ async fn write_finishes(
 ) {
     let mut batch = Vec::new();
     while finishes.recv_many(&mut batch, FINISHES).await > 0 {
+        tokio::time::sleep(GATHER).await;
+        while batch.len() < FINISHES
+            && let Ok(finish) = finishes.try_recv()
+        {
+            batch.push(finish);
+        }
         let ids: Vec<MessageId> = batch.iter().map(|finish| finish.id).collect();
         let group: Arc<[Finish]> = batch.drain(..).collect();
         while let Err(error) = spool.finish(group.clone()).await {

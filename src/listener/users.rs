@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
 use dashmap::DashMap;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
@@ -86,30 +86,38 @@ impl Users {
 
     /// Whether the password is the user's.
     pub async fn verify(&self, name: &str, password: Secret) -> Result<bool, Busy> {
-        let hash = self
-            .users
-            .iter()
-            .find(|user| user.name == name)
-            .and_then(|user| user.hash.as_ref());
-        let Some(hash) = hash.map(|hash| hash.expose_secret().to_owned()) else {
-            self.check(self.nobody.clone(), password).await?;
-            return Ok(false);
-        };
-        let seen = self.mac(&hash, &password);
-        let known = self.remembered.get(name).map(|entry| *entry);
-        if let Some((tag, since)) = known
-            && since.elapsed() < REMEMBERED
-            && aws_lc_rs::constant_time::verify_slices_are_equal(tag.as_ref(), seen.as_ref())
-                .is_ok()
-        {
+        let user = self.users.iter().find(|user| user.name == name);
+        let hash = user
+            .and_then(|user| user.hash.as_ref())
+            .map(|hash| hash.expose_secret().to_owned());
+        let seen = hash.as_ref().map(|hash| self.mac(hash, &password));
+        if self.is_remembered(name, seen.as_ref()) {
             return Ok(true);
         }
-        let right = self.check(hash, password).await?;
-        if right {
+        let _turn = match timeout(TURN, self.turns.acquire()).await {
+            Ok(Ok(turn)) => turn,
+            _ => return Err(Busy),
+        };
+        // Another session of the same app may have been right while this one waited.
+        if self.is_remembered(name, seen.as_ref()) {
+            return Ok(true);
+        }
+        let against = hash.unwrap_or_else(|| self.nobody.clone());
+        let right = check(against, password).await? && seen.is_some();
+        if let (true, Some(seen)) = (right, seen) {
             self.remembered
                 .insert(name.to_owned(), (seen, Instant::now()));
         }
         Ok(right)
+    }
+
+    fn is_remembered(&self, name: &str, seen: Option<&hmac::Tag>) -> bool {
+        let known = self.remembered.get(name).map(|entry| *entry);
+        let (Some((tag, since)), Some(seen)) = (known, seen) else {
+            return false;
+        };
+        since.elapsed() < REMEMBERED
+            && constant_time::verify_slices_are_equal(tag.as_ref(), seen.as_ref()).is_ok()
     }
 
     fn mac(&self, hash: &str, password: &Secret) -> hmac::Tag {
@@ -119,22 +127,19 @@ impl Users {
         context.update(password.expose_secret().as_bytes());
         context.sign()
     }
+}
 
-    async fn check(&self, hash: String, password: Secret) -> Result<bool, Busy> {
-        let _turn = match timeout(TURN, self.turns.acquire()).await {
-            Ok(Ok(turn)) => turn,
-            _ => return Err(Busy),
+/// The full check, off the runtime.
+async fn check(hash: String, password: Secret) -> Result<bool, Busy> {
+    let checked = tokio::task::spawn_blocking(move || {
+        let Ok(hash) = PasswordHash::new(&hash) else {
+            return false;
         };
-        let checked = tokio::task::spawn_blocking(move || {
-            let Ok(hash) = PasswordHash::new(&hash) else {
-                return false;
-            };
-            Argon2::default()
-                .verify_password(password.expose_secret().as_bytes(), &hash)
-                .is_ok()
-        });
-        checked.await.map_err(|_| Busy)
-    }
+        Argon2::default()
+            .verify_password(password.expose_secret().as_bytes(), &hash)
+            .is_ok()
+    });
+    checked.await.map_err(|_| Busy)
 }
 
 /// The argon2id hash of a password, with a salt of its own.

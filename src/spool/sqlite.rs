@@ -5,6 +5,7 @@
 //! A lock on a file beside the database makes this process the only one, so leases are kept in
 //! memory: they end with their only possible owner.
 
+mod space;
 mod store;
 mod writer;
 
@@ -20,6 +21,7 @@ use super::content::ContentWriter;
 use super::{Claimed, Content, Finish, Leased, New, Page, Record, Selection, Spool, SpoolError};
 use crate::base::id::MessageIds;
 use crate::base::{BoxFuture, MessageId, Timestamp};
+use space::Space;
 use store::Store;
 use writer::Job;
 
@@ -56,10 +58,11 @@ pub struct SqliteSpool {
 }
 
 /// What the writer and the callers share: which messages are out, and when others are due.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
     changed: Notify,
+    space: Space,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +119,11 @@ impl SqliteSpool {
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
         restrict(&settings.folder)?;
         let lock = lock(&settings.folder)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            changed: Notify::new(),
+            space: Space::new(&settings),
+        });
         let store = Store::open(&settings.folder)?;
         sweep(&content, &store)?;
         for (lane, due) in store.earliest_due()? {
@@ -159,7 +166,7 @@ impl Spool for SqliteSpool {
     }
 
     fn has_room(&self) -> bool {
-        free_bytes(&self.settings.folder).is_none_or(|free| free > self.settings.reserve)
+        self.shared.space.has_room()
     }
 
     fn put(&self, messages: Vec<New>) -> BoxFuture<'_, Result<(), SpoolError>> {
@@ -305,12 +312,6 @@ fn sweep(folder: &Path, store: &Store) -> Result<(), SpoolError> {
         }
     }
     Ok(())
-}
-
-/// Bytes that are free for us on the folder's disk; none where the system does not say.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(test)]

@@ -24,6 +24,10 @@ use crate::session::{Reply, Stage};
 /// RCPTs in one write, so that neither side waits for the other with full buffers (RFC 2920 §3.1).
 const RCPTS_AT_ONCE: usize = 100;
 
+/// A message up to this size (octets) goes in one write with its envelope where the server offers
+/// CHUNKING: more would be wasted too often on recipients that are refused.
+const AT_ONCE: usize = 64 * 1024;
+
 /// A message to be sent.
 pub struct Outgoing<'a> {
     /// The reverse-path to tell.
@@ -67,6 +71,7 @@ struct Extensions {
     utf8: bool,
     dsn: bool,
     size: bool,
+    chunking: bool,
     starttls: bool,
 }
 
@@ -114,6 +119,9 @@ impl Session {
                 recipients: Vec::new(),
                 message: None,
             });
+        }
+        if self.fits_in_one_write(&message) {
+            return self.at_once(&message).await;
         }
         let mut transcript = self.envelope(&message).await?;
         let accepted = transcript
@@ -268,19 +276,9 @@ impl Session {
 
     /// MAIL, the RCPTs, and where it is safe DATA: in one write where PIPELINING is offered.
     async fn envelope(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
-        let mail = mail_command(message, &self.extensions);
-        let recipients = &message.envelope.recipients;
-        let rcpt = |at: usize| {
-            let recipient = &recipients[at];
-            let offered = self.extensions.dsn;
-            rcpt_command(
-                &recipient.address,
-                &recipient.parameters,
-                offered,
-                self.extensions.utf8,
-            )
-        };
-        let rcpts: Vec<String> = (0..recipients.len()).map(rcpt).collect();
+        let mut commands = self.envelope_commands(message);
+        let mail = commands.remove(0);
+        let (rcpts, recipients) = (commands, &message.envelope.recipients);
         if !self.extensions.pipelining {
             return self.envelope_step_by_step(&mail, &rcpts).await;
         }
@@ -316,6 +314,83 @@ impl Session {
             transcript.recipients.clear();
         }
         Ok(transcript)
+    }
+
+    fn fits_in_one_write(&self, message: &Outgoing<'_>) -> bool {
+        let Body::Memory(body) = &message.body else {
+            return false;
+        };
+        let few = message.envelope.recipients.len();
+        self.extensions.pipelining
+            && self.extensions.chunking
+            && message.head.len() + body.len() <= AT_ONCE
+            && few
+                <= if message.all_or_none {
+                    1
+                } else {
+                    RCPTS_AT_ONCE
+                }
+    }
+
+    /// MAIL, RCPTs and the content as one last chunk (RFC 3030), in one write: one round trip. Once it
+    /// is sent the server may have the message, so a connection that ends then leaves it uncertain.
+    async fn at_once(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
+        let mut out = self.envelope_commands(message).concat().into_bytes();
+        let body: &[u8] = match &message.body {
+            Body::Memory(body) => body,
+            Body::File(..) => &[],
+        };
+        out.reserve(message.head.len() + body.len() + 32);
+        out.extend_from_slice(
+            format!("BDAT {} LAST\r\n", message.head.len() + body.len()).as_bytes(),
+        );
+        out.extend_from_slice(message.head);
+        out.extend_from_slice(body);
+        self.write(&out, Stage::FinalDot, wait::BLOCK).await?;
+        let uncertain = |failure| match failure {
+            Failure::Lost { host, reason, .. } => Failure::Lost {
+                host,
+                stage: Stage::FinalDot,
+                reason,
+            },
+            other => other,
+        };
+        let mail = self
+            .read(Stage::Mail, wait::ENVELOPE)
+            .await
+            .map_err(uncertain)?;
+        let mut recipients = Vec::new();
+        for _ in &message.envelope.recipients {
+            recipients.push(
+                self.read(Stage::Rcpt, wait::ENVELOPE)
+                    .await
+                    .map_err(uncertain)?,
+            );
+        }
+        let last = self.read(Stage::FinalDot, wait::FINAL_DOT).await?;
+        if !mail.is_positive() {
+            recipients.clear();
+        }
+        if !last.is_positive() {
+            self.reset().await?;
+        }
+        Ok(Transcript {
+            mail,
+            recipients,
+            message: Some((Stage::FinalDot, last)),
+        })
+    }
+
+    /// MAIL, then each RCPT.
+    fn envelope_commands(&self, message: &Outgoing<'_>) -> Vec<String> {
+        let mut commands = vec![mail_command(message, &self.extensions)];
+        let Extensions { dsn, utf8, .. } = self.extensions;
+        commands.extend(
+            message.envelope.recipients.iter().map(|recipient| {
+                rcpt_command(&recipient.address, &recipient.parameters, dsn, utf8)
+            }),
+        );
+        commands
     }
 
     async fn envelope_step_by_step(
@@ -538,6 +613,7 @@ fn extensions(text: &str) -> Extensions {
             "SMTPUTF8" => offered.utf8 = true,
             "DSN" => offered.dsn = true,
             "SIZE" => offered.size = true,
+            "CHUNKING" => offered.chunking = true,
             "STARTTLS" => offered.starttls = true,
             _ => {}
         }

@@ -13,21 +13,19 @@ use crate::spool::{Content, Page, Record, SpoolError, State};
 /// The format that this program writes.
 const FORMAT: i64 = 1;
 
-/// `message` holds the small and often changed, `content` what is written once; `due` finds what a
-/// lane has to send next. `record` is JSON, so that an operator can read it with the sqlite3 shell.
+/// One row a message, its content last, so that what comes before is read without it; null where the
+/// content is in a file. `message_due` finds what a lane has to send next. `record` is JSON, so that
+/// an operator can read it with the sqlite3 shell.
 const SCHEMA: &str = "
     CREATE TABLE message (
         id      INTEGER PRIMARY KEY,
         lane    TEXT    NOT NULL,
         due     INTEGER NOT NULL,
         state   INTEGER NOT NULL,
-        record  TEXT    NOT NULL
+        record  TEXT    NOT NULL,
+        content BLOB
     );
     CREATE INDEX message_due ON message (lane, due) WHERE state = 0;
-    CREATE TABLE content (
-        id      INTEGER PRIMARY KEY,
-        data    BLOB
-    );
     PRAGMA user_version = 1;
 ";
 
@@ -90,22 +88,14 @@ impl Store {
     }
 
     pub(super) fn insert(&self, record: &Record, content: &Content) -> Result<(), SpoolError> {
+        let content = match content {
+            Content::Memory(bytes) => Some(&bytes[..]),
+            Content::File(_) => None,
+        };
         self.run(
-            "INSERT INTO message (id, lane, due, state, record) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                record.id.to_i64(),
-                record.lane,
-                record.due.0,
-                flag(record),
-                json(record)
-            ],
+            "INSERT INTO message (id, lane, due, state, record, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![record.id.to_i64(), record.lane, record.due.0, flag(record), json(record), content],
         )?;
-        if let Content::Memory(bytes) = content {
-            self.run(
-                "INSERT INTO content (id, data) VALUES (?1, ?2)",
-                params![record.id.to_i64(), &bytes[..]],
-            )?;
-        }
         Ok(())
     }
 
@@ -123,11 +113,14 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a row and its content; gives the file to be removed after the commit, if it has one.
+    /// Removes a row; gives the content's file, to be removed after the commit, if it has one.
     pub(super) fn remove(&self, id: MessageId) -> Result<Option<PathBuf>, SpoolError> {
-        self.run("DELETE FROM message WHERE id = ?1", params![id.to_i64()])?;
-        let in_table = self.run("DELETE FROM content WHERE id = ?1", params![id.to_i64()])?;
-        Ok((in_table == 0).then(|| content::path(&self.contents, id)))
+        let sql = "DELETE FROM message WHERE id = ?1 RETURNING content IS NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let in_file: Option<bool> = statement
+            .query_row(params![id.to_i64()], |row| row.get(0))
+            .optional()?;
+        Ok((in_file == Some(true)).then(|| content::path(&self.contents, id)))
     }
 
     /// Shows the queued messages of a lane, earliest due first, until `visit` answers with the due
@@ -170,35 +163,36 @@ impl Store {
     }
 
     pub(super) fn content(&self, id: MessageId) -> Result<Content, SpoolError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT data FROM content WHERE id = ?1")?;
-        let data: Option<Vec<u8>> = statement
+        let sql = "SELECT content FROM message WHERE id = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let row: Option<Option<Vec<u8>>> = statement
             .query_row(params![id.to_i64()], |row| row.get(0))
             .optional()?;
-        if let Some(data) = data {
+        if let Some(data) = row.ok_or(SpoolError::Missing(id))? {
             return Ok(Content::Memory(data.into()));
         }
         let path = content::path(&self.contents, id);
-        let size = std::fs::metadata(&path)
-            .map_err(|error| SpoolError::io(&path, error))?
-            .len();
-        Ok(Content::File(Arc::new(ContentFile::kept(path, size))))
+        let metadata = std::fs::metadata(&path).map_err(|error| SpoolError::io(&path, error))?;
+        Ok(Content::File(Arc::new(ContentFile::kept(
+            path,
+            metadata.len(),
+        ))))
     }
 
-    /// Makes due at once, and due means queued.
+    /// Makes due at once, to be routed anew; due means queued.
     pub(super) fn make_due(&self, record: &mut Record, now: Timestamp) -> Result<(), SpoolError> {
         record.due = now;
         record.state = State::Queued;
+        record.lane.clear();
         self.update(record)
     }
 
-    pub(super) fn reroute(&self, lanes: &[String]) -> Result<(), SpoolError> {
-        let known = serde_json::to_string(lanes).unwrap_or_default();
+    /// Empties the lane of what is queued in this one.
+    pub(super) fn empty_lane(&self, lane: &str) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET lane = '', record = json_set(record, '$.lane', '')
-             WHERE lane <> '' AND lane NOT IN (SELECT value FROM json_each(?1))",
-            params![known],
+             WHERE state = 0 AND lane = ?1",
+            params![lane],
         )?;
         Ok(())
     }

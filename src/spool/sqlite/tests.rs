@@ -165,9 +165,13 @@ async fn the_operator_reaches_what_is_not_under_way() {
         .unwrap();
     assert_eq!(spool.get(first).await.unwrap().state, State::Held);
     assert_eq!(spool.retry(Selection::All, NOW).await.unwrap(), 1);
-    assert_eq!(claim(&spool, "a", 9, NOW).await, [first]);
+    assert_eq!(
+        claim(&spool, "", 9, NOW).await,
+        [first],
+        "it is routed anew"
+    );
     assert_eq!(spool.delete(Selection::All).await.unwrap(), 0);
-    spool.release(vec![(first, "a".into()), (second, "a".into())]);
+    spool.release(vec![(first, "".into()), (second, "a".into())]);
     assert_eq!(spool.delete(Selection::Ids(vec![first])).await.unwrap(), 1);
     assert!(spool.delete(Selection::Ids(vec![first])).await.is_err());
 }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::store::Store;
-use super::{Settings, Shared, free_bytes};
+use super::{Settings, Shared};
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{
     Claimed, Content, Fate, Finish, Leased, New, Page, Record, Selection, SpoolError, State,
@@ -90,8 +90,7 @@ impl Writer {
     /// Answers what only reads, and writes the rest in one transaction.
     fn group(&self, jobs: &mut Vec<Job>) {
         let mut writes = Vec::with_capacity(jobs.len());
-        let has_room =
-            free_bytes(&self.settings.folder).is_none_or(|free| free > self.settings.reserve);
+        let has_room = self.shared.space.has_room();
         for job in jobs.drain(..) {
             match job {
                 Job::Claim {
@@ -176,8 +175,12 @@ impl Writer {
                     .try_for_each(|finish| self.finish(finish, &mut effect))?;
             }
             Job::Reroute(lanes, _) => {
-                self.store.reroute(lanes)?;
-                effect.due.push((String::new(), Timestamp(0)));
+                for (lane, due) in self.store.earliest_due()? {
+                    if !lane.is_empty() && !lanes.contains(&lane) {
+                        self.store.empty_lane(&lane)?;
+                        effect.due.push((String::new(), due));
+                    }
+                }
             }
             Job::Retry(which, now, _) => self.for_each(which, |id| {
                 let mut record = self.store.get(id)?;

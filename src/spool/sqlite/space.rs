@@ -1,0 +1,48 @@
+//! Whether the disk has room for another message: asked often, looked at now and then.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::Settings;
+
+/// How long an answer holds. Within it a disk fills by what the listener takes in that time, for
+/// which the reserve has room.
+const HOLDS: Duration = Duration::from_millis(20);
+
+/// The free space on the spool's disk against its reserve.
+#[derive(Debug)]
+pub(super) struct Space {
+    folder: PathBuf,
+    reserve: u64,
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Space {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            folder: settings.folder.clone(),
+            reserve: settings.reserve,
+            last: Mutex::default(),
+        }
+    }
+
+    /// Whether more than the reserve is free; yes where the system does not say.
+    pub(super) fn has_room(&self) -> bool {
+        let mut last = self
+            .last
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((at, answer)) = *last
+            && at.elapsed() < HOLDS
+        {
+            return answer;
+        }
+        let answer = match rustix::fs::statvfs(&self.folder) {
+            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) > self.reserve,
+            Err(_) => true,
+        };
+        *last = Some((Instant::now(), answer));
+        answer
+    }
+}
