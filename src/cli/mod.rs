@@ -60,6 +60,7 @@ struct ConfigFile {
     #[arg(
         short,
         long,
+        global = true,
         value_name = "FILE",
         env = "MAILFERRY_CONFIG",
         default_value = "mailferry.toml"

@@ -13,7 +13,7 @@ use crate::message::{Address, Envelope, Headers, Trace};
 use crate::observe::maillog;
 use crate::routing::{Decision, Reason, Route};
 use crate::session::{Reply, Stage};
-use crate::spool::{Content, Fate, Finish, Leased, New, Origin, Record, SpoolError};
+use crate::spool::{Content, Fate, Finish, Leased, New, Origin, Record, SpoolError, State};
 use crate::token::TokenError;
 use crate::upstream::{Auth, Failure, Outgoing, Session, Transcript};
 
@@ -325,7 +325,11 @@ async fn transmit(
                 let not_signed_in =
                     outcome::of_reply(Stage::Mail, &transcript.mail) == Reaction::FreshToken;
                 if !not_signed_in {
-                    *session = Some(current);
+                    // A server that is too busy for a message is relieved of the session as well.
+                    match transcript.message.as_ref().is_some_and(|(_, reply)| reply.is_transient()) {
+                        true => current.quit().await,
+                        false => *session = Some(current),
+                    }
                     return Ok(transcript);
                 }
                 if std::mem::replace(&mut fresh_token, true) {
@@ -555,7 +559,9 @@ fn failed_fate(
     ) {
         (Some(to), Some((route, from))) => {
             let report = Report {
-                about: &record,
+                about: id,
+                received: record.received,
+                parameters: &record.envelope.parameters,
                 head,
                 failed: &wanted,
                 upstream: &lane.server.upstream.host,
@@ -567,7 +573,19 @@ fn failed_fate(
             };
             let content = report.content();
             maillog::reported(id, report.id, &to);
-            let record = report.record(&route.server, content.len() as u64);
+            let record = Record {
+                id: report.id,
+                received: now,
+                origin: Origin::Report(id),
+                envelope: report.envelope(),
+                size: content.len() as u64,
+                lane: route.server,
+                state: State::Queued,
+                due: now,
+                attempts: 0,
+                last: None,
+                uncertain: false,
+            };
             finished(
                 id,
                 fate,

@@ -1,9 +1,8 @@
 //! The report to a sender whose message failed (RFC 3464), in words that a person understands. Pure.
 
 use crate::base::{MessageId, Timestamp};
-use crate::message::{Address, Envelope, Parameters, Recipient};
+use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::session::Reply;
-use crate::spool::{Origin, Record, State};
 
 /// One recipient that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +18,11 @@ pub struct Failed {
 /// What a report is made of.
 pub struct Report<'a> {
     /// The message that it is about.
-    pub about: &'a Record,
+    pub about: MessageId,
+    /// When that was taken.
+    pub received: Timestamp,
+    /// The parameters of its MAIL.
+    pub parameters: &'a Parameters,
     /// Its header section, as the app sent it.
     pub head: &'a [u8],
     /// The recipients that failed; none of them with NOTIFY=NEVER.
@@ -49,32 +52,21 @@ pub fn is_wanted(recipient: &Recipient) -> bool {
 }
 
 impl Report<'_> {
-    /// The spool's record of the report, to leave through the server `lane`.
-    pub fn record(&self, lane: &str, size: u64) -> Record {
+    /// The report's own envelope: its sender is null, so that it is never reported itself.
+    pub fn envelope(&self) -> Envelope {
         let parameters = if self.head.is_ascii() {
             ""
         } else {
             "BODY=8BITMIME"
         };
-        Record {
-            id: self.id,
-            received: self.now,
-            origin: Origin::Report(self.about.id),
-            envelope: Envelope {
-                sender: crate::message::ReversePath::Null,
-                parameters: Parameters::parse(parameters).unwrap_or_default(),
-                recipients: vec![Recipient {
-                    address: self.to.clone(),
-                    parameters: Parameters::default(),
-                }],
-            },
-            size,
-            lane: lane.to_owned(),
-            state: State::Queued,
-            due: self.now,
-            attempts: 0,
-            last: None,
-            uncertain: false,
+        let recipient = Recipient {
+            address: self.to.clone(),
+            parameters: Parameters::default(),
+        };
+        Envelope {
+            sender: ReversePath::Null,
+            parameters: Parameters::parse(parameters).unwrap_or_default(),
+            recipients: vec![recipient],
         }
     }
 
@@ -119,7 +111,7 @@ impl Report<'_> {
     }
 
     fn explanation(&self) -> String {
-        let received = self.about.received;
+        let received = self.received;
         let mut text = format!(
             "Your message of {} could not be delivered\r\nto the recipients below. It will not be tried again.\r\n",
             received.rfc5322()
@@ -142,7 +134,7 @@ impl Report<'_> {
         }
         text.push_str(&format!(
             "\r\nThe message is known to {} as {}.\r\n",
-            self.host, self.about.id
+            self.host, self.about
         ));
         text
     }
@@ -150,13 +142,13 @@ impl Report<'_> {
     /// RFC 3464 §2.2 and §2.3.
     fn status(&self) -> String {
         let mut text = String::new();
-        if let Some(id) = self.about.envelope.parameters.get("ENVID") {
+        if let Some(id) = self.parameters.get("ENVID") {
             text.push_str(&format!("Original-Envelope-Id: {id}\r\n"));
         }
         text.push_str(&format!(
             "Reporting-MTA: dns; {}\r\nArrival-Date: {}\r\n",
             self.host,
-            self.about.received.rfc5322()
+            self.received.rfc5322()
         ));
         for Failed {
             recipient,
@@ -194,7 +186,6 @@ impl Report<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::ReversePath;
 
     fn recipient(parameters: &str) -> Recipient {
         Recipient {
@@ -215,30 +206,16 @@ mod tests {
     fn the_report_says_who_said_what() {
         let sender = Address::parse("app@x.com").unwrap();
         let from = Address::parse("n@x.com").unwrap();
-        let about = Record {
-            id: MessageId::from_i64(5),
-            received: Timestamp(0),
-            origin: Origin::Report(MessageId::from_i64(1)),
-            envelope: Envelope {
-                sender: ReversePath::Mailbox(sender.clone()),
-                parameters: Parameters::parse("ENVID=42").unwrap(),
-                recipients: vec![],
-            },
-            size: 1,
-            lane: "n".into(),
-            state: State::Queued,
-            due: Timestamp(0),
-            attempts: 1,
-            last: None,
-            uncertain: false,
-        };
+        let parameters = Parameters::parse("ENVID=42").unwrap();
         let failed = [Failed {
             recipient: recipient("ORCPT=rfc822;old@y.com"),
             reply: Reply::new(550, "5.1.1", "no such\nuser"),
             by_upstream: true,
         }];
         let report = Report {
-            about: &about,
+            about: MessageId::from_i64(5),
+            received: Timestamp(0),
+            parameters: &parameters,
             head: b"Subject: hi\r\n",
             failed: &failed,
             upstream: "smtp.example",
@@ -258,6 +235,6 @@ mod tests {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
-        assert_eq!(report.record("n", 9).envelope.sender, ReversePath::Null);
+        assert_eq!(report.envelope().sender, ReversePath::Null);
     }
 }

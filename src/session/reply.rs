@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use crate::base::{MessageId, limits};
-use crate::message::{Address, ReversePath};
 
 /// The place in the conversation that a reply, or its absence, belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +78,11 @@ impl Reply {
     /// Whether it says yes (2yz) or go on (3yz).
     pub fn is_positive(&self) -> bool {
         self.code < 400
+    }
+
+    /// Whether it says not now (4yz).
+    pub fn is_transient(&self) -> bool {
+        (400..500).contains(&self.code)
     }
 
     /// Writes the reply as lines of at most [`limits::REPLY_LINE`] octets, with nothing in them that
@@ -352,7 +356,7 @@ impl Reply {
     }
 
     /// No server's from_filter admits the sender (`routing.md`, step 6).
-    pub fn not_admitted(sender: &ReversePath) -> Self {
+    pub fn not_admitted(sender: &impl std::fmt::Display) -> Self {
         Self::new(
             550,
             "5.7.1",
@@ -363,7 +367,7 @@ impl Reply {
     }
 
     /// `on_mismatch = "reject"`: the server would have to rewrite the From.
-    pub fn from_not_admitted(author: Option<&Address>, server: &str) -> Self {
+    pub fn from_not_admitted(author: Option<&impl std::fmt::Display>, server: &str) -> Self {
         let who = author.map_or("The header From".to_owned(), |author| format!("<{author}>"));
         Self::new(
             550,

@@ -1,0 +1,278 @@
+//! The commands, as a user types them.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Lab, PROGRAM, Plan, SERVER, USUAL, admitted, id_of};
+
+fn route(lab: &Lab, arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = lab.run(&[&["route", "--json"], arguments].concat());
+    let json = serde_json::from_slice(&output.stdout).expect("JSON");
+    (output.status.code(), json)
+}
+
+#[test]
+fn route_explains_a_decision() {
+    let restricted =
+        "[[user]]\nname = \"limited\"\nnetworks = [\"192.0.2.1/32\"]\nservers = [\"jane\"]\n";
+    let jane = SERVER.replace("notifications", "jane");
+    let configuration = format!("{USUAL}{restricted}{jane}{SERVER}");
+    let lab = Lab::stopped(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    let (code, json) = route(&lab, &["--from", "jane@example.com"]);
+    assert_eq!((code, json["server"].as_str()), (Some(0), Some("jane")));
+    assert!(
+        json["envelope_from"].is_null()
+            && json["header_from"].is_null()
+            && json["reply_to"].is_null()
+    );
+    let (code, json) = route(
+        &lab,
+        &[
+            "--from",
+            "root@localhost",
+            "--header-from",
+            "Cron <root@localhost>",
+        ],
+    );
+    assert_eq!(
+        (code, json["server"].as_str()),
+        (Some(0), Some("notifications"))
+    );
+    assert_eq!(json["envelope_from"], "notifications@example.com");
+    assert_eq!(json["header_from"], "\"Cron\" <notifications@example.com>");
+    assert_eq!(json["reply_to"], "Cron <root@localhost>");
+    let (code, json) = route(&lab, &["--user", "limited", "--from", "root@localhost"]);
+    assert_eq!(code, Some(1));
+    assert!(json["server"].is_null());
+    assert!(
+        json["reply"]
+            .as_str()
+            .unwrap()
+            .starts_with("550 5.7.1 <root@localhost>: no server's from_filter admits")
+    );
+    let words = lab.stdout(&[
+        "route",
+        "--from",
+        "",
+        "--header-from",
+        "Cron <root@localhost>",
+    ]);
+    assert!(
+        words.contains("server:    notifications") && words.contains("envelope:  <> (unchanged)"),
+        "{words}"
+    );
+    assert!(
+        !lab.run(&["route", "--user", "nobody", "--from", "a@b.c"])
+            .status
+            .success()
+    );
+}
+
+#[test]
+fn check_prints_what_a_configuration_means() {
+    let lab = Lab::stopped(Plan::default());
+    let said = lab.stdout(&["check"]);
+    for part in [
+        "Listeners",
+        "127.0.0.1:0  plaintext",
+        "erp  by password",
+        "notifications  localhost:",
+        "XOAUTH2 as notifications@example.com",
+        "Routing",
+        "mailferry.toml: ok",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    assert!(!said.contains("sandbox-secret"));
+}
+
+#[test]
+fn the_demo_shows_three_messages_and_ends() {
+    let output = Command::new(PROGRAM)
+        .args(["demo", "--once"])
+        .output()
+        .expect("runs");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success(), "{said}");
+    for part in [
+        "C: MAIL FROM:<john@example.com>",
+        "S: 250 2.0.0 Ok: queued as ",
+        "From:      \"Warehouse\" <notifications@example.com>",
+        "answer: 250 2.0.0 OK",
+        "S: 550 5.7.1 <boss@example.org>",
+        "Nothing went upstream",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+}
+
+#[test]
+fn a_password_is_hashed_from_a_pipe() {
+    let hash = |arguments: &[&str], input: &str| {
+        let mut child = Command::new(PROGRAM)
+            .arg("hash-password")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        child
+            .stdin
+            .take()
+            .expect("piped")
+            .write_all(input.as_bytes())
+            .expect("writes");
+        child.wait_with_output().expect("ends")
+    };
+    let output = hash(&[], "pass word\n");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    assert!(!hash(&[], "\n").status.success());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x.argon2");
+    assert!(
+        hash(&["-o", &file.display().to_string()], "p\n")
+            .status
+            .success()
+    );
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(
+        !hash(&["-o", &file.display().to_string()], "p\n")
+            .status
+            .success(),
+        "a file is not overwritten"
+    );
+}
+
+#[test]
+fn the_queue_is_managed_while_serving_and_while_not() {
+    let mut lab = Lab::new();
+    // A server that needs a person: its mail waits.
+    lab.fault(r#"{"stage":"auth","action":{"reply":"535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox"},"times":9}"#);
+    let first = id_of(&lab.send("notifications@example.com", &admitted("one")));
+    lab.logged(&["server_held", "Set-CASMailbox -Identity notifications@example.com -SmtpClientAuthenticationDisabled $false"]);
+    let second = id_of(&lab.send("notifications@example.com", &admitted("two")));
+    let listed = lab.stdout(&["queue", "list"]);
+    assert!(
+        listed.contains(&first) && listed.contains(&second) && listed.contains("2 in the queue"),
+        "{listed}"
+    );
+    assert!(
+        listed.contains("server notifications is held since"),
+        "{listed}"
+    );
+    let shown = lab.stdout(&["queue", "show", &first]);
+    assert!(
+        shown.contains("<someone@example.net>")
+            && shown.contains("user erp from test [127.0.0.1], ESMTPA"),
+        "{shown}"
+    );
+    assert_eq!(lab.stdout(&["queue", "delete", &first]), "1 deleted\n");
+    assert!(!lab.run(&["queue", "show", &first]).status.success());
+    lab.stop();
+    let listed = lab.stdout(&["queue", "list", "--json"]);
+    let record: Value = serde_json::from_str(listed.trim()).expect("one line of JSON");
+    assert_eq!(record["id"], second.as_str());
+    assert_eq!(
+        lab.stdout(&["queue", "retry", "--all"]),
+        "1 to be tried again\n"
+    );
+    assert!(
+        !lab.run(&["queue", "delete"]).status.success(),
+        "what to delete must be said"
+    );
+    lab.state()
+        .script
+        .strike(mailferry::sandbox::Stage::Auth, "");
+    while lab
+        .state()
+        .script
+        .strike(mailferry::sandbox::Stage::Auth, "")
+        .is_some()
+    {}
+    lab.start();
+    assert!(lab.delivered(1)[0].text.contains("Subject: two"));
+}
+
+#[test]
+fn a_retry_uses_a_held_server_again_at_once() {
+    let lab = Lab::new();
+    lab.fault(r#"{"stage":"auth","action":{"reply":"535 5.7.139 disabled"}}"#);
+    lab.send("notifications@example.com", &admitted("one"));
+    lab.logged(&["server_held"]);
+    assert_eq!(
+        lab.stdout(&["queue", "retry", "--all"]),
+        "1 to be tried again\n"
+    );
+    lab.delivered(1);
+}
+
+#[test]
+fn sighup_rereads_the_configuration_and_keeps_the_old_one_when_the_new_is_wrong() {
+    let lab = Lab::new();
+    let mut client = lab.client();
+    assert!(
+        client
+            .send("a@example.org", &["x@y.z"], "From: a@example.org\r\n\r\nx")
+            .starts_with("250")
+    );
+    lab.configure(&(USUAL.to_owned() + SERVER + "wrong = 1\n"));
+    lab.signal("HUP");
+    lab.logged(&["reload_failed", "there is no key `wrong`"]);
+    assert!(
+        client
+            .send("a@example.org", &["x@y.z"], "From: a@example.org\r\n\r\nx")
+            .starts_with("250")
+    );
+    lab.configure(&(USUAL.replace("default_from", "# default_from") + SERVER));
+    lab.signal("HUP");
+    lab.logged(&["event=\"reloaded\""]);
+    let reply = client.send("a@example.org", &["x@y.z"], "From: a@example.org\r\n\r\nx");
+    assert!(reply.starts_with("550 5.7.1 <a@example.org>"), "{reply}");
+    lab.delivered(2);
+}
+
+#[test]
+fn sigterm_lets_a_message_under_way_end() {
+    let mut lab = Lab::new();
+    let (mut busy, mut idle) = (lab.client(), lab.client());
+    busy.expect("MAIL FROM:<notifications@example.com>", "250");
+    busy.expect("RCPT TO:<someone@example.net>", "250");
+    busy.expect("DATA", "354");
+    lab.signal("TERM");
+    assert!(idle.reply().starts_with("421 4.3.2"));
+    assert!(idle.is_closed());
+    busy.raw(format!("{}.\r\n", admitted("late")).as_bytes());
+    let reply = busy.reply();
+    id_of(&reply);
+    let (well, _) = lab.stop();
+    assert!(well);
+    lab.start();
+    assert!(lab.delivered(1)[0].text.contains("Subject: late"));
+    assert!(
+        lab.stop().1 < Duration::from_secs(20),
+        "an idle program ends at once"
+    );
+}
+
+#[test]
+fn two_processes_cannot_open_one_spool() {
+    let lab = Lab::new();
+    let output = lab.run(&["serve"]);
+    assert_eq!(output.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("in use by another mailferry process"),
+        "{said}"
+    );
+}

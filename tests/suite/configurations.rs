@@ -1,0 +1,102 @@
+//! Bad configurations as plain files, `tests/configurations/*.toml`. Each `# expect:` line names the
+//! line, and parts of what is said about it; the program must say them all, and end with 78.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::PROGRAM;
+
+fn check(file: &Path) -> (Option<i32>, String, String) {
+    let output = Command::new(PROGRAM)
+        .arg("check")
+        .arg("--config")
+        .arg(file)
+        .output()
+        .expect("runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn what_is_wrong_is_told_with_line_key_and_remedy() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configurations");
+    let place = tempfile::tempdir().expect("a folder");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("reads");
+        let file = place.path().join(path.file_name().expect("a name"));
+        std::fs::write(&file, &text).expect("writes");
+        secret_files(place.path());
+        let (code, _, said) = check(&file);
+        assert_eq!(code, Some(78), "{}: {said}", path.display());
+        let mut expectations = 0;
+        for line in text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# expect: "))
+        {
+            let mut parts = line.split(" | ");
+            let start = format!(
+                "{}:{}: ",
+                file.display(),
+                parts.next().expect("a line number")
+            );
+            let parts: Vec<&str> = parts.collect();
+            let is_said = said.lines().any(|told| {
+                told.starts_with(&start) && parts.iter().all(|part| told.contains(part))
+            });
+            assert!(is_said, "{}: {line:?} is not in\n{said}", path.display());
+            expectations += 1;
+        }
+        assert_eq!(
+            said.lines().count(),
+            expectations,
+            "{} says more: {said}",
+            path.display()
+        );
+        count += 1;
+    }
+    assert!(count >= 10, "only {count} files were found");
+}
+
+/// One that others can read, and one that they cannot.
+fn secret_files(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for (name, mode) in [("exposed", 0o644), ("private", 0o600)] {
+        let path = folder.join(name);
+        std::fs::write(&path, "secret").expect("writes");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+}
+
+#[test]
+fn the_examples_of_config_are_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let place = tempfile::tempdir().expect("a folder");
+    let made = Command::new("sh")
+        .arg("-c")
+        .arg(format!(
+            "echo secret | {PROGRAM} hash-password --output {}",
+            place.path().join("erp.argon2").display()
+        ))
+        .status();
+    assert!(made.expect("runs").success());
+    for name in ["minimal.toml", "mailferry.toml"] {
+        let file = place.path().join(name);
+        std::fs::copy(folder.join(name), &file).expect("copies");
+        let output = Command::new(PROGRAM)
+            .arg("check")
+            .arg("--config")
+            .arg(&file)
+            .env("CONTOSO_SECRET", "secret")
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {said}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("notifications@example.com"));
+    }
+}

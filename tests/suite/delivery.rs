@@ -1,0 +1,346 @@
+//! From the app to the stand-in for Exchange, and back with reports.
+
+use std::time::Duration;
+
+use mailferry::sandbox::Limits;
+
+use crate::support::{Lab, Plan, SERVER, Smtp, USUAL, admitted, id_of};
+
+#[test]
+fn a_message_arrives_byte_for_byte_but_for_what_was_asked() {
+    let lab = Lab::new();
+    let body = ".\r\n..two\r\ncaf\u{e9}\r\n\ttab \r\n\r\n.\r\n";
+    let headers = "Subject:  odd\r\n \t folding \r\nFROM : <notifications@example.com>\r\nDate: now\r\nMessage-Id: <1@x>\r\nX-8: \u{e9}\r\n";
+    let sent = format!("{headers}\r\n{body}");
+    let mut client = lab.client();
+    let id = id_of(&client.send(
+        "notifications@example.com",
+        &["someone@example.net"],
+        sent.trim_end_matches("\r\n"),
+    ));
+    let got = &lab.delivered(1)[0];
+    let (trace, rest) = got
+        .text
+        .split_at(got.text.find("Subject:").expect("the subject"));
+    assert_eq!(rest, sent.trim_end_matches("\r\n").to_owned() + "\r\n");
+    assert!(trace.starts_with("Received: from test ([127.0.0.1])\r\n\tby relay.example.com (mailferry) with ESMTPA id "), "{trace}");
+    assert!(trace.contains(&id));
+    assert_eq!(
+        (got.mailbox.as_str(), got.sender.as_str()),
+        ("notifications@example.com", "notifications@example.com")
+    );
+    let line = lab.logged(&["delivered", &id]);
+    assert!(line.contains("250 2.0.0 OK <1@x>"), "{line}");
+}
+
+#[test]
+fn bare_newlines_leave_as_crlf() {
+    let lab = Lab::new();
+    let mut client = lab.client();
+    let sent =
+        "From: notifications@example.com\r\nDate: d\r\nMessage-ID: <1>\r\n\r\none\ntwo\rthree\r\n";
+    assert!(
+        client
+            .send("notifications@example.com", &["a@b.c"], sent)
+            .starts_with("250")
+    );
+    assert!(
+        lab.delivered(1)[0]
+            .text
+            .ends_with("\r\n\r\none\r\ntwo\r\nthree\r\n\r\n")
+    );
+}
+
+#[test]
+fn a_rewritten_message_speaks_as_the_default() {
+    let lab = Lab::new();
+    lab.send(
+        "john@x.com",
+        "From: \"Doe, John\" <john@x.com>\r\nBcc: hidden@x.com\r\n\r\nhi",
+    );
+    let got = &lab.delivered(1)[0];
+    assert_eq!(got.sender, "notifications@example.com");
+    assert!(got.text.contains("From: \"Doe, John\" <notifications@example.com>\r\nReply-To: \"Doe, John\" <john@x.com>\r\n"));
+    assert!(
+        !got.text.contains("hidden")
+            && got.text.contains("\r\nMessage-ID: <")
+            && got.text.contains("\r\nDate: ")
+    );
+}
+
+#[test]
+fn large_messages_stream_through_a_file() {
+    let lab = Lab::new();
+    let line = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef012345\r\n";
+    let message = admitted("large") + &".dotted\r\n".repeat(10) + &line.repeat(60_000);
+    id_of(&lab.send("notifications@example.com", &message));
+    let got = &lab.delivered(1)[0];
+    assert!(
+        got.text
+            .ends_with(&(message[message.find("\r\n\r\n").unwrap()..].to_owned() + "\r\n"))
+    );
+    lab.wait_for("an empty content folder", || {
+        let mut files = std::fs::read_dir(lab.path("data/spool/content")).ok()?;
+        files.next().is_none().then_some(())
+    });
+}
+
+#[test]
+fn transient_trouble_is_tried_again() {
+    let lab = Lab::new();
+    for fault in [
+        r#"{"stage":"connect","action":"drop"}"#,
+        r#"{"stage":"auth","action":{"reply":"451 4.7.0 Temporary server error"}}"#,
+        r#"{"stage":"mail","action":{"reply":"451 4.3.2 later"}}"#,
+        r#"{"stage":"final_dot","action":{"reply":"432 4.3.2 Concurrent connections limit exceeded"}}"#,
+        r#"{"stage":"final_dot","action":"drop"}"#,
+    ] {
+        lab.fault(fault);
+    }
+    let id = id_of(&lab.send("notifications@example.com", &admitted("patience")));
+    assert_eq!(lab.delivered(1).len(), 1);
+    lab.logged(&["deferred", &id, "uncertain=true"]);
+    lab.logged(&["delivered", &id]);
+}
+
+#[test]
+fn a_recipient_that_fails_is_reported_and_the_others_go_on() {
+    let lab = Lab::new();
+    lab.fault(r#"{"stage":"rcpt","action":{"reply":"550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found"},"matches":"bad@","times":9}"#);
+    lab.fault(r#"{"stage":"rcpt","action":{"reply":"451 4.7.500 Server busy"},"matches":"slow@"}"#);
+    let mut client = lab.client();
+    let recipients = ["good@example.net", "bad@example.net", "slow@example.net"];
+    let id = id_of(&client.send("notifications@example.com", &recipients, &admitted("three")));
+    let got = lab.delivered(3);
+    let to = |recipient: &str| got.iter().find(|message| message.recipients == [recipient]);
+    assert!(to("good@example.net").is_some() && to("slow@example.net").is_some());
+    let report = to("notifications@example.com").expect("a report");
+    assert_eq!(report.sender, "");
+    for part in [
+        "multipart/report",
+        "Final-Recipient: rfc822; bad@example.net",
+        "Diagnostic-Code: smtp; 550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found",
+        "Action: failed",
+        "Subject: three",
+        id.as_str(),
+    ] {
+        assert!(
+            report.text.contains(part),
+            "{part:?} is not in\n{}",
+            report.text
+        );
+    }
+}
+
+#[test]
+fn nobody_is_told_where_nobody_asked() {
+    let lab = Lab::new();
+    lab.fault(r#"{"stage":"rcpt","action":{"reply":"550 5.1.1 no"},"times":3}"#);
+    let mut client = lab.client();
+    client.expect("MAIL FROM:<notifications@example.com>", "250");
+    client.expect("RCPT TO:<a@b.c> NOTIFY=NEVER", "250");
+    client.expect("DATA", "354");
+    let never = id_of(&client.command("From: notifications@example.com\r\n\r\nx\r\n."));
+    lab.logged(&["failed", &never]);
+    let null = id_of(&client.send("", &["a@b.c"], "From: notifications@example.com\r\n\r\nx"));
+    lab.logged(&["held", &null]);
+    let listed = lab.stdout(&["queue", "list"]);
+    assert!(
+        listed.contains("held") && listed.contains(&null) && !listed.contains(&never),
+        "{listed}"
+    );
+    assert_eq!(lab.state().stats().messages, 0);
+}
+
+#[test]
+fn what_is_given_up_is_reported() {
+    let configuration = USUAL.replace(
+        "retry = [\"1s\"]",
+        "retry = [\"1ms\"]\nexpire_after = \"1s\"",
+    ) + SERVER;
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    lab.fault(r#"{"stage":"mail","action":{"reply":"451 4.3.2 never"},"times":1000000,"matches":"notifications"}"#);
+    lab.send("notifications@example.com", &admitted("hopeless"));
+    let report = &lab.delivered(1)[0];
+    assert!(
+        report.text.contains("Given up after") && report.text.contains("451 4.3.2 never"),
+        "{}",
+        report.text
+    );
+}
+
+#[test]
+fn a_direct_server_gives_the_app_the_upstreams_own_reply() {
+    let configuration = format!("{USUAL}{SERVER}mode = \"direct\"\n");
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    let reply = lab.send("notifications@example.com", &admitted("direct"));
+    assert!(
+        reply.starts_with("250 2.0.0 OK <") && reply.contains("SANDBOX"),
+        "{reply}"
+    );
+    lab.fault(r#"{"stage":"rcpt","action":{"reply":"550 5.1.10 Recipient not found"}}"#);
+    let reply = lab.send("notifications@example.com", &admitted("direct"));
+    assert_eq!(reply, "550 5.1.10 Recipient not found\r\n");
+    lab.fault(r#"{"stage":"final_dot","action":{"reply":"432 4.3.2 Concurrent connections limit exceeded"}}"#);
+    assert!(
+        lab.send("notifications@example.com", &admitted("direct"))
+            .starts_with("432 4.3.2 Concurrent")
+    );
+    lab.fault(r#"{"stage":"rcpt","action":{"reply":"550 5.1.1 no"},"matches":"bad@"}"#);
+    let both = lab.client().send(
+        "notifications@example.com",
+        &["good@x.y", "bad@x.y"],
+        &admitted("both"),
+    );
+    assert_eq!(both, "550 5.1.1 no\r\n");
+    assert_eq!(
+        lab.state().stats().messages,
+        1,
+        "nothing is sent unless all are accepted"
+    );
+    assert_eq!(lab.stdout(&["queue", "list"]), "0 in the queue\n");
+}
+
+#[test]
+fn sessions_are_kept_between_messages() {
+    let lab = Lab::new();
+    let mut client = lab.client();
+    for count in 1..=20 {
+        id_of(&client.send("notifications@example.com", &["a@b.c"], &admitted("kept")));
+        lab.delivered(count);
+    }
+    let stats = lab.state().stats();
+    assert!(stats.connections <= 3, "{stats:?}");
+    assert_eq!(stats.token_requests, 1);
+}
+
+#[test]
+fn the_limits_of_a_mailbox_lose_nothing() {
+    let limits = Limits {
+        per_minute: 5,
+        sessions: 1,
+        ..Limits::default()
+    };
+    let configuration = format!("{USUAL}{SERVER}sessions = 3\n");
+    let lab = Lab::with(Plan {
+        limits,
+        configuration,
+        ..Plan::default()
+    });
+    let mut client = lab.client();
+    for _ in 0..5 {
+        id_of(&client.send(
+            "notifications@example.com",
+            &["a@b.c"],
+            &admitted("limited"),
+        ));
+    }
+    assert_eq!(lab.delivered(5).len(), 5);
+    id_of(&client.send(
+        "notifications@example.com",
+        &["a@b.c"],
+        &admitted("one more"),
+    ));
+    lab.logged(&[
+        "deferred",
+        "Message submission rate for this client has exceeded",
+    ]);
+    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+}
+
+#[test]
+fn starttls_is_offered_with_a_certificate_and_parameters_are_passed_on() {
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let listener = "address = \"127.0.0.1:0\"\ncertificate = \"relay.pem\"\nkey = \"relay.key\"";
+    let configuration = USUAL.replace("address = \"127.0.0.1:0\"", listener) + SERVER;
+    let mut lab = Lab::stopped(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    lab.write("relay.pem", &made.cert.pem());
+    lab.write_private("relay.key", &made.signing_key.serialize_pem());
+    lab.start();
+    let mut client = Smtp::connect(lab.address);
+    assert!(client.expect("EHLO x", "250").contains("STARTTLS"));
+    client.expect("AUTH PLAIN AGVycABsb2Fk", "235");
+    client.expect(
+        "MAIL FROM:<notifications@example.com> BODY=8BITMIME RET=HDRS ENVID=e1",
+        "250",
+    );
+    client.expect("RCPT TO:<a@b.c> NOTIFY=FAILURE ORCPT=rfc822;o@b.c", "250");
+    client.expect("DATA", "354");
+    id_of(&client.command("From: notifications@example.com\r\n\r\nx\r\n."));
+    let commands = &lab.delivered(1)[0].commands;
+    assert!(
+        commands[0].contains(" BODY=8BITMIME RET=HDRS ENVID=e1") && commands[0].contains("SIZE="),
+        "{commands:?}"
+    );
+    assert_eq!(
+        commands[1],
+        "RCPT TO:<a@b.c> NOTIFY=FAILURE ORCPT=rfc822;o@b.c"
+    );
+}
+
+#[test]
+fn one_held_server_delays_no_other() {
+    let other = SERVER.replace("notifications", "sales");
+    let configuration = format!("{USUAL}{SERVER}{other}");
+    let lab = Lab::with(Plan {
+        mailboxes: vec!["notifications@example.com", "sales@example.com"],
+        configuration,
+        ..Plan::default()
+    });
+    lab.fault(r#"{"stage":"auth","action":{"reply":"535 5.7.139 disabled"},"times":1000}"#);
+    lab.send("notifications@example.com", &admitted("held"));
+    lab.logged(&["server_held", "notifications"]);
+    while lab
+        .state()
+        .script
+        .strike(mailferry::sandbox::Stage::Auth, "")
+        .is_some()
+    {}
+    let mut client = lab.client();
+    for _ in 0..10 {
+        client.send("notifications@example.com", &["a@b.c"], &admitted("held"));
+        client.send(
+            "sales@example.com",
+            &["a@b.c"],
+            "From: sales@example.com\r\n\r\nx",
+        );
+    }
+    assert!(
+        lab.delivered(10)
+            .iter()
+            .all(|message| message.mailbox == "sales@example.com")
+    );
+    assert!(lab.stdout(&["queue", "list"]).contains("11 in the queue"));
+}
+
+#[test]
+fn a_silent_client_and_an_endless_session_are_closed_with_421() {
+    let configuration =
+        USUAL.to_owned() + SERVER + "[limits]\nidle_time = \"300ms\"\nsession_time = \"1s\"\n";
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    let mut idle = Smtp::connect(lab.address);
+    assert!(idle.reply().starts_with("421 4.4.2 Idle"));
+    assert!(idle.is_closed());
+    let mut endless = Smtp::connect(lab.address);
+    let reply = loop {
+        let reply = endless.command("NOOP");
+        if !reply.starts_with("250") {
+            break reply;
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    };
+    assert!(reply.starts_with("421 4.4.2 Session time"), "{reply}");
+}

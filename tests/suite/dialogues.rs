@@ -1,0 +1,212 @@
+//! Conversations as plain files, `tests/dialogues/*.txt`, held against the machine at once, in
+//! pieces, and byte by byte.
+//!
+//! `C:` a line of the client (escapes `\r \n \0 \\ \xNN`; `C+` without the CRLF), `S:` the next line
+//! of the server, by its beginning, `M:` the next message, whole, `set:` what differs from the usual
+//! settings, `#` a remark.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use mailferry::session::{Event, Machine, Protection, Reply, Settings};
+
+#[derive(Debug)]
+enum Line {
+    Server(String),
+    Message(Vec<u8>),
+}
+
+struct Dialogue {
+    settings: Settings,
+    protection: Protection,
+    user: Option<String>,
+    client: Vec<u8>,
+    expected: Vec<Line>,
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some('r') => out.push(b'\r'),
+                Some('n') => out.push(b'\n'),
+                Some('0') => out.push(0),
+                Some('x') => {
+                    let digits: String = rest.by_ref().take(2).collect();
+                    out.push(u8::from_str_radix(&digits, 16).expect("two digits"));
+                }
+                Some('L') => out.extend(std::iter::repeat_n(b'x', 13_000)),
+                other => out.extend(other.map(|c| c as u8)),
+            },
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out
+}
+
+fn read(text: &str) -> Dialogue {
+    let mut dialogue = Dialogue {
+        settings: Settings {
+            host: "relay.example".into(),
+            message_size: 10_000,
+            recipients: 5,
+            commands: 40,
+            errors: 10,
+            reject_bare_newlines: false,
+            offers_auth: true,
+        },
+        protection: Protection {
+            offers_tls: false,
+            tls: false,
+            plaintext: true,
+        },
+        user: None,
+        client: Vec::new(),
+        expected: Vec::new(),
+    };
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let (kind, rest) = line.split_at(2);
+        let rest = rest.strip_prefix(' ').unwrap_or(rest);
+        match kind {
+            "C:" => {
+                dialogue.client.extend(unescaped(rest));
+                dialogue.client.extend_from_slice(b"\r\n");
+            }
+            "C+" => dialogue.client.extend(unescaped(rest)),
+            "S:" => dialogue.expected.push(Line::Server(rest.to_owned())),
+            "M:" => dialogue.expected.push(Line::Message(unescaped(rest))),
+            "se" => set(&mut dialogue, rest.trim_start_matches("t:").trim()),
+            other => panic!("{other:?} in {line:?}"),
+        }
+    }
+    dialogue
+}
+
+fn set(dialogue: &mut Dialogue, what: &str) {
+    match what {
+        "reject bare newlines" => dialogue.settings.reject_bare_newlines = true,
+        "no passwords" => dialogue.settings.offers_auth = false,
+        "tls offered" => dialogue.protection.offers_tls = true,
+        "tls required" => {
+            dialogue.protection = Protection {
+                offers_tls: true,
+                tls: false,
+                plaintext: false,
+            };
+        }
+        "network user" => dialogue.user = Some("scanner".into()),
+        other => panic!("no setting {other:?}"),
+    }
+}
+
+/// The world of the dialogues: the password is "right", the sender refused@ and the recipient
+/// refused@ are refused.
+fn drive(dialogue: &Dialogue, cut: usize) -> Vec<Line> {
+    let mut machine = Machine::new(
+        Arc::new(dialogue.settings.clone()),
+        dialogue.protection,
+        dialogue.user.clone(),
+    );
+    let (mut input, mut chunks) = (BytesMut::new(), dialogue.client.chunks(cut));
+    let (mut content, mut heard) = (Vec::new(), Vec::new());
+    loop {
+        let event = machine.next(&mut input);
+        match event {
+            Event::NeedInput => match chunks.next() {
+                Some(chunk) => input.extend_from_slice(chunk),
+                None => break,
+            },
+            Event::Close => break,
+            Event::Authenticate(credentials) => {
+                use secrecy::ExposeSecret;
+                machine.answer(match credentials.password.expose_secret() {
+                    "right" => Reply::authenticated(),
+                    _ => Reply::bad_credentials(),
+                });
+            }
+            Event::Sender(sender) if sender.to_string().starts_with("refused@") => {
+                machine.answer(Reply::not_admitted(&sender));
+            }
+            Event::Sender(_) => machine.answer(Reply::sender_ok()),
+            Event::Recipient(recipient) if recipient.address.as_str().starts_with("refused@") => {
+                machine.answer(Reply::new(550, "5.1.1", "no"));
+            }
+            Event::Recipient(_) => machine.answer(Reply::recipient_ok()),
+            Event::Data => machine.answer(Reply::go_ahead()),
+            Event::Content => content.extend(machine.take_content()),
+            Event::Discard => content.clear(),
+            Event::StartTls => {
+                // What is in the buffer came in clear, and is dropped.
+                input.clear();
+                machine.tls_established();
+            }
+            Event::Message(_) => {
+                content.extend(machine.take_content());
+                hear(&mut machine, &mut heard);
+                heard.push(Line::Message(std::mem::take(&mut content)));
+                machine.answer(Reply::ok());
+            }
+        }
+        hear(&mut machine, &mut heard);
+    }
+    hear(&mut machine, &mut heard);
+    heard
+}
+
+fn hear(machine: &mut Machine, heard: &mut Vec<Line>) {
+    let text = String::from_utf8(machine.take_output()).expect("replies are UTF-8");
+    heard.extend(text.lines().map(|line| Line::Server(line.to_owned())));
+}
+
+fn hold(name: &str, dialogue: &Dialogue, cut: usize) {
+    let heard = drive(dialogue, cut);
+    for (place, expected) in dialogue.expected.iter().enumerate() {
+        let good = match (expected, heard.get(place)) {
+            (Line::Server(wanted), Some(Line::Server(line))) => line.starts_with(wanted.as_str()),
+            (Line::Message(wanted), Some(Line::Message(message))) => wanted == message,
+            _ => false,
+        };
+        let got = heard.get(place);
+        assert!(
+            good,
+            "{name}, {cut} bytes at a time, line {}: wanted {expected:?}, got {got:?}",
+            place + 1
+        );
+    }
+    assert_eq!(
+        heard.len(),
+        dialogue.expected.len(),
+        "{name}, {cut} at a time, says more: {heard:?}"
+    );
+}
+
+#[test]
+fn every_dialogue_goes_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let text = std::fs::read_to_string(&path).expect("reads");
+        let dialogue = read(&text);
+        // Bytes behind STARTTLS in the same piece are dropped, which is what that one is about.
+        let cuts: &[usize] = if name.starts_with("starttls-injection") {
+            &[usize::MAX]
+        } else {
+            &[usize::MAX, 1, 2, 7]
+        };
+        cuts.iter().for_each(|&cut| hold(&name, &dialogue, cut));
+        count += 1;
+    }
+    assert!(count >= 15, "only {count} dialogues were found");
+}

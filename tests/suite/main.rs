@@ -1,0 +1,16 @@
+//! The suite: what the whole does, by the program as it is built.
+//!
+//! Tests that need a real server or client look for it first, and say loudly when it is missing;
+//! with MAILFERRY_TESTS=all, as `tests/run` sets it, a missing one is a failure.
+
+mod support;
+
+mod clients;
+mod commands;
+mod configurations;
+mod crash;
+mod delivery;
+mod dialogues;
+mod layers;
+mod postfix;
+mod tokens;
