@@ -90,26 +90,23 @@ pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Lea
                 message,
             } = &transcript;
             let verdict = outcome::judge(count, mail, recipients, message.as_ref());
-            settle(lane, record, verdict, &head[..headers.end])
+            settle(lane, record, verdict, None, &head[..headers.end])
         }
         Err(Trouble::Server { reason, .. }) => Ended::ServerHeld(reason),
         Err(Trouble::Spool(error)) => unreadable(record, &error),
         Err(Trouble::Passing {
-            reason,
-            uncertain,
-            reply,
+            reason, uncertain, ..
         }) => {
-            let mut record = record;
-            record.uncertain |= uncertain;
             let everyone = (0..record.envelope.recipients.len()).collect();
-            let answer = reply.unwrap_or_else(|| Reply::new(451, "4.4.1", reason.clone()));
             let verdict = Verdict {
                 deferred: everyone,
-                answer: Some(answer),
                 ..Verdict::default()
             };
-            record.last = Some(reason);
-            settle(lane, record, verdict, &head[..headers.end])
+            let record = Record {
+                uncertain: record.uncertain || uncertain,
+                ..record
+            };
+            settle(lane, record, verdict, Some(reason), &head[..headers.end])
         }
     }
 }
@@ -326,7 +323,11 @@ async fn transmit(
                     outcome::of_reply(Stage::Mail, &transcript.mail) == Reaction::FreshToken;
                 if !not_signed_in {
                     // A server that is too busy for a message is relieved of the session as well.
-                    match transcript.message.as_ref().is_some_and(|(_, reply)| reply.is_transient()) {
+                    let is_busy = transcript
+                        .message
+                        .as_ref()
+                        .is_some_and(|(_, reply)| reply.is_transient());
+                    match is_busy || current.is_spent() {
                         true => current.quit().await,
                         false => *session = Some(current),
                     }
@@ -457,8 +458,15 @@ fn token_trouble(server: &str, error: &TokenError) -> Trouble {
     }
 }
 
-/// Turns a verdict into the message's fate, and a report where one is due.
-fn settle(lane: &Lane, mut record: Record, verdict: Verdict, head: &[u8]) -> Ended {
+/// Turns a verdict into the message's fate, and a report where one is due. `reason` says why some are
+/// to be tried again where no reply does.
+fn settle(
+    lane: &Lane,
+    mut record: Record,
+    verdict: Verdict,
+    reason: Option<String>,
+    head: &[u8],
+) -> Ended {
     let server = lane.server.name.as_str();
     let now = Timestamp::now();
     let all = std::mem::take(&mut record.envelope.recipients);
@@ -468,8 +476,7 @@ fn settle(lane: &Lane, mut record: Record, verdict: Verdict, head: &[u8]) -> End
             .map(|&place| all[place].clone())
             .collect::<Vec<_>>()
     };
-    let answer = verdict.answer.unwrap_or_else(Reply::try_again);
-    if !verdict.delivered.is_empty() {
+    if let Some(answer) = &verdict.accepted {
         let to: Vec<&Address> = verdict
             .delivered
             .iter()
@@ -490,7 +497,8 @@ fn settle(lane: &Lane, mut record: Record, verdict: Verdict, head: &[u8]) -> End
     };
     let mut failed: Vec<Failed> = verdict.failed.into_iter().map(by_upstream).collect();
     record.attempts += 1;
-    let last = record.last.take().unwrap_or_else(|| answer.to_string());
+    let not_now = || verdict.not_now.as_ref().map(Reply::to_string);
+    let last = reason.or_else(not_now).unwrap_or_default();
     let schedule = &lane.context.settings.schedule;
     let next = schedule.next(record.received, record.attempts, now, rand::random());
     let waiting = at(&verdict.deferred);

@@ -59,8 +59,10 @@ pub struct Verdict {
     pub failed: Vec<(usize, Reply)>,
     /// Places of those to be tried again.
     pub deferred: Vec<usize>,
-    /// The answer that decided last: to the final dot where it came so far.
-    pub answer: Option<Reply>,
+    /// The answer by which some were delivered.
+    pub accepted: Option<Reply>,
+    /// The last answer by which some are to be tried again.
+    pub not_now: Option<Reply>,
     /// Whether the server did not take us for signed in.
     pub unauthenticated: bool,
 }
@@ -72,10 +74,7 @@ pub fn judge(
     recipients: &[Reply],
     message: Option<&(Stage, Reply)>,
 ) -> Verdict {
-    let mut verdict = Verdict {
-        answer: Some(mail.clone()),
-        ..Verdict::default()
-    };
+    let mut verdict = Verdict::default();
     let mail_says = of_reply(Stage::Mail, mail);
     if mail_says != Reaction::Delivered {
         verdict.unauthenticated = mail_says == Reaction::FreshToken;
@@ -93,24 +92,21 @@ pub fn judge(
             (says, _) => verdict.put(place, says, reply),
         }
     }
-    if let Some((_, reply)) = message
-        && (!verdict.delivered.is_empty()
-            || verdict.answer.as_ref().is_some_and(Reply::is_positive))
-    {
-        verdict.answer = Some(reply.clone());
-    }
     verdict
 }
 
 impl Verdict {
     fn put(&mut self, place: usize, reaction: Reaction, reply: &Reply) {
         match reaction {
-            Reaction::Delivered => self.delivered.push(place),
+            Reaction::Delivered => {
+                self.delivered.push(place);
+                self.accepted = Some(reply.clone());
+            }
             Reaction::Failed => self.failed.push((place, reply.clone())),
-            _ => self.deferred.push(place),
-        }
-        if !reply.is_positive() {
-            self.answer = Some(reply.clone());
+            _ => {
+                self.deferred.push(place);
+                self.not_now = Some(reply.clone());
+            }
         }
     }
 }
@@ -155,7 +151,8 @@ mod tests {
         let verdict = judge(3, &ok, &rcpts, Some(&done));
         assert_eq!((verdict.delivered, verdict.deferred), (vec![0], vec![2]));
         assert_eq!(verdict.failed, [(1, reply(550, "5.1.1"))]);
-        assert_eq!(verdict.answer, Some(done.1));
+        assert_eq!(verdict.accepted, Some(done.1));
+        assert_eq!(verdict.not_now, Some(reply(451, "4.2.0")));
     }
 
     #[test]

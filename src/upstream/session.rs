@@ -83,6 +83,7 @@ pub struct Session {
     stream: Stream,
     input: BytesMut,
     extensions: Extensions,
+    is_spent: bool,
 }
 
 impl Session {
@@ -99,6 +100,7 @@ impl Session {
             },
             input: BytesMut::new(),
             extensions: Extensions::default(),
+            is_spent: false,
         };
         session.expect(Stage::Greeting, wait::GREETING).await?;
         session.ehlo(settings).await?;
@@ -142,7 +144,7 @@ impl Session {
                 };
                 transcript.message = Some((Stage::FinalDot, reply));
             }
-            Some(_) => self.reset().await?,
+            Some(_) => self.reset().await,
             None if accepted >= wanted && transcript.mail.is_positive() => {
                 let data = self.command("DATA\r\n", Stage::Data, wait::DATA).await?;
                 let go_ahead = data.code == 354;
@@ -152,9 +154,14 @@ impl Session {
                     transcript.message = Some((Stage::FinalDot, reply));
                 }
             }
-            None => self.reset().await?,
+            None => self.reset().await,
         }
         Ok(transcript)
+    }
+
+    /// Whether the server wants no more of this session.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent
     }
 
     /// Whether the server is still there, as far as can be seen without asking it.
@@ -372,7 +379,7 @@ impl Session {
             recipients.clear();
         }
         if !last.is_positive() {
-            self.reset().await?;
+            self.reset().await;
         }
         Ok(Transcript {
             mail,
@@ -470,10 +477,10 @@ impl Session {
         self.read(Stage::FinalDot, wait::FINAL_DOT).await
     }
 
-    async fn reset(&mut self) -> Result<(), Failure> {
-        self.command("RSET\r\n", Stage::End, wait::ENVELOPE)
-            .await
-            .map(drop)
+    /// Clears what a refusal left behind. The refusal stands, however this goes.
+    async fn reset(&mut self) {
+        let reply = self.command("RSET\r\n", Stage::End, wait::ENVELOPE).await;
+        self.is_spent = !reply.is_ok_and(|reply| reply.is_positive());
     }
 
     async fn command(

@@ -20,6 +20,13 @@ struct Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "Postfix says:\n{}\nDovecot says:\n{}",
+                self.read("mail/postfix.log"),
+                self.read("dovecot.log")
+            );
+        }
         let config = self.folder.path().join("postfix");
         let _ = Command::new("postfix")
             .arg("-c")
@@ -61,7 +68,7 @@ impl Servers {
         let at = folder.path().display().to_string();
         let port = free_port();
         shell(&format!(
-            "chmod 755 {at}; cd {at}; mkdir -p postfix queue data mail dovecot/run; chown postfix data; chmod 1777 mail
+            "chmod 755 {at}; cd {at}; mkdir -p postfix queue/private data mail dovecot/run; chown postfix data queue/private; chmod 1777 mail
              openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
                -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem 2>/dev/null"
         ));
@@ -86,7 +93,9 @@ impl Servers {
                 .exists()
                 .then_some(())
         });
-        shell(&format!("postfix -c {at}/postfix start 2>&1"));
+        shell(&format!(
+            "postfix -c {at}/postfix start 2>&1 || {{ cat {at}/mail/postfix.log; exit 1; }}"
+        ));
         lab.wait_for("Postfix", || TcpStream::connect(("127.0.0.1", port)).ok());
         servers
     }
@@ -108,7 +117,6 @@ fn start(command: &mut Command) -> Child {
 
 fn dovecot_files(folder: &Path, introspection: u16) {
     let at = folder.display();
-    std::fs::create_dir_all(folder.join("queue/private")).expect("a folder");
     let main = format!(
         "base_dir = {at}/dovecot/run\nstate_dir = {at}/dovecot\nlog_path = {at}/dovecot.log\nprotocols =\nlisten = 127.0.0.1\nssl = no\n\
          auth_mechanisms = xoauth2 oauthbearer\nauth_verbose = yes\nauth_username_format = %Lu\n\
@@ -157,7 +165,7 @@ fn postfix_files(folder: &Path, port: u16, without: &str) {
         service("defer", "unix", "-", "-", "0", "bounce"),
         service("trace", "unix", "-", "-", "0", "bounce"),
         service("error", "unix", "-", "-", "-", "error"),
-        service("virtual", "unix", "-", "-", "-", "virtual"),
+        service("virtual", "unix", "-", "-", "-", "virtual").replace("- - n", "- n n"),
         service("anvil", "unix", "-", "-", "1", "anvil"),
         service("proxymap", "unix", "-", "-", "-", "proxymap"),
         service("postlog", "unix-dgram", "n", "-", "1", "postlogd"),
