@@ -104,7 +104,8 @@ impl Drop for ContentFile {
 }
 
 impl ContentWriter {
-    pub(super) fn new(folder: &Path, id: MessageId) -> Self {
+    /// For the message `id`; a larger content goes to a file in `folder`.
+    pub fn new(folder: &Path, id: MessageId) -> Self {
         Self {
             path: path(folder, id),
             memory: Vec::new(),
