@@ -23,8 +23,8 @@
 //!
 //! # The rooms
 //!
-//! In the order of flow. A module imports only from the rows above its own; `tests/layers.rs` holds
-//! the code to that. Files marked ● are pure: no socket, no file, no clock.
+//! In the order of flow. A module imports only from the rows above its own; `tests/suite/layers.rs`
+//! holds the code to that. Files marked ● are pure: no socket, no file, no clock.
 //!
 //! | row | rooms |
 //! | --- | --- |

@@ -114,6 +114,9 @@ pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Lea
 /// Sends one message at once and gives the upstream's own answer; for `direct` servers. Nothing is
 /// sent unless every recipient is accepted.
 pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> Reply {
+    if let Some(hold) = lane.held() {
+        return temporary(None, hold.reason);
+    }
     let head = match content.head().await {
         Ok(head) => head,
         Err(_) => return Reply::try_again(),

@@ -91,11 +91,11 @@ impl Lane {
         }
     }
 
-    /// Takes a message, or gives it back where there is no room.
-    pub(super) fn push(self: &Arc<Self>, message: Leased) -> Result<(), Leased> {
+    /// Takes a message; gives it back where there is no room.
+    pub(super) fn push(self: &Arc<Self>, message: Leased) -> Option<Leased> {
         let mut state = self.state();
         if state.hold.is_some() || state.is_closed || state.queue.len() >= QUEUE {
-            return Err(message);
+            return Some(message);
         }
         state.queue.push_back(message);
         if state.workers < self.server.sessions {
@@ -108,7 +108,7 @@ impl Lane {
                 .run(),
             );
         }
-        Ok(())
+        None
     }
 
     /// A session for one direct message, or for a worker: its right to be, and a kept one if there is.

@@ -14,7 +14,7 @@ use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
-use crate::spool::{Content, Finish, Leased, Record, Spool};
+use crate::spool::{Content, Fate, Finish, Leased, Record, Spool};
 
 /// How long a message is leased; renewed at half.
 const LEASE: Duration = Duration::from_secs(900);
@@ -176,18 +176,17 @@ impl Lanes {
         self.by_name.values().all(|lane| lane.is_quiet()) && self.context.leases().is_empty()
     }
 
-    /// Gives a message to its lane; what it has no room for, or what has no lane, goes back.
+    /// Gives a message to its lane; what there is no room for goes back, and what has no lane (any
+    /// more) is routed anew.
     fn push(&self, message: Leased) {
         self.context
             .leases()
             .insert(message.record.id, message.until);
-        let given = match self.by_name.get(&message.record.lane) {
+        let refused = match self.by_name.get(&message.record.lane) {
             Some(lane) => lane.push(message),
-            None => Err(message),
+            None => self.context.unassign(message),
         };
-        if let Err(message) = given {
-            self.context.release([message]);
-        }
+        self.context.release(refused);
     }
 
     /// One look at everything; gives when the next is due at the latest.
@@ -290,6 +289,24 @@ impl Context {
     pub(super) async fn finish(&self, finish: Finish) {
         // The receiver lives as long as the process's runtime.
         let _ = self.finishes.send(finish).await;
+    }
+
+    /// Takes a message's lane from it, soon; gives it back where too many fates wait already.
+    fn unassign(&self, message: Leased) -> Option<Leased> {
+        let Ok(place) = self.finishes.try_reserve() else {
+            return Some(message);
+        };
+        let id = message.record.id;
+        let record = Record {
+            lane: String::new(),
+            ..message.record
+        };
+        place.send(Finish {
+            id,
+            fate: Fate::Later(Box::new(record)),
+            report: None,
+        });
+        None
     }
 
     /// Gives messages back, as they were.

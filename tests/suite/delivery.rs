@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mailferry::sandbox::Limits;
 
-use crate::support::{Lab, Plan, SERVER, Smtp, USUAL, admitted, id_of};
+use crate::support::{Lab, Plan, SERVER, Smtp, USUAL, admitted, have, id_of};
 
 #[test]
 fn a_message_arrives_byte_for_byte_but_for_what_was_asked() {
@@ -321,6 +321,84 @@ fn one_held_server_delays_no_other() {
             .all(|message| message.mailbox == "sales@example.com")
     );
     assert!(lab.stdout(&["queue", "list"]).contains("11 in the queue"));
+}
+
+/// A small disk of its own; gone with the test.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: std::path::PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&at).expect("a folder");
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"])
+            .arg(&at)
+            .stderr(std::process::Stdio::null())
+            .status();
+        mount
+            .is_ok_and(|status| status.success())
+            .then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_452_and_nothing_promised_is_lost() {
+    let mut lab = Lab::stopped(Plan::default());
+    let Some(_disk) = SmallDisk::mount(lab.path("data")) else {
+        // Only root may mount; `tests/run` is root in CI.
+        have(
+            "a_full_disk_is_452_and_nothing_promised_is_lost",
+            &["the right to mount a tmpfs"],
+        );
+        return;
+    };
+    lab.start();
+    lab.fault(r#"{"stage":"auth","action":{"reply":"535 5.7.139 disabled"},"times":1000}"#);
+    let mut client = lab.client();
+    let mut taken = 0;
+    for size in [200_000, 400_000, 5_000, 100].into_iter().cycle() {
+        let message = admitted("full") + &"0123456789abcdef\r\n".repeat(size / 18);
+        let reply = client.send_or_refused("notifications@example.com", &message);
+        if !reply.starts_with("250") {
+            assert!(reply.starts_with("452 4.3.1"), "{reply}");
+            break;
+        }
+        taken += 1;
+        assert!(taken < 1_000, "the disk does not fill");
+    }
+    assert!(taken > 5, "only {taken} were taken");
+    assert!(
+        client.command("NOOP").starts_with("250"),
+        "the session goes on"
+    );
+    lab.logged(&["server_held"]);
+    while lab
+        .state()
+        .script
+        .strike(mailferry::sandbox::Stage::Auth, "")
+        .is_some()
+    {}
+    lab.stdout(&["queue", "retry", "--all"]);
+    lab.delivered(taken);
+    lab.wait_for("an empty queue", || {
+        lab.stdout(&["queue", "list"])
+            .starts_with("0 in")
+            .then_some(())
+    });
+    id_of(&client.send(
+        "notifications@example.com",
+        &["a@b.c"],
+        &admitted("room again"),
+    ));
+    lab.delivered(taken + 1);
 }
 
 #[test]

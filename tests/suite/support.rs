@@ -399,6 +399,18 @@ impl Smtp {
         self.reply()
     }
 
+    /// A transaction that may be refused at DATA already.
+    pub fn send_or_refused(&mut self, sender: &str, message: &str) -> String {
+        self.expect(&format!("MAIL FROM:<{sender}>"), "250");
+        self.expect("RCPT TO:<someone@example.net>", "250");
+        let reply = self.command("DATA");
+        if !reply.starts_with("354") {
+            return reply;
+        }
+        self.raw(format!("{message}.\r\n").as_bytes());
+        self.reply()
+    }
+
     /// Whether the server has closed.
     pub fn is_closed(&mut self) -> bool {
         let mut byte = [0];

@@ -29,8 +29,12 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
 ";
 
+/// Octets of a page: three messages of the usual size fit, so a group commit writes fewer of them
+/// (`cargo bench --bench spool`: a tenth faster than 8 KiB at 16 sessions, the same at one).
+const PAGE_SIZE: u32 = 16_384;
+
 /// WAL pages between checkpoints: messages that come and go within them never reach the main file.
-const CHECKPOINT_PAGES: u32 = 4_000;
+const CHECKPOINT_PAGES: u32 = 2_000;
 
 pub(super) struct Store {
     connection: Connection,
@@ -47,7 +51,7 @@ impl Store {
     pub(super) fn open(folder: &Path) -> Result<Self, SpoolError> {
         let file = folder.join("spool.sqlite");
         let connection = Connection::open(&file)?;
-        connection.pragma_update(None, "page_size", 8_192)?;
+        connection.pragma_update(None, "page_size", PAGE_SIZE)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
