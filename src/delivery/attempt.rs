@@ -3,19 +3,19 @@
 use bytes::Bytes;
 use tokio::io::AsyncSeekExt;
 
-use super::bounce::{self, Failed, Report};
 use super::lane::Lane;
 use super::outcome::{self, Reaction, Verdict};
 use super::scheduler::Context;
+use super::settle::settle;
+use super::trouble::{Trouble, passing, reaction, server_trouble, signing_in, token_trouble};
 use crate::base::{MessageId, Timestamp};
 use crate::message::rewrite::{self, Composed};
-use crate::message::{Address, Envelope, Headers, Trace};
+use crate::message::{Envelope, Headers, Trace};
 use crate::observe::maillog;
 use crate::routing::{Decision, Reason, Route};
 use crate::session::{Reply, Stage};
-use crate::spool::{Content, Fate, Finish, Leased, New, Origin, Record, SpoolError, State};
-use crate::token::TokenError;
-use crate::upstream::{Auth, Failure, Outgoing, Session, Transcript};
+use crate::spool::{Content, Fate, Finish, Leased, New, Origin, Record, SpoolError};
+use crate::upstream::{Outgoing, Session, Transcript};
 
 /// How an attempt ended.
 pub(super) enum Ended {
@@ -25,23 +25,6 @@ pub(super) enum Ended {
     Released,
     /// The server needs a person; the message goes back as it was.
     ServerHeld(String),
-}
-
-/// Why nothing was sent, or nothing is known of it.
-pub(super) enum Trouble {
-    /// It passes: what happened, whether the message may have arrived, and the server's words.
-    Passing {
-        reason: String,
-        uncertain: bool,
-        reply: Option<Reply>,
-    },
-    /// It needs a person.
-    Server {
-        reason: String,
-        reply: Option<Reply>,
-    },
-    /// The spool cannot give the content.
-    Spool(SpoolError),
 }
 
 /// Attempts a message of the queue.
@@ -192,13 +175,13 @@ fn unreadable(record: Record, error: &SpoolError) -> Ended {
     }
 }
 
-fn held(mut record: Record, reason: String) -> Ended {
+pub(super) fn held(mut record: Record, reason: String) -> Ended {
     maillog::held(record.id, &reason);
     record.last = Some(reason);
     finished(record.id, Fate::Held(Box::new(record)), None)
 }
 
-fn finished(id: MessageId, fate: Fate, report: Option<New>) -> Ended {
+pub(super) fn finished(id: MessageId, fate: Fate, report: Option<New>) -> Ended {
     Ended::Finished(Box::new(Finish { id, fate, report }))
 }
 
@@ -394,235 +377,5 @@ async fn open(lane: &Lane, fresh_token: bool) -> Result<Session, Trouble> {
             again.map_err(|failure| signing_in(lane, &failure))
         }
         opened => opened.map_err(|failure| signing_in(lane, &failure)),
-    }
-}
-
-fn reaction(failure: &Failure) -> Reaction {
-    match failure.reply() {
-        Some(reply) => outcome::of_reply(failure.stage(), reply),
-        None => outcome::of_loss(failure.stage()),
-    }
-}
-
-fn passing(failure: &Failure) -> Trouble {
-    Trouble::Passing {
-        reason: failure.to_string(),
-        uncertain: reaction(failure) == Reaction::Uncertain,
-        reply: failure.reply().cloned(),
-    }
-}
-
-fn signing_in(lane: &Lane, failure: &Failure) -> Trouble {
-    match (reaction(failure), failure.reply()) {
-        (Reaction::FreshToken | Reaction::HoldServer, Some(reply)) => {
-            server_trouble(lane, reply, Some(failure))
-        }
-        _ => passing(failure),
-    }
-}
-
-/// The server does not let us in: what it said, and what mends it.
-fn server_trouble(lane: &Lane, reply: &Reply, failure: Option<&Failure>) -> Trouble {
-    let said = failure.map_or_else(|| reply.to_string(), Failure::to_string);
-    let remedy = match &lane.server.upstream.auth {
-        Auth::XOAuth2 { username } if reply.enhanced == "5.7.139" => format!(
-            "SMTP AUTH is switched off: an Exchange administrator runs \
-             Set-CASMailbox -Identity {username} -SmtpClientAuthenticationDisabled $false"
-        ),
-        Auth::XOAuth2 { username } => format!(
-            "check that {username} is the mailbox the token is for, and that the app may send as it \
-             (SMTP.Send for a user, SMTP.SendAsApp and a service principal for the app)"
-        ),
-        Auth::None => {
-            "the server wants a sign-in: set `auth`, `username` and `password`".to_owned()
-        }
-        Auth::Plain { username, .. } | Auth::Login { username, .. } => {
-            format!("check the password of {username}")
-        }
-    };
-    Trouble::Server {
-        reason: format!("{said}; {remedy}"),
-        reply: Some(reply.clone()),
-    }
-}
-
-fn token_trouble(server: &str, error: &TokenError) -> Trouble {
-    let reason = format!("no token for {server}: {error}");
-    match error.is_transient() {
-        true => Trouble::Passing {
-            reason,
-            uncertain: false,
-            reply: None,
-        },
-        false => Trouble::Server {
-            reason,
-            reply: None,
-        },
-    }
-}
-
-/// Turns a verdict into the message's fate, and a report where one is due. `reason` says why some are
-/// to be tried again where no reply does.
-fn settle(
-    lane: &Lane,
-    mut record: Record,
-    verdict: Verdict,
-    reason: Option<String>,
-    head: &[u8],
-) -> Ended {
-    let server = lane.server.name.as_str();
-    let now = Timestamp::now();
-    let all = std::mem::take(&mut record.envelope.recipients);
-    let at = |places: &[usize]| {
-        places
-            .iter()
-            .map(|&place| all[place].clone())
-            .collect::<Vec<_>>()
-    };
-    if let Some(answer) = &verdict.accepted {
-        let to: Vec<&Address> = verdict
-            .delivered
-            .iter()
-            .map(|&place| &all[place].address)
-            .collect();
-        maillog::delivered(
-            record.id,
-            server,
-            &to,
-            &answer.to_string(),
-            now.since(record.received),
-        );
-    }
-    let by_upstream = |(place, reply): (usize, Reply)| Failed {
-        recipient: all[place].clone(),
-        reply,
-        by_upstream: true,
-    };
-    let mut failed: Vec<Failed> = verdict.failed.into_iter().map(by_upstream).collect();
-    record.attempts += 1;
-    let not_now = || verdict.not_now.as_ref().map(Reply::to_string);
-    let last = reason.or_else(not_now).unwrap_or_default();
-    let schedule = &lane.context.settings.schedule;
-    let next = schedule.next(record.received, record.attempts, now, rand::random());
-    let waiting = at(&verdict.deferred);
-    let fate = match next {
-        _ if waiting.is_empty() => Fate::Gone,
-        Some(due) => {
-            maillog::deferred(
-                record.id,
-                server,
-                due,
-                record.attempts,
-                &last,
-                record.uncertain,
-            );
-            let mut later = record.clone();
-            later.envelope.recipients = waiting;
-            later.due = due;
-            later.last = Some(last);
-            later.lane = server.to_owned();
-            Fate::Later(Box::new(later))
-        }
-        None => {
-            let reply = Reply::new(
-                554,
-                "5.4.7",
-                format!(
-                    "Given up after {} attempts; the last ended with: {last}",
-                    record.attempts
-                ),
-            );
-            failed.extend(waiting.into_iter().map(|recipient| Failed {
-                recipient,
-                reply: reply.clone(),
-                by_upstream: false,
-            }));
-            Fate::Gone
-        }
-    };
-    failed
-        .iter()
-        .for_each(|f| maillog::failed(record.id, server, &f.recipient.address, &f.reply));
-    failed_fate(lane, record, fate, failed, head, now)
-}
-
-/// Reports what failed; what nobody can be told of is held, so that it does not vanish.
-fn failed_fate(
-    lane: &Lane,
-    mut record: Record,
-    fate: Fate,
-    failed: Vec<Failed>,
-    head: &[u8],
-    now: Timestamp,
-) -> Ended {
-    let id = record.id;
-    let wanted: Vec<Failed> = failed
-        .into_iter()
-        .filter(|f| bounce::is_wanted(&f.recipient))
-        .collect();
-    if wanted.is_empty() {
-        return finished(id, fate, None);
-    }
-    let context = &lane.context;
-    match (
-        record.envelope.sender.address().cloned(),
-        context.settings.policy.report_route(),
-    ) {
-        (Some(to), Some((route, from))) => {
-            let report = Report {
-                about: id,
-                received: record.received,
-                parameters: &record.envelope.parameters,
-                head,
-                failed: &wanted,
-                upstream: &lane.server.upstream.host,
-                host: &context.settings.host,
-                from: &from,
-                to: &to,
-                id: context.spool.next_id(now),
-                now,
-            };
-            let content = report.content();
-            maillog::reported(id, report.id, &to);
-            let record = Record {
-                id: report.id,
-                received: now,
-                origin: Origin::Report(id),
-                envelope: report.envelope(),
-                size: content.len() as u64,
-                lane: route.server,
-                state: State::Queued,
-                due: now,
-                attempts: 0,
-                last: None,
-                uncertain: false,
-            };
-            finished(
-                id,
-                fate,
-                Some(New {
-                    record,
-                    content: Content::Memory(content.into()),
-                }),
-            )
-        }
-        _ => match fate {
-            // Some recipients are still to be tried: the failed ones stay with them, to be judged again.
-            Fate::Later(mut later) => {
-                later
-                    .envelope
-                    .recipients
-                    .extend(wanted.into_iter().map(|f| f.recipient));
-                finished(id, Fate::Later(later), None)
-            }
-            _ => {
-                let reply = wanted[0].reply.to_string();
-                record.envelope.recipients = wanted.into_iter().map(|f| f.recipient).collect();
-                held(
-                    record,
-                    format!("failed, and it has no sender to be told: {reply}"),
-                )
-            }
-        },
     }
 }

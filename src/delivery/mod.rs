@@ -6,12 +6,14 @@
 //!                                       └ sessions, kept warm             └▶ Finish ─▶ spool
 //! ```
 
-pub mod attempt;
+mod attempt;
 pub mod bounce;
 pub mod lane;
 pub mod outcome;
 pub mod retry;
 pub mod scheduler;
+mod settle;
+mod trouble;
 
 pub use lane::{Hold, Server};
 pub use retry::Schedule;

@@ -3,9 +3,8 @@
 
 pub mod decision;
 pub mod filter;
+pub mod policy;
 
-pub use decision::{
-    Caller, Decision, Key, NullSender, OnMismatch, Policy, Reason, Refusal, Route, ServerRule,
-    UserRule,
-};
+pub use decision::{Decision, Reason, Refusal, Route};
 pub use filter::{Filter, FilterError};
+pub use policy::{Caller, Key, NullSender, OnMismatch, Policy, ServerRule, UserRule};

@@ -118,6 +118,7 @@ impl SqliteSpool {
         let content = settings.folder.join("content");
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
         restrict(&settings.folder)?;
+        sync_new_folders(&content)?;
         let lock = lock(&settings.folder)?;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
@@ -270,6 +271,19 @@ impl Drop for SqliteSpool {
             let _ = writer.join();
         }
     }
+}
+
+/// A folder made just now is on stable storage only with the folders above it; three were, at most.
+fn sync_new_folders(content: &Path) -> Result<(), SpoolError> {
+    let above = content
+        .ancestors()
+        .take(4)
+        .filter(|folder| !folder.as_os_str().is_empty());
+    for folder in above {
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| SpoolError::io(folder, error))?;
+    }
+    Ok(())
 }
 
 /// Messages are nobody else's to read.

@@ -5,6 +5,7 @@
 //! MAIL and its RCPTs in one write, a timeout for each phase, and content stuffed as it streams.
 
 pub mod auth;
+mod command;
 pub mod reply;
 pub mod session;
 pub mod stuff;

@@ -1,0 +1,355 @@
+//! The upstream servers: each `[[server]]` with its `[oauth.NAME]`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use toml::Spanned;
+
+use super::Checker;
+use crate::base::tls;
+use crate::config::Server;
+use crate::config::preset::Provider;
+use crate::config::text::{self, Auth, Mode};
+use crate::message::Address;
+use crate::routing::{Filter, ServerRule};
+use crate::token::{self, Grant};
+use crate::upstream::{self, Tls};
+
+/// The submission port (RFC 6409 §3.1), and the one for implicit TLS (RFC 8314 §7.3).
+const PORTS: (u16, u16) = (587, 465);
+
+/// Tenants that stand for several: no app-only token comes from them.
+const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
+
+impl Checker<'_> {
+    pub(super) fn servers(
+        &mut self,
+        file: &text::File,
+        host: &str,
+    ) -> (Vec<Server>, Vec<ServerRule>, HashSet<String>) {
+        let (mut servers, mut rules, mut direct) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut seen = HashSet::new();
+        if file.server.is_empty() {
+            self.problem(0..0, "[[server]]", "there is none to forward to; add one");
+        }
+        for server in &file.server {
+            let name = server.name.get_ref().clone();
+            let key = format!("[[server]] {name:?}");
+            if !seen.insert(name.clone()) {
+                self.problem(
+                    server.name.span(),
+                    &key,
+                    "there are two servers of this name; rename one",
+                );
+            }
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+                self.problem(server.name.span(), &key, "a server's name has letters, digits, dots, dashes and underscores, and no dot at its start");
+            }
+            rules.push(self.rule(server, &key));
+            if server.mode == Mode::Direct {
+                direct.insert(name);
+            }
+            if let Some(server) = self.server(server, &file.oauth, host, &key) {
+                servers.push(server);
+            }
+        }
+        (servers, rules, direct)
+    }
+
+    fn rule(&mut self, server: &text::Server, key: &str) -> ServerRule {
+        let filter = server.from_filter.as_ref().and_then(|filter| {
+            self.ok(
+                Filter::parse(filter.get_ref()),
+                filter.span(),
+                &format!("{key} from_filter"),
+            )
+            .flatten()
+        });
+        let address = match &server.address {
+            Some(address) => self.ok(
+                Address::parse(address.get_ref()),
+                address.span(),
+                &format!("{key} address"),
+            ),
+            None => server
+                .username
+                .as_ref()
+                .and_then(|name| Address::parse(name.get_ref()).ok()),
+        };
+        ServerRule {
+            name: server.name.get_ref().clone(),
+            address,
+            filter,
+        }
+    }
+
+    fn server(
+        &mut self,
+        server: &text::Server,
+        oauth: &BTreeMap<Spanned<String>, text::OAuth>,
+        hello: &str,
+        key: &str,
+    ) -> Option<Server> {
+        let found = server.oauth.as_ref().map(|name| {
+            (
+                name,
+                oauth
+                    .iter()
+                    .find(|(known, _)| known.get_ref() == name.get_ref()),
+            )
+        });
+        let registration = match found {
+            Some((name, None)) => {
+                let known: Vec<&str> = oauth.keys().map(|name| name.get_ref().as_str()).collect();
+                let text = format!(
+                    "there is no [oauth.{}]; the tables are: {}",
+                    name.get_ref(),
+                    known.join(", ")
+                );
+                self.problem(name.span(), &format!("{key} oauth"), text);
+                return None;
+            }
+            Some((_, Some((name, registration)))) => Some((name.get_ref().as_str(), registration)),
+            None => None,
+        };
+        let auth = self.auth(server, registration.is_some(), key)?;
+        let token = match registration {
+            Some((name, registration)) if matches!(auth, upstream::Auth::XOAuth2 { .. }) => {
+                Some(self.token(server, name, registration, key)?)
+            }
+            _ => None,
+        };
+        let provider = registration.map(|(_, registration)| registration.provider);
+        let host = server
+            .host
+            .clone()
+            .or(provider.and_then(|p| p.host()).map(str::to_owned));
+        let missing = "the server's host is not known; add host = \"...\"";
+        let host = self.ok(
+            host.ok_or(missing),
+            server.name.span(),
+            &format!("{key} host"),
+        )?;
+        let tls = self.tls_mode(server, &host, key);
+        let roots = self.roots(&server.ca, &format!("{key} ca"))?;
+        let tls_config = self.ok(tls::client_config(&roots), server.name.span(), key)?;
+        let sessions = match &server.sessions {
+            Some(sessions) if *sessions.get_ref() == 0 => {
+                self.problem(
+                    sessions.span(),
+                    &format!("{key} sessions"),
+                    "a server without sessions sends nothing; write 1 or more",
+                );
+                return None;
+            }
+            Some(sessions) => *sessions.get_ref(),
+            None => provider.unwrap_or(Provider::Custom).sessions(),
+        };
+        Some(Server {
+            name: server.name.get_ref().clone(),
+            username: server
+                .username
+                .as_ref()
+                .map(|name| name.get_ref().clone())
+                .unwrap_or_default(),
+            upstream: upstream::Settings {
+                port: server.port.unwrap_or(if tls == Tls::Implicit {
+                    PORTS.1
+                } else {
+                    PORTS.0
+                }),
+                host,
+                tls,
+                tls_config: Arc::new(tls_config),
+                hello: hello.to_owned(),
+                auth,
+            },
+            token,
+            sessions,
+        })
+    }
+
+    fn auth(
+        &mut self,
+        server: &text::Server,
+        has_oauth: bool,
+        key: &str,
+    ) -> Option<upstream::Auth> {
+        let default = if has_oauth { Auth::XOAuth2 } else { Auth::None };
+        let (wanted, span) = match &server.auth {
+            Some(auth) => (*auth.get_ref(), auth.span()),
+            None => (default, server.name.span()),
+        };
+        let key_auth = format!("{key} auth");
+        match (wanted, has_oauth) {
+            (Auth::XOAuth2, false) => {
+                self.problem(
+                    span,
+                    &key_auth,
+                    "xoauth2 needs an app registration; add oauth = \"NAME\" and its [oauth.NAME]",
+                );
+                return None;
+            }
+            (Auth::Plain | Auth::Login | Auth::None, true) => {
+                self.problem(
+                    span,
+                    &key_auth,
+                    "a server with oauth signs in with xoauth2; remove one of the two keys",
+                );
+                return None;
+            }
+            (Auth::None, false) if server.auth.is_none() => {
+                self.problem(span, &key_auth, "how to sign in is not said; add oauth = \"NAME\", or auth = \"plain\", \"login\" or \"none\"");
+                return None;
+            }
+            _ => {}
+        }
+        let username = server.username.as_ref().map(|name| name.get_ref().clone());
+        if wanted == Auth::None {
+            return Some(upstream::Auth::None);
+        }
+        let missing = "it is missing; write the mailbox or user to sign in as";
+        let username = self.ok(
+            username.ok_or(missing),
+            server.name.span(),
+            &format!("{key} username"),
+        )?;
+        if wanted == Auth::XOAuth2 {
+            return Some(upstream::Auth::XOAuth2 { username });
+        }
+        let key_password = format!("{key} password");
+        let password = match &server.password {
+            Some(_) => self.secret(&server.password, &key_password)?,
+            None => {
+                self.problem(
+                    span,
+                    &key_password,
+                    "it is missing; add password = { file = \"FILE\" }",
+                );
+                return None;
+            }
+        };
+        Some(match wanted {
+            Auth::Login => upstream::Auth::Login { username, password },
+            _ => upstream::Auth::Plain { username, password },
+        })
+    }
+
+    fn tls_mode(&mut self, server: &text::Server, host: &str, key: &str) -> Tls {
+        let Some(tls) = &server.tls else {
+            return Tls::default();
+        };
+        let loopback =
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if *tls.get_ref() == Tls::None && !loopback {
+            let text = format!(
+                "{host} is not on loopback, so mail and password would cross the network in clear; write \"starttls\" or \"implicit\""
+            );
+            self.problem(tls.span(), &format!("{key} tls"), text);
+        }
+        *tls.get_ref()
+    }
+
+    fn roots(
+        &mut self,
+        file: &Option<Spanned<String>>,
+        key: &str,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        match file {
+            Some(file) => {
+                let read = tls::read_certificates(&self.beside(file.get_ref()));
+                self.ok(read, file.span(), key)
+            }
+            None => Some(Vec::new()),
+        }
+    }
+
+    fn token(
+        &mut self,
+        server: &text::Server,
+        name: &str,
+        oauth: &text::OAuth,
+        key: &str,
+    ) -> Option<token::Settings> {
+        let missing = "it is missing; write \"client_credentials\" or \"refresh_token\"";
+        let grant = server.grant.as_ref().map(|grant| *grant.get_ref());
+        let grant = self.ok(
+            grant.ok_or(missing),
+            server.name.span(),
+            &format!("{key} grant"),
+        )?;
+        let table = format!("[oauth.{name}]");
+        let client_secret = self.secret(&oauth.client_secret, &format!("{table} client_secret"));
+        if grant == Grant::ClientCredentials && oauth.client_secret.is_none() {
+            self.problem(
+                oauth.client_id.span(),
+                &format!("{table} client_secret"),
+                "client_credentials needs it; add client_secret = { env = \"NAME\" }",
+            );
+            return None;
+        }
+        let token_url = self.token_url(oauth, grant, &table)?;
+        let refresh_token = self.secret(&server.refresh_token, &format!("{key} refresh_token"));
+        Some(token::Settings {
+            account: match grant {
+                Grant::ClientCredentials => format!("oauth-{name}"),
+                Grant::RefreshToken => server.name.get_ref().clone(),
+            },
+            oauth: name.to_owned(),
+            token_url,
+            client_id: oauth.client_id.get_ref().clone(),
+            client_secret,
+            scopes: oauth
+                .scopes
+                .clone()
+                .unwrap_or_else(|| oauth.provider.scopes(grant)),
+            grant,
+            refresh_token,
+            roots: self.roots(&oauth.ca, &format!("{table} ca"))?,
+        })
+    }
+
+    fn token_url(&mut self, oauth: &text::OAuth, grant: Grant, table: &str) -> Option<url::Url> {
+        if let Some(url) = &oauth.token_url {
+            let host = url
+                .get_ref()
+                .host_str()
+                .unwrap_or_default()
+                .trim_matches(['[', ']']);
+            let loopback =
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            if url.get_ref().scheme() != "https" && !loopback {
+                self.problem(
+                    url.span(),
+                    &format!("{table} token_url"),
+                    "the client secret would cross the network in clear; write an https:// address",
+                );
+            }
+            return Some(url.get_ref().clone());
+        }
+        let (tenant, span) = match &oauth.tenant {
+            Some(tenant) => (tenant.get_ref().as_str(), tenant.span()),
+            None => ("", oauth.client_id.span()),
+        };
+        let needs_tenant = oauth.provider == Provider::Microsoft;
+        if needs_tenant && tenant.is_empty() {
+            self.problem(
+                span,
+                &format!("{table} tenant"),
+                "it is missing; write the directory (tenant) id, or contoso.onmicrosoft.com",
+            );
+            return None;
+        }
+        if grant == Grant::ClientCredentials && SHARED_TENANTS.contains(&tenant) {
+            self.problem(span, &format!("{table} tenant"), format!("client_credentials needs one tenant, not {tenant:?}; write the directory (tenant) id"));
+            return None;
+        }
+        let missing = "it is missing; a custom provider needs its token endpoint".to_owned();
+        let url = oauth.provider.token_url(tenant).ok_or(missing);
+        let parsed = url.and_then(|url| url.parse::<url::Url>().map_err(|error| error.to_string()));
+        self.ok(parsed, span, &format!("{table} token_url"))
+    }
+}
