@@ -250,9 +250,13 @@ impl Lanes {
                 Err(lease) => spool.release(vec![lease]),
             }
         }
-        let count = assigned.len();
+        let leases: Vec<_> = assigned
+            .iter()
+            .map(|finish| (finish.id, String::new()))
+            .collect();
         if let Err(error) = spool.finish(assigned.into()).await {
-            maillog::finish_failed(count, &error);
+            maillog::finish_failed(leases.len(), &error);
+            spool.release(leases);
         }
     }
 

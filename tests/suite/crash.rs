@@ -88,11 +88,7 @@ fn what_was_promised_arrives_whenever_it_is_killed() {
                 .then_some(counts)
         },
     );
-    lab.wait_for("an empty queue", || {
-        lab.stdout(&["queue", "list"])
-            .starts_with("0 in")
-            .then_some(())
-    });
+    lab.empties();
     let twice: HashSet<&String> = counts
         .iter()
         .filter(|(_, count)| **count > 1)

@@ -388,11 +388,7 @@ fn a_full_disk_is_452_and_nothing_promised_is_lost() {
     {}
     lab.stdout(&["queue", "retry", "--all"]);
     lab.delivered(taken);
-    lab.wait_for("an empty queue", || {
-        lab.stdout(&["queue", "list"])
-            .starts_with("0 in")
-            .then_some(())
-    });
+    lab.empties();
     id_of(&client.send(
         "notifications@example.com",
         &["a@b.c"],

@@ -267,6 +267,15 @@ impl Lab {
         self.state().delivered()
     }
 
+    /// Waits until the queue is empty: what was delivered is then committed as well.
+    pub fn empties(&self) {
+        self.wait_for("an empty queue", || {
+            self.stdout(&["queue", "list"])
+                .starts_with("0 in")
+                .then_some(())
+        });
+    }
+
     /// Waits for a line of the log with all these parts.
     pub fn logged(&self, parts: &[&str]) -> String {
         self.wait_for(&format!("{parts:?} in the log"), || {

@@ -38,11 +38,16 @@ impl Space {
         {
             return answer;
         }
-        let answer = match rustix::fs::statvfs(&self.folder) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) > self.reserve,
-            Err(_) => true,
-        };
+        let answer = self.look();
         *last = Some((Instant::now(), answer));
         answer
+    }
+
+    /// The same, looked at now.
+    pub(super) fn look(&self) -> bool {
+        match rustix::fs::statvfs(&self.folder) {
+            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) > self.reserve,
+            Err(_) => true,
+        }
     }
 }

@@ -84,6 +84,14 @@ impl Store {
         self.run("COMMIT", ()).map(drop)
     }
 
+    /// Moves what the WAL holds into the database and empties it, which gives disk space back.
+    pub(super) fn compact(&self) {
+        // Where even that has no room there is nothing more to be done here.
+        let _ = self
+            .connection
+            .pragma_query_value(None, "wal_checkpoint(TRUNCATE)", |_| Ok(()));
+    }
+
     /// SQLite may have rolled back by itself, as it does when the disk is full.
     pub(super) fn rollback(&self) {
         if !self.connection.is_autocommit() {

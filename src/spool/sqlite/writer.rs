@@ -90,7 +90,7 @@ impl Writer {
     /// Answers what only reads, and writes the rest in one transaction.
     fn group(&self, jobs: &mut Vec<Job>) {
         let mut writes = Vec::with_capacity(jobs.len());
-        let has_room = self.shared.space.has_room();
+        let has_room = self.shared.space.has_room() || self.makes_room();
         for job in jobs.drain(..) {
             match job {
                 Job::Claim {
@@ -138,9 +138,27 @@ impl Writer {
         }
     }
 
-    fn transaction<T>(
+    /// Before new mail is refused, the WAL is emptied: it may be what fills the disk.
+    fn makes_room(&self) -> bool {
+        self.store.compact();
+        self.shared.space.look()
+    }
+
+    /// Writes and commits; where the disk is full, once more with the WAL emptied.
+    fn transaction<T>(&self, write: impl Fn() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+        match self.try_transaction(&write) {
+            Err(error) if error.is_full() => {
+                self.store.compact();
+                let again = self.try_transaction(&write);
+                again.map_err(|error| if error.is_full() { self.full() } else { error })
+            }
+            written => written,
+        }
+    }
+
+    fn try_transaction<T>(
         &self,
-        write: impl FnOnce() -> Result<T, SpoolError>,
+        write: &impl Fn() -> Result<T, SpoolError>,
     ) -> Result<T, SpoolError> {
         let written = self.store.begin().and_then(|()| {
             let value = write()?;
@@ -150,7 +168,7 @@ impl Writer {
         if written.is_err() {
             self.store.rollback();
         }
-        written.map_err(|error| if error.is_full() { self.full() } else { error })
+        written
     }
 
     fn full(&self) -> SpoolError {
