@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::attempt::{self, Ended};
 use super::scheduler::Context;
-use crate::base::{Timestamp, limits};
+use crate::base::{MessageId, Timestamp, limits};
 use crate::observe::maillog;
 use crate::spool::Leased;
 use crate::token::Source;
@@ -104,6 +104,7 @@ impl Lane {
                 Worker {
                     lane: self.clone(),
                     is_counted: true,
+                    current: None,
                 }
                 .run(),
             );
@@ -201,10 +202,12 @@ impl Lane {
     }
 }
 
-/// A place among the lane's workers, given back however the task ends.
+/// A place among the lane's workers, given back however the task ends. A message whose attempt
+/// panicked keeps its lease until that ends by itself, so that it is not tried in a circle.
 struct Worker {
     lane: Arc<Lane>,
     is_counted: bool,
+    current: Option<MessageId>,
 }
 
 impl Worker {
@@ -213,6 +216,7 @@ impl Worker {
         let (_permit, mut session) = lane.session().await;
         while let Some(message) = self.next(&mut session) {
             let lease = (message.record.id, message.record.lane.clone());
+            self.current = Some(message.record.id);
             match attempt::run(&lane, &mut session, message).await {
                 Ended::Finished(finish) => lane.context.finish(*finish).await,
                 Ended::Released => lane.context.release_one(lease),
@@ -223,6 +227,7 @@ impl Worker {
                     }
                 }
             }
+            self.current = None;
         }
     }
 
@@ -253,6 +258,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         if self.is_counted {
             self.lane.state().workers -= 1;
+        }
+        if let Some(id) = self.current {
+            self.lane.context.forget(id);
         }
     }
 }

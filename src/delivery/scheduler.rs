@@ -33,6 +33,9 @@ const FINISHES: usize = 1_024;
 /// commit that somebody does wait for may take them along.
 const GATHER: Duration = Duration::from_millis(2);
 
+/// How often an ending program looks whether all is quiet.
+const RECHECK: Duration = Duration::from_millis(100);
+
 /// The pause after the spool failed.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -151,7 +154,8 @@ impl Delivery {
         lanes.by_name.values().for_each(|lane| lane.close());
         let quiet = async {
             while !lanes.is_quiet() {
-                lanes.context.wake.notified().await;
+                // The scheduler may have taken the last notice for itself on its way out.
+                let _ = tokio::time::timeout(RECHECK, lanes.context.wake.notified()).await;
             }
         };
         // What is not done by then is delivered after the next start.
@@ -318,6 +322,11 @@ impl Context {
         for message in messages {
             self.release_one((message.record.id, message.record.lane));
         }
+    }
+
+    /// Renews a lease no more.
+    pub(super) fn forget(&self, id: MessageId) {
+        self.leases().remove(&id);
     }
 
     pub(super) fn release_one(&self, lease: (MessageId, String)) {

@@ -94,6 +94,8 @@ fn received(head: &mut Vec<u8>, envelope: &Envelope, trace: &Trace) {
         protocol,
         host,
     } = trace;
+    // What a client calls itself may be anything; the field is ASCII (RFC 5321 §4.4).
+    let helo = if helo.is_ascii() { helo } else { "unknown" };
     let line = format!(
         "Received: from {helo} ([{peer}])\r\n\tby {host} (mailferry) with {protocol} id {id}{recipient};\r\n\t{}\r\n",
         received.rfc5322()

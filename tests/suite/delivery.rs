@@ -221,6 +221,27 @@ fn sessions_are_kept_between_messages() {
 }
 
 #[test]
+fn a_mailbox_that_may_not_send_as_somebody_says_so_to_the_sender() {
+    let configuration =
+        USUAL.to_owned() + &SERVER.replace("from_filter = \"", "from_filter = \"example.com, ");
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    lab.send(
+        "boss@example.com",
+        "From: The Boss <boss@example.com>\r\n\r\nx",
+    );
+    let report = &lab.delivered(1)[0];
+    assert_eq!(report.recipients, ["boss@example.com"]);
+    assert!(
+        report.text.contains("554 5.2.252 SendAsDenied"),
+        "{}",
+        report.text
+    );
+}
+
+#[test]
 fn the_limits_of_a_mailbox_lose_nothing() {
     let limits = Limits {
         per_minute: 5,
