@@ -15,8 +15,7 @@ use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::session::{self, Reply};
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{
-    Claimed, Content, ContentWriter, Finish, Leased, New, Page, Record, Selection, Spool,
-    SpoolError,
+    Content, ContentWriter, Finish, Leased, New, Page, Record, Selection, Spool, SpoolError,
 };
 
 struct Nobody;
@@ -154,8 +153,8 @@ impl Spool for Bare {
         Vec::new()
     }
 
-    fn claim(&self, _: &str, _: usize, _: Timestamp, _: Timestamp) -> Later<'_, Claimed> {
-        Box::pin(std::future::ready(Ok(Claimed::default())))
+    fn claim(&self, _: &str, _: usize, _: Timestamp, _: Timestamp) -> Later<'_, Vec<Leased>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn due(&self, _: &str) -> Option<Timestamp> {

@@ -224,11 +224,8 @@ impl Lanes {
                     .claim(name, room.min(CLAIM), now, now.after(LEASE))
                     .await
                 {
-                    Ok(claimed) if claimed.messages.is_empty() => break,
-                    Ok(claimed) => claimed
-                        .messages
-                        .into_iter()
-                        .for_each(|message| self.push(message)),
+                    Ok(claimed) if claimed.is_empty() => break,
+                    Ok(claimed) => claimed.into_iter().for_each(|message| self.push(message)),
                     Err(error) => {
                         maillog::claim_failed(name, &error);
                         return now.after(SPOOL_PAUSE);
@@ -248,7 +245,7 @@ impl Lanes {
             Err(error) => return maillog::claim_failed("", &error),
         };
         let mut assigned = Vec::new();
-        for message in claimed.messages {
+        for message in claimed {
             match attempt::assign(&self.context, message.record).await {
                 Ok(finish) => assigned.push(finish),
                 Err(lease) => spool.release(vec![lease]),

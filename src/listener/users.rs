@@ -66,11 +66,6 @@ impl Users {
         }
     }
 
-    /// Whether any of them has a password.
-    pub fn any_password(&self) -> bool {
-        self.users.iter().any(|user| user.hash.is_some())
-    }
-
     /// Whom this address is without AUTH.
     pub fn by_network(&self, address: IpAddr) -> Option<&str> {
         let admits = |user: &&User| {

@@ -135,11 +135,6 @@ impl<'a> Headers<'a> {
             (Some(from), None) => Author::of_value(self.slice(&from.value)),
         }
     }
-
-    /// Whether a byte of the section is not ASCII.
-    pub fn is_8bit(&self) -> bool {
-        !self.bytes[..self.end].is_ascii()
-    }
 }
 
 /// A display name with its quotes and RFC 2047 words undone.

@@ -48,13 +48,6 @@ pub struct Leased {
     pub until: Timestamp,
 }
 
-/// What `claim` gave.
-#[derive(Debug, Default)]
-pub struct Claimed {
-    /// Due and now leased, earliest first.
-    pub messages: Vec<Leased>,
-}
-
 /// What becomes of a leased message.
 #[derive(Debug)]
 pub struct Finish {
@@ -187,14 +180,14 @@ pub trait Spool: Send + Sync + 'static {
     /// Messages that this process has just put, leased to it, content in memory.
     fn fresh(&self, max: usize) -> Vec<Leased>;
 
-    /// Leases up to `max` messages of `lane` that are due at `now`, until `until`.
+    /// Leases up to `max` messages of `lane` that are due at `now`, until `until`; earliest first.
     fn claim(
         &self,
         lane: &str,
         max: usize,
         now: Timestamp,
         until: Timestamp,
-    ) -> BoxFuture<'_, Result<Claimed, SpoolError>>;
+    ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>>;
 
     /// When the next message of `lane` that nobody has leased is due, as far as is known.
     fn due(&self, lane: &str) -> Option<Timestamp>;

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::content::ContentWriter;
-use super::{Claimed, Content, Finish, Leased, New, Page, Record, Selection, Spool, SpoolError};
+use super::{Content, Finish, Leased, New, Page, Record, Selection, Spool, SpoolError};
 use crate::base::id::MessageIds;
 use crate::base::{BoxFuture, MessageId, Timestamp};
 use space::Space;
@@ -192,7 +192,7 @@ impl Spool for SqliteSpool {
         max: usize,
         now: Timestamp,
         until: Timestamp,
-    ) -> BoxFuture<'_, Result<Claimed, SpoolError>> {
+    ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>> {
         let lane = lane.to_owned();
         self.ask(move |answer| Job::Claim {
             lane,

@@ -44,11 +44,7 @@ fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
 
 async fn claim(spool: &SqliteSpool, lane: &str, max: usize, now: Timestamp) -> Vec<MessageId> {
     let claimed = spool.claim(lane, max, now, UNTIL).await.unwrap();
-    claimed
-        .messages
-        .iter()
-        .map(|message| message.record.id)
-        .collect()
+    claimed.iter().map(|message| message.record.id).collect()
 }
 
 #[tokio::test]

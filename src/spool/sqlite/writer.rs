@@ -10,7 +10,7 @@ use super::store::Store;
 use super::{Settings, Shared};
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{
-    Claimed, Content, Fate, Finish, Leased, New, Page, Record, Selection, SpoolError, State,
+    Content, Fate, Finish, Leased, New, Page, Record, Selection, SpoolError, State,
 };
 
 /// Jobs in one transaction at the most, so that the first does not wait for ever.
@@ -29,7 +29,7 @@ pub(super) enum Job {
         max: usize,
         now: Timestamp,
         until: Timestamp,
-        answer: Answer<Claimed>,
+        answer: Answer<Vec<Leased>>,
     },
     Content(MessageId, Answer<Content>),
     Reroute(Vec<String>, Answer<()>),
@@ -312,7 +312,7 @@ impl Writer {
         max: usize,
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<Claimed, SpoolError> {
+    ) -> Result<Vec<Leased>, SpoolError> {
         let mut queue = self.shared.queue();
         let mut messages = Vec::new();
         let next = self.store.each_queued(lane, |id, due, record| {
@@ -335,7 +335,7 @@ impl Writer {
             Some(due) => queue.due.insert(lane.to_owned(), due),
             None => queue.due.remove(lane),
         };
-        Ok(Claimed { messages })
+        Ok(messages)
     }
 }
 
