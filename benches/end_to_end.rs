@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Load, median, memory, send, verdict};
+use common::{Load, machine_time, median, memory, processor_time, send, verdict};
 use mailferry::sandbox::{Addresses, Limits, Mailbox, Sandbox, Settings};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
@@ -100,7 +100,7 @@ fn serve(folder: &Path, port: u16) -> Process {
 }
 
 fn throughput() {
-    let messages = 20_000;
+    let messages: u32 = 20_000;
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
     let mut sandbox = Command::new(PROGRAM)
@@ -134,7 +134,8 @@ fn throughput() {
     let mut taken = 0;
     for round in 0..4 {
         let count = if round == 0 { 2_000 } else { messages };
-        let begin = Instant::now();
+        let (begin, machine) = (Instant::now(), machine_time());
+        let processor = processor_time(relay.0.id());
         let load = Command::new(std::env::current_exe().expect("this program"))
             .args([
                 "load",
@@ -146,7 +147,7 @@ fn throughput() {
             .status();
         assert!(load.expect("runs").success());
         let accepted = begin.elapsed().as_secs_f64();
-        taken += count as u64;
+        taken += u64::from(count);
         while delivered(&http) < taken {
             std::thread::sleep(Duration::from_millis(2));
             assert!(
@@ -155,11 +156,17 @@ fn throughput() {
             );
         }
         let took = begin.elapsed().as_secs_f64();
+        let now = machine_time();
+        let [idle, stolen, all] = [0, 1, 2].map(|at| now[at] - machine[at]);
         println!(
-            "  round {round}: {count} messages accepted in {accepted:.2} s, delivered in {took:.2} s"
+            "  round {round}: {count} messages accepted in {accepted:.2} s, delivered in {took:.2} s; \
+             relay {:.0} us of processor each; machine {:.0} % idle, {:.0} % stolen by its host",
+            (processor_time(relay.0.id()) - processor) * 1e6 / f64::from(count),
+            100.0 * idle / all,
+            100.0 * stolen / all,
         );
         if round > 0 {
-            rates.push(f64::from(count as u32) / took);
+            rates.push(f64::from(count) / took);
         }
     }
     let rate = median(rates);

@@ -162,6 +162,35 @@ pub fn memory(pid: u32, field: &str) -> u64 {
         .unwrap_or_default()
 }
 
+/// Seconds of processor time that a process has used: utime and stime of /proc/PID/stat, whose
+/// ticks are hundredths of a second.
+pub fn processor_time(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = |place| -> f64 {
+        let field = after_name.split_ascii_whitespace().nth(place);
+        field.and_then(|ticks| ticks.parse().ok()).unwrap_or(0.0)
+    };
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Of the processors' time until now: what was idle, what the host gave to other machines (steal),
+/// and all of it, in ticks, from the first line of /proc/stat.
+pub fn machine_time() -> [f64; 3] {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = line
+        .split_ascii_whitespace()
+        .skip(1)
+        .take(8)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    match ticks[..] {
+        [_, _, _, idle, waiting, _, _, steal] => [idle + waiting, steal, ticks.iter().sum()],
+        _ => [0.0; 3],
+    }
+}
+
 /// The middle of several.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
