@@ -14,7 +14,7 @@ use crate::listener::accept::Bound;
 use crate::listener::{self, Direct, Endpoint, Listener, Shared, Users};
 use crate::observe::maillog;
 use crate::session::Reply;
-use crate::spool::{Content, Record, Spool, SpoolError, SqliteSpool};
+use crate::spool::{Content, Owner, Record, Spool, SpoolError, SqliteSpool};
 use crate::token::{Sources, Vault, VaultError};
 
 /// Why it does not start, or does not take a configuration.
@@ -74,7 +74,10 @@ impl Daemon {
     /// Starts: everything that can fail does so before the first client is accepted.
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
         let bound = bind_all(config.endpoints.iter().cloned())?;
-        let spool: Arc<dyn Spool> = Arc::new(SqliteSpool::open(config.spool.clone())?);
+        let spool: Arc<dyn Spool> = Arc::new(SqliteSpool::open(
+            config.spool.clone(),
+            Owner::this_process(&config.host),
+        )?);
         let sources = Sources::new(Vault::open(config.data_dir.join("tokens"))?);
         let (delivery_settings, listener_settings) = settings(&config, &sources)?;
         let names = config

@@ -15,7 +15,8 @@ use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::session::{self, Reply};
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{
-    Content, ContentWriter, Finish, Leased, New, Page, Record, Selection, Spool, SpoolError,
+    Content, ContentWriter, Entry, Finish, Leased, New, Owner, Page, Record, Selection, Spool,
+    SpoolError,
 };
 
 struct Nobody;
@@ -80,7 +81,7 @@ pub fn sqlite(folder: &Path) -> Arc<dyn Spool> {
         folder: folder.to_owned(),
         reserve: 0,
     };
-    Arc::new(SqliteSpool::open(settings).expect("opens"))
+    Arc::new(SqliteSpool::open(settings, Owner::this_process("bench")).expect("opens"))
 }
 
 /// A spool that takes messages, and no more: nothing, or a file for each with a sync of it and of
@@ -179,11 +180,11 @@ impl Spool for Bare {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn list(&self, _: Page) -> Later<'_, Vec<Record>> {
+    fn list(&self, _: Page) -> Later<'_, Vec<Entry>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    fn get(&self, id: MessageId) -> Later<'_, Record> {
+    fn get(&self, id: MessageId) -> Later<'_, Entry> {
         Box::pin(std::future::ready(Err(SpoolError::Missing(id))))
     }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::base::{MessageId, Timestamp};
 use crate::delivery::Delivery;
-use crate::spool::{Page, Record, Selection, Spool, SpoolError};
+use crate::spool::{Entry, Page, Selection, Spool, SpoolError};
 
 /// Messages in one answer at the most.
 pub const PAGE: usize = 1_000;
@@ -123,7 +123,7 @@ async fn status(State(parts): State<Parts>) -> Json<Status> {
 async fn list(
     State(parts): State<Parts>,
     Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<Record>>, Trouble> {
+) -> Result<Json<Vec<Entry>>, Trouble> {
     let limit = query.limit.unwrap_or(PAGE).min(PAGE);
     let page = Page {
         after: query.after,
@@ -135,7 +135,7 @@ async fn list(
 async fn show(
     State(parts): State<Parts>,
     InPath(id): InPath<MessageId>,
-) -> Result<Json<Record>, Trouble> {
+) -> Result<Json<Entry>, Trouble> {
     parts.spool.get(id).await.map(Json).map_err(Trouble)
 }
 

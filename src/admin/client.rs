@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::api::Status;
 use crate::base::MessageId;
-use crate::spool::{Page, Record, Selection};
+use crate::spool::{Entry, Page, Selection};
 
 /// How long the running program may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ impl Client {
     }
 
     /// A part of the queue.
-    pub async fn list(&self, page: &Page) -> Result<Vec<Record>, ClientError> {
+    pub async fn list(&self, page: &Page) -> Result<Vec<Entry>, ClientError> {
         let after = page
             .after
             .map_or(String::new(), |id| format!("&after={id}"));
@@ -56,7 +56,7 @@ impl Client {
     }
 
     /// One message.
-    pub async fn show(&self, id: MessageId) -> Result<Record, ClientError> {
+    pub async fn show(&self, id: MessageId) -> Result<Entry, ClientError> {
         self.get(&format!("queue/{id}")).await
     }
 

@@ -7,7 +7,7 @@ use crate::admin::api::{PAGE, Status};
 use crate::admin::{self, Client};
 use crate::base::{MessageId, Timestamp};
 use crate::config::Config;
-use crate::spool::{Origin, Page, Record, Selection, Spool, SqliteSpool, State};
+use crate::spool::{Entry, Origin, Owner, Page, Selection, Spool, SqliteSpool, State};
 
 /// Works while `mailferry serve` runs and while it does not.
 #[derive(clap::Args)]
@@ -88,18 +88,18 @@ impl Queue {
         if let Some(client) = Client::connect(&admin::socket(folder)).await {
             return Ok(Self::Running(client));
         }
-        let spool = SqliteSpool::open(config.spool.clone());
+        let spool = SqliteSpool::open(config.spool.clone(), Owner::this_process(&config.host));
         spool.map(Self::Stopped).map_err(|error| error.to_string())
     }
 
-    async fn list(&self, page: Page) -> Result<Vec<Record>, String> {
+    async fn list(&self, page: Page) -> Result<Vec<Entry>, String> {
         match self {
             Self::Running(client) => client.list(&page).await.map_err(|error| error.to_string()),
             Self::Stopped(spool) => spool.list(page).await.map_err(|error| error.to_string()),
         }
     }
 
-    async fn show(&self, id: MessageId) -> Result<Record, String> {
+    async fn show(&self, id: MessageId) -> Result<Entry, String> {
         match self {
             Self::Running(client) => client.show(id).await.map_err(|error| error.to_string()),
             Self::Stopped(spool) => spool.get(id).await.map_err(|error| error.to_string()),
@@ -160,15 +160,15 @@ async fn list(queue: &Queue, json: bool) -> Result<(), String> {
     };
     let mut count = 0;
     loop {
-        let records = queue.list(page.clone()).await?;
-        let Some(last) = records.last() else {
+        let entries = queue.list(page.clone()).await?;
+        let Some(last) = entries.last() else {
             break;
         };
-        page.after = Some(last.id);
-        count += records.len();
-        records.iter().for_each(|record| match json {
-            true => println!("{}", serde_json::to_string(record).unwrap_or_default()),
-            false => println!("{}", line(record)),
+        page.after = Some(last.record.id);
+        count += entries.len();
+        entries.iter().for_each(|entry| match json {
+            true => println!("{}", serde_json::to_string(entry).unwrap_or_default()),
+            false => println!("{}", line(entry)),
         });
     }
     if json {
@@ -184,8 +184,9 @@ async fn list(queue: &Queue, json: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn line(record: &Record) -> String {
+fn line(Entry { record, lease }: &Entry) -> String {
     let state = match record.state {
+        _ if lease.is_some() => "active".to_owned(),
         State::Held => "held".to_owned(),
         State::Queued if record.attempts == 0 => "new".to_owned(),
         State::Queued => format!("next {}", record.due),
@@ -211,14 +212,15 @@ fn line(record: &Record) -> String {
     )
 }
 
-fn show(record: &Record, json: bool) {
+fn show(entry: &Entry, json: bool) {
     if json {
         println!(
             "{}",
-            serde_json::to_string_pretty(record).unwrap_or_default()
+            serde_json::to_string_pretty(entry).unwrap_or_default()
         );
         return;
     }
+    let Entry { record, lease } = entry;
     let row = |name: &str, value: &dyn std::fmt::Display| println!("{name:<12}{value}");
     row("id", &record.id);
     row("received", &record.received);
@@ -257,7 +259,10 @@ fn show(record: &Record, json: bool) {
             "queued"
         },
     );
-    row("next try", &record.due);
+    match lease {
+        Some(lease) => row("active", &format!("{} until {}", lease.owner, lease.until)),
+        None => row("next try", &record.due),
+    }
     row("attempts", &record.attempts);
     row("last", &record.last.as_deref().unwrap_or("-"));
     if record.uncertain {

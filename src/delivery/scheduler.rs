@@ -185,7 +185,7 @@ impl Lanes {
     fn push(&self, message: Leased) {
         self.context
             .leases()
-            .insert(message.record.id, message.until);
+            .insert(message.record.id, message.lease.until);
         let refused = match self.by_name.get(&message.record.lane) {
             Some(lane) => lane.push(message),
             None => self.context.unassign(message),

@@ -16,6 +16,7 @@
 //! not asked for, so what waits in it costs the others nothing.
 
 pub mod content;
+pub mod lease;
 pub mod record;
 pub mod sqlite;
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{BoxFuture, MessageId, Timestamp};
 pub use content::{Content, ContentWriter};
+pub use lease::{Entry, Lease, Owner};
 pub use record::{Origin, Record, State};
 pub use sqlite::SqliteSpool;
 
@@ -37,15 +39,15 @@ pub struct New {
     pub content: Content,
 }
 
-/// A message given out until `until`: nobody else gets it before.
+/// A message given out.
 #[derive(Debug)]
 pub struct Leased {
     /// As it was stored.
     pub record: Record,
     /// The content, where it is still in memory; else ask [`Spool::content`].
     pub content: Option<Content>,
-    /// When the lease ends.
-    pub until: Timestamp,
+    /// To whom, and for how long.
+    pub lease: Lease,
 }
 
 /// What becomes of a leased message.
@@ -162,8 +164,9 @@ impl SpoolError {
     }
 }
 
-/// A durable queue, on which several processes may work where the implementation says so: what one
-/// has leased, no other gets before the lease ends.
+/// One process's handle on a durable queue. Where the implementation says so, several work on one:
+/// what a handle gives out is leased to its [`Owner`], no other gets it before the lease ends, and
+/// only that owner renews, finishes or releases it; what has passed to another since is left alone.
 pub trait Spool: Send + Sync + 'static {
     /// A name for a new message.
     fn next_id(&self, now: Timestamp) -> MessageId;
@@ -209,10 +212,10 @@ pub trait Spool: Send + Sync + 'static {
     fn reroute(&self, lanes: Vec<String>) -> BoxFuture<'_, Result<(), SpoolError>>;
 
     /// What is queued and held, oldest first.
-    fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Record>, SpoolError>>;
+    fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Entry>, SpoolError>>;
 
     /// One message.
-    fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Record, SpoolError>>;
+    fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Entry, SpoolError>>;
 
     /// Makes messages due at once, held ones too; gives how many.
     fn retry(&self, which: Selection, now: Timestamp) -> BoxFuture<'_, Result<usize, SpoolError>>;

@@ -2,8 +2,8 @@
 //!
 //! All that is asked goes to the writer thread, which takes whatever has come together while the
 //! last commit was under way into one transaction (WAL, synchronous=FULL: a commit is a sync).
-//! A lock on a file beside the database makes this process the only one, so leases are kept in
-//! memory: they end with their only possible owner.
+//! A lock on a file beside the database makes this process the only owner, so leases are kept in
+//! memory: they end with it.
 
 mod space;
 mod store;
@@ -18,7 +18,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::content::ContentWriter;
-use super::{Content, Finish, Leased, New, Page, Record, Selection, Spool, SpoolError};
+use super::{
+    Content, Entry, Finish, Lease, Leased, New, Owner, Page, Selection, Spool, SpoolError,
+};
 use crate::base::id::MessageIds;
 use crate::base::{BoxFuture, MessageId, Timestamp};
 use space::Space;
@@ -60,6 +62,7 @@ pub struct SqliteSpool {
 /// What the writer and the callers share: which messages are out, and when others are due.
 #[derive(Debug)]
 struct Shared {
+    owner: Owner,
     queue: Mutex<Queue>,
     changed: Notify,
     space: Space,
@@ -92,7 +95,7 @@ impl Queue {
     }
 
     /// A message was put: it goes to delivery at once while there is room for it.
-    fn offer(&mut self, new: New) {
+    fn offer(&mut self, new: New, owner: &Owner) {
         let in_memory = match &new.content {
             Content::Memory(bytes) => bytes.len(),
             Content::File(_) => 0,
@@ -104,23 +107,25 @@ impl Queue {
         self.fresh_bytes += in_memory;
         let until = new.record.due.after(FRESH_LEASE);
         self.leases.insert(new.record.id, until);
+        let owner = owner.clone();
         self.fresh.push_back(Leased {
             record: new.record,
             content: Some(new.content),
-            until,
+            lease: Lease { owner, until },
         });
     }
 }
 
 impl SqliteSpool {
-    /// Opens the spool, makes it when missing, and recovers what a crash left.
-    pub fn open(settings: Settings) -> Result<Self, SpoolError> {
+    /// Opens the spool for `owner`, makes it when missing, and recovers what a crash left.
+    pub fn open(settings: Settings, owner: Owner) -> Result<Self, SpoolError> {
         let content = settings.folder.join("content");
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
         restrict(&settings.folder)?;
         sync_new_folders(&content)?;
         let lock = lock(&settings.folder)?;
         let shared = Arc::new(Shared {
+            owner,
             queue: Mutex::default(),
             changed: Notify::new(),
             space: Space::new(&settings),
@@ -242,11 +247,11 @@ impl Spool for SqliteSpool {
         self.ask(|answer| Job::Reroute(lanes, answer))
     }
 
-    fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Record>, SpoolError>> {
+    fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Entry>, SpoolError>> {
         self.ask(|answer| Job::List(page, answer))
     }
 
-    fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Record, SpoolError>> {
+    fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Entry, SpoolError>> {
         self.ask(move |answer| Job::Get(id, answer))
     }
 

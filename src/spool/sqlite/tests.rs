@@ -1,6 +1,6 @@
 use super::*;
 use crate::message::{Envelope, Parameters, ReversePath};
-use crate::spool::{Fate, Origin, State};
+use crate::spool::{Fate, Origin, Record, State};
 use std::time::Duration;
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -11,6 +11,14 @@ fn settings(folder: &Path) -> Settings {
         folder: folder.to_owned(),
         reserve: 0,
     }
+}
+
+fn owner() -> Owner {
+    Owner::new("relay", 1, 1)
+}
+
+fn open(settings: Settings) -> Result<SqliteSpool, SpoolError> {
+    SqliteSpool::open(settings, owner())
 }
 
 fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
@@ -50,7 +58,7 @@ async fn claim(spool: &SqliteSpool, lane: &str, max: usize, now: Timestamp) -> V
 #[tokio::test]
 async fn what_was_put_is_offered_fresh_and_after_a_crash_is_due() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     let message = new(&spool, "a", "hello");
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
@@ -62,7 +70,7 @@ async fn what_was_put_is_offered_fresh_and_after_a_crash_is_due() {
         "a leased message is given out once"
     );
     drop(spool);
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     assert_eq!(spool.due("a"), Some(NOW));
     assert_eq!(claim(&spool, "a", 9, NOW).await, [id]);
     assert!(matches!(spool.content(id).await.unwrap(), Content::Memory(text) if text == "hello"));
@@ -71,7 +79,7 @@ async fn what_was_put_is_offered_fresh_and_after_a_crash_is_due() {
 #[tokio::test]
 async fn lanes_are_apart_and_due_times_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     let messages: Vec<New> = (0..3).map(|_| new(&spool, "a", "x")).collect();
     let other = new(&spool, "b", "y");
     let other_id = other.record.id;
@@ -87,7 +95,13 @@ async fn lanes_are_apart_and_due_times_are_kept() {
     assert_eq!(claim(&spool, "a", 2, NOW).await.len(), 2);
     assert_eq!(spool.due("a"), Some(NOW), "one is left");
     assert_eq!(claim(&spool, "b", 9, NOW).await, [other_id]);
-    let mut record = spool.get(other_id).await.unwrap();
+    let Entry { mut record, lease } = spool.get(other_id).await.unwrap();
+    let (owner, until) = (owner(), UNTIL);
+    assert_eq!(
+        lease,
+        Some(Lease { owner, until }),
+        "an operator sees who has it"
+    );
     record.due = NOW.after(Duration::from_secs(60));
     let later = record.due;
     spool
@@ -102,6 +116,7 @@ async fn lanes_are_apart_and_due_times_are_kept() {
         .await
         .unwrap();
     assert!(claim(&spool, "b", 9, NOW).await.is_empty());
+    assert_eq!(spool.get(other_id).await.unwrap().lease, None);
     assert_eq!(spool.due("b"), Some(later));
     assert_eq!(claim(&spool, "b", 9, later).await, [other_id]);
 }
@@ -109,7 +124,7 @@ async fn lanes_are_apart_and_due_times_are_kept() {
 #[tokio::test]
 async fn a_report_comes_with_the_end_of_its_message() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     let message = new(&spool, "a", "x");
     let (id, report) = (message.record.id, new(&spool, "n", "report"));
     spool.put(vec![message]).await.unwrap();
@@ -143,7 +158,7 @@ async fn a_report_comes_with_the_end_of_its_message() {
 #[tokio::test]
 async fn the_operator_reaches_what_is_not_under_way() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     let (one, two) = (new(&spool, "a", "x"), new(&spool, "a", "x"));
     let (first, second) = (one.record.id, two.record.id);
     spool.put(vec![one, two]).await.unwrap();
@@ -159,7 +174,7 @@ async fn the_operator_reaches_what_is_not_under_way() {
         )
         .await
         .unwrap();
-    assert_eq!(spool.get(first).await.unwrap().state, State::Held);
+    assert_eq!(spool.get(first).await.unwrap().record.state, State::Held);
     assert_eq!(spool.retry(Selection::All, NOW).await.unwrap(), 1);
     assert_eq!(
         claim(&spool, "", 9, NOW).await,
@@ -175,9 +190,9 @@ async fn the_operator_reaches_what_is_not_under_way() {
 #[tokio::test]
 async fn only_one_opens_it_and_strays_are_swept() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     assert!(matches!(
-        SqliteSpool::open(settings(folder.path())),
+        open(settings(folder.path())),
         Err(SpoolError::InUse { .. })
     ));
     let mut writer = spool.writer(spool.next_id(NOW));
@@ -193,7 +208,7 @@ async fn only_one_opens_it_and_strays_are_swept() {
     spool.put(vec![message]).await.unwrap();
     std::mem::forget(kept);
     drop(spool);
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     assert_eq!(
         std::fs::read_dir(folder.path().join("content"))
             .unwrap()
@@ -224,7 +239,7 @@ async fn only_one_opens_it_and_strays_are_swept() {
 #[tokio::test]
 async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     let message = new(&spool, "a", "x");
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
@@ -233,7 +248,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
         folder: folder.path().to_owned(),
         reserve: u64::MAX,
     };
-    let spool = SqliteSpool::open(full).unwrap();
+    let spool = open(full).unwrap();
     assert!(!spool.has_room());
     assert!(
         spool
@@ -259,7 +274,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
 #[tokio::test]
 async fn messages_of_lanes_that_are_no_more_are_routed_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = SqliteSpool::open(settings(folder.path())).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
     let message = new(&spool, "old", "x");
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
@@ -272,5 +287,5 @@ async fn messages_of_lanes_that_are_no_more_are_routed_anew() {
     );
     spool.reroute(vec!["new".into()]).await.unwrap();
     assert_eq!(claim(&spool, "", 9, NOW).await, [id]);
-    assert_eq!(spool.get(id).await.unwrap().lane, "");
+    assert_eq!(spool.get(id).await.unwrap().record.lane, "");
 }

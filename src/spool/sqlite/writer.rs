@@ -10,7 +10,7 @@ use super::store::Store;
 use super::{Settings, Shared};
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{
-    Content, Fate, Finish, Leased, New, Page, Record, Selection, SpoolError, State,
+    Content, Entry, Fate, Finish, Lease, Leased, New, Page, Record, Selection, SpoolError, State,
 };
 
 /// Jobs in one transaction at the most, so that the first does not wait for ever.
@@ -33,8 +33,8 @@ pub(super) enum Job {
     },
     Content(MessageId, Answer<Content>),
     Reroute(Vec<String>, Answer<()>),
-    List(Page, Answer<Vec<Record>>),
-    Get(MessageId, Answer<Record>),
+    List(Page, Answer<Vec<Entry>>),
+    Get(MessageId, Answer<Entry>),
     Retry(Selection, Timestamp, Answer<usize>),
     Delete(Selection, Answer<usize>),
 }
@@ -103,8 +103,14 @@ impl Writer {
                     let _ = answer.send(self.claim(&lane, max, now, until));
                 }
                 Job::Content(id, answer) => drop(answer.send(self.store.content(id))),
-                Job::List(page, answer) => drop(answer.send(self.store.list(&page))),
-                Job::Get(id, answer) => drop(answer.send(self.store.get(id))),
+                Job::List(page, answer) => {
+                    let records = self.store.list(&page);
+                    let entries = |records: Vec<_>| records.into_iter().map(|r| self.entry(r));
+                    drop(answer.send(records.map(|records| entries(records).collect())));
+                }
+                Job::Get(id, answer) => {
+                    drop(answer.send(self.store.get(id).map(|record| self.entry(record))));
+                }
                 Job::Put(_, answer) if !has_room => drop(answer.send(Err(self.full()))),
                 write => writes.push(write),
             }
@@ -285,14 +291,16 @@ impl Writer {
         }
         match job {
             Job::Put(messages, answer) => {
-                messages.into_iter().for_each(|new| queue.offer(keep(new)));
+                for new in messages {
+                    queue.offer(keep(new), &self.shared.owner);
+                }
                 let _ = answer.send(Ok(()));
             }
             Job::Finish(batch, answer) => {
                 for finish in batch.iter() {
                     queue.leases.remove(&finish.id);
                     if let Some(report) = &finish.report {
-                        queue.offer(keep(report.clone()));
+                        queue.offer(keep(report.clone()), &self.shared.owner);
                     }
                 }
                 let _ = answer.send(Ok(()));
@@ -303,6 +311,16 @@ impl Writer {
             }
             Job::Claim { .. } | Job::Content(..) | Job::List(..) | Job::Get(..) => {}
         }
+    }
+
+    /// A message with who has it.
+    fn entry(&self, record: Record) -> Entry {
+        let until = self.shared.queue().leases.get(&record.id).copied();
+        let lease = until.map(|until| Lease {
+            owner: self.shared.owner.clone(),
+            until,
+        });
+        Entry { record, lease }
     }
 
     /// Leases what is due, and remembers when the first of the rest will be.
@@ -327,7 +345,10 @@ impl Writer {
             messages.push(Leased {
                 record,
                 content: None,
-                until,
+                lease: Lease {
+                    owner: self.shared.owner.clone(),
+                    until,
+                },
             });
             Ok(None)
         })?;
