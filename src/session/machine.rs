@@ -1,10 +1,13 @@
-//! The order of the conversation: which command may come when, and what it changes.
+//! The order of the conversation: what each command and each answer changes.
+
+mod rules;
+mod sign_in;
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::auth::{self, Credentials};
+use super::auth::Credentials;
 use super::command::{self, Command, CommandError};
 use super::data::Decoder;
 use super::line::{Line, LineReader};
@@ -312,19 +315,7 @@ impl Machine {
         };
         match phase {
             Phase::Command => self.command(&text),
-            _ if text == "*" => {
-                self.error(&Reply::auth_cancelled());
-                None
-            }
-            Phase::LoginName => self.login_name(&text),
-            Phase::LoginPassword { name } => match auth::decode(&text) {
-                Some(password) => self.authenticate(Credentials {
-                    name,
-                    password: password.into(),
-                }),
-                None => self.auth_malformed(),
-            },
-            _ => self.plain_response(&text),
+            phase => self.auth_response(phase, &text),
         }
     }
 
@@ -355,65 +346,6 @@ impl Machine {
             return None;
         }
         self.proceed(command)
-    }
-
-    /// Whether the command may come now, and its parameters are offered.
-    fn check(&self, command: &Command) -> Result<(), Reply> {
-        let Protection {
-            offers_tls,
-            tls,
-            plaintext,
-        } = self.protection;
-        match command {
-            Command::Ehlo(_) | Command::Helo(_) | Command::Quit | Command::Noop | Command::Help => {
-                Ok(())
-            }
-            Command::StartTls if tls || !offers_tls => Err(Reply::tls_unavailable()),
-            Command::StartTls => Ok(()),
-            _ if !tls && !plaintext => Err(Reply::tls_required()),
-            Command::Rset | Command::Vrfy => Ok(()),
-            _ if self.helo.is_none() => Err(Reply::bad_sequence("EHLO")),
-            Command::Auth { .. } if self.signed_in => {
-                Err(Reply::bad_sequence("QUIT, already authenticated"))
-            }
-            Command::Auth { .. } if self.transaction.is_some() => Err(Reply::bad_sequence("RSET")),
-            Command::Auth { .. } if !self.settings.offers_auth => Err(Reply::unknown_command()),
-            Command::Auth { .. } => Ok(()),
-            _ if self.user.is_none() => Err(Reply::auth_required()),
-            Command::Mail(..) if self.transaction.is_some() => {
-                Err(Reply::bad_sequence("RSET or DATA"))
-            }
-            Command::Mail(_, parameters) => self.check_mail_parameters(parameters),
-            Command::Rcpt(_, parameters) => {
-                let transaction = self
-                    .transaction
-                    .as_ref()
-                    .ok_or(Reply::bad_sequence("MAIL"))?;
-                if transaction.envelope.recipients.len() >= self.settings.recipients {
-                    return Err(Reply::too_many_recipients());
-                }
-                check_each(parameters, is_rcpt_parameter)
-            }
-            Command::Data => match &self.transaction {
-                None => Err(Reply::bad_sequence("MAIL")),
-                Some(t) if !t.envelope.recipients.is_empty() => Ok(()),
-                Some(t) if t.refused_recipients > 0 => Err(Reply::no_valid_recipients()),
-                Some(_) => Err(Reply::bad_sequence("RCPT")),
-            },
-        }
-    }
-
-    fn check_mail_parameters(&self, parameters: &Parameters) -> Result<(), Reply> {
-        check_each(parameters, is_mail_parameter)?;
-        let declared = parameters
-            .get("SIZE")
-            .and_then(|size| size.parse::<u64>().ok());
-        match declared {
-            Some(size) if size > self.settings.message_size => {
-                Err(Reply::too_large(self.settings.message_size))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn proceed(&mut self, command: Command) -> Option<Event> {
@@ -483,52 +415,6 @@ impl Machine {
         keywords
     }
 
-    fn auth(&mut self, mechanism: &str, initial: Option<String>) -> Option<Event> {
-        match (mechanism, initial) {
-            ("PLAIN", Some(response)) => self.plain_response(&response),
-            ("PLAIN", None) => self.challenge(Phase::PlainResponse, ""),
-            ("LOGIN", Some(name)) => self.login_name(&name),
-            ("LOGIN", None) => self.challenge(Phase::LoginName, auth::USERNAME_PROMPT),
-            _ => {
-                self.error(&Reply::auth_unknown_mechanism());
-                None
-            }
-        }
-    }
-
-    fn challenge(&mut self, phase: Phase, prompt: &'static str) -> Option<Event> {
-        self.phase = phase;
-        self.reply(&Reply::challenge(prompt));
-        None
-    }
-
-    fn plain_response(&mut self, response: &str) -> Option<Event> {
-        match auth::plain(response) {
-            Some(credentials) => self.authenticate(credentials),
-            None => self.auth_malformed(),
-        }
-    }
-
-    fn login_name(&mut self, response: &str) -> Option<Event> {
-        match auth::decode(response) {
-            Some(name) => self.challenge(Phase::LoginPassword { name }, auth::PASSWORD_PROMPT),
-            None => self.auth_malformed(),
-        }
-    }
-
-    fn auth_malformed(&mut self) -> Option<Event> {
-        self.error(&Reply::auth_malformed());
-        None
-    }
-
-    fn authenticate(&mut self, credentials: Credentials) -> Option<Event> {
-        let name = credentials.name.clone();
-        self.ask(
-            Question::Authenticate { name },
-            Event::Authenticate(credentials),
-        )
-    }
-
     fn receive(&mut self, input: &mut BytesMut) -> Option<Event> {
         let Phase::Data(receiving) = &mut self.phase else {
             return None;
@@ -584,171 +470,5 @@ fn refusal_of(error: CommandError) -> Reply {
     }
 }
 
-fn check_each(parameters: &Parameters, known: fn(&str, &str) -> bool) -> Result<(), Reply> {
-    match parameters.iter().find(|(keyword, value)| {
-        !known(
-            &keyword.to_ascii_uppercase(),
-            &value.unwrap_or_default().to_ascii_uppercase(),
-        )
-    }) {
-        Some((keyword, _)) => Err(Reply::unknown_parameter(keyword)),
-        None => Ok(()),
-    }
-}
-
-/// SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), AUTH (RFC 4954).
-fn is_mail_parameter(keyword: &str, value: &str) -> bool {
-    match keyword {
-        "SIZE" => value.len() <= 20 && value.parse::<u64>().is_ok(),
-        "BODY" => matches!(value, "7BIT" | "8BITMIME"),
-        "SMTPUTF8" => value.is_empty(),
-        "RET" => matches!(value, "FULL" | "HDRS"),
-        "ENVID" => (1..=100).contains(&value.len()),
-        "AUTH" => (1..=500).contains(&value.len()),
-        _ => false,
-    }
-}
-
-/// NOTIFY and ORCPT (RFC 3461 §4.1 and §4.2).
-fn is_rcpt_parameter(keyword: &str, value: &str) -> bool {
-    match keyword {
-        "NOTIFY" => {
-            value == "NEVER"
-                || value
-                    .split(',')
-                    .all(|when| matches!(when, "SUCCESS" | "FAILURE" | "DELAY"))
-        }
-        "ORCPT" => {
-            value.len() <= 500
-                && value
-                    .split_once(';')
-                    .is_some_and(|(kind, _)| !kind.is_empty())
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn settings() -> Settings {
-        Settings {
-            host: "relay.example".into(),
-            message_size: 1_000,
-            recipients: 3,
-            commands: 50,
-            errors: 5,
-            reject_bare_newlines: false,
-            offers_auth: true,
-        }
-    }
-
-    const LOOPBACK: Protection = Protection {
-        offers_tls: false,
-        tls: false,
-        plaintext: true,
-    };
-
-    /// Feeds `input` in pieces; every question is answered yes. Returns the replies and the messages.
-    fn talk(machine: &mut Machine, input: &[u8], cut: usize) -> (String, Vec<String>) {
-        let (mut replies, mut messages, mut content) = (Vec::new(), Vec::new(), Vec::new());
-        let mut buffer = BytesMut::new();
-        let mut chunks = input.chunks(cut.max(1));
-        loop {
-            let event = machine.next(&mut buffer);
-            match event {
-                Event::NeedInput => match chunks.next() {
-                    Some(chunk) => buffer.extend_from_slice(chunk),
-                    None => break,
-                },
-                Event::Close => break,
-                Event::Authenticate(_) => machine.answer(Reply::authenticated()),
-                Event::Sender(_) => machine.answer(Reply::sender_ok()),
-                Event::Recipient(_) => machine.answer(Reply::recipient_ok()),
-                Event::Data => machine.answer(Reply::go_ahead()),
-                Event::Content => content.extend(machine.take_content()),
-                Event::Discard => content.clear(),
-                Event::StartTls => machine.tls_established(),
-                Event::Message(_) => {
-                    content.extend(machine.take_content());
-                    messages
-                        .push(String::from_utf8_lossy(&std::mem::take(&mut content)).into_owned());
-                    machine.answer(Reply::ok());
-                }
-            }
-        }
-        replies.extend(machine.take_output());
-        (String::from_utf8(replies).unwrap(), messages)
-    }
-
-    fn codes(replies: &str) -> Vec<&str> {
-        replies
-            .lines()
-            .filter(|line| line.as_bytes()[3] == b' ')
-            .map(|line| &line[..3])
-            .collect()
-    }
-
-    const WHOLE: &[u8] = b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n";
-
-    #[test]
-    fn a_pipelined_conversation_comes_through_however_it_is_cut() {
-        for cut in 1..40 {
-            let mut machine = Machine::new(Arc::new(settings()), LOOPBACK, None);
-            let (replies, messages) = talk(&mut machine, WHOLE, cut);
-            assert_eq!(
-                codes(&replies),
-                ["220", "250", "235", "250", "250", "354", "250", "221"]
-            );
-            assert_eq!(messages, ["hi\r\n"]);
-        }
-    }
-
-    #[test]
-    fn without_tls_nothing_goes_where_it_is_required() {
-        let protection = Protection {
-            offers_tls: true,
-            tls: false,
-            plaintext: false,
-        };
-        let mut machine = Machine::new(Arc::new(settings()), protection, None);
-        let (replies, _) = talk(&mut machine, b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@b.c>\r\nSTARTTLS\r\nMAIL FROM:<>\r\nEHLO me\r\n", 99);
-        assert_eq!(
-            codes(&replies),
-            ["220", "250", "530", "530", "220", "503", "250"]
-        );
-        assert!(replies.contains("250-STARTTLS") || replies.contains("250 STARTTLS"));
-        assert_eq!(replies.matches("AUTH PLAIN LOGIN").count(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn every_command_gets_one_reply_and_nothing_panics(
-            words in prop::collection::vec(prop_oneof![
-                Just("EHLO me"), Just("HELO x"), Just("AUTH LOGIN"), Just("AUTH PLAIN AGEAYg=="), Just("YQ=="),
-                Just("*"), Just("MAIL FROM:<a@b.c>"), Just("RCPT TO:<d@e.f>"), Just("RSET"), Just("NOOP"),
-                Just("STARTTLS"), Just("VRFY x"), Just("junk"), Just("DATA"), Just("."),
-            ], 0..30),
-            cut in 1usize..20,
-        ) {
-            let mut unlimited = settings();
-            unlimited.errors = 1_000;
-            let mut machine = Machine::new(Arc::new(unlimited), LOOPBACK, None);
-            let input = words.iter().map(|word| format!("{word}\r\n")).collect::<String>();
-            let (replies, messages) = talk(&mut machine, input.as_bytes(), cut);
-            // Lines that were content have no reply of their own; each message has one beside its 354.
-            let in_data = input.lines().count() + 1 - codes(&replies).len();
-            if messages.is_empty() && !replies.contains("354") {
-                prop_assert_eq!(in_data, 0);
-            }
-        }
-
-        #[test]
-        fn any_bytes_are_survived(input in prop::collection::vec(any::<u8>(), 0..400), cut in 1usize..50) {
-            let mut machine = Machine::new(Arc::new(settings()), LOOPBACK, None);
-            talk(&mut machine, &input, cut);
-        }
-    }
-}
+mod tests;

@@ -1,24 +1,21 @@
 //! One session with a server: connected, protected, signed in, used for one message after another.
 
-use std::net::SocketAddr;
+mod open;
+
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mail_send::SmtpClient;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::command::{self, Extensions};
 use super::stuff::Stuffer;
-use super::{Auth, Failure, Settings, Tls, auth, reply};
-use crate::base::Secret;
+use super::{Failure, reply};
 use crate::base::limits::{FILE_CHUNK, READ_CHUNK, upstream as wait};
-use crate::base::secret::ExposeSecret;
 use crate::message::{Envelope, ReversePath};
 use crate::session::{Reply, Stage};
 
@@ -76,31 +73,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and signs in; `token` is for XOAUTH2.
-    pub async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Self, Failure> {
-        let client = connect(settings).await?;
-        let implicit = settings.tls == Tls::Implicit;
-        let mut session = Self {
-            host: settings.host.clone(),
-            stream: if implicit {
-                handshake(settings, client).await?
-            } else {
-                Stream::Plain(client)
-            },
-            input: BytesMut::new(),
-            extensions: Extensions::default(),
-            is_spent: false,
-        };
-        session.expect(Stage::Greeting, wait::GREETING).await?;
-        session.ehlo(settings).await?;
-        if settings.tls == Tls::Starttls {
-            session = session.start_tls(settings).await?;
-            session.ehlo(settings).await?;
-        }
-        session.authenticate(settings, token).await?;
-        Ok(session)
-    }
-
     /// Sends one message. An error means that the session is of no more use.
     pub async fn send(&mut self, message: Outgoing<'_>) -> Result<Transcript, Failure> {
         if !self.extensions.utf8 && command::needs_utf8(&message) {
@@ -176,98 +148,6 @@ impl Session {
         };
         // A courtesy: how it ends changes nothing.
         let _ = timeout(wait::QUIT, farewell).await;
-    }
-
-    async fn ehlo(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let command = format!("EHLO {}\r\n", settings.hello);
-        self.write(command.as_bytes(), Stage::Ehlo, wait::GREETING)
-            .await?;
-        let reply = self.expect(Stage::Ehlo, wait::GREETING).await?;
-        self.extensions = command::extensions(&reply.text);
-        Ok(())
-    }
-
-    async fn start_tls(mut self, settings: &Settings) -> Result<Self, Failure> {
-        if !self.extensions.starttls {
-            let reason = "the server does not offer STARTTLS; check host and port, or set the server's `tls`";
-            return Err(Failure::Tls {
-                host: self.host,
-                reason: reason.into(),
-            });
-        }
-        self.write(b"STARTTLS\r\n", Stage::Tls, wait::GREETING)
-            .await?;
-        self.expect(Stage::Tls, wait::GREETING).await?;
-        // What came in clear behind the 220 is nobody's we know (RFC 3207 §6).
-        self.input.clear();
-        if let Stream::Plain(client) = self.stream {
-            self.stream = handshake(settings, client).await?;
-        }
-        Ok(self)
-    }
-
-    async fn authenticate(
-        &mut self,
-        settings: &Settings,
-        token: Option<&Secret>,
-    ) -> Result<(), Failure> {
-        match &settings.auth {
-            Auth::None => Ok(()),
-            Auth::XOAuth2 { username } => {
-                let token = token.map_or("", |token| token.expose_secret());
-                self.xoauth2(&auth::xoauth2(username, token)).await
-            }
-            Auth::Plain { username, password } => {
-                let response = auth::plain(username, password.expose_secret());
-                self.step("AUTH PLAIN", 334).await?;
-                self.step(&response, 235).await
-            }
-            Auth::Login { username, password } => {
-                self.step("AUTH LOGIN", 334).await?;
-                self.step(&auth::login(username), 334).await?;
-                self.step(&auth::login(password.expose_secret()), 235).await
-            }
-        }
-    }
-
-    /// Two steps; on a failure some providers explain themselves in a further 334 first, which an
-    /// empty line answers.
-    async fn xoauth2(&mut self, response: &str) -> Result<(), Failure> {
-        self.step("AUTH XOAUTH2", 334).await?;
-        let reply = self.auth_line(response).await?;
-        if reply.code != 334 {
-            return self.signed_in(reply, 235, None);
-        }
-        let detail = auth::challenge_detail(&reply.text);
-        let last = self.auth_line("").await?;
-        self.signed_in(last, 235, detail)
-    }
-
-    async fn step(&mut self, line: &str, expected: u16) -> Result<(), Failure> {
-        let reply = self.auth_line(line).await?;
-        self.signed_in(reply, expected, None)
-    }
-
-    async fn auth_line(&mut self, line: &str) -> Result<Reply, Failure> {
-        let line = zeroize::Zeroizing::new(format!("{line}\r\n"));
-        self.command(&line, Stage::Auth, wait::GREETING).await
-    }
-
-    fn signed_in(
-        &self,
-        reply: Reply,
-        expected: u16,
-        detail: Option<String>,
-    ) -> Result<(), Failure> {
-        if reply.code == expected {
-            return Ok(());
-        }
-        Err(Failure::Refused {
-            host: self.host.clone(),
-            stage: Stage::Auth,
-            reply,
-            detail,
-        })
     }
 
     /// MAIL, the RCPTs, and where it is safe DATA: in one write where PIPELINING is offered.
@@ -545,48 +425,5 @@ impl Session {
             stage,
             reason: reason.to_string(),
         }
-    }
-}
-
-/// Each address that the name has, in turn.
-async fn connect(settings: &Settings) -> Result<TcpStream, Failure> {
-    let unreachable = |reason: String| Failure::Unreachable {
-        host: settings.host.clone(),
-        port: settings.port,
-        reason,
-    };
-    let name = (settings.host.as_str(), settings.port);
-    let found = timeout(wait::CONNECT, tokio::net::lookup_host(name)).await;
-    let addresses: Vec<SocketAddr> = match found {
-        Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(unreachable("DNS did not answer".into())),
-    };
-    let mut failure = "the name has no address".to_owned();
-    for address in addresses {
-        match SmtpClient::connect(address, wait::CONNECT).await {
-            Ok(client) => {
-                // Small writes are answered before the next; waiting to fill a packet only delays.
-                let _ = client.stream.set_nodelay(true);
-                return Ok(client.stream);
-            }
-            Err(error) => failure = format!("{address}: {error}"),
-        }
-    }
-    Err(unreachable(failure))
-}
-
-async fn handshake(settings: &Settings, stream: TcpStream) -> Result<Stream, Failure> {
-    let client = SmtpClient {
-        stream,
-        timeout: wait::CONNECT,
-    };
-    let connector = TlsConnector::from(settings.tls_config.clone());
-    match client.into_tls(&connector, &settings.host).await {
-        Ok(client) => Ok(Stream::Tls(Box::new(client.stream))),
-        Err(error) => Err(Failure::Tls {
-            host: settings.host.clone(),
-            reason: error.to_string(),
-        }),
     }
 }

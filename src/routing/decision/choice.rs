@@ -1,0 +1,136 @@
+//! Which server: steps 1 to 6 of the specification.
+
+use super::Reason;
+use crate::message::{Address, ReversePath};
+use crate::routing::policy::{Caller, Key, Policy, ServerRule};
+
+/// A server, why, and the address that it is to speak as.
+pub(super) struct Choice<'p> {
+    pub(super) server: &'p ServerRule,
+    pub(super) identity: Option<Address>,
+    pub(super) reason: Reason,
+}
+
+impl Policy {
+    /// The first step that finds a server, in their order.
+    pub(super) fn choose<'p>(
+        &'p self,
+        sender: &ReversePath,
+        author: Option<&Address>,
+        caller: Caller,
+    ) -> Option<Choice<'p>> {
+        if let Some(name) = caller.pinned {
+            let server = self.servers.iter().find(|server| server.name == name)?;
+            return Some(self.pinned(server, author));
+        }
+        let may = |server: &&ServerRule| {
+            caller
+                .servers
+                .is_none_or(|names| names.contains(&server.name))
+        };
+        let candidates: Vec<&ServerRule> = self.servers.iter().filter(may).collect();
+        let keys: Vec<(Key, &Address)> = self
+            .keys
+            .iter()
+            .filter_map(|&key| match key {
+                Key::Envelope => Some((key, sender.address()?)),
+                Key::Header => Some((key, author?)),
+            })
+            .collect();
+        self.by_key(&candidates, &keys)
+            .or_else(|| self.by_default(&candidates))
+            .or_else(|| self.unfiltered(&candidates, &keys))
+            .or_else(|| self.last_resort(&candidates))
+    }
+
+    /// Step 1.
+    fn pinned<'p>(&self, server: &'p ServerRule, author: Option<&Address>) -> Choice<'p> {
+        let admitted = |address: &&Address| server.admits(address);
+        let identity = author
+            .filter(admitted)
+            .or(self.default_from.as_ref().filter(admitted))
+            .or(server.address.as_ref());
+        Choice {
+            server,
+            identity: identity.cloned(),
+            reason: Reason::Pinned,
+        }
+    }
+
+    /// Steps 2 and 3: every key by address before any by domain.
+    fn by_key<'p>(
+        &self,
+        candidates: &[&'p ServerRule],
+        keys: &[(Key, &Address)],
+    ) -> Option<Choice<'p>> {
+        for &(key, address) in keys {
+            if let Some(server) = candidates.iter().find(|server| server.has_address(address)) {
+                let reason = Reason::Address(key, address.clone());
+                return Some(Choice {
+                    server,
+                    identity: Some(address.clone()),
+                    reason,
+                });
+            }
+        }
+        for &(key, address) in keys {
+            if let Some(server) = candidates.iter().find(|server| server.has_domain(address)) {
+                let admitted = self
+                    .default_from
+                    .as_ref()
+                    .filter(|from| server.admits(from));
+                let identity = Some(admitted.unwrap_or(address).clone());
+                return Some(Choice {
+                    server,
+                    identity,
+                    reason: Reason::Domain(key, address.clone()),
+                });
+            }
+        }
+        None
+    }
+
+    /// Step 4: the server that admits the default from, by address before by domain.
+    pub(super) fn by_default<'p>(&self, candidates: &[&'p ServerRule]) -> Option<Choice<'p>> {
+        let from = self.default_from.as_ref()?;
+        let by_address = candidates.iter().find(|server| server.has_address(from));
+        let server =
+            by_address.or_else(|| candidates.iter().find(|server| server.has_domain(from)))?;
+        Some(Choice {
+            server,
+            identity: Some(from.clone()),
+            reason: Reason::DefaultFrom(from.clone()),
+        })
+    }
+
+    /// Step 5.
+    fn unfiltered<'p>(
+        &self,
+        candidates: &[&'p ServerRule],
+        keys: &[(Key, &Address)],
+    ) -> Option<Choice<'p>> {
+        let server = candidates.iter().find(|server| server.filter.is_none())?;
+        let key = keys.first().map(|(_, address)| *address);
+        let identity = self
+            .default_from
+            .as_ref()
+            .or(key)
+            .or(server.address.as_ref());
+        Some(Choice {
+            server,
+            identity: identity.cloned(),
+            reason: Reason::Unfiltered,
+        })
+    }
+
+    /// Step 6.
+    fn last_resort<'p>(&self, candidates: &[&'p ServerRule]) -> Option<Choice<'p>> {
+        let server = candidates.first().filter(|_| self.last_resort)?;
+        let identity = self.default_from.as_ref().or(server.address.as_ref());
+        Some(Choice {
+            server,
+            identity: identity.cloned(),
+            reason: Reason::LastResort,
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! Whom the message speaks as, once its server is known.
+
+use super::choice::Choice;
+use super::{Reason, Refusal};
+use crate::message::{Address, Author, Mailbox, ReversePath};
+use crate::routing::policy::{NullSender, OnMismatch, Policy, ServerRule};
+use crate::session::Reply;
+
+impl Policy {
+    /// The From that takes the place of the present one; none where it stays.
+    pub(super) fn rewritten_from(
+        &self,
+        choice: &Choice,
+        author: &Author,
+    ) -> Result<Option<Mailbox>, Refusal> {
+        let Choice {
+            server,
+            identity,
+            reason,
+        } = choice;
+        let is_pinned_free = *reason == Reason::Pinned && server.filter.is_none();
+        let by_filter = matches!(
+            reason,
+            Reason::Pinned | Reason::Address(..) | Reason::Domain(..)
+        );
+        let address = author.mailbox().map(|mailbox| &mailbox.address);
+        let stays = match author {
+            Author::Missing => false,
+            _ if is_pinned_free => true,
+            Author::Malformed if by_filter && self.on_mismatch == OnMismatch::Reject => {
+                return Err(mismatch(server, address));
+            }
+            Author::Malformed => false,
+            _ if by_filter => match (address.is_some_and(|a| server.admits(a)), self.on_mismatch) {
+                (true, _) | (false, OnMismatch::Keep) => true,
+                (false, OnMismatch::Rewrite) => false,
+                (false, OnMismatch::Reject) => return Err(mismatch(server, address)),
+            },
+            _ if *reason == Reason::LastResort && self.on_mismatch == OnMismatch::Keep => true,
+            _ if *reason == Reason::Unfiltered && self.default_from.is_none() => true,
+            _ => address.is_some() && address == identity.as_ref(),
+        };
+        if stays {
+            return Ok(None);
+        }
+        match identity {
+            Some(identity) => Ok(Some(encapsulated(author, identity))),
+            None => Err(Refusal {
+                reply: Reply::no_identity(&server.name),
+                reason: Reason::NoIdentity,
+            }),
+        }
+    }
+
+    /// The reverse-path: it follows a rewritten From, and leaves where the server does not admit it.
+    pub(super) fn rewritten_sender(
+        &self,
+        choice: &Choice,
+        sender: &ReversePath,
+        author: &Author,
+        from: Option<&Mailbox>,
+    ) -> ReversePath {
+        let Some(address) = sender.address() else {
+            return match (self.null_sender, &choice.identity) {
+                (NullSender::Identity, Some(identity)) => ReversePath::Mailbox(identity.clone()),
+                _ => ReversePath::Null,
+            };
+        };
+        let old_author = author.mailbox().map(|mailbox| &mailbox.address);
+        let left_with_from = from.is_some() && old_author == Some(address);
+        let speaks_as = from
+            .map(|mailbox| &mailbox.address)
+            .or(old_author)
+            .or(choice.identity.as_ref());
+        match speaks_as {
+            Some(new) if left_with_from || !choice.server.admits(address) => {
+                ReversePath::Mailbox(new.clone())
+            }
+            _ => sender.clone(),
+        }
+    }
+}
+
+fn mismatch(server: &ServerRule, author: Option<&Address>) -> Refusal {
+    let reply = Reply::from_not_admitted(author, &server.name);
+    Refusal {
+        reply,
+        reason: Reason::FromNotAdmitted,
+    }
+}
+
+/// The author's name (else the local part) around the identity.
+fn encapsulated(author: &Author, identity: &Address) -> Mailbox {
+    let first = match author {
+        Author::One(mailbox) | Author::Several(Some(mailbox)) => Some(mailbox),
+        Author::Missing | Author::Malformed | Author::Several(None) => None,
+    };
+    let name = first.map(|mailbox| match &mailbox.name {
+        Some(name) => name.as_str(),
+        None => mailbox.address.local_part(),
+    });
+    Mailbox::new(name, identity.clone())
+}

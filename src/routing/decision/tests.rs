@@ -1,0 +1,389 @@
+use super::*;
+use crate::routing::filter::Filter;
+use crate::routing::policy::{OnMismatch, ServerRule};
+use proptest::prelude::*;
+
+const N: &str = "notifications@example.com";
+
+/// Servers as `name: filter; ...`, `-` for none; each signs in as `name@servers.test`.
+fn policy(servers: &str, default_from: Option<&str>, keys: &[Key]) -> Policy {
+    let rule = |text: &str| {
+        let (name, filter) = text.split_once(':').unwrap();
+        let filter = filter.trim().replace('N', N).replace("Notifications", "N");
+        ServerRule {
+            name: name.trim().into(),
+            address: Some(Address::parse(&format!("{}@servers.test", name.trim())).unwrap()),
+            filter: Filter::parse(if filter == "-" { "" } else { &filter }).unwrap(),
+        }
+    };
+    Policy {
+        servers: servers
+            .split(';')
+            .filter(|s| s.contains(':'))
+            .map(rule)
+            .collect(),
+        default_from: default_from.map(|text| Address::parse(text).unwrap()),
+        keys: keys.to_vec(),
+        reply_to: true,
+        ..Policy::default()
+    }
+}
+
+fn route(policy: &Policy, sender: &str, from: &str, caller: Caller) -> Decision {
+    let sender = ReversePath::parse(sender).unwrap();
+    policy.decide(&sender, &Author::of_value(from.as_bytes()), caller)
+}
+
+/// `server | envelope | From`, with `same` where nothing changes.
+fn shown(decision: Decision, sender: &str) -> String {
+    match decision {
+        Decision::Refused(refusal) => format!("refused {}", refusal.reply.code),
+        Decision::Route(route) => {
+            let envelope = route.plan.envelope_sender.to_string();
+            let envelope = if envelope == sender {
+                "same".to_owned()
+            } else {
+                envelope
+            };
+            let from = route
+                .plan
+                .from
+                .map_or("same".to_owned(), |from| from.to_string());
+            format!("{} | {envelope} | {from}", route.server)
+        }
+    }
+}
+
+#[test]
+fn the_cases_of_the_specification() {
+    let header = &[Key::Header][..];
+    let both = &[Key::Envelope, Key::Header][..];
+    let three = "d: example.com; u: ann@example.com; x: -";
+    let cases = [
+        (
+            three,
+            None,
+            header,
+            "ann@example.com",
+            "ann@example.com",
+            "u | same | same",
+        ),
+        (
+            three,
+            None,
+            header,
+            "bob@example.com",
+            "bob@example.com",
+            "d | same | same",
+        ),
+        (
+            three,
+            None,
+            header,
+            "q@elsewhere.org",
+            "\"Q\" <q@elsewhere.org>",
+            "x | same | same",
+        ),
+        (
+            three,
+            None,
+            header,
+            "a@sub.example.com",
+            "a@sub.example.com",
+            "x | same | same",
+        ),
+        (
+            "u: one.org, ann@example.com, two.org; n: N",
+            Some(N),
+            header,
+            "bounce@example.com",
+            "\"T\" <t@two.org>",
+            "u | t@two.org | same",
+        ),
+        (
+            "d: example.com; n: N; x: -",
+            Some(N),
+            header,
+            "bounce@example.com",
+            "\"T\" <t@elsewhere.org>",
+            "n | notifications@example.com | \"T\" <notifications@example.com>",
+        ),
+        (
+            "d: example.com",
+            Some(N),
+            header,
+            "bounce@example.com",
+            "\"T\" <t@elsewhere.org>",
+            "d | same | \"T\" <notifications@example.com>",
+        ),
+        (
+            "d: example.com",
+            Some(N),
+            header,
+            "bounce@other.org",
+            "\"J\" <j@example.com>",
+            "d | j@example.com | same",
+        ),
+        (
+            "x: -",
+            Some(N),
+            header,
+            "bounce@example.com",
+            "\"J\" <j@elsewhere.org>",
+            "x | same | \"J\" <notifications@example.com>",
+        ),
+        (
+            "x: -",
+            Some(N),
+            header,
+            "j@elsewhere.org",
+            "\"J\" <j@elsewhere.org>",
+            "x | notifications@example.com | \"J\" <notifications@example.com>",
+        ),
+        (
+            "a: ann@one.org",
+            None,
+            header,
+            "q@two.org",
+            "q@two.org",
+            "refused 550",
+        ),
+        (
+            "n: N",
+            Some(N),
+            header,
+            N,
+            "NOTIFICATIONS@Example.com",
+            "n | same | same",
+        ),
+        (
+            "i: éxample.com; x: -",
+            Some(N),
+            header,
+            "a@xn--xample-9ua.com",
+            "a@xn--xample-9ua.com",
+            "i | same | same",
+        ),
+        (
+            "f: \"Ann\" <ann@example.com>; x: -",
+            Some(N),
+            header,
+            "ann@example.com",
+            "ann@example.com",
+            "f | same | same",
+        ),
+        (
+            "n: N",
+            Some(N),
+            both,
+            "root@localhost",
+            "Cron <root@localhost>",
+            "n | notifications@example.com | \"Cron\" <notifications@example.com>",
+        ),
+        (
+            "j: john@example.com; d: example.com",
+            Some(N),
+            both,
+            "bounce@example.com",
+            "john@example.com",
+            "j | john@example.com | same",
+        ),
+    ];
+    for (servers, default_from, keys, sender, from, expected) in cases {
+        let policy = policy(servers, default_from, keys);
+        let got = shown(route(&policy, sender, from, Caller::default()), sender);
+        assert_eq!(got, expected, "{servers} / {sender} / {from}");
+    }
+    let mut semicolon = policy("x: -", Some("one.org@x.com"), header);
+    semicolon.default_from = None;
+    semicolon.servers.insert(
+        0,
+        ServerRule {
+            name: "s".into(),
+            address: None,
+            filter: Filter::parse("one.org;two.org").unwrap(),
+        },
+    );
+    assert_eq!(
+        shown(
+            route(&semicolon, "a@two.org", "a@two.org", Caller::default()),
+            "a@two.org"
+        ),
+        "x | same | same"
+    );
+    let mut last = policy("a: ann@one.org", None, header);
+    last.last_resort = true;
+    assert_eq!(
+        shown(
+            route(&last, "q@two.org", "q@two.org", Caller::default()),
+            "q@two.org"
+        ),
+        "a | a@servers.test | \"q\" <a@servers.test>"
+    );
+    last.on_mismatch = OnMismatch::Keep;
+    assert_eq!(
+        shown(
+            route(&last, "q@two.org", "q@two.org", Caller::default()),
+            "q@two.org"
+        ),
+        "a | q@two.org | same".replace("q@two.org", "same")
+    );
+}
+
+#[test]
+fn the_table_of_encapsulation() {
+    let policy = policy("n: N", Some(N), &[Key::Header]);
+    let cases = [
+        ("John Doe <john@x.com>", "\"John Doe\" <N>"),
+        ("John.Doe+tag@X.com", "\"John.Doe+tag\" <N>"),
+        ("\"\" <john@x.com>", "\"john\" <N>"),
+        ("\" \" <john@x.com>", "\"john\" <N>"),
+        ("john@x.com (John Doe)", "\"john\" <N>"),
+        ("\"Doe, John\" <john@x.com>", "\"Doe, John\" <N>"),
+        (
+            "\"John \\\"JD\\\" Doe\" <j@x.com>",
+            "\"John \\\"JD\\\" Doe\" <N>",
+        ),
+        ("\"a\\\\b\" <j@x.com>", "\"a\\\\b\" <N>"),
+        ("José <jose@x.com>", "=?utf-8?B?Sm9zw6k=?= <N>"),
+        ("a@x.com, b@y.com", "\"a\" <N>"),
+        ("Team: a@x.com, b@y.com;", "\"a\" <N>"),
+        ("@x.com", "N"),
+        ("nobody:;", "N"),
+    ];
+    for (from, expected) in cases {
+        let Decision::Route(route) = route(&policy, "bounce@other.org", from, Caller::default())
+        else {
+            panic!("{from} is refused");
+        };
+        assert_eq!(
+            route.plan.from.unwrap().to_string(),
+            expected.replace('N', N),
+            "{from}"
+        );
+    }
+}
+
+#[test]
+fn pins_and_restrictions() {
+    let policy = policy(
+        "n: N; campaigns: -; d: example.com",
+        Some(N),
+        &[Key::Envelope, Key::Header],
+    );
+    let pinned = Caller {
+        pinned: Some("campaigns"),
+        ..Caller::default()
+    };
+    let decision = route(&policy, "any@where.org", "\"C\" <any@where.org>", pinned);
+    assert_eq!(shown(decision, "any@where.org"), "campaigns | same | same");
+    let pinned = Caller {
+        pinned: Some("d"),
+        ..Caller::default()
+    };
+    let decision = route(&policy, "any@where.org", "\"C\" <any@where.org>", pinned);
+    assert_eq!(
+        shown(decision, "any@where.org"),
+        format!("d | {N} | \"C\" <{N}>")
+    );
+    let only = ["d".to_owned()];
+    let restricted = Caller {
+        servers: Some(&only),
+        ..Caller::default()
+    };
+    let decision = route(&policy, "any@where.org", "x@where.org", restricted);
+    assert_eq!(
+        shown(decision, "any@where.org"),
+        format!("d | {N} | \"x\" <{N}>")
+    );
+}
+
+#[test]
+fn mismatches_are_kept_or_rejected_when_said_so() {
+    let mut policy = policy("d: example.com", Some(N), &[Key::Envelope]);
+    let decide = |policy: &Policy, from| {
+        shown(
+            route(policy, "b@example.com", from, Caller::default()),
+            "b@example.com",
+        )
+    };
+    assert_eq!(
+        decide(&policy, "t@two.org"),
+        format!("d | same | \"t\" <{N}>")
+    );
+    policy.on_mismatch = OnMismatch::Keep;
+    assert_eq!(decide(&policy, "t@two.org"), "d | same | same");
+    assert_eq!(decide(&policy, "not an address"), format!("d | same | {N}"));
+    policy.on_mismatch = OnMismatch::Reject;
+    assert_eq!(decide(&policy, "t@two.org"), "refused 550");
+    assert_eq!(decide(&policy, "j@example.com"), "d | same | same");
+}
+
+#[test]
+fn the_null_sender_stays_or_becomes_the_identity() {
+    let mut policy = policy("n: N", Some(N), &[Key::Envelope, Key::Header]);
+    assert_eq!(
+        shown(route(&policy, "", "x@y.z", Caller::default()), ""),
+        format!("n | same | \"x\" <{N}>")
+    );
+    policy.null_sender = NullSender::Identity;
+    assert_eq!(
+        shown(route(&policy, "", "x@y.z", Caller::default()), ""),
+        format!("n | {N} | \"x\" <{N}>")
+    );
+}
+
+#[test]
+fn mail_is_refused_early_only_where_no_header_can_help() {
+    let sender = ReversePath::parse("q@two.org").unwrap();
+    let refuses = |keys: &[Key]| {
+        policy("a: ann@one.org", None, keys).refuses_at_mail(&sender, Caller::default())
+    };
+    assert_eq!(refuses(&[Key::Envelope]).unwrap().code, 550);
+    assert!(
+        refuses(&[Key::Envelope])
+            .unwrap()
+            .text
+            .contains("q@two.org")
+    );
+    assert!(refuses(&[Key::Envelope, Key::Header]).is_none());
+}
+
+#[test]
+fn reports_go_through_the_default_server() {
+    let (route, from) = policy("d: other.org; n: N", Some(N), &[Key::Header])
+        .report_route()
+        .unwrap();
+    assert_eq!((route.server.as_str(), from.as_str()), ("n", N));
+    let (route, from) = policy("d: other.org", None, &[Key::Header])
+        .report_route()
+        .unwrap();
+    assert_eq!(
+        (route.server.as_str(), from.as_str()),
+        ("d", "d@servers.test")
+    );
+}
+
+proptest! {
+    /// Whatever comes in, what leaves speaks as somebody that the chosen server admits, unless
+    /// the server is a pinned one or the last resort.
+    #[test]
+    fn what_leaves_is_admitted(
+        servers in prop::sample::select(vec!["d: example.com; n: N", "u: a@one.org; n: N; d: two.org", "n: N; x: -"]),
+        sender in prop::sample::select(vec!["", "a@one.org", "b@two.org", "c@example.com", "d@else.net"]),
+        from in prop::sample::select(vec!["a@one.org", "B <b@two.org>", "c@example.com", "d@else.net, a@one.org", "junk", "g:;"]),
+        envelope_first in any::<bool>(),
+    ) {
+        let keys = if envelope_first { [Key::Envelope, Key::Header] } else { [Key::Header, Key::Envelope] };
+        let policy = policy(servers, Some(N), &keys);
+        if let Decision::Route(route) = route(&policy, sender, from, Caller::default()) {
+            let server = policy.servers.iter().find(|server| server.name == route.server).unwrap();
+            if let Some(address) = route.plan.envelope_sender.address() {
+                prop_assert!(server.admits(address));
+            }
+            let author = Author::of_value(from.as_bytes());
+            let from = route.plan.from.as_ref().or(author.mailbox()).expect("somebody is the author");
+            prop_assert!(server.admits(&from.address));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Which command may come when, and which parameters are offered.
+
+use super::{Machine, Protection};
+use crate::message::Parameters;
+use crate::session::command::Command;
+use crate::session::reply::Reply;
+
+impl Machine {
+    /// Whether the command may come now, and its parameters are offered.
+    pub(super) fn check(&self, command: &Command) -> Result<(), Reply> {
+        let Protection {
+            offers_tls,
+            tls,
+            plaintext,
+        } = self.protection;
+        match command {
+            Command::Ehlo(_) | Command::Helo(_) | Command::Quit | Command::Noop | Command::Help => {
+                Ok(())
+            }
+            Command::StartTls if tls || !offers_tls => Err(Reply::tls_unavailable()),
+            Command::StartTls => Ok(()),
+            _ if !tls && !plaintext => Err(Reply::tls_required()),
+            Command::Rset | Command::Vrfy => Ok(()),
+            _ if self.helo.is_none() => Err(Reply::bad_sequence("EHLO")),
+            Command::Auth { .. } if self.signed_in => {
+                Err(Reply::bad_sequence("QUIT, already authenticated"))
+            }
+            Command::Auth { .. } if self.transaction.is_some() => Err(Reply::bad_sequence("RSET")),
+            Command::Auth { .. } if !self.settings.offers_auth => Err(Reply::unknown_command()),
+            Command::Auth { .. } => Ok(()),
+            _ if self.user.is_none() => Err(Reply::auth_required()),
+            Command::Mail(..) if self.transaction.is_some() => {
+                Err(Reply::bad_sequence("RSET or DATA"))
+            }
+            Command::Mail(_, parameters) => self.check_mail_parameters(parameters),
+            Command::Rcpt(_, parameters) => {
+                let transaction = self
+                    .transaction
+                    .as_ref()
+                    .ok_or(Reply::bad_sequence("MAIL"))?;
+                if transaction.envelope.recipients.len() >= self.settings.recipients {
+                    return Err(Reply::too_many_recipients());
+                }
+                check_each(parameters, is_rcpt_parameter)
+            }
+            Command::Data => match &self.transaction {
+                None => Err(Reply::bad_sequence("MAIL")),
+                Some(t) if !t.envelope.recipients.is_empty() => Ok(()),
+                Some(t) if t.refused_recipients > 0 => Err(Reply::no_valid_recipients()),
+                Some(_) => Err(Reply::bad_sequence("RCPT")),
+            },
+        }
+    }
+
+    fn check_mail_parameters(&self, parameters: &Parameters) -> Result<(), Reply> {
+        check_each(parameters, is_mail_parameter)?;
+        let declared = parameters
+            .get("SIZE")
+            .and_then(|size| size.parse::<u64>().ok());
+        match declared {
+            Some(size) if size > self.settings.message_size => {
+                Err(Reply::too_large(self.settings.message_size))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_each(parameters: &Parameters, known: fn(&str, &str) -> bool) -> Result<(), Reply> {
+    match parameters.iter().find(|(keyword, value)| {
+        !known(
+            &keyword.to_ascii_uppercase(),
+            &value.unwrap_or_default().to_ascii_uppercase(),
+        )
+    }) {
+        Some((keyword, _)) => Err(Reply::unknown_parameter(keyword)),
+        None => Ok(()),
+    }
+}
+
+/// SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), AUTH (RFC 4954).
+fn is_mail_parameter(keyword: &str, value: &str) -> bool {
+    match keyword {
+        "SIZE" => value.len() <= 20 && value.parse::<u64>().is_ok(),
+        "BODY" => matches!(value, "7BIT" | "8BITMIME"),
+        "SMTPUTF8" => value.is_empty(),
+        "RET" => matches!(value, "FULL" | "HDRS"),
+        "ENVID" => (1..=100).contains(&value.len()),
+        "AUTH" => (1..=500).contains(&value.len()),
+        _ => false,
+    }
+}
+
+/// NOTIFY and ORCPT (RFC 3461 §4.1 and §4.2).
+fn is_rcpt_parameter(keyword: &str, value: &str) -> bool {
+    match keyword {
+        "NOTIFY" => {
+            value == "NEVER"
+                || value
+                    .split(',')
+                    .all(|when| matches!(when, "SUCCESS" | "FAILURE" | "DELAY"))
+        }
+        "ORCPT" => {
+            value.len() <= 500
+                && value
+                    .split_once(';')
+                    .is_some_and(|(kind, _)| !kind.is_empty())
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,120 @@
+use super::*;
+use proptest::prelude::*;
+
+fn settings() -> Settings {
+    Settings {
+        host: "relay.example".into(),
+        message_size: 1_000,
+        recipients: 3,
+        commands: 50,
+        errors: 5,
+        reject_bare_newlines: false,
+        offers_auth: true,
+    }
+}
+
+const LOOPBACK: Protection = Protection {
+    offers_tls: false,
+    tls: false,
+    plaintext: true,
+};
+
+/// Feeds `input` in pieces; every question is answered yes. Returns the replies and the messages.
+fn talk(machine: &mut Machine, input: &[u8], cut: usize) -> (String, Vec<String>) {
+    let (mut replies, mut messages, mut content) = (Vec::new(), Vec::new(), Vec::new());
+    let mut buffer = BytesMut::new();
+    let mut chunks = input.chunks(cut.max(1));
+    loop {
+        let event = machine.next(&mut buffer);
+        match event {
+            Event::NeedInput => match chunks.next() {
+                Some(chunk) => buffer.extend_from_slice(chunk),
+                None => break,
+            },
+            Event::Close => break,
+            Event::Authenticate(_) => machine.answer(Reply::authenticated()),
+            Event::Sender(_) => machine.answer(Reply::sender_ok()),
+            Event::Recipient(_) => machine.answer(Reply::recipient_ok()),
+            Event::Data => machine.answer(Reply::go_ahead()),
+            Event::Content => content.extend(machine.take_content()),
+            Event::Discard => content.clear(),
+            Event::StartTls => machine.tls_established(),
+            Event::Message(_) => {
+                content.extend(machine.take_content());
+                messages.push(String::from_utf8_lossy(&std::mem::take(&mut content)).into_owned());
+                machine.answer(Reply::ok());
+            }
+        }
+    }
+    replies.extend(machine.take_output());
+    (String::from_utf8(replies).unwrap(), messages)
+}
+
+fn codes(replies: &str) -> Vec<&str> {
+    replies
+        .lines()
+        .filter(|line| line.as_bytes()[3] == b' ')
+        .map(|line| &line[..3])
+        .collect()
+}
+
+const WHOLE: &[u8] = b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n";
+
+#[test]
+fn a_pipelined_conversation_comes_through_however_it_is_cut() {
+    for cut in 1..40 {
+        let mut machine = Machine::new(Arc::new(settings()), LOOPBACK, None);
+        let (replies, messages) = talk(&mut machine, WHOLE, cut);
+        assert_eq!(
+            codes(&replies),
+            ["220", "250", "235", "250", "250", "354", "250", "221"]
+        );
+        assert_eq!(messages, ["hi\r\n"]);
+    }
+}
+
+#[test]
+fn without_tls_nothing_goes_where_it_is_required() {
+    let protection = Protection {
+        offers_tls: true,
+        tls: false,
+        plaintext: false,
+    };
+    let mut machine = Machine::new(Arc::new(settings()), protection, None);
+    let (replies, _) = talk(&mut machine, b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@b.c>\r\nSTARTTLS\r\nMAIL FROM:<>\r\nEHLO me\r\n", 99);
+    assert_eq!(
+        codes(&replies),
+        ["220", "250", "530", "530", "220", "503", "250"]
+    );
+    assert!(replies.contains("250-STARTTLS") || replies.contains("250 STARTTLS"));
+    assert_eq!(replies.matches("AUTH PLAIN LOGIN").count(), 1);
+}
+
+proptest! {
+    #[test]
+    fn every_command_gets_one_reply_and_nothing_panics(
+        words in prop::collection::vec(prop_oneof![
+            Just("EHLO me"), Just("HELO x"), Just("AUTH LOGIN"), Just("AUTH PLAIN AGEAYg=="), Just("YQ=="),
+            Just("*"), Just("MAIL FROM:<a@b.c>"), Just("RCPT TO:<d@e.f>"), Just("RSET"), Just("NOOP"),
+            Just("STARTTLS"), Just("VRFY x"), Just("junk"), Just("DATA"), Just("."),
+        ], 0..30),
+        cut in 1usize..20,
+    ) {
+        let mut unlimited = settings();
+        unlimited.errors = 1_000;
+        let mut machine = Machine::new(Arc::new(unlimited), LOOPBACK, None);
+        let input = words.iter().map(|word| format!("{word}\r\n")).collect::<String>();
+        let (replies, messages) = talk(&mut machine, input.as_bytes(), cut);
+        // Lines that were content have no reply of their own; each message has one beside its 354.
+        let in_data = input.lines().count() + 1 - codes(&replies).len();
+        if messages.is_empty() && !replies.contains("354") {
+            prop_assert_eq!(in_data, 0);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_survived(input in prop::collection::vec(any::<u8>(), 0..400), cut in 1usize..50) {
+        let mut machine = Machine::new(Arc::new(settings()), LOOPBACK, None);
+        talk(&mut machine, &input, cut);
+    }
+}
