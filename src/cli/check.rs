@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::ConfigFile;
-use crate::config::Config;
+use crate::config::{Config, Secrets};
 use crate::routing::{Key, OnMismatch, Policy};
 use crate::upstream::{Auth, Tls};
 
@@ -16,7 +16,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let config = match arguments.config.load() {
+    let config = match arguments.config.load(Secrets::Read) {
         Ok(config) => config,
         Err(code) => return code,
     };

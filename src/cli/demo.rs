@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::{block_on, failed, route};
 use crate::base::Secret;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secrets};
 use crate::daemon::Daemon;
 use crate::listener::users::hash_password;
 use crate::message::{Address, Headers, ReversePath};
@@ -100,8 +100,8 @@ async fn demo(once: bool) -> Outcome<()> {
     private(&folder.path().join("app.secret"), "sandbox-secret")?;
     let text = configuration(&sandbox);
     std::fs::write(&file, &text)?;
-    let shown = config::load(&file)?;
-    let daemon = Daemon::start(config::load(&file)?).await?;
+    let shown = config::load(&file, Secrets::Read)?;
+    let daemon = Daemon::start(config::load(&file, Secrets::Read)?).await?;
     let listener = daemon.addresses()[0];
     println!("Everything here runs on this machine, and nothing leaves it.\n");
     println!(

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secrets};
 
 /// The answer is no: a sender that is refused, a message that is not there.
 const NO: u8 = 1;
@@ -70,8 +70,8 @@ struct ConfigFile {
 
 impl ConfigFile {
     /// The configuration, or what is wrong with it on standard error.
-    fn load(&self) -> Result<Config, ExitCode> {
-        config::load(&self.config).map_err(|error| {
+    fn load(&self, secrets: Secrets) -> Result<Config, ExitCode> {
+        config::load(&self.config, secrets).map_err(|error| {
             eprintln!("{error}");
             ExitCode::from(BAD_CONFIG)
         })

@@ -6,7 +6,7 @@ use super::{ConfigFile, NO, block_on};
 use crate::admin::api::{PAGE, Status};
 use crate::admin::{self, Client};
 use crate::base::{MessageId, Timestamp};
-use crate::config::Config;
+use crate::config::{Config, Secrets};
 use crate::spool::{Entry, Origin, Owner, Page, Selection, Spool, SqliteSpool, State};
 
 /// Works while `mailferry serve` runs and while it does not.
@@ -66,7 +66,7 @@ enum Queue {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let config = match arguments.config.load() {
+    let config = match arguments.config.load(Secrets::Left) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -87,6 +87,13 @@ impl Queue {
         let folder = &config.spool.folder;
         if let Some(client) = Client::connect(&admin::socket(folder)).await {
             return Ok(Self::Running(client));
+        }
+        if !SqliteSpool::is_in(folder) {
+            return Err(format!(
+                "there is no spool in {}: `serve` has not run with this configuration. Where systemd \
+                 gave it a StateDirectory, set `data_dir` to that folder",
+                folder.display()
+            ));
         }
         let spool = SqliteSpool::open(config.spool.clone(), Owner::this_process(&config.host));
         spool.map(Self::Stopped).map_err(|error| error.to_string())

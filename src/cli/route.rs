@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{ConfigFile, NO, failed};
+use crate::config::Secrets;
 use crate::message::{Author, ReversePath};
 use crate::routing::{Decision, Policy, Refusal, Route};
 
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let config = match arguments.config.load() {
+    let config = match arguments.config.load(Secrets::Left) {
         Ok(config) => config,
         Err(code) => return code,
     };

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, block_on, failed};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secrets};
 use crate::daemon::Daemon;
 use crate::observe::{logging, maillog};
 
@@ -18,7 +18,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let config = match arguments.config.load() {
+    let config = match arguments.config.load(Secrets::Read) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -45,7 +45,7 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => return failed(&error),
     };
     while !told_to_end(&mut terminate, &mut interrupt, &mut hangup).await {
-        let reloaded = match config::load(&path) {
+        let reloaded = match config::load(&path, Secrets::Read) {
             Ok(config) => daemon
                 .reload(config)
                 .await

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::Config;
 use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
 use super::text::{self, BareNewlines};
+use super::{Config, Secrets};
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, tls};
 use crate::delivery::Schedule;
@@ -26,6 +26,7 @@ use crate::{session, spool};
 pub fn check(
     path: &Path,
     text: &str,
+    secrets: Secrets,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigError> {
     let wrong = |problems| ConfigError::Wrong {
@@ -37,6 +38,7 @@ pub fn check(
     let mut checker = Checker {
         path,
         text,
+        secrets,
         env,
         problems: Vec::new(),
         warnings: Vec::new(),
@@ -55,6 +57,7 @@ pub fn check(
 struct Checker<'a> {
     path: &'a Path,
     text: &'a str,
+    secrets: Secrets,
     env: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
@@ -82,6 +85,9 @@ impl Checker<'_> {
 
     fn secret(&mut self, secret: &Option<Spanned<SecretText>>, key: &str) -> Option<Secret> {
         let secret = secret.as_ref()?;
+        if self.secrets == Secrets::Left {
+            return Some(String::new().into());
+        }
         let resolved = secret.get_ref().resolve(self.path, self.env);
         self.ok(resolved, secret.span(), key)
     }
@@ -285,6 +291,7 @@ impl Checker<'_> {
             let key = format!("{key} password");
             let hash = self.secret(&user.password, &key);
             if let (Some(hash), Some(written)) = (&hash, &user.password)
+                && self.secrets == Secrets::Read
                 && !is_hash(hash.expose_secret())
             {
                 self.problem(

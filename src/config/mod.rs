@@ -72,11 +72,21 @@ pub struct Server {
     pub sessions: usize,
 }
 
-/// Reads a configuration file; secrets come from their files, the environment and systemd.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
+/// Whether secrets are read, or left where they are by a command that needs none: whoever runs it
+/// may have neither the service's environment nor the right to read its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// From their files, the environment and systemd.
+    Read,
+    /// Each that is named is empty.
+    Left,
+}
+
+/// Reads a configuration file.
+pub fn load(path: &Path, secrets: Secrets) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
         path: path.display().to_string(),
         source,
     })?;
-    check::check(path, &text, &|name| std::env::var(name).ok())
+    check::check(path, &text, secrets, &|name| std::env::var(name).ok())
 }

@@ -117,6 +117,11 @@ impl Queue {
 }
 
 impl SqliteSpool {
+    /// Whether a spool was ever opened in this folder.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(store::FILE).exists()
+    }
+
     /// Opens the spool for `owner`, makes it when missing, and recovers what a crash left.
     pub fn open(settings: Settings, owner: Owner) -> Result<Self, SpoolError> {
         let content = settings.folder.join("content");

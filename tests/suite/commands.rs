@@ -205,6 +205,48 @@ fn the_queue_is_managed_while_serving_and_while_not() {
 }
 
 #[test]
+fn the_queue_and_route_need_no_secret() {
+    let mut lab = Lab::stopped(Plan::default());
+    let never_served = lab.run(&["queue", "list"]);
+    assert!(!never_served.status.success());
+    let said = String::from_utf8_lossy(&never_served.stderr);
+    assert!(said.contains("there is no spool in"), "{said}");
+    lab.start();
+    let usual = USUAL.replace("TEST_SECRET", "NOT_IN_THIS_SHELL");
+    lab.configure(&(usual.replace("erp.argon2", "not-for-us.argon2") + SERVER));
+    assert!(lab.stdout(&["queue", "list"]).contains("0 in the queue"));
+    assert!(lab.run(&["route", "--from", "a@b.c"]).status.success());
+    assert_eq!(lab.run(&["check"]).status.code(), Some(78));
+}
+
+#[test]
+fn what_delivery_has_just_now_is_shown_with_its_owner() {
+    let lab = Lab::new();
+    lab.fault(r#"{"stage":"final_dot","action":{"stall":600000}}"#);
+    let id = id_of(&lab.send("notifications@example.com", &admitted("slow")));
+    let active = || {
+        lab.stdout(&["queue", "list"])
+            .contains("  active  ")
+            .then_some(())
+    };
+    lab.wait_for("active message", active);
+    let shown = lab.stdout(&["queue", "show", &id]);
+    assert!(
+        shown.contains("active      ") && shown.contains(" until "),
+        "{shown}"
+    );
+    let json: Value =
+        serde_json::from_str(&lab.stdout(&["queue", "show", &id, "--json"])).expect("JSON");
+    assert_eq!(json["id"], id.as_str());
+    assert!(
+        json["lease"]["owner"]
+            .as_str()
+            .is_some_and(|owner| owner.contains('/'))
+    );
+    assert_eq!(lab.stdout(&["queue", "delete", &id]), "0 deleted\n");
+}
+
+#[test]
 fn a_retry_uses_a_held_server_again_at_once() {
     let lab = Lab::new();
     lab.fault(r#"{"stage":"auth","action":{"reply":"535 5.7.139 disabled"}}"#);

@@ -10,6 +10,9 @@ use crate::base::{MessageId, Timestamp};
 use crate::spool::content::{self, ContentFile};
 use crate::spool::{Content, Page, Record, SpoolError, State};
 
+/// The database, in the spool's folder.
+pub(super) const FILE: &str = "spool.sqlite";
+
 /// The format that this program writes.
 const FORMAT: i64 = 1;
 
@@ -49,7 +52,7 @@ impl From<rusqlite::Error> for SpoolError {
 
 impl Store {
     pub(super) fn open(folder: &Path) -> Result<Self, SpoolError> {
-        let file = folder.join("spool.sqlite");
+        let file = folder.join(FILE);
         let connection = Connection::open(&file)?;
         connection.pragma_update(None, "page_size", PAGE_SIZE)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
