@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Load, machine_time, median, memory, processor_time, send, verdict};
-use mailferry::sandbox::{Addresses, Limits, Mailbox, Sandbox, Settings};
+use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
 
@@ -211,7 +211,7 @@ fn latency() {
         };
         let settings = Settings {
             tenant: "contoso".into(),
-            apps: vec![("sandbox-app".into(), "sandbox-secret".into())],
+            apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
             mailboxes: vec![mailbox],
             token_life: Duration::from_secs(3_600),
             rotates: false,

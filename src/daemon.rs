@@ -78,7 +78,10 @@ impl Daemon {
             config.spool.clone(),
             Owner::this_process(&config.host),
         )?);
-        let sources = Sources::new(Vault::open(config.data_dir.join("tokens"))?);
+        let sources = Sources::new(Vault::open(
+            config.data_dir.join("tokens"),
+            config.vault_key.as_ref(),
+        )?);
         let (delivery_settings, listener_settings) = settings(&config, &sources)?;
         let names = config
             .servers

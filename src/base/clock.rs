@@ -32,6 +32,13 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
     }
 
+    /// The first instant in UTC of a day such as `2027-05-01`.
+    pub fn of_date(text: &str) -> Option<Self> {
+        let day = text.parse::<jiff::civil::Date>().ok()?;
+        let begin = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Self(begin.timestamp().as_millisecond()))
+    }
+
     /// The date as RFC 5322 §3.3 writes it, in UTC.
     pub fn rfc5322(self) -> String {
         rfc2822::to_string(&self.jiff().to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default()
@@ -57,6 +64,11 @@ mod tests {
     fn writes_the_dates_of_both_standards() {
         let at = Timestamp(1_763_800_000_123);
         assert_eq!(at.to_string(), "2025-11-22T08:26:40Z");
+        assert_eq!(
+            Timestamp::of_date("1970-01-02"),
+            Some(Timestamp(86_400_000))
+        );
+        assert_eq!(Timestamp::of_date("1970-01-32"), None);
         assert_eq!(at.rfc5322(), "Sat, 22 Nov 2025 08:26:40 +0000");
     }
 

@@ -78,7 +78,7 @@ fn servers(config: &Config) {
             (Auth::XOAuth2 { username }, Some(token)) => {
                 format!(
                     "XOAUTH2 as {username}, tokens by [oauth.{}] from {}",
-                    token.oauth, token.token_url
+                    token.oauth, token.endpoints.token
                 )
             }
             (Auth::Plain { username, .. } | Auth::Login { username, .. }, _) => {

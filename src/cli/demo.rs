@@ -19,7 +19,7 @@ use crate::listener::users::hash_password;
 use crate::message::{Address, Headers, ReversePath};
 use crate::observe::logging::{self, Format};
 use crate::routing::Decision;
-use crate::sandbox::{Addresses, Delivered, Limits, Mailbox, Sandbox, Settings};
+use crate::sandbox::{Addresses, App, Delivered, Limits, Mailbox, Sandbox, Settings};
 
 /// The relay and a stand-in for Microsoft 365 on this machine, in a temporary folder: three messages
 /// go through as an ERP would send them, each shown with the app's dialogue, the decision and the
@@ -132,7 +132,7 @@ fn tenant() -> Outcome<Settings> {
     };
     Ok(Settings {
         tenant: "contoso.onmicrosoft.com".into(),
-        apps: vec![("demo-app".into(), "sandbox-secret".into())],
+        apps: vec![App::with_secret("demo-app", "sandbox-secret")],
         mailboxes: vec![
             mailbox("john@example.com")?,
             mailbox("notifications@example.com")?,

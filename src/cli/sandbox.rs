@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{block_on, failed};
 use crate::message::Address;
-use crate::sandbox::{Addresses, Limits, Mailbox, Sandbox, Settings};
+use crate::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings};
 
 /// Prints one line of JSON with where everything listens, then serves until Ctrl-C. The app's id and
 /// secret are "sandbox-app" and "sandbox-secret"; a mailbox's first refresh token is "refresh-" and
@@ -85,7 +85,7 @@ fn settings(arguments: &Arguments) -> Settings {
     };
     Settings {
         tenant: "contoso".into(),
-        apps: vec![("sandbox-app".into(), "sandbox-secret".into())],
+        apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
         mailboxes: arguments.mailbox.iter().map(mailbox).collect(),
         token_life: Duration::from_secs(arguments.token_life),
         rotates: arguments.rotate,

@@ -1,5 +1,6 @@
 //! From the text to the settings: everything that can be wrong before anything is started.
 
+mod oauth;
 mod server;
 
 use std::collections::{HashMap, HashSet};
@@ -161,6 +162,7 @@ impl Checker<'_> {
                 reserve: file.spool.reserve,
             },
             data_dir,
+            vault_key: self.secret(&file.vault_key, "vault_key"),
             host,
             warnings: std::mem::take(&mut self.warnings),
         }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::Secret;
 use crate::delivery::Schedule;
 use crate::listener::{Endpoint, User};
 use crate::observe::logging::Format;
@@ -52,6 +53,8 @@ pub struct Config {
     pub grace: Duration,
     /// Where messages and tokens are.
     pub data_dir: PathBuf,
+    /// What tokens are encrypted with; none for the key file beside them.
+    pub vault_key: Option<Secret>,
     /// The spool.
     pub spool: spool::sqlite::Settings,
     /// What is allowed, but probably not meant.

@@ -5,6 +5,60 @@ use serde::Deserialize;
 
 use crate::token::Grant;
 
+/// A Microsoft cloud.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cloud {
+    /// Everywhere else.
+    #[default]
+    Worldwide,
+    /// US Government, GCC High.
+    Usgov,
+    /// US Department of Defense.
+    Dod,
+    /// China, by 21Vianet.
+    China,
+}
+
+impl Cloud {
+    fn authority(self) -> &'static str {
+        match self {
+            Self::Worldwide => "login.microsoftonline.com",
+            Self::Usgov | Self::Dod => "login.microsoftonline.us",
+            Self::China => "login.partner.microsoftonline.cn",
+        }
+    }
+
+    fn smtp(self) -> &'static str {
+        match self {
+            Self::Worldwide => "smtp.office365.com",
+            Self::Usgov => "smtp.office365.us",
+            Self::Dod => "outlook-dod.office365.us",
+            Self::China => "smtp.partner.outlook.cn",
+        }
+    }
+
+    /// Of the scopes: a user's, an app's.
+    fn resources(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Worldwide => ("outlook.office.com", "outlook.office365.com"),
+            Self::Usgov | Self::Dod => ("outlook.office365.us", "outlook.office365.us"),
+            Self::China => ("partner.outlook.cn", "partner.outlook.cn"),
+        }
+    }
+}
+
+/// An endpoint of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// For tokens.
+    Token,
+    /// For the browser.
+    Authorize,
+    /// For device codes.
+    Device,
+}
+
 /// A mail provider with OAuth.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,38 +74,51 @@ pub enum Provider {
 
 impl Provider {
     /// The SMTP submission host; port 587 with STARTTLS goes with it.
-    pub fn host(self) -> Option<&'static str> {
+    pub fn host(self, cloud: Cloud) -> Option<&'static str> {
         match self {
-            Self::Microsoft => Some("smtp.office365.com"),
+            Self::Microsoft => Some(cloud.smtp()),
             Self::Google => Some("smtp.gmail.com"),
             Self::Custom => None,
         }
     }
 
-    /// The token endpoint; Microsoft's is the tenant's.
-    pub fn token_url(self, tenant: &str) -> Option<String> {
-        match self {
-            Self::Microsoft => Some(format!(
-                "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"
-            )),
-            Self::Google => Some("https://oauth2.googleapis.com/token".into()),
-            Self::Custom => None,
-        }
+    /// An endpoint; Microsoft's is the tenant's. The browser is asked for an account each time, since
+    /// several may be signed in with it; Google gives a refresh token only with consent.
+    pub fn endpoint(self, endpoint: Endpoint, cloud: Cloud, tenant: &str) -> Option<String> {
+        let microsoft = |path| format!("https://{}/{tenant}/oauth2/v2.0/{path}", cloud.authority());
+        Some(match (self, endpoint) {
+            (Self::Microsoft, Endpoint::Token) => microsoft("token"),
+            (Self::Microsoft, Endpoint::Authorize) => microsoft("authorize?prompt=select_account"),
+            (Self::Microsoft, Endpoint::Device) => microsoft("devicecode"),
+            (Self::Google, Endpoint::Token) => "https://oauth2.googleapis.com/token".into(),
+            (Self::Google, Endpoint::Authorize) => {
+                "https://accounts.google.com/o/oauth2/v2/auth?access_type=offline&prompt=select_account%20consent".into()
+            }
+            (Self::Google, Endpoint::Device) => "https://oauth2.googleapis.com/device/code".into(),
+            (Self::Custom, _) => return None,
+        })
     }
 
-    /// What to ask for. Never Graph's scopes: its tokens are not for SMTP.
-    pub fn scopes(self, grant: Grant) -> Vec<String> {
-        let scopes: &[&str] = match (self, grant) {
-            (Self::Microsoft, Grant::ClientCredentials) => {
-                &["https://outlook.office365.com/.default"]
-            }
-            (Self::Microsoft, Grant::RefreshToken) => {
-                &["https://outlook.office.com/SMTP.Send", "offline_access"]
-            }
-            (Self::Google, _) => &["https://mail.google.com/"],
-            (Self::Custom, _) => &[],
-        };
-        scopes.iter().map(|scope| (*scope).to_owned()).collect()
+    /// What to ask for. Never Graph's scopes: its tokens are not for SMTP. `openid` and `profile`
+    /// tell who signed in.
+    pub fn scopes(self, grant: Grant, cloud: Cloud) -> Vec<String> {
+        let (user, app) = cloud.resources();
+        match (self, grant.is_by_user()) {
+            (Self::Microsoft, false) => vec![format!("https://{app}/.default")],
+            (Self::Microsoft, true) => [
+                &format!("https://{user}/SMTP.Send"),
+                "offline_access",
+                "openid",
+                "profile",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            (Self::Google, true) => ["https://mail.google.com/", "openid", "email"]
+                .map(str::to_owned)
+                .to_vec(),
+            (Self::Google, false) => vec!["https://mail.google.com/".to_owned()],
+            (Self::Custom, _) => Vec::new(),
+        }
     }
 
     /// Sessions at once with one mailbox (`exchange-online.md`, "Limits per mailbox").

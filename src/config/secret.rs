@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use crate::base::Secret;
 
 /// The secret as the file names it.
+#[derive(Clone)]
 pub enum SecretText {
     /// In the text itself.
     Inline(Secret),

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
+use toml::value::Datetime;
 use url::Url;
 
-use super::preset::Provider;
+use super::preset::{Cloud, Provider};
 use super::secret::SecretText;
 use crate::base::limits;
 use crate::observe::logging::Format;
@@ -23,6 +24,7 @@ use crate::upstream::Tls;
 pub struct File {
     pub(super) host: Option<Spanned<String>>,
     pub(super) data_dir: Option<String>,
+    pub(super) vault_key: Option<Spanned<SecretText>>,
     #[serde(default)]
     pub(super) log: Log,
     #[serde(default)]
@@ -149,8 +151,19 @@ pub(super) struct OAuth {
     pub provider: Provider,
     pub tenant: Option<Spanned<String>>,
     pub client_id: Spanned<String>,
+    #[serde(default)]
+    pub cloud: Cloud,
     pub client_secret: Option<Spanned<SecretText>>,
+    pub client_secret_expires: Option<Spanned<Datetime>>,
+    pub second_client_secret: Option<Spanned<SecretText>>,
+    pub second_client_secret_expires: Option<Spanned<Datetime>>,
+    pub certificate: Option<Spanned<String>>,
+    pub key: Option<Spanned<SecretText>>,
+    pub assertion_file: Option<String>,
     pub token_url: Option<Spanned<Url>>,
+    pub authorize_url: Option<Spanned<Url>>,
+    pub device_url: Option<Spanned<Url>>,
+    pub redirect: Option<Spanned<Url>>,
     pub scopes: Option<Vec<String>>,
     pub ca: Option<Spanned<String>>,
 }
@@ -161,6 +174,7 @@ pub(super) struct Server {
     pub name: Spanned<String>,
     #[serde(default)]
     pub username: Option<Spanned<String>>,
+    pub account: Option<Spanned<String>>,
     pub address: Option<Spanned<String>>,
     pub from_filter: Option<Spanned<String>>,
     pub oauth: Option<Spanned<String>>,

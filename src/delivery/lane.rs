@@ -164,6 +164,9 @@ impl Lane {
         let is_over = |hold: &Hold| now.is_none_or(|now| hold.until <= now);
         if state.hold.as_ref().is_some_and(is_over) {
             state.hold = None;
+            if let Some(token) = &self.server.token {
+                token.forgive();
+            }
             maillog::server_released(&self.server.name);
         }
     }

@@ -1,5 +1,8 @@
-//! Entra's token endpoint, an introspection endpoint (RFC 7662) for servers that check its tokens,
+//! Entra's endpoints for tokens and for people, an introspection endpoint (RFC 7662) for servers that check its tokens,
 //! and the sandbox's own control: what was delivered, what was counted, what shall go wrong.
+
+mod client;
+mod sign_in;
 
 use std::collections::HashMap;
 use std::io;
@@ -25,6 +28,13 @@ use crate::base::Timestamp;
 fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
+        .route("/{tenant}/oauth2/v2.0/authorize", get(sign_in::authorize))
+        .route("/{tenant}/oauth2/v2.0/devicecode", post(sign_in::device))
+        .route("/{tenant}/consent", post(sign_in::consent))
+        .route(
+            "/device",
+            get(sign_in::device_page).post(sign_in::device_answer),
+        )
         .route("/introspect", post(introspect))
         .route("/sandbox/messages", get(messages))
         .route("/sandbox/stats", get(stats))
@@ -82,39 +92,42 @@ async fn token(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> R
         Some(Action::Drop | Action::DropAfter) => return scripted("500"),
         None => {}
     }
-    let known = state
-        .settings
-        .apps
-        .iter()
-        .any(|(id, _)| id == field("client_id"));
-    if !known {
-        let text = "AADSTS700016: Application with identifier was not found in the directory.";
-        return refusal("unauthorized_client", 700016, text);
-    }
-    if !state.knows_app(field("client_id"), field("client_secret")) {
-        return refusal(
-            "invalid_client",
-            7000215,
-            "AADSTS7000215: Invalid client secret provided.",
-        );
-    }
     let now = Timestamp::now();
-    match field("grant_type") {
-        "client_credentials" => granted(&state, state.issue_access(None, now), None),
-        "refresh_token" => match state.use_refresh(field("refresh_token")) {
-            Some((user, next)) => granted(&state, state.issue_access(Some(user), now), Some(next)),
-            None => refusal(
+    match answer(&state, &form, now) {
+        Ok(body) => Json(body).into_response(),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// `error`, the AADSTS number, and the words.
+type Refusal = (&'static str, u32, &'static str);
+
+/// The success response of RFC 6749 §5.1, or a refusal.
+fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal> {
+    let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    client::check(state, form, now)?;
+    let user = match field("grant_type") {
+        "client_credentials" => return Ok(granted(state, None, None, now)),
+        "refresh_token" => {
+            let wrong = (
                 "invalid_grant",
                 70000,
                 "AADSTS70000: The provided refresh token is invalid.",
-            ),
-        },
-        _ => refusal(
-            "unsupported_grant_type",
-            70003,
-            "AADSTS70003: The app requested an unsupported grant type.",
-        ),
-    }
+            );
+            let (user, next) = state.use_refresh(field("refresh_token")).ok_or(wrong)?;
+            return Ok(granted(state, Some(user), Some(next), now));
+        }
+        "authorization_code" => sign_in::redeem(state, form, now)?,
+        "urn:ietf:params:oauth:grant-type:device_code" => sign_in::redeem_device(state, form, now)?,
+        _ => {
+            let words = "AADSTS70003: The app requested an unsupported grant type.";
+            return Err(("unsupported_grant_type", 70003, words));
+        }
+    };
+    let refresh = state.issue_refresh(&user);
+    let mut body = granted(state, Some(user.clone()), Some(refresh), now);
+    body["id_token"] = sign_in::id_token(&user);
+    Ok(body)
 }
 
 /// `429 {"error":...}`: a status, then a body as it stands.
@@ -140,17 +153,22 @@ fn scripted(text: &str) -> Response {
         .into_response()
 }
 
-fn granted(state: &State, access: String, refresh: Option<String>) -> Response {
+fn granted(state: &State, user: Option<String>, refresh: Option<String>, now: Timestamp) -> Value {
+    let access = state.issue_access(user, now);
     let life = state.settings.token_life.as_secs();
     let mut body = json!({ "token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": access });
     if let Some(refresh) = refresh {
         body["refresh_token"] = Value::String(refresh);
     }
-    Json(body).into_response()
+    body
 }
 
-fn refusal(error: &str, code: u32, description: &str) -> Response {
-    let body = json!({ "error": error, "error_description": description, "error_codes": [code] });
+fn refused((error, code, description): Refusal) -> Response {
+    let body = json!({
+        "error": error, "error_description": description, "error_codes": [code],
+        "correlation_id": "00000000-0000-0000-0000-000000000000",
+        "timestamp": Timestamp::now().to_string(),
+    });
     (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
 

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::base::tls;
 pub use script::{Action, Fault, Stage};
-pub use state::{Delivered, Limits, Mailbox, Settings, State, Stats};
+pub use state::{App, Delivered, Limits, Mailbox, Settings, State, Stats};
 
 /// Where to listen; port 0 takes a free one.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +76,8 @@ impl Sandbox {
             https: https.local_addr()?,
             http: http.local_addr()?,
         };
+        let base_url = format!("https://localhost:{}", addresses.https.port());
+        state.base_url.get_or_init(|| base_url);
         let tasks = vec![
             tokio::spawn(exchange::serve(smtp, acceptor.clone(), state.clone())),
             tokio::spawn(entra::serve_tls(https, acceptor, state.clone())),
@@ -91,11 +93,13 @@ impl Sandbox {
 
     /// The token endpoint, as a configuration names it.
     pub fn token_url(&self) -> String {
+        self.endpoint("token")
+    }
+
+    /// One of Entra's endpoints: `token`, `authorize`, `devicecode`.
+    pub fn endpoint(&self, name: &str) -> String {
         let tenant = &self.state.settings.tenant;
-        format!(
-            "https://localhost:{}/{tenant}/oauth2/v2.0/token",
-            self.addresses.https.port()
-        )
+        format!("{}/{tenant}/oauth2/v2.0/{name}", self.state.base_url())
     }
 }
 

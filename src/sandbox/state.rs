@@ -1,11 +1,12 @@
 //! What the stand-ins know: apps, mailboxes, tokens, limits; and what they have seen.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use rand::Rng;
 use rand::distr::Alphanumeric;
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -18,8 +19,8 @@ use crate::message::Address;
 pub struct Settings {
     /// The tenant's name in the token endpoint's path.
     pub tenant: String,
-    /// Apps: id and secret.
-    pub apps: Vec<(String, String)>,
+    /// App registrations.
+    pub apps: Vec<App>,
     /// Mailboxes.
     pub mailboxes: Vec<Mailbox>,
     /// How long an access token lives.
@@ -30,6 +31,51 @@ pub struct Settings {
     pub limits: Limits,
     /// Messages that are kept to be looked at; older ones go.
     pub keep: usize,
+}
+
+/// An app registration; public where it has nothing to prove itself with.
+#[derive(Debug, Clone, Default)]
+pub struct App {
+    /// Application (client) id.
+    pub id: String,
+    /// Its secrets.
+    pub secrets: Vec<String>,
+    /// Secrets that were good once.
+    pub expired_secrets: Vec<String>,
+    /// Certificates whose keys may sign for it.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// The assertion of a workload that may speak for it.
+    pub assertion: Option<String>,
+}
+
+impl App {
+    /// With one secret.
+    pub fn with_secret(id: &str, secret: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            secrets: vec![secret.to_owned()],
+            ..Self::default()
+        }
+    }
+}
+
+/// A code that the browser takes to the app.
+#[derive(Debug)]
+pub(super) struct Code {
+    pub user: String,
+    pub client_id: String,
+    pub redirect: String,
+    pub challenge: String,
+    pub until: Timestamp,
+}
+
+/// How far a sign-in on another device is.
+#[derive(Debug, Clone)]
+pub(super) enum Device {
+    Pending,
+    Declined,
+    Expired,
+    Answered(String),
 }
 
 /// A mailbox.
@@ -116,6 +162,7 @@ pub struct State {
     pub settings: Settings,
     /// What goes wrong.
     pub script: Script,
+    pub(super) base_url: OnceLock<String>,
     inner: Mutex<Inner>,
     changed: Notify,
 }
@@ -124,6 +171,9 @@ pub struct State {
 struct Inner {
     access: HashMap<String, (Option<String>, Timestamp)>,
     refresh: HashMap<String, String>,
+    codes: HashMap<String, Code>,
+    /// By device code: the code to type, how far it is, and until when.
+    devices: HashMap<String, (String, Device, Timestamp)>,
     sessions: HashMap<String, usize>,
     recent: HashMap<String, VecDeque<Timestamp>>,
     delivered: VecDeque<Delivered>,
@@ -152,6 +202,7 @@ impl State {
         Self {
             settings,
             script: Script::default(),
+            base_url: OnceLock::new(),
             inner: Mutex::new(inner),
             changed: Notify::new(),
         }
@@ -193,12 +244,68 @@ impl State {
         count(&mut self.inner().stats);
     }
 
-    /// Whether this app has this secret; an app without one may use no client credentials.
-    pub(super) fn knows_app(&self, id: &str, secret: &str) -> bool {
-        self.settings
-            .apps
-            .iter()
-            .any(|(known, its)| known == id && its == secret)
+    /// Where Entra is reached; told once it is known.
+    pub(super) fn base_url(&self) -> &str {
+        self.base_url.get().map_or("", String::as_str)
+    }
+
+    pub(super) fn issue_code(&self, code: Code) -> String {
+        let text = random("code", 200);
+        self.inner().codes.insert(text.clone(), code);
+        text
+    }
+
+    pub(super) fn take_code(&self, text: &str) -> Option<Code> {
+        self.inner().codes.remove(text)
+    }
+
+    /// A device code, and what a person types for it.
+    pub(super) fn issue_device(&self, until: Timestamp) -> (String, String) {
+        let device_code = random("device", 100);
+        let user_code: String = rand::rng()
+            .sample_iter(Alphanumeric)
+            .take(9)
+            .map(char::from)
+            .collect();
+        let user_code = user_code.to_uppercase();
+        let device = (user_code.clone(), Device::Pending, until);
+        self.inner().devices.insert(device_code.clone(), device);
+        (device_code, user_code)
+    }
+
+    /// A person has typed the code, as this user, or has declined; whether there is such a code.
+    pub(super) fn answer_device(&self, typed: &str, user: Option<String>) -> bool {
+        let mut inner = self.inner();
+        let found = inner
+            .devices
+            .values_mut()
+            .find(|(code, ..)| code == typed.trim());
+        let Some((_, device, _)) = found else {
+            return false;
+        };
+        *device = user.map_or(Device::Declined, Device::Answered);
+        true
+    }
+
+    /// How far it is; an answer is given out once.
+    pub(super) fn take_device(&self, device_code: &str, now: Timestamp) -> Device {
+        let mut inner = self.inner();
+        match inner.devices.get(device_code) {
+            Some((_, device, until)) if now < *until => {
+                let device = device.clone();
+                if !matches!(device, Device::Pending) {
+                    inner.devices.remove(device_code);
+                }
+                device
+            }
+            _ => Device::Expired,
+        }
+    }
+
+    pub(super) fn issue_refresh(&self, user: &str) -> String {
+        let token = random("refresh", 400);
+        self.inner().refresh.insert(token.clone(), user.to_owned());
+        token
     }
 
     pub(super) fn issue_access(&self, user: Option<String>, now: Timestamp) -> String {

@@ -1,31 +1,38 @@
-//! One request to a token endpoint (RFC 6749 §4.4 and §6). oauth2 lives here only.
+//! Requests to the token endpoint (RFC 6749 §4 and §6, RFC 7636, RFC 8628). oauth2 lives here only.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+mod client;
+
+use std::borrow::Cow;
 use std::time::Duration;
 
-use oauth2::basic::BasicTokenType;
 use oauth2::{
-    AccessToken, AuthType, ClientId, ClientSecret, ErrorResponse, HttpRequest, HttpResponse,
-    RefreshToken, RequestTokenError, Scope, TokenResponse, TokenUrl,
+    AuthorizationCode, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    RequestTokenError, Scope, StandardDeviceAuthorizationResponse,
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Deserialize;
+use url::Url;
 use zeroize::Zeroizing;
 
-use super::source::Settings;
+use super::credential::{ASSERTION_TYPE, Proof};
+use super::error::{Class, Refusal, TokenError};
+use super::settings::Settings;
+use crate::base::Timestamp;
 use crate::base::secret::ExposeSecret;
+use client::{Client, Seen, Success};
 
-/// A token endpoint's answer may not be larger (octets).
-const ANSWER: usize = 256 * 1024;
-
-/// How a server gets its tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Grant {
-    /// The app's own (RFC 6749 §4.4): one token for all mailboxes that the app may send as.
-    ClientCredentials,
-    /// A user's, by a refresh token (RFC 6749 §6).
-    RefreshToken,
+/// What the token endpoint is asked with.
+#[derive(Clone, Copy)]
+pub(super) enum Ask<'a> {
+    /// The app's own right (§4.4).
+    App,
+    /// A refresh token (§6).
+    Refresh(&'a str),
+    /// A code from the browser, with the verifier that only we know (RFC 7636 §4.5).
+    Code {
+        code: &'a str,
+        verifier: &'a str,
+        redirect: &'a Url,
+    },
 }
 
 /// What a token endpoint granted.
@@ -34,251 +41,219 @@ pub struct Granted {
     pub access: Zeroizing<String>,
     /// The refresh token, where one came: it takes the place of the one that was used.
     pub refresh: Option<Zeroizing<String>>,
+    /// Who signed in, as a JWT, where that was asked for.
+    pub id_token: Option<Zeroizing<String>>,
     /// How long the access token lives, where it is said.
     pub expires_in: Option<Duration>,
 }
 
-/// Why there is no token. The texts hold no secret: bodies that could not be read are not kept.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum TokenError {
-    /// The endpoint was not reached, or did not answer in time.
-    #[error("{url} was not reached: {reason}; check the network, DNS and `token_url`")]
-    Unreachable {
-        /// The endpoint.
-        url: String,
-        /// What happened.
-        reason: String,
-    },
-    /// It answered, but not as a token endpoint does: an outage, or something in between.
-    #[error(
-        "{url} answered HTTP {status} without a token response, as in an outage or behind a captive portal; trying again later"
-    )]
-    Outage {
-        /// The endpoint.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-    },
-    /// It is busy or down, in its own words.
-    #[error("{url} asks to try later: {error}")]
-    Busy {
-        /// The endpoint.
-        url: String,
-        /// The error.
-        error: String,
-    },
-    /// It refused the client or the request.
-    #[error(
-        "the token endpoint refused: {error}; check client_id, client_secret, tenant and scopes of [oauth.{oauth}]"
-    )]
-    Refused {
-        /// The error and its description.
-        error: String,
-        /// The name of the app registration in the configuration.
-        oauth: String,
-    },
-    /// It refused the refresh token.
-    #[error(
-        "the refresh token was refused: {error}; sign in again and configure the new `refresh_token`"
-    )]
-    SignIn {
-        /// The error and its description.
-        error: String,
-    },
-    /// The grant needs a refresh token and there is none.
-    #[error("server {server} has no refresh token; set its `refresh_token`")]
-    NoRefreshToken {
-        /// The server.
-        server: String,
-    },
-    /// The vault could not keep it, so it is not used.
-    #[error("the token could not be kept: {0}")]
-    Vault(String),
+/// What a person does on another device to sign in (RFC 8628 §3.2).
+#[derive(Debug, Clone)]
+pub struct DeviceCode {
+    /// What to type.
+    pub user_code: String,
+    /// Where.
+    pub url: Url,
+    /// How long it may take.
+    pub expires_in: Duration,
+    details: StandardDeviceAuthorizationResponse,
 }
 
-impl TokenError {
-    /// Whether it passes by itself.
-    pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Outage { .. } | Self::Busy { .. } | Self::Vault(_)
-        )
-    }
+/// Adds the proof to a request of whatever kind.
+macro_rules! proven {
+    ($request:expr, $proof:expr) => {
+        match $proof {
+            Proof::Assertion(assertion) => $request
+                .add_extra_param("client_assertion_type", ASSERTION_TYPE)
+                .add_extra_param("client_assertion", assertion.as_str()),
+            Proof::None | Proof::Secret(_) => $request,
+        }
+    };
 }
 
-/// Entra's numbers (AADSTS) for errors that pass by themselves (`exchange-online.md`, "Tokens").
-const TRANSIENT: [u32; 9] = [
-    50033, 90006, 90012, 90024, 90033, 90090, 70012, 50196, 90055,
-];
-
-/// The error response of RFC 6749 §5.2, with what Entra adds.
-#[derive(Debug, Serialize, Deserialize)]
-struct Refusal {
-    error: String,
-    #[serde(default)]
-    error_description: Option<String>,
-    #[serde(default)]
-    error_codes: Vec<u32>,
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.error)?;
-        match self
-            .error_description
-            .as_deref()
-            .and_then(|text| text.lines().next())
-        {
-            Some(line) => write!(f, " ({})", line.chars().take(300).collect::<String>()),
-            None => Ok(()),
+/// Asks for a token, with each proof of the app as long as the one before was refused.
+pub(super) async fn request(
+    settings: &Settings,
+    http: &reqwest::Client,
+    ask: Ask<'_>,
+) -> Result<Granted, TokenError> {
+    let mut refused = None;
+    for proof in proofs(settings).await? {
+        match request_with(settings, http, ask, &proof).await {
+            Err(error @ TokenError::Secret { .. }) => refused = Some(error),
+            answered => return answered,
         }
     }
+    Err(refused.unwrap_or_else(|| TokenError::Credential {
+        reason: format!(
+            "[oauth.{}] has nothing to prove itself with",
+            settings.oauth
+        ),
+    }))
 }
 
-impl ErrorResponse for Refusal {}
-
-/// The success response of RFC 6749 §5.1. Entra writes `expires_in` as a string at times.
-#[derive(Debug, Serialize, Deserialize)]
-struct Success {
-    access_token: AccessToken,
-    token_type: BasicTokenType,
-    #[serde(default, deserialize_with = "seconds")]
-    expires_in: Option<u64>,
-    #[serde(default)]
-    refresh_token: Option<RefreshToken>,
+async fn proofs(settings: &Settings) -> Result<Vec<Proof>, TokenError> {
+    let (audience, id) = (&settings.endpoints.token, &settings.client_id);
+    let proofs = settings
+        .credential
+        .proofs(audience, id, Timestamp::now(), rand::random());
+    proofs.await
 }
 
-impl TokenResponse for Success {
-    type TokenType = BasicTokenType;
-
-    fn access_token(&self) -> &AccessToken {
-        &self.access_token
-    }
-
-    fn token_type(&self) -> &BasicTokenType {
-        &self.token_type
-    }
-
-    fn expires_in(&self) -> Option<Duration> {
-        self.expires_in.map(Duration::from_secs)
-    }
-
-    fn refresh_token(&self) -> Option<&RefreshToken> {
-        self.refresh_token.as_ref()
-    }
-
-    fn scopes(&self) -> Option<&Vec<Scope>> {
-        None
-    }
+async fn request_with(
+    settings: &Settings,
+    http: &reqwest::Client,
+    ask: Ask<'_>,
+    proof: &Proof,
+) -> Result<Granted, TokenError> {
+    let client = client(settings, proof);
+    let seen = Seen::default();
+    let call = |request| client::perform(http.clone(), request, seen.clone());
+    let scopes = settings.scopes.iter().cloned().map(Scope::new);
+    let answer = match ask {
+        Ask::App => {
+            let request = client.exchange_client_credentials().add_scopes(scopes);
+            proven!(request, proof).request_async(&call).await
+        }
+        Ask::Refresh(token) => {
+            let token = RefreshToken::new(token.to_owned());
+            let request = client.exchange_refresh_token(&token).add_scopes(scopes);
+            proven!(request, proof).request_async(&call).await
+        }
+        Ask::Code {
+            code,
+            verifier,
+            redirect,
+        } => {
+            let request = client
+                .exchange_code(AuthorizationCode::new(code.to_owned()))
+                .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
+                .set_redirect_uri(Cow::Owned(RedirectUrl::from_url(redirect.clone())));
+            proven!(request, proof).request_async(&call).await
+        }
+    };
+    let by_user = !matches!(ask, Ask::App);
+    answer
+        .map(granted)
+        .map_err(|error| classified(settings, error, &seen, by_user))
 }
 
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(f64),
-        Text(String),
+/// Where the browser is sent to sign in; `state` and `verifier` are random and used once.
+pub(super) fn authorize_url(
+    settings: &Settings,
+    redirect: &Url,
+    state: &str,
+    verifier: &str,
+) -> Option<Url> {
+    let endpoint = settings.endpoints.authorize.clone()?;
+    let client = client(settings, &Proof::None).set_auth_uri(oauth2::AuthUrl::from_url(endpoint));
+    let verifier = PkceCodeVerifier::new(verifier.to_owned());
+    let mut request = client
+        .authorize_url(|| CsrfToken::new(state.to_owned()))
+        .add_scopes(settings.scopes.iter().cloned().map(Scope::new))
+        .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier))
+        .set_redirect_uri(Cow::Owned(RedirectUrl::from_url(redirect.clone())));
+    if let Some(user) = &settings.user {
+        request = request.add_extra_param("login_hint", user);
     }
-    Ok(match Option::<Either>::deserialize(deserializer)? {
-        Some(Either::Number(number)) if number >= 0.0 => Some(number as u64),
-        Some(Either::Text(text)) => text.trim().parse().ok(),
-        _ => None,
+    Some(request.url().0)
+}
+
+/// Asks for a code to sign in with on another device.
+pub(super) async fn device_code(
+    settings: &Settings,
+    http: &reqwest::Client,
+) -> Result<Option<DeviceCode>, TokenError> {
+    let Some(endpoint) = settings.endpoints.device.clone() else {
+        return Ok(None);
+    };
+    let Some(proof) = proofs(settings).await?.into_iter().next() else {
+        return Ok(None);
+    };
+    let endpoint = oauth2::DeviceAuthorizationUrl::from_url(endpoint);
+    let client = client(settings, &proof).set_device_authorization_url(endpoint);
+    let seen = Seen::default();
+    let call = |request| client::perform(http.clone(), request, seen.clone());
+    let request = client
+        .exchange_device_code()
+        .add_scopes(settings.scopes.iter().cloned().map(Scope::new));
+    let details: StandardDeviceAuthorizationResponse = proven!(request, &proof)
+        .request_async(&call)
+        .await
+        .map_err(|error| classified(settings, error, &seen, true))?;
+    Ok(Some(DeviceCode {
+        user_code: details.user_code().secret().clone(),
+        url: details.verification_uri().url().clone(),
+        expires_in: details.expires_in(),
+        details,
+    }))
+}
+
+/// Asks until the person has signed in, refused, or let the code expire (RFC 8628 §3.4 and §3.5).
+pub(super) async fn device_token(
+    settings: &Settings,
+    http: &reqwest::Client,
+    code: &DeviceCode,
+) -> Result<Granted, TokenError> {
+    let Some(proof) = proofs(settings).await?.into_iter().next() else {
+        let account = settings.server.clone();
+        return Err(TokenError::NotConnected { account });
+    };
+    let client = client(settings, &proof);
+    let seen = Seen::default();
+    let call = |request| client::perform(http.clone(), request, seen.clone());
+    let request = client.exchange_device_access_token(&code.details);
+    let answer = proven!(request, &proof)
+        .request_async(&call, tokio::time::sleep, Some(code.expires_in))
+        .await;
+    answer.map(granted).map_err(|error| {
+        let error = match error {
+            RequestTokenError::ServerResponse(refusal) => {
+                RequestTokenError::ServerResponse(Refusal {
+                    error: refusal.error().as_ref().to_owned(),
+                    error_description: refusal.error_description().cloned(),
+                    ..Refusal::default()
+                })
+            }
+            RequestTokenError::Request(error) => RequestTokenError::Request(error),
+            RequestTokenError::Parse(error, body) => RequestTokenError::Parse(error, body),
+            RequestTokenError::Other(text) => RequestTokenError::Other(text),
+        };
+        classified(settings, error, &seen, true)
     })
 }
 
-type Client = oauth2::Client<
-    Refusal,
-    Success,
-    oauth2::basic::BasicTokenIntrospectionResponse,
-    oauth2::StandardRevocableToken,
-    oauth2::basic::BasicRevocationErrorResponse,
-    oauth2::EndpointNotSet,
-    oauth2::EndpointNotSet,
-    oauth2::EndpointNotSet,
-    oauth2::EndpointNotSet,
-    oauth2::EndpointSet,
->;
-
-/// Asks for a token; `refresh` is the refresh token to use, for a grant that needs one.
-pub async fn request(
-    settings: &Settings,
-    http: &reqwest::Client,
-    refresh: Option<&str>,
-) -> Result<Granted, TokenError> {
-    let client = client(settings);
-    let status = Arc::new(AtomicU16::default());
-    let call = |request| perform(http.clone(), request, status.clone());
-    let scopes = settings.scopes.iter().cloned().map(Scope::new);
-    let answer = match refresh {
-        None => {
-            client
-                .exchange_client_credentials()
-                .add_scopes(scopes)
-                .request_async(&call)
-                .await
+fn client(settings: &Settings, proof: &Proof) -> Client {
+    let client = client::new(&settings.client_id, &settings.endpoints.token);
+    match proof {
+        Proof::Secret(secret) => {
+            client.set_client_secret(oauth2::ClientSecret::new(secret.expose_secret().to_owned()))
         }
-        Some(token) => {
-            let token = RefreshToken::new(token.to_owned());
-            client
-                .exchange_refresh_token(&token)
-                .add_scopes(scopes)
-                .request_async(&call)
-                .await
-        }
-    };
-    let status = status.load(Ordering::Relaxed);
-    match answer {
-        Ok(success) => Ok(Granted {
-            access: Zeroizing::new(success.access_token.into_secret()),
-            refresh: success
-                .refresh_token
-                .map(|token| Zeroizing::new(token.into_secret())),
-            expires_in: success.expires_in.map(Duration::from_secs),
-        }),
-        Err(error) => Err(classified(settings, error, status, refresh.is_some())),
+        Proof::None | Proof::Assertion(_) => client,
     }
 }
 
-fn client(settings: &Settings) -> Client {
-    let url = TokenUrl::from_url(settings.token_url.clone());
-    let client = oauth2::Client::new(ClientId::new(settings.client_id.clone()))
-        .set_token_uri(url)
-        .set_auth_type(AuthType::RequestBody);
-    match &settings.client_secret {
-        Some(secret) => {
-            client.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()))
-        }
-        None => client,
+fn granted(success: Success) -> Granted {
+    Granted {
+        access: Zeroizing::new(success.access_token.into_secret()),
+        refresh: success
+            .refresh_token
+            .map(|token| Zeroizing::new(token.into_secret())),
+        id_token: success
+            .id_token
+            .map(|token| Zeroizing::new(token.into_secret())),
+        expires_in: success.expires_in.map(Duration::from_secs),
     }
-}
-
-/// Performs the crate's request, and keeps the status that its errors do not carry.
-async fn perform(
-    http: reqwest::Client,
-    request: HttpRequest,
-    status: Arc<AtomicU16>,
-) -> Result<HttpResponse, reqwest::Error> {
-    let mut response = http.execute(request.try_into()?).await?;
-    status.store(response.status().as_u16(), Ordering::Relaxed);
-    let mut answer = HttpResponse::new(Vec::new());
-    *answer.status_mut() = response.status();
-    *answer.headers_mut() = response.headers().clone();
-    while let Some(piece) = response.chunk().await? {
-        answer.body_mut().extend_from_slice(&piece);
-        if answer.body().len() > ANSWER {
-            break;
-        }
-    }
-    Ok(answer)
 }
 
 fn classified(
     settings: &Settings,
     error: RequestTokenError<reqwest::Error, Refusal>,
-    status: u16,
-    by_refresh_token: bool,
+    seen: &Seen,
+    by_user: bool,
 ) -> TokenError {
-    let url = settings.token_url.to_string();
+    let url = settings.endpoints.token.to_string();
+    let (status, pause) = (seen.status(), seen.pause());
     let refusal = match error {
         RequestTokenError::ServerResponse(refusal) => refusal,
         RequestTokenError::Request(error) => {
@@ -289,29 +264,21 @@ fn classified(
         }
         // The raw body may hold a token: neither it nor the parser's words about it are kept.
         RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
-            return TokenError::Outage { url, status };
+            return TokenError::Outage { url, status, pause };
         }
     };
-    let is_busy = status == 429
-        || status >= 500
-        || matches!(
-            refusal.error.as_str(),
-            "temporarily_unavailable" | "server_error"
-        )
-        || refusal
-            .error_codes
-            .iter()
-            .any(|code| TRANSIENT.contains(code));
-    let error = refusal.to_string();
-    match refusal.error.as_str() {
-        _ if is_busy => TokenError::Busy { url, error },
-        "invalid_grant" | "interaction_required" if by_refresh_token => {
-            TokenError::SignIn { error }
-        }
-        _ => TokenError::Refused {
-            error,
-            oauth: settings.oauth.clone(),
+    let (oauth, account) = (settings.oauth.clone(), settings.server.clone());
+    let class = refusal.class(status, by_user);
+    let refusal = Box::new(refusal);
+    match class {
+        Class::Later => TokenError::Busy {
+            url,
+            refusal,
+            pause,
         },
+        Class::Secret => TokenError::Secret { oauth, refusal },
+        Class::SignIn => TokenError::SignIn { account, refusal },
+        Class::Administrator => TokenError::Refused { oauth, refusal },
     }
 }
 
@@ -324,19 +291,54 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// Reads who signed in from a JWT that came straight from the token endpoint over TLS, so that its
+/// signature need not be checked again (OpenID Connect Core §3.1.3.7); none where it is opaque.
+pub fn user_of(token: &str) -> Option<String> {
+    use base64::Engine;
+    #[derive(Deserialize)]
+    struct Claims {
+        preferred_username: Option<String>,
+        upn: Option<String>,
+        unique_name: Option<String>,
+        email: Option<String>,
+    }
+    let payload = token.split('.').nth(1)?;
+    let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD
+        .decode(payload.trim_end_matches('='))
+        .ok()?;
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    let names = [
+        claims.upn,
+        claims.preferred_username,
+        claims.unique_name,
+        claims.email,
+    ];
+    names.into_iter().flatten().find(|name| name.contains('@'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
 
     #[test]
-    fn the_life_of_a_token_is_read_in_every_form() {
-        let life = |text: &str| {
-            let body = format!(r#"{{"access_token":"a","token_type":"Bearer"{text}}}"#);
-            serde_json::from_str::<Success>(&body).unwrap().expires_in
+    fn tells_who_signed_in() {
+        let token = |claims: &str| {
+            format!(
+                "h.{}.s",
+                base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims)
+            )
         };
-        assert_eq!(life(r#","expires_in":3599"#), Some(3599));
-        assert_eq!(life(r#","expires_in":"3599""#), Some(3599));
-        assert_eq!(life(r#","expires_in":null"#), None);
-        assert_eq!(life(""), None);
+        let user = |claims: &str| user_of(&token(claims));
+        assert_eq!(
+            user(r#"{"upn":"a@b.c","email":"x@y.z"}"#).as_deref(),
+            Some("a@b.c")
+        );
+        assert_eq!(
+            user(r#"{"preferred_username":"4711","email":"x@y.z"}"#).as_deref(),
+            Some("x@y.z")
+        );
+        assert_eq!(user(r#"{"sub":"1"}"#), None);
+        assert_eq!(user_of("opaque"), None);
     }
 }

@@ -2,19 +2,31 @@
 //!
 //! ```text
 //! Source ─ get ─▶ state (pure: is it fresh?) ─ no ─▶ flow (oauth2, HTTP) ─▶ vault ─▶ state
+//!    └ sign_in: a person's consent becomes the refresh token that all of it rests on
 //! ```
 //!
 //! A [`Source`] is one account at one provider. Invariants: a refresh token that the provider
 //! rotated is on stable storage before the access token that came with it is handed out; the one
 //! before it is kept beside it as the fallback; no failure removes either; a renewal once begun
-//! ends even when nobody waits for it any more, since the provider may have rotated by then.
+//! ends even when nobody waits for it any more, since the provider may have rotated by then; an
+//! answer that is older than a sign-in changes nothing.
 
+pub mod credential;
+pub mod error;
 pub mod flow;
+pub mod settings;
+pub mod sign_in;
 pub mod source;
+pub mod sources;
 pub mod state;
 pub mod vault;
 
-pub use flow::{Grant, TokenError};
-pub use source::{Settings, Source, Sources};
-pub use state::{Access, Account};
+pub use credential::{AppSecret, Certificate, Credential};
+pub use error::TokenError;
+pub use flow::DeviceCode;
+pub use settings::{Endpoints, Grant, Settings};
+pub use sign_in::{Begun, SignInError, SignedIn};
+pub use source::{Source, Status};
+pub use sources::Sources;
+pub use state::{Access, Account, Origin};
 pub use vault::{Vault, VaultError};

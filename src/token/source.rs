@@ -1,51 +1,30 @@
 //! One account's tokens: at hand when they are fresh, renewed by one when they are not.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use dashmap::DashMap;
-use rustls::pki_types::CertificateDer;
-use tokio::sync::Mutex;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::flow::{self, Grant, Granted, TokenError};
-use super::state::{self, Access, Account};
+use super::error::TokenError;
+use super::flow::{self, Ask, DeviceCode, Granted};
+use super::settings::{Settings, digest_of};
+use super::sign_in::{Begun, SignInError, SignedIn};
+use super::state::{Access, Account, Grants, Origin};
 use super::vault::Vault;
+use crate::base::Timestamp;
 use crate::base::secret::ExposeSecret;
 use crate::base::tls::{self, TlsError};
-use crate::base::{Secret, Timestamp};
 
 /// One request to the token endpoint, all of it.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// How long a failure answers those who ask again, so that a queue does not become a storm.
+/// How long a failure answers those who ask again, so that a queue does not become a storm. A
+/// provider that asks for a longer pause gets it.
 const FAILURE_HOLDS: Duration = Duration::from_secs(10);
-
-/// Where tokens come from.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The account's name in the vault: the app registration's for client credentials, which all
-    /// its servers share, else the server's.
-    pub account: String,
-    /// The app registration's name in the configuration, for error texts.
-    pub oauth: String,
-    /// The token endpoint.
-    pub token_url: Url,
-    /// The app's id.
-    pub client_id: String,
-    /// The app's secret; a public client has none.
-    pub client_secret: Option<Secret>,
-    /// What is asked for.
-    pub scopes: Vec<String>,
-    /// How.
-    pub grant: Grant,
-    /// The refresh token to begin with.
-    pub refresh_token: Option<Secret>,
-    /// Root certificates besides the system's.
-    pub roots: Vec<CertificateDer<'static>>,
-}
 
 /// An account.
 pub struct Source {
@@ -53,77 +32,60 @@ pub struct Source {
     http: reqwest::Client,
     vault: Arc<Vault>,
     current: ArcSwapOption<Access>,
-    renewal: Mutex<Renewal>,
+    tokens: Arc<Tokens>,
+    /// Whether these settings have had their say about what the vault has.
+    is_applied: AtomicBool,
+    /// The last failure, until an answer comes. Other settings do not inherit it.
+    failure: std::sync::Mutex<Option<Failure>>,
+    /// When a token was last asked for (milliseconds, as [`Timestamp`]); 0 for never.
+    last_used: AtomicI64,
 }
 
-/// What only the one that renews may touch.
+/// What an account has, whatever its settings: one that is configured anew goes on with it.
 #[derive(Default)]
-struct Renewal {
-    account: Option<Account>,
-    generation: u64,
-    failure: Option<(Timestamp, TokenError)>,
+struct Tokens {
+    /// What the vault has, once it was read; whoever holds it may change both.
+    account: Mutex<Option<Account>>,
+    /// Held while the provider is asked, so that it is asked once.
+    flight: Mutex<()>,
 }
 
-/// The accounts by name. Holds one [`Source`] for each, whoever asks; gives out clones.
-pub struct Sources {
-    vault: Arc<Vault>,
-    by_account: DashMap<String, Arc<Source>>,
+#[derive(Clone)]
+struct Failure {
+    at: Timestamp,
+    error: TokenError,
 }
 
-impl Sources {
-    /// No account yet; they keep their tokens in `vault`.
-    pub fn new(vault: Vault) -> Self {
-        Self {
-            vault: Arc::new(vault),
-            by_account: DashMap::new(),
-        }
-    }
-
-    /// The account of these settings; one that is known and unchanged stays with its tokens.
-    pub fn source(&self, settings: Settings) -> Result<Arc<Source>, TlsError> {
-        if let Some(known) = self
-            .by_account
-            .get(&settings.account)
-            .map(|entry| entry.clone())
-            && known.settings.is_same(&settings)
-        {
-            return Ok(known);
-        }
-        let source = Arc::new(Source::new(settings, self.vault.clone())?);
-        self.by_account
-            .insert(source.settings.account.clone(), source.clone());
-        Ok(source)
-    }
-}
-
-impl Settings {
-    /// What is asked for, and of whom.
-    fn request_digest(&self) -> String {
-        digest(&format!(
-            "{} {} {}",
-            self.token_url,
-            self.client_id,
-            self.scopes.join(" ")
-        ))
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        let exposed =
-            |secret: &Option<Secret>| secret.as_ref().map(|s| s.expose_secret().to_owned());
-        self.account == other.account
-            && self.token_url == other.token_url
-            && self.client_id == other.client_id
-            && self.scopes == other.scopes
-            && self.grant == other.grant
-            && self.roots == other.roots
-            && exposed(&self.client_secret) == exposed(&other.client_secret)
-            && exposed(&self.refresh_token) == exposed(&other.refresh_token)
-    }
+/// What a person may know of an account.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Who signed in, where the provider said.
+    pub user: Option<String>,
+    /// How the refresh token was got; none where there is none.
+    pub origin: Option<Origin>,
+    /// When the refresh token came: each use brings another.
+    pub rotated: Option<Timestamp>,
+    /// When the access token ends, where there is one.
+    pub expires: Option<Timestamp>,
+    /// Why there is no newer one.
+    pub trouble: Option<TokenError>,
 }
 
 impl Source {
     /// An account whose tokens are kept in `vault`.
     pub fn new(settings: Settings, vault: Arc<Vault>) -> Result<Self, TlsError> {
+        Self::with(settings, vault, Arc::default())
+    }
+
+    /// The same account with other settings.
+    pub(super) fn reconfigured(&self, settings: Settings) -> Result<Self, TlsError> {
+        let source = Self::with(settings, self.vault.clone(), self.tokens.clone())?;
+        let last_used = self.last_used.load(Ordering::Relaxed);
+        source.last_used.store(last_used, Ordering::Relaxed);
+        Ok(source)
+    }
+
+    fn with(settings: Settings, vault: Arc<Vault>, tokens: Arc<Tokens>) -> Result<Self, TlsError> {
         let tls = tls::client_config(&settings.roots)?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -136,13 +98,26 @@ impl Source {
             http,
             vault,
             current: ArcSwapOption::empty(),
-            renewal: Mutex::default(),
+            tokens,
+            is_applied: AtomicBool::new(false),
+            failure: std::sync::Mutex::default(),
+            last_used: AtomicI64::new(0),
         })
+    }
+
+    /// As it is configured.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// A token that is good for some minutes: the one at hand, or a new one.
     pub async fn get(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
-        self.at_least(0).await
+        let now = Timestamp::now();
+        self.last_used.store(now.0, Ordering::Relaxed);
+        match self.at_hand(0, now) {
+            Some(access) => Ok(access),
+            None => self.renewed(0).await,
+        }
     }
 
     /// A token newer than `rejected`, which the upstream did not take.
@@ -150,51 +125,142 @@ impl Source {
         self: &Arc<Self>,
         rejected: &Access,
     ) -> Result<Arc<Access>, TokenError> {
-        self.at_least(rejected.generation + 1).await
+        self.renewed(rejected.generation + 1).await
     }
 
-    async fn at_least(self: &Arc<Self>, generation: u64) -> Result<Arc<Access>, TokenError> {
-        if let Some(access) = self.at_hand(generation) {
-            return Ok(access);
-        }
-        // A renewal goes on when its caller does not: the provider may have rotated already.
-        let (source, asked) = (self.clone(), Timestamp::now());
-        let renewal = tokio::spawn(async move { source.renew(generation, asked).await });
-        renewal
-            .await
-            .unwrap_or_else(|panic| Err(TokenError::Vault(panic.to_string())))
+    /// When it is to be renewed in the background, if ever; see [`Account::tend_at`].
+    pub async fn tend_at(
+        &self,
+        now: Timestamp,
+        share: f64,
+    ) -> Result<Option<Timestamp>, TokenError> {
+        let last_used = Timestamp(self.last_used.load(Ordering::Relaxed));
+        let last_used = (last_used.0 > 0).then_some(last_used);
+        let account = self.account().await?;
+        Ok(account.tend_at(last_used, now, share))
     }
 
-    fn at_hand(&self, generation: u64) -> Option<Arc<Access>> {
-        let access = self.current.load_full()?;
-        (access.generation >= generation && access.is_fresh(Timestamp::now())).then_some(access)
+    /// Renews it, at hand or not.
+    pub async fn tend(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
+        let generation = self.account().await?.generation;
+        self.renewed(generation + 1).await
     }
 
-    /// One at a time; those that waited find the result of the one before.
-    async fn renew(&self, generation: u64, asked: Timestamp) -> Result<Arc<Access>, TokenError> {
-        let mut renewal = self.renewal.lock().await;
-        if renewal.account.is_none() {
-            self.recall(&mut renewal).await?;
-        }
-        if let Some(access) = self.at_hand(generation) {
-            return Ok(access);
-        }
-        if let Some((at, failure)) = &renewal.failure
-            && (*at >= asked || asked.since(*at) < FAILURE_HOLDS)
+    /// Asks anew at the next need, whatever the last answer was: somebody has mended something.
+    pub fn forgive(&self) {
+        self.remember(None);
+    }
+
+    /// What a person may know of it.
+    pub async fn status(&self) -> Result<Status, TokenError> {
+        let failure = self.failure();
+        let account = self.account().await?;
+        let is_by_user = self.settings.grant.is_by_user();
+        Ok(Status {
+            user: account.user.clone(),
+            origin: account.origin.filter(|_| is_by_user),
+            rotated: account
+                .refresh
+                .as_ref()
+                .map(|refresh| refresh.since)
+                .filter(|_| is_by_user),
+            expires: account.access().map(|access| access.expires),
+            trouble: failure.map(|failure| failure.error),
+        })
+    }
+
+    /// Begins a sign-in with a browser, which will be sent to `redirect`; none where the provider
+    /// has no endpoint for it.
+    pub fn begin(&self, redirect: Url) -> Option<Begun> {
+        Begun::new(
+            &self.settings,
+            redirect,
+            Timestamp::now(),
+            rand::random(),
+            rand::random(),
+        )
+    }
+
+    /// Ends a sign-in with a browser: `code` is what came back with its state. Unless `anybody` may
+    /// sign in, it must be the user of the settings.
+    pub async fn finish(
+        &self,
+        begun: Begun,
+        code: &str,
+        anybody: bool,
+    ) -> Result<SignedIn, SignInError> {
+        let ask = Ask::Code {
+            code,
+            verifier: &begun.verifier,
+            redirect: &begun.redirect,
+        };
+        let granted = flow::request(&self.settings, &self.http, ask).await?;
+        self.sign_in(granted, Origin::Browser, anybody).await
+    }
+
+    /// Begins a sign-in on another device; none where the provider has no endpoint for it.
+    pub async fn begin_device(&self) -> Result<Option<DeviceCode>, TokenError> {
+        flow::device_code(&self.settings, &self.http).await
+    }
+
+    /// Waits until the person has signed in on the other device.
+    pub async fn finish_device(
+        &self,
+        code: &DeviceCode,
+        anybody: bool,
+    ) -> Result<SignedIn, SignInError> {
+        let granted = flow::device_token(&self.settings, &self.http, code).await?;
+        self.sign_in(granted, Origin::Device, anybody).await
+    }
+
+    /// Forgets all tokens of the account; whether there were any.
+    pub async fn disconnect(&self) -> Result<bool, TokenError> {
+        let mut account = self.account().await?;
+        let mut next = account.clone();
+        let there_was = next.refresh.is_some() || next.access.is_some();
+        next.forget();
+        self.keep(&next).await?;
+        self.current.store(None);
+        *account = next;
+        Ok(there_was)
+    }
+
+    async fn sign_in(
+        &self,
+        granted: Granted,
+        origin: Origin,
+        anybody: bool,
+    ) -> Result<SignedIn, SignInError> {
+        let tokens = granted.id_token.iter().chain([&granted.access]);
+        let user = tokens.map(|token| token.as_str()).find_map(flow::user_of);
+        let expected = self.settings.user.as_deref();
+        if let (false, Some(user), Some(expected)) = (anybody, &user, expected)
+            && !user.eq_ignore_ascii_case(expected)
         {
-            return self.still_valid(generation).ok_or_else(|| failure.clone());
+            return Err(SignInError::OtherAccount {
+                user: user.clone(),
+                expected: expected.to_owned(),
+                server: self.settings.server.clone(),
+            });
         }
-        match self.ask(&mut renewal).await {
-            Ok(access) => {
-                renewal.failure = None;
-                self.current.store(Some(access.clone()));
-                Ok(access)
-            }
-            Err(failure) => {
-                renewal.failure = Some((Timestamp::now(), failure.clone()));
-                self.still_valid(generation).ok_or(failure)
-            }
+        if granted.refresh.is_none() {
+            let oauth = self.settings.oauth.clone();
+            return Err(SignInError::NoRefreshToken { oauth });
         }
+        let mut account = self.account().await?;
+        let mut next = account.clone();
+        next.signed_in(user.clone(), origin, grants(granted), Timestamp::now());
+        self.keep(&next).await?;
+        self.publish(&next);
+        *account = next;
+        drop(account);
+        self.remember(None);
+        Ok(SignedIn { user })
+    }
+
+    fn at_hand(&self, generation: u64, now: Timestamp) -> Option<Arc<Access>> {
+        let access = self.current.load_full()?;
+        (access.generation >= generation && access.is_fresh(now)).then_some(access)
     }
 
     /// A token past its freshness is better than none while the provider is out.
@@ -203,58 +269,65 @@ impl Source {
         (access.generation >= generation && access.is_valid(Timestamp::now())).then_some(access)
     }
 
-    /// Reads what the vault has, and lets a refresh token that is newly configured win over it.
-    async fn recall(&self, renewal: &mut Renewal) -> Result<(), TokenError> {
-        let (vault, name) = (self.vault.clone(), self.settings.account.clone());
-        let loaded = tokio::task::spawn_blocking(move || vault.load(&name)).await;
-        let mut account = match loaded {
-            Ok(loaded) => loaded.map_err(|error| TokenError::Vault(error.to_string()))?,
-            Err(panic) => return Err(TokenError::Vault(panic.to_string())),
-        };
-        if let Some(token) = &self.settings.refresh_token {
-            let token = Zeroizing::new(token.expose_secret().trim().to_owned());
-            let digest = digest(&token);
-            account.configure(token, digest);
-        }
-        let request = self.settings.request_digest();
-        if account.request.as_ref() != Some(&request) {
-            account.access = None;
-            account.request = Some(request);
-        }
-        if let Some(token) = &account.access {
-            renewal.generation += 1;
-            self.current.store(Some(Arc::new(Access {
-                token: token.as_str().to_owned().into(),
-                issued: account.issued,
-                expires: account.expires,
-                generation: renewal.generation,
-            })));
-        }
-        renewal.account = Some(account);
-        Ok(())
+    /// A renewal goes on when its caller does not: the provider may have rotated already.
+    async fn renewed(self: &Arc<Self>, generation: u64) -> Result<Arc<Access>, TokenError> {
+        let (source, asked) = (self.clone(), Timestamp::now());
+        let renewal = tokio::spawn(async move { source.renew(generation, asked).await });
+        renewal
+            .await
+            .unwrap_or_else(|panic| Err(TokenError::Vault(panic.to_string())))
     }
 
-    /// Asks the provider, keeps what it gave, and only then hands it out.
-    async fn ask(&self, renewal: &mut Renewal) -> Result<Arc<Access>, TokenError> {
-        let mut account = renewal.account.clone().unwrap_or_default();
-        let (granted, used) = self.request(&account).await?;
-        let now = Timestamp::now();
-        if let (Some(new), Some(used)) = (granted.refresh, used) {
-            account.rotate(used, new);
+    /// One at a time; those that waited find the result of the one before.
+    async fn renew(&self, generation: u64, asked: Timestamp) -> Result<Arc<Access>, TokenError> {
+        let _flight = self.tokens.flight.lock().await;
+        drop(self.account().await?);
+        if let Some(access) = self.at_hand(generation, Timestamp::now()) {
+            return Ok(access);
         }
-        account.issued = now;
-        account.expires = now.after(granted.expires_in.unwrap_or(state::LIFE_UNSAID));
-        account.access = Some(granted.access.clone());
-        self.keep(account.clone()).await?;
-        renewal.generation += 1;
-        let access = Access {
-            token: granted.access.as_str().to_owned().into(),
-            issued: account.issued,
-            expires: account.expires,
-            generation: renewal.generation,
-        };
-        renewal.account = Some(account);
-        Ok(Arc::new(access))
+        if let Some(failure) = self.failure() {
+            let holds = failure.error.pause().unwrap_or(FAILURE_HOLDS);
+            if failure.at >= asked || asked.since(failure.at) < holds {
+                return self.still_valid(generation).ok_or(failure.error);
+            }
+        }
+        match self.ask().await {
+            Ok(access) => {
+                self.remember(None);
+                Ok(access)
+            }
+            Err(error) => {
+                let at = Timestamp::now();
+                self.remember(Some(Failure {
+                    at,
+                    error: error.clone(),
+                }));
+                self.still_valid(generation).ok_or(error)
+            }
+        }
+    }
+
+    /// Asks the provider, keeps what it gave, and only then hands it out. Where somebody signed in
+    /// or out meanwhile, the answer is dropped and what they left counts.
+    async fn ask(&self) -> Result<Arc<Access>, TokenError> {
+        let asked = self.account().await?.clone();
+        let (granted, used) = self.request(&asked).await?;
+        let mut account = self.account().await?;
+        let mut next = account.clone();
+        if next.granted(
+            asked.generation,
+            used.as_ref(),
+            grants(granted),
+            Timestamp::now(),
+        ) {
+            self.keep(&next).await?;
+            self.publish(&next);
+            *account = next;
+        }
+        let server = || self.settings.server.clone();
+        self.current
+            .load_full()
+            .ok_or_else(|| TokenError::NotConnected { account: server() })
     }
 
     /// With each refresh token that we have, as long as the one before was refused.
@@ -262,13 +335,16 @@ impl Source {
         &self,
         account: &Account,
     ) -> Result<(Granted, Option<Zeroizing<String>>), TokenError> {
-        if self.settings.grant == Grant::ClientCredentials {
-            return Ok((flow::request(&self.settings, &self.http, None).await?, None));
+        if !self.settings.grant.is_by_user() {
+            return Ok((
+                flow::request(&self.settings, &self.http, Ask::App).await?,
+                None,
+            ));
         }
-        let server = self.settings.account.clone();
-        let mut failure = TokenError::NoRefreshToken { server };
+        let server = self.settings.server.clone();
+        let mut failure = TokenError::NotConnected { account: server };
         for token in account.refresh_tokens() {
-            match flow::request(&self.settings, &self.http, Some(token.as_str())).await {
+            match flow::request(&self.settings, &self.http, Ask::Refresh(&token)).await {
                 Ok(granted) => return Ok((granted, Some(token))),
                 Err(error @ TokenError::SignIn { .. }) => failure = error,
                 Err(other) => return Err(other),
@@ -277,8 +353,50 @@ impl Source {
         Err(failure)
     }
 
-    async fn keep(&self, account: Account) -> Result<(), TokenError> {
+    /// The account, read from the vault at its first use; a refresh token that is newly configured
+    /// wins over what is kept.
+    async fn account(&self) -> Result<MappedMutexGuard<'_, Account>, TokenError> {
+        let mut account = self.tokens.account.lock().await;
+        if account.is_none() {
+            let (vault, name) = (self.vault.clone(), self.settings.account.clone());
+            let loaded = tokio::task::spawn_blocking(move || vault.load(&name)).await;
+            *account = Some(match loaded {
+                Ok(loaded) => loaded.map_err(|error| TokenError::Vault(error.to_string()))?,
+                Err(panic) => return Err(TokenError::Vault(panic.to_string())),
+            });
+        }
+        let mut account = MutexGuard::map(account, |account| account.get_or_insert_default());
+        if !self.is_applied.swap(true, Ordering::Relaxed) {
+            if let Some(token) = &self.settings.refresh_token {
+                let token = Zeroizing::new(token.expose_secret().trim().to_owned());
+                let digest = digest_of(&token);
+                account.configure(token, digest, Timestamp::now());
+            }
+            account.ask_for(self.settings.request_digest());
+        }
+        let published = self.current.load().as_ref().map(|access| access.generation);
+        if published != Some(account.generation) {
+            self.publish(&account);
+        }
+        Ok(account)
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let failure = self.failure.lock();
+        failure.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, failure: Option<Failure>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    fn publish(&self, account: &Account) {
+        self.current.store(account.access().map(Arc::new));
+    }
+
+    async fn keep(&self, account: &Account) -> Result<(), TokenError> {
         let (vault, name) = (self.vault.clone(), self.settings.account.clone());
+        let account = account.clone();
         let kept = tokio::task::spawn_blocking(move || vault.store(&name, &account)).await;
         match kept {
             Ok(kept) => kept.map_err(|error| TokenError::Vault(error.to_string())),
@@ -287,9 +405,10 @@ impl Source {
     }
 }
 
-/// Tells one text from another without keeping it in clear.
-fn digest(text: &str) -> String {
-    use base64::Engine;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    base64::prelude::BASE64_STANDARD.encode(digest)
+fn grants(granted: Granted) -> Grants {
+    Grants {
+        access: granted.access,
+        refresh: granted.refresh,
+        expires_in: granted.expires_in,
+    }
 }

@@ -1,4 +1,14 @@
-//! What is known of an account's tokens, and whether it will do. Pure.
+//! What is known of an account's tokens, and what becomes of it. Pure.
+//!
+//! ```text
+//!            signed_in / configure                granted
+//! Empty ───────────────────────────▶ Connected ────────────▶ Active ─┐ granted
+//!   ▲                                    ▲                    │  ▲───┘
+//!   └──────────── forget ────────────────┴──── access ends ───┘
+//! ```
+//! Invariants: whatever changes the tokens makes a new generation, and an answer to a question that
+//! was asked in an older one changes nothing. No failure removes a refresh token: only `forget` does.
+//! A token that takes the place of another keeps that one as the fallback.
 
 use std::time::Duration;
 
@@ -10,6 +20,17 @@ use crate::base::{Secret, Timestamp};
 /// What must remain of an access token's life for it to be handed out (`exchange-online.md`: they
 /// live 60 to 90 minutes). A token that lives for less than twice this is used for half its life.
 pub const MARGIN: Duration = Duration::from_secs(600);
+
+/// How much earlier still a token in use is renewed in the background, at the most; the account's
+/// share of it is random, so that many do not come at once.
+pub const AHEAD: Duration = Duration::from_secs(300);
+
+/// An account that was used within this time is kept with a token at hand: a daily job finds one.
+pub const IN_USE: Duration = Duration::from_secs(26 * 3_600);
+
+/// A refresh token that was not used for so long is exercised; it would die after 90 days
+/// (`exchange-online.md`, "Tokens").
+pub const EXERCISE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// The life of an access token whose response does not say (RFC 6749 §5.1 leaves it open).
 pub const LIFE_UNSAID: Duration = Duration::from_secs(1_200);
@@ -23,68 +44,214 @@ pub struct Access {
     pub issued: Timestamp,
     /// When it ends.
     pub expires: Timestamp,
-    /// Grows with every token of the account, so that a rejection can be told from an older one.
+    /// The account's when it came, so that a rejection can be told from an older one.
     pub generation: u64,
 }
 
 impl Access {
     /// Whether it may be handed out: so much of its life remains that a delivery can end.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        let life = self.expires.since(self.issued);
-        let margin = MARGIN.min(life / 2);
-        now.after(margin) < self.expires
+        now < self.stale_at()
     }
 
     /// Whether the upstream still takes it.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         now < self.expires
     }
+
+    fn stale_at(&self) -> Timestamp {
+        let margin = MARGIN.min(self.expires.since(self.issued) / 2);
+        Timestamp(self.expires.0 - margin.as_millis() as i64)
+    }
 }
 
-/// What the vault keeps of an account. The texts are wiped when dropped.
-#[derive(Default, Clone, Serialize, Deserialize)]
+/// How a refresh token was got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Somebody signed in with a browser.
+    Browser,
+    /// Somebody signed in on another device.
+    Device,
+    /// It stands in the configuration.
+    Configuration,
+}
+
+/// A refresh token.
+#[derive(Clone, PartialEq)]
+pub struct Refresh {
+    /// What is sent to the token endpoint.
+    pub token: Zeroizing<String>,
+    /// When it came.
+    pub since: Timestamp,
+}
+
+/// An account's tokens. The texts are wiped when dropped.
+#[derive(Clone, Default, PartialEq)]
 pub struct Account {
+    /// Grows with every change of the tokens.
+    pub generation: u64,
     /// The refresh token to use.
-    pub refresh: Option<Zeroizing<String>>,
+    pub refresh: Option<Refresh>,
     /// The one before it, should the newer one not have reached us whole.
-    pub previous: Option<Zeroizing<String>>,
+    pub previous: Option<Refresh>,
+    /// How the first of them was got.
+    pub origin: Option<Origin>,
+    /// Who signed in, where the provider said.
+    pub user: Option<String>,
     /// A digest of the refresh token in the configuration when `refresh` was derived from it, so
     /// that one newly configured wins over what is kept.
     pub configured: Option<String>,
     /// A digest of what `access` was asked for, and of whom; another request makes it worthless.
     pub request: Option<String>,
-    /// The last access token.
-    pub access: Option<Zeroizing<String>>,
-    /// When it was issued.
-    pub issued: Timestamp,
-    /// When it ends.
-    pub expires: Timestamp,
+    /// The last access token: text, issued, ends.
+    pub access: Option<(Zeroizing<String>, Timestamp, Timestamp)>,
+}
+
+/// What a token endpoint granted, as the state needs it.
+#[derive(Clone)]
+pub struct Grants {
+    /// The access token.
+    pub access: Zeroizing<String>,
+    /// The refresh token, where one came.
+    pub refresh: Option<Zeroizing<String>>,
+    /// How long the access token lives, where it was said.
+    pub expires_in: Option<Duration>,
 }
 
 impl Account {
     /// The refresh tokens to try, the best first.
     pub fn refresh_tokens(&self) -> Vec<Zeroizing<String>> {
-        self.refresh.iter().chain(&self.previous).cloned().collect()
+        let both = self.refresh.iter().chain(&self.previous);
+        both.map(|refresh| refresh.token.clone()).collect()
     }
 
-    /// A rotation: the new token takes the place, the one that was used becomes the fallback.
-    pub fn rotate(&mut self, used: Zeroizing<String>, new: Zeroizing<String>) {
-        if new != used {
-            self.previous = Some(used);
+    /// An answer to a question asked in generation `asked`, with the refresh token `used`; whether it
+    /// counted.
+    pub fn granted(
+        &mut self,
+        asked: u64,
+        used: Option<&Zeroizing<String>>,
+        grants: Grants,
+        now: Timestamp,
+    ) -> bool {
+        if asked != self.generation {
+            return false;
         }
-        self.refresh = Some(new);
+        if let (Some(new), Some(used)) = (grants.refresh.clone(), used) {
+            self.rotate(used, new, now);
+        }
+        self.hold(grants, now);
+        true
+    }
+
+    /// Somebody signed in: that wins over whatever there was, which becomes the fallback only where
+    /// it is the same person's.
+    pub fn signed_in(
+        &mut self,
+        user: Option<String>,
+        origin: Origin,
+        grants: Grants,
+        now: Timestamp,
+    ) {
+        let same = user.is_some() && user == self.user;
+        let old = self.refresh.take();
+        self.previous = old.filter(|_| same);
+        let token = grants.refresh.clone();
+        self.refresh = token.map(|token| Refresh { token, since: now });
+        (self.user, self.origin) = (user, Some(origin));
+        self.hold(grants, now);
     }
 
     /// The configuration names a refresh token with this digest: if it is another than before, it
     /// becomes the one to use, and what was kept the fallback.
-    pub fn configure(&mut self, token: Zeroizing<String>, digest: String) {
+    pub fn configure(&mut self, token: Zeroizing<String>, digest: String, now: Timestamp) {
         if self.configured.as_ref() == Some(&digest) && self.refresh.is_some() {
             return;
         }
         self.previous = self.refresh.take();
-        self.refresh = Some(token);
+        self.refresh = Some(Refresh { token, since: now });
+        self.origin = Some(Origin::Configuration);
         self.configured = Some(digest);
         self.access = None;
+        self.generation += 1;
+    }
+
+    /// What is asked for, and of whom, has this digest: a token for something else is of no use.
+    pub fn ask_for(&mut self, request: String) {
+        if self.request.as_ref() != Some(&request) {
+            self.access = None;
+            self.request = Some(request);
+            self.generation += 1;
+        }
+    }
+
+    /// Nobody is signed in any more. The digest of what was configured stays, so that the token in
+    /// the configuration does not come back by itself.
+    pub fn forget(&mut self) {
+        *self = Self {
+            generation: self.generation + 1,
+            configured: self.configured.take(),
+            request: self.request.take(),
+            ..Self::default()
+        };
+    }
+
+    /// The access token, to be handed out.
+    pub fn access(&self) -> Option<Access> {
+        let (token, issued, expires) = self.access.as_ref()?;
+        Some(Access {
+            token: token.as_str().to_owned().into(),
+            issued: *issued,
+            expires: *expires,
+            generation: self.generation,
+        })
+    }
+
+    /// When it is to be renewed in the background: ahead of need while it is in use, else only
+    /// before the refresh token dies of being unused. `share`, from 0 to 1, is how much of the time
+    /// ahead this account takes.
+    pub fn tend_at(
+        &self,
+        last_used: Option<Timestamp>,
+        now: Timestamp,
+        share: f64,
+    ) -> Option<Timestamp> {
+        let in_use = last_used.is_some_and(|at| now.since(at) < IN_USE);
+        match (self.access(), &self.refresh) {
+            (Some(access), _) if in_use => {
+                let ahead = AHEAD
+                    .min(access.expires.since(access.issued) / 8)
+                    .mul_f64(share);
+                Some(Timestamp(access.stale_at().0 - ahead.as_millis() as i64))
+            }
+            (_, Some(refresh)) => Some(refresh.since.after(EXERCISE + AHEAD.mul_f64(share))),
+            _ => None,
+        }
+    }
+
+    /// The new token takes the place, the one that was used becomes the fallback.
+    fn rotate(&mut self, used: &Zeroizing<String>, new: Zeroizing<String>, now: Timestamp) {
+        let of_used = self
+            .refresh
+            .iter()
+            .chain(&self.previous)
+            .find(|refresh| refresh.token == *used);
+        let since = of_used.map_or(now, |refresh| refresh.since);
+        if new != *used {
+            let token = used.clone();
+            self.previous = Some(Refresh { token, since });
+        }
+        self.refresh = Some(Refresh {
+            token: new,
+            since: now,
+        });
+    }
+
+    fn hold(&mut self, grants: Grants, now: Timestamp) {
+        let expires = now.after(grants.expires_in.unwrap_or(LIFE_UNSAID));
+        self.access = Some((grants.access, now, expires));
+        self.generation += 1;
     }
 }
 
@@ -93,50 +260,166 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn access(life: u64) -> Access {
-        Access {
-            token: String::new().into(),
-            issued: Timestamp(0),
-            expires: Timestamp(0).after(Duration::from_secs(life)),
-            generation: 1,
-        }
-    }
-
-    #[test]
-    fn ten_minutes_must_remain() {
-        let hour = access(3_600);
-        assert!(hour.is_fresh(Timestamp(2_999_000)));
-        assert!(!hour.is_fresh(Timestamp(3_000_000)));
-        assert!(hour.is_valid(Timestamp(3_599_000)) && !hour.is_valid(Timestamp(3_600_000)));
-        let short = access(60);
-        assert!(short.is_fresh(Timestamp(29_000)) && !short.is_fresh(Timestamp(30_000)));
-    }
+    const HOUR: Duration = Duration::from_secs(3_600);
 
     fn text(text: &str) -> Zeroizing<String> {
         Zeroizing::new(text.to_owned())
     }
 
+    fn grants(access: &str, refresh: Option<&str>, life: Duration) -> Grants {
+        Grants {
+            access: text(access),
+            refresh: refresh.map(text),
+            expires_in: Some(life),
+        }
+    }
+
+    fn connected() -> Account {
+        let mut account = Account::default();
+        account.signed_in(
+            Some("a@b.c".into()),
+            Origin::Browser,
+            grants("a0", Some("r0"), HOUR),
+            Timestamp(0),
+        );
+        account
+    }
+
+    #[test]
+    fn ten_minutes_must_remain() {
+        let hour = connected().access().unwrap();
+        assert!(hour.is_fresh(Timestamp(2_999_000)) && !hour.is_fresh(Timestamp(3_000_000)));
+        assert!(hour.is_valid(Timestamp(3_599_000)) && !hour.is_valid(Timestamp(3_600_000)));
+        let mut account = Account::default();
+        account.granted(
+            0,
+            None,
+            grants("a", None, Duration::from_secs(60)),
+            Timestamp(0),
+        );
+        let short = account.access().unwrap();
+        assert!(short.is_fresh(Timestamp(29_000)) && !short.is_fresh(Timestamp(30_000)));
+    }
+
     #[test]
     fn a_newly_configured_token_wins_once() {
         let mut account = Account::default();
-        account.configure(text("c1"), "d1".into());
-        account.rotate(text("c1"), text("r1"));
-        account.configure(text("c1"), "d1".into());
+        account.configure(text("c1"), "d1".into(), Timestamp(0));
+        let asked = account.generation;
+        account.granted(
+            asked,
+            Some(&text("c1")),
+            grants("a", Some("r1"), HOUR),
+            Timestamp(1),
+        );
+        account.configure(text("c1"), "d1".into(), Timestamp(2));
         assert_eq!(account.refresh_tokens(), [text("r1"), text("c1")]);
-        account.configure(text("c2"), "d2".into());
+        account.configure(text("c2"), "d2".into(), Timestamp(3));
         assert_eq!(account.refresh_tokens(), [text("c2"), text("r1")]);
+        assert!(account.access.is_none());
+    }
+
+    #[test]
+    fn another_person_leaves_no_fallback_of_the_one_before() {
+        let mut account = connected();
+        account.signed_in(
+            Some("x@y.z".into()),
+            Origin::Device,
+            grants("a", Some("r"), HOUR),
+            Timestamp(1),
+        );
+        assert_eq!(account.refresh_tokens(), [text("r")]);
+        account.forget();
+        assert!(account.refresh_tokens().is_empty() && account.access().is_none());
+    }
+
+    #[test]
+    fn is_renewed_ahead_while_in_use_and_exercised_when_not() {
+        let account = connected();
+        let now = Timestamp(60_000);
+        assert_eq!(
+            account.tend_at(Some(now), now, 0.0),
+            Some(Timestamp(3_000_000))
+        );
+        assert_eq!(
+            account.tend_at(Some(now), now, 1.0),
+            Some(Timestamp(2_700_000))
+        );
+        assert_eq!(
+            account.tend_at(None, now, 0.0),
+            Some(Timestamp(0).after(EXERCISE))
+        );
+        let long_ago = now.after(IN_USE);
+        assert_eq!(
+            account.tend_at(Some(now), long_ago, 0.0),
+            Some(Timestamp(0).after(EXERCISE))
+        );
+        assert_eq!(Account::default().tend_at(Some(now), now, 0.5), None);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Ask,
+        Answer { which: usize, rotates: bool },
+        SignIn,
+        Configure(u8),
+        AskFor(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            Just(Step::Ask),
+            (0usize..4, any::<bool>()).prop_map(|(which, rotates)| Step::Answer { which, rotates }),
+            Just(Step::SignIn),
+            (0u8..3).prop_map(Step::Configure),
+            (0u8..2).prop_map(Step::AskFor),
+        ];
+        prop::collection::vec(step, 1..40)
     }
 
     proptest! {
+        /// Questions under way are answered in any order, or never, while people sign in and the
+        /// configuration changes: an answer to an older question changes nothing, the newest refresh
+        /// token stays the first to be used, and there always is one.
         #[test]
-        fn there_always_is_a_refresh_token_to_use(steps in prop::collection::vec((any::<bool>(), 0u8..4), 1..20)) {
-            let mut account = Account::default();
-            account.configure(text("c"), "d".into());
-            for (rotates, name) in steps {
-                let used = account.refresh_tokens().remove(0);
-                let name = text(&format!("t{name}"));
-                if rotates { account.rotate(used, name) } else { account.configure(name.clone(), name.to_string()) }
-                prop_assert!(account.refresh.is_some());
+        fn no_old_answer_overwrites_a_newer_state(steps in steps()) {
+            let mut account = connected();
+            let (mut newest, mut asked, mut name, mut now) = (text("r0"), Vec::new(), 0, Timestamp(0));
+            for step in steps {
+                (name, now) = (name + 1, now.after(Duration::from_secs(1)));
+                let before = account.clone();
+                match step {
+                    Step::Ask => asked.push((account.generation, account.refresh_tokens().remove(0))),
+                    Step::Answer { which, rotates } if which < asked.len() => {
+                        let (generation, used) = asked.remove(which);
+                        let new = format!("r{name}");
+                        let grants = grants("a", rotates.then_some(new.as_str()), HOUR);
+                        let counted = account.granted(generation, Some(&used), grants, now);
+                        prop_assert_eq!(counted, generation == before.generation);
+                        if !counted {
+                            prop_assert!(account == before);
+                        } else if rotates {
+                            newest = text(&new);
+                            prop_assert!(account.refresh_tokens().contains(&used));
+                        }
+                    }
+                    Step::Answer { .. } => {}
+                    Step::SignIn => {
+                        let new = format!("s{name}");
+                        account.signed_in(Some("a@b.c".into()), Origin::Browser, grants("a", Some(&new), HOUR), now);
+                        newest = text(&new);
+                    }
+                    Step::Configure(which) => {
+                        let token = text(&format!("c{which}"));
+                        if account.configured != Some(which.to_string()) {
+                            newest = token.clone();
+                        }
+                        account.configure(token, which.to_string(), now);
+                    }
+                    Step::AskFor(which) => account.ask_for(which.to_string()),
+                }
+                prop_assert_eq!(&account.refresh_tokens()[0], &newest);
+                prop_assert!(account.generation >= before.generation);
             }
         }
     }

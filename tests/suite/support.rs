@@ -7,7 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mailferry::sandbox::{Addresses, Delivered, Fault, Limits, Mailbox, Sandbox, Settings, State};
+use mailferry::sandbox::{
+    Addresses, App, Delivered, Fault, Limits, Mailbox, Sandbox, Settings, State,
+};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
 
@@ -20,6 +22,8 @@ pub struct Plan {
     pub limits: Limits,
     pub token_life: Duration,
     pub rotates: bool,
+    /// App registrations besides the usual one.
+    pub apps: Vec<App>,
     /// Replaces the usual configuration; `{smtp}`, `{token_url}` are filled in.
     pub configuration: String,
 }
@@ -31,6 +35,7 @@ impl Default for Plan {
             limits: Limits::none(),
             token_life: Duration::from_secs(3_600),
             rotates: false,
+            apps: Vec::new(),
             configuration: USUAL.to_owned() + SERVER,
         }
     }
@@ -107,7 +112,11 @@ impl Lab {
         };
         let settings = Settings {
             tenant: "contoso".into(),
-            apps: vec![("sandbox-app".into(), "sandbox-secret".into())],
+            apps: [
+                vec![App::with_secret("sandbox-app", "sandbox-secret")],
+                plan.apps,
+            ]
+            .concat(),
             mailboxes: plan.mailboxes.iter().map(mailbox).collect(),
             token_life: plan.token_life,
             rotates: plan.rotates,

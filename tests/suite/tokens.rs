@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mailferry::sandbox::App;
+
 use crate::support::{Lab, Plan, SERVER, USUAL, admitted, id_of};
 
 fn by_refresh_token() -> String {
@@ -66,8 +68,10 @@ fn a_rotated_refresh_token_is_kept_before_it_is_used() {
         lab.empties();
         // What the provider gave must serve the next process, whenever this one ends.
         lab.kill();
-        let kept =
-            std::fs::read_to_string(lab.path("data/tokens/notifications.token")).expect("kept");
+        let kept = std::fs::read_to_string(
+            lab.path("data/tokens/contoso%2Fnotifications%40example.com.token"),
+        )
+        .expect("kept");
         assert!(!kept.contains("sandbox.refresh") && !kept.contains("sandbox.access"));
         lab.state().revoke_access();
         lab.start();
@@ -103,7 +107,7 @@ fn a_wrong_secret_holds_the_server_and_says_so() {
     id_of(&lab.send("notifications@example.com", &admitted("waits")));
     let line = lab.logged(&["server_held"]);
     assert!(
-        line.contains("AADSTS700016") && line.contains("check client_id, client_secret, tenant"),
+        line.contains("AADSTS700016") && line.contains("compare it with Application (client) ID"),
         "{line}"
     );
     lab.configure(&(USUAL.to_owned() + SERVER));
@@ -114,4 +118,84 @@ fn a_wrong_secret_holds_the_server_and_says_so() {
         !log.contains("sandbox-secret") && !log.contains("sandbox.access"),
         "no secret in the log"
     );
+}
+
+/// The usual configuration, the app proving itself in this way.
+fn proven_by(id: &str, lines: &str) -> String {
+    let usual = USUAL.replace("sandbox-app", id);
+    usual.replace("client_secret = { env = \"TEST_SECRET\" }", lines) + SERVER
+}
+
+#[test]
+fn the_second_secret_is_tried_when_the_first_has_expired() {
+    let app = App {
+        expired_secrets: vec!["old".into()],
+        ..App::with_secret("app", "new")
+    };
+    let lines = "client_secret = { file = \"old\" }\nsecond_client_secret = { file = \"new\" }";
+    let mut lab = Lab::stopped(Plan {
+        apps: vec![app],
+        configuration: proven_by("app", lines),
+        ..Plan::default()
+    });
+    lab.write_private("old", "old");
+    lab.write_private("new", "new");
+    lab.start();
+    id_of(&lab.send("notifications@example.com", &admitted("by the second")));
+    lab.delivered(1);
+    assert_eq!(lab.state().stats().token_requests, 2);
+    lab.write_private("new", "old");
+    lab.kill();
+    std::fs::remove_dir_all(lab.path("data/tokens")).expect("removes");
+    lab.start();
+    id_of(&lab.send("notifications@example.com", &admitted("waits")));
+    lab.logged(&["server_held", "AADSTS7000222", "make a new one"]);
+}
+
+#[test]
+fn a_certificate_signs_for_the_app() {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
+    let certificate = rcgen::CertificateParams::default()
+        .self_signed(&key)
+        .expect("a certificate");
+    let app = App {
+        id: "app".into(),
+        certificates: vec![certificate.der().clone()],
+        ..App::default()
+    };
+    let lines = "certificate = \"app.pem\"\nkey = { file = \"app.key\" }";
+    let mut lab = Lab::stopped(Plan {
+        apps: vec![app],
+        configuration: proven_by("app", lines),
+        ..Plan::default()
+    });
+    lab.write("app.pem", &certificate.pem());
+    lab.write_private("app.key", &key.serialize_pem());
+    lab.start();
+    id_of(&lab.send("notifications@example.com", &admitted("signed")));
+    lab.delivered(1);
+}
+
+#[test]
+fn a_workload_speaks_for_the_app_with_what_its_file_has_now() {
+    let app = App {
+        id: "app".into(),
+        assertion: Some("of today".into()),
+        ..App::default()
+    };
+    let mut lab = Lab::stopped(Plan {
+        apps: vec![app],
+        configuration: proven_by("app", "assertion_file = \"workload.jwt\""),
+        ..Plan::default()
+    });
+    lab.write("workload.jwt", "of yesterday\n");
+    lab.start();
+    id_of(&lab.send("notifications@example.com", &admitted("held at first")));
+    lab.logged(&["server_held", "AADSTS700027"]);
+    lab.write("workload.jwt", "of today\n");
+    assert_eq!(
+        lab.stdout(&["queue", "retry", "--all"]),
+        "1 to be tried again\n"
+    );
+    lab.delivered(1);
 }

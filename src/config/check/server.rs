@@ -14,14 +14,10 @@ use crate::config::preset::Provider;
 use crate::config::text::{self, Auth, Mode};
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
-use crate::token::{self, Grant};
 use crate::upstream::{self, Tls};
 
 /// The submission port (RFC 6409 §3.1), and the one for implicit TLS (RFC 8314 §7.3).
 const PORTS: (u16, u16) = (587, 465);
-
-/// Tenants that stand for several: no app-only token comes from them.
-const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
 
 impl Checker<'_> {
     pub(super) fn servers(
@@ -123,10 +119,9 @@ impl Checker<'_> {
             _ => None,
         };
         let provider = registration.map(|(_, registration)| registration.provider);
-        let host = server
-            .host
-            .clone()
-            .or(provider.and_then(|p| p.host()).map(str::to_owned));
+        let host = server.host.clone().or(registration
+            .and_then(|(_, r)| r.provider.host(r.cloud))
+            .map(str::to_owned));
         let missing = "the server's host is not known; add host = \"...\"";
         let host = self.ok(
             host.ok_or(missing),
@@ -253,7 +248,7 @@ impl Checker<'_> {
         *tls.get_ref()
     }
 
-    fn roots(
+    pub(super) fn roots(
         &mut self,
         file: &Option<Spanned<String>>,
         key: &str,
@@ -265,91 +260,5 @@ impl Checker<'_> {
             }
             None => Some(Vec::new()),
         }
-    }
-
-    fn token(
-        &mut self,
-        server: &text::Server,
-        name: &str,
-        oauth: &text::OAuth,
-        key: &str,
-    ) -> Option<token::Settings> {
-        let missing = "it is missing; write \"client_credentials\" or \"refresh_token\"";
-        let grant = server.grant.as_ref().map(|grant| *grant.get_ref());
-        let grant = self.ok(
-            grant.ok_or(missing),
-            server.name.span(),
-            &format!("{key} grant"),
-        )?;
-        let table = format!("[oauth.{name}]");
-        let client_secret = self.secret(&oauth.client_secret, &format!("{table} client_secret"));
-        if grant == Grant::ClientCredentials && oauth.client_secret.is_none() {
-            self.problem(
-                oauth.client_id.span(),
-                &format!("{table} client_secret"),
-                "client_credentials needs it; add client_secret = { env = \"NAME\" }",
-            );
-            return None;
-        }
-        let token_url = self.token_url(oauth, grant, &table)?;
-        let refresh_token = self.secret(&server.refresh_token, &format!("{key} refresh_token"));
-        Some(token::Settings {
-            account: match grant {
-                Grant::ClientCredentials => format!("oauth-{name}"),
-                Grant::RefreshToken => server.name.get_ref().clone(),
-            },
-            oauth: name.to_owned(),
-            token_url,
-            client_id: oauth.client_id.get_ref().clone(),
-            client_secret,
-            scopes: oauth
-                .scopes
-                .clone()
-                .unwrap_or_else(|| oauth.provider.scopes(grant)),
-            grant,
-            refresh_token,
-            roots: self.roots(&oauth.ca, &format!("{table} ca"))?,
-        })
-    }
-
-    fn token_url(&mut self, oauth: &text::OAuth, grant: Grant, table: &str) -> Option<url::Url> {
-        if let Some(url) = &oauth.token_url {
-            let host = url
-                .get_ref()
-                .host_str()
-                .unwrap_or_default()
-                .trim_matches(['[', ']']);
-            let loopback =
-                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-            if url.get_ref().scheme() != "https" && !loopback {
-                self.problem(
-                    url.span(),
-                    &format!("{table} token_url"),
-                    "the client secret would cross the network in clear; write an https:// address",
-                );
-            }
-            return Some(url.get_ref().clone());
-        }
-        let (tenant, span) = match &oauth.tenant {
-            Some(tenant) => (tenant.get_ref().as_str(), tenant.span()),
-            None => ("", oauth.client_id.span()),
-        };
-        let needs_tenant = oauth.provider == Provider::Microsoft;
-        if needs_tenant && tenant.is_empty() {
-            self.problem(
-                span,
-                &format!("{table} tenant"),
-                "it is missing; write the directory (tenant) id, or contoso.onmicrosoft.com",
-            );
-            return None;
-        }
-        if grant == Grant::ClientCredentials && SHARED_TENANTS.contains(&tenant) {
-            self.problem(span, &format!("{table} tenant"), format!("client_credentials needs one tenant, not {tenant:?}; write the directory (tenant) id"));
-            return None;
-        }
-        let missing = "it is missing; a custom provider needs its token endpoint".to_owned();
-        let url = oauth.provider.token_url(tenant).ok_or(missing);
-        let parsed = url.and_then(|url| url.parse::<url::Url>().map_err(|error| error.to_string()));
-        self.ok(parsed, span, &format!("{table} token_url"))
     }
 }

@@ -1,0 +1,246 @@
+//! An app registration, as a server uses it.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use toml::Spanned;
+use url::Url;
+
+use super::Checker;
+use crate::base::{Timestamp, tls};
+use crate::config::Secrets;
+use crate::config::preset::{Endpoint, Provider};
+use crate::config::text;
+use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant};
+
+/// Tenants that stand for several: no app-only token comes from them.
+const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
+
+/// Where the browser is sent after a sign-in, unless the configuration says: any free port, since
+/// Entra ignores the port of a loopback address, but not the path.
+const REDIRECT: &str = "http://localhost:0/callback";
+
+impl Checker<'_> {
+    pub(super) fn token(
+        &mut self,
+        server: &text::Server,
+        name: &str,
+        oauth: &text::OAuth,
+        key: &str,
+    ) -> Option<token::Settings> {
+        let missing = "it is missing; write \"client_credentials\", \"authorization_code\", \"device_code\" or \"refresh_token\"";
+        let grant = server.grant.as_ref().map(|grant| *grant.get_ref());
+        let key_grant = format!("{key} grant");
+        let grant = self.ok(grant.ok_or(missing), server.name.span(), &key_grant)?;
+        let table = format!("[oauth.{name}]");
+        let credential = self.credential(oauth, &table)?;
+        if grant == Grant::ClientCredentials && credential == Credential::None {
+            self.problem(
+                oauth.client_id.span(),
+                &format!("{table} client_secret"),
+                "client_credentials needs it, or a certificate; add client_secret = { env = \"NAME\" }",
+            );
+            return None;
+        }
+        let user = server.account.as_ref().or(server.username.as_ref());
+        let user = user
+            .map(|user| user.get_ref().clone())
+            .filter(|_| grant.is_by_user());
+        let refresh_token = self.secret(&server.refresh_token, &format!("{key} refresh_token"));
+        Some(token::Settings {
+            account: match &user {
+                Some(user) => format!("{name}/{}", user.to_lowercase()),
+                None => name.to_owned(),
+            },
+            server: server.name.get_ref().clone(),
+            oauth: name.to_owned(),
+            endpoints: self.endpoints(oauth, grant, &table)?,
+            client_id: oauth.client_id.get_ref().clone(),
+            credential,
+            scopes: match &oauth.scopes {
+                Some(scopes) => scopes.clone(),
+                None => oauth.provider.scopes(grant, oauth.cloud),
+            },
+            grant,
+            user,
+            redirect: self.redirect(oauth, &table)?,
+            refresh_token,
+            roots: self.roots(&oauth.ca, &format!("{table} ca"))?,
+        })
+    }
+
+    fn credential(&mut self, oauth: &text::OAuth, table: &str) -> Option<Credential> {
+        let first = (
+            &oauth.client_secret,
+            &oauth.client_secret_expires,
+            "client_secret",
+        );
+        let second = (
+            &oauth.second_client_secret,
+            &oauth.second_client_secret_expires,
+            "second_client_secret",
+        );
+        let mut secrets = Vec::new();
+        for (secret, expires, key) in [first, second] {
+            if let Some(secret) = self.secret(secret, &format!("{table} {key}")) {
+                let expires = self.date(expires, &format!("{table} {key}_expires"));
+                secrets.push(AppSecret { secret, expires });
+            }
+        }
+        let has_secret = oauth.client_secret.is_some() || oauth.second_client_secret.is_some();
+        let others = [
+            oauth.certificate.is_some(),
+            oauth.assertion_file.is_some(),
+            has_secret,
+        ];
+        if others.iter().filter(|is_there| **is_there).count() > 1 {
+            let text = "an app proves itself in one way; keep client_secret, or certificate and key, or assertion_file";
+            self.problem(oauth.client_id.span(), table, text);
+            return None;
+        }
+        match (&oauth.certificate, &oauth.key, &oauth.assertion_file) {
+            (Some(certificate), Some(key), _) => self.certificate(certificate, key, table),
+            (Some(only), None, _) => {
+                let text = "a certificate needs its key; add key = \"FILE\"";
+                self.problem(only.span(), &format!("{table} certificate"), text);
+                None
+            }
+            (None, Some(only), _) => {
+                let text = "a key needs its certificate; add certificate = \"FILE\"";
+                self.problem(only.span(), &format!("{table} key"), text);
+                None
+            }
+            (None, None, Some(file)) => Some(Credential::AssertionFile(self.beside(file))),
+            _ if has_secret && secrets.is_empty() => None,
+            _ if secrets.is_empty() => Some(Credential::None),
+            _ => Some(Credential::Secrets(secrets)),
+        }
+    }
+
+    fn certificate(
+        &mut self,
+        certificate: &Spanned<String>,
+        key: &Spanned<crate::config::secret::SecretText>,
+        table: &str,
+    ) -> Option<Credential> {
+        use crate::base::secret::ExposeSecret;
+        let (at, key_at) = (format!("{table} certificate"), format!("{table} key"));
+        let chain = tls::read_certificates(&self.beside(certificate.get_ref()));
+        let chain: Vec<CertificateDer> = self.ok(chain, certificate.span(), &at)?;
+        let first = chain.first().ok_or("there is no certificate in it");
+        let first = self.ok(first.cloned(), certificate.span(), &at)?;
+        if self.secrets == Secrets::Left {
+            return Some(Credential::AssertionFile("".into()));
+        }
+        let pem = self.secret(&Some(key.clone()), &key_at)?;
+        let made = Certificate::new(&first, pem.expose_secret().as_bytes());
+        let made = self.ok(made, key.span(), &key_at)?;
+        Some(Credential::Certificate(Arc::new(made)))
+    }
+
+    fn date(
+        &mut self,
+        date: &Option<Spanned<toml::value::Datetime>>,
+        key: &str,
+    ) -> Option<Timestamp> {
+        let date = date.as_ref()?;
+        let text = date.get_ref().to_string();
+        let bad = format!("{text} is not a date; write one such as 2027-05-01");
+        self.ok(Timestamp::of_date(&text).ok_or(bad), date.span(), key)
+    }
+
+    fn redirect(&mut self, oauth: &text::OAuth, table: &str) -> Option<Url> {
+        let Some(url) = &oauth.redirect else {
+            return Some(REDIRECT.parse().expect("a URL"));
+        };
+        if url.get_ref().scheme() != "https" && !is_loopback(url.get_ref()) {
+            let text = "a code would cross the network in clear; write http://localhost:PORT/PATH, or an https:// address";
+            self.problem(url.span(), &format!("{table} redirect"), text);
+            return None;
+        }
+        Some(url.get_ref().clone())
+    }
+
+    fn endpoints(&mut self, oauth: &text::OAuth, grant: Grant, table: &str) -> Option<Endpoints> {
+        let tenant = self.tenant(oauth, grant, table)?;
+        let preset = |endpoint| oauth.provider.endpoint(endpoint, oauth.cloud, &tenant);
+        let wanted = [
+            (&oauth.token_url, "token_url", Endpoint::Token),
+            (&oauth.authorize_url, "authorize_url", Endpoint::Authorize),
+            (&oauth.device_url, "device_url", Endpoint::Device),
+        ];
+        let mut found = Vec::new();
+        for (written, key, endpoint) in wanted {
+            let key = format!("{table} {key}");
+            // Whoever spells out the token endpoint means another provider than the preset's.
+            let preset = preset(endpoint).filter(|_| oauth.token_url.is_none());
+            found.push(match (written, preset) {
+                (Some(url), _) => Some(self.secure(url, &key)?),
+                (None, Some(url)) => Some(self.ok(url.parse(), tenant_span(oauth), &key)?),
+                (None, None) => None,
+            });
+        }
+        let [token, authorize, device] = <[Option<Url>; 3]>::try_from(found).ok()?;
+        let missing = "it is missing; a custom provider needs its token endpoint";
+        let key = format!("{table} token_url");
+        let token = self.ok(token.ok_or(missing), oauth.client_id.span(), &key)?;
+        let needed = match grant {
+            Grant::AuthorizationCode if authorize.is_none() => Some("authorize_url"),
+            Grant::DeviceCode if device.is_none() => Some("device_url"),
+            _ => None,
+        };
+        if let Some(needed) = needed {
+            let text =
+                "it is missing; a provider whose token_url is spelled out needs it for this grant";
+            self.problem(oauth.client_id.span(), &format!("{table} {needed}"), text);
+            return None;
+        }
+        Some(Endpoints {
+            token,
+            authorize,
+            device,
+        })
+    }
+
+    fn secure(&mut self, url: &Spanned<Url>, key: &str) -> Option<Url> {
+        if url.get_ref().scheme() != "https" && !is_loopback(url.get_ref()) {
+            let text =
+                "the client secret would cross the network in clear; write an https:// address";
+            self.problem(url.span(), key, text);
+            return None;
+        }
+        Some(url.get_ref().clone())
+    }
+
+    fn tenant(&mut self, oauth: &text::OAuth, grant: Grant, table: &str) -> Option<String> {
+        let tenant = oauth
+            .tenant
+            .as_ref()
+            .map(|tenant| tenant.get_ref().as_str());
+        let tenant = tenant.unwrap_or_default();
+        let (key, span) = (format!("{table} tenant"), tenant_span(oauth));
+        let needs_tenant = oauth.provider == Provider::Microsoft && oauth.token_url.is_none();
+        if needs_tenant && tenant.is_empty() {
+            let text = "it is missing; write the directory (tenant) id, or contoso.onmicrosoft.com";
+            self.problem(span, &key, text);
+            return None;
+        }
+        if needs_tenant && !grant.is_by_user() && SHARED_TENANTS.contains(&tenant) {
+            self.problem(span, &key, format!("client_credentials needs one tenant, not {tenant:?}; write the directory (tenant) id"));
+            return None;
+        }
+        Some(tenant.to_owned())
+    }
+}
+
+fn tenant_span(oauth: &text::OAuth) -> Range<usize> {
+    let tenant = oauth.tenant.as_ref().map(Spanned::span);
+    tenant.unwrap_or_else(|| oauth.client_id.span())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

@@ -1,0 +1,117 @@
+//! Whether a request comes from an app that is registered, and proves it.
+
+use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use serde::Deserialize;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{Fields, Refusal};
+use crate::base::Timestamp;
+use crate::sandbox::state::{App, State};
+
+/// How long an assertion may live; Entra is not strict here, we are.
+const LONGEST: i64 = 600;
+
+/// The app that the form is from, or how Entra refuses it.
+pub(super) fn check<'a>(
+    state: &'a State,
+    form: &Fields,
+    now: Timestamp,
+) -> Result<&'a App, Refusal> {
+    let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    let app = state
+        .settings
+        .apps
+        .iter()
+        .find(|app| app.id == field("client_id"));
+    let app = app.ok_or((
+        "unauthorized_client",
+        700016,
+        "AADSTS700016: Application with identifier was not found in the directory.",
+    ))?;
+    let (secret, assertion) = (field("client_secret"), field("client_assertion"));
+    let is_public =
+        app.secrets.is_empty() && app.certificates.is_empty() && app.assertion.is_none();
+    match (secret, assertion) {
+        ("", "") if is_public && field("grant_type") != "client_credentials" => Ok(app),
+        ("", "") => Err((
+            "invalid_client",
+            7000218,
+            "AADSTS7000218: The request body must contain client_assertion or client_secret.",
+        )),
+        (_, "") if is_public => Err((
+            "invalid_client",
+            700025,
+            "AADSTS700025: Client is public so neither 'client_assertion' nor 'client_secret' should be presented.",
+        )),
+        (secret, "") if app.secrets.iter().any(|known| known == secret) => Ok(app),
+        (secret, "") if app.expired_secrets.iter().any(|known| known == secret) => Err((
+            "invalid_client",
+            7000222,
+            "AADSTS7000222: The provided client secret keys for the app are expired.",
+        )),
+        (_, "") => Err((
+            "invalid_client",
+            7000215,
+            "AADSTS7000215: Invalid client secret provided.",
+        )),
+        (_, assertion) if app.assertion.as_deref() == Some(assertion) => Ok(app),
+        (_, assertion) if is_signed(app, assertion, now) == Some(true) => Ok(app),
+        _ => Err((
+            "invalid_client",
+            700027,
+            "AADSTS700027: Client assertion failed signature validation.",
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    typ: String,
+    #[serde(rename = "x5t#S256")]
+    thumbprint: String,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    aud: String,
+    iss: String,
+    sub: String,
+    jti: String,
+    nbf: i64,
+    exp: i64,
+}
+
+/// As Microsoft describes the assertion: PS256, the certificate by its SHA-256 thumbprint, for the
+/// token endpoint, from and about the app, in its time.
+fn is_signed(app: &App, assertion: &str, now: Timestamp) -> Option<bool> {
+    let (signed, signature) = assertion.rsplit_once('.')?;
+    let (header, claims) = signed.split_once('.')?;
+    let header: Header = serde_json::from_slice(&BASE64.decode(header).ok()?).ok()?;
+    let claims: Claims = serde_json::from_slice(&BASE64.decode(claims).ok()?).ok()?;
+    let certificate = app.certificates.iter().find(|certificate| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+        BASE64.encode(digest) == header.thumbprint
+    })?;
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let key = &certificate
+        .tbs_certificate
+        .subject_pki
+        .subject_public_key
+        .data;
+    let key = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key);
+    let signature = BASE64.decode(signature).ok()?;
+    let seconds = now.0 / 1_000;
+    Some(
+        key.verify(signed.as_bytes(), &signature).is_ok()
+            && (header.alg.as_str(), header.typ.as_str()) == ("PS256", "JWT")
+            && claims.aud.ends_with("/oauth2/v2.0/token")
+            && claims.iss == app.id
+            && claims.sub == app.id
+            && !claims.jti.is_empty()
+            && (claims.nbf..claims.exp).contains(&seconds)
+            && claims.exp - claims.nbf <= LONGEST,
+    )
+}

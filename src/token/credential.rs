@@ -1,0 +1,192 @@
+//! How the app proves itself to the token endpoint.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustls::pki_types::CertificateDer;
+use serde::Serialize;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::error::TokenError;
+use crate::base::secret::ExposeSecret;
+use crate::base::{Secret, Timestamp};
+
+/// How long an assertion lives (`exchange-online.md`, "Tokens": 5 to 10 minutes).
+const ASSERTION_LIFE: Duration = Duration::from_secs(300);
+
+/// How far our clock may be ahead of the provider's.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// The value of `client_assertion_type` (RFC 7523 §2.2).
+pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// What the app has to prove itself with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Credential {
+    /// Nothing: a public client (RFC 6749 §2.1).
+    #[default]
+    None,
+    /// Secrets, of which the next is tried where one is refused as wrong or expired, so that one can
+    /// be replaced without a gap.
+    Secrets(Vec<AppSecret>),
+    /// A certificate that the provider knows; its key signs an assertion (RFC 7523 §2.2).
+    Certificate(Arc<Certificate>),
+    /// An assertion that something else keeps current in this file: workload identity.
+    AssertionFile(PathBuf),
+}
+
+/// An app's secret.
+#[derive(Debug, Clone)]
+pub struct AppSecret {
+    /// What is sent.
+    pub secret: Secret,
+    /// When it expires, as the configuration says: no token response tells.
+    pub expires: Option<Timestamp>,
+}
+
+impl PartialEq for AppSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.secret.expose_secret() == other.secret.expose_secret() && self.expires == other.expires
+    }
+}
+
+/// A certificate with its key.
+pub struct Certificate {
+    key: EncodingKey,
+    thumbprint: String,
+    expires: Timestamp,
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.thumbprint == other.thumbprint
+    }
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Certificate({})", self.thumbprint)
+    }
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// It is no certificate.
+    #[error("it is not an X.509 certificate: {0}")]
+    Certificate(String),
+    /// The key is none, or of another kind.
+    #[error(
+        "it is not an RSA key in PEM (PKCS #8 or PKCS #1): {0}; Entra takes no other kind here"
+    )]
+    Key(String),
+}
+
+/// One way to prove it, as it is sent.
+pub(super) enum Proof {
+    None,
+    Secret(Secret),
+    Assertion(Zeroizing<String>),
+}
+
+impl Certificate {
+    /// From the certificate and its RSA key in PEM.
+    pub fn new(certificate: &CertificateDer, key: &[u8]) -> Result<Self, CertificateError> {
+        use x509_parser::prelude::{FromDer, X509Certificate};
+        let (_, parsed) = X509Certificate::from_der(certificate)
+            .map_err(|error| CertificateError::Certificate(error.to_string()))?;
+        let expires = parsed.validity().not_after.timestamp();
+        let key = EncodingKey::from_rsa_pem(key)
+            .map_err(|error| CertificateError::Key(error.to_string()))?;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+        Ok(Self {
+            key,
+            thumbprint: BASE64_URL_SAFE_NO_PAD.encode(digest),
+            expires: Timestamp(expires.saturating_mul(1_000)),
+        })
+    }
+
+    /// The assertion: PS256, named by the certificate's SHA-256 thumbprint as Entra asks for.
+    fn assertion(&self, claims: &Assertion) -> Result<String, jsonwebtoken::errors::Error> {
+        let header = Header {
+            x5t_s256: Some(self.thumbprint.clone()),
+            ..Header::new(Algorithm::PS256)
+        };
+        jsonwebtoken::encode(&header, claims, &self.key)
+    }
+}
+
+/// The claims of RFC 7523 §3; times in seconds.
+#[derive(Serialize)]
+struct Assertion<'a> {
+    aud: &'a str,
+    iss: &'a str,
+    sub: &'a str,
+    jti: String,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+}
+
+impl Credential {
+    /// When the first of it expires that is still in use, where that is known.
+    pub fn expires(&self) -> Option<Timestamp> {
+        match self {
+            Self::Secrets(secrets) => secrets.iter().filter_map(|secret| secret.expires).max(),
+            Self::Certificate(certificate) => Some(certificate.expires),
+            Self::None | Self::AssertionFile(_) => None,
+        }
+    }
+
+    /// What to send to `audience`, the token endpoint, as the app `client_id`: the ways to try, the
+    /// best first. `nonce` makes an assertion single.
+    pub(super) async fn proofs(
+        &self,
+        audience: &Url,
+        client_id: &str,
+        now: Timestamp,
+        nonce: u128,
+    ) -> Result<Vec<Proof>, TokenError> {
+        let unusable = |reason: String| TokenError::Credential { reason };
+        Ok(match self {
+            Self::None => vec![Proof::None],
+            Self::Secrets(secrets) => {
+                let proof = |secret: &AppSecret| Proof::Secret(secret.secret.clone());
+                secrets.iter().map(proof).collect()
+            }
+            Self::Certificate(certificate) => {
+                let seconds = now.0 / 1_000;
+                let begins = seconds - CLOCK_SKEW.as_secs() as i64;
+                let claims = Assertion {
+                    aud: audience.as_str(),
+                    iss: client_id,
+                    sub: client_id,
+                    jti: format!("{nonce:032x}"),
+                    iat: begins,
+                    nbf: begins,
+                    exp: seconds + ASSERTION_LIFE.as_secs() as i64,
+                };
+                let signed = certificate.assertion(&claims);
+                let signed = signed.map_err(|error| {
+                    unusable(format!("the certificate's key does not sign: {error}"))
+                })?;
+                vec![Proof::Assertion(Zeroizing::new(signed))]
+            }
+            Self::AssertionFile(path) => {
+                let read = tokio::fs::read_to_string(path).await.map(Zeroizing::new);
+                let text = read.map_err(|error| {
+                    unusable(format!(
+                        "the assertion file {} cannot be read: {error}; check the workload's token volume",
+                        path.display()
+                    ))
+                })?;
+                vec![Proof::Assertion(Zeroizing::new(text.trim().to_owned()))]
+            }
+        })
+    }
+}

@@ -1,0 +1,343 @@
+//! Why there is no token, classed by who can mend it, with the remedy in words.
+//!
+//! `error` of the response decides first, Entra's AADSTS number refines it (`exchange-online.md`,
+//! "Tokens", Errors).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Why there is no token. The texts hold no secret: bodies that could not be read are not kept.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TokenError {
+    /// The endpoint was not reached, or did not answer in time.
+    #[error("{url} was not reached: {reason}; check the network, DNS and `token_url`")]
+    Unreachable {
+        /// The endpoint.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// It answered, but not as a token endpoint does: an outage, or something in between.
+    #[error(
+        "{url} answered HTTP {status} without a token response, as in an outage or behind a captive portal; trying again later"
+    )]
+    Outage {
+        /// The endpoint.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// How long it asks to be left alone.
+        pause: Option<Duration>,
+    },
+    /// It is busy or down, in its own words.
+    #[error("{url} asks to try later: {refusal}")]
+    Busy {
+        /// The endpoint.
+        url: String,
+        /// Its words.
+        refusal: Box<Refusal>,
+        /// How long it asks to be left alone.
+        pause: Option<Duration>,
+    },
+    /// It refused the secret, as wrong or expired.
+    #[error("the provider refused the client secret of [oauth.{oauth}]: {refusal}; {}", .refusal.remedy())]
+    Secret {
+        /// The app registration's name in the configuration.
+        oauth: String,
+        /// Its words.
+        refusal: Box<Refusal>,
+    },
+    /// It refused the app, or what the app asked for: the administrator's to mend.
+    #[error("the provider refused [oauth.{oauth}]: {refusal}; {}", .refusal.remedy())]
+    Refused {
+        /// The app registration's name in the configuration.
+        oauth: String,
+        /// Its words.
+        refusal: Box<Refusal>,
+    },
+    /// Somebody has to sign in again.
+    #[error(
+        "the sign-in of {account} is no longer good: {refusal}; run `mailferry connect {account}`"
+    )]
+    SignIn {
+        /// The server.
+        account: String,
+        /// Its words.
+        refusal: Box<Refusal>,
+    },
+    /// Nobody has signed in yet.
+    #[error(
+        "nobody has signed in for {account}; run `mailferry connect {account}`, or set the server's `refresh_token`"
+    )]
+    NotConnected {
+        /// The server.
+        account: String,
+    },
+    /// What the app proves itself with cannot be used.
+    #[error("{reason}")]
+    Credential {
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// The vault could not keep it, so it is not used.
+    #[error("the token could not be kept: {0}")]
+    Vault(String),
+}
+
+impl TokenError {
+    /// Whether it passes by itself.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Outage { .. } | Self::Busy { .. } | Self::Vault(_)
+        )
+    }
+
+    /// How long the provider asks to be left alone (Retry-After), or is known to need.
+    pub fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Outage { pause, .. } => *pause,
+            Self::Busy { pause, refusal, .. } => {
+                let long = refusal.has(&LONG_PAUSE).then_some(LONG);
+                pause.or(long)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Numbers that pass by themselves.
+const TRANSIENT: [u32; 9] = [
+    50033, 90006, 90012, 90024, 90033, 90090, 70012, 50196, 90055,
+];
+
+/// Of those, the ones that mean "too much": asking again soon makes it worse.
+const LONG_PAUSE: [u32; 2] = [50196, 90055];
+
+/// The pause for them.
+const LONG: Duration = Duration::from_secs(300);
+
+/// Numbers that a new sign-in mends.
+const SIGN_IN: [u32; 17] = [
+    70000, 70008, 700082, 700084, 50173, 50132, 50133, 50089, 70043, 50072, 50074, 50076, 50078,
+    50079, 65001, 65004, 54005,
+];
+
+/// Numbers of a client secret that is wrong or expired.
+const SECRET: [u32; 2] = [7000215, 7000222];
+
+/// Numbers that only an administrator can mend, though `error` may say `invalid_grant`.
+const ADMINISTRATOR: [u32; 25] = [
+    700027, 50012, 700016, 90002, 50034, 50020, 53000, 53003, 530032, 530035, 50057, 50105, 90094,
+    90095, 7000112, 7000218, 700025, 50011, 50194, 9001023, 650057, 70011, 7000215, 7000222,
+    500011,
+];
+
+/// The error response of RFC 6749 §5.2, with what Entra adds to find it in its logs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The code.
+    pub error: String,
+    /// In words.
+    #[serde(default)]
+    pub error_description: Option<String>,
+    /// AADSTS numbers.
+    #[serde(default)]
+    pub error_codes: Vec<u32>,
+    /// What Entra's sign-in log has it under.
+    #[serde(default)]
+    pub correlation_id: Option<String>,
+    /// When, by the provider's clock.
+    #[serde(default)]
+    pub timestamp: Option<String>,
+}
+
+impl oauth2::ErrorResponse for Refusal {}
+
+/// What a refusal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// To wait.
+    Later,
+    /// Another client secret.
+    Secret,
+    /// A person to sign in.
+    SignIn,
+    /// The administrator.
+    Administrator,
+}
+
+impl Refusal {
+    /// What it asks for; `status` is the response's, `by_user` whether a user's grant was refused.
+    pub fn class(&self, status: u16, by_user: bool) -> Class {
+        let says_later = matches!(
+            self.error.as_str(),
+            "temporarily_unavailable" | "server_error"
+        );
+        match self.error.as_str() {
+            _ if status == 429 || status >= 500 || says_later || self.has(&TRANSIENT) => {
+                Class::Later
+            }
+            _ if self.has(&SECRET) => Class::Secret,
+            _ if self.has(&ADMINISTRATOR) => Class::Administrator,
+            _ if by_user && self.has(&SIGN_IN) => Class::SignIn,
+            "invalid_grant" | "interaction_required" | "login_required" | "consent_required"
+                if by_user =>
+            {
+                Class::SignIn
+            }
+            "invalid_client" if self.error_codes.is_empty() => Class::Secret,
+            _ => Class::Administrator,
+        }
+    }
+
+    fn has(&self, numbers: &[u32]) -> bool {
+        self.error_codes.iter().any(|code| numbers.contains(code))
+    }
+
+    /// What an administrator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        let by_number = self.error_codes.iter().find_map(|code| remedy(*code));
+        by_number
+            .unwrap_or("check client_id, client_secret, tenant and scopes of the app registration")
+    }
+}
+
+/// The remedies of the numbers that are met most, in the portal's words.
+fn remedy(number: u32) -> Option<&'static str> {
+    Some(match number {
+        7000215 => {
+            "it is wrong: configure the secret's Value, not its Secret ID (Entra admin center, App registrations, Certificates & secrets)"
+        }
+        7000222 => {
+            "it has expired: make a new one (Entra admin center, App registrations, Certificates & secrets) and configure its Value"
+        }
+        700027 | 50012 => {
+            "the assertion's certificate or key is not the one that is registered: upload the certificate (App registrations, Certificates & secrets, Certificates)"
+        }
+        700016 => {
+            "client_id is not known in this tenant: compare it with Application (client) ID, and tenant with Directory (tenant) ID"
+        }
+        90002 => "the tenant does not exist: compare it with Directory (tenant) ID",
+        50034 | 50020 => {
+            "the user is not in this tenant: sign in with an account of the tenant, or use the tenant of the account"
+        }
+        53000 | 53003 | 530032 | 530035 => {
+            "a Conditional Access policy forbids it: exclude the app or this machine's address from the policy"
+        }
+        50057 => "the account is disabled: enable it, or connect with another",
+        50105 => {
+            "the user is not assigned to the app: assign it (Enterprise applications, Users and groups), or switch assignment off"
+        }
+        90094 | 90095 => {
+            "an administrator has to consent: grant admin consent (App registrations, API permissions)"
+        }
+        7000112 => {
+            "the app is disabled in this tenant: enable it (Enterprise applications, Properties)"
+        }
+        7000218 => {
+            "the app is registered as confidential and no secret was sent: configure client_secret, or allow public client flows (Authentication)"
+        }
+        700025 => {
+            "the app is registered as public and a secret was sent: remove client_secret, or disallow public client flows (Authentication)"
+        }
+        50011 => {
+            "the redirect URI is not registered: add exactly this one (App registrations, Authentication)"
+        }
+        50194 | 9001023 => {
+            "the app belongs to one tenant only: set tenant to Directory (tenant) ID instead of common, organizations or consumers"
+        }
+        650057 | 70011 | 500011 => {
+            "the scopes are not permitted to the app: add SMTP.Send, or SMTP.SendAsApp for client_credentials (App registrations, API permissions)"
+        }
+        _ => return None,
+    })
+}
+
+/// The first line in words, with what finds it in the provider's log; no more than a line's length.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let short = |text: &str, most| text.chars().take(most).collect::<String>();
+        f.write_str(&short(&self.error, 100))?;
+        let words = self
+            .error_description
+            .as_deref()
+            .and_then(|text| text.lines().next());
+        let words = words.map(|line| line.split(" Trace ID:").next().unwrap_or(line));
+        let mut parts: Vec<String> = words.map(|line| short(line, 300)).into_iter().collect();
+        parts.extend(
+            self.correlation_id
+                .as_deref()
+                .map(|id| format!("correlation id {}", short(id, 60))),
+        );
+        parts.extend(self.timestamp.as_deref().map(|at| short(at, 40)));
+        match parts.is_empty() {
+            true => Ok(()),
+            false => write!(f, " ({})", parts.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(error: &str, code: u32) -> Refusal {
+        Refusal {
+            error: error.into(),
+            error_codes: if code == 0 { vec![] } else { vec![code] },
+            ..Refusal::default()
+        }
+    }
+
+    #[test]
+    fn the_number_refines_the_error() {
+        let cases = [
+            ("invalid_grant", 70000, 400, Class::SignIn),
+            ("invalid_grant", 700082, 400, Class::SignIn),
+            ("invalid_grant", 53003, 400, Class::Administrator),
+            ("invalid_grant", 50196, 400, Class::Later),
+            ("invalid_grant", 0, 400, Class::SignIn),
+            ("interaction_required", 50076, 400, Class::SignIn),
+            ("invalid_client", 7000215, 401, Class::Secret),
+            ("invalid_client", 7000222, 401, Class::Secret),
+            ("invalid_client", 700027, 401, Class::Administrator),
+            ("invalid_client", 0, 401, Class::Secret),
+            ("unauthorized_client", 700016, 400, Class::Administrator),
+            ("temporarily_unavailable", 0, 400, Class::Later),
+            ("invalid_request", 90014, 503, Class::Later),
+            ("invalid_request", 0, 429, Class::Later),
+            ("invalid_scope", 70011, 400, Class::Administrator),
+        ];
+        for (error, code, status, class) in cases {
+            assert_eq!(
+                refusal(error, code).class(status, true),
+                class,
+                "{error} {code} {status}"
+            );
+        }
+        assert_eq!(
+            refusal("invalid_grant", 0).class(400, false),
+            Class::Administrator
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_what_finds_it_in_the_log() {
+        let refusal = Refusal {
+            error_description: Some(
+                "AADSTS7000222: The provided client secret keys are expired. Trace ID: x\r\nmore"
+                    .into(),
+            ),
+            correlation_id: Some("c-1".into()),
+            timestamp: Some("2026-11-22 08:00:00Z".into()),
+            ..refusal("invalid_client", 7000222)
+        };
+        assert_eq!(
+            refusal.to_string(),
+            "invalid_client (AADSTS7000222: The provided client secret keys are expired., correlation id c-1, 2026-11-22 08:00:00Z)"
+        );
+        assert!(refusal.remedy().contains("expired"));
+    }
+}

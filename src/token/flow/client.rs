@@ -1,0 +1,150 @@
+//! The crate's client in our types, and how its requests are performed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
+
+use oauth2::basic::{
+    BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
+};
+use oauth2::{
+    AccessToken, AuthType, ClientId, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse,
+    RefreshToken, Scope, StandardRevocableToken, TokenResponse, TokenUrl,
+};
+use reqwest::header::RETRY_AFTER;
+use serde::{Deserialize, Deserializer, Serialize};
+use url::Url;
+
+use crate::token::error::Refusal;
+
+/// A token endpoint's answer may not be larger (octets).
+const ANSWER: usize = 256 * 1024;
+
+pub(super) type Client = oauth2::Client<
+    Refusal,
+    Success,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointSet,
+>;
+
+pub(super) fn new(client_id: &str, token_url: &Url) -> Client {
+    oauth2::Client::new(ClientId::new(client_id.to_owned()))
+        .set_token_uri(TokenUrl::from_url(token_url.clone()))
+        .set_auth_type(AuthType::RequestBody)
+}
+
+/// What the crate's errors do not carry of a response.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen(Arc<(AtomicU16, AtomicU64)>);
+
+impl Seen {
+    /// The HTTP status; 0 where there was no response.
+    pub(super) fn status(&self) -> u16 {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// Retry-After (RFC 9110 §10.2.3), where it was in seconds.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let seconds = self.0.1.load(Ordering::Relaxed);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+}
+
+/// Performs the crate's request.
+pub(super) async fn perform(
+    http: reqwest::Client,
+    request: HttpRequest,
+    seen: Seen,
+) -> Result<HttpResponse, reqwest::Error> {
+    let mut response = http.execute(request.try_into()?).await?;
+    let pause = response.headers().get(RETRY_AFTER);
+    let pause = pause.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    seen.0
+        .0
+        .store(response.status().as_u16(), Ordering::Relaxed);
+    seen.0.1.store(pause.unwrap_or(0), Ordering::Relaxed);
+    let mut answer = HttpResponse::new(Vec::new());
+    *answer.status_mut() = response.status();
+    *answer.headers_mut() = response.headers().clone();
+    while let Some(piece) = response.chunk().await? {
+        answer.body_mut().extend_from_slice(&piece);
+        if answer.body().len() > ANSWER {
+            break;
+        }
+    }
+    Ok(answer)
+}
+
+/// The success response of RFC 6749 §5.1. Entra writes `expires_in` as a string at times.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Success {
+    pub(super) access_token: AccessToken,
+    token_type: BasicTokenType,
+    #[serde(default, deserialize_with = "seconds")]
+    pub(super) expires_in: Option<u64>,
+    #[serde(default)]
+    pub(super) refresh_token: Option<RefreshToken>,
+    #[serde(default)]
+    pub(super) id_token: Option<AccessToken>,
+}
+
+impl TokenResponse for Success {
+    type TokenType = BasicTokenType;
+
+    fn access_token(&self) -> &AccessToken {
+        &self.access_token
+    }
+
+    fn token_type(&self) -> &BasicTokenType {
+        &self.token_type
+    }
+
+    fn expires_in(&self) -> Option<Duration> {
+        self.expires_in.map(Duration::from_secs)
+    }
+
+    fn refresh_token(&self) -> Option<&RefreshToken> {
+        self.refresh_token.as_ref()
+    }
+
+    fn scopes(&self) -> Option<&Vec<Scope>> {
+        None
+    }
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(f64),
+        Text(String),
+    }
+    Ok(match Option::<Either>::deserialize(deserializer)? {
+        Some(Either::Number(number)) if number >= 0.0 => Some(number as u64),
+        Some(Either::Text(text)) => text.trim().parse().ok(),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_life_of_a_token_is_read_in_every_form() {
+        let life = |text: &str| {
+            let body = format!(r#"{{"access_token":"a","token_type":"Bearer"{text}}}"#);
+            serde_json::from_str::<Success>(&body).unwrap().expires_in
+        };
+        assert_eq!(life(r#","expires_in":3599"#), Some(3599));
+        assert_eq!(life(r#","expires_in":"3599""#), Some(3599));
+        assert_eq!(life(r#","expires_in":null"#), None);
+        assert_eq!(life(""), None);
+    }
+}

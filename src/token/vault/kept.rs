@@ -1,0 +1,77 @@
+//! What stands on the disk of an account, apart from what it is in memory, so that either can
+//! change without the other.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::base::Timestamp;
+use crate::token::state::{Account, Origin, Refresh};
+
+/// The sealed part of a file, version 1. The texts are wiped when dropped.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kept {
+    refresh: Option<KeptRefresh>,
+    previous: Option<KeptRefresh>,
+    origin: Option<Origin>,
+    user: Option<String>,
+    configured: Option<String>,
+    request: Option<String>,
+    access: Option<KeptAccess>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptRefresh {
+    token: Zeroizing<String>,
+    since: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptAccess {
+    token: Zeroizing<String>,
+    issued: Timestamp,
+    expires: Timestamp,
+}
+
+impl From<&Account> for Kept {
+    fn from(account: &Account) -> Self {
+        let refresh = |refresh: &Option<Refresh>| {
+            refresh
+                .as_ref()
+                .map(|Refresh { token, since }| KeptRefresh {
+                    token: token.clone(),
+                    since: *since,
+                })
+        };
+        let access = account.access.as_ref();
+        Self {
+            refresh: refresh(&account.refresh),
+            previous: refresh(&account.previous),
+            origin: account.origin,
+            user: account.user.clone(),
+            configured: account.configured.clone(),
+            request: account.request.clone(),
+            access: access.map(|(token, issued, expires)| KeptAccess {
+                token: token.clone(),
+                issued: *issued,
+                expires: *expires,
+            }),
+        }
+    }
+}
+
+/// The generation begins anew: no question of a former run is answered in this one.
+impl From<Kept> for Account {
+    fn from(kept: Kept) -> Self {
+        let refresh = |KeptRefresh { token, since }| Refresh { token, since };
+        Self {
+            generation: 1,
+            refresh: kept.refresh.map(refresh),
+            previous: kept.previous.map(refresh),
+            origin: kept.origin,
+            user: kept.user,
+            configured: kept.configured,
+            request: kept.request,
+            access: kept.access.map(|it| (it.token, it.issued, it.expires)),
+        }
+    }
+}
