@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{self, Admin};
+use tokio::task::JoinHandle;
+
+use crate::admin::accounts::Named;
+use crate::admin::{self, Accounts, Admin};
 use crate::base::BoxFuture;
 use crate::base::tls::TlsError;
-use crate::config::Config;
+use crate::config::{Config, Server};
 use crate::delivery::{self, Delivery};
 use crate::listener::accept::Bound;
 use crate::listener::{self, Direct, Endpoint, Listener, Shared, Users};
@@ -55,9 +58,11 @@ pub enum DaemonError {
 pub struct Daemon {
     shared: Arc<Shared>,
     delivery: Arc<Delivery>,
-    sources: Sources,
+    sources: Arc<Sources>,
+    accounts: Arc<Accounts>,
     listeners: Vec<Listener>,
     admin: Admin,
+    tending: JoinHandle<()>,
     grace: Duration,
 }
 
@@ -78,10 +83,11 @@ impl Daemon {
             config.spool.clone(),
             Owner::this_process(&config.host),
         )?);
-        let sources = Sources::new(Vault::open(
-            config.data_dir.join("tokens"),
-            config.vault_key.as_ref(),
-        )?);
+        let sources = sources(&config)?;
+        let accounts = Arc::new(Accounts::new(
+            sources.clone(),
+            by_server(&config, &sources)?,
+        ));
         let (delivery_settings, listener_settings) = settings(&config, &sources)?;
         let names = config
             .servers
@@ -91,12 +97,15 @@ impl Daemon {
         spool.reroute(names).await?;
         let delivery = Arc::new(Delivery::start(spool.clone(), delivery_settings));
         let socket = admin::socket(&config.spool.folder);
-        let admin = Admin::serve(&socket, spool.clone(), delivery.clone()).map_err(|source| {
+        let parts = (spool.clone(), delivery.clone(), accounts.clone());
+        let admin = Admin::serve(&socket, parts.0, parts.1, parts.2).map_err(|source| {
             DaemonError::Control {
                 path: socket.display().to_string(),
                 source,
             }
         })?;
+        let tended = sources.clone();
+        let tending = tokio::spawn(async move { tended.tend().await });
         let direct = Arc::new(Through(delivery.clone()));
         let shared = Shared::new(listener_settings, spool, direct);
         let listeners = serve_all(bound, &shared)?;
@@ -104,8 +113,10 @@ impl Daemon {
             shared,
             delivery,
             sources,
+            accounts,
             listeners,
             admin,
+            tending,
             grace: config.grace,
         })
     }
@@ -125,6 +136,14 @@ impl Daemon {
             .filter(|endpoint| !asked.contains(&endpoint.address));
         let bound = bind_all(new.cloned())?;
         let (delivery_settings, listener_settings) = settings(&config, &self.sources)?;
+        self.accounts
+            .reconfigure(by_server(&config, &self.sources)?);
+        let accounts = config
+            .servers
+            .iter()
+            .filter_map(|server| server.token.as_ref());
+        let accounts = accounts.map(|settings| settings.account.clone()).collect();
+        self.sources.retain(&accounts);
         self.delivery.reconfigure(delivery_settings).await;
         self.shared.settings.store(Arc::new(listener_settings));
         self.listeners.retain(|listener| {
@@ -149,9 +168,35 @@ impl Daemon {
         self.listeners.iter().for_each(Listener::close);
         self.shared.stop(self.grace).await;
         self.delivery.stop(self.grace).await;
+        self.tending.abort();
         self.admin.close();
         maillog::stopped();
     }
+}
+
+/// The servers' accounts, where the program does not run: only one process can have the vault.
+pub fn accounts(config: &Config) -> Result<Accounts, DaemonError> {
+    let sources = sources(config)?;
+    let by_server = by_server(config, &sources)?;
+    Ok(Accounts::new(sources, by_server))
+}
+
+fn sources(config: &Config) -> Result<Arc<Sources>, DaemonError> {
+    let folder = config.data_dir.join("tokens");
+    let vault = Vault::open(folder, config.vault_key.as_ref())?;
+    Ok(Arc::new(Sources::new(vault)))
+}
+
+/// Each server's account, where it has one.
+fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonError> {
+    let account = |server: &Server| {
+        let settings = server.token.clone();
+        let source = settings
+            .map(|settings| sources.source(settings))
+            .transpose()?;
+        Ok((server.name.clone(), source))
+    };
+    config.servers.iter().map(account).collect()
 }
 
 fn bind_all(endpoints: impl Iterator<Item = Endpoint>) -> Result<Vec<Bound>, DaemonError> {
@@ -177,20 +222,14 @@ fn settings(
     config: &Config,
     sources: &Sources,
 ) -> Result<(delivery::Settings, listener::Settings), DaemonError> {
-    let mut servers = Vec::new();
-    for server in &config.servers {
-        let token = server
-            .token
-            .clone()
-            .map(|settings| sources.source(settings))
-            .transpose()?;
-        servers.push(delivery::Server {
-            name: server.name.clone(),
-            upstream: server.upstream.clone(),
-            token,
-            sessions: server.sessions,
-        });
-    }
+    let accounts = by_server(config, sources)?.into_iter();
+    let server = |(server, (name, token)): (&Server, _)| delivery::Server {
+        name,
+        upstream: server.upstream.clone(),
+        token,
+        sessions: server.sessions,
+    };
+    let servers = config.servers.iter().zip(accounts).map(server).collect();
     let delivery = delivery::Settings {
         policy: config.policy.clone(),
         servers,

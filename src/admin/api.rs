@@ -1,4 +1,4 @@
-//! What the running program answers: its queue and its servers, as JSON.
+//! What the running program answers: its queue, its servers and their accounts, as JSON.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use crate::base::{MessageId, Timestamp};
+use super::accounts::{Accounts, AccountsError, Attempt, Progress, TokenRow, Wish};
+use crate::base::{MessageId, Secret, Timestamp};
 use crate::delivery::Delivery;
 use crate::spool::{Entry, Page, Selection, Spool, SpoolError};
 
@@ -30,6 +31,7 @@ pub struct Admin {
 struct Parts {
     spool: Arc<dyn Spool>,
     delivery: Arc<Delivery>,
+    accounts: Arc<Accounts>,
 }
 
 /// The servers that are not used for now.
@@ -64,7 +66,12 @@ pub struct ListQuery {
 impl Admin {
     /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
     /// spool's lock may do.
-    pub fn serve(path: &Path, spool: Arc<dyn Spool>, delivery: Arc<Delivery>) -> io::Result<Self> {
+    pub fn serve(
+        path: &Path,
+        spool: Arc<dyn Spool>,
+        delivery: Arc<Delivery>,
+        accounts: Arc<Accounts>,
+    ) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -77,7 +84,16 @@ impl Admin {
             .route("/queue/{id}", get(show))
             .route("/queue/retry", post(retry))
             .route("/queue/delete", post(delete))
-            .with_state(Parts { spool, delivery });
+            .route("/tokens", get(tokens))
+            .route("/connect/{server}", post(connect))
+            .route("/disconnect/{server}", post(disconnect))
+            .route("/progress/{id}", get(progress))
+            .route("/vault/rotate", post(rotate_vault))
+            .with_state(Parts {
+                spool,
+                delivery,
+                accounts,
+            });
         let task = tokio::spawn(async move {
             // It ends with the program.
             let _ = axum::serve(socket, router).await;
@@ -92,15 +108,27 @@ impl Admin {
 }
 
 /// What the client is told went wrong.
-struct Trouble(SpoolError);
+struct Trouble(StatusCode, String);
 
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        let status = match self.0 {
+impl From<SpoolError> for Trouble {
+    fn from(error: SpoolError) -> Self {
+        let status = match error {
             SpoolError::Missing(_) => StatusCode::NOT_FOUND,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, self.0.to_string()).into_response()
+        Self(status, error.to_string())
+    }
+}
+
+impl From<AccountsError> for Trouble {
+    fn from(error: AccountsError) -> Self {
+        Self(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
     }
 }
 
@@ -129,14 +157,14 @@ async fn list(
         after: query.after,
         limit,
     };
-    parts.spool.list(page).await.map(Json).map_err(Trouble)
+    Ok(Json(parts.spool.list(page).await?))
 }
 
 async fn show(
     State(parts): State<Parts>,
     InPath(id): InPath<MessageId>,
 ) -> Result<Json<Entry>, Trouble> {
-    parts.spool.get(id).await.map(Json).map_err(Trouble)
+    Ok(Json(parts.spool.get(id).await?))
 }
 
 /// Also uses held servers again: whoever retries has mended something.
@@ -144,11 +172,7 @@ async fn retry(
     State(parts): State<Parts>,
     Json(which): Json<Selection>,
 ) -> Result<Json<usize>, Trouble> {
-    let count = parts
-        .spool
-        .retry(which, Timestamp::now())
-        .await
-        .map_err(Trouble)?;
+    let count = parts.spool.retry(which, Timestamp::now()).await?;
     parts.delivery.release_holds();
     Ok(Json(count))
 }
@@ -157,5 +181,52 @@ async fn delete(
     State(parts): State<Parts>,
     Json(which): Json<Selection>,
 ) -> Result<Json<usize>, Trouble> {
-    parts.spool.delete(which).await.map(Json).map_err(Trouble)
+    Ok(Json(parts.spool.delete(which).await?))
+}
+
+async fn tokens(State(parts): State<Parts>) -> Json<Vec<TokenRow>> {
+    Json(parts.accounts.tokens().await)
+}
+
+async fn connect(
+    State(parts): State<Parts>,
+    InPath(server): InPath<String>,
+    Json(wish): Json<Wish>,
+) -> Result<Json<Attempt>, Trouble> {
+    Ok(Json(parts.accounts.connect(&server, wish).await?))
+}
+
+/// Uses held servers again once somebody has signed in.
+async fn progress(
+    State(parts): State<Parts>,
+    InPath(id): InPath<String>,
+) -> Result<Json<Progress>, Trouble> {
+    let progress = parts.accounts.progress(&id).await?;
+    if matches!(progress, Progress::Done(_)) {
+        parts.delivery.release_holds();
+    }
+    Ok(Json(progress))
+}
+
+async fn disconnect(
+    State(parts): State<Parts>,
+    InPath(server): InPath<String>,
+) -> Result<Json<bool>, Trouble> {
+    Ok(Json(parts.accounts.disconnect(&server).await?))
+}
+
+/// With a new key in the vault's folder, or the one that is named.
+async fn rotate_vault(
+    State(parts): State<Parts>,
+    Json(key): Json<Option<String>>,
+) -> Result<Json<usize>, Trouble> {
+    let (accounts, key) = (parts.accounts.clone(), key.map(Secret::from));
+    let rotated = tokio::task::spawn_blocking(move || accounts.rotate_vault(key.as_ref())).await;
+    match rotated {
+        Ok(rotated) => Ok(Json(rotated?)),
+        Err(panic) => Err(Trouble(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            panic.to_string(),
+        )),
+    }
 }

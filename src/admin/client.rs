@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::accounts::{Attempt, Progress, TokenRow, Wish};
 use super::api::Status;
-use crate::base::MessageId;
+use crate::base::secret::ExposeSecret;
+use crate::base::{MessageId, Secret};
 use crate::spool::{Entry, Page, Selection};
 
 /// How long the running program may take to answer.
@@ -68,6 +70,32 @@ impl Client {
     /// Removes messages.
     pub async fn delete(&self, which: &Selection) -> Result<usize, ClientError> {
         self.post("queue/delete", which).await
+    }
+
+    /// What may be known of each server's tokens.
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, ClientError> {
+        self.get("tokens").await
+    }
+
+    /// Begins a sign-in.
+    pub async fn connect_account(&self, server: &str, wish: Wish) -> Result<Attempt, ClientError> {
+        self.post(&format!("connect/{server}"), &wish).await
+    }
+
+    /// How far a sign-in is.
+    pub async fn progress(&self, id: &str) -> Result<Progress, ClientError> {
+        self.get(&format!("progress/{id}")).await
+    }
+
+    /// Forgets the tokens of a server's account.
+    pub async fn disconnect(&self, server: &str) -> Result<bool, ClientError> {
+        self.post(&format!("disconnect/{server}"), &()).await
+    }
+
+    /// Seals the vault with another key.
+    pub async fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, ClientError> {
+        let key = key.map(|key| key.expose_secret());
+        self.post("vault/rotate", &key).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

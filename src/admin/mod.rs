@@ -1,10 +1,13 @@
 //! The operator's way in: an HTTP API, for now on a Unix socket beside the spool.
 
+pub mod accounts;
 pub mod api;
+mod callback;
 pub mod client;
 
 use std::path::{Path, PathBuf};
 
+pub use accounts::Accounts;
 pub use api::{Admin, Status};
 pub use client::Client;
 

@@ -2,12 +2,17 @@
 //! is for scripts.
 
 mod check;
+mod connect;
 mod demo;
+mod disconnect;
 mod hash_password;
 mod queue;
+mod reach;
 mod route;
 mod sandbox;
 mod serve;
+mod tokens;
+mod vault;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +53,14 @@ enum Command {
     Demo(demo::Arguments),
     /// Make the hash of a password, for a user's `password` in the configuration
     HashPassword(hash_password::Arguments),
+    /// Sign in for a server, once: with the browser, or with --device on another device
+    Connect(connect::Arguments),
+    /// Forget the tokens of a server's account
+    Disconnect(disconnect::Arguments),
+    /// Show each server's tokens: valid until when, how they were got, what is wrong
+    Tokens(tokens::Arguments),
+    /// Change the key that tokens are encrypted with
+    Vault(vault::Arguments),
     /// Look at the messages that wait, try them again, or delete them
     Queue(queue::Arguments),
     /// Run the stand-ins for Entra ID and Exchange Online alone, for tests and staging
@@ -87,6 +100,10 @@ pub fn run() -> ExitCode {
         Command::Route(arguments) => route::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
+        Command::Connect(arguments) => connect::run(&arguments),
+        Command::Disconnect(arguments) => disconnect::run(&arguments),
+        Command::Tokens(arguments) => tokens::run(&arguments),
+        Command::Vault(arguments) => vault::run(&arguments),
         Command::Queue(arguments) => queue::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
     }

@@ -106,6 +106,21 @@ pub fn rerouted(id: MessageId, from: &str, to: &str) {
     info!(target: TARGET, event = "rerouted", %id, from, server = to, "rerouted");
 }
 
+/// A token was renewed ahead of need.
+pub fn token_renewed(server: &str, expires: Timestamp) {
+    info!(target: TARGET, event = "token_renewed", server, expires = %expires, "token renewed");
+}
+
+/// A token could not be renewed ahead of need.
+pub fn token_failed(server: &str, error: &dyn std::fmt::Display) {
+    warn!(target: TARGET, event = "token_failed", server, reason = %error, "token not renewed");
+}
+
+/// A client secret or certificate is about to end, or has.
+pub fn credential_expires(oauth: &str, expires: Timestamp) {
+    warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires: make a new one and configure it");
+}
+
 /// A server is not used until then; its mail stays queued.
 pub fn server_held(server: &str, until: Timestamp, reason: &str) {
     error!(target: TARGET, event = "server_held", server, until = %until, reason, "server held, its mail stays queued");

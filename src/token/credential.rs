@@ -134,7 +134,7 @@ struct Assertion<'a> {
 }
 
 impl Credential {
-    /// When the first of it expires that is still in use, where that is known.
+    /// When the last of it expires, where that is known: until then the app can prove itself.
     pub fn expires(&self) -> Option<Timestamp> {
         match self {
             Self::Secrets(secrets) => secrets.iter().filter_map(|secret| secret.expires).max(),

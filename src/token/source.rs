@@ -26,6 +26,12 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// provider that asks for a longer pause gets it.
 const FAILURE_HOLDS: Duration = Duration::from_secs(10);
 
+/// How long a renewal in the background that failed waits, where the failure passes by itself.
+const TEND_AGAIN: Duration = Duration::from_secs(60);
+
+/// And where a person is needed.
+const PERSON_NEEDED: Duration = Duration::from_secs(3_600);
+
 /// An account.
 pub struct Source {
     settings: Settings,
@@ -37,6 +43,8 @@ pub struct Source {
     is_applied: AtomicBool,
     /// The last failure, until an answer comes. Other settings do not inherit it.
     failure: std::sync::Mutex<Option<Failure>>,
+    /// How much of the time ahead of need it takes: random, so that many do not come at once.
+    share: f64,
     /// When a token was last asked for (milliseconds, as [`Timestamp`]); 0 for never.
     last_used: AtomicI64,
 }
@@ -101,6 +109,7 @@ impl Source {
             tokens,
             is_applied: AtomicBool::new(false),
             failure: std::sync::Mutex::default(),
+            share: rand::random(),
             last_used: AtomicI64::new(0),
         })
     }
@@ -128,16 +137,24 @@ impl Source {
         self.renewed(rejected.generation + 1).await
     }
 
-    /// When it is to be renewed in the background, if ever; see [`Account::tend_at`].
-    pub async fn tend_at(
-        &self,
-        now: Timestamp,
-        share: f64,
-    ) -> Result<Option<Timestamp>, TokenError> {
+    /// When it is to be renewed in the background, if ever; see [`Account::tend_at`]. After a failure
+    /// that does not pass by itself, rarely: a person is needed, and retries would look like an attack.
+    pub async fn tend_at(&self, now: Timestamp) -> Result<Option<Timestamp>, TokenError> {
         let last_used = Timestamp(self.last_used.load(Ordering::Relaxed));
-        let last_used = (last_used.0 > 0).then_some(last_used);
         let account = self.account().await?;
-        Ok(account.tend_at(last_used, now, share))
+        let last_used = (last_used.0 > 0).then_some(last_used);
+        let due = account.tend_at(last_used, now, self.share);
+        let again = self
+            .failure()
+            .map(|failure| failure.at.after(self.pause(&failure.error)));
+        Ok(due.map(|due| again.map_or(due, |again| again.max(due))))
+    }
+
+    fn pause(&self, error: &TokenError) -> Duration {
+        match error.is_transient() {
+            true => error.pause().unwrap_or(TEND_AGAIN),
+            false => PERSON_NEEDED,
+        }
     }
 
     /// Renews it, at hand or not.
@@ -373,6 +390,10 @@ impl Source {
                 account.configure(token, digest, Timestamp::now());
             }
             account.ask_for(self.settings.request_digest());
+            // A run that has just begun goes on with what the one before kept at hand.
+            if let (Some(access), 0) = (account.access(), self.last_used.load(Ordering::Relaxed)) {
+                self.last_used.store(access.issued.0, Ordering::Relaxed);
+            }
         }
         let published = self.current.load().as_ref().map(|access| access.generation);
         if published != Some(account.generation) {

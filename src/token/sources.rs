@@ -1,14 +1,23 @@
 //! All accounts: one [`Source`] for each, whoever asks.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 
 use super::settings::Settings;
 use super::source::Source;
 use super::vault::{Vault, VaultError};
-use crate::base::Secret;
 use crate::base::tls::TlsError;
+use crate::base::{Secret, Timestamp};
+use crate::observe::maillog;
+
+/// How often it is looked whether something is due.
+const TICK: Duration = Duration::from_secs(20);
+
+/// Days before the end of a client secret or certificate at which it is told.
+const NOTICES: [u64; 4] = [30, 14, 7, 1];
 
 /// The accounts by name. Holds one [`Source`] for each, and gives out clones.
 pub struct Sources {
@@ -38,8 +47,88 @@ impl Sources {
         Ok(source)
     }
 
+    /// Keeps tokens at hand, for ever: renews those in use ahead of need, exercises those that are
+    /// not, and says when what an app proves itself with is about to expire.
+    pub async fn tend(&self) {
+        let mut told = HashMap::new();
+        loop {
+            let now = Timestamp::now();
+            for source in self.all() {
+                notice(&source, now, &mut told);
+                // What the vault does not give is told where a message needs it.
+                let due = source.tend_at(now).await.ok().flatten();
+                if due.is_some_and(|due| due <= now) {
+                    tokio::spawn(async move { renew(&source).await });
+                }
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Leaves alone the accounts that are not among these; their tokens stay in the vault.
+    pub fn retain(&self, accounts: &HashSet<String>) {
+        self.by_account
+            .retain(|account, _| accounts.contains(account));
+    }
+
+    fn all(&self) -> Vec<Arc<Source>> {
+        let sources = self.by_account.iter();
+        sources.map(|entry| entry.value().clone()).collect()
+    }
+
     /// Seals the vault with another key; see [`Vault::rotate`].
     pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, VaultError> {
         self.vault.rotate(key)
+    }
+}
+
+async fn renew(source: &Arc<Source>) {
+    let server = &source.settings().server;
+    match source.tend().await {
+        Ok(access) => maillog::token_renewed(server, access.expires),
+        Err(error) => maillog::token_failed(server, &error),
+    }
+}
+
+/// Tells once for each of the days, and once more after the end.
+fn notice(source: &Source, now: Timestamp, told: &mut HashMap<String, u64>) {
+    let settings = source.settings();
+    let Some(expires) = settings.credential.expires() else {
+        return;
+    };
+    let Some(days) = due_notice(expires, now) else {
+        return;
+    };
+    if told.insert(settings.oauth.clone(), days) != Some(days) {
+        maillog::credential_expires(&settings.oauth, expires);
+    }
+}
+
+/// The smallest of the days of notice that is not less than what is left; 0 after the end.
+fn due_notice(expires: Timestamp, now: Timestamp) -> Option<u64> {
+    let left = expires.since(now);
+    let day = Duration::from_secs(24 * 3_600);
+    match left.is_zero() {
+        true => Some(0),
+        false => NOTICES
+            .into_iter()
+            .rev()
+            .find(|days| left <= day * *days as u32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_told_at_its_days() {
+        let day = 24 * 3_600_000;
+        let left = |days: i64| due_notice(Timestamp(100 * day), Timestamp((100 - days) * day));
+        assert_eq!(left(31), None);
+        assert_eq!(
+            [30, 15, 14, 8, 7, 2, 1, 0, -5].map(left),
+            [30, 30, 14, 14, 7, 7, 1, 0, 0].map(Some)
+        );
     }
 }

@@ -12,7 +12,7 @@ mod kept;
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -103,6 +103,8 @@ impl Vault {
     /// the folder, which is made at first start. Only one process can have it open.
     pub fn open(folder: PathBuf, key: Option<&Secret>) -> Result<Self, VaultError> {
         std::fs::create_dir_all(&folder).map_err(|error| io(&folder, error))?;
+        let only_ours = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&folder, only_ours).map_err(|error| io(&folder, error))?;
         let lock = lock(&folder)?;
         let cipher = match key {
             Some(key) => cipher(key.expose_secret(), "the configured vault key")?,
@@ -312,7 +314,6 @@ mod tests {
     use super::*;
     use crate::base::Timestamp;
     use crate::token::state::Refresh;
-    use std::os::unix::fs::PermissionsExt;
 
     fn account() -> Account {
         let refresh = Some(Refresh {

@@ -8,6 +8,7 @@ mod support;
 mod clients;
 mod commands;
 mod configurations;
+mod connect;
 mod crash;
 mod delivery;
 mod dialogues;

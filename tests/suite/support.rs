@@ -159,7 +159,9 @@ impl Lab {
     pub fn configure(&self, text: &str) {
         let text = text
             .replace("{smtp}", &self.sandbox.addresses.smtp.port().to_string())
-            .replace("{token_url}", &self.sandbox.token_url());
+            .replace("{token_url}", &self.sandbox.token_url())
+            .replace("{authorize_url}", &self.sandbox.endpoint("authorize"))
+            .replace("{device_url}", &self.sandbox.endpoint("devicecode"));
         self.write("mailferry.toml", &text);
     }
 
@@ -216,6 +218,39 @@ impl Lab {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// As a browser: status and page, redirects followed.
+    pub fn get(&self, url: url::Url) -> (u16, String) {
+        self.browse(|http| http.get(url))
+    }
+
+    /// The same, sending a form.
+    pub fn post(&self, url: url::Url, fields: &[(String, String)]) -> (u16, String) {
+        self.browse(|http| {
+            let body = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(fields)
+                .finish();
+            let form = "application/x-www-form-urlencoded";
+            http.post(url).header("content-type", form).body(body)
+        })
+    }
+
+    fn browse(
+        &self,
+        request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,
+    ) -> (u16, String) {
+        let roots = mailferry::base::tls::read_certificates(&self.path("ca.pem")).expect("roots");
+        let tls = mailferry::base::tls::client_config(&roots).expect("TLS");
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .build();
+        let request = request(&http.expect("a client"));
+        self.runtime.block_on(async {
+            let response = request.send().await.expect("answers");
+            let status = response.status().as_u16();
+            (status, response.text().await.expect("a page"))
+        })
     }
 
     pub fn signal(&self, name: &str) {

@@ -1,0 +1,361 @@
+//! The servers' accounts by hand: connect, look, disconnect. The running program does it for the
+//! commands; where none runs, they do it with this themselves.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+use url::Url;
+
+use super::callback::{Brought, Callback};
+use crate::base::{Secret, Timestamp};
+use crate::token::{
+    Grant, Origin, SignInError, SignedIn, Source, Sources, TokenError, VaultError, sign_in,
+};
+
+/// Sign-ins at once; each has a socket.
+const ATTEMPTS: usize = 32;
+
+/// How long one question for the progress waits.
+const LOOK: Duration = Duration::from_secs(25);
+
+/// See the module.
+pub struct Accounts {
+    sources: Arc<Sources>,
+    by_server: ArcSwap<Vec<Named>>,
+    attempts: Mutex<HashMap<String, watch::Receiver<Progress>>>,
+}
+
+/// A server, with its account where it has one.
+pub type Named = (String, Option<Arc<Source>>);
+
+/// How to sign in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// As the server's `grant` says.
+    #[default]
+    Usual,
+    /// On another device.
+    Device,
+}
+
+/// A sign-in to begin.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Wish {
+    /// How.
+    pub way: Way,
+    /// Whether another account than the server's may sign in.
+    pub anybody: bool,
+}
+
+/// A sign-in that has begun: what the person is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its name, to ask for the progress.
+    pub id: String,
+    /// Where to go.
+    pub url: Url,
+    /// What to type there, on another device.
+    pub user_code: Option<String>,
+    /// Who is to sign in, where that is said.
+    pub user: Option<String>,
+}
+
+/// How far a sign-in is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Progress {
+    /// The person has not come back yet.
+    Waiting,
+    /// Signed in, as this user where the provider said.
+    Done(Option<String>),
+    /// Not signed in, and why.
+    Failed(String),
+}
+
+/// What a person may know of a server's tokens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// The server.
+    pub server: String,
+    /// How it gets its tokens; none where it needs none.
+    pub grant: Option<Grant>,
+    /// Who signed in.
+    pub user: Option<String>,
+    /// How the refresh token was got.
+    pub origin: Option<Origin>,
+    /// When the refresh token was last rotated.
+    pub rotated: Option<Timestamp>,
+    /// When the access token ends.
+    pub expires: Option<Timestamp>,
+    /// When the client secret or certificate ends.
+    pub credential_expires: Option<Timestamp>,
+    /// Why there is no newer token, with the remedy.
+    pub trouble: Option<String>,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountsError {
+    /// No such server.
+    #[error("there is no server named {name}; the servers are: {known}")]
+    NoServer {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// It does not sign in by a person.
+    #[error("server {0} signs in by itself, so there is nobody to connect; see `mailferry tokens`")]
+    NobodyToSignIn(String),
+    /// The provider has no such endpoint.
+    #[error("the provider of server {0} is configured without {1}; add it to its [oauth] table")]
+    NoEndpoint(String, &'static str),
+    /// The browser could not come back.
+    #[error(
+        "the redirect {0} is not on this machine's loopback, where a browser could come back to; use `--device`, or a redirect such as http://localhost:0/callback"
+    )]
+    NotLoopback(Url),
+    /// The port is taken.
+    #[error(
+        "cannot listen for the browser at {url}: {source}; set another port in the `redirect` of its [oauth] table, or 0 for a free one"
+    )]
+    Listen {
+        /// Where.
+        url: Url,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Too many at once.
+    #[error("too many sign-ins are under way; end one, or wait {} minutes", sign_in::TIME.as_secs() / 60)]
+    TooMany,
+    /// It has ended long ago, or never was.
+    #[error("there is no such sign-in; begin anew")]
+    NoAttempt,
+    /// The provider, or what is kept.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl Accounts {
+    /// For these servers, each with its account where it has one.
+    pub fn new(sources: Arc<Sources>, servers: Vec<Named>) -> Self {
+        Self {
+            sources,
+            by_server: ArcSwap::from_pointee(servers),
+            attempts: Mutex::default(),
+        }
+    }
+
+    /// Other servers; sign-ins under way go on.
+    pub fn reconfigure(&self, servers: Vec<Named>) {
+        self.by_server.store(Arc::new(servers));
+    }
+
+    /// Begins a sign-in for a server.
+    pub async fn connect(&self, server: &str, wish: Wish) -> Result<Attempt, AccountsError> {
+        let source = self.source(server)?;
+        let grant = source.settings().grant;
+        if !grant.is_by_user() {
+            return Err(AccountsError::NobodyToSignIn(server.to_owned()));
+        }
+        let by_device = wish.way == Way::Device || grant == Grant::DeviceCode;
+        let id = format!("{:016x}", rand::random::<u64>());
+        let (progress, seen) = watch::channel(Progress::Waiting);
+        self.enter(&id, seen)?;
+        let begun = match by_device {
+            true => self.by_device(server, source, wish, &id, progress).await,
+            false => self.by_browser(server, source, wish, &id, progress).await,
+        };
+        if begun.is_err() {
+            self.attempts().remove(&id);
+        }
+        begun
+    }
+
+    async fn by_browser(
+        &self,
+        server: &str,
+        source: Arc<Source>,
+        wish: Wish,
+        id: &str,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Attempt, AccountsError> {
+        let redirect = source.settings().redirect.clone();
+        if redirect.scheme() != "http" {
+            return Err(AccountsError::NotLoopback(redirect));
+        }
+        let callback = Callback::bind(&redirect).await;
+        let callback = callback.map_err(|source| AccountsError::Listen {
+            url: redirect,
+            source,
+        })?;
+        let missing = || AccountsError::NoEndpoint(server.to_owned(), "authorize_url");
+        let begun = source
+            .begin(callback.redirect().clone())
+            .ok_or_else(missing)?;
+        let attempt = Attempt {
+            id: id.to_owned(),
+            url: begun.url.clone(),
+            user_code: None,
+            user: source.settings().user.clone(),
+        };
+        let (bring, brought) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        callback.serve(begun.state.clone(), bring, told, async {
+            let _ = ended.await;
+        });
+        tokio::spawn(async move {
+            let result = match tokio::time::timeout(sign_in::TIME, brought).await {
+                Ok(Ok(Brought::Code(code))) => source.finish(begun, &code, wish.anybody).await,
+                Ok(Ok(Brought::Refusal(words))) => Err(SignInError::Refused(words)),
+                Ok(Err(_)) | Err(_) => Err(SignInError::TooLate),
+            };
+            let _ = tell.send(match &result {
+                Ok(SignedIn { user: Some(user) }) => {
+                    Ok(format!("Connected: {user} has signed in."))
+                }
+                Ok(SignedIn { user: None }) => Ok("Connected.".to_owned()),
+                Err(error) => Err(format!("Not connected: {error}")),
+            });
+            let _ = progress.send(ended_as(result));
+            drop(end);
+        });
+        Ok(attempt)
+    }
+
+    async fn by_device(
+        &self,
+        server: &str,
+        source: Arc<Source>,
+        wish: Wish,
+        id: &str,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Attempt, AccountsError> {
+        let missing = || AccountsError::NoEndpoint(server.to_owned(), "device_url");
+        let code = source.begin_device().await?.ok_or_else(missing)?;
+        let attempt = Attempt {
+            id: id.to_owned(),
+            url: code.url.clone(),
+            user_code: Some(code.user_code.clone()),
+            user: source.settings().user.clone(),
+        };
+        tokio::spawn(async move {
+            let result = source.finish_device(&code, wish.anybody).await;
+            let _ = progress.send(ended_as(result));
+        });
+        Ok(attempt)
+    }
+
+    /// How far a sign-in is; waits a while for it to end.
+    pub async fn progress(&self, id: &str) -> Result<Progress, AccountsError> {
+        let found = self.attempts().get(id).cloned();
+        let mut seen = found.ok_or(AccountsError::NoAttempt)?;
+        let is_over = |progress: &Progress| !matches!(progress, Progress::Waiting);
+        let over = tokio::time::timeout(LOOK, seen.wait_for(is_over)).await;
+        let progress = match over {
+            Ok(Ok(progress)) => progress.clone(),
+            Ok(Err(_)) => Progress::Failed("the sign-in was broken off".into()),
+            Err(_) => Progress::Waiting,
+        };
+        if is_over(&progress) {
+            self.attempts().remove(id);
+        }
+        Ok(progress)
+    }
+
+    /// What a person may know of each server's tokens, in their order.
+    pub async fn tokens(&self) -> Vec<TokenRow> {
+        let servers = self.by_server.load_full();
+        let mut rows = Vec::new();
+        for (server, source) in servers.iter() {
+            rows.push(row(server, source.as_deref()).await);
+        }
+        rows
+    }
+
+    /// Forgets the tokens of a server's account; whether there were any.
+    pub async fn disconnect(&self, server: &str) -> Result<bool, AccountsError> {
+        let source = self.source(server)?;
+        // It ends even when whoever asked has gone: what is kept and what is known stay the same.
+        let done = tokio::spawn(async move { source.disconnect().await });
+        let broken = |panic: tokio::task::JoinError| TokenError::Vault(panic.to_string());
+        Ok(done.await.map_err(broken)??)
+    }
+
+    /// Seals the vault with another key; gives how many accounts it has.
+    pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, AccountsError> {
+        Ok(self.sources.rotate_vault(key)?)
+    }
+
+    fn source(&self, server: &str) -> Result<Arc<Source>, AccountsError> {
+        let servers = self.by_server.load();
+        let found = servers.iter().find(|(name, _)| name == server);
+        let (_, source) = found.ok_or_else(|| {
+            let known: Vec<&str> = servers.iter().map(|(name, _)| name.as_str()).collect();
+            AccountsError::NoServer {
+                name: server.to_owned(),
+                known: known.join(", "),
+            }
+        })?;
+        let nobody = || AccountsError::NobodyToSignIn(server.to_owned());
+        source.clone().ok_or_else(nobody)
+    }
+
+    /// Ended ones that nobody asked about make room.
+    fn enter(&self, id: &str, seen: watch::Receiver<Progress>) -> Result<(), AccountsError> {
+        let mut attempts = self.attempts();
+        attempts.retain(|_, seen| matches!(*seen.borrow(), Progress::Waiting));
+        if attempts.len() >= ATTEMPTS {
+            return Err(AccountsError::TooMany);
+        }
+        attempts.insert(id.to_owned(), seen);
+        Ok(())
+    }
+
+    fn attempts(&self) -> std::sync::MutexGuard<'_, HashMap<String, watch::Receiver<Progress>>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ended_as(result: Result<SignedIn, SignInError>) -> Progress {
+    match result {
+        Ok(SignedIn { user }) => Progress::Done(user),
+        Err(error) => Progress::Failed(error.to_string()),
+    }
+}
+
+async fn row(server: &str, source: Option<&Source>) -> TokenRow {
+    let mut row = TokenRow {
+        server: server.to_owned(),
+        grant: source.map(|source| source.settings().grant),
+        user: None,
+        origin: None,
+        rotated: None,
+        expires: None,
+        credential_expires: source.and_then(|source| source.settings().credential.expires()),
+        trouble: None,
+    };
+    let Some(source) = source else {
+        return row;
+    };
+    match source.status().await {
+        Ok(status) => {
+            row.user = status.user;
+            row.origin = status.origin;
+            row.rotated = status.rotated;
+            row.expires = status.expires;
+            row.trouble = status.trouble.map(|trouble| trouble.to_string());
+        }
+        Err(error) => row.trouble = Some(error.to_string()),
+    }
+    row
+}

@@ -1,0 +1,89 @@
+//! `mailferry connect`.
+
+use std::process::ExitCode;
+
+use super::reach::{self, Reach};
+use super::{ConfigFile, NO};
+use crate::admin::accounts::{Attempt, Progress, Way, Wish};
+
+/// Opens the provider's page, or prints where it is, waits until you have signed in there, and keeps
+/// the tokens. Works while `mailferry serve` runs and while it does not.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The server, as its `name` in the configuration says
+    server: String,
+    /// Sign in on another device, with a code: for machines without a browser
+    #[arg(long)]
+    device: bool,
+    /// Print the address, and open no browser
+    #[arg(long)]
+    no_browser: bool,
+    /// Let another account sign in than the server's: one that may send as it
+    #[arg(long)]
+    any_account: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    reach::run(&arguments.config, async |reach, _| {
+        connect(&reach, arguments).await
+    })
+}
+
+async fn connect(reach: &Reach, arguments: &Arguments) -> Result<ExitCode, String> {
+    let way = if arguments.device {
+        Way::Device
+    } else {
+        Way::Usual
+    };
+    let anybody = arguments.any_account;
+    let attempt = reach
+        .connect(&arguments.server, Wish { way, anybody })
+        .await?;
+    tell(&attempt, arguments);
+    let ended = loop {
+        match reach.progress(&attempt.id).await? {
+            Progress::Waiting => {}
+            ended => break ended,
+        }
+    };
+    Ok(match ended {
+        Progress::Done(Some(user)) => {
+            println!(
+                "{user} has signed in: server {} is connected.",
+                arguments.server
+            );
+            ExitCode::SUCCESS
+        }
+        Progress::Failed(reason) => {
+            eprintln!("mailferry: {reason}");
+            ExitCode::from(NO)
+        }
+        _ => {
+            println!("Server {} is connected.", arguments.server);
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+fn tell(attempt: &Attempt, arguments: &Arguments) {
+    let who = match &attempt.user {
+        Some(user) => format!(" as {user}"),
+        None => String::new(),
+    };
+    if let Some(code) = &attempt.user_code {
+        println!(
+            "Open {} on any device, enter the code {code}, and sign in{who}.",
+            attempt.url
+        );
+        return;
+    }
+    let is_open = !arguments.no_browser && open::that_detached(attempt.url.as_str()).is_ok();
+    match is_open {
+        true => println!("The browser opens; sign in{who}. If it does not, the address is:\n"),
+        false => println!("Open this address with a browser on this machine, and sign in{who}:\n"),
+    }
+    println!("{}\n", attempt.url);
+    println!("No browser here? End this with Ctrl-C and use --device.");
+}

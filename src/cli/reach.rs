@@ -1,0 +1,89 @@
+//! Where the servers' accounts are reached: in the running program, else in the vault itself.
+
+use std::process::ExitCode;
+
+use super::{ConfigFile, NO, block_on};
+use crate::admin::accounts::{Attempt, Progress, TokenRow, Wish};
+use crate::admin::{self, Accounts, Client};
+use crate::base::Secret;
+use crate::config::{Config, Secrets};
+use crate::daemon;
+
+/// See the module.
+pub(super) enum Reach {
+    Running(Client),
+    Stopped(Accounts),
+}
+
+/// Runs a command on the accounts; what it says went wrong goes to standard error.
+pub(super) fn run<W>(config: &ConfigFile, work: impl FnOnce(Reach, Config) -> W) -> ExitCode
+where
+    W: Future<Output = Result<ExitCode, String>>,
+{
+    // The running program has the secrets; only where none runs they are needed here.
+    let found = match config.load(Secrets::Left) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    block_on(async {
+        let reached = match Client::connect(&admin::socket(&found.spool.folder)).await {
+            Some(client) => Ok((Reach::Running(client), found)),
+            None => match config.load(Secrets::Read) {
+                Ok(config) => match daemon::accounts(&config) {
+                    Ok(accounts) => Ok((Reach::Stopped(accounts), config)),
+                    Err(error) => Err(error.to_string()),
+                },
+                Err(code) => return code,
+            },
+        };
+        let done = match reached {
+            Ok((reach, config)) => work(reach, config).await,
+            Err(error) => Err(error),
+        };
+        done.unwrap_or_else(|error| {
+            eprintln!("mailferry: {error}");
+            ExitCode::from(NO)
+        })
+    })
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+impl Reach {
+    pub(super) async fn tokens(&self) -> Result<Vec<TokenRow>, String> {
+        match self {
+            Self::Running(client) => client.tokens().await.map_err(text),
+            Self::Stopped(accounts) => Ok(accounts.tokens().await),
+        }
+    }
+
+    pub(super) async fn connect(&self, server: &str, wish: Wish) -> Result<Attempt, String> {
+        match self {
+            Self::Running(client) => client.connect_account(server, wish).await.map_err(text),
+            Self::Stopped(accounts) => accounts.connect(server, wish).await.map_err(text),
+        }
+    }
+
+    pub(super) async fn progress(&self, id: &str) -> Result<Progress, String> {
+        match self {
+            Self::Running(client) => client.progress(id).await.map_err(text),
+            Self::Stopped(accounts) => accounts.progress(id).await.map_err(text),
+        }
+    }
+
+    pub(super) async fn disconnect(&self, server: &str) -> Result<bool, String> {
+        match self {
+            Self::Running(client) => client.disconnect(server).await.map_err(text),
+            Self::Stopped(accounts) => accounts.disconnect(server).await.map_err(text),
+        }
+    }
+
+    pub(super) async fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, String> {
+        match self {
+            Self::Running(client) => client.rotate_vault(key).await.map_err(text),
+            Self::Stopped(accounts) => accounts.rotate_vault(key).map_err(text),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `mailferry tokens`.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use super::reach;
+use super::{ConfigFile, NO};
+use crate::admin::accounts::TokenRow;
+use crate::base::Timestamp;
+use crate::token::{Grant, Origin};
+
+/// Ends with 1 where a server has no valid token and cannot get one.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a glance is to tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Light {
+    Green,
+    Amber,
+    Red,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    reach::run(&arguments.config, async |reach, _| {
+        let now = Timestamp::now();
+        let mut has_red = false;
+        for row in reach.tokens().await? {
+            let (light, words) = glance(&row, now);
+            has_red |= light == Light::Red;
+            match arguments.json {
+                true => println!("{}", serde_json::to_string(&row).unwrap_or_default()),
+                false => show(&row, light, &words),
+            }
+        }
+        Ok(if has_red {
+            ExitCode::from(NO)
+        } else {
+            ExitCode::SUCCESS
+        })
+    })
+}
+
+fn glance(row: &TokenRow, now: Timestamp) -> (Light, String) {
+    let valid = row.expires.filter(|expires| now < *expires);
+    match (row.grant, valid, &row.trouble) {
+        (None, ..) => (Light::Green, "needs no token".into()),
+        (_, Some(until), None) => (Light::Green, format!("token valid until {until}")),
+        (_, Some(until), Some(_)) => (
+            Light::Amber,
+            format!("token valid until {until}, and no newer one"),
+        ),
+        (_, None, Some(_)) => (Light::Red, "no token".into()),
+        (Some(Grant::ClientCredentials), None, None) => (
+            Light::Amber,
+            "no token yet: asked for with the first message".into(),
+        ),
+        (_, None, None) if row.origin.is_some() => (
+            Light::Amber,
+            "connected, no token at hand: asked for with the next message".into(),
+        ),
+        (_, None, None) => (
+            Light::Red,
+            format!(
+                "nobody has signed in: run `mailferry connect {}`",
+                row.server
+            ),
+        ),
+    }
+}
+
+fn show(row: &TokenRow, light: Light, words: &str) {
+    let colour = match light {
+        Light::Green => "32",
+        Light::Amber => "33",
+        Light::Red => "31",
+    };
+    match std::io::stdout().is_terminal() {
+        true => println!("\x1b[{colour}m●\x1b[0m {}  {words}", row.server),
+        false => println!("{}  {words}", row.server),
+    }
+    let line = |name: &str, text: String| println!("    {name:<14}{text}");
+    if let Some(grant) = row.grant {
+        line("obtained", obtained(row, grant));
+    }
+    if let Some(at) = row.rotated {
+        line("rotated", at.to_string());
+    }
+    if let Some(at) = row.credential_expires {
+        line("secret until", at.to_string());
+    }
+    if let Some(trouble) = &row.trouble {
+        line("trouble", trouble.clone());
+    }
+}
+
+fn obtained(row: &TokenRow, grant: Grant) -> String {
+    let how = match (row.origin, grant) {
+        (Some(Origin::Browser), _) => "by a sign-in with a browser",
+        (Some(Origin::Device), _) => "by a sign-in on another device",
+        (Some(Origin::Configuration), _) => "by the refresh token in the configuration",
+        (None, Grant::ClientCredentials) => "by the app's own right (client_credentials)",
+        (None, _) => return "not yet".into(),
+    };
+    match &row.user {
+        Some(user) => format!("{how}, as {user}"),
+        None => how.into(),
+    }
+}

@@ -1,0 +1,74 @@
+//! `mailferry vault`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::reach::{self, Reach};
+use super::{ConfigFile, NO};
+use crate::base::Secret;
+use crate::config::Config;
+use crate::token::vault;
+
+/// Works while `mailferry serve` runs and while it does not.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Seal all tokens with another key
+    Rotate {
+        /// The file with the new key, where the configuration has `vault_key`
+        #[arg(long, value_name = "FILE")]
+        new_key: Option<PathBuf>,
+    },
+    /// Print a new key, for `vault_key` and `rotate --new-key`
+    NewKey,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    match &arguments.action {
+        Action::NewKey => {
+            println!("{}", vault::new_key().as_str());
+            ExitCode::SUCCESS
+        }
+        Action::Rotate { new_key } => reach::run(&arguments.config, async |reach, config| {
+            rotate(&reach, &config, new_key.as_ref()).await
+        }),
+    }
+}
+
+async fn rotate(
+    reach: &Reach,
+    config: &Config,
+    new_key: Option<&PathBuf>,
+) -> Result<ExitCode, String> {
+    let key = match (new_key, &config.vault_key) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+            Some(Secret::from(text))
+        }
+        (None, Some(_)) => {
+            eprintln!(
+                "mailferry: the configuration has `vault_key`: make another with `mailferry vault new-key`, \
+                 and name its file with --new-key"
+            );
+            return Ok(ExitCode::from(NO));
+        }
+        (None, None) => None,
+    };
+    let count = reach.rotate_vault(key.as_ref()).await?;
+    println!("{count} accounts are sealed with the new key.");
+    if let Some(path) = new_key {
+        println!(
+            "Now let `vault_key` be what {} holds: the old key opens nothing any more.",
+            path.display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

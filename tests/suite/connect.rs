@@ -1,0 +1,205 @@
+//! Signing in, as an administrator does it: the command on one side, a browser on the other.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+
+use crate::support::{Lab, Plan, SERVER, USUAL, id_of};
+
+const JANE: &str = "jane@example.com";
+
+/// A server that somebody signs in for.
+fn plan(grant: &str) -> Plan {
+    let endpoints = "token_url = \"{token_url}\"\nauthorize_url = \"{authorize_url}\"\ndevice_url = \"{device_url}\"";
+    let usual = USUAL.replace("token_url = \"{token_url}\"", endpoints);
+    let server = SERVER
+        .replace("notifications", "jane")
+        .replace("client_credentials", grant);
+    Plan {
+        mailboxes: vec![JANE, "bob@example.com"],
+        configuration: usual.replace("notifications@", "jane@") + &server,
+        rotates: true,
+        ..Plan::default()
+    }
+}
+
+/// `mailferry connect` under way, and what it has told the person so far.
+struct Connect {
+    child: Child,
+    told: String,
+}
+
+impl Connect {
+    /// Begins, and waits for the address to open.
+    fn begin(lab: &Lab, arguments: &[&str]) -> Self {
+        let arguments = [&["connect", "jane"], arguments].concat();
+        let mut child = lab
+            .command(&arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let output = child.stdout.as_mut().expect("piped");
+        let mut told = String::new();
+        for line in BufReader::new(output).lines() {
+            told.push_str(&line.expect("UTF-8"));
+            told.push('\n');
+            if told.contains("https://") {
+                break;
+            }
+        }
+        Self { child, told }
+    }
+
+    fn url(&self) -> String {
+        let begin = self.told.find("https://").expect("an address");
+        let end = self.told[begin..]
+            .find(char::is_whitespace)
+            .expect("a line");
+        self.told[begin..begin + end].to_owned()
+    }
+
+    /// Waits for the end; whether it went well, and what it complained of.
+    fn ended(mut self) -> (bool, String) {
+        let mut said = String::new();
+        let errors = self.child.stderr.as_mut().expect("piped");
+        errors.read_to_string(&mut said).expect("UTF-8");
+        (self.child.wait().expect("ends").success(), said)
+    }
+}
+
+/// Answers the page at `url` as `user`; gives the page that comes in the end, redirects followed.
+fn browse(lab: &Lab, url: &str, user: &str, answer: &str) -> (u16, String) {
+    let mut url: url::Url = url.parse().expect("a URL");
+    let fields: Vec<(String, String)> = url
+        .query_pairs()
+        .into_owned()
+        .chain([
+            ("user".into(), user.into()),
+            ("answer".into(), answer.into()),
+        ])
+        .collect();
+    let action = url.path().replace("/oauth2/v2.0/authorize", "/consent");
+    url.set_path(&action);
+    url.set_query(None);
+    lab.post(url, &fields)
+}
+
+#[test]
+fn a_person_signs_in_with_a_browser_while_the_program_runs() {
+    let mut lab = Lab::with(plan("authorization_code"));
+    assert!(
+        !lab.run(&["tokens"]).status.success(),
+        "nobody has signed in"
+    );
+    let id = id_of(&lab.send(
+        JANE,
+        "Subject: early\r\nFrom: jane@example.com\r\n\r\nx\r\n",
+    ));
+    lab.logged(&["server_held", "mailferry connect jane"]);
+
+    let declined = Connect::begin(&lab, &["--no-browser"]);
+    assert_eq!(browse(&lab, &declined.url(), JANE, "no").0, 403);
+    let (well, said) = declined.ended();
+    assert!(!well && said.contains("AADSTS65004"), "{said}");
+
+    let other = Connect::begin(&lab, &["--no-browser"]);
+    assert_eq!(browse(&lab, &other.url(), "bob@example.com", "yes").0, 403);
+    let (well, said) = other.ended();
+    assert!(
+        !well
+            && said
+                .contains("bob@example.com signed in, but server jane sends as jane@example.com"),
+        "{said}"
+    );
+
+    let connect = Connect::begin(&lab, &["--no-browser"]);
+    let (status, page) = browse(&lab, &connect.url(), JANE, "yes");
+    assert!(
+        status == 200 && page.contains("jane@example.com has signed in"),
+        "{status} {page}"
+    );
+    assert!(connect.ended().0);
+    lab.delivered(1);
+    lab.logged(&["delivered", &id]);
+    let tokens = lab.stdout(&["tokens"]);
+    assert!(
+        tokens.contains("token valid until")
+            && tokens.contains("with a browser, as jane@example.com"),
+        "{tokens}"
+    );
+    lab.kill();
+    lab.state().revoke_access();
+    lab.start();
+    id_of(&lab.send(JANE, "From: jane@example.com\r\n\r\nafter a crash\r\n"));
+    lab.delivered(2);
+    assert!(lab.stdout(&["disconnect", "jane"]).contains("forgotten"));
+    assert!(!lab.run(&["tokens"]).status.success());
+    let log = lab.log();
+    assert!(
+        !log.contains("sandbox.access")
+            && !log.contains("sandbox.refresh")
+            && !log.contains("sandbox.code")
+    );
+}
+
+#[test]
+fn only_the_browser_that_was_sent_can_come_back_and_only_once() {
+    let lab = Lab::with(plan("authorization_code"));
+    let connect = Connect::begin(&lab, &["--no-browser"]);
+    let url: url::Url = connect.url().parse().expect("a URL");
+    let field = |name: &str| {
+        url.query_pairs()
+            .find(|(key, _)| key == name)
+            .expect("there")
+            .1
+            .into_owned()
+    };
+    let back = |state: &str| {
+        let mut back: url::Url = field("redirect_uri").parse().expect("a URL");
+        back.query_pairs_mut()
+            .append_pair("code", "stolen")
+            .append_pair("state", state);
+        lab.get(back)
+    };
+    assert_eq!(back("guessed").0, 400);
+    let (status, page) = back(&field("state"));
+    assert!(
+        status == 403 && page.contains("AADSTS70000"),
+        "{status} {page}"
+    );
+    assert!(!connect.ended().0, "a code that nobody gave");
+    assert!(lab.stdout(&["connect", "--help"]).contains("--device"));
+}
+
+#[test]
+fn a_person_signs_in_on_another_device_while_nothing_runs() {
+    let mut lab = Lab::stopped(plan("authorization_code"));
+    let connect = Connect::begin(&lab, &["--device"]);
+    let code = connect
+        .told
+        .split("the code ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .expect("a code");
+    let answer = |user_code: &str, answer: &str| {
+        let fields = [("user_code", user_code), ("user", JANE), ("answer", answer)];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        lab.post(connect.url().parse().expect("a URL"), &fields).0
+    };
+    assert_eq!(answer("WRONG", "yes"), 400);
+    assert_eq!(answer(code, "yes"), 200);
+    assert!(connect.ended().0);
+    assert!(
+        lab.stdout(&["tokens"])
+            .contains("on another device, as jane@example.com")
+    );
+    assert!(lab.stdout(&["vault", "rotate"]).contains("1 accounts"));
+    lab.start();
+    id_of(&lab.send(JANE, "From: jane@example.com\r\n\r\nx\r\n"));
+    lab.delivered(1);
+    assert!(lab.stdout(&["vault", "rotate"]).contains("1 accounts"));
+    lab.kill();
+    lab.start();
+    id_of(&lab.send(JANE, "From: jane@example.com\r\n\r\nwith the new key\r\n"));
+    lab.delivered(2);
+}
