@@ -174,11 +174,13 @@ impl Daemon {
     }
 }
 
-/// The servers' accounts, where the program does not run: only one process can have the vault.
-pub fn accounts(config: &Config) -> Result<Accounts, DaemonError> {
+/// The servers and their accounts, where the program does not run: only one process can have the
+/// vault.
+pub fn accounts(config: &Config) -> Result<(Accounts, delivery::Settings), DaemonError> {
     let sources = sources(config)?;
+    let (delivery, _) = settings(config, &sources)?;
     let by_server = by_server(config, &sources)?;
-    Ok(Accounts::new(sources, by_server))
+    Ok((Accounts::new(sources, by_server), delivery))
 }
 
 fn sources(config: &Config) -> Result<Arc<Sources>, DaemonError> {

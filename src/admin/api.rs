@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 use super::accounts::{Accounts, AccountsError, Attempt, Progress, TokenRow, Wish};
 use crate::base::{MessageId, Secret, Timestamp};
 use crate::delivery::Delivery;
+use crate::delivery::probe::Step;
+use crate::message::Address;
 use crate::spool::{Entry, Page, Selection, Spool, SpoolError};
 
 /// Messages in one answer at the most.
@@ -87,6 +89,7 @@ impl Admin {
             .route("/tokens", get(tokens))
             .route("/connect/{server}", post(connect))
             .route("/disconnect/{server}", post(disconnect))
+            .route("/test/{server}", post(test))
             .route("/progress/{id}", get(progress))
             .route("/vault/rotate", post(rotate_vault))
             .with_state(Parts {
@@ -206,6 +209,21 @@ async fn progress(
         parts.delivery.release_holds();
     }
     Ok(Json(progress))
+}
+
+async fn test(
+    State(parts): State<Parts>,
+    InPath(server): InPath<String>,
+    Json(to): Json<Option<Address>>,
+) -> Result<Json<Vec<Step>>, Trouble> {
+    let steps = parts.delivery.probe(&server, to).await;
+    let missing = || {
+        Trouble(
+            StatusCode::NOT_FOUND,
+            format!("there is no server named {server}"),
+        )
+    };
+    Ok(Json(steps.ok_or_else(missing)?))
 }
 
 async fn disconnect(

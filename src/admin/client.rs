@@ -10,6 +10,8 @@ use super::accounts::{Attempt, Progress, TokenRow, Wish};
 use super::api::Status;
 use crate::base::secret::ExposeSecret;
 use crate::base::{MessageId, Secret};
+use crate::delivery::probe::Step;
+use crate::message::Address;
 use crate::spool::{Entry, Page, Selection};
 
 /// How long the running program may take to answer.
@@ -85,6 +87,11 @@ impl Client {
     /// How far a sign-in is.
     pub async fn progress(&self, id: &str) -> Result<Progress, ClientError> {
         self.get(&format!("progress/{id}")).await
+    }
+
+    /// Tests the way to a server.
+    pub async fn test(&self, server: &str, to: Option<&Address>) -> Result<Vec<Step>, ClientError> {
+        self.post(&format!("test/{server}"), &to).await
     }
 
     /// Forgets the tokens of a server's account.

@@ -11,6 +11,7 @@ mod reach;
 mod route;
 mod sandbox;
 mod serve;
+mod test;
 mod tokens;
 mod vault;
 
@@ -55,6 +56,8 @@ enum Command {
     HashPassword(hash_password::Arguments),
     /// Sign in for a server, once: with the browser, or with --device on another device
     Connect(connect::Arguments),
+    /// Test the way to a server step by step, and say what is wrong and how to mend it
+    Test(test::Arguments),
     /// Forget the tokens of a server's account
     Disconnect(disconnect::Arguments),
     /// Show each server's tokens: valid until when, how they were got, what is wrong
@@ -101,6 +104,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
         Command::Connect(arguments) => connect::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Disconnect(arguments) => disconnect::run(&arguments),
         Command::Tokens(arguments) => tokens::run(&arguments),
         Command::Vault(arguments) => vault::run(&arguments),

@@ -8,11 +8,14 @@ use crate::admin::{self, Accounts, Client};
 use crate::base::Secret;
 use crate::config::{Config, Secrets};
 use crate::daemon;
+use crate::delivery;
+use crate::delivery::probe::{self, Step};
+use crate::message::Address;
 
 /// See the module.
 pub(super) enum Reach {
     Running(Client),
-    Stopped(Accounts),
+    Stopped(Box<(Accounts, delivery::Settings)>),
 }
 
 /// Runs a command on the accounts; what it says went wrong goes to standard error.
@@ -30,7 +33,7 @@ where
             Some(client) => Ok((Reach::Running(client), found)),
             None => match config.load(Secrets::Read) {
                 Ok(config) => match daemon::accounts(&config) {
-                    Ok(accounts) => Ok((Reach::Stopped(accounts), config)),
+                    Ok(parts) => Ok((Reach::Stopped(Box::new(parts)), config)),
                     Err(error) => Err(error.to_string()),
                 },
                 Err(code) => return code,
@@ -55,35 +58,48 @@ impl Reach {
     pub(super) async fn tokens(&self) -> Result<Vec<TokenRow>, String> {
         match self {
             Self::Running(client) => client.tokens().await.map_err(text),
-            Self::Stopped(accounts) => Ok(accounts.tokens().await),
+            Self::Stopped(parts) => Ok(parts.0.tokens().await),
         }
     }
 
     pub(super) async fn connect(&self, server: &str, wish: Wish) -> Result<Attempt, String> {
         match self {
             Self::Running(client) => client.connect_account(server, wish).await.map_err(text),
-            Self::Stopped(accounts) => accounts.connect(server, wish).await.map_err(text),
+            Self::Stopped(parts) => parts.0.connect(server, wish).await.map_err(text),
         }
     }
 
     pub(super) async fn progress(&self, id: &str) -> Result<Progress, String> {
         match self {
             Self::Running(client) => client.progress(id).await.map_err(text),
-            Self::Stopped(accounts) => accounts.progress(id).await.map_err(text),
+            Self::Stopped(parts) => parts.0.progress(id).await.map_err(text),
+        }
+    }
+
+    pub(super) async fn test(
+        &self,
+        server: &str,
+        to: Option<&Address>,
+    ) -> Result<Vec<Step>, String> {
+        match self {
+            Self::Running(client) => client.test(server, to).await.map_err(text),
+            Self::Stopped(parts) => probe::probe_named(&parts.1, server, to.cloned())
+                .await
+                .ok_or_else(|| format!("there is no server named {server}")),
         }
     }
 
     pub(super) async fn disconnect(&self, server: &str) -> Result<bool, String> {
         match self {
             Self::Running(client) => client.disconnect(server).await.map_err(text),
-            Self::Stopped(accounts) => accounts.disconnect(server).await.map_err(text),
+            Self::Stopped(parts) => parts.0.disconnect(server).await.map_err(text),
         }
     }
 
     pub(super) async fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, String> {
         match self {
             Self::Running(client) => client.rotate_vault(key).await.map_err(text),
-            Self::Stopped(accounts) => accounts.rotate_vault(key).map_err(text),
+            Self::Stopped(parts) => parts.0.rotate_vault(key).map_err(text),
         }
     }
 }

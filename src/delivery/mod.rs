@@ -10,6 +10,7 @@ mod attempt;
 pub mod bounce;
 pub mod lane;
 pub mod outcome;
+pub mod probe;
 pub mod retry;
 pub mod scheduler;
 mod settle;

@@ -9,8 +9,10 @@ use tokio::sync::{Notify, mpsc};
 
 use super::attempt;
 use super::lane::{Hold, Lane, Server};
+use super::probe::{self, Step};
 use super::retry::Schedule;
 use crate::base::{MessageId, Timestamp};
+use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
@@ -135,6 +137,12 @@ impl Delivery {
         let lanes = self.lanes.load();
         lanes.by_name.values().for_each(|lane| lane.end_hold(None));
         lanes.context.wake.notify_one();
+    }
+
+    /// Tests the way to a server; see [`probe::probe_named`].
+    pub async fn probe(&self, server: &str, to: Option<Address>) -> Option<Vec<Step>> {
+        let settings = self.lanes.load().context.settings.clone();
+        probe::probe_named(&settings, server, to).await
     }
 
     /// The servers that are not used for now, and why.

@@ -51,7 +51,16 @@ pub(super) fn signing_in(lane: &Lane, failure: &Failure) -> Trouble {
 /// The server does not let us in: what it said, and what mends it.
 pub(super) fn server_trouble(lane: &Lane, reply: &Reply, failure: Option<&Failure>) -> Trouble {
     let said = failure.map_or_else(|| reply.to_string(), Failure::to_string);
-    let remedy = match &lane.server.upstream.auth {
+    let remedy = remedy(&lane.server.upstream.auth, reply);
+    Trouble::Server {
+        reason: format!("{said}; {remedy}"),
+        reply: Some(reply.clone()),
+    }
+}
+
+/// What mends a sign-in that was refused with this reply.
+pub(super) fn remedy(auth: &Auth, reply: &Reply) -> String {
+    match auth {
         Auth::XOAuth2 { username } if reply.enhanced == "5.7.139" => format!(
             "SMTP AUTH is switched off: an Exchange administrator runs \
              Set-CASMailbox -Identity {username} -SmtpClientAuthenticationDisabled $false"
@@ -66,10 +75,6 @@ pub(super) fn server_trouble(lane: &Lane, reply: &Reply, failure: Option<&Failur
         Auth::Plain { username, .. } | Auth::Login { username, .. } => {
             format!("check the password of {username}")
         }
-    };
-    Trouble::Server {
-        reason: format!("{said}; {remedy}"),
-        reply: Some(reply.clone()),
     }
 }
 

@@ -9,7 +9,6 @@ use oauth2::{
     AuthorizationCode, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
     RequestTokenError, Scope, StandardDeviceAuthorizationResponse,
 };
-use serde::Deserialize;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -289,56 +288,4 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
-}
-
-/// Reads who signed in from a JWT that came straight from the token endpoint over TLS, so that its
-/// signature need not be checked again (OpenID Connect Core §3.1.3.7); none where it is opaque.
-pub fn user_of(token: &str) -> Option<String> {
-    use base64::Engine;
-    #[derive(Deserialize)]
-    struct Claims {
-        preferred_username: Option<String>,
-        upn: Option<String>,
-        unique_name: Option<String>,
-        email: Option<String>,
-    }
-    let payload = token.split('.').nth(1)?;
-    let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD
-        .decode(payload.trim_end_matches('='))
-        .ok()?;
-    let claims: Claims = serde_json::from_slice(&payload).ok()?;
-    let names = [
-        claims.upn,
-        claims.preferred_username,
-        claims.unique_name,
-        claims.email,
-    ];
-    names.into_iter().flatten().find(|name| name.contains('@'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use base64::Engine;
-
-    #[test]
-    fn tells_who_signed_in() {
-        let token = |claims: &str| {
-            format!(
-                "h.{}.s",
-                base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims)
-            )
-        };
-        let user = |claims: &str| user_of(&token(claims));
-        assert_eq!(
-            user(r#"{"upn":"a@b.c","email":"x@y.z"}"#).as_deref(),
-            Some("a@b.c")
-        );
-        assert_eq!(
-            user(r#"{"preferred_username":"4711","email":"x@y.z"}"#).as_deref(),
-            Some("x@y.z")
-        );
-        assert_eq!(user(r#"{"sub":"1"}"#), None);
-        assert_eq!(user_of("opaque"), None);
-    }
 }

@@ -11,6 +11,7 @@
 //! ends even when nobody waits for it any more, since the provider may have rotated by then; an
 //! answer that is older than a sign-in changes nothing.
 
+pub mod claims;
 pub mod credential;
 pub mod error;
 pub mod flow;
@@ -21,6 +22,7 @@ pub mod sources;
 pub mod state;
 pub mod vault;
 
+pub use claims::Claims;
 pub use credential::{AppSecret, Certificate, Credential};
 pub use error::TokenError;
 pub use flow::DeviceCode;

@@ -9,6 +9,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::claims::Claims;
 use super::error::TokenError;
 use super::flow::{self, Ask, DeviceCode, Granted};
 use super::settings::{Settings, digest_of};
@@ -157,8 +158,8 @@ impl Source {
         }
     }
 
-    /// Renews it, at hand or not.
-    pub async fn tend(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
+    /// A new token, whatever is at hand.
+    pub async fn anew(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
         let generation = self.account().await?.generation;
         self.renewed(generation + 1).await
     }
@@ -249,7 +250,9 @@ impl Source {
         anybody: bool,
     ) -> Result<SignedIn, SignInError> {
         let tokens = granted.id_token.iter().chain([&granted.access]);
-        let user = tokens.map(|token| token.as_str()).find_map(flow::user_of);
+        let user = tokens
+            .map(|token| token.as_str())
+            .find_map(|token| Some(Claims::of(token)?.user()?.to_owned()));
         let expected = self.settings.user.as_deref();
         if let (false, Some(user), Some(expected)) = (anybody, &user, expected)
             && !user.eq_ignore_ascii_case(expected)

@@ -84,7 +84,7 @@ impl Sources {
 
 async fn renew(source: &Arc<Source>) {
     let server = &source.settings().server;
-    match source.tend().await {
+    match source.anew().await {
         Ok(access) => maillog::token_renewed(server, access.expires),
         Err(error) => maillog::token_failed(server, &error),
     }

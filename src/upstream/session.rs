@@ -69,6 +69,7 @@ pub struct Session {
     stream: Stream,
     input: BytesMut,
     extensions: Extensions,
+    offers: String,
     is_spent: bool,
 }
 

@@ -203,3 +203,43 @@ fn a_person_signs_in_on_another_device_while_nothing_runs() {
     id_of(&lab.send(JANE, "From: jane@example.com\r\n\r\nwith the new key\r\n"));
     lab.delivered(2);
 }
+
+#[test]
+fn the_test_of_a_connection_tells_each_step_and_what_mends_it() {
+    let mut lab = Lab::stopped(Plan::default());
+    let said = lab.stdout(&["test", "notifications", "--to", "someone@example.net"]);
+    let steps = ["DNS", "TCP", "TLS", "EHLO", "token", "AUTH", "message"];
+    let found: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("ok      "))
+        .collect();
+    for (line, step) in found.iter().zip(steps) {
+        assert!(line.starts_with(step), "{said}");
+    }
+    assert!(said.contains("certificate for localhost"), "{said}");
+    assert!(lab.delivered(1)[0].text.contains("Subject: mailferry test"));
+    lab.start();
+    let failing = |fault: &str| {
+        lab.fault(fault);
+        let output = lab.run(&["test", "notifications"]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        let line = said.find("FAILED").expect("a step that failed");
+        said[line..].to_owned()
+    };
+    let token = failing(
+        r#"{"stage":"token","action":{"reply":"401 {\"error\":\"invalid_client\",\"error_codes\":[7000222]}"}}"#,
+    );
+    assert!(
+        token.contains("token") && token.contains("it has expired: make a new one"),
+        "{token}"
+    );
+    let auth = failing(
+        r#"{"stage":"auth","action":{"reply":"535 5.7.139 SmtpClientAuthentication is disabled"}}"#,
+    );
+    assert!(
+        auth.contains("AUTH") && auth.contains("Set-CASMailbox"),
+        "{auth}"
+    );
+    assert!(!lab.run(&["test", "nobody"]).status.success());
+}

@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use mail_send::SmtpClient;
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{Session, Stream};
-use crate::base::Secret;
 use crate::base::limits::upstream as wait;
 use crate::base::secret::ExposeSecret;
+use crate::base::{Secret, Timestamp};
 use crate::session::{Reply, Stage};
 use crate::upstream::command::{self, Extensions};
 use crate::upstream::{Auth, Failure, Settings, Tls, auth};
@@ -19,6 +20,13 @@ use crate::upstream::{Auth, Failure, Settings, Tls, auth};
 impl Session {
     /// Connects and signs in; `token` is for XOAUTH2.
     pub async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Self, Failure> {
+        let mut session = Self::connect(settings).await?;
+        session.sign_in(settings, token).await?;
+        Ok(session)
+    }
+
+    /// Connects, and secures the connection as configured; nobody is signed in yet.
+    pub async fn connect(settings: &Settings) -> Result<Self, Failure> {
         let client = connect(settings).await?;
         let implicit = settings.tls == Tls::Implicit;
         let mut session = Self {
@@ -30,6 +38,7 @@ impl Session {
             },
             input: BytesMut::new(),
             extensions: Extensions::default(),
+            offers: String::new(),
             is_spent: false,
         };
         session.expect(Stage::Greeting, wait::GREETING).await?;
@@ -38,8 +47,33 @@ impl Session {
             session = session.start_tls(settings).await?;
             session.ehlo(settings).await?;
         }
-        session.authenticate(settings, token).await?;
         Ok(session)
+    }
+
+    /// What EHLO offers, in one line.
+    pub fn offers(&self) -> &str {
+        &self.offers
+    }
+
+    /// How the connection is protected: the protocol, and the certificate's names and dates.
+    pub fn tls(&self) -> Option<String> {
+        let Stream::Tls(stream) = &self.stream else {
+            return None;
+        };
+        let (_, connection) = stream.get_ref();
+        let version = connection.protocol_version();
+        let version = version.map(|version| format!("{version:?}").replace("TLSv1_", "TLS 1."));
+        let certificate = connection
+            .peer_certificates()
+            .and_then(|chain| chain.first());
+        let facts = certificate.and_then(|certificate| facts(certificate));
+        Some(
+            [version, facts]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(", "),
+        )
     }
 
     async fn ehlo(&mut self, settings: &Settings) -> Result<(), Failure> {
@@ -48,6 +82,7 @@ impl Session {
             .await?;
         let reply = self.expect(Stage::Ehlo, wait::GREETING).await?;
         self.extensions = command::extensions(&reply.text);
+        self.offers = reply.text.lines().skip(1).collect::<Vec<_>>().join(", ");
         Ok(())
     }
 
@@ -70,7 +105,8 @@ impl Session {
         Ok(self)
     }
 
-    async fn authenticate(
+    /// Signs in; `token` is for XOAUTH2.
+    pub async fn sign_in(
         &mut self,
         settings: &Settings,
         token: Option<&Secret>,
@@ -133,6 +169,30 @@ impl Session {
             detail,
         })
     }
+}
+
+/// Names and dates of a certificate, for people.
+fn facts(certificate: &CertificateDer) -> Option<String> {
+    use x509_parser::extensions::GeneralName;
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let names = names
+        .into_iter()
+        .flat_map(|names| &names.value.general_names);
+    let names: Vec<&str> = names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(*name),
+            _ => None,
+        })
+        .collect();
+    let validity = parsed.validity();
+    let [from, until] =
+        [validity.not_before, validity.not_after].map(|at| Timestamp(at.timestamp() * 1_000));
+    Some(format!(
+        "certificate for {}, from {from} until {until}",
+        names.join(", ")
+    ))
 }
 
 /// Each address that the name has, in turn.

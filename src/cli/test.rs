@@ -1,0 +1,64 @@
+//! `mailferry test`, the "Test connection".
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use super::reach::{self, Reach};
+use super::{ConfigFile, NO};
+use crate::delivery::probe::Step;
+use crate::message::Address;
+
+/// Ends with 1 where a step fails. Works while `mailferry serve` runs and while it does not.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The server, as its `name` in the configuration says
+    server: String,
+    /// Send a real message to this address in the end
+    #[arg(long, value_name = "ADDR")]
+    to: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    reach::run(&arguments.config, async |reach, _| {
+        test(&reach, arguments).await
+    })
+}
+
+async fn test(reach: &Reach, arguments: &Arguments) -> Result<ExitCode, String> {
+    let to = arguments.to.as_deref().map(Address::parse).transpose();
+    let to = to.map_err(|error| format!("--to: {error}"))?;
+    let steps = reach.test(&arguments.server, to.as_ref()).await?;
+    for step in &steps {
+        match arguments.json {
+            true => println!("{}", serde_json::to_string(step).unwrap_or_default()),
+            false => show(step),
+        }
+    }
+    let is_well = steps.iter().all(|step| step.well);
+    Ok(if is_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NO)
+    })
+}
+
+fn show(step: &Step) {
+    let (mark, colour) = if step.well {
+        ("ok", "32")
+    } else {
+        ("FAILED", "31")
+    };
+    let mark = match std::io::stdout().is_terminal() {
+        true => format!("\x1b[{colour}m{mark:<7}\x1b[0m"),
+        false => format!("{mark:<7}"),
+    };
+    println!("{mark} {:<8} {}", step.name, step.text);
+    if let Some(remedy) = &step.remedy {
+        println!("{:17}{remedy}", "");
+    }
+}

@@ -1,0 +1,117 @@
+//! What a token says of itself. Pure.
+//!
+//! Read for people only: nothing is decided by it. A token that came straight from the token endpoint
+//! over TLS needs no check of its signature for that (OpenID Connect Core §3.1.3.7).
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+use crate::base::Timestamp;
+
+/// The claims of a JWT that help to find what is wrong with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Claims {
+    /// Whom it is for; for mail it must be Outlook's host.
+    #[serde(rename = "aud")]
+    pub audience: Option<String>,
+    /// What a user's token permits.
+    #[serde(rename = "scp")]
+    pub scopes: Option<String>,
+    /// What an app's token permits.
+    pub roles: Vec<String>,
+    /// The tenant.
+    #[serde(rename = "tid")]
+    pub tenant: Option<String>,
+    /// The app's id.
+    #[serde(rename = "appid")]
+    pub app: Option<String>,
+    #[serde(rename = "exp")]
+    expires: Option<i64>,
+    upn: Option<String>,
+    preferred_username: Option<String>,
+    unique_name: Option<String>,
+    email: Option<String>,
+}
+
+impl Claims {
+    /// The claims of a token; none where it is opaque.
+    pub fn of(token: &str) -> Option<Self> {
+        let payload = token.split('.').nth(1)?.trim_end_matches('=');
+        let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
+        serde_json::from_slice(&payload).ok()
+    }
+
+    /// Who signed in.
+    pub fn user(&self) -> Option<&str> {
+        let names = [
+            &self.upn,
+            &self.preferred_username,
+            &self.unique_name,
+            &self.email,
+        ];
+        let mut names = names.into_iter().flatten();
+        names.find(|name| name.contains('@')).map(String::as_str)
+    }
+
+    /// When it ends.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.expires
+            .map(|seconds| Timestamp(seconds.saturating_mul(1_000)))
+    }
+}
+
+/// In one line, what is not said left out.
+impl std::fmt::Display for Claims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let roles = (!self.roles.is_empty()).then(|| self.roles.join(" "));
+        let expires = self.expires().map(|at| at.to_string());
+        let parts = [
+            ("audience", self.audience.as_deref()),
+            ("scopes", self.scopes.as_deref()),
+            ("roles", roles.as_deref()),
+            ("tenant", self.tenant.as_deref()),
+            ("app", self.app.as_deref()),
+            ("user", self.user()),
+            ("until", expires.as_deref()),
+        ];
+        let said = parts
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name} {}", (*value)?)));
+        f.write_str(&said.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(text: &str) -> Option<Claims> {
+        Claims::of(&format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(text)))
+    }
+
+    #[test]
+    fn tells_who_signed_in() {
+        let user = |text: &str| claims(text).unwrap().user().map(str::to_owned);
+        assert_eq!(
+            user(r#"{"upn":"a@b.c","email":"x@y.z"}"#).as_deref(),
+            Some("a@b.c")
+        );
+        assert_eq!(
+            user(r#"{"preferred_username":"4711","email":"x@y.z"}"#).as_deref(),
+            Some("x@y.z")
+        );
+        assert_eq!(user(r#"{"sub":"1"}"#), None);
+        assert_eq!(Claims::of("opaque"), None);
+    }
+
+    #[test]
+    fn is_told_in_a_line() {
+        let text = r#"{"aud":"https://outlook.office365.com","roles":["SMTP.SendAsApp"],"tid":"t","exp":1763800000}"#;
+        assert_eq!(
+            claims(text).unwrap().to_string(),
+            "audience https://outlook.office365.com, roles SMTP.SendAsApp, tenant t, until 2025-11-22T08:26:40Z"
+        );
+    }
+}
