@@ -12,6 +12,7 @@ mod connect;
 mod crash;
 mod delivery;
 mod dialogues;
+mod identity;
 mod layers;
 mod postfix;
 mod tokens;
