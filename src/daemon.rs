@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::admin::accounts::Named;
-use crate::admin::{self, Accounts, Admin};
+use crate::admin::{self, Accounts, Admin, Web, web};
 use crate::base::BoxFuture;
 use crate::base::tls::TlsError;
 use crate::config::{Config, Server};
@@ -62,6 +62,7 @@ pub struct Daemon {
     accounts: Arc<Accounts>,
     listeners: Vec<Listener>,
     admin: Admin,
+    web: Option<Arc<Web>>,
     tending: JoinHandle<()>,
     grace: Duration,
 }
@@ -97,12 +98,19 @@ impl Daemon {
         spool.reroute(names).await?;
         let delivery = Arc::new(Delivery::start(spool.clone(), delivery_settings));
         let socket = admin::socket(&config.spool.folder);
-        let parts = (spool.clone(), delivery.clone(), accounts.clone());
-        let admin = Admin::serve(&socket, parts.0, parts.1, parts.2).map_err(|source| {
-            DaemonError::Control {
-                path: socket.display().to_string(),
-                source,
-            }
+        let web = match &config.web {
+            Some(settings) => Some(serve_web(settings, &accounts, &delivery).await?),
+            None => None,
+        };
+        let parts = admin::Parts {
+            spool: spool.clone(),
+            delivery: delivery.clone(),
+            accounts: accounts.clone(),
+            web: web.clone(),
+        };
+        let admin = Admin::serve(&socket, parts).map_err(|source| DaemonError::Control {
+            path: socket.display().to_string(),
+            source,
         })?;
         let tended = sources.clone();
         let tending = tokio::spawn(async move { tended.tend().await });
@@ -116,6 +124,7 @@ impl Daemon {
             accounts,
             listeners,
             admin,
+            web,
             tending,
             grace: config.grace,
         })
@@ -170,6 +179,9 @@ impl Daemon {
         self.delivery.stop(self.grace).await;
         self.tending.abort();
         self.admin.close();
+        if let Some(web) = &self.web {
+            web.close();
+        }
         maillog::stopped();
     }
 }
@@ -199,6 +211,17 @@ fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonErr
         Ok((server.name.clone(), source))
     };
     config.servers.iter().map(account).collect()
+}
+
+async fn serve_web(
+    settings: &web::Settings,
+    accounts: &Arc<Accounts>,
+    delivery: &Arc<Delivery>,
+) -> Result<Arc<Web>, DaemonError> {
+    let address = settings.address;
+    let served = Web::serve(settings, accounts.clone(), delivery.clone()).await;
+    let web = served.map_err(|source| DaemonError::Bind { address, source })?;
+    Ok(Arc::new(web))
 }
 
 fn bind_all(endpoints: impl Iterator<Item = Endpoint>) -> Result<Vec<Bound>, DaemonError> {

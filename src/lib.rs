@@ -34,7 +34,7 @@
 //! | 4 | [`observe`]: the mail log |
 //! | 5 | [`spool`], [`token`], [`upstream`], which do not know each other |
 //! | 6 | [`delivery`], and [`listener`], which never sees delivery |
-//! | 7 | [`admin`]: the operator's API |
+//! | 7 | [`admin`]: the operator's API and page |
 //! | 8 | [`config`]: composes the parts' settings |
 //! | 9 | [`daemon`], [`cli`] |
 //!

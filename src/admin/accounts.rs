@@ -98,6 +98,42 @@ pub struct TokenRow {
     pub trouble: Option<String>,
 }
 
+/// What a glance is to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Light {
+    /// All is well.
+    Green,
+    /// It works, or will when it is needed; look at it.
+    Amber,
+    /// Nothing can be sent.
+    Red,
+}
+
+impl TokenRow {
+    /// The state in a glance, and in words.
+    pub fn glance(&self, now: Timestamp) -> (Light, String) {
+        let valid = self.expires.filter(|expires| now < *expires);
+        match (self.grant, valid, &self.trouble) {
+            (None, ..) => (Light::Green, "needs no token".into()),
+            (_, Some(until), None) => (Light::Green, format!("token valid until {until}")),
+            (_, Some(until), Some(_)) => {
+                let words = format!("token valid until {until}, and no newer one");
+                (Light::Amber, words)
+            }
+            (_, None, Some(_)) => (Light::Red, "no token".into()),
+            (Some(Grant::ClientCredentials), None, None) => {
+                let words = "no token yet: asked for with the first message";
+                (Light::Amber, words.into())
+            }
+            (_, None, None) if self.origin.is_some() => {
+                let words = "connected, no token at hand: asked for with the next message";
+                (Light::Amber, words.into())
+            }
+            (_, None, None) => (Light::Red, "nobody has signed in".into()),
+        }
+    }
+}
+
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountsError {
@@ -270,6 +306,12 @@ impl Accounts {
             self.attempts().remove(id);
         }
         Ok(progress)
+    }
+
+    /// How far a sign-in is, now.
+    pub fn look(&self, id: &str) -> Progress {
+        let seen = self.attempts().get(id).map(|seen| seen.borrow().clone());
+        seen.unwrap_or_else(|| Progress::Failed("the sign-in has ended".into()))
     }
 
     /// What a person may know of each server's tokens, in their order.

@@ -15,6 +15,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::accounts::{Accounts, AccountsError, Attempt, Progress, TokenRow, Wish};
+use super::web::Web;
 use crate::base::{MessageId, Secret, Timestamp};
 use crate::delivery::Delivery;
 use crate::delivery::probe::Step;
@@ -29,11 +30,17 @@ pub struct Admin {
     task: JoinHandle<()>,
 }
 
+/// What the API reaches.
 #[derive(Clone)]
-struct Parts {
-    spool: Arc<dyn Spool>,
-    delivery: Arc<Delivery>,
-    accounts: Arc<Accounts>,
+pub struct Parts {
+    /// The queue.
+    pub spool: Arc<dyn Spool>,
+    /// The servers.
+    pub delivery: Arc<Delivery>,
+    /// Their accounts.
+    pub accounts: Arc<Accounts>,
+    /// The page, where there is one.
+    pub web: Option<Arc<Web>>,
 }
 
 /// The servers that are not used for now.
@@ -68,12 +75,7 @@ pub struct ListQuery {
 impl Admin {
     /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
     /// spool's lock may do.
-    pub fn serve(
-        path: &Path,
-        spool: Arc<dyn Spool>,
-        delivery: Arc<Delivery>,
-        accounts: Arc<Accounts>,
-    ) -> io::Result<Self> {
+    pub fn serve(path: &Path, parts: Parts) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -92,11 +94,8 @@ impl Admin {
             .route("/test/{server}", post(test))
             .route("/progress/{id}", get(progress))
             .route("/vault/rotate", post(rotate_vault))
-            .with_state(Parts {
-                spool,
-                delivery,
-                accounts,
-            });
+            .route("/web/link", post(web_link))
+            .with_state(parts);
         let task = tokio::spawn(async move {
             // It ends with the program.
             let _ = axum::serve(socket, router).await;
@@ -231,6 +230,11 @@ async fn disconnect(
     InPath(server): InPath<String>,
 ) -> Result<Json<bool>, Trouble> {
     Ok(Json(parts.accounts.disconnect(&server).await?))
+}
+
+/// None where the configuration has no page.
+async fn web_link(State(parts): State<Parts>) -> Json<Option<String>> {
+    Json(parts.web.map(|web| web.link()))
 }
 
 /// With a new key in the vault's folder, or the one that is named.

@@ -99,6 +99,11 @@ impl Client {
         self.post(&format!("disconnect/{server}"), &()).await
     }
 
+    /// A link to the page; none where the configuration has none.
+    pub async fn web_link(&self) -> Result<Option<String>, ClientError> {
+        self.post("web/link", &()).await
+    }
+
     /// Seals the vault with another key.
     pub async fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, ClientError> {
         let key = key.map(|key| key.expose_secret());

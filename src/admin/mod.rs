@@ -1,15 +1,17 @@
-//! The operator's way in: an HTTP API, for now on a Unix socket beside the spool.
+//! The operator's ways in: an HTTP API on a Unix socket beside the spool, and a page.
 
 pub mod accounts;
 pub mod api;
 mod callback;
 pub mod client;
+pub mod web;
 
 use std::path::{Path, PathBuf};
 
 pub use accounts::Accounts;
-pub use api::{Admin, Status};
+pub use api::{Admin, Parts, Status};
 pub use client::Client;
+pub use web::Web;
 
 /// The socket of the process that has this spool open.
 pub fn socket(spool: &Path) -> PathBuf {

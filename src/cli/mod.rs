@@ -14,6 +14,7 @@ mod serve;
 mod test;
 mod tokens;
 mod vault;
+mod web;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ enum Command {
     Disconnect(disconnect::Arguments),
     /// Show each server's tokens: valid until when, how they were got, what is wrong
     Tokens(tokens::Arguments),
+    /// Open the page: each server's tokens, Connect, Test
+    Web(web::Arguments),
     /// Change the key that tokens are encrypted with
     Vault(vault::Arguments),
     /// Look at the messages that wait, try them again, or delete them
@@ -107,6 +110,7 @@ pub fn run() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Disconnect(arguments) => disconnect::run(&arguments),
         Command::Tokens(arguments) => tokens::run(&arguments),
+        Command::Web(arguments) => web::run(&arguments),
         Command::Vault(arguments) => vault::run(&arguments),
         Command::Queue(arguments) => queue::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),

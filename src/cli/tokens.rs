@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::reach;
 use super::{ConfigFile, NO};
-use crate::admin::accounts::TokenRow;
+use crate::admin::accounts::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::token::{Grant, Origin};
 
@@ -19,20 +19,12 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// What a glance is to tell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Light {
-    Green,
-    Amber,
-    Red,
-}
-
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     reach::run(&arguments.config, async |reach, _| {
         let now = Timestamp::now();
         let mut has_red = false;
         for row in reach.tokens().await? {
-            let (light, words) = glance(&row, now);
+            let (light, words) = row.glance(now);
             has_red |= light == Light::Red;
             match arguments.json {
                 true => println!("{}", serde_json::to_string(&row).unwrap_or_default()),
@@ -45,34 +37,6 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             ExitCode::SUCCESS
         })
     })
-}
-
-fn glance(row: &TokenRow, now: Timestamp) -> (Light, String) {
-    let valid = row.expires.filter(|expires| now < *expires);
-    match (row.grant, valid, &row.trouble) {
-        (None, ..) => (Light::Green, "needs no token".into()),
-        (_, Some(until), None) => (Light::Green, format!("token valid until {until}")),
-        (_, Some(until), Some(_)) => (
-            Light::Amber,
-            format!("token valid until {until}, and no newer one"),
-        ),
-        (_, None, Some(_)) => (Light::Red, "no token".into()),
-        (Some(Grant::ClientCredentials), None, None) => (
-            Light::Amber,
-            "no token yet: asked for with the first message".into(),
-        ),
-        (_, None, None) if row.origin.is_some() => (
-            Light::Amber,
-            "connected, no token at hand: asked for with the next message".into(),
-        ),
-        (_, None, None) => (
-            Light::Red,
-            format!(
-                "nobody has signed in: run `mailferry connect {}`",
-                row.server
-            ),
-        ),
-    }
 }
 
 fn show(row: &TokenRow, light: Light, words: &str) {
@@ -106,7 +70,7 @@ fn obtained(row: &TokenRow, grant: Grant) -> String {
         (Some(Origin::Device), _) => "by a sign-in on another device",
         (Some(Origin::Configuration), _) => "by the refresh token in the configuration",
         (None, Grant::ClientCredentials) => "by the app's own right (client_credentials)",
-        (None, _) => return "not yet".into(),
+        (None, _) => return format!("not yet: run `mailferry connect {}`", row.server),
     };
     match &row.user {
         Some(user) => format!("{how}, as {user}"),

@@ -14,6 +14,7 @@ use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
 use super::text::{self, BareNewlines};
 use super::{Config, Secrets};
+use crate::admin::web;
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, tls};
 use crate::delivery::Schedule;
@@ -144,6 +145,7 @@ impl Checker<'_> {
             path: self.path.to_owned(),
             log: (file.log.format, file.log.level),
             endpoints,
+            web: self.web(&file.web),
             session: Arc::new(session),
             idle_time: limits.idle_time.0,
             session_time: limits.session_time.0,
@@ -240,6 +242,28 @@ impl Checker<'_> {
             address,
             tls,
             plaintext,
+        })
+    }
+
+    fn web(&mut self, web: &Option<text::Web>) -> Option<web::Settings> {
+        let web = web.as_ref()?;
+        let address = *web.address.get_ref();
+        if !address.ip().is_loopback() {
+            let text = format!(
+                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, and put a proxy with TLS before it (external_url)"
+            );
+            self.problem(web.address.span(), "[web] address", text);
+        }
+        let external_url = web.external_url.as_ref().map(|url| {
+            if url.get_ref().scheme() != "https" {
+                let text = "the page would cross the network in clear; write an https:// address";
+                self.problem(url.span(), "[web] external_url", text);
+            }
+            url.get_ref().clone()
+        });
+        Some(web::Settings {
+            address,
+            external_url,
         })
     }
 

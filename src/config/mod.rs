@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::web;
 use crate::base::Secret;
 use crate::delivery::Schedule;
 use crate::listener::{Endpoint, User};
@@ -31,6 +32,8 @@ pub struct Config {
     pub log: (Format, String),
     /// Where apps connect.
     pub endpoints: Vec<Endpoint>,
+    /// The page for people, where there is to be one.
+    pub web: Option<web::Settings>,
     /// The conversation's limits.
     pub session: Arc<session::Settings>,
     /// How long a client may be silent.

@@ -27,6 +27,7 @@ pub struct File {
     pub(super) vault_key: Option<Spanned<SecretText>>,
     #[serde(default)]
     pub(super) log: Log,
+    pub(super) web: Option<Web>,
     #[serde(default)]
     pub(super) listener: Vec<Listener>,
     #[serde(default)]
@@ -59,6 +60,13 @@ impl Default for Log {
             level: "info".into(),
         }
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Web {
+    pub address: Spanned<SocketAddr>,
+    pub external_url: Option<Spanned<Url>>,
 }
 
 #[derive(Debug, Deserialize)]

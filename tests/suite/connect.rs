@@ -8,7 +8,7 @@ use crate::support::{Lab, Plan, SERVER, USUAL, id_of};
 const JANE: &str = "jane@example.com";
 
 /// A server that somebody signs in for.
-fn plan(grant: &str) -> Plan {
+pub fn plan(grant: &str) -> Plan {
     let endpoints = "token_url = \"{token_url}\"\nauthorize_url = \"{authorize_url}\"\ndevice_url = \"{device_url}\"";
     let usual = USUAL.replace("token_url = \"{token_url}\"", endpoints);
     let server = SERVER
@@ -77,7 +77,7 @@ impl Connect {
 }
 
 /// Answers the page at `url` as `user`; gives the page that comes in the end, redirects followed.
-fn browse(lab: &Lab, url: &str, user: &str, answer: &str) -> (u16, String) {
+pub fn browse(lab: &Lab, url: &str, user: &str, answer: &str) -> (u16, String) {
     let mut url: url::Url = url.parse().expect("a URL");
     let fields: Vec<(String, String)> = url
         .query_pairs()

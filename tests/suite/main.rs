@@ -16,3 +16,4 @@ mod identity;
 mod layers;
 mod postfix;
 mod tokens;
+mod web;

@@ -236,6 +236,11 @@ impl Lab {
         })
     }
 
+    /// Waits for what is not the program's.
+    pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     fn browse(
         &self,
         request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,

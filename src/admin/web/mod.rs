@@ -1,0 +1,306 @@
+//! The page for people: each server's tokens, Connect, Test. On loopback, or behind a proxy that
+//! speaks TLS; protected all the same, since any page in the same browser can reach loopback:
+//! a session begins with a one-time link from `mailferry web`, its cookie is `SameSite=Strict`, the
+//! Host must be ours (rebinding), each form carries the session's token, and nothing may frame it.
+
+mod page;
+mod sessions;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::{Form, Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use url::Url;
+
+use super::accounts::{Accounts, Attempt, Progress, Way, Wish};
+use crate::base::Timestamp;
+use crate::delivery::Delivery;
+use sessions::{SESSION, Session, Sessions};
+
+const COOKIE: &str = "mailferry";
+
+/// Where the page is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it listens; on loopback.
+    pub address: SocketAddr,
+    /// What it is called from outside, where a proxy stands before it.
+    pub external_url: Option<Url>,
+}
+
+/// The page at work, until it is closed.
+pub struct Web {
+    parts: Arc<Parts>,
+    task: JoinHandle<()>,
+}
+
+struct Parts {
+    accounts: Arc<Accounts>,
+    delivery: Arc<Delivery>,
+    sessions: Mutex<Sessions>,
+    /// Sign-ins begun here: the server, and what the person is to do.
+    attempts: Mutex<HashMap<String, (String, Attempt)>>,
+    hosts: Vec<String>,
+    base: String,
+    is_secure: bool,
+}
+
+impl Parts {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, HashMap<String, (String, Attempt)>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Web {
+    /// Listens.
+    pub async fn serve(
+        settings: &Settings,
+        accounts: Arc<Accounts>,
+        delivery: Arc<Delivery>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(settings.address).await?;
+        let address = listener.local_addr()?;
+        let mut hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
+        let mut base = format!("http://{address}");
+        if let Some(url) = &settings.external_url {
+            base = url.as_str().trim_end_matches('/').to_owned();
+            hosts.extend(url.host_str().map(|host| match url.port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_owned(),
+            }));
+        }
+        let parts = Arc::new(Parts {
+            accounts,
+            delivery,
+            sessions: Mutex::default(),
+            attempts: Mutex::default(),
+            hosts,
+            is_secure: base.starts_with("https:"),
+            base,
+        });
+        let inside = Router::new()
+            .route("/", get(servers))
+            .route("/connect/{server}", post(connect))
+            .route("/sign-in/{id}", get(sign_in))
+            .route("/test/{server}", post(test))
+            .route_layer(middleware::from_fn_with_state(parts.clone(), only_sessions));
+        let router = Router::new()
+            .route("/in/{link}", get(enter))
+            .route("/style.css", get(style))
+            .merge(inside)
+            .layer(middleware::from_fn_with_state(parts.clone(), guard))
+            .with_state(parts.clone());
+        let task = tokio::spawn(async move {
+            // It ends with the program.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { parts, task })
+    }
+
+    /// A link that lets one browser in, once, soon.
+    pub fn link(&self) -> String {
+        let link = self.parts.sessions().link(rand::random(), Timestamp::now());
+        format!("{}/in/{link}", self.parts.base)
+    }
+
+    /// Answers no more.
+    pub fn close(&self) {
+        self.task.abort();
+    }
+}
+
+/// Whatever the answer is: only for our own name, never framed, never kept, nothing from elsewhere.
+async fn guard(State(parts): State<Arc<Parts>>, request: Request, next: Next) -> Response {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let is_ours = host.is_some_and(|host| parts.hosts.iter().any(|ours| ours == host));
+    let mut response = match is_ours {
+        true => next.run(request).await,
+        false => StatusCode::MISDIRECTED_REQUEST.into_response(),
+    };
+    let fixed = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    for (name, value) in fixed {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Lets sessions through.
+async fn only_sessions(
+    State(parts): State<Arc<Parts>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let session = cookie(request.headers());
+    let session = session.and_then(|cookie| parts.sessions().session(&cookie, Timestamp::now()));
+    let Some(session) = session else {
+        let words = "Run `mailferry web` on this machine, and open the link that it prints.";
+        let page = page::notice("Nobody is signed in here", words);
+        return (StatusCode::FORBIDDEN, html(page)).into_response();
+    };
+    request.extensions_mut().insert(session);
+    next.run(request).await
+}
+
+impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Session {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        _: &S,
+    ) -> Result<Self, StatusCode> {
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or(StatusCode::FORBIDDEN)
+    }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies
+        .flat_map(|cookies| cookies.split(';'))
+        .map(str::trim);
+    let found = pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='));
+    found.map(str::to_owned)
+}
+
+fn html(page: maud::Markup) -> Html<String> {
+    Html(page.into_string())
+}
+
+async fn style() -> Response {
+    ([(header::CONTENT_TYPE, "text/css")], page::STYLE).into_response()
+}
+
+async fn enter(State(parts): State<Arc<Parts>>, Path(link): Path<String>) -> Response {
+    let random = [rand::random(), rand::random()];
+    let Some(cookie) = parts.sessions().enter(&link, random, Timestamp::now()) else {
+        let words = "A link is good once, and for five minutes. Run `mailferry web` again.";
+        let page = page::notice("This link is not good any more", words);
+        return (StatusCode::FORBIDDEN, html(page)).into_response();
+    };
+    let secure = if parts.is_secure { "; Secure" } else { "" };
+    let age = SESSION.as_secs();
+    let cookie =
+        format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/; Max-Age={age}{secure}");
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+}
+
+async fn servers(State(parts): State<Arc<Parts>>, session: Session) -> Html<String> {
+    let rows = parts.accounts.tokens().await;
+    html(page::servers(&rows, &session.form_token, Timestamp::now()))
+}
+
+#[derive(serde::Deserialize)]
+struct Posted {
+    form_token: String,
+}
+
+/// A form that another page made does not have the session's token.
+fn is_forged(session: &Session, posted: &Posted) -> Option<Response> {
+    let page = || {
+        page::notice(
+            "This form is not from here",
+            "Go back and press the button again.",
+        )
+    };
+    (session.form_token != posted.form_token)
+        .then(|| (StatusCode::FORBIDDEN, html(page())).into_response())
+}
+
+async fn connect(
+    State(parts): State<Arc<Parts>>,
+    session: Session,
+    Path(server): Path<String>,
+    Form(posted): Form<Posted>,
+) -> Response {
+    if let Some(refused) = is_forged(&session, &posted) {
+        return refused;
+    }
+    let wish = Wish {
+        way: Way::Usual,
+        anybody: false,
+    };
+    match parts.accounts.connect(&server, wish).await {
+        Ok(attempt) => {
+            let id = attempt.id.clone();
+            let mut attempts = parts.attempts();
+            attempts.retain(|id, _| matches!(parts.accounts.look(id), Progress::Waiting));
+            attempts.insert(id.clone(), (server, attempt));
+            Redirect::to(&format!("/sign-in/{id}")).into_response()
+        }
+        Err(error) => {
+            let page = page::notice("Not connected", &error.to_string());
+            (StatusCode::BAD_REQUEST, html(page)).into_response()
+        }
+    }
+}
+
+async fn sign_in(State(parts): State<Arc<Parts>>, _: Session, Path(id): Path<String>) -> Response {
+    let known = parts.attempts().get(&id).cloned();
+    let Some((server, attempt)) = known else {
+        return Redirect::to("/").into_response();
+    };
+    match parts.accounts.look(&id) {
+        Progress::Waiting => html(page::waiting(&server, &attempt)).into_response(),
+        Progress::Done(_) => {
+            parts.attempts().remove(&id);
+            parts.delivery.release_holds();
+            Redirect::to("/").into_response()
+        }
+        Progress::Failed(reason) => {
+            parts.attempts().remove(&id);
+            html(page::notice("Not connected", &reason)).into_response()
+        }
+    }
+}
+
+async fn test(
+    State(parts): State<Arc<Parts>>,
+    session: Session,
+    Path(server): Path<String>,
+    Form(posted): Form<Posted>,
+) -> Response {
+    if let Some(refused) = is_forged(&session, &posted) {
+        return refused;
+    }
+    match parts.delivery.probe(&server, None).await {
+        Some(steps) => html(page::steps(&server, &steps)).into_response(),
+        None => {
+            let page = page::notice("No such server", &server);
+            (StatusCode::NOT_FOUND, html(page)).into_response()
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Who may use the page: one-time links become sessions with a cookie, each with a token of its own
+//! against forged forms. Pure, but for the lock that its owner has.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use crate::base::Timestamp;
+
+/// How long a link is good.
+pub(super) const LINK: Duration = Duration::from_secs(300);
+
+/// How long a session lasts.
+pub(super) const SESSION: Duration = Duration::from_secs(12 * 3_600);
+
+/// Links and sessions at once; the oldest make room.
+const MOST: usize = 64;
+
+/// 256 bits that nobody can guess.
+pub(super) type Random = [u8; 32];
+
+/// A session: its token against forged forms, and its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) form_token: String,
+    until: Timestamp,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    links: HashMap<String, Timestamp>,
+    by_cookie: HashMap<String, Session>,
+}
+
+impl Sessions {
+    /// A link, good once.
+    pub(super) fn link(&mut self, random: Random, now: Timestamp) -> String {
+        let name = text(random);
+        self.links.retain(|_, until| now < *until);
+        let soonest = self.links.iter().min_by_key(|(_, until)| **until);
+        if let Some(oldest) = soonest
+            .map(|(name, _)| name.clone())
+            .filter(|_| self.links.len() >= MOST)
+        {
+            self.links.remove(&oldest);
+        }
+        self.links.insert(name.clone(), now.after(LINK));
+        name
+    }
+
+    /// The cookie of a new session, where the link is good; it is so no more.
+    pub(super) fn enter(
+        &mut self,
+        link: &str,
+        random: [Random; 2],
+        now: Timestamp,
+    ) -> Option<String> {
+        let until = self.links.remove(link)?;
+        if now >= until {
+            return None;
+        }
+        let [cookie, form_token] = random.map(text);
+        self.by_cookie.retain(|_, session| now < session.until);
+        let soonest = self
+            .by_cookie
+            .iter()
+            .min_by_key(|(_, session)| session.until);
+        if let Some(oldest) = soonest
+            .map(|(name, _)| name.clone())
+            .filter(|_| self.by_cookie.len() >= MOST)
+        {
+            self.by_cookie.remove(&oldest);
+        }
+        let until = now.after(SESSION);
+        self.by_cookie
+            .insert(cookie.clone(), Session { form_token, until });
+        Some(cookie)
+    }
+
+    /// The session of a cookie.
+    pub(super) fn session(&self, cookie: &str, now: Timestamp) -> Option<Session> {
+        let session = self.by_cookie.get(cookie)?;
+        (now < session.until).then(|| session.clone())
+    }
+}
+
+fn text(random: Random) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    #[test]
+    fn a_link_is_good_once_and_for_a_while() {
+        let mut sessions = Sessions::default();
+        let link = sessions.link([1; 32], NOW);
+        assert_eq!(sessions.enter("another", [[2; 32], [3; 32]], NOW), None);
+        let cookie = sessions.enter(&link, [[2; 32], [3; 32]], NOW).unwrap();
+        assert_eq!(sessions.enter(&link, [[4; 32], [5; 32]], NOW), None);
+        assert!(sessions.session(&cookie, NOW).is_some());
+        assert!(sessions.session(&cookie, NOW.after(SESSION)).is_none());
+        let late = sessions.link([6; 32], NOW);
+        assert_eq!(
+            sessions.enter(&late, [[7; 32], [8; 32]], NOW.after(LINK)),
+            None
+        );
+    }
+
+    #[test]
+    fn there_never_are_more_than_so_many() {
+        let mut sessions = Sessions::default();
+        for number in 0..100 {
+            let at = NOW.after(Duration::from_millis(number));
+            let link = sessions.link([number as u8; 32], at);
+            sessions
+                .enter(&link, [[number as u8; 32], [0; 32]], at)
+                .unwrap();
+            sessions.link([100 + number as u8; 32], at);
+        }
+        assert!(sessions.links.len() <= MOST && sessions.by_cookie.len() <= MOST);
+    }
+}

@@ -1,0 +1,166 @@
+//! The page, as a browser uses it, and as another page in that browser would like to.
+
+use reqwest::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
+use reqwest::redirect::Policy;
+
+use crate::connect::{browse, plan};
+use crate::support::{Lab, Plan};
+
+const WEB: &str = "[web]\naddress = \"127.0.0.1:0\"\n";
+
+fn with_page(plan: Plan) -> Lab {
+    let configuration =
+        plan.configuration
+            .replacen("[[listener]]", &format!("{WEB}[[listener]]"), 1);
+    Lab::with(Plan {
+        configuration,
+        ..plan
+    })
+}
+
+/// A browser with a session, or one on its way to it.
+struct Browser<'a> {
+    lab: &'a Lab,
+    http: reqwest::Client,
+    base: String,
+    cookie: String,
+}
+
+/// Status, Location, and the page.
+type Answer = (u16, String, String);
+
+impl<'a> Browser<'a> {
+    /// With the link that `mailferry web` prints.
+    fn enter(lab: &'a Lab) -> (Self, String) {
+        let link = lab.stdout(&["web", "--no-browser"]).trim().to_owned();
+        let base = link.split("/in/").next().expect("a base").to_owned();
+        let http = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .build()
+            .expect("a client");
+        let mut browser = Self {
+            lab,
+            http,
+            base,
+            cookie: String::new(),
+        };
+        let request = browser.http.get(&link);
+        let response = lab.wait(request.send()).expect("answers");
+        assert_eq!(response.status(), 303);
+        let cookie = response.headers()[SET_COOKIE].to_str().expect("text");
+        assert!(
+            cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+            "{cookie}"
+        );
+        browser.cookie = cookie.split(';').next().expect("a pair").to_owned();
+        (browser, link)
+    }
+
+    fn answer(&self, request: reqwest::RequestBuilder) -> Answer {
+        self.lab.wait(async {
+            let response = request.send().await.expect("answers");
+            let policy = response.headers()["content-security-policy"]
+                .to_str()
+                .expect("text");
+            assert!(
+                policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'")
+            );
+            let location = response
+                .headers()
+                .get(LOCATION)
+                .map(|to| to.to_str().expect("text").to_owned());
+            let status = response.status().as_u16();
+            (
+                status,
+                location.unwrap_or_default(),
+                response.text().await.expect("a page"),
+            )
+        })
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        let request = self.http.get(format!("{}{path}", self.base));
+        self.answer(request.header(COOKIE, &self.cookie))
+    }
+
+    fn post(&self, path: &str, form_token: &str) -> Answer {
+        let request = self.http.post(format!("{}{path}", self.base));
+        let form = "application/x-www-form-urlencoded";
+        let request = request
+            .header(COOKIE, &self.cookie)
+            .header("content-type", form);
+        self.answer(request.body(format!("form_token={form_token}")))
+    }
+
+    fn form_token(&self) -> String {
+        let (_, _, page) = self.get("/");
+        let begin = page
+            .split("name=\"form_token\" value=\"")
+            .nth(1)
+            .expect("a form");
+        begin.split('"').next().expect("a value").to_owned()
+    }
+}
+
+#[test]
+fn a_person_connects_and_tests_on_the_page() {
+    let lab = with_page(plan("authorization_code"));
+    let (browser, _) = Browser::enter(&lab);
+    let (status, _, page) = browser.get("/");
+    assert!(
+        status == 200 && page.contains("No token") && page.contains("Connect"),
+        "{page}"
+    );
+    let token = browser.form_token();
+    let (status, place, _) = browser.post("/connect/jane", &token);
+    assert_eq!(status, 303);
+    let (_, _, page) = browser.get(&place);
+    let provider = page
+        .split("href=\"https://")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("a link");
+    let provider = format!("https://{}", provider.replace("&amp;", "&"));
+    assert!(
+        page.contains("http-equiv=\"refresh\""),
+        "it goes on without a script: {page}"
+    );
+    assert_eq!(browse(&lab, &provider, "jane@example.com", "yes").0, 200);
+    let (status, back, _) = browser.get(&place);
+    assert_eq!((status, back.as_str()), (303, "/"));
+    let (_, _, page) = browser.get("/");
+    assert!(
+        page.contains("Token valid") && page.contains("jane@example.com"),
+        "{page}"
+    );
+    let (status, _, page) = browser.post("/test/jane", &token);
+    assert!(
+        status == 200 && page.contains("XOAUTH2 as jane@example.com") && !page.contains("failed"),
+        "{page}"
+    );
+}
+
+#[test]
+fn only_the_browser_with_the_link_gets_in() {
+    let lab = with_page(Plan::default());
+    let (browser, link) = Browser::enter(&lab);
+    assert_eq!(
+        browser.answer(browser.http.get(&link)).0,
+        403,
+        "a link is good once"
+    );
+    assert_eq!(
+        browser
+            .answer(browser.http.get(format!("{}/", browser.base)))
+            .0,
+        403
+    );
+    assert_eq!(browser.post("/test/notifications", "forged").0, 403);
+    let elsewhere = browser.http.get(format!("{}/", browser.base));
+    let elsewhere = elsewhere
+        .header(COOKIE, &browser.cookie)
+        .header(HOST, "evil.example:80");
+    assert_eq!(browser.answer(elsewhere).0, 421);
+    assert_eq!(browser.get("/").0, 200);
+    assert!(!lab.log().contains(&link), "the link is nobody else's");
+}
