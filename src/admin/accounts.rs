@@ -13,11 +13,14 @@ use url::Url;
 use super::callback::{Brought, Callback};
 use crate::base::{Secret, Timestamp};
 use crate::token::{
-    Grant, Origin, SignInError, SignedIn, Source, Sources, TokenError, VaultError, sign_in,
+    Grant, Origin, SignInError, SignedIn, Source, Sources, TokenError, VaultError, sign_in, sources,
 };
 
 /// Sign-ins at once; each has a socket.
 const ATTEMPTS: usize = 32;
+
+/// How long the browser may take to fetch its last page.
+const PAGE: Duration = Duration::from_secs(2);
 
 /// How long one question for the progress waits.
 const LOOK: Duration = Duration::from_secs(25);
@@ -110,11 +113,21 @@ pub enum Light {
 }
 
 impl TokenRow {
+    fn credential_ends_soon(&self, now: Timestamp) -> bool {
+        let ends = self.credential_expires;
+        ends.is_some_and(|ends| ends < now.after(sources::FIRST_NOTICE))
+    }
+
     /// The state in a glance, and in words.
     pub fn glance(&self, now: Timestamp) -> (Light, String) {
         let valid = self.expires.filter(|expires| now < *expires);
         match (self.grant, valid, &self.trouble) {
             (None, ..) => (Light::Green, "needs no token".into()),
+            (_, Some(until), None) if self.credential_ends_soon(now) => {
+                let words =
+                    format!("token valid until {until}; the app's secret or certificate ends soon");
+                (Light::Amber, words)
+            }
             (_, Some(until), None) => (Light::Green, format!("token valid until {until}")),
             (_, Some(until), Some(_)) => {
                 let words = format!("token valid until {until}, and no newer one");
@@ -246,7 +259,7 @@ impl Accounts {
         let (bring, brought) = oneshot::channel();
         let (tell, told) = oneshot::channel();
         let (end, ended) = oneshot::channel::<()>();
-        callback.serve(begun.state.clone(), bring, told, async {
+        let page = callback.serve(begun.state.clone(), bring, told, async {
             let _ = ended.await;
         });
         tokio::spawn(async move {
@@ -262,8 +275,10 @@ impl Accounts {
                 Ok(SignedIn { user: None }) => Ok("Connected.".to_owned()),
                 Err(error) => Err(format!("Not connected: {error}")),
             });
-            let _ = progress.send(ended_as(result));
             drop(end);
+            // Who waits for the end may end the program: the browser has its page before.
+            let _ = tokio::time::timeout(PAGE, page).await;
+            let _ = progress.send(ended_as(result));
         });
         Ok(attempt)
     }
@@ -400,4 +415,51 @@ async fn row(server: &str, source: Option<&Source>) -> TokenRow {
         Err(error) => row.trouble = Some(error.to_string()),
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 24 * 3_600_000;
+
+    fn row(grant: Option<Grant>) -> TokenRow {
+        TokenRow {
+            server: "s".into(),
+            grant,
+            user: None,
+            origin: None,
+            rotated: None,
+            expires: Some(Timestamp(DAY)),
+            credential_expires: None,
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn a_glance_tells_what_needs_a_person() {
+        let app = row(Some(Grant::ClientCredentials));
+        let light = |row: &TokenRow, now| row.glance(Timestamp(now)).0;
+        assert_eq!(light(&row(None), 0), Light::Green);
+        assert_eq!(light(&app, 0), Light::Green);
+        assert_eq!(light(&app, DAY), Light::Amber);
+        assert_eq!(light(&row(Some(Grant::DeviceCode)), DAY), Light::Red);
+        let trouble = Some("refused".to_owned());
+        let failing = TokenRow {
+            trouble,
+            ..app.clone()
+        };
+        assert_eq!(
+            [light(&failing, 0), light(&failing, DAY)],
+            [Light::Amber, Light::Red]
+        );
+        let ending = |days| TokenRow {
+            credential_expires: Some(Timestamp(days * DAY)),
+            ..app.clone()
+        };
+        assert_eq!(
+            [light(&ending(29), 0), light(&ending(31), 0)],
+            [Light::Amber, Light::Green]
+        );
+    }
 }

@@ -12,6 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinHandle;
 use url::Url;
 
 /// What the browser brought.
@@ -59,14 +60,14 @@ impl Callback {
         &self.redirect
     }
 
-    /// Answers the browser that brings `state`, once, until `done` ends.
+    /// Answers the browser that brings `state`, once, until `done` ends and it has its page.
     pub(super) fn serve(
         self,
         state: String,
         brought: oneshot::Sender<Brought>,
         told: oneshot::Receiver<Told>,
         done: impl Future<Output = ()> + Send + 'static,
-    ) {
+    ) -> JoinHandle<()> {
         let waiting = Waiting {
             state,
             brought: Mutex::new(Some((brought, told))),
@@ -79,7 +80,7 @@ impl Callback {
             let served = axum::serve(self.listener, router).with_graceful_shutdown(done);
             // It ends with the sign-in.
             let _ = served.await;
-        });
+        })
     }
 }
 

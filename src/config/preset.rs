@@ -103,22 +103,25 @@ impl Provider {
     /// tell who signed in.
     pub fn scopes(self, grant: Grant, cloud: Cloud) -> Vec<String> {
         let (user, app) = cloud.resources();
-        match (self, grant.is_by_user()) {
-            (Self::Microsoft, false) => vec![format!("https://{app}/.default")],
-            (Self::Microsoft, true) => [
-                &format!("https://{user}/SMTP.Send"),
-                "offline_access",
-                "openid",
-                "profile",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
-            (Self::Google, true) => ["https://mail.google.com/", "openid", "email"]
-                .map(str::to_owned)
-                .to_vec(),
-            (Self::Google, false) => vec!["https://mail.google.com/".to_owned()],
-            (Self::Custom, _) => Vec::new(),
-        }
+        let send = format!("https://{user}/SMTP.Send");
+        let scopes: &[&str] = match (self, grant) {
+            (Self::Microsoft, Grant::ClientCredentials) => {
+                return vec![format!("https://{app}/.default")];
+            }
+            // What another tool asked for is not known beyond this; more would need consent anew.
+            (Self::Microsoft, Grant::RefreshToken) => &[&send, "offline_access"],
+            (Self::Microsoft, Grant::AuthorizationCode | Grant::DeviceCode) => {
+                &[&send, "offline_access", "openid", "profile"]
+            }
+            (Self::Google, Grant::AuthorizationCode | Grant::DeviceCode) => {
+                &["https://mail.google.com/", "openid", "email"]
+            }
+            (Self::Google, Grant::ClientCredentials | Grant::RefreshToken) => {
+                &["https://mail.google.com/"]
+            }
+            (Self::Custom, _) => &[],
+        };
+        scopes.iter().map(|scope| (*scope).to_owned()).collect()
     }
 
     /// Sessions at once with one mailbox (`exchange-online.md`, "Limits per mailbox").

@@ -19,6 +19,9 @@ const TICK: Duration = Duration::from_secs(20);
 /// Days before the end of a client secret or certificate at which it is told.
 const NOTICES: [u64; 4] = [30, 14, 7, 1];
 
+/// The first of them: from then on it needs a look.
+pub const FIRST_NOTICE: Duration = Duration::from_secs(NOTICES[0] * 24 * 3_600);
+
 /// The accounts by name. Holds one [`Source`] for each, and gives out clones.
 pub struct Sources {
     vault: Arc<Vault>,
