@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use toml::Spanned;
 
 use super::problem::{self, ConfigError, Problem};
@@ -44,6 +46,7 @@ pub fn check(
         env,
         problems: Vec::new(),
         warnings: Vec::new(),
+        tls: HashMap::new(),
     };
     let config = checker.config(file);
     match checker.problems.is_empty() {
@@ -63,6 +66,8 @@ struct Checker<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
+    /// By the roots besides the system's, which take milliseconds to read: a thousand servers share.
+    tls: HashMap<Vec<CertificateDer<'static>>, Arc<ClientConfig>>,
 }
 
 impl Checker<'_> {
@@ -92,6 +97,21 @@ impl Checker<'_> {
         }
         let resolved = secret.get_ref().resolve(self.path, self.env);
         self.ok(resolved, secret.span(), key)
+    }
+
+    /// The client's side of TLS that trusts these roots besides the system's.
+    fn client_config(
+        &mut self,
+        roots: &Vec<CertificateDer<'static>>,
+        span: Range<usize>,
+        key: &str,
+    ) -> Option<Arc<ClientConfig>> {
+        if let Some(known) = self.tls.get(roots) {
+            return Some(known.clone());
+        }
+        let made = Arc::new(self.ok(tls::client_config(roots), span, key)?);
+        self.tls.insert(roots.clone(), made.clone());
+        Some(made)
     }
 
     /// A path as written, beside the configuration file where it is relative.

@@ -1,8 +1,11 @@
 //! One account at one provider, as it is configured.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -71,6 +74,8 @@ pub struct Settings {
     pub refresh_token: Option<Secret>,
     /// Root certificates besides the system's.
     pub roots: Vec<CertificateDer<'static>>,
+    /// The client's side of TLS that trusts them.
+    pub tls: Arc<ClientConfig>,
 }
 
 impl Settings {

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use rustls::ClientConfig;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use url::Url;
 use zeroize::Zeroizing;
@@ -18,7 +19,7 @@ use super::state::{Access, Account, Grants, Origin};
 use super::vault::Vault;
 use crate::base::Timestamp;
 use crate::base::secret::ExposeSecret;
-use crate::base::tls::{self, TlsError};
+use crate::base::tls::TlsError;
 
 /// One request to the token endpoint, all of it.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -95,9 +96,8 @@ impl Source {
     }
 
     fn with(settings: Settings, vault: Arc<Vault>, tokens: Arc<Tokens>) -> Result<Self, TlsError> {
-        let tls = tls::client_config(&settings.roots)?;
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(ClientConfig::clone(&settings.tls))
             .redirect(reqwest::redirect::Policy::none())
             .timeout(REQUEST)
             .build()

@@ -48,6 +48,8 @@ impl Checker<'_> {
         let user = user
             .map(|user| user.get_ref().clone())
             .filter(|_| grant.is_by_user());
+        let roots = self.roots(&oauth.ca, &format!("{table} ca"))?;
+        let tls = self.client_config(&roots, oauth.client_id.span(), &table)?;
         let refresh_token = self.secret(&server.refresh_token, &format!("{key} refresh_token"));
         Some(token::Settings {
             account: match &user {
@@ -67,7 +69,8 @@ impl Checker<'_> {
             user,
             redirect: self.redirect(oauth, &table)?,
             refresh_token,
-            roots: self.roots(&oauth.ca, &format!("{table} ca"))?,
+            roots,
+            tls,
         })
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use toml::Spanned;
@@ -130,7 +129,7 @@ impl Checker<'_> {
         )?;
         let tls = self.tls_mode(server, &host, key);
         let roots = self.roots(&server.ca, &format!("{key} ca"))?;
-        let tls_config = self.ok(tls::client_config(&roots), server.name.span(), key)?;
+        let tls_config = self.client_config(&roots, server.name.span(), key)?;
         let sessions = match &server.sessions {
             Some(sessions) if *sessions.get_ref() == 0 => {
                 self.problem(
@@ -158,7 +157,7 @@ impl Checker<'_> {
                 }),
                 host,
                 tls,
-                tls_config: Arc::new(tls_config),
+                tls_config,
                 hello: hello.to_owned(),
                 auth,
             },
