@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::extract::{Form, Path, Request, State};
+use axum::extract::{Form, FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::middleware::{self, Next};
@@ -169,7 +169,7 @@ async fn only_sessions(
     next.run(request).await
 }
 
-impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Session {
+impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = StatusCode;
 
     async fn from_request_parts(
@@ -228,27 +228,29 @@ struct Posted {
     form_token: String,
 }
 
-/// A form that another page made does not have the session's token.
-fn is_forged(session: &Session, posted: &Posted) -> Option<Response> {
-    let page = || {
-        page::notice(
-            "This form is not from here",
-            "Go back and press the button again.",
-        )
-    };
-    (session.form_token != posted.form_token)
-        .then(|| (StatusCode::FORBIDDEN, html(page())).into_response())
+/// A form of this session's own page; one that another page made does not have its token.
+struct Ours;
+
+impl<S: Send + Sync> FromRequest<S> for Ours {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let session = request.extensions().get::<Session>().cloned();
+        let posted = Form::<Posted>::from_request(request, state).await.ok();
+        match (session, posted) {
+            (Some(session), Some(Form(posted))) if session.form_token == posted.form_token => {
+                Ok(Self)
+            }
+            _ => {
+                let words = "Go back and press the button again.";
+                let page = page::notice("This form is not from here", words);
+                Err((StatusCode::FORBIDDEN, html(page)).into_response())
+            }
+        }
+    }
 }
 
-async fn connect(
-    State(parts): State<Arc<Parts>>,
-    session: Session,
-    Path(server): Path<String>,
-    Form(posted): Form<Posted>,
-) -> Response {
-    if let Some(refused) = is_forged(&session, &posted) {
-        return refused;
-    }
+async fn connect(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _: Ours) -> Response {
     let wish = Wish {
         way: Way::Usual,
         anybody: false,
@@ -287,15 +289,7 @@ async fn sign_in(State(parts): State<Arc<Parts>>, _: Session, Path(id): Path<Str
     }
 }
 
-async fn test(
-    State(parts): State<Arc<Parts>>,
-    session: Session,
-    Path(server): Path<String>,
-    Form(posted): Form<Posted>,
-) -> Response {
-    if let Some(refused) = is_forged(&session, &posted) {
-        return refused;
-    }
+async fn test(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _: Ours) -> Response {
     match parts.delivery.probe(&server, None).await {
         Some(steps) => html(page::steps(&server, &steps)).into_response(),
         None => {
