@@ -24,7 +24,7 @@ use crate::listener::users::is_hash;
 use crate::listener::{Endpoint, User};
 use crate::message::{Address, address};
 use crate::routing::{Policy, ServerRule, UserRule};
-use crate::{session, spool};
+use crate::{session, spool, token};
 
 /// Checks a configuration's text. `env` looks a variable up.
 pub fn check(
@@ -47,6 +47,7 @@ pub fn check(
         problems: Vec::new(),
         warnings: Vec::new(),
         tls: HashMap::new(),
+        accounts: HashMap::new(),
     };
     let config = checker.config(file);
     match checker.problems.is_empty() {
@@ -68,6 +69,8 @@ struct Checker<'a> {
     warnings: Vec<String>,
     /// By the roots besides the system's, which take milliseconds to read: a thousand servers share.
     tls: HashMap<Vec<CertificateDer<'static>>, Arc<ClientConfig>>,
+    /// By the account's name; see `shared`.
+    accounts: HashMap<String, token::Settings>,
 }
 
 impl Checker<'_> {

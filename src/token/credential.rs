@@ -58,13 +58,15 @@ impl PartialEq for AppSecret {
 /// A certificate with its key.
 pub struct Certificate {
     key: EncodingKey,
+    /// Tells one key from another without keeping it in clear.
+    key_digest: String,
     thumbprint: String,
     expires: Timestamp,
 }
 
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {
-        self.thumbprint == other.thumbprint
+        (&self.thumbprint, &self.key_digest) == (&other.thumbprint, &other.key_digest)
     }
 }
 
@@ -101,12 +103,17 @@ impl Certificate {
         let (_, parsed) = X509Certificate::from_der(certificate)
             .map_err(|error| CertificateError::Certificate(error.to_string()))?;
         let expires = parsed.validity().not_after.timestamp();
+        let sha256 = |bytes: &[u8]| {
+            BASE64_URL_SAFE_NO_PAD
+                .encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+        };
+        let (key_digest, thumbprint) = (sha256(key), sha256(certificate));
         let key = EncodingKey::from_rsa_pem(key)
             .map_err(|error| CertificateError::Key(error.to_string()))?;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
         Ok(Self {
             key,
-            thumbprint: BASE64_URL_SAFE_NO_PAD.encode(digest),
+            key_digest,
+            thumbprint,
             expires: Timestamp(expires.saturating_mul(1_000)),
         })
     }

@@ -95,7 +95,7 @@ impl Settings {
     }
 
     /// Whether nothing differs.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         let exposed = |settings: &Self| {
             let token = settings.refresh_token.as_ref();
             token.map(|token| digest_of(token.expose_secret()))

@@ -199,3 +199,24 @@ fn a_workload_speaks_for_the_app_with_what_its_file_has_now() {
     );
     lab.delivered(1);
 }
+
+#[test]
+fn servers_that_share_an_account_share_its_trouble() {
+    let other = SERVER.replace("name = \"notifications\"", "name = \"other\"");
+    let lab = Lab::with(Plan {
+        configuration: USUAL.to_owned() + SERVER + &other,
+        ..Plan::default()
+    });
+    lab.fault(r#"{"stage":"token","action":{"reply":"400 {\"error\":\"unauthorized_client\",\"error_codes\":[700016]}"}}"#);
+    id_of(&lab.send("notifications@example.com", &admitted("waits")));
+    lab.logged(&["server_held"]);
+    let tokens = lab.run(&["tokens"]);
+    let said = String::from_utf8(tokens.stdout).expect("UTF-8");
+    assert_eq!(
+        said.matches("compare it with Application (client) ID")
+            .count(),
+        2,
+        "{said}"
+    );
+    assert_eq!(lab.state().stats().token_requests, 1);
+}

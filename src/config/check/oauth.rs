@@ -51,7 +51,7 @@ impl Checker<'_> {
         let roots = self.roots(&oauth.ca, &format!("{table} ca"))?;
         let tls = self.client_config(&roots, oauth.client_id.span(), &table)?;
         let refresh_token = self.secret(&server.refresh_token, &format!("{key} refresh_token"));
-        Some(token::Settings {
+        let settings = token::Settings {
             account: match &user {
                 Some(user) => format!("{name}/{}", user.to_lowercase()),
                 None => name.to_owned(),
@@ -71,7 +71,33 @@ impl Checker<'_> {
             refresh_token,
             roots,
             tls,
-        })
+        };
+        self.shared(settings, server, key)
+    }
+
+    /// Servers of one account share its settings, and so its tokens, its single flight and its
+    /// troubles; those of the first hold.
+    fn shared(
+        &mut self,
+        mut settings: token::Settings,
+        server: &text::Server,
+        key: &str,
+    ) -> Option<token::Settings> {
+        let Some(first) = self.accounts.get(&settings.account) else {
+            let account = settings.account.clone();
+            self.accounts.insert(account, settings.clone());
+            return Some(settings);
+        };
+        settings.server = first.server.clone();
+        if first.is_same(&settings) {
+            return Some(settings);
+        }
+        let text = format!(
+            "it has the account of server {:?}, but another grant or refresh_token; make them the same, or set another `account`",
+            first.server
+        );
+        self.problem(server.name.span(), key, text);
+        None
     }
 
     fn credential(&mut self, oauth: &text::OAuth, table: &str) -> Option<Credential> {
