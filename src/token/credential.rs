@@ -26,10 +26,9 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// What the app has to prove itself with.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Credential {
     /// Nothing: a public client (RFC 6749 §2.1).
-    #[default]
     None,
     /// Secrets, of which the next is tried where one is refused as wrong or expired, so that one can
     /// be replaced without a gap.
