@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 
 use crate::admin::accounts::Named;
 use crate::admin::{self, Accounts, Admin, Web, web};
-use crate::base::BoxFuture;
 use crate::base::tls::TlsError;
+use crate::base::{BoxFuture, Clock};
 use crate::config::{Config, Server};
 use crate::delivery::{self, Delivery};
 use crate::listener::accept::Bound;
@@ -78,13 +78,13 @@ impl Direct for Through {
 
 impl Daemon {
     /// Starts: everything that can fail does so before the first client is accepted.
-    pub async fn start(config: Config) -> Result<Self, DaemonError> {
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, DaemonError> {
         let bound = bind_all(config.endpoints.iter().cloned())?;
         let spool: Arc<dyn Spool> = Arc::new(SqliteSpool::open(
             config.spool.clone(),
             Owner::this_process(&config.host),
         )?);
-        let sources = sources(&config)?;
+        let sources = sources(&config, clock.clone())?;
         let accounts = Arc::new(Accounts::new(
             sources.clone(),
             by_server(&config, &sources)?,
@@ -96,7 +96,11 @@ impl Daemon {
             .map(|server| server.name.clone())
             .collect();
         spool.reroute(names).await?;
-        let delivery = Arc::new(Delivery::start(spool.clone(), delivery_settings));
+        let delivery = Arc::new(Delivery::start(
+            spool.clone(),
+            delivery_settings,
+            clock.clone(),
+        ));
         let socket = admin::socket(&config.spool.folder);
         let web = match &config.web {
             Some(settings) => Some(serve_web(settings, &accounts, &delivery).await?),
@@ -115,7 +119,7 @@ impl Daemon {
         let tended = sources.clone();
         let tending = tokio::spawn(async move { tended.tend().await });
         let direct = Arc::new(Through(delivery.clone()));
-        let shared = Shared::new(listener_settings, spool, direct);
+        let shared = Shared::new(listener_settings, spool, direct, clock);
         let listeners = serve_all(bound, &shared)?;
         Ok(Self {
             shared,
@@ -189,16 +193,16 @@ impl Daemon {
 /// The servers and their accounts, where the program does not run: only one process can have the
 /// vault.
 pub fn accounts(config: &Config) -> Result<(Accounts, delivery::Settings), DaemonError> {
-    let sources = sources(config)?;
+    let sources = sources(config, Clock::default())?;
     let (delivery, _) = settings(config, &sources)?;
     let by_server = by_server(config, &sources)?;
     Ok((Accounts::new(sources, by_server), delivery))
 }
 
-fn sources(config: &Config) -> Result<Arc<Sources>, DaemonError> {
+fn sources(config: &Config, clock: Clock) -> Result<Arc<Sources>, DaemonError> {
     let folder = config.data_dir.join("tokens");
     let vault = Vault::open(folder, config.vault_key.as_ref())?;
-    Ok(Arc::new(Sources::new(vault)))
+    Ok(Arc::new(Sources::new(vault, clock)))
 }
 
 /// Each server's account, where it has one.

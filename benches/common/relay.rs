@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailferry::base::id::MessageIds;
-use mailferry::base::{BoxFuture, MessageId, Timestamp};
+use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::listener::{Direct, Endpoint, Listener, Settings, Shared, User, Users};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::session::{self, Reply};
@@ -62,7 +62,7 @@ pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
         session_time: Duration::from_secs(3_600),
         sessions: 10_000,
     };
-    let shared = Shared::new(settings, spool, Arc::new(Nobody));
+    let shared = Shared::new(settings, spool, Arc::new(Nobody), Clock::default());
     let endpoint = Endpoint {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         tls: None,

@@ -1,10 +1,16 @@
-//! Wall-clock time as a plain value, so that decisions can take it as an argument.
+//! Wall-clock time as a plain value, so that decisions can take it as an argument, and the clock
+//! that the edges read it from and wait by.
+
+mod simulation;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::fmt::rfc2822;
 use serde::{Deserialize, Serialize};
+
+pub use simulation::Simulation;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(
@@ -14,7 +20,8 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The present instant. Only the edges call this; everything else takes a `Timestamp`.
+    /// The present instant of the system. Only the edges call this, and those that go by policy ask
+    /// their [`Clock`]; everything else takes a `Timestamp`.
     pub fn now() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -46,6 +53,29 @@ impl Timestamp {
 
     fn jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.0).unwrap_or_default()
+    }
+}
+
+/// What the program's policy goes by: when a message is due, a token is stale, a hold ends. Limits on
+/// the network's patience are tokio's own. The default is the system's clock.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Option<Arc<Simulation>>);
+
+impl Clock {
+    /// The present instant.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            None => Timestamp::now(),
+            Some(simulation) => simulation.now(),
+        }
+    }
+
+    /// Ends when so much time has passed.
+    pub async fn sleep(&self, time: Duration) {
+        match &self.0 {
+            None => tokio::time::sleep(time).await,
+            Some(simulation) => simulation.sleep(time).await,
+        }
     }
 }
 

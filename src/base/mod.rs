@@ -7,7 +7,7 @@ pub mod secret;
 pub mod stream;
 pub mod tls;
 
-pub use clock::Timestamp;
+pub use clock::{Clock, Simulation, Timestamp};
 pub use id::MessageId;
 pub use secret::Secret;
 

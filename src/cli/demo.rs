@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::{block_on, failed, route};
-use crate::base::Secret;
+use crate::base::{Clock, Secret};
 use crate::config::{self, Config, Secrets};
 use crate::daemon::Daemon;
 use crate::listener::users::hash_password;
@@ -101,7 +101,7 @@ async fn demo(once: bool) -> Outcome<()> {
     let text = configuration(&sandbox);
     std::fs::write(&file, &text)?;
     let shown = config::load(&file, Secrets::Read)?;
-    let daemon = Daemon::start(config::load(&file, Secrets::Read)?).await?;
+    let daemon = Daemon::start(config::load(&file, Secrets::Read)?, Clock::default()).await?;
     let listener = daemon.addresses()[0];
     println!("Everything here runs on this machine, and nothing leaves it.\n");
     println!(

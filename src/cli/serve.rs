@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, block_on, failed};
+use crate::base::Clock;
 use crate::config::{self, Config, Secrets};
 use crate::daemon::Daemon;
 use crate::observe::{logging, maillog};
@@ -40,7 +41,7 @@ async fn serve(config: Config) -> ExitCode {
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         return failed(&"signals cannot be caught");
     };
-    let mut daemon = match Daemon::start(config).await {
+    let mut daemon = match Daemon::start(config, Clock::default()).await {
         Ok(daemon) => daemon,
         Err(error) => return failed(&error),
     };

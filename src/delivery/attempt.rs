@@ -49,7 +49,8 @@ pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Lea
         Ok(route) if route.server == lane.server.name => route,
         Ok(route) => {
             maillog::rerouted(record.id, &lane.server.name, &route.server);
-            return Ended::Finished(Box::new(moved(record, route.server)));
+            let now = lane.context.clock.now();
+            return Ended::Finished(Box::new(moved(record, route.server, now)));
         }
         Err(reason) => return held(record, reason),
     };
@@ -199,7 +200,7 @@ pub(super) async fn assign(
         return Err((record.id, record.lane));
     };
     match route(context, &record, &Headers::parse(&head)) {
-        Ok(route) => Ok(moved(record, route.server)),
+        Ok(route) => Ok(moved(record, route.server, context.clock.now())),
         Err(reason) => {
             maillog::held(record.id, &reason);
             let held = Record {
@@ -215,10 +216,10 @@ pub(super) async fn assign(
     }
 }
 
-fn moved(record: Record, lane: String) -> Finish {
+fn moved(record: Record, lane: String, now: Timestamp) -> Finish {
     let moved = Record {
         lane,
-        due: Timestamp::now(),
+        due: now,
         ..record
     };
     Finish {

@@ -138,7 +138,7 @@ impl Lane {
 
     /// Leaves the server alone for a while; what waits for it goes back to the spool.
     pub(super) fn hold(&self, reason: String) {
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         let until = now.after(HOLD);
         maillog::server_held(&self.server.name, until, &reason);
         let waiting = {

@@ -11,7 +11,7 @@ use super::attempt;
 use super::lane::{Hold, Lane, Server};
 use super::probe::{self, Step};
 use super::retry::Schedule;
-use crate::base::{MessageId, Timestamp};
+use crate::base::{Clock, MessageId, Timestamp};
 use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::Policy;
@@ -57,6 +57,7 @@ pub struct Settings {
 pub(super) struct Context {
     pub(super) spool: Arc<dyn Spool>,
     pub(super) settings: Arc<Settings>,
+    pub(super) clock: Clock,
     pub(super) wake: Arc<Notify>,
     leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
     finishes: mpsc::Sender<Finish>,
@@ -76,7 +77,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// Begins to deliver what is in `spool`.
-    pub fn start(spool: Arc<dyn Spool>, settings: Settings) -> Self {
+    pub fn start(spool: Arc<dyn Spool>, settings: Settings, clock: Clock) -> Self {
         let (finishes, receiver) = mpsc::channel(FINISHES);
         let leases = Arc::new(Mutex::default());
         let wake = Arc::new(Notify::new());
@@ -85,11 +86,13 @@ impl Delivery {
             receiver,
             leases.clone(),
             wake.clone(),
+            clock.clone(),
         ));
         let settings = Arc::new(settings);
         let context = Context {
             spool,
             settings,
+            clock,
             wake,
             leases,
             finishes,
@@ -111,6 +114,7 @@ impl Delivery {
         let context = Context {
             spool: old.context.spool.clone(),
             settings: Arc::new(settings),
+            clock: old.context.clock.clone(),
             wake: old.context.wake.clone(),
             leases: old.context.leases.clone(),
             finishes: old.context.finishes.clone(),
@@ -211,7 +215,7 @@ impl Lanes {
             }
             fresh.into_iter().for_each(|message| self.push(message));
         }
-        let now = Timestamp::now();
+        let now = context.clock.now();
         let mut next = now.after(TICK);
         if context.spool.due("").is_some_and(|due| due <= now) {
             self.assign().await;
@@ -246,7 +250,7 @@ impl Lanes {
 
     /// Routes messages that have no lane.
     async fn assign(&self) {
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         let spool = &self.context.spool;
         let claimed = match spool.claim("", CLAIM, now, now.after(LEASE)).await {
             Ok(claimed) => claimed,
@@ -270,7 +274,7 @@ impl Lanes {
     }
 
     fn renew_leases(&self) {
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         let until = now.after(LEASE);
         let mut leases = self.context.leases();
         let is_old = |lease: &Timestamp| *lease < now.after(LEASE / 2);
@@ -341,20 +345,23 @@ impl Context {
 }
 
 async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
-    let mut last_tick = tokio::time::Instant::now();
+    let clock = lanes.load().context.clock.clone();
+    let mut last_tick = clock.now();
     loop {
         let current = lanes.load_full();
         let next = current.round().await;
-        if last_tick.elapsed() >= TICK {
-            last_tick = tokio::time::Instant::now();
+        let now = clock.now();
+        // A clock that was set back does not stop the tick.
+        if now.since(last_tick) >= TICK || now < last_tick {
+            last_tick = now;
             current.by_name.values().for_each(|lane| lane.close_idle());
             current.renew_leases();
         }
-        let pause = next.since(Timestamp::now());
+        let pause = next.since(clock.now());
         tokio::select! {
             () = current.context.spool.changed() => {}
             () = current.context.wake.notified() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = clock.sleep(pause) => {}
             () = stopping.notified() => return,
         }
     }
@@ -367,6 +374,7 @@ async fn write_finishes(
     mut finishes: mpsc::Receiver<Finish>,
     leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
     wake: Arc<Notify>,
+    clock: Clock,
 ) {
     let mut batch = Vec::new();
     while finishes.recv_many(&mut batch, FINISHES).await > 0 {
@@ -380,7 +388,7 @@ async fn write_finishes(
         let group: Arc<[Finish]> = batch.drain(..).collect();
         while let Err(error) = spool.finish(group.clone()).await {
             maillog::finish_failed(group.len(), &error);
-            tokio::time::sleep(SPOOL_PAUSE).await;
+            clock.sleep(SPOOL_PAUSE).await;
         }
         let mut leases = leases
             .lock()

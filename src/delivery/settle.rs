@@ -20,7 +20,7 @@ pub(super) fn settle(
     head: &[u8],
 ) -> Ended {
     let server = lane.server.name.as_str();
-    let now = Timestamp::now();
+    let now = lane.context.clock.now();
     let all = std::mem::take(&mut record.envelope.recipients);
     let at = |places: &[usize]| {
         places

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::connection::Connection;
 use super::{Direct, Endpoint, Settings};
+use crate::base::Clock;
 use crate::observe::maillog;
 use crate::session::Reply;
 use crate::spool::Spool;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub spool: Arc<dyn Spool>,
     /// Where messages for direct servers go.
     pub direct: Arc<dyn Direct>,
+    /// What tells when a message came.
+    pub clock: Clock,
     sessions: AtomicUsize,
     stopping: watch::Sender<bool>,
 }
@@ -57,11 +60,17 @@ impl Drop for Place {
 
 impl Shared {
     /// No session yet.
-    pub fn new(settings: Settings, spool: Arc<dyn Spool>, direct: Arc<dyn Direct>) -> Arc<Self> {
+    pub fn new(
+        settings: Settings,
+        spool: Arc<dyn Spool>,
+        direct: Arc<dyn Direct>,
+        clock: Clock,
+    ) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
             spool,
             direct,
+            clock,
             sessions: AtomicUsize::new(0),
             stopping: watch::Sender::new(false),
         })

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::accept::{Place, Shared};
 use super::stream::{self, Stream};
 use super::{Endpoint, Settings};
-use crate::base::{MessageId, Timestamp, limits};
+use crate::base::{MessageId, limits};
 use crate::message::{Envelope, Headers, ReversePath};
 use crate::observe::maillog;
 use crate::routing::{Decision, Route};
@@ -213,7 +213,7 @@ impl Connection {
         if !self.shared.spool.has_room() {
             return self.machine.answer(Reply::out_of_space());
         }
-        let id = self.shared.spool.next_id(Timestamp::now());
+        let id = self.shared.spool.next_id(self.shared.clock.now());
         self.incoming = Some((id, self.shared.spool.writer(id)));
         self.machine.answer(Reply::go_ahead());
     }
@@ -285,7 +285,7 @@ impl Connection {
     }
 
     fn record(&self, id: MessageId, envelope: Envelope, route: &Route, size: u64) -> Record {
-        let now = Timestamp::now();
+        let now = self.shared.clock.now();
         let peer = match self.peer {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("IPv6:{address}"),
@@ -342,7 +342,7 @@ impl Connection {
         match reply.is_positive() {
             true => {
                 let to: Vec<_> = envelope.recipients.iter().map(|r| &r.address).collect();
-                let waited: Duration = Timestamp::now().since(*received);
+                let waited: Duration = self.shared.clock.now().since(*received);
                 maillog::delivered(*id, lane, &to, &reply.to_string(), waited);
             }
             false => {

@@ -17,9 +17,9 @@ use super::settings::{Settings, digest_of};
 use super::sign_in::{Begun, SignInError, SignedIn};
 use super::state::{Access, Account, Grants, Origin};
 use super::vault::Vault;
-use crate::base::Timestamp;
 use crate::base::secret::ExposeSecret;
 use crate::base::tls::TlsError;
+use crate::base::{Clock, Timestamp};
 
 /// One request to the token endpoint, all of it.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -39,6 +39,7 @@ pub struct Source {
     settings: Settings,
     http: reqwest::Client,
     vault: Arc<Vault>,
+    clock: Clock,
     current: ArcSwapOption<Access>,
     tokens: Arc<Tokens>,
     /// Whether these settings have had their say about what the vault has.
@@ -83,19 +84,29 @@ pub struct Status {
 
 impl Source {
     /// An account whose tokens are kept in `vault`.
-    pub fn new(settings: Settings, vault: Arc<Vault>) -> Result<Self, TlsError> {
-        Self::with(settings, vault, Arc::default())
+    pub fn new(settings: Settings, vault: Arc<Vault>, clock: Clock) -> Result<Self, TlsError> {
+        Self::with(settings, vault, clock, Arc::default())
     }
 
     /// The same account with other settings.
     pub(super) fn reconfigured(&self, settings: Settings) -> Result<Self, TlsError> {
-        let source = Self::with(settings, self.vault.clone(), self.tokens.clone())?;
+        let source = Self::with(
+            settings,
+            self.vault.clone(),
+            self.clock.clone(),
+            self.tokens.clone(),
+        )?;
         let last_used = self.last_used.load(Ordering::Relaxed);
         source.last_used.store(last_used, Ordering::Relaxed);
         Ok(source)
     }
 
-    fn with(settings: Settings, vault: Arc<Vault>, tokens: Arc<Tokens>) -> Result<Self, TlsError> {
+    fn with(
+        settings: Settings,
+        vault: Arc<Vault>,
+        clock: Clock,
+        tokens: Arc<Tokens>,
+    ) -> Result<Self, TlsError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(ClientConfig::clone(&settings.tls))
             .redirect(reqwest::redirect::Policy::none())
@@ -106,6 +117,7 @@ impl Source {
             settings,
             http,
             vault,
+            clock,
             current: ArcSwapOption::empty(),
             tokens,
             is_applied: AtomicBool::new(false),
@@ -122,7 +134,7 @@ impl Source {
 
     /// A token that is good for some minutes: the one at hand, or a new one.
     pub async fn get(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
-        let now = Timestamp::now();
+        let now = self.clock.now();
         self.last_used.store(now.0, Ordering::Relaxed);
         match self.at_hand(0, now) {
             Some(access) => Ok(access),
@@ -138,9 +150,13 @@ impl Source {
         self.renewed(rejected.generation + 1).await
     }
 
-    /// When it is to be renewed in the background, if ever; see [`Account::tend_at`]. After a failure
-    /// that does not pass by itself, rarely: a person is needed, and retries would look like an attack.
+    /// When it is to be renewed in the background, if ever, and if it is not being renewed; see
+    /// [`Account::tend_at`]. After a failure that does not pass by itself, rarely: a person is needed,
+    /// and retries would look like an attack.
     pub async fn tend_at(&self, now: Timestamp) -> Result<Option<Timestamp>, TokenError> {
+        if self.tokens.flight.try_lock().is_err() {
+            return Ok(None);
+        }
         let last_used = Timestamp(self.last_used.load(Ordering::Relaxed));
         let account = self.account().await?;
         let last_used = (last_used.0 > 0).then_some(last_used);
@@ -193,7 +209,7 @@ impl Source {
         Begun::new(
             &self.settings,
             redirect,
-            Timestamp::now(),
+            self.clock.now(),
             rand::random(),
             rand::random(),
         )
@@ -269,7 +285,7 @@ impl Source {
         }
         let mut account = self.account().await?;
         let mut next = account.clone();
-        next.signed_in(user.clone(), origin, grants(granted), Timestamp::now());
+        next.signed_in(user.clone(), origin, grants(granted), self.clock.now());
         self.keep(&next).await?;
         self.publish(&next);
         *account = next;
@@ -286,12 +302,12 @@ impl Source {
     /// A token past its freshness is better than none while the provider is out.
     fn still_valid(&self, generation: u64) -> Option<Arc<Access>> {
         let access = self.current.load_full()?;
-        (access.generation >= generation && access.is_valid(Timestamp::now())).then_some(access)
+        (access.generation >= generation && access.is_valid(self.clock.now())).then_some(access)
     }
 
     /// A renewal goes on when its caller does not: the provider may have rotated already.
     async fn renewed(self: &Arc<Self>, generation: u64) -> Result<Arc<Access>, TokenError> {
-        let (source, asked) = (self.clone(), Timestamp::now());
+        let (source, asked) = (self.clone(), self.clock.now());
         let renewal = tokio::spawn(async move { source.renew(generation, asked).await });
         renewal
             .await
@@ -302,7 +318,7 @@ impl Source {
     async fn renew(&self, generation: u64, asked: Timestamp) -> Result<Arc<Access>, TokenError> {
         let _flight = self.tokens.flight.lock().await;
         drop(self.account().await?);
-        if let Some(access) = self.at_hand(generation, Timestamp::now()) {
+        if let Some(access) = self.at_hand(generation, self.clock.now()) {
             return Ok(access);
         }
         if let Some(failure) = self.failure() {
@@ -317,7 +333,7 @@ impl Source {
                 Ok(access)
             }
             Err(error) => {
-                let at = Timestamp::now();
+                let at = self.clock.now();
                 self.remember(Some(Failure {
                     at,
                     error: error.clone(),
@@ -338,7 +354,7 @@ impl Source {
             asked.generation,
             used.as_ref(),
             grants(granted),
-            Timestamp::now(),
+            self.clock.now(),
         ) {
             self.keep(&next).await?;
             self.publish(&next);
@@ -390,7 +406,7 @@ impl Source {
             if let Some(token) = &self.settings.refresh_token {
                 let token = Zeroizing::new(token.expose_secret().trim().to_owned());
                 let digest = digest_of(&token);
-                account.configure(token, digest, Timestamp::now());
+                account.configure(token, digest, self.clock.now());
             }
             account.ask_for(self.settings.request_digest());
             // A run that has just begun goes on with what the one before kept at hand.

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::task::JoinSet;
 
 use super::settings::Settings;
 use super::source::Source;
 use super::vault::{Vault, VaultError};
 use crate::base::tls::TlsError;
-use crate::base::{Secret, Timestamp};
+use crate::base::{Clock, Secret, Timestamp};
 use crate::observe::maillog;
 
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_secs(20);
+
+/// Renewals in the background at once: after a long stop many are due, and the provider throttles.
+const RENEWALS: usize = 16;
 
 /// Days before the end of a client secret or certificate at which it is told.
 const NOTICES: [u64; 4] = [30, 14, 7, 1];
@@ -25,14 +29,16 @@ pub const FIRST_NOTICE: Duration = Duration::from_secs(NOTICES[0] * 24 * 3_600);
 /// The accounts by name. Holds one [`Source`] for each, and gives out clones.
 pub struct Sources {
     vault: Arc<Vault>,
+    clock: Clock,
     by_account: DashMap<String, Arc<Source>>,
 }
 
 impl Sources {
     /// No account yet; they keep their tokens in `vault`.
-    pub fn new(vault: Vault) -> Self {
+    pub fn new(vault: Vault, clock: Clock) -> Self {
         Self {
             vault: Arc::new(vault),
+            clock,
             by_account: DashMap::new(),
         }
     }
@@ -44,7 +50,7 @@ impl Sources {
         let source = Arc::new(match known {
             Some(known) if known.settings().is_same(&settings) => return Ok(known),
             Some(known) => known.reconfigured(settings)?,
-            None => Source::new(settings, self.vault.clone())?,
+            None => Source::new(settings, self.vault.clone(), self.clock.clone())?,
         });
         self.by_account.insert(name, source.clone());
         Ok(source)
@@ -54,17 +60,23 @@ impl Sources {
     /// not, and says when what an app proves itself with is about to expire.
     pub async fn tend(&self) {
         let mut told = HashMap::new();
+        let mut renewals = JoinSet::new();
         loop {
-            let now = Timestamp::now();
+            let now = self.clock.now();
             for source in self.all() {
                 notice(&source, now, &mut told);
                 // What the vault does not give is told where a message needs it.
                 let due = source.tend_at(now).await.ok().flatten();
-                if due.is_some_and(|due| due <= now) {
-                    tokio::spawn(async move { renew(&source).await });
+                if due.is_none_or(|due| due > now) {
+                    continue;
                 }
+                while renewals.len() >= RENEWALS {
+                    renewals.join_next().await;
+                }
+                renewals.spawn(async move { renew(&source).await });
             }
-            tokio::time::sleep(TICK).await;
+            while renewals.try_join_next().is_some() {}
+            self.clock.sleep(TICK).await;
         }
     }
 

@@ -1,0 +1,109 @@
+//! Time that passes when it is told to: a program at work under it lives through a month in a moment.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::{Clock, Timestamp};
+
+/// Simulated time.
+#[derive(Debug)]
+pub struct Simulation {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    now: Timestamp,
+    /// Those that wait, by their time and in the order in which they came.
+    sleepers: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
+    count: u64,
+}
+
+impl Simulation {
+    /// Begins at `now`.
+    pub fn new(now: Timestamp) -> Arc<Self> {
+        let inner = Inner {
+            now,
+            sleepers: BTreeMap::new(),
+            count: 0,
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// A clock that goes by it.
+    pub fn clock(self: &Arc<Self>) -> Clock {
+        Clock(Some(self.clone()))
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> Timestamp {
+        self.inner().now
+    }
+
+    /// When the first of those that wait is to wake, if any does.
+    pub fn next(&self) -> Option<Timestamp> {
+        let mut inner = self.inner();
+        inner.sleepers.retain(|_, sleeper| !sleeper.is_closed());
+        inner.sleepers.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Lets time pass, and wakes those whose time has come.
+    pub fn advance(&self, by: Duration) {
+        let mut inner = self.inner();
+        let now = inner.now.after(by);
+        inner.now = now;
+        while let Some(entry) = inner.sleepers.first_entry()
+            && entry.key().0 <= now
+        {
+            // Who waits no more needs no waking.
+            let _ = entry.remove().send(());
+        }
+    }
+
+    pub(super) async fn sleep(&self, time: Duration) {
+        let woken = {
+            let mut inner = self.inner();
+            let (wake, woken) = oneshot::channel();
+            let at = (inner.now.after(time), inner.count);
+            inner.count += 1;
+            inner.sleepers.insert(at, wake);
+            woken
+        };
+        // The sender lives in the simulation, which lives as long as its clocks.
+        let _ = woken.await;
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn time_passes_when_it_is_told_to() {
+        let simulation = Simulation::new(Timestamp(1_000));
+        let clock = simulation.clock();
+        let sleeper = clock.clone();
+        let slept = tokio::spawn(async move {
+            sleeper.sleep(Duration::from_secs(3_600)).await;
+            sleeper.now()
+        });
+        while simulation.next().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(simulation.next(), Some(Timestamp(3_601_000)));
+        simulation.advance(Duration::from_secs(3_599));
+        assert!(simulation.next().is_some() && !slept.is_finished());
+        simulation.advance(Duration::from_secs(1));
+        assert_eq!(slept.await.unwrap(), Timestamp(3_601_000));
+        assert_eq!(simulation.next(), None);
+    }
+}
