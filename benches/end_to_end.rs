@@ -213,6 +213,7 @@ fn latency() {
             tenant: "contoso".into(),
             apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
             mailboxes: vec![mailbox],
+            clock_skew: 0,
             token_life: Duration::from_secs(3_600),
             rotates: false,
             limits: Limits::none(),

@@ -139,6 +139,11 @@ impl Daemon {
         self.listeners.iter().map(Listener::address).collect()
     }
 
+    /// Whether nothing is being sent at this moment.
+    pub fn is_quiet(&self) -> bool {
+        self.delivery.is_quiet()
+    }
+
     /// Goes by another configuration; sessions and deliveries under way are not disturbed. On an
     /// error everything stays as it was. The data directory does not change.
     pub async fn reload(&mut self, config: Config) -> Result<(), DaemonError> {

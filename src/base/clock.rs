@@ -51,6 +51,13 @@ impl Timestamp {
         rfc2822::to_string(&self.jiff().to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default()
     }
 
+    /// The date as RFC 9110 §5.6.7 writes it.
+    pub fn http(self) -> String {
+        self.jiff()
+            .strftime("%a, %d %b %Y %H:%M:%S GMT")
+            .to_string()
+    }
+
     fn jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.0).unwrap_or_default()
     }
@@ -99,6 +106,7 @@ mod tests {
             Some(Timestamp(86_400_000))
         );
         assert_eq!(Timestamp::of_date("1970-01-32"), None);
+        assert_eq!(at.http(), "Sat, 22 Nov 2025 08:26:40 GMT");
         assert_eq!(at.rfc5322(), "Sat, 22 Nov 2025 08:26:40 +0000");
     }
 

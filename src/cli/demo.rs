@@ -137,6 +137,7 @@ fn tenant() -> Outcome<Settings> {
             mailbox("john@example.com")?,
             mailbox("notifications@example.com")?,
         ],
+        clock_skew: 0,
         token_life: Duration::from_secs(3_600),
         rotates: false,
         limits: Limits::default(),

@@ -44,6 +44,9 @@ pub(super) struct Arguments {
     /// How long an access token lives, in seconds
     #[arg(long, default_value_t = 3_600)]
     token_life: u64,
+    /// How far Entra's clock is ahead of this machine's, in seconds; negative when it is behind
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    clock_skew: i64,
     /// A refresh token that was used is worthless afterwards
     #[arg(long)]
     rotate: bool,
@@ -87,6 +90,7 @@ fn settings(arguments: &Arguments) -> Settings {
         tenant: "contoso".into(),
         apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
         mailboxes: arguments.mailbox.iter().map(mailbox).collect(),
+        clock_skew: arguments.clock_skew.saturating_mul(1_000),
         token_life: Duration::from_secs(arguments.token_life),
         rotates: arguments.rotate,
         limits: if arguments.unlimited {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -61,7 +61,7 @@ struct State {
     queue: VecDeque<Leased>,
     workers: usize,
     hold: Option<Hold>,
-    parked: Vec<(Session, Instant)>,
+    parked: Vec<(Session, Timestamp)>,
     is_closed: bool,
 }
 
@@ -132,7 +132,7 @@ impl Lane {
         if let Some(session) = session
             && !state.is_closed
         {
-            state.parked.push((session, Instant::now()));
+            state.parked.push((session, self.context.clock.now()));
         }
     }
 
@@ -173,10 +173,11 @@ impl Lane {
 
     /// Closes sessions that nobody has used for a while.
     pub(super) fn close_idle(&self) {
+        let now = self.context.clock.now();
         let mut state = self.state();
         let (idle, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.parked)
             .into_iter()
-            .partition(|(_, since)| since.elapsed() >= limits::upstream::KEEP);
+            .partition(|(_, since)| now.since(*since) >= limits::upstream::KEEP);
         state.parked = kept;
         for (session, _) in idle {
             tokio::spawn(session.quit());
@@ -245,7 +246,7 @@ impl Worker {
             if let Some(session) = session.take()
                 && !state.is_closed
             {
-                state.parked.push((session, Instant::now()));
+                state.parked.push((session, self.lane.context.clock.now()));
             }
         }
         let is_low = state.queue.len() == QUEUE / 4 || message.is_none();

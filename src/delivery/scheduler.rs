@@ -159,6 +159,11 @@ impl Delivery {
         held.collect()
     }
 
+    /// Whether nothing is being sent, nor anything that was sent still to be kept.
+    pub fn is_quiet(&self) -> bool {
+        self.lanes.load().is_quiet()
+    }
+
     /// Takes nothing more from the spool, and waits up to `grace` for what is being sent.
     pub async fn stop(&self, grace: Duration) {
         self.stopping.notify_one();

@@ -2,6 +2,7 @@
 //! and the sandbox's own control: what was delivered, what was counted, what shall go wrong.
 
 mod client;
+mod fault;
 mod sign_in;
 
 use std::collections::HashMap;
@@ -10,9 +11,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State as Shared;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{Query, State as Shared};
+use axum::http::header::DATE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Form, Json, Router};
@@ -21,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::script::{Action, Fault, Stage};
+use super::script::{Action, Answer, Fault, Stage};
 use super::state::{Bearer, Delivered, State, Stats};
 use crate::base::Timestamp;
 
@@ -38,7 +39,7 @@ fn router(state: Arc<State>) -> Router {
         .route("/introspect", post(introspect))
         .route("/sandbox/messages", get(messages))
         .route("/sandbox/stats", get(stats))
-        .route("/sandbox/faults", post(faults))
+        .route("/sandbox/faults", post(faults).delete(no_faults))
         .route("/sandbox/revoke", post(revoke))
         .with_state(state)
 }
@@ -86,21 +87,38 @@ type Fields = HashMap<String, String>;
 async fn token(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> Response {
     state.count(|stats| stats.token_requests += 1);
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
-    match state.script.strike(Stage::Token, field("grant_type")) {
-        Some(Action::Reply(text)) => return scripted(&text),
-        Some(Action::Stall(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
-        Some(Action::Drop | Action::DropAfter) => return scripted("500"),
-        None => {}
+    let action = state.script.strike(Stage::Token, field("grant_type"));
+    let life = match &action {
+        Some(Action::Answer(Answer::Life(life))) => Some(life.clone()),
+        _ => None,
+    };
+    let answer = || match answer(&state, &form, state.now()) {
+        Ok(mut body) => {
+            if let Some(life) = life {
+                body["expires_in"] = life;
+            }
+            Json(body).into_response()
+        }
+        Err(refusal) => refused(refusal, state.now()),
+    };
+    let mut response = match action {
+        Some(action) => fault::struck(action, answer).await,
+        None => answer(),
+    };
+    if let Ok(date) = HeaderValue::try_from(state.now().http()) {
+        response.headers_mut().insert(DATE, date);
     }
-    let now = Timestamp::now();
-    match answer(&state, &form, now) {
-        Ok(body) => Json(body).into_response(),
-        Err(refusal) => refused(refusal),
-    }
+    response
 }
 
 /// `error`, the AADSTS number, and the words.
 type Refusal = (&'static str, u32, &'static str);
+
+const REVOKED: Refusal = (
+    "invalid_grant",
+    50173,
+    "AADSTS50173: The provided grant has expired due to it being revoked, a fresh auth token is needed.",
+);
 
 /// The success response of RFC 6749 §5.1, or a refusal.
 fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal> {
@@ -114,7 +132,8 @@ fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal
                 70000,
                 "AADSTS70000: The provided refresh token is invalid.",
             );
-            let (user, next) = state.use_refresh(field("refresh_token")).ok_or(wrong)?;
+            let used = state.use_refresh(field("refresh_token"));
+            let (user, next) = used.ok_or(wrong)?.ok_or(REVOKED)?;
             return Ok(granted(state, Some(user), Some(next), now));
         }
         "authorization_code" => sign_in::redeem(state, form, now)?,
@@ -130,29 +149,6 @@ fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal
     Ok(body)
 }
 
-/// `429 {"error":...}`: a status, then a body as it stands.
-fn scripted(text: &str) -> Response {
-    let (status, body) = text
-        .split_once(' ')
-        .unwrap_or((text, "<html>Service unavailable</html>"));
-    let status = status
-        .parse()
-        .ok()
-        .and_then(|code| StatusCode::from_u16(code).ok());
-    let kind = if body.starts_with('{') {
-        "application/json"
-    } else {
-        "text/html"
-    };
-    let headers = [(CONTENT_TYPE, kind)];
-    (
-        status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
-        headers,
-        body.to_owned(),
-    )
-        .into_response()
-}
-
 fn granted(state: &State, user: Option<String>, refresh: Option<String>, now: Timestamp) -> Value {
     let access = state.issue_access(user, now);
     let life = state.settings.token_life.as_secs();
@@ -163,11 +159,11 @@ fn granted(state: &State, user: Option<String>, refresh: Option<String>, now: Ti
     body
 }
 
-fn refused((error, code, description): Refusal) -> Response {
+fn refused((error, code, description): Refusal, now: Timestamp) -> Response {
     let body = json!({
         "error": error, "error_description": description, "error_codes": [code],
         "correlation_id": "00000000-0000-0000-0000-000000000000",
-        "timestamp": Timestamp::now().to_string(),
+        "timestamp": now.to_string(),
     });
     (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
@@ -175,7 +171,7 @@ fn refused((error, code, description): Refusal) -> Response {
 /// RFC 7662 §2.2; an app's token names no user.
 async fn introspect(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> Json<Value> {
     let token = form.get("token").map(String::as_str).unwrap_or_default();
-    Json(match state.bearer(token, Timestamp::now()) {
+    Json(match state.bearer(token, state.now()) {
         Some(Bearer::User(user)) => {
             json!({ "active": true, "username": user, "email": user, "scope": "SMTP.Send" })
         }
@@ -197,7 +193,16 @@ async fn faults(Shared(state): Shared<Arc<State>>, Json(faults): Json<Vec<Fault>
     StatusCode::NO_CONTENT
 }
 
-async fn revoke(Shared(state): Shared<Arc<State>>) -> StatusCode {
+async fn no_faults(Shared(state): Shared<Arc<State>>) -> StatusCode {
+    state.script.clear();
+    StatusCode::NO_CONTENT
+}
+
+/// Access tokens, and with `?user=` what that user has ever granted.
+async fn revoke(Shared(state): Shared<Arc<State>>, Query(query): Query<Fields>) -> StatusCode {
     state.revoke_access();
+    if let Some(user) = query.get("user") {
+        state.revoke_grants(user);
+    }
     StatusCode::NO_CONTENT
 }

@@ -14,8 +14,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::script::{Action, Stage};
 use super::state::{Bearer, Delivered, State};
+use crate::base::limits;
 use crate::base::stream::Stream;
-use crate::base::{Timestamp, limits};
 use crate::message::{Address, Headers, ReversePath};
 use crate::session::Reply;
 use crate::session::command::{self, Command};
@@ -217,7 +217,7 @@ impl Client {
         let user = parts.next()?.strip_prefix("user=")?;
         let token = parts.next()?.strip_prefix("auth=Bearer ")?;
         let mailbox = self.state.mailbox(user)?.address.to_string();
-        match self.state.bearer(token, Timestamp::now())? {
+        match self.state.bearer(token, self.state.now())? {
             Bearer::App => Some(mailbox),
             Bearer::User(owner) => owner.eq_ignore_ascii_case(&mailbox).then_some(mailbox),
         }
@@ -344,7 +344,7 @@ impl Client {
             }
             Some(Action::Drop) => return Err(Over),
             Some(Action::Stall(ms)) => tokio::time::sleep(Duration::from_millis(*ms)).await,
-            Some(Action::DropAfter) | None => {}
+            Some(Action::DropAfter | Action::Answer(_)) | None => {}
         }
         let reply = self.judge(&transaction, &mailbox, too_many, &content, bare_newline);
         if reply.is_positive() {
@@ -418,7 +418,7 @@ impl Client {
                 );
             }
         }
-        if !self.state.may_send(mailbox, Timestamp::now()) {
+        if !self.state.may_send(mailbox, self.state.now()) {
             return Reply::new(
                 421,
                 "4.4.2",
@@ -444,7 +444,7 @@ impl Client {
     /// Whether the script has answered in our place.
     async fn fault(&mut self, stage: Stage, text: &str) -> Step<bool> {
         match self.state.script.strike(stage, text) {
-            None => Ok(false),
+            None | Some(Action::Answer(_)) => Ok(false),
             Some(Action::Reply(line)) => {
                 self.out.extend_from_slice(format!("{line}\r\n").as_bytes());
                 Ok(true)

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::base::tls;
-pub use script::{Action, Fault, Stage};
+pub use script::{Action, Answer, Fault, Stage};
 pub use state::{App, Delivered, Limits, Mailbox, Settings, State, Stats};
 
 /// Where to listen; port 0 takes a free one.

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Where a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +34,28 @@ pub enum Action {
     /// This reply, such as `451 4.7.0 Temporary server error`; for a token request an HTTP status
     /// and a body.
     Reply(String),
-    /// The connection is closed; after the final dot the message is not kept.
+    /// The connection is closed; after the final dot the message is not kept, nor a token issued.
     Drop,
-    /// After the final dot: the message is kept, and the connection closed without a reply.
+    /// After the final dot, or a token request: it is done, and the connection closed without a reply.
     DropAfter,
     /// Silence, for so many milliseconds, then on as if nothing had been.
     Stall(u64),
+    /// What a token request is answered with; elsewhere nothing happens.
+    Answer(Answer),
+}
+
+/// What happens to the answer to a token request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// HTTP 429 instead, with Retry-After of so many seconds.
+    Throttle(u64),
+    /// Half of it comes, then the connection is closed.
+    Cut,
+    /// The second half comes so many milliseconds after the first.
+    Trickle(u64),
+    /// `expires_in` is this; null for an answer that does not say.
+    Life(Value),
 }
 
 /// One fault.
@@ -71,6 +88,13 @@ impl Script {
     pub fn add(&self, faults: impl IntoIterator<Item = Fault>) {
         if let Ok(mut list) = self.faults.lock() {
             list.extend(faults);
+        }
+    }
+
+    /// From now on all goes well.
+    pub fn clear(&self) {
+        if let Ok(mut list) = self.faults.lock() {
+            list.clear();
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the stand-ins know: apps, mailboxes, tokens, limits; and what they have seen.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Settings {
     pub apps: Vec<App>,
     /// Mailboxes.
     pub mailboxes: Vec<Mailbox>,
+    /// How far Entra's clock is ahead of the system's (milliseconds; negative when it is behind).
+    pub clock_skew: i64,
     /// How long an access token lives.
     pub token_life: Duration,
     /// Whether a refresh token that was used is worthless afterwards.
@@ -171,6 +173,7 @@ pub struct State {
 struct Inner {
     access: HashMap<String, (Option<String>, Timestamp)>,
     refresh: HashMap<String, String>,
+    revoked: HashSet<String>,
     codes: HashMap<String, Code>,
     /// By device code: the code to type, how far it is, and until when.
     devices: HashMap<String, (String, Device, Timestamp)>,
@@ -238,6 +241,21 @@ impl State {
     /// Makes every access token worthless.
     pub fn revoke_access(&self) {
         self.inner().access.clear();
+    }
+
+    /// Makes every refresh token of a user worthless, as a change of the password does.
+    pub fn revoke_grants(&self, user: &str) {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let of_user = inner.refresh.iter().filter(|(_, of)| *of == user);
+        inner
+            .revoked
+            .extend(of_user.map(|(token, _)| token.clone()));
+    }
+
+    /// What Entra's clock shows.
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(Timestamp::now().0 + self.settings.clock_skew)
     }
 
     pub(super) fn count(&self, count: impl FnOnce(&mut Stats)) {
@@ -315,16 +333,19 @@ impl State {
         token
     }
 
-    /// The user of a refresh token, and the token that follows it.
-    pub(super) fn use_refresh(&self, token: &str) -> Option<(String, String)> {
+    /// The user of a refresh token, and the token that follows it; within, none where it was revoked.
+    pub(super) fn use_refresh(&self, token: &str) -> Option<Option<(String, String)>> {
         let mut inner = self.inner();
         let user = inner.refresh.get(token)?.clone();
+        if inner.revoked.contains(token) {
+            return Some(None);
+        }
         let next = random("refresh", 400);
         inner.refresh.insert(next.clone(), user.clone());
         if self.settings.rotates {
             inner.refresh.remove(token);
         }
-        Some((user, next))
+        Some(Some((user, next)))
     }
 
     /// Whose token it is, if it is one and lives.

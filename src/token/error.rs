@@ -128,9 +128,9 @@ const SIGN_IN: [u32; 17] = [
 const SECRET: [u32; 2] = [7000215, 7000222];
 
 /// Numbers that only an administrator can mend, though `error` may say `invalid_grant`.
-const ADMINISTRATOR: [u32; 25] = [
-    700027, 50012, 700016, 90002, 50034, 50020, 53000, 53003, 530032, 530035, 50057, 50105, 90094,
-    90095, 7000112, 7000218, 700025, 50011, 50194, 9001023, 650057, 70011, 7000215, 7000222,
+const ADMINISTRATOR: [u32; 26] = [
+    700024, 700027, 50012, 700016, 90002, 50034, 50020, 53000, 53003, 530032, 530035, 50057, 50105,
+    90094, 90095, 7000112, 7000218, 700025, 50011, 50194, 9001023, 650057, 70011, 7000215, 7000222,
     500011,
 ];
 
@@ -215,6 +215,9 @@ fn remedy(number: u32) -> Option<&'static str> {
         }
         700027 | 50012 => {
             "the assertion's certificate or key is not the one that is registered: upload the certificate (App registrations, Certificates & secrets, Certificates)"
+        }
+        700024 => {
+            "this machine's clock and the provider's disagree by minutes: set this one by NTP (`timedatectl set-ntp true`)"
         }
         700016 => {
             "client_id is not known in this tenant: compare it with Application (client) ID, and tenant with Directory (tenant) ID"

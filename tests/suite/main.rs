@@ -15,5 +15,6 @@ mod dialogues;
 mod identity;
 mod layers;
 mod postfix;
+mod simulated;
 mod tokens;
 mod web;

@@ -152,8 +152,8 @@ fn the_second_secret_is_tried_when_the_first_has_expired() {
     lab.logged(&["server_held", "AADSTS7000222", "make a new one"]);
 }
 
-#[test]
-fn a_certificate_signs_for_the_app() {
+/// An app that proves itself with a certificate, at a provider whose clock is so far ahead.
+fn signed(clock_skew: i64) -> Lab {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
     let certificate = rcgen::CertificateParams::default()
         .self_signed(&key)
@@ -166,12 +166,19 @@ fn a_certificate_signs_for_the_app() {
     let lines = "certificate = \"app.pem\"\nkey = { file = \"app.key\" }";
     let mut lab = Lab::stopped(Plan {
         apps: vec![app],
+        clock_skew,
         configuration: proven_by("app", lines),
         ..Plan::default()
     });
     lab.write("app.pem", &certificate.pem());
     lab.write_private("app.key", &key.serialize_pem());
     lab.start();
+    lab
+}
+
+#[test]
+fn a_certificate_signs_for_the_app() {
+    let lab = signed(0);
     id_of(&lab.send("notifications@example.com", &admitted("signed")));
     lab.delivered(1);
 }
@@ -219,4 +226,61 @@ fn servers_that_share_an_account_share_its_trouble() {
         "{said}"
     );
     assert_eq!(lab.state().stats().token_requests, 1);
+}
+
+#[test]
+fn a_revoked_sign_in_says_who_has_to_do_what() {
+    let mut lab = Lab::stopped(Plan {
+        configuration: by_refresh_token(),
+        ..Plan::default()
+    });
+    lab.write_private("refresh", "refresh-notifications@example.com");
+    lab.start();
+    lab.state().revoke_grants("notifications@example.com");
+    id_of(&lab.send("notifications@example.com", &admitted("waits")));
+    lab.logged(&[
+        "server_held",
+        "AADSTS50173",
+        "run `mailferry connect notifications`",
+    ]);
+    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+}
+
+#[test]
+fn the_life_of_a_token_is_taken_however_it_is_said() {
+    let lab = Lab::new();
+    let test = |answer: &str| {
+        lab.fault(&format!(
+            r#"{{"stage":"token","action":{{"answer":{answer}}}}}"#
+        ));
+        assert!(
+            lab.run(&["test", "notifications"]).status.success(),
+            "{answer}"
+        );
+        let row = lab.stdout(&["tokens", "--json"]);
+        let row: serde_json::Value = serde_json::from_str(&row).expect("JSON");
+        let expires = row["expires"].as_i64().expect("a time");
+        (expires - mailferry::base::Timestamp::now().0) / 1_000
+    };
+    // Less what the test itself took.
+    assert!((1_700..=1_800).contains(&test(r#"{"life":"1800"}"#)));
+    assert!((1_600..=1_700).contains(&test(r#"{"life":1700}"#)));
+    assert!((1_100..=1_200).contains(&test(r#"{"life":null}"#)));
+    assert!((3_500..=3_600).contains(&test(r#"{"trickle":200}"#)));
+}
+
+#[test]
+fn clocks_that_disagree_matter_only_where_something_is_signed() {
+    const DAY: i64 = 24 * 3_600_000;
+    for skew in [-DAY, DAY] {
+        let lab = Lab::with(Plan {
+            clock_skew: skew,
+            ..Plan::default()
+        });
+        id_of(&lab.send("notifications@example.com", &admitted("all the same")));
+        lab.delivered(1);
+        let lab = signed(skew);
+        id_of(&lab.send("notifications@example.com", &admitted("waits")));
+        lab.logged(&["server_held", "AADSTS700024", "set this one by NTP"]);
+    }
 }

@@ -57,7 +57,13 @@ pub(super) fn check<'a>(
             "AADSTS7000215: Invalid client secret provided.",
         )),
         (_, assertion) if app.assertion.as_deref() == Some(assertion) => Ok(app),
-        (_, assertion) if is_signed(app, assertion, now) == Some(true) => Ok(app),
+        (_, assertion) if is_signed(app, assertion) == Some(true) => {
+            in_time(assertion, now).then_some(app).ok_or((
+                "invalid_client",
+                700024,
+                "AADSTS700024: Client assertion is not within its valid time range.",
+            ))
+        }
         _ => Err((
             "invalid_client",
             700027,
@@ -85,12 +91,12 @@ struct Claims {
 }
 
 /// As Microsoft describes the assertion: PS256, the certificate by its SHA-256 thumbprint, for the
-/// token endpoint, from and about the app, in its time.
-fn is_signed(app: &App, assertion: &str, now: Timestamp) -> Option<bool> {
+/// token endpoint, from and about the app.
+fn is_signed(app: &App, assertion: &str) -> Option<bool> {
     let (signed, signature) = assertion.rsplit_once('.')?;
-    let (header, claims) = signed.split_once('.')?;
+    let (header, _) = signed.split_once('.')?;
     let header: Header = serde_json::from_slice(&BASE64.decode(header).ok()?).ok()?;
-    let claims: Claims = serde_json::from_slice(&BASE64.decode(claims).ok()?).ok()?;
+    let claims = claims(assertion)?;
     let certificate = app.certificates.iter().find(|certificate| {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
         BASE64.encode(digest) == header.thumbprint
@@ -103,7 +109,6 @@ fn is_signed(app: &App, assertion: &str, now: Timestamp) -> Option<bool> {
         .data;
     let key = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key);
     let signature = BASE64.decode(signature).ok()?;
-    let seconds = now.0 / 1_000;
     Some(
         key.verify(signed.as_bytes(), &signature).is_ok()
             && (header.alg.as_str(), header.typ.as_str()) == ("PS256", "JWT")
@@ -111,7 +116,15 @@ fn is_signed(app: &App, assertion: &str, now: Timestamp) -> Option<bool> {
             && claims.iss == app.id
             && claims.sub == app.id
             && !claims.jti.is_empty()
-            && (claims.nbf..claims.exp).contains(&seconds)
             && claims.exp - claims.nbf <= LONGEST,
     )
+}
+
+/// By Entra's clock.
+fn in_time(assertion: &str, now: Timestamp) -> bool {
+    claims(assertion).is_some_and(|claims| (claims.nbf..claims.exp).contains(&(now.0 / 1_000)))
+}
+
+fn claims(assertion: &str) -> Option<Claims> {
+    serde_json::from_slice(&BASE64.decode(assertion.split('.').nth(1)?).ok()?).ok()
 }

@@ -111,7 +111,7 @@ pub(super) async fn consent(
             client_id: field(&form, "client_id").to_owned(),
             redirect: field(&form, "redirect_uri").to_owned(),
             challenge: field(&form, "code_challenge").to_owned(),
-            until: Timestamp::now().after(CODE_LIFE),
+            until: state.now().after(CODE_LIFE),
         });
         back.query_pairs_mut().append_pair("code", &code);
     } else {
@@ -146,10 +146,10 @@ pub(super) async fn device(
     Shared(state): Shared<Arc<State>>,
     Form(form): Form<Fields>,
 ) -> Response {
-    if let Err(refusal) = super::client::check(&state, &form, Timestamp::now()) {
-        return refused(refusal);
+    if let Err(refusal) = super::client::check(&state, &form, state.now()) {
+        return refused(refusal, state.now());
     }
-    let (device_code, user_code) = state.issue_device(Timestamp::now().after(DEVICE_LIFE));
+    let (device_code, user_code) = state.issue_device(state.now().after(DEVICE_LIFE));
     let url = format!("{}/device", state.base_url());
     Json(json!({
         "device_code": device_code, "user_code": user_code, "verification_uri": url, "interval": 1,

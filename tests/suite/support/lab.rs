@@ -1,85 +1,14 @@
-//! A laboratory: the stand-ins, a configuration, the program as a process of its own, and a client.
+//! A laboratory: the stand-ins, a configuration, and the program as a process of its own.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mailferry::sandbox::{
-    Addresses, App, Delivered, Fault, Limits, Mailbox, Sandbox, Settings, State,
-};
+use mailferry::sandbox::{Addresses, Delivered, Fault, Sandbox, State};
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
-
-/// How long anything may take that should happen soon.
-pub const SOON: Duration = Duration::from_secs(60);
-
-/// What a test may change before the laboratory is set up.
-pub struct Plan {
-    pub mailboxes: Vec<&'static str>,
-    pub limits: Limits,
-    pub token_life: Duration,
-    pub rotates: bool,
-    /// App registrations besides the usual one.
-    pub apps: Vec<App>,
-    /// Replaces the usual configuration; `{smtp}`, `{token_url}` are filled in.
-    pub configuration: String,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            mailboxes: vec!["notifications@example.com"],
-            limits: Limits::none(),
-            token_life: Duration::from_secs(3_600),
-            rotates: false,
-            apps: Vec::new(),
-            configuration: USUAL.to_owned() + SERVER,
-        }
-    }
-}
-
-/// Listener, users and app; the servers follow.
-pub const USUAL: &str = r#"
-host = "relay.example.com"
-data_dir = "data"
-
-[[listener]]
-address = "127.0.0.1:0"
-
-[sender]
-default_from = "notifications@example.com"
-
-[[user]]
-name = "erp"
-password = { file = "erp.argon2" }
-
-[delivery]
-retry = ["1s"]
-grace = "20s"
-
-[oauth.contoso]
-tenant = "contoso"
-client_id = "sandbox-app"
-client_secret = { env = "TEST_SECRET" }
-token_url = "{token_url}"
-ca = "ca.pem"
-"#;
-
-/// The one server of most tests.
-pub const SERVER: &str = r#"
-[[server]]
-name = "notifications"
-username = "notifications@example.com"
-from_filter = "notifications@example.com"
-oauth = "contoso"
-grant = "client_credentials"
-host = "localhost"
-port = {smtp}
-ca = "ca.pem"
-"#;
+use super::{PROGRAM, Plan, SOON, Smtp};
 
 pub struct Lab {
     pub folder: tempfile::TempDir,
@@ -105,27 +34,9 @@ impl Lab {
     pub fn stopped(plan: Plan) -> Self {
         mailferry::base::tls::install_provider();
         let folder = tempfile::tempdir().expect("a folder");
-        let mailbox = |address: &&str| Mailbox {
-            address: address.parse().expect("an address"),
-            send_as: Vec::new(),
-            refresh_token: Some(format!("refresh-{address}")),
-        };
-        let settings = Settings {
-            tenant: "contoso".into(),
-            apps: [
-                vec![App::with_secret("sandbox-app", "sandbox-secret")],
-                plan.apps,
-            ]
-            .concat(),
-            mailboxes: plan.mailboxes.iter().map(mailbox).collect(),
-            token_life: plan.token_life,
-            rotates: plan.rotates,
-            limits: plan.limits,
-            keep: 100_000,
-        };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let sandbox = runtime
-            .block_on(Sandbox::start(settings, Addresses::default()))
+            .block_on(Sandbox::start(plan.sandbox(), Addresses::default()))
             .expect("starts");
         let lab = Self {
             folder,
@@ -382,139 +293,4 @@ fn hash() -> String {
         .hash_password_customized(b"load", b"somesaltsomesalt", None, None, params)
         .expect("hashes")
         .to_string()
-}
-
-/// An app.
-pub struct Smtp {
-    reader: BufReader<TcpStream>,
-}
-
-impl Smtp {
-    pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connects");
-        stream.set_read_timeout(Some(SOON)).expect("timeout");
-        let mut client = Self {
-            reader: BufReader::new(stream),
-        };
-        let greeting = client.reply();
-        assert!(greeting.starts_with("220"), "{greeting}");
-        client
-    }
-
-    pub fn raw(&mut self, bytes: &[u8]) {
-        self.reader.get_mut().write_all(bytes).expect("writes");
-    }
-
-    /// The next reply, all its lines.
-    pub fn reply(&mut self) -> String {
-        let mut reply = String::new();
-        loop {
-            let start = reply.len();
-            if self.reader.read_line(&mut reply).unwrap_or(0) == 0 {
-                return reply;
-            }
-            if reply.as_bytes().get(start + 3) != Some(&b'-') {
-                return reply;
-            }
-        }
-    }
-
-    pub fn command(&mut self, line: &str) -> String {
-        self.raw(format!("{line}\r\n").as_bytes());
-        self.reply()
-    }
-
-    /// As [`Smtp::command`], where the server may be gone: then the reply is empty.
-    pub fn try_command(&mut self, line: &str) -> String {
-        match self
-            .reader
-            .get_mut()
-            .write_all(format!("{line}\r\n").as_bytes())
-        {
-            Ok(()) => self.reply(),
-            Err(_) => String::new(),
-        }
-    }
-
-    pub fn expect(&mut self, line: &str, code: &str) -> String {
-        let reply = self.command(line);
-        assert!(reply.starts_with(code), "{line}: {reply}");
-        reply
-    }
-
-    /// One transaction; `message` has its line ends as they are, and no dots stuffed.
-    pub fn send(&mut self, sender: &str, recipients: &[&str], message: &str) -> String {
-        let reply = self.command(&format!("MAIL FROM:<{sender}>"));
-        if !reply.starts_with("250") {
-            return reply;
-        }
-        for recipient in recipients {
-            self.expect(&format!("RCPT TO:<{recipient}>"), "250");
-        }
-        self.expect("DATA", "354");
-        let stuffed = message.replace("\r\n.", "\r\n..");
-        self.raw(format!("{stuffed}\r\n.\r\n").as_bytes());
-        self.reply()
-    }
-
-    /// A transaction that may be refused at DATA already.
-    pub fn send_or_refused(&mut self, sender: &str, message: &str) -> String {
-        self.expect(&format!("MAIL FROM:<{sender}>"), "250");
-        self.expect("RCPT TO:<someone@example.net>", "250");
-        let reply = self.command("DATA");
-        if !reply.starts_with("354") {
-            return reply;
-        }
-        self.raw(format!("{message}.\r\n").as_bytes());
-        self.reply()
-    }
-
-    /// Whether the server has closed.
-    pub fn is_closed(&mut self) -> bool {
-        let mut byte = [0];
-        matches!(self.reader.read(&mut byte), Ok(0) | Err(_))
-    }
-}
-
-/// The id in a 250 reply.
-pub fn id_of(reply: &str) -> String {
-    let id = reply.trim_end().rsplit(' ').next().expect("an id");
-    assert!(reply.starts_with("250 2.0.0 Ok: queued as "), "{reply}");
-    id.to_owned()
-}
-
-/// A message that routing admits as it is.
-pub fn admitted(subject: &str) -> String {
-    format!(
-        "From: Notifications <notifications@example.com>\r\nTo: someone@example.net\r\nSubject: {subject}\r\n\r\nHello\r\n"
-    )
-}
-
-/// Whether a program is here. Where it is not the test is skipped, which is said, or fails where
-/// everything has to be.
-pub fn have(test: &str, programs: &[&str]) -> bool {
-    let is_here = |program: &&str| {
-        let paths = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-        paths
-            .split(':')
-            .any(|folder| Path::new(folder).join(program).exists())
-    };
-    let missing: Vec<&&str> = programs
-        .iter()
-        .filter(|program| !is_here(program))
-        .collect();
-    if missing.is_empty() {
-        return true;
-    }
-    let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
-    assert!(
-        !all,
-        "{test} needs {missing:?}, and tests/run must have installed it"
-    );
-    let mut terminal = std::io::stderr();
-    let _ = writeln!(
-        terminal,
-        "\nSKIPPED {test}: {missing:?} is not installed; run tests/run\n"
-    );
-    false
 }

@@ -1,0 +1,130 @@
+//! Answers that go wrong on their way: refused, throttled, slow, cut.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body::Frame;
+use serde_json::{Value, json};
+use tokio::time::Sleep;
+
+use crate::sandbox::script::{Action, Answer};
+
+/// What a fault makes of the answer `body`, which is worked out where it is needed.
+pub(super) async fn struck(action: Action, body: impl FnOnce() -> Response) -> Response {
+    match action {
+        Action::Reply(text) => scripted(&text),
+        Action::Stall(ms) => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            body()
+        }
+        Action::Answer(Answer::Throttle(seconds)) => throttled(seconds),
+        Action::Answer(Answer::Cut) => halves(body(), Piece::Cut).await,
+        Action::Answer(Answer::Trickle(ms)) => halves(body(), Piece::pause(ms)).await,
+        Action::Drop => broken(VecDeque::from([Piece::Cut]), StatusCode::OK, 1),
+        Action::DropAfter => {
+            drop(body());
+            broken(VecDeque::from([Piece::Cut]), StatusCode::OK, 1)
+        }
+        Action::Answer(Answer::Life(_)) => body(),
+    }
+}
+
+/// `429 {"error":...}`: a status, then a body as it stands.
+fn scripted(text: &str) -> Response {
+    let (status, body) = text
+        .split_once(' ')
+        .unwrap_or((text, "<html>Service unavailable</html>"));
+    let status = status
+        .parse()
+        .ok()
+        .and_then(|code| StatusCode::from_u16(code).ok());
+    let kind = if body.starts_with('{') {
+        "application/json"
+    } else {
+        "text/html"
+    };
+    let headers = [(CONTENT_TYPE, kind)];
+    (
+        status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        headers,
+        body.to_owned(),
+    )
+        .into_response()
+}
+
+/// RFC 6585 §4.
+fn throttled(seconds: u64) -> Response {
+    let body = json!({
+        "error": "temporarily_unavailable", "error_codes": [90033],
+        "error_description": "AADSTS90033: A transient error has occurred. Please try again.",
+    });
+    let headers = [(RETRY_AFTER, HeaderValue::from(seconds))];
+    (
+        StatusCode::TOO_MANY_REQUESTS,
+        headers,
+        axum::Json::<Value>(body),
+    )
+        .into_response()
+}
+
+/// The answer with this between its halves.
+async fn halves(response: Response, between: Piece) -> Response {
+    let (parts, body) = response.into_parts();
+    // Our own answers are small, and at hand.
+    let body = axum::body::to_bytes(body, usize::MAX).await;
+    let body = body.unwrap_or_default();
+    let (first, rest) = (body.slice(..body.len() / 2), body.slice(body.len() / 2..));
+    let pieces = VecDeque::from([Piece::Bytes(first), between, Piece::Bytes(rest)]);
+    let mut response = broken(pieces, parts.status, body.len());
+    if let Some(kind) = parts.headers.get(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    }
+    response
+}
+
+fn broken(pieces: VecDeque<Piece>, status: StatusCode, length: usize) -> Response {
+    let headers = [(CONTENT_LENGTH, HeaderValue::from(length))];
+    (status, headers, Body::new(Pieces(pieces))).into_response()
+}
+
+enum Piece {
+    Bytes(Bytes),
+    Pause(Pin<Box<Sleep>>),
+    Cut,
+}
+
+impl Piece {
+    fn pause(ms: u64) -> Self {
+        Self::Pause(Box::pin(tokio::time::sleep(Duration::from_millis(ms))))
+    }
+}
+
+/// A body in pieces; one that is cut closes the connection.
+struct Pieces(VecDeque<Piece>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(Piece::Pause(pause)) = self.0.front_mut() {
+            ready!(pause.as_mut().poll(context));
+            self.0.pop_front();
+        }
+        Poll::Ready(match self.0.pop_front() {
+            Some(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes))),
+            Some(Piece::Cut) => Some(Err(io::ErrorKind::ConnectionReset.into())),
+            Some(Piece::Pause(_)) | None => None,
+        })
+    }
+}

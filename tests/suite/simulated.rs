@@ -1,0 +1,180 @@
+//! The program in simulated time: hours and months of a server's life in seconds. All of it is real
+//! but the clock that policy goes by; the stand-ins, which it reaches by its sockets, live in the
+//! present.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailferry::base::{Simulation, Timestamp};
+use mailferry::config::{self, Secrets};
+use mailferry::daemon::Daemon;
+use mailferry::sandbox::{Action, Answer, Fault, Stage};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use tokio::runtime::Runtime;
+
+use crate::support::{Lab, Plan, SERVER, USUAL, admitted, id_of};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The tasks that wait by the clock while nothing happens: the scheduler and the one that tends.
+const LOOPS: usize = 2;
+
+struct Life {
+    lab: Lab,
+    time: Arc<Simulation>,
+    daemon: Daemon,
+    _runtime: Runtime,
+}
+
+impl Life {
+    /// A server that was connected by a refresh token of its mailbox.
+    fn begin() -> Self {
+        let secret = USUAL.replace("{ env = \"TEST_SECRET\" }", "{ file = \"secret\" }");
+        let usual = secret.replace("retry = [\"1s\"]\n", "");
+        let grant = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
+        let server = SERVER.replace("grant = \"client_credentials\"", grant);
+        let mut lab = Lab::stopped(Plan {
+            configuration: usual + &server,
+            ..Plan::default()
+        });
+        lab.write_private("secret", "sandbox-secret");
+        lab.write_private("refresh", "refresh-notifications@example.com");
+        let config = config::load(&lab.path("mailferry.toml"), Secrets::Read).expect("loads");
+        let time = Simulation::new(Timestamp::now());
+        let runtime = Runtime::new().expect("a runtime");
+        let started = runtime.block_on(Daemon::start(config, time.clock()));
+        let daemon = started.expect("starts");
+        lab.address = daemon.addresses()[0];
+        Self {
+            lab,
+            time,
+            daemon,
+            _runtime: runtime,
+        }
+    }
+
+    /// So much time passes, in steps; nothing is under way between them.
+    fn pass(&self, time: Duration, step: Duration) {
+        let steps = time.as_millis() / step.as_millis();
+        for _ in 0..steps {
+            self.time.advance(step);
+            self.settle();
+        }
+    }
+
+    fn settle(&self) {
+        self.lab.wait_for("quiet", || {
+            (self.time.sleepers() >= LOOPS && self.daemon.is_quiet()).then_some(())
+        });
+    }
+
+    fn send(&self, subject: &str) {
+        id_of(
+            &self
+                .lab
+                .send("notifications@example.com", &admitted(subject)),
+        );
+    }
+
+    fn asked(&self) -> u64 {
+        self.lab.state().stats().token_requests
+    }
+}
+
+/// What an outage looks like from here, and what stands in between.
+fn outage() -> Vec<Action> {
+    let reply = |text: &str| Action::Reply(text.to_owned());
+    vec![
+        reply("503 <html>Service unavailable</html>"),
+        reply("200 <html>Sign in to the guest network</html>"),
+        reply("400 <html>Bad request</html>"),
+        reply(r#"500 {"error":"server_error"}"#),
+        reply(r#"400 {"error":"temporarily_unavailable","error_codes":[90033]}"#),
+        reply(r#"200 {"access_token":"#),
+        Action::Answer(Answer::Throttle(45)),
+        Action::Answer(Answer::Cut),
+        Action::Drop,
+    ]
+}
+
+#[test]
+fn an_outage_of_an_hour_loses_nothing_and_ends_by_itself() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let life = Life::begin();
+    life.send("before");
+    life.lab.delivered(1);
+    life.pass(40 * MINUTE, MINUTE);
+    assert_eq!(life.asked(), 1, "seed {seed}");
+    let kinds = outage();
+    for minute in 0..70 {
+        let action = kinds.choose(&mut random).expect("some").clone();
+        life.lab.state().script.clear();
+        life.lab.state().script.add([Fault {
+            stage: Stage::Token,
+            action,
+            times: u32::MAX,
+            matches: None,
+        }]);
+        if minute % 5 == 0 {
+            life.send(&format!("minute {minute}"));
+        }
+        life.pass(MINUTE, Duration::from_secs(5));
+    }
+    let (asked, arrived) = (life.asked(), life.lab.state().stats().messages);
+    assert!(asked > 10, "it goes on trying: {asked}, seed {seed}");
+    assert!(asked < 100, "but makes no storm: {asked}, seed {seed}");
+    // What is at hand is used up to its end, which comes in the twentieth minute.
+    assert_eq!(arrived, 5, "seed {seed}");
+    life.lab.state().script.clear();
+    life.pass(HOUR, Duration::from_secs(5));
+    let delivered = life.lab.delivered(15);
+    for minute in (0..70).step_by(5) {
+        let subject = format!("Subject: minute {minute}\r\n");
+        let copies = delivered
+            .iter()
+            .filter(|message| message.text.contains(&subject));
+        assert_eq!(copies.count(), 1, "{subject}, seed {seed}");
+    }
+    assert_eq!(delivered.len(), 15, "no report among them, seed {seed}");
+}
+
+#[test]
+fn a_token_is_at_hand_while_it_is_used_and_asked_for_no_more_when_it_is_not() {
+    let life = Life::begin();
+    life.send("the one of today");
+    life.lab.delivered(1);
+    life.pass(26 * HOUR, 5 * MINUTE);
+    let in_use = life.asked();
+    assert!((26..=40).contains(&in_use), "{in_use}");
+    life.pass(24 * HOUR, 5 * MINUTE);
+    assert!(life.asked() <= in_use + 1, "{}", life.asked());
+}
+
+#[test]
+fn a_sign_in_that_nobody_uses_is_exercised_before_it_dies() {
+    let life = Life::begin();
+    life.settle();
+    life.pass(29 * 24 * HOUR, 6 * HOUR);
+    assert_eq!(life.asked(), 0);
+    life.pass(89 * 24 * HOUR, 6 * HOUR);
+    assert_eq!(life.asked(), 3);
+}
+
+#[test]
+fn a_provider_that_asks_for_a_pause_gets_it() {
+    let life = Life::begin();
+    life.lab
+        .fault(r#"{"stage":"token","action":{"answer":{"throttle":600}}}"#);
+    life.send("patient");
+    life.settle();
+    life.pass(9 * MINUTE, Duration::from_secs(5));
+    assert_eq!(life.asked(), 1);
+    life.pass(HOUR, Duration::from_secs(30));
+    life.lab.delivered(1);
+    assert_eq!(life.asked(), 2);
+}

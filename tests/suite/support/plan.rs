@@ -1,0 +1,98 @@
+//! What a laboratory is set up with.
+
+use std::time::Duration;
+
+use mailferry::sandbox::{App, Limits, Mailbox, Settings};
+
+/// What a test may change before the laboratory is set up.
+pub struct Plan {
+    pub mailboxes: Vec<&'static str>,
+    pub limits: Limits,
+    pub token_life: Duration,
+    pub rotates: bool,
+    /// How far the provider's clock is ahead (milliseconds).
+    pub clock_skew: i64,
+    /// App registrations besides the usual one.
+    pub apps: Vec<App>,
+    /// Replaces the usual configuration; `{smtp}`, `{token_url}` are filled in.
+    pub configuration: String,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            mailboxes: vec!["notifications@example.com"],
+            limits: Limits::none(),
+            token_life: Duration::from_secs(3_600),
+            rotates: false,
+            clock_skew: 0,
+            apps: Vec::new(),
+            configuration: USUAL.to_owned() + SERVER,
+        }
+    }
+}
+
+/// Listener, users and app; the servers follow.
+pub const USUAL: &str = r#"
+host = "relay.example.com"
+data_dir = "data"
+
+[[listener]]
+address = "127.0.0.1:0"
+
+[sender]
+default_from = "notifications@example.com"
+
+[[user]]
+name = "erp"
+password = { file = "erp.argon2" }
+
+[delivery]
+retry = ["1s"]
+grace = "20s"
+
+[oauth.contoso]
+tenant = "contoso"
+client_id = "sandbox-app"
+client_secret = { env = "TEST_SECRET" }
+token_url = "{token_url}"
+ca = "ca.pem"
+"#;
+
+/// The one server of most tests.
+pub const SERVER: &str = r#"
+[[server]]
+name = "notifications"
+username = "notifications@example.com"
+from_filter = "notifications@example.com"
+oauth = "contoso"
+grant = "client_credentials"
+host = "localhost"
+port = {smtp}
+ca = "ca.pem"
+"#;
+
+impl Plan {
+    /// What the stand-ins are to be; mailboxes have refresh tokens by their names.
+    pub fn sandbox(&self) -> Settings {
+        let mailbox = |address: &&str| Mailbox {
+            address: address.parse().expect("an address"),
+            send_as: Vec::new(),
+            refresh_token: Some(format!("refresh-{address}")),
+        };
+        Settings {
+            tenant: "contoso".into(),
+            apps: [
+                vec![App::with_secret("sandbox-app", "sandbox-secret")],
+                self.apps.clone(),
+            ]
+            .concat(),
+            mailboxes: self.mailboxes.iter().map(mailbox).collect(),
+            clock_skew: self.clock_skew,
+            token_life: self.token_life,
+            rotates: self.rotates,
+            limits: self.limits,
+            keep: 100_000,
+        }
+    }
+}

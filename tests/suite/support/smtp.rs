@@ -1,0 +1,98 @@
+//! A legacy app, by hand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::SOON;
+
+/// An app.
+pub struct Smtp {
+    reader: BufReader<TcpStream>,
+}
+
+impl Smtp {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connects");
+        stream.set_read_timeout(Some(SOON)).expect("timeout");
+        let mut client = Self {
+            reader: BufReader::new(stream),
+        };
+        let greeting = client.reply();
+        assert!(greeting.starts_with("220"), "{greeting}");
+        client
+    }
+
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).expect("writes");
+    }
+
+    /// The next reply, all its lines.
+    pub fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let start = reply.len();
+            if self.reader.read_line(&mut reply).unwrap_or(0) == 0 {
+                return reply;
+            }
+            if reply.as_bytes().get(start + 3) != Some(&b'-') {
+                return reply;
+            }
+        }
+    }
+
+    pub fn command(&mut self, line: &str) -> String {
+        self.raw(format!("{line}\r\n").as_bytes());
+        self.reply()
+    }
+
+    /// As [`Smtp::command`], where the server may be gone: then the reply is empty.
+    pub fn try_command(&mut self, line: &str) -> String {
+        match self
+            .reader
+            .get_mut()
+            .write_all(format!("{line}\r\n").as_bytes())
+        {
+            Ok(()) => self.reply(),
+            Err(_) => String::new(),
+        }
+    }
+
+    pub fn expect(&mut self, line: &str, code: &str) -> String {
+        let reply = self.command(line);
+        assert!(reply.starts_with(code), "{line}: {reply}");
+        reply
+    }
+
+    /// One transaction; `message` has its line ends as they are, and no dots stuffed.
+    pub fn send(&mut self, sender: &str, recipients: &[&str], message: &str) -> String {
+        let reply = self.command(&format!("MAIL FROM:<{sender}>"));
+        if !reply.starts_with("250") {
+            return reply;
+        }
+        for recipient in recipients {
+            self.expect(&format!("RCPT TO:<{recipient}>"), "250");
+        }
+        self.expect("DATA", "354");
+        let stuffed = message.replace("\r\n.", "\r\n..");
+        self.raw(format!("{stuffed}\r\n.\r\n").as_bytes());
+        self.reply()
+    }
+
+    /// A transaction that may be refused at DATA already.
+    pub fn send_or_refused(&mut self, sender: &str, message: &str) -> String {
+        self.expect(&format!("MAIL FROM:<{sender}>"), "250");
+        self.expect("RCPT TO:<someone@example.net>", "250");
+        let reply = self.command("DATA");
+        if !reply.starts_with("354") {
+            return reply;
+        }
+        self.raw(format!("{message}.\r\n").as_bytes());
+        self.reply()
+    }
+
+    /// Whether the server has closed.
+    pub fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        matches!(self.reader.read(&mut byte), Ok(0) | Err(_))
+    }
+}
