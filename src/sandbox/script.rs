@@ -91,6 +91,11 @@ impl Script {
         }
     }
 
+    /// Whether every fault has struck as often as it was to.
+    pub fn is_over(&self) -> bool {
+        self.faults.lock().is_ok_and(|list| list.is_empty())
+    }
+
     /// From now on all goes well.
     pub fn clear(&self) {
         if let Ok(mut list) = self.faults.lock() {

@@ -22,6 +22,9 @@ pub mod sources;
 pub mod state;
 pub mod vault;
 
+#[cfg(test)]
+mod tests;
+
 pub use claims::Claims;
 pub use credential::{AppSecret, Certificate, Credential};
 pub use error::TokenError;

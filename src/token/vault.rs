@@ -8,7 +8,7 @@
 //! first start. Rotation seals every account with the new key beside its file, then moves the key
 //! and the accounts into place; what a crash leaves half moved, the next opening moves.
 
-mod kept;
+pub(super) mod kept;
 
 use std::fs::File;
 use std::io::Write;
@@ -319,6 +319,7 @@ mod tests {
         let refresh = Some(Refresh {
             token: Zeroizing::new("very-secret".to_owned()),
             since: Timestamp(7),
+            is_proven: true,
         });
         Account {
             refresh,

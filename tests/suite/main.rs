@@ -17,4 +17,5 @@ mod layers;
 mod postfix;
 mod simulated;
 mod tokens;
+mod vault_crash;
 mod web;

@@ -9,7 +9,7 @@ use crate::token::state::{Account, Origin, Refresh};
 
 /// The sealed part of a file, version 1. The texts are wiped when dropped.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(in crate::token) struct Kept {
     refresh: Option<KeptRefresh>,
     previous: Option<KeptRefresh>,
     origin: Option<Origin>,
@@ -23,6 +23,7 @@ pub(super) struct Kept {
 struct KeptRefresh {
     token: Zeroizing<String>,
     since: Timestamp,
+    is_proven: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -35,12 +36,11 @@ struct KeptAccess {
 impl From<&Account> for Kept {
     fn from(account: &Account) -> Self {
         let refresh = |refresh: &Option<Refresh>| {
-            refresh
-                .as_ref()
-                .map(|Refresh { token, since }| KeptRefresh {
-                    token: token.clone(),
-                    since: *since,
-                })
+            refresh.as_ref().map(|refresh| KeptRefresh {
+                token: refresh.token.clone(),
+                since: refresh.since,
+                is_proven: refresh.is_proven,
+            })
         };
         let access = account.access.as_ref();
         Self {
@@ -62,7 +62,11 @@ impl From<&Account> for Kept {
 /// The generation begins anew: no question of a former run is answered in this one.
 impl From<Kept> for Account {
     fn from(kept: Kept) -> Self {
-        let refresh = |KeptRefresh { token, since }| Refresh { token, since };
+        let refresh = |kept: KeptRefresh| Refresh {
+            token: kept.token,
+            since: kept.since,
+            is_proven: kept.is_proven,
+        };
         Self {
             generation: 1,
             refresh: kept.refresh.map(refresh),

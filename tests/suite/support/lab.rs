@@ -78,19 +78,20 @@ impl Lab {
 
     /// Starts the program, and waits until it listens.
     pub fn start(&mut self) {
+        let serve = self.command(&["serve"]);
+        self.start_by(serve);
+    }
+
+    /// Starts the program by this command, and waits until it listens.
+    pub fn start_by(&mut self, mut serve: Command) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("log"))
             .expect("a log");
         let before = self.log().len();
-        let child = self
-            .command(&["serve"])
-            .stderr(log)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("starts");
-        self.program = Some(child);
+        let child = serve.stderr(log).stdout(Stdio::null()).spawn();
+        self.program = Some(child.expect("starts"));
         let line = self.wait_for("listening", || {
             let log = self.log();
             let line = log[before..]
@@ -104,8 +105,14 @@ impl Lab {
 
     /// A command of the program with this laboratory's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        self.prefixed(&[PROGRAM], arguments)
+    }
+
+    /// The same, begun by another program.
+    pub fn prefixed(&self, prefix: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new(prefix[0]);
         command
+            .args(&prefix[1..])
             .args(arguments)
             .arg("--config")
             .arg(self.path("mailferry.toml"));
@@ -184,6 +191,12 @@ impl Lab {
             let _ = program.kill();
             let _ = program.wait();
         }
+    }
+
+    /// Waits until the program has ended by what was done to it.
+    pub fn ended(&mut self) {
+        let mut program = self.program.take().expect("it runs");
+        self.wait_for("end", || program.try_wait().expect("ours"));
     }
 
     /// SIGTERM; gives whether it ended well, and in how long.
