@@ -88,6 +88,7 @@ impl Daemon {
         let accounts = Arc::new(Accounts::new(
             sources.clone(),
             by_server(&config, &sources)?,
+            config.web.as_ref().and_then(|web| web.external_url.clone()),
         ));
         let (delivery_settings, listener_settings) = settings(&config, &sources)?;
         let names = config
@@ -201,7 +202,7 @@ pub fn accounts(config: &Config) -> Result<(Accounts, delivery::Settings), Daemo
     let sources = sources(config, Clock::default())?;
     let (delivery, _) = settings(config, &sources)?;
     let by_server = by_server(config, &sources)?;
-    Ok((Accounts::new(sources, by_server), delivery))
+    Ok((Accounts::new(sources, by_server, None), delivery))
 }
 
 fn sources(config: &Config, clock: Clock) -> Result<Arc<Sources>, DaemonError> {

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use url::Url;
 
-use super::callback::{Brought, Callback};
+use super::callback::{Brought, Callback, Returns};
 use crate::base::{Secret, Timestamp};
 use crate::token::{
     Grant, Origin, SignInError, SignedIn, Source, Sources, TokenError, VaultError, sign_in, sources,
@@ -30,6 +31,9 @@ pub struct Accounts {
     sources: Arc<Sources>,
     by_server: ArcSwap<Vec<Named>>,
     attempts: Mutex<HashMap<String, watch::Receiver<Progress>>>,
+    returns: Arc<Returns>,
+    /// Where the page answers browsers from outside, where it does.
+    page: Option<Url>,
 }
 
 /// A server, with its account where it has one.
@@ -62,6 +66,8 @@ pub struct Attempt {
     pub id: String,
     /// Where to go.
     pub url: Url,
+    /// Whether a browser on any machine will do.
+    pub anywhere: bool,
     /// What to type there, on another device.
     pub user_code: Option<String>,
     /// Who is to sign in, where that is said.
@@ -166,9 +172,9 @@ pub enum AccountsError {
     NoEndpoint(String, &'static str),
     /// The browser could not come back.
     #[error(
-        "the redirect {0} is not on this machine's loopback, where a browser could come back to; use `--device`, or a redirect such as http://localhost:0/callback"
+        "the browser comes back to {0}, which is the page of `mailferry serve`: start that first, or use `--device`"
     )]
-    NotLoopback(Url),
+    NoPage(Url),
     /// The port is taken.
     #[error(
         "cannot listen for the browser at {url}: {source}; set another port in the `redirect` of its [oauth] table, or 0 for a free one"
@@ -194,12 +200,15 @@ pub enum AccountsError {
 }
 
 impl Accounts {
-    /// For these servers, each with its account where it has one.
-    pub fn new(sources: Arc<Sources>, servers: Vec<Named>) -> Self {
+    /// For these servers, each with its account where it has one. `page` is where the page answers
+    /// browsers from outside, if it does.
+    pub fn new(sources: Arc<Sources>, servers: Vec<Named>, page: Option<Url>) -> Self {
         Self {
             sources,
             by_server: ArcSwap::from_pointee(servers),
             attempts: Mutex::default(),
+            returns: Arc::default(),
+            page,
         }
     }
 
@@ -237,50 +246,70 @@ impl Accounts {
         id: &str,
         progress: watch::Sender<Progress>,
     ) -> Result<Attempt, AccountsError> {
-        let redirect = source.settings().redirect.clone();
-        if redirect.scheme() != "http" {
-            return Err(AccountsError::NotLoopback(redirect));
-        }
-        let callback = Callback::bind(&redirect).await;
-        let callback = callback.map_err(|source| AccountsError::Listen {
-            url: redirect,
-            source,
-        })?;
+        let callback = self.callback(&source.settings().redirect).await?;
+        let redirect = match &callback {
+            Some(callback) => callback.redirect().clone(),
+            None => source.settings().redirect.clone(),
+        };
         let missing = || AccountsError::NoEndpoint(server.to_owned(), "authorize_url");
-        let begun = source
-            .begin(callback.redirect().clone())
-            .ok_or_else(missing)?;
+        let begun = source.begin(redirect.clone()).ok_or_else(missing)?;
         let attempt = Attempt {
             id: id.to_owned(),
             url: begun.url.clone(),
+            anywhere: callback.is_none(),
             user_code: None,
             user: source.settings().user.clone(),
         };
-        let (bring, brought) = oneshot::channel();
-        let (tell, told) = oneshot::channel();
+        let mut back = self.returns.expect(&begun.state, &redirect);
         let (end, ended) = oneshot::channel::<()>();
-        let page = callback.serve(begun.state.clone(), bring, told, async {
+        let ended = async {
             let _ = ended.await;
-        });
+        };
+        let page = callback.map(|callback| callback.serve(self.returns.clone(), ended));
         tokio::spawn(async move {
-            let result = match tokio::time::timeout(sign_in::TIME, brought).await {
+            let result = match tokio::time::timeout(sign_in::TIME, &mut back.brought).await {
                 Ok(Ok(Brought::Code(code))) => source.finish(begun, &code, wish.anybody).await,
                 Ok(Ok(Brought::Refusal(words))) => Err(SignInError::Refused(words)),
                 Ok(Err(_)) | Err(_) => Err(SignInError::TooLate),
             };
-            let _ = tell.send(match &result {
+            back.tell(match &result {
                 Ok(SignedIn { user: Some(user) }) => {
                     Ok(format!("Connected: {user} has signed in."))
                 }
                 Ok(SignedIn { user: None }) => Ok("Connected.".to_owned()),
                 Err(error) => Err(format!("Not connected: {error}")),
             });
-            drop(end);
-            // Who waits for the end may end the program: the browser has its page before.
-            let _ = tokio::time::timeout(PAGE, page).await;
+            drop((back, end));
+            if let Some(page) = page {
+                // Who waits for the end may end the program: the browser has its page before.
+                let _ = tokio::time::timeout(PAGE, page).await;
+            }
             let _ = progress.send(ended_as(result));
         });
         Ok(attempt)
+    }
+
+    /// A place on loopback for the browser to come back to; none where that is the page.
+    async fn callback(&self, redirect: &Url) -> Result<Option<Callback>, AccountsError> {
+        if redirect.scheme() == "https" {
+            let is_ours = |page: &Url| page.origin() == redirect.origin();
+            let page = self.page.as_ref().filter(|page| is_ours(page));
+            let missing = || AccountsError::NoPage(redirect.clone());
+            return page.map(|_| None).ok_or_else(missing);
+        }
+        let bound = Callback::bind(redirect).await;
+        let url = redirect.clone();
+        let bound = bound.map_err(|source| AccountsError::Listen { url, source })?;
+        Ok(Some(bound))
+    }
+
+    /// A browser has come back to the page.
+    pub(super) async fn come_back(
+        &self,
+        path: &str,
+        query: &HashMap<String, String>,
+    ) -> (StatusCode, String) {
+        self.returns.come_back(path, query).await
     }
 
     async fn by_device(
@@ -296,6 +325,7 @@ impl Accounts {
         let attempt = Attempt {
             id: id.to_owned(),
             url: code.url.clone(),
+            anywhere: true,
             user_code: Some(code.user_code.clone()),
             user: source.settings().user.clone(),
         };

@@ -1,17 +1,17 @@
-//! The place on loopback to which the browser comes back after a sign-in (RFC 8252 §7.3).
+//! Where the browser comes back to after a sign-in: a place on loopback that is there for as long as
+//! the sign-in (RFC 8252 §7.3), or the page, where that has an address of its own.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -23,19 +23,108 @@ pub(super) enum Brought {
     Refusal(String),
 }
 
-/// A place that waits for one browser.
-pub(super) struct Callback {
-    listener: TcpListener,
-    redirect: Url,
-}
-
 /// What the page tells the person: whether it went well, and in which words.
 pub(super) type Told = Result<String, String>;
 
+/// The sign-ins whose browsers have not come back, by their `state`.
+#[derive(Default)]
+pub(super) struct Returns(Mutex<HashMap<String, Waiting>>);
+
 struct Waiting {
+    path: String,
+    brought: oneshot::Sender<Brought>,
+    told: oneshot::Receiver<Told>,
+}
+
+/// A sign-in's side of it; when it is dropped nobody is waited for.
+pub(super) struct Return {
+    returns: Arc<Returns>,
     state: String,
-    /// Taken by the first that brings the right state.
-    brought: Mutex<Option<(oneshot::Sender<Brought>, oneshot::Receiver<Told>)>>,
+    /// What the browser brings, once.
+    pub(super) brought: oneshot::Receiver<Brought>,
+    tell: Option<oneshot::Sender<Told>>,
+}
+
+impl Returns {
+    /// Waits for one browser that brings `state` to the path of `redirect`.
+    pub(super) fn expect(self: &Arc<Self>, state: &str, redirect: &Url) -> Return {
+        let (bring, brought) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        let waiting = Waiting {
+            path: redirect.path().to_owned(),
+            brought: bring,
+            told,
+        };
+        self.waiting().insert(state.to_owned(), waiting);
+        Return {
+            returns: self.clone(),
+            state: state.to_owned(),
+            brought,
+            tell: Some(tell),
+        }
+    }
+
+    /// A browser has come to `path` (RFC 6749 §4.1.2): what it is told when the sign-in has ended.
+    pub(super) async fn come_back(
+        &self,
+        path: &str,
+        query: &HashMap<String, String>,
+    ) -> (StatusCode, String) {
+        let Some(waiting) = self.take(path, query.get("state")) else {
+            let words = "This is not a sign-in that is waited for, or it has ended. Begin anew.";
+            return (StatusCode::BAD_REQUEST, words.to_owned());
+        };
+        let field = |name: &str| query.get(name).cloned();
+        let what = match (field("code"), field("error")) {
+            (Some(code), None) => Brought::Code(code),
+            (_, error) => {
+                let error = error.unwrap_or_else(|| "neither a code nor an error came back".into());
+                let words = field("error_description").unwrap_or_default();
+                Brought::Refusal(format!("{error} {words}").trim().to_owned())
+            }
+        };
+        let _ = waiting.brought.send(what);
+        match waiting.told.await {
+            Ok(Ok(words)) => (StatusCode::OK, words),
+            Ok(Err(words)) => (StatusCode::FORBIDDEN, words),
+            Err(_) => {
+                let words = "mailferry has ended.".to_owned();
+                (StatusCode::INTERNAL_SERVER_ERROR, words)
+            }
+        }
+    }
+
+    /// RFC 6749 §10.12: only who was sent can come back, once; the wait goes on for them.
+    fn take(&self, path: &str, state: Option<&String>) -> Option<Waiting> {
+        let mut waiting = self.waiting();
+        waiting.get(state?).filter(|waiting| waiting.path == path)?;
+        waiting.remove(state?)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Return {
+    /// Tells the person how it ended.
+    pub(super) fn tell(&mut self, told: Told) {
+        if let Some(tell) = self.tell.take() {
+            let _ = tell.send(told);
+        }
+    }
+}
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        self.returns.waiting().remove(&self.state);
+    }
+}
+
+/// A place on loopback.
+pub(super) struct Callback {
+    listener: TcpListener,
+    redirect: Url,
 }
 
 impl Callback {
@@ -60,22 +149,13 @@ impl Callback {
         &self.redirect
     }
 
-    /// Answers the browser that brings `state`, once, until `done` ends and it has its page.
+    /// Answers browsers until `done` ends, and the last has its page.
     pub(super) fn serve(
         self,
-        state: String,
-        brought: oneshot::Sender<Brought>,
-        told: oneshot::Receiver<Told>,
+        returns: Arc<Returns>,
         done: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        let waiting = Waiting {
-            state,
-            brought: Mutex::new(Some((brought, told))),
-        };
-        let path = self.redirect.path().to_owned();
-        let router = Router::new()
-            .route(&path, get(come_back))
-            .with_state(Arc::new(waiting));
+        let router = Router::new().fallback(answer).with_state(returns);
         tokio::spawn(async move {
             let served = axum::serve(self.listener, router).with_graceful_shutdown(done);
             // It ends with the sign-in.
@@ -84,37 +164,12 @@ impl Callback {
     }
 }
 
-async fn come_back(
-    State(waiting): State<Arc<Waiting>>,
+async fn answer(
+    State(returns): State<Arc<Returns>>,
+    uri: Uri,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let field = |name: &str| query.get(name).cloned();
-    // RFC 6749 §10.12: only who was sent can come back; the wait goes on for them.
-    if field("state").as_deref() != Some(&waiting.state) {
-        let words =
-            "This is not the sign-in that is waited for. Begin anew with mailferry connect.";
-        return page(StatusCode::BAD_REQUEST, words);
-    }
-    let Some((brought, told)) = waiting.brought.lock().await.take() else {
-        return page(StatusCode::GONE, "This sign-in has ended already.");
-    };
-    let what = match (field("code"), field("error")) {
-        (Some(code), None) => Brought::Code(code),
-        (_, error) => {
-            let error = error.unwrap_or_else(|| "neither a code nor an error came back".into());
-            let words = field("error_description").unwrap_or_default();
-            Brought::Refusal(format!("{error} {words}").trim().to_owned())
-        }
-    };
-    let _ = brought.send(what);
-    match told.await {
-        Ok(Ok(words)) => page(StatusCode::OK, &words),
-        Ok(Err(words)) => page(StatusCode::FORBIDDEN, &words),
-        Err(_) => page(StatusCode::INTERNAL_SERVER_ERROR, "mailferry has ended."),
-    }
-}
-
-fn page(status: StatusCode, words: &str) -> Response {
+    let (status, words) = returns.come_back(uri.path(), &query).await;
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     let text = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>mailferry</title>\

@@ -82,8 +82,13 @@ fn tell(attempt: &Attempt, arguments: &Arguments) {
     let is_open = !arguments.no_browser && open::that_detached(attempt.url.as_str()).is_ok();
     match is_open {
         true => println!("The browser opens; sign in{who}. If it does not, the address is:\n"),
+        false if attempt.anywhere => {
+            println!("Open this address with a browser, and sign in{who}:\n")
+        }
         false => println!("Open this address with a browser on this machine, and sign in{who}:\n"),
     }
     println!("{}\n", attempt.url);
-    println!("No browser here? End this with Ctrl-C and use --device.");
+    if !attempt.anywhere {
+        println!("No browser here? End this with Ctrl-C and use --device.");
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use toml::Spanned;
+use url::Url;
 
 use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
@@ -48,6 +49,7 @@ pub fn check(
         warnings: Vec::new(),
         tls: HashMap::new(),
         accounts: HashMap::new(),
+        page: None,
     };
     let config = checker.config(file);
     match checker.problems.is_empty() {
@@ -71,6 +73,8 @@ struct Checker<'a> {
     tls: HashMap<Vec<CertificateDer<'static>>, Arc<ClientConfig>>,
     /// By the account's name; see `shared`.
     accounts: HashMap<String, token::Settings>,
+    /// Where the page is reached from outside.
+    page: Option<Url>,
 }
 
 impl Checker<'_> {
@@ -123,6 +127,8 @@ impl Checker<'_> {
     }
 
     fn config(&mut self, file: text::File) -> Config {
+        let page = file.web.as_ref().and_then(|web| web.external_url.as_ref());
+        self.page = page.map(|url| url.get_ref().clone());
         let host = self.host(&file.host);
         let data_dir = self.data_dir(&file.data_dir);
         let endpoints = file
@@ -280,6 +286,10 @@ impl Checker<'_> {
         let external_url = web.external_url.as_ref().map(|url| {
             if url.get_ref().scheme() != "https" {
                 let text = "the page would cross the network in clear; write an https:// address";
+                self.problem(url.span(), "[web] external_url", text);
+            }
+            if url.get_ref().path() != "/" {
+                let text = "the page has a name of its own, and no path; write https://HOST";
                 self.problem(url.span(), "[web] external_url", text);
             }
             url.get_ref().clone()

@@ -27,6 +27,11 @@ pub fn listening(address: SocketAddr, tls: bool) {
     info!(target: TARGET, event = "listening", %address, starttls = tls, "listening");
 }
 
+/// The page for people answers here.
+pub fn page(address: SocketAddr) {
+    info!(target: TARGET, event = "page", %address, "the page answers");
+}
+
 /// A message is on stable storage and was answered 250.
 pub fn accepted(
     id: MessageId,

@@ -78,6 +78,12 @@ impl Connect {
 
 /// Answers the page at `url` as `user`; gives the page that comes in the end, redirects followed.
 pub fn browse(lab: &Lab, url: &str, user: &str, answer: &str) -> (u16, String) {
+    let (url, fields) = answered(url, user, answer);
+    lab.post(url, &fields)
+}
+
+/// What a browser sends where that page is answered so.
+pub fn answered(url: &str, user: &str, answer: &str) -> (url::Url, Vec<(String, String)>) {
     let mut url: url::Url = url.parse().expect("a URL");
     let fields: Vec<(String, String)> = url
         .query_pairs()
@@ -90,7 +96,7 @@ pub fn browse(lab: &Lab, url: &str, user: &str, answer: &str) -> (u16, String) {
     let action = url.path().replace("/oauth2/v2.0/authorize", "/consent");
     url.set_path(&action);
     url.set_query(None);
-    lab.post(url, &fields)
+    (url, fields)
 }
 
 #[test]

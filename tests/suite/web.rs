@@ -3,7 +3,7 @@
 use reqwest::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 
-use crate::connect::{browse, plan};
+use crate::connect::{Connect, answered, browse, plan};
 use crate::support::{Lab, Plan};
 
 const WEB: &str = "[web]\naddress = \"127.0.0.1:0\"\n";
@@ -163,4 +163,65 @@ fn only_the_browser_with_the_link_gets_in() {
     assert_eq!(browser.answer(elsewhere).0, 421);
     assert_eq!(browser.get("/").0, 200);
     assert!(!lab.log().contains(&link), "the link is nobody else's");
+}
+
+#[test]
+fn behind_a_proxy_the_browser_comes_back_to_the_page() {
+    let plan = plan("authorization_code");
+    let page = format!("{WEB}external_url = \"https://mail.example.com\"\n[[listener]]");
+    let redirect = "redirect = \"https://mail.example.com/microsoft_outlook/confirm\"\n";
+    let configuration = plan.configuration.replacen("[[listener]]", &page, 1);
+    let app = "[oauth.contoso]\n";
+    let mut lab = Lab::with(Plan {
+        configuration: configuration.replacen(app, &format!("{app}{redirect}"), 1),
+        ..plan
+    });
+    let line = lab.logged(&["event=\"page\""]);
+    let address = line
+        .split("address=")
+        .nth(1)
+        .expect("an address")
+        .to_owned();
+    let http = reqwest::Client::builder().redirect(Policy::none()).build();
+    let http = http.expect("a client");
+    // The proxy speaks TLS with the browser, and passes on what it says.
+    let pass = |url: &str, host: &str| {
+        let path = url.strip_prefix("https://mail.example.com").expect("ours");
+        let request = http
+            .get(format!("http://{address}{path}"))
+            .header(HOST, host);
+        lab.wait(async {
+            let response = request.send().await.expect("answers");
+            (
+                response.status().as_u16(),
+                response.text().await.expect("a page"),
+            )
+        })
+    };
+    let connect = Connect::begin(&lab, &["--no-browser"]);
+    let (url, fields) = answered(&connect.url(), "jane@example.com", "yes");
+    let back = lab.redirected(url, &fields);
+    assert!(back.contains("/microsoft_outlook/confirm?code="), "{back}");
+    assert_eq!(pass(&back, "elsewhere.example").0, 421);
+    assert_eq!(
+        pass(&back.replace("/confirm", "/other"), "mail.example.com").0,
+        400
+    );
+    let (status, page) = pass(&back, "mail.example.com");
+    assert!(
+        status == 200 && page.contains("jane@example.com has signed in"),
+        "{page}"
+    );
+    assert_eq!(
+        pass(&back, "mail.example.com").0,
+        400,
+        "a state is good once"
+    );
+    assert!(connect.ended().0);
+    lab.kill();
+    let (well, said) = Connect::begin(&lab, &["--no-browser"]).ended();
+    assert!(
+        !well && said.contains("start that first, or use `--device`"),
+        "{said}"
+    );
 }

@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::extract::{Form, FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{Form, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -25,6 +25,7 @@ use url::Url;
 use super::accounts::{Accounts, Attempt, Progress, Way, Wish};
 use crate::base::Timestamp;
 use crate::delivery::Delivery;
+use crate::observe::maillog;
 use sessions::{SESSION, Session, Sessions};
 
 const COOKIE: &str = "mailferry";
@@ -36,6 +37,15 @@ pub struct Settings {
     pub address: SocketAddr,
     /// What it is called from outside, where a proxy stands before it.
     pub external_url: Option<Url>,
+}
+
+/// The page's own paths, by their first parts.
+const PATHS: [&str; 6] = ["", "connect", "in", "sign-in", "style.css", "test"];
+
+/// Whether the page itself has this path, so that no browser can come back to it.
+pub fn is_own_path(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next();
+    PATHS.contains(&first.unwrap_or_default())
 }
 
 /// The page at work, until it is closed.
@@ -74,6 +84,7 @@ impl Web {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.address).await?;
         let address = listener.local_addr()?;
+        maillog::page(address);
         let mut hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
         let mut base = format!("http://{address}");
         if let Some(url) = &settings.external_url {
@@ -102,6 +113,7 @@ impl Web {
             .route("/in/{link}", get(enter))
             .route("/style.css", get(style))
             .merge(inside)
+            .fallback(get(come_back))
             .layer(middleware::from_fn_with_state(parts.clone(), guard))
             .with_state(parts.clone());
         let task = tokio::spawn(async move {
@@ -216,6 +228,24 @@ async fn enter(State(parts): State<Arc<Parts>>, Path(link): Path<String>) -> Res
     let cookie =
         format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/; Max-Age={age}{secure}");
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+}
+
+/// Anything else may be where a browser comes back to after a sign-in. It comes from the provider's
+/// page, so it brings no cookie: what lets it in is the sign-in's `state`.
+async fn come_back(
+    State(parts): State<Arc<Parts>>,
+    uri: Uri,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    if !query.contains_key("state") {
+        let page = page::notice("There is nothing here", uri.path());
+        return (StatusCode::NOT_FOUND, html(page)).into_response();
+    }
+    let (status, words) = parts.accounts.come_back(uri.path(), &query).await;
+    if status.is_success() {
+        parts.delivery.release_holds();
+    }
+    (status, html(page::notice("Sign in", &words))).into_response()
 }
 
 async fn servers(State(parts): State<Arc<Parts>>, session: Session) -> Html<String> {

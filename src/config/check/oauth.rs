@@ -9,6 +9,7 @@ use toml::Spanned;
 use url::Url;
 
 use super::Checker;
+use crate::admin::web;
 use crate::base::{Timestamp, tls};
 use crate::config::Secrets;
 use crate::config::preset::{Endpoint, Provider};
@@ -184,12 +185,22 @@ impl Checker<'_> {
         let Some(url) = &oauth.redirect else {
             return Some(REDIRECT.parse().expect("a URL"));
         };
-        if url.get_ref().scheme() != "https" && !is_loopback(url.get_ref()) {
-            let text = "a code would cross the network in clear; write http://localhost:PORT/PATH, or an https:// address";
-            self.problem(url.span(), &format!("{table} redirect"), text);
-            return None;
-        }
-        Some(url.get_ref().clone())
+        let (redirect, page) = (url.get_ref(), self.page.as_ref());
+        let text = match redirect.scheme() {
+            "http" if is_loopback(redirect) => return Some(redirect.clone()),
+            "https" if page.is_none_or(|page| page.origin() != redirect.origin()) => {
+                "nobody would answer the browser there; set [web] external_url to the same https://HOST, or write http://localhost:0/PATH"
+            }
+            "https" if web::is_own_path(redirect.path()) => {
+                "the page itself has this path; write another, such as https://HOST/callback"
+            }
+            "https" => return Some(redirect.clone()),
+            _ => {
+                "a code would cross the network in clear; write http://localhost:PORT/PATH, or an https:// address"
+            }
+        };
+        self.problem(url.span(), &format!("{table} redirect"), text);
+        None
     }
 
     fn endpoints(&mut self, oauth: &text::OAuth, grant: Grant, table: &str) -> Option<Endpoints> {

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use reqwest::header::LOCATION;
+use reqwest::redirect::Policy;
+
 use mailferry::sandbox::{Addresses, Delivered, Fault, Sandbox, State};
 
 use super::{PROGRAM, Plan, SOON, Smtp};
@@ -140,18 +143,21 @@ impl Lab {
 
     /// As a browser: status and page, redirects followed.
     pub fn get(&self, url: url::Url) -> (u16, String) {
-        self.browse(|http| http.get(url))
+        let response = self.browse(Policy::default(), |http| http.get(url));
+        self.page(response)
     }
 
     /// The same, sending a form.
     pub fn post(&self, url: url::Url, fields: &[(String, String)]) -> (u16, String) {
-        self.browse(|http| {
-            let body = url::form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(fields)
-                .finish();
-            let form = "application/x-www-form-urlencoded";
-            http.post(url).header("content-type", form).body(body)
-        })
+        let response = self.browse(Policy::default(), |http| posted(http, url, fields));
+        self.page(response)
+    }
+
+    /// The same; where it sends the browser.
+    pub fn redirected(&self, url: url::Url, fields: &[(String, String)]) -> String {
+        let response = self.browse(Policy::none(), |http| posted(http, url, fields));
+        let location = response.headers().get(LOCATION).expect("a redirect");
+        location.to_str().expect("text").to_owned()
     }
 
     /// Waits for what is not the program's.
@@ -161,19 +167,22 @@ impl Lab {
 
     fn browse(
         &self,
+        redirects: Policy,
         request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,
-    ) -> (u16, String) {
+    ) -> reqwest::Response {
         let roots = mailferry::base::tls::read_certificates(&self.path("ca.pem")).expect("roots");
         let tls = mailferry::base::tls::client_config(&roots).expect("TLS");
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
+            .redirect(redirects)
             .build();
         let request = request(&http.expect("a client"));
-        self.runtime.block_on(async {
-            let response = request.send().await.expect("answers");
-            let status = response.status().as_u16();
-            (status, response.text().await.expect("a page"))
-        })
+        self.wait(request.send()).expect("answers")
+    }
+
+    fn page(&self, response: reqwest::Response) -> (u16, String) {
+        let status = response.status().as_u16();
+        (status, self.wait(response.text()).expect("a page"))
     }
 
     pub fn signal(&self, name: &str) {
@@ -295,6 +304,18 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn posted(
+    http: &reqwest::Client,
+    url: url::Url,
+    fields: &[(String, String)],
+) -> reqwest::RequestBuilder {
+    let body = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    let form = "application/x-www-form-urlencoded";
+    http.post(url).header("content-type", form).body(body)
 }
 
 /// The password "load" of the user "erp", hashed cheaply so that tests do not wait for it.
