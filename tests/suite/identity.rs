@@ -13,10 +13,10 @@ use x509_parser::public_key::PublicKey;
 use crate::connect::Connect;
 use crate::support::{Lab, Plan, have};
 
-const JANE: &str = "jane@example.com";
+pub const JANE: &str = "jane@example.com";
 
 /// The provider as a process, until it is dropped.
-struct Provider {
+pub struct Provider {
     child: Child,
     url: String,
 }
@@ -28,28 +28,31 @@ impl Drop for Provider {
     }
 }
 
-fn file(name: &str) -> PathBuf {
+pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/identity")
         .join(name)
 }
 
-fn modules() -> PathBuf {
+pub fn modules() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("node/node_modules")
 }
 
-fn is_here() -> bool {
-    let installed = modules().join("oidc-provider").exists();
-    let programs: &[&str] = if installed {
-        &["node", "python3"]
-    } else {
-        &["oidc-provider"]
-    };
-    have("oidc-provider", programs)
+pub fn is_here() -> bool {
+    let module = module_or_none("oidc-provider");
+    have("oidc-provider", &[module, "node", "python3"])
+}
+
+/// A program that is here where the module is, else its name.
+pub fn module_or_none(name: &'static str) -> &'static str {
+    match modules().join(name).exists() {
+        true => "node",
+        false => name,
+    }
 }
 
 impl Provider {
-    fn start(jwks: &str) -> Self {
+    pub fn start(jwks: &str) -> Self {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
         let port = free.local_addr().expect("bound").port();
         drop(free);
@@ -68,7 +71,7 @@ impl Provider {
     }
 
     /// A configuration with an app of this provider.
-    fn plan(&self, app: &str, grant: &str, scopes: &str) -> Plan {
+    pub fn plan(&self, app: &str, grant: &str, scopes: &str) -> Plan {
         let Self { url, .. } = self;
         let configuration = format!(
             r#"
@@ -123,7 +126,7 @@ fn token_step(lab: &Lab) -> String {
         .to_owned()
 }
 
-const PERSONS: &str = r#"["openid", "offline_access", "profile"]"#;
+pub const PERSONS: &str = r#"["openid", "offline_access", "profile"]"#;
 
 #[test]
 fn a_person_connects_at_a_real_provider_and_the_sign_in_lasts() {

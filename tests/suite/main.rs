@@ -5,6 +5,7 @@
 
 mod support;
 
+mod chromium;
 mod clients;
 mod commands;
 mod configurations;

@@ -8,7 +8,7 @@ use crate::support::{Lab, Plan};
 
 const WEB: &str = "[web]\naddress = \"127.0.0.1:0\"\n";
 
-fn with_page(plan: Plan) -> Lab {
+pub fn with_page(plan: Plan) -> Lab {
     let configuration =
         plan.configuration
             .replacen("[[listener]]", &format!("{WEB}[[listener]]"), 1);

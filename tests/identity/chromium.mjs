@@ -1,0 +1,75 @@
+// A person with a real browser, scripts switched off: `chromium.mjs MODULES LINK ACCOUNT SERVER`.
+// Opens the link of `mailferry web`, presses Connect, signs in at the provider and says Yes, waits for
+// the page to go on by itself, and presses Test. Prints as JSON what the person saw.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const [modules, link, account, server] = process.argv.slice(2);
+const { default: puppeteer } = await import(`${modules}/puppeteer-core/lib/esm/puppeteer/puppeteer-core.js`);
+
+const profile = mkdtempSync(join(tmpdir(), "mailferry-chromium-"));
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM,
+  headless: true,
+  acceptInsecureCerts: true,
+  userDataDir: profile,
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+});
+
+const text = (page) => page.$eval("body", (body) => body.innerText);
+const light = (page) => page.$eval(".light", (light) => `${light.className}: ${light.innerText}`);
+
+async function open() {
+  const page = await browser.newPage();
+  await page.setJavaScriptEnabled(false);
+  return page;
+}
+
+async function press(page, selector) {
+  await Promise.all([page.waitForNavigation(), page.click(selector)]);
+}
+
+// Whatever the provider asks for, until it asks for nothing more.
+async function signIn(page) {
+  for (let step = 0; step < 8; step++) {
+    if (await page.$("input[name=login]")) {
+      // The provider may have filled it in from the login hint.
+      await page.click("input[name=login]", { count: 3 });
+      await page.type("input[name=login]", account);
+      await page.type("input[name=password]", "any");
+      await press(page, "button[type=submit], input[type=submit]");
+    } else if (await page.$(`input[name=user][value="${account}"]`)) {
+      await page.click(`input[name=user][value="${account}"]`);
+      await press(page, "button[value=yes]");
+    } else if (await page.$("form button[type=submit]")) {
+      await press(page, "form button[type=submit]");
+    } else {
+      return text(page);
+    }
+  }
+  return text(page);
+}
+
+const saw = {};
+try {
+  const page = await open();
+  await page.goto(link);
+  saw.before = await light(page);
+  await press(page, `form[action="/connect/${server}"] button`);
+  const provider = await page.$eval("a.main", (there) => there.href);
+  const tab = await open();
+  await tab.goto(provider);
+  saw.back = await signIn(tab);
+  await page.bringToFront();
+  await page.waitForSelector(`form[action="/test/${server}"]`, { timeout: 30000 });
+  saw.after = await light(page);
+  await press(page, `form[action="/test/${server}"] button`);
+  saw.test = await text(page);
+} catch (error) {
+  saw.error = String(error);
+} finally {
+  await browser.close();
+  rmSync(profile, { recursive: true, force: true });
+}
+console.log(JSON.stringify(saw));

@@ -1,0 +1,71 @@
+//! The page in the hands of a person with Chromium, scripts switched off: Connect, sign in, Yes, green.
+
+use std::process::Command;
+
+use crate::connect::plan;
+use crate::identity::{self, JANE, PERSONS, Provider, file, module_or_none, modules};
+use crate::support::{Lab, have};
+use crate::web::with_page;
+
+/// What a person with Chromium saw: the page before, the provider's last page, the page after, and
+/// the steps of the test.
+fn person_with_chromium(lab: &Lab) -> [String; 4] {
+    let link = lab.stdout(&["web", "--no-browser"]);
+    let output = Command::new("node")
+        .arg(file("chromium.mjs"))
+        .args([&modules().display().to_string(), link.trim(), JANE, "jane"])
+        .env("CHROMIUM", "/usr/bin/chromium")
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let saw: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+    let words = |name: &str| saw[name].as_str().map(str::to_owned);
+    ["before", "back", "after", "test"].map(|name| {
+        words(name).unwrap_or_else(|| {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            panic!("no {name} in {said}{errors}")
+        })
+    })
+}
+
+fn has_chromium() -> bool {
+    have(
+        "chromium",
+        &[module_or_none("puppeteer-core"), "node", "chromium"],
+    )
+}
+
+#[test]
+fn a_person_with_chromium_connects_at_a_real_provider_and_sees_green() {
+    if !has_chromium() || !identity::is_here() {
+        return;
+    }
+    let provider = Provider::start(r#"{"keys":[]}"#);
+    let plan = provider.plan("client_id = \"person\"", "authorization_code", PERSONS);
+    let lab = with_page(plan);
+    let [before, back, after, test] = person_with_chromium(&lab);
+    assert_eq!(before, "light red: ● No token");
+    assert!(back.contains("jane@example.com has signed in"), "{back}");
+    assert_eq!(after, "light green: ● Token valid");
+    // The stand-in for Exchange does not know this provider's tokens.
+    assert!(
+        test.contains("ok\ttoken") && test.contains("failed\tAUTH"),
+        "{test}"
+    );
+}
+
+#[test]
+fn a_person_with_chromium_says_yes_and_all_of_the_test_is_green() {
+    if !has_chromium() {
+        return;
+    }
+    let lab = with_page(plan("authorization_code"));
+    let [before, back, after, test] = person_with_chromium(&lab);
+    assert_eq!(before, "light red: ● No token");
+    assert!(back.contains("jane@example.com has signed in"), "{back}");
+    assert_eq!(after, "light green: ● Token valid");
+    assert!(
+        test.contains("XOAUTH2 as jane@example.com") && !test.contains("failed"),
+        "{test}"
+    );
+}
