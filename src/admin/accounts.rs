@@ -91,6 +91,8 @@ pub enum Progress {
 pub struct TokenRow {
     /// The server.
     pub server: String,
+    /// Its app registration's name in the configuration.
+    pub oauth: Option<String>,
     /// How it gets its tokens; none where it needs none.
     pub grant: Option<Grant>,
     /// Who signed in.
@@ -423,6 +425,7 @@ fn ended_as(result: Result<SignedIn, SignInError>) -> Progress {
 async fn row(server: &str, source: Option<&Source>) -> TokenRow {
     let mut row = TokenRow {
         server: server.to_owned(),
+        oauth: source.map(|source| source.settings().oauth.clone()),
         grant: source.map(|source| source.settings().grant),
         user: None,
         origin: None,
@@ -456,6 +459,7 @@ mod tests {
     fn row(grant: Option<Grant>) -> TokenRow {
         TokenRow {
             server: "s".into(),
+            oauth: None,
             grant,
             user: None,
             origin: None,

@@ -15,6 +15,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::accounts::{Accounts, AccountsError, Attempt, Progress, TokenRow, Wish};
+use super::metrics;
 use super::web::Web;
 use crate::base::{MessageId, Secret, Timestamp};
 use crate::delivery::Delivery;
@@ -83,6 +84,7 @@ impl Admin {
         let socket = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         let router = Router::new()
+            .route("/metrics", get(metrics))
             .route("/status", get(status))
             .route("/queue", get(list))
             .route("/queue/{id}", get(show))
@@ -132,6 +134,17 @@ impl IntoResponse for Trouble {
     fn into_response(self) -> Response {
         (self.0, self.1).into_response()
     }
+}
+
+async fn metrics(State(parts): State<Parts>) -> String {
+    metrics_of(&parts.accounts, &parts.delivery).await
+}
+
+/// For Prometheus.
+pub(super) async fn metrics_of(accounts: &Accounts, delivery: &Delivery) -> String {
+    let rows = accounts.tokens().await;
+    let held: Vec<String> = delivery.holds().into_iter().map(|(name, _)| name).collect();
+    metrics::text(&rows, &held, Timestamp::now())
 }
 
 async fn status(State(parts): State<Parts>) -> Json<Status> {

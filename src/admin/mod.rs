@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod api;
 mod callback;
 pub mod client;
+mod metrics;
 pub mod web;
 
 use std::path::{Path, PathBuf};

@@ -1,9 +1,14 @@
 //! Where log lines go and how they look.
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use super::maillog;
+use super::metrics::Counting;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,11 +25,13 @@ pub enum Format {
 /// variable `MAILFERRY_LOG` wins over it. A second call changes nothing.
 pub fn start(format: Format, level: &str) {
     let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let registry = tracing_subscriber::registry().with(filter);
+    let of_maillog = Targets::new().with_target(maillog::TARGET, Level::INFO);
+    let registry = tracing_subscriber::registry().with(Counting::begin().with_filter(of_maillog));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    // It only fails where something logs already, which is as good.
-    let _ = match format {
-        Format::Human => registry.with(lines.with_ansi(false)).try_init(),
-        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    let lines = match format {
+        Format::Human => lines.with_ansi(false).with_filter(filter).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
+    // It only fails where something logs already, which is as good.
+    let _ = registry.with(lines).try_init();
 }

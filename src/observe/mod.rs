@@ -1,6 +1,8 @@
-//! What an operator sees: the mail log, one function for each event, and how logs are written.
+//! What an operator sees: the mail log, one function for each event, how logs are
+//! written, and what is counted.
 //!
 //! Subjects, bodies, passwords and tokens are in no event.
 
 pub mod logging;
 pub mod maillog;
+pub mod metrics;

@@ -1,5 +1,8 @@
 //! The page, as a browser uses it, and as another page in that browser would like to.
 
+use std::time::Duration;
+
+use mailferry::base::Timestamp;
 use reqwest::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 
@@ -126,8 +129,12 @@ fn a_person_connects_and_tests_on_the_page() {
         "it goes on without a script: {page}"
     );
     assert_eq!(browse(&lab, &provider, "jane@example.com", "yes").0, 200);
-    let (status, back, _) = browser.get(&place);
-    assert_eq!((status, back.as_str()), (303, "/"));
+    // The page looks again by itself until the sign-in has ended.
+    let back = lab.wait_for("way back", || {
+        let (status, back, _) = browser.get(&place);
+        (status == 303).then_some(back)
+    });
+    assert_eq!(back, "/");
     let (_, _, page) = browser.get("/");
     assert!(
         page.contains("Token valid") && page.contains("jane@example.com"),
@@ -198,6 +205,10 @@ fn behind_a_proxy_the_browser_comes_back_to_the_page() {
             )
         })
     };
+    assert_eq!(
+        pass("https://mail.example.com/metrics", "mail.example.com").0,
+        404
+    );
     let connect = Connect::begin(&lab, &["--no-browser"]);
     let (url, fields) = answered(&connect.url(), "jane@example.com", "yes");
     let back = lab.redirected(url, &fields);
@@ -224,4 +235,40 @@ fn behind_a_proxy_the_browser_comes_back_to_the_page() {
         !well && said.contains("start that first, or use `--device`"),
         "{said}"
     );
+}
+
+#[test]
+fn an_end_that_is_near_is_told_in_the_log_on_the_page_and_as_a_metric() {
+    let soon = Timestamp::now().after(Duration::from_secs(10 * 24 * 3_600));
+    let date = soon.to_string()[..10].to_owned();
+    let plan = Plan::default();
+    let app = "[oauth.contoso]\n";
+    let expires = format!("{app}client_secret_expires = {date}\n");
+    let lab = with_page(Plan {
+        configuration: plan.configuration.replacen(app, &expires, 1),
+        ..plan
+    });
+    lab.logged(&["credential_expires", "oauth=\"contoso\"", &date]);
+    let (browser, _) = Browser::enter(&lab);
+    assert!(lab.run(&["test", "notifications"]).status.success());
+    let (_, _, page) = browser.get("/");
+    assert!(
+        page.contains("Look here") && page.contains("secret or certificate ends soon"),
+        "{page}"
+    );
+    let request = browser.http.get(format!("{}/metrics", browser.base));
+    let text = lab.wait(async { request.send().await.expect("answers").text().await });
+    let text = text.expect("text");
+    let ends = Timestamp::of_date(&date).expect("a date").0 / 1_000;
+    for line in [
+        format!("mailferry_credential_expiry_timestamp_seconds{{oauth=\"contoso\"}} {ends}"),
+        "mailferry_token_state{server=\"notifications\"} 1".into(),
+        "mailferry_server_held{server=\"notifications\"} 0".into(),
+        "mailferry_events_total{event=\"credential_expires\",server=\"\"} 1".into(),
+    ] {
+        assert!(
+            text.lines().any(|told| told == line),
+            "{line} is not in\n{text}"
+        );
+    }
 }

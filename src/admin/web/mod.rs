@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use super::accounts::{Accounts, Attempt, Progress, Way, Wish};
+use super::api::metrics_of;
 use crate::base::Timestamp;
 use crate::delivery::Delivery;
 use crate::observe::maillog;
@@ -40,7 +41,15 @@ pub struct Settings {
 }
 
 /// The page's own paths, by their first parts.
-const PATHS: [&str; 6] = ["", "connect", "in", "sign-in", "style.css", "test"];
+const PATHS: [&str; 7] = [
+    "",
+    "connect",
+    "in",
+    "metrics",
+    "sign-in",
+    "style.css",
+    "test",
+];
 
 /// Whether the page itself has this path, so that no browser can come back to it.
 pub fn is_own_path(path: &str) -> bool {
@@ -60,7 +69,9 @@ struct Parts {
     sessions: Mutex<Sessions>,
     /// Sign-ins begun here: the server, and what the person is to do.
     attempts: Mutex<HashMap<String, (String, Attempt)>>,
-    hosts: Vec<String>,
+    /// What it is called on this machine, and from outside.
+    own_hosts: [String; 2],
+    outer_host: Option<String>,
     base: String,
     is_secure: bool,
 }
@@ -68,6 +79,11 @@ struct Parts {
 impl Parts {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &str> {
+        let all = self.own_hosts.iter().chain(&self.outer_host);
+        all.map(String::as_str)
     }
 
     fn attempts(&self) -> MutexGuard<'_, HashMap<String, (String, Attempt)>> {
@@ -85,21 +101,22 @@ impl Web {
         let listener = TcpListener::bind(settings.address).await?;
         let address = listener.local_addr()?;
         maillog::page(address);
-        let mut hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
         let mut base = format!("http://{address}");
+        let mut outer_host = None;
         if let Some(url) = &settings.external_url {
             base = url.as_str().trim_end_matches('/').to_owned();
-            hosts.extend(url.host_str().map(|host| match url.port() {
+            outer_host = url.host_str().map(|host| match url.port() {
                 Some(port) => format!("{host}:{port}"),
                 None => host.to_owned(),
-            }));
+            });
         }
         let parts = Arc::new(Parts {
             accounts,
             delivery,
             sessions: Mutex::default(),
             attempts: Mutex::default(),
-            hosts,
+            own_hosts: [address.to_string(), format!("localhost:{}", address.port())],
+            outer_host,
             is_secure: base.starts_with("https:"),
             base,
         });
@@ -111,6 +128,7 @@ impl Web {
             .route_layer(middleware::from_fn_with_state(parts.clone(), only_sessions));
         let router = Router::new()
             .route("/in/{link}", get(enter))
+            .route("/metrics", get(metrics))
             .route("/style.css", get(style))
             .merge(inside)
             .fallback(get(come_back))
@@ -141,7 +159,7 @@ async fn guard(State(parts): State<Arc<Parts>>, request: Request, next: Next) ->
         .headers()
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let is_ours = host.is_some_and(|host| parts.hosts.iter().any(|ours| ours == host));
+    let is_ours = host.is_some_and(|host| parts.hosts().any(|ours| ours == host));
     let mut response = match is_ours {
         true => next.run(request).await,
         false => StatusCode::MISDIRECTED_REQUEST.into_response(),
@@ -210,6 +228,19 @@ fn cookie(headers: &HeaderMap) -> Option<String> {
 
 fn html(page: maud::Markup) -> Html<String> {
     Html(page.into_string())
+}
+
+/// For this machine only: not by the name that the page has outside.
+async fn metrics(State(parts): State<Arc<Parts>>, headers: HeaderMap) -> Response {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    match host.is_some_and(|host| parts.own_hosts.iter().any(|own| own == host)) {
+        true => metrics_of(&parts.accounts, &parts.delivery)
+            .await
+            .into_response(),
+        false => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn style() -> Response {

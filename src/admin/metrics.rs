@@ -1,0 +1,51 @@
+//! What is measured of servers and app registrations when somebody looks.
+
+use super::accounts::{Light, TokenRow};
+use crate::base::Timestamp;
+use crate::observe::metrics::{Measured, render};
+
+/// The text for Prometheus: servers with their tokens, and the names of those that are held.
+pub(super) fn text(rows: &[TokenRow], held: &[String], now: Timestamp) -> String {
+    let seconds = |at: Timestamp| at.0 as f64 / 1_000.0;
+    let server = |row: &TokenRow| row.server.clone();
+    let is_held = |row: &TokenRow| f64::from(u8::from(held.contains(&row.server)));
+    let light = |row: &TokenRow| match row.glance(now).0 {
+        Light::Green => 2.0,
+        Light::Amber => 1.0,
+        Light::Red => 0.0,
+    };
+    let mut credentials: Vec<(String, f64)> = rows
+        .iter()
+        .filter_map(|row| Some((row.oauth.clone()?, seconds(row.credential_expires?))))
+        .collect();
+    credentials.dedup();
+    render(vec![
+        Measured {
+            name: "mailferry_credential_expiry_timestamp_seconds",
+            help: "when the client secret or certificate of an app registration ends",
+            label: "oauth",
+            values: credentials,
+        },
+        Measured {
+            name: "mailferry_token_expiry_timestamp_seconds",
+            help: "when the access token at hand ends",
+            label: "server",
+            values: rows
+                .iter()
+                .filter_map(|row| Some((server(row), seconds(row.expires?))))
+                .collect(),
+        },
+        Measured {
+            name: "mailferry_token_state",
+            help: "2 green: all is well; 1 amber: look at it; 0 red: nothing can be sent",
+            label: "server",
+            values: rows.iter().map(|row| (server(row), light(row))).collect(),
+        },
+        Measured {
+            name: "mailferry_server_held",
+            help: "1 where the server is not used for now",
+            label: "server",
+            values: rows.iter().map(|row| (server(row), is_held(row))).collect(),
+        },
+    ])
+}

@@ -1,0 +1,121 @@
+//! What is counted and measured, in Prometheus' text format: the mail log's events as they happen, and
+//! what holds at the moment when somebody looks.
+
+use std::sync::OnceLock;
+
+use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// Lines of the mail log since the program began, by event and server.
+const EVENTS: &str = "mailferry_events_total";
+
+static COUNTED: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Counts the mail log's events, whether or not they are written.
+#[derive(Default)]
+pub(super) struct Counting;
+
+impl Counting {
+    /// Begins to count; the process has one count, however often it begins.
+    pub(super) fn begin() -> Self {
+        COUNTED.get_or_init(|| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let handle = recorder.handle();
+            // Refused where somebody else counts already, whose counts these are not.
+            let _ = metrics::set_global_recorder(recorder);
+            metrics::describe_counter!(EVENTS, "lines of the mail log");
+            handle
+        });
+        Self
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Counting {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut seen = Seen::default();
+        event.record(&mut seen);
+        metrics::counter!(EVENTS, "event" => seen.event, "server" => seen.server).increment(1);
+    }
+}
+
+/// What tells one count from another; the server is empty where none has to do with it.
+#[derive(Default)]
+struct Seen {
+    event: String,
+    server: String,
+}
+
+impl Visit for Seen {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "event" => self.event = value.to_owned(),
+            "server" => self.server = value.to_owned(),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+/// What holds now: a name, what it means, and the value for each label.
+pub struct Measured {
+    /// As Prometheus names it, unit last.
+    pub name: &'static str,
+    /// In words.
+    pub help: &'static str,
+    /// What tells the values apart.
+    pub label: &'static str,
+    /// The label's value, and the value.
+    pub values: Vec<(String, f64)>,
+}
+
+/// Everything, as text.
+pub fn render(measured: Vec<Measured>) -> String {
+    // A recorder of its own: what is not so any more does not stay.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    measured.iter().for_each(|it| measure(&recorder, it));
+    let counted = COUNTED.get().map(PrometheusHandle::render);
+    counted.unwrap_or_default() + &recorder.handle().render()
+}
+
+fn measure(recorder: &PrometheusRecorder, measured: &Measured) {
+    let name = KeyName::from(measured.name);
+    recorder.describe_gauge(name, None::<Unit>, SharedString::from(measured.help));
+    let metadata = Metadata::new(module_path!(), Level::INFO, None);
+    for (label, value) in &measured.values {
+        let labels = vec![Label::new(measured.label, label.clone())];
+        let key = Key::from_parts(measured.name, labels);
+        recorder.register_gauge(&key, &metadata).set(*value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_what_prometheus_reads() {
+        let text = render(vec![Measured {
+            name: "mailferry_server_held",
+            help: "1 where it is not used for now",
+            label: "server",
+            values: vec![("a\"b".into(), 1.0), ("c".into(), 0.0)],
+        }]);
+        assert!(
+            text.contains("# TYPE mailferry_server_held gauge"),
+            "{text}"
+        );
+        assert!(
+            text.contains("mailferry_server_held{server=\"a\\\"b\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("mailferry_server_held{server=\"c\"} 0"),
+            "{text}"
+        );
+    }
+}
