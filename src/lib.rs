@@ -31,10 +31,10 @@
 //! | 1 | [`base`]: clock, ids, limits, secrets, TLS |
 //! | 2 | [`message`] ●, `session::reply` ● |
 //! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `delivery::{outcome, retry, bounce}` ●, `spool::record` ● |
-//! | 4 | [`observe`]: the mail log |
+//! | 4 | [`observe`]: the mail log, metrics |
 //! | 5 | [`spool`], [`token`], [`upstream`], which do not know each other |
 //! | 6 | [`delivery`], and [`listener`], which never sees delivery |
-//! | 7 | [`admin`]: the operator's API and page |
+//! | 7 | [`admin`]: the operator's API, page and metrics |
 //! | 8 | [`config`]: composes the parts' settings |
 //! | 9 | [`daemon`], [`cli`] |
 //!

@@ -242,7 +242,9 @@ async fn disconnect(
     State(parts): State<Parts>,
     InPath(server): InPath<String>,
 ) -> Result<Json<bool>, Trouble> {
-    Ok(Json(parts.accounts.disconnect(&server).await?))
+    let there_was = parts.accounts.disconnect(&server).await?;
+    parts.delivery.forget_sessions(&server);
+    Ok(Json(there_was))
 }
 
 /// None where the configuration has no page.

@@ -119,6 +119,7 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
         Decision::Refused(refusal) => return refusal.reply,
     };
     let composed = compose(lane, record, &headers, &route);
+    let epoch = lane.epoch();
     let (_permit, mut session) = lane.session().await;
     let sent = transmit(
         lane,
@@ -130,7 +131,7 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
         true,
     )
     .await;
-    lane.park(session);
+    lane.park(session, epoch);
     match sent {
         Ok(transcript) => answer_of(transcript),
         Err(Trouble::Passing { reason, reply, .. }) => temporary(reply, reason),

@@ -62,7 +62,18 @@ struct State {
     workers: usize,
     hold: Option<Hold>,
     parked: Vec<(Session, Timestamp)>,
+    /// Grows when sessions of before are to be used no more.
+    epoch: u64,
     is_closed: bool,
+}
+
+impl State {
+    fn park(&mut self, session: Session, epoch: u64, now: Timestamp) {
+        match self.is_closed || epoch != self.epoch {
+            true => drop(tokio::spawn(session.quit())),
+            false => self.parked.push((session, now)),
+        }
+    }
 }
 
 impl Lane {
@@ -103,6 +114,7 @@ impl Lane {
             tokio::spawn(
                 Worker {
                     lane: self.clone(),
+                    epoch: state.epoch,
                     is_counted: true,
                     current: None,
                 }
@@ -126,13 +138,15 @@ impl Lane {
         }
     }
 
-    /// Keeps a session for whoever comes next.
-    pub(super) fn park(&self, session: Option<Session>) {
-        let mut state = self.state();
-        if let Some(session) = session
-            && !state.is_closed
-        {
-            state.parked.push((session, self.context.clock.now()));
+    /// To be taken before a session, and given back with it.
+    pub(super) fn epoch(&self) -> u64 {
+        self.state().epoch
+    }
+
+    /// Keeps a session of this epoch for whoever comes next.
+    pub(super) fn park(&self, session: Option<Session>, epoch: u64) {
+        if let Some(session) = session {
+            self.state().park(session, epoch, self.context.clock.now());
         }
     }
 
@@ -184,6 +198,18 @@ impl Lane {
         }
     }
 
+    /// Closes the sessions: those that are in use after the message under way.
+    pub(super) fn close_sessions(&self) {
+        let kept = {
+            let mut state = self.state();
+            state.epoch += 1;
+            std::mem::take(&mut state.parked)
+        };
+        for (session, _) in kept {
+            tokio::spawn(session.quit());
+        }
+    }
+
     /// Takes nothing more; what is under way may end.
     pub(super) fn close(&self) {
         let (waiting, parked) = {
@@ -210,6 +236,7 @@ impl Lane {
 /// panicked keeps its lease until that ends by itself, so that it is not tried in a circle.
 struct Worker {
     lane: Arc<Lane>,
+    epoch: u64,
     is_counted: bool,
     current: Option<MessageId>,
 }
@@ -238,15 +265,20 @@ impl Worker {
     /// The next message; where there is none the session is parked and the place given back, in one
     /// step, so that whoever pushes next finds both.
     fn next(&mut self, session: &mut Option<Session>) -> Option<Leased> {
+        let now = self.lane.context.clock.now();
         let mut state = self.lane.state();
+        if state.epoch != self.epoch
+            && let Some(session) = session.take()
+        {
+            tokio::spawn(session.quit());
+        }
+        self.epoch = state.epoch;
         let message = state.queue.pop_front();
         if message.is_none() {
             state.workers -= 1;
             self.is_counted = false;
-            if let Some(session) = session.take()
-                && !state.is_closed
-            {
-                state.parked.push((session, self.lane.context.clock.now()));
+            if let Some(session) = session.take() {
+                state.park(session, self.epoch, now);
             }
         }
         let is_low = state.queue.len() == QUEUE / 4 || message.is_none();

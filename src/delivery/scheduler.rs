@@ -143,6 +143,17 @@ impl Delivery {
         lanes.context.wake.notify_one();
     }
 
+    /// Closes the sessions with a server, and with others that share its account: their token
+    /// is to be used no more.
+    pub fn forget_sessions(&self, server: &str) {
+        let lanes = self.lanes.load();
+        let account = |lane: &Lane| Some(lane.server.token.as_ref()?.settings().account.clone());
+        let ours = lanes.by_name.get(server).and_then(|lane| account(lane));
+        let sharing = |lane: &&Arc<Lane>| ours.is_some() && account(lane) == ours;
+        let sharing = lanes.by_name.values().filter(sharing);
+        sharing.for_each(|lane| lane.close_sessions());
+    }
+
     /// Tests the way to a server; see [`probe::probe_named`].
     pub async fn probe(&self, server: &str, to: Option<Address>) -> Option<Vec<Step>> {
         let settings = self.lanes.load().context.settings.clone();

@@ -15,6 +15,7 @@ pub mod claims;
 pub mod credential;
 pub mod error;
 pub mod flow;
+pub mod import;
 pub mod settings;
 pub mod sign_in;
 pub mod source;

@@ -149,6 +149,15 @@ fn a_person_signs_in_with_a_browser_while_the_program_runs() {
     lab.delivered(2);
     assert!(lab.stdout(&["disconnect", "jane"]).contains("forgotten"));
     assert!(!lab.run(&["tokens"]).status.success());
+    id_of(&lab.send(
+        JANE,
+        "From: jane@example.com\r\n\r\nnot by a session of before\r\n",
+    ));
+    lab.wait_for("hold", || {
+        let held = lab.stdout(&["queue", "list"]);
+        held.contains("nobody has signed in for jane").then_some(())
+    });
+    assert_eq!(lab.state().stats().messages, 2);
     let log = lab.log();
     assert!(
         !log.contains("sandbox.access")

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::Checker;
 use crate::admin::web;
-use crate::base::{Timestamp, tls};
+use crate::base::{Secret, Timestamp, tls};
 use crate::config::Secrets;
 use crate::config::preset::{Endpoint, Provider};
 use crate::config::text;
@@ -51,7 +51,7 @@ impl Checker<'_> {
             .filter(|_| grant.is_by_user());
         let roots = self.roots(&oauth.ca, &format!("{table} ca"))?;
         let tls = self.client_config(&roots, oauth.client_id.span(), &table)?;
-        let refresh_token = self.secret(&server.refresh_token, &format!("{key} refresh_token"));
+        let refresh_token = self.refresh_token(server, oauth, key);
         let settings = token::Settings {
             account: match &user {
                 Some(user) => format!("{name}/{}", user.to_lowercase()),
@@ -99,6 +99,19 @@ impl Checker<'_> {
         );
         self.problem(server.name.span(), key, text);
         None
+    }
+
+    fn refresh_token(
+        &mut self,
+        server: &text::Server,
+        oauth: &text::OAuth,
+        key: &str,
+    ) -> Option<Secret> {
+        let key = format!("{key} refresh_token");
+        let text = self.secret(&server.refresh_token, &key)?;
+        let token = token::import::refresh_token(&text, oauth.client_id.get_ref());
+        let span = server.refresh_token.as_ref()?.span();
+        self.ok(token, span, &key)
     }
 
     fn credential(&mut self, oauth: &text::OAuth, table: &str) -> Option<Credential> {

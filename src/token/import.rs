@@ -1,0 +1,105 @@
+//! A refresh token that another tool has got, as that tool's file has it.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::base::Secret;
+use crate::base::secret::ExposeSecret;
+
+/// Why there is no refresh token in it. The texts hold none of it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ImportError {
+    /// It is JSON, but of no form that is known.
+    #[error(
+        "it is JSON without a `refresh_token`, and no MSAL cache either; write the refresh token alone into the file"
+    )]
+    UnknownJson,
+    /// An MSAL cache of another app.
+    #[error(
+        "the MSAL cache has no refresh token for client_id {0}: a refresh token serves only the app that it was made for"
+    )]
+    OtherApp(String),
+    /// It is something else.
+    #[error(
+        "it is not one word, as a refresh token is; write the refresh token alone into the file"
+    )]
+    NotOneWord,
+}
+
+/// What many tools write: the token endpoint's response, or more with it.
+#[derive(Deserialize)]
+struct Response {
+    refresh_token: Zeroizing<String>,
+}
+
+/// The cache of Microsoft's own libraries (MSAL, unified schema).
+#[derive(Deserialize)]
+struct Msal {
+    #[serde(rename = "RefreshToken")]
+    tokens: HashMap<String, MsalToken>,
+}
+
+#[derive(Deserialize)]
+struct MsalToken {
+    client_id: String,
+    secret: Zeroizing<String>,
+}
+
+/// The refresh token in `text`: alone, or in JSON that has a `refresh_token`, or in an MSAL cache that
+/// has one for the app `client_id`.
+pub fn refresh_token(text: &Secret, client_id: &str) -> Result<Secret, ImportError> {
+    let text = text.expose_secret().trim();
+    if !text.starts_with('{') {
+        let is_one_word = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+        let token = is_one_word.then(|| text.to_owned().into());
+        return token.ok_or(ImportError::NotOneWord);
+    }
+    if let Ok(response) = serde_json::from_str::<Response>(text) {
+        return Ok(response.refresh_token.to_string().into());
+    }
+    let cache = serde_json::from_str::<Msal>(text).map_err(|_| ImportError::UnknownJson)?;
+    let ours = |token: &&MsalToken| token.client_id.eq_ignore_ascii_case(client_id);
+    let token = cache.tokens.values().find(ours);
+    let token = token.map(|token| token.secret.to_string().into());
+    token.ok_or_else(|| ImportError::OtherApp(client_id.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Result<String, ImportError> {
+        let token = refresh_token(&text.to_owned().into(), "app-1")?;
+        Ok(token.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn is_found_in_every_form() {
+        assert_eq!(found("1.AXoA-_~\n").unwrap(), "1.AXoA-_~");
+        let response = r#"{"token_type":"Bearer","refresh_token":"r1","expires_in":"3599"}"#;
+        assert_eq!(found(response).unwrap(), "r1");
+        let token = |app: &str| {
+            format!(
+                r#"{{"AccessToken":{{}},"RefreshToken":{{"u.t-login.windows.net-refreshtoken-{app}--":
+                {{"credential_type":"RefreshToken","secret":"r2","client_id":"{app}","home_account_id":"u.t"}}}}}}"#
+            )
+        };
+        assert_eq!(found(&token("APP-1")).unwrap(), "r2");
+        assert_eq!(
+            found(&token("app-2")),
+            Err(ImportError::OtherApp("app-1".into()))
+        );
+    }
+
+    #[test]
+    fn what_is_none_is_said_without_showing_it() {
+        assert_eq!(
+            found(r#"{"access_token":"a"}"#),
+            Err(ImportError::UnknownJson)
+        );
+        assert_eq!(found(r#"{"refresh_token":"#), Err(ImportError::UnknownJson));
+        assert_eq!(found("refresh = abc"), Err(ImportError::NotOneWord));
+    }
+}
