@@ -58,6 +58,12 @@ impl Timestamp {
             .to_string()
     }
 
+    /// The instant of such a date.
+    pub fn of_http(text: &str) -> Option<Self> {
+        let at = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Some(Self(at.as_millisecond()))
+    }
+
     fn jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.0).unwrap_or_default()
     }

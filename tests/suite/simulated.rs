@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use tokio::runtime::Runtime;
 
-use crate::support::{Lab, Plan, SERVER, USUAL, admitted, id_of};
+use crate::support::{Lab, Plan, USUAL, admitted, by_refresh_token, id_of};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -34,10 +34,8 @@ impl Life {
     fn begin() -> Self {
         let secret = USUAL.replace("{ env = \"TEST_SECRET\" }", "{ file = \"secret\" }");
         let usual = secret.replace("retry = [\"1s\"]\n", "");
-        let grant = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
-        let server = SERVER.replace("grant = \"client_credentials\"", grant);
         let mut lab = Lab::stopped(Plan {
-            configuration: usual + &server,
+            configuration: usual + &by_refresh_token(),
             ..Plan::default()
         });
         lab.write_private("secret", "sandbox-secret");

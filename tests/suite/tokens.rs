@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use mailferry::sandbox::App;
 
-use crate::support::{Lab, Plan, SERVER, USUAL, admitted, id_of};
-
-fn by_refresh_token() -> String {
-    let grant = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
-    USUAL.to_owned() + &SERVER.replace("grant = \"client_credentials\"", grant)
-}
+use crate::support::{Lab, Plan, SERVER, USUAL, admitted, by_refresh_token, id_of};
 
 #[test]
 fn a_cold_cache_asks_once_however_many_wait() {
@@ -54,7 +49,7 @@ fn a_rejected_token_is_replaced_once_and_then_the_server_is_held() {
 #[test]
 fn a_rotated_refresh_token_is_kept_before_it_is_used() {
     let plan = Plan {
-        configuration: by_refresh_token(),
+        configuration: USUAL.to_owned() + &by_refresh_token(),
         rotates: true,
         token_life: Duration::from_secs(2),
         ..Plan::default()
@@ -231,7 +226,7 @@ fn servers_that_share_an_account_share_its_trouble() {
 #[test]
 fn a_revoked_sign_in_says_who_has_to_do_what() {
     let mut lab = Lab::stopped(Plan {
-        configuration: by_refresh_token(),
+        configuration: USUAL.to_owned() + &by_refresh_token(),
         ..Plan::default()
     });
     lab.write_private("refresh", "refresh-notifications@example.com");

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::support::{Lab, PROGRAM, Plan, SERVER, USUAL, admitted, have, id_of};
+use crate::support::{Lab, PROGRAM, Plan, USUAL, admitted, by_refresh_token, have, id_of};
 
 const TOKENS: &str = "data/tokens";
 const ACCOUNT: &str = "contoso%2Fnotifications%40example.com";
@@ -14,9 +14,8 @@ const ACCOUNT: &str = "contoso%2Fnotifications%40example.com";
 type Step = (String, usize);
 
 fn lab(rotates: bool) -> Lab {
-    let grant = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
     let lab = Lab::stopped(Plan {
-        configuration: USUAL.to_owned() + &SERVER.replace("grant = \"client_credentials\"", grant),
+        configuration: USUAL.to_owned() + &by_refresh_token(),
         rotates,
         ..Plan::default()
     });

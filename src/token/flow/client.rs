@@ -15,10 +15,14 @@ use reqwest::header::RETRY_AFTER;
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
+use crate::base::Timestamp;
 use crate::token::error::Refusal;
 
 /// A token endpoint's answer may not be larger (octets).
 const ANSWER: usize = 256 * 1024;
+
+/// A pause that is asked for is not longer for us: mail waits, and the next refusal asks again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 pub(super) type Client = oauth2::Client<
     Refusal,
@@ -49,7 +53,7 @@ impl Seen {
         self.0.0.load(Ordering::Relaxed)
     }
 
-    /// Retry-After (RFC 9110 §10.2.3), where it was in seconds.
+    /// Retry-After.
     pub(super) fn pause(&self) -> Option<Duration> {
         let seconds = self.0.1.load(Ordering::Relaxed);
         (seconds > 0).then(|| Duration::from_secs(seconds))
@@ -64,11 +68,12 @@ pub(super) async fn perform(
 ) -> Result<HttpResponse, reqwest::Error> {
     let mut response = http.execute(request.try_into()?).await?;
     let pause = response.headers().get(RETRY_AFTER);
-    let pause = pause.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let pause = pause.and_then(|value| pause_of(value.to_str().ok()?.trim(), Timestamp::now()));
     seen.0
         .0
         .store(response.status().as_u16(), Ordering::Relaxed);
-    seen.0.1.store(pause.unwrap_or(0), Ordering::Relaxed);
+    let pause = pause.map_or(0, |pause| pause.as_secs());
+    seen.0.1.store(pause, Ordering::Relaxed);
     let mut answer = HttpResponse::new(Vec::new());
     *answer.status_mut() = response.status();
     *answer.headers_mut() = response.headers().clone();
@@ -79,6 +84,15 @@ pub(super) async fn perform(
         }
     }
     Ok(answer)
+}
+
+/// RFC 9110 §10.2.3: seconds, or a date.
+fn pause_of(text: &str, now: Timestamp) -> Option<Duration> {
+    let pause = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => Timestamp::of_http(text)?.since(now),
+    };
+    Some(pause.min(LONGEST_PAUSE))
 }
 
 /// The success response of RFC 6749 §5.1. Entra writes `expires_in` as a string at times.
@@ -135,6 +149,17 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_is_read_in_both_forms_and_has_an_end() {
+        let now = Timestamp(1_763_800_000_000);
+        let pause = |text| pause_of(text, now).map(|pause| pause.as_secs());
+        assert_eq!(pause("120"), Some(120));
+        assert_eq!(pause("Sat, 22 Nov 2025 08:28:40 GMT"), Some(120));
+        assert_eq!(pause("Sat, 22 Nov 2025 08:00:00 GMT"), Some(0));
+        assert_eq!(pause("99999999999"), Some(3_600));
+        assert_eq!(pause("soon"), None);
+    }
 
     #[test]
     fn the_life_of_a_token_is_read_in_every_form() {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use lab::Lab;
-pub use plan::{Plan, SERVER, USUAL};
+pub use plan::{Plan, SERVER, USUAL, by_refresh_token};
 pub use smtp::Smtp;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");

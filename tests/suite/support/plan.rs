@@ -72,6 +72,12 @@ port = {smtp}
 ca = "ca.pem"
 "#;
 
+/// The same server by a refresh token in the file "refresh".
+pub fn by_refresh_token() -> String {
+    let grant = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
+    SERVER.replace("grant = \"client_credentials\"", grant)
+}
+
 impl Plan {
     /// What the stand-ins are to be; mailboxes have refresh tokens by their names.
     pub fn sandbox(&self) -> Settings {
