@@ -73,9 +73,11 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// The SMTP submission host; port 587 with STARTTLS goes with it.
-    pub fn host(self, cloud: Cloud) -> Option<&'static str> {
+    /// The SMTP submission host; port 587 with STARTTLS goes with it. Personal accounts, of the tenant
+    /// `consumers`, have one of their own.
+    pub fn host(self, cloud: Cloud, tenant: &str) -> Option<&'static str> {
         match self {
+            Self::Microsoft if tenant == "consumers" => Some("smtp-mail.outlook.com"),
             Self::Microsoft => Some(cloud.smtp()),
             Self::Google => Some("smtp.gmail.com"),
             Self::Custom => None,
@@ -130,5 +132,23 @@ impl Provider {
             Self::Microsoft | Self::Google => 3,
             Self::Custom => 4,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cloud_and_personal_accounts_have_their_hosts() {
+        let host = |cloud, tenant| Provider::Microsoft.host(cloud, tenant).unwrap();
+        assert_eq!(host(Cloud::Worldwide, "common"), "smtp.office365.com");
+        assert_eq!(host(Cloud::Worldwide, "consumers"), "smtp-mail.outlook.com");
+        assert_eq!(host(Cloud::China, "t"), "smtp.partner.outlook.cn");
+        let token = Provider::Microsoft.endpoint(Endpoint::Token, Cloud::Usgov, "t");
+        assert_eq!(
+            token.unwrap(),
+            "https://login.microsoftonline.us/t/oauth2/v2.0/token"
+        );
     }
 }

@@ -119,7 +119,10 @@ impl Checker<'_> {
         };
         let provider = registration.map(|(_, registration)| registration.provider);
         let host = server.host.clone().or(registration
-            .and_then(|(_, r)| r.provider.host(r.cloud))
+            .and_then(|(_, r)| {
+                let tenant = r.tenant.as_ref().map(|tenant| tenant.get_ref().as_str());
+                r.provider.host(r.cloud, tenant.unwrap_or_default())
+            })
             .map(str::to_owned));
         let missing = "the server's host is not known; add host = \"...\"";
         let host = self.ok(
