@@ -206,6 +206,7 @@ fn latency() {
         let folder = tempfile::tempdir().expect("a folder");
         let mailbox = Mailbox {
             address: "notifications@example.com".parse().expect("an address"),
+            shared_with: Vec::new(),
             send_as: Vec::new(),
             refresh_token: None,
         };

@@ -45,6 +45,7 @@ fn main() {
 async fn sandbox() -> Sandbox {
     let mailbox = |number| Mailbox {
         address: address(number).parse().expect("an address"),
+        shared_with: Vec::new(),
         send_as: Vec::new(),
         refresh_token: Some(format!("refresh-{number}")),
     };

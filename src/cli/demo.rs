@@ -126,6 +126,7 @@ fn tenant() -> Outcome<Settings> {
     let mailbox = |text: &str| -> Outcome<Mailbox> {
         Ok(Mailbox {
             address: Address::parse(text)?,
+            shared_with: Vec::new(),
             send_as: Vec::new(),
             refresh_token: None,
         })

@@ -35,6 +35,9 @@ pub(super) struct Arguments {
         default_value = "notifications@example.com"
     )]
     mailbox: Vec<Address>,
+    /// A mailbox that another user may sign in to, as MAILBOX=USER; may be said several times
+    #[arg(long, value_name = "MAILBOX=USER", value_parser = pair)]
+    shared: Vec<(Address, Address)>,
     /// No limits of messages a minute and sessions, for measuring
     #[arg(long)]
     unlimited: bool,
@@ -83,6 +86,7 @@ async fn serve(arguments: &Arguments) -> ExitCode {
 fn settings(arguments: &Arguments) -> Settings {
     let mailbox = |address: &Address| Mailbox {
         address: address.clone(),
+        shared_with: shared_with(arguments, address),
         send_as: Vec::new(),
         refresh_token: Some(format!("refresh-{address}")),
     };
@@ -100,6 +104,20 @@ fn settings(arguments: &Arguments) -> Settings {
         },
         keep: arguments.keep,
     }
+}
+
+fn pair(text: &str) -> Result<(Address, Address), String> {
+    let (mailbox, user) = text.split_once('=').ok_or("write MAILBOX=USER")?;
+    let address = |text: &str| text.parse::<Address>().map_err(|error| error.to_string());
+    Ok((address(mailbox)?, address(user)?))
+}
+
+fn shared_with(arguments: &Arguments, mailbox: &Address) -> Vec<Address> {
+    let ours = arguments
+        .shared
+        .iter()
+        .filter(|(shared, _)| shared == mailbox);
+    ours.map(|(_, user)| user.clone()).collect()
 }
 
 fn write(path: &Path, pem: &str) -> std::io::Result<()> {

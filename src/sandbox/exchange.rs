@@ -216,11 +216,16 @@ impl Client {
         let mut parts = clear.split('\x01');
         let user = parts.next()?.strip_prefix("user=")?;
         let token = parts.next()?.strip_prefix("auth=Bearer ")?;
-        let mailbox = self.state.mailbox(user)?.address.to_string();
-        match self.state.bearer(token, self.state.now())? {
-            Bearer::App => Some(mailbox),
-            Bearer::User(owner) => owner.eq_ignore_ascii_case(&mailbox).then_some(mailbox),
-        }
+        let mailbox = self.state.mailbox(user)?;
+        let may = match self.state.bearer(token, self.state.now())? {
+            Bearer::App => true,
+            Bearer::User(user) => {
+                let owners = mailbox.shared_with.iter().chain([&mailbox.address]);
+                let user: Address = user.parse().ok()?;
+                owners.into_iter().any(|owner| *owner == user)
+            }
+        };
+        may.then(|| mailbox.address.to_string())
     }
 
     async fn mail(&mut self, sender: ReversePath, line: &str) -> Step {

@@ -85,6 +85,8 @@ pub(super) enum Device {
 pub struct Mailbox {
     /// Its address, which is its user's name.
     pub address: Address,
+    /// Users besides its own who may sign in to it: a shared mailbox (full access).
+    pub shared_with: Vec<Address>,
     /// Other addresses that it may send as.
     pub send_as: Vec<Address>,
     /// A refresh token that its user has given.

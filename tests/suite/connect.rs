@@ -262,3 +262,47 @@ fn the_test_of_a_connection_tells_each_step_and_what_mends_it() {
     );
     assert!(!lab.run(&["test", "nobody"]).status.success());
 }
+
+#[test]
+fn a_person_signs_in_for_a_shared_mailbox() {
+    let plan = plan("authorization_code");
+    let shared = "username = \"sales@example.com\"\naccount = \"jane@example.com\"";
+    let lab = Lab::with(Plan {
+        mailboxes: vec![JANE, "sales@example.com", "other@example.com"],
+        shared: Some(("sales@example.com", JANE)),
+        configuration: plan
+            .configuration
+            .replace("username = \"jane@example.com\"", shared)
+            .replace(
+                "from_filter = \"jane@example.com\"",
+                "from_filter = \"sales@example.com\"",
+            )
+            .replace("default_from = \"jane@", "default_from = \"sales@"),
+        ..plan
+    });
+    let connect = Connect::begin(&lab, &["--no-browser"]);
+    assert_eq!(browse(&lab, &connect.url(), JANE, "yes").0, 200);
+    assert!(connect.ended().0);
+    id_of(&lab.send(
+        "sales@example.com",
+        "From: sales@example.com\r\n\r\nan offer\r\n",
+    ));
+    let delivered = lab.delivered(1);
+    assert_eq!(delivered[0].mailbox, "sales@example.com");
+    assert!(
+        lab.stdout(&["test", "jane"])
+            .contains("XOAUTH2 as sales@example.com")
+    );
+    // Her token does not open a mailbox that is not shared with her.
+    let text = std::fs::read_to_string(lab.path("mailferry.toml")).expect("reads");
+    let other = text.replace("username = \"sales@", "username = \"other@");
+    lab.write("mailferry.toml", &other);
+    lab.signal("HUP");
+    lab.logged(&["event=\"reloaded\""]);
+    let test = lab.run(&["test", "jane"]);
+    assert!(!test.status.success());
+    assert!(
+        String::from_utf8_lossy(&test.stdout)
+            .contains("check that other@example.com is the mailbox")
+    );
+}

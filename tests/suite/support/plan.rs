@@ -7,6 +7,8 @@ use mailferry::sandbox::{App, Limits, Mailbox, Settings};
 /// What a test may change before the laboratory is set up.
 pub struct Plan {
     pub mailboxes: Vec<&'static str>,
+    /// A mailbox, and a user who may sign in to it besides its own.
+    pub shared: Option<(&'static str, &'static str)>,
     pub limits: Limits,
     pub token_life: Duration,
     pub rotates: bool,
@@ -22,6 +24,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             mailboxes: vec!["notifications@example.com"],
+            shared: None,
             limits: Limits::none(),
             token_life: Duration::from_secs(3_600),
             rotates: false,
@@ -83,6 +86,12 @@ impl Plan {
     pub fn sandbox(&self) -> Settings {
         let mailbox = |address: &&str| Mailbox {
             address: address.parse().expect("an address"),
+            shared_with: match &self.shared {
+                Some((shared, user)) if shared == address => {
+                    vec![user.parse().expect("an address")]
+                }
+                _ => Vec::new(),
+            },
             send_as: Vec::new(),
             refresh_token: Some(format!("refresh-{address}")),
         };
