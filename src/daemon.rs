@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,16 +200,25 @@ impl Daemon {
 /// The servers and their accounts, where the program does not run: only one process can have the
 /// vault.
 pub fn accounts(config: &Config) -> Result<(Accounts, delivery::Settings), DaemonError> {
-    let sources = sources(config, Clock::default())?;
+    let vault = Vault::visit(tokens(config), config.vault_key.as_ref())?;
+    let sources = Arc::new(Sources::new(vault, Clock::default()));
     let (delivery, _) = settings(config, &sources)?;
     let by_server = by_server(config, &sources)?;
     Ok((Accounts::new(sources, by_server, None), delivery))
 }
 
 fn sources(config: &Config, clock: Clock) -> Result<Arc<Sources>, DaemonError> {
-    let folder = config.data_dir.join("tokens");
-    let vault = Vault::open(folder, config.vault_key.as_ref())?;
+    let vault = Vault::open(tokens(config), config.vault_key.as_ref())?;
+    vault
+        .unreadable()
+        .iter()
+        .for_each(maillog::vault_unreadable);
     Ok(Arc::new(Sources::new(vault, clock)))
+}
+
+/// The vault's folder.
+fn tokens(config: &Config) -> PathBuf {
+    config.data_dir.join("tokens")
 }
 
 /// Each server's account, where it has one.

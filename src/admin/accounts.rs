@@ -9,12 +9,15 @@ use arc_swap::ArcSwap;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
 use url::Url;
 
 use super::callback::{Brought, Callback, Returns};
-use crate::base::{Secret, Timestamp};
+use super::row::TokenRow;
+use crate::base::Secret;
+use crate::observe::maillog;
 use crate::token::{
-    Grant, Origin, SignInError, SignedIn, Source, Sources, TokenError, VaultError, sign_in, sources,
+    Grant, SignInError, SignedIn, Source, Sources, TokenError, VaultError, Who, sign_in,
 };
 
 /// Sign-ins at once; each has a socket.
@@ -30,10 +33,16 @@ const LOOK: Duration = Duration::from_secs(25);
 pub struct Accounts {
     sources: Arc<Sources>,
     by_server: ArcSwap<Vec<Named>>,
-    attempts: Mutex<HashMap<String, watch::Receiver<Progress>>>,
+    attempts: Mutex<HashMap<String, UnderWay>>,
     returns: Arc<Returns>,
     /// Where the page answers browsers from outside, where it does.
     page: Option<Url>,
+}
+
+/// A sign-in under way: how far it is, and what waits for the person.
+struct UnderWay {
+    seen: watch::Receiver<Progress>,
+    waiting: Option<AbortHandle>,
 }
 
 /// A server, with its account where it has one.
@@ -86,73 +95,13 @@ pub enum Progress {
     Failed(String),
 }
 
-/// What a person may know of a server's tokens.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TokenRow {
-    /// The server.
-    pub server: String,
-    /// Its app registration's name in the configuration.
-    pub oauth: Option<String>,
-    /// How it gets its tokens; none where it needs none.
-    pub grant: Option<Grant>,
-    /// Who signed in.
-    pub user: Option<String>,
-    /// How the refresh token was got.
-    pub origin: Option<Origin>,
-    /// When the refresh token was last rotated.
-    pub rotated: Option<Timestamp>,
-    /// When the access token ends.
-    pub expires: Option<Timestamp>,
-    /// When the client secret or certificate ends.
-    pub credential_expires: Option<Timestamp>,
-    /// Why there is no newer token, with the remedy.
-    pub trouble: Option<String>,
-}
-
-/// What a glance is to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Light {
-    /// All is well.
-    Green,
-    /// It works, or will when it is needed; look at it.
-    Amber,
-    /// Nothing can be sent.
-    Red,
-}
-
-impl TokenRow {
-    fn credential_ends_soon(&self, now: Timestamp) -> bool {
-        let ends = self.credential_expires;
-        ends.is_some_and(|ends| ends < now.after(sources::FIRST_NOTICE))
-    }
-
-    /// The state in a glance, and in words.
-    pub fn glance(&self, now: Timestamp) -> (Light, String) {
-        let valid = self.expires.filter(|expires| now < *expires);
-        match (self.grant, valid, &self.trouble) {
-            (None, ..) => (Light::Green, "needs no token".into()),
-            (_, Some(until), None) if self.credential_ends_soon(now) => {
-                let words =
-                    format!("token valid until {until}; the app's secret or certificate ends soon");
-                (Light::Amber, words)
-            }
-            (_, Some(until), None) => (Light::Green, format!("token valid until {until}")),
-            (_, Some(until), Some(_)) => {
-                let words = format!("token valid until {until}, and no newer one");
-                (Light::Amber, words)
-            }
-            (_, None, Some(_)) => (Light::Red, "no token".into()),
-            (Some(Grant::ClientCredentials), None, None) => {
-                let words = "no token yet: asked for with the first message";
-                (Light::Amber, words.into())
-            }
-            (_, None, None) if self.origin.is_some() => {
-                let words = "connected, no token at hand: asked for with the next message";
-                (Light::Amber, words.into())
-            }
-            (_, None, None) => (Light::Red, "nobody has signed in".into()),
-        }
-    }
+/// What a disconnect has done.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Disconnected {
+    /// Whether there were any tokens.
+    pub there_was: bool,
+    /// The servers that share the account.
+    pub servers: Vec<String>,
 }
 
 /// Why it was not done.
@@ -226,6 +175,8 @@ impl Accounts {
         if !grant.is_by_user() {
             return Err(AccountsError::NobodyToSignIn(server.to_owned()));
         }
+        // What the vault does not give would be found when the person has signed in only.
+        source.status().await?;
         let by_device = wish.way == Way::Device || grant == Grant::DeviceCode;
         let id = format!("{:016x}", rand::random::<u64>());
         let (progress, seen) = watch::channel(Progress::Waiting);
@@ -268,9 +219,20 @@ impl Accounts {
             let _ = ended.await;
         };
         let page = callback.map(|callback| callback.serve(self.returns.clone(), ended));
-        tokio::spawn(async move {
+        let server = server.to_owned();
+        let waiting = tokio::spawn(async move {
             let result = match tokio::time::timeout(sign_in::TIME, &mut back.brought).await {
-                Ok(Ok(Brought::Code(code))) => source.finish(begun, &code, wish.anybody).await,
+                Ok(Ok(Brought::Code(code))) => {
+                    let name = server.clone();
+                    let finishing = async move {
+                        let who = Who {
+                            server: &name,
+                            anybody: wish.anybody,
+                        };
+                        source.finish(begun, &code, who).await
+                    };
+                    whole(finishing).await
+                }
                 Ok(Ok(Brought::Refusal(words))) => Err(SignInError::Refused(words)),
                 Ok(Err(_)) | Err(_) => Err(SignInError::TooLate),
             };
@@ -286,8 +248,9 @@ impl Accounts {
                 // Who waits for the end may end the program: the browser has its page before.
                 let _ = tokio::time::timeout(PAGE, page).await;
             }
-            let _ = progress.send(ended_as(result));
+            let _ = progress.send(ended_as(&server, result));
         });
+        self.wait_by(id, waiting.abort_handle());
         Ok(attempt)
     }
 
@@ -331,16 +294,36 @@ impl Accounts {
             user_code: Some(code.user_code.clone()),
             user: source.settings().user.clone(),
         };
-        tokio::spawn(async move {
-            let result = source.finish_device(&code, wish.anybody).await;
-            let _ = progress.send(ended_as(result));
+        let server = server.to_owned();
+        let waiting = tokio::spawn(async move {
+            let who = Who {
+                server: &server,
+                anybody: wish.anybody,
+            };
+            let result = source.finish_device(&code, who).await;
+            let _ = progress.send(ended_as(&server, result));
         });
+        self.wait_by(id, waiting.abort_handle());
         Ok(attempt)
+    }
+
+    fn wait_by(&self, id: &str, waiting: AbortHandle) {
+        if let Some(attempt) = self.attempts().get_mut(id) {
+            attempt.waiting = Some(waiting);
+        }
+    }
+
+    /// Waits for the person no more; whoever signs in with its address from now on is refused.
+    pub fn cancel(&self, id: &str) {
+        let attempt = self.attempts().remove(id);
+        if let Some(waiting) = attempt.and_then(|attempt| attempt.waiting) {
+            waiting.abort();
+        }
     }
 
     /// How far a sign-in is; waits a while for it to end.
     pub async fn progress(&self, id: &str) -> Result<Progress, AccountsError> {
-        let found = self.attempts().get(id).cloned();
+        let found = self.attempts().get(id).map(|attempt| attempt.seen.clone());
         let mut seen = found.ok_or(AccountsError::NoAttempt)?;
         let is_over = |progress: &Progress| !matches!(progress, Progress::Waiting);
         let over = tokio::time::timeout(LOOK, seen.wait_for(is_over)).await;
@@ -357,7 +340,10 @@ impl Accounts {
 
     /// How far a sign-in is, now.
     pub fn look(&self, id: &str) -> Progress {
-        let seen = self.attempts().get(id).map(|seen| seen.borrow().clone());
+        let attempts = self.attempts();
+        let seen = attempts
+            .get(id)
+            .map(|attempt| attempt.seen.borrow().clone());
         seen.unwrap_or_else(|| Progress::Failed("the sign-in has ended".into()))
     }
 
@@ -366,23 +352,37 @@ impl Accounts {
         let servers = self.by_server.load_full();
         let mut rows = Vec::new();
         for (server, source) in servers.iter() {
-            rows.push(row(server, source.as_deref()).await);
+            rows.push(TokenRow::of(server, source.as_deref()).await);
         }
         rows
     }
 
-    /// Forgets the tokens of a server's account; whether there were any.
-    pub async fn disconnect(&self, server: &str) -> Result<bool, AccountsError> {
+    /// Forgets the tokens of a server's account.
+    pub async fn disconnect(&self, server: &str) -> Result<Disconnected, AccountsError> {
         let source = self.source(server)?;
+        let shares = |other: &&Named| {
+            let other = other.1.as_ref();
+            other.is_some_and(|other| other.settings().account == source.settings().account)
+        };
+        let servers = self.by_server.load();
+        let servers = servers
+            .iter()
+            .filter(shares)
+            .map(|(name, _)| name.clone())
+            .collect();
         // It ends even when whoever asked has gone: what is kept and what is known stay the same.
         let done = tokio::spawn(async move { source.disconnect().await });
         let broken = |panic: tokio::task::JoinError| TokenError::Vault(panic.to_string());
-        Ok(done.await.map_err(broken)??)
+        let there_was = done.await.map_err(broken)??;
+        maillog::disconnected(server);
+        Ok(Disconnected { there_was, servers })
     }
 
     /// Seals the vault with another key; gives how many accounts it has.
     pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, AccountsError> {
-        Ok(self.sources.rotate_vault(key)?)
+        let count = self.sources.rotate_vault(key)?;
+        maillog::vault_rotated(count);
+        Ok(count)
     }
 
     fn source(&self, server: &str) -> Result<Arc<Source>, AccountsError> {
@@ -402,98 +402,37 @@ impl Accounts {
     /// Ended ones that nobody asked about make room.
     fn enter(&self, id: &str, seen: watch::Receiver<Progress>) -> Result<(), AccountsError> {
         let mut attempts = self.attempts();
-        attempts.retain(|_, seen| matches!(*seen.borrow(), Progress::Waiting));
+        attempts.retain(|_, it| matches!(*it.seen.borrow(), Progress::Waiting));
         if attempts.len() >= ATTEMPTS {
             return Err(AccountsError::TooMany);
         }
-        attempts.insert(id.to_owned(), seen);
+        let waiting = None;
+        attempts.insert(id.to_owned(), UnderWay { seen, waiting });
         Ok(())
     }
 
-    fn attempts(&self) -> std::sync::MutexGuard<'_, HashMap<String, watch::Receiver<Progress>>> {
+    fn attempts(&self) -> std::sync::MutexGuard<'_, HashMap<String, UnderWay>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn ended_as(result: Result<SignedIn, SignInError>) -> Progress {
+/// The end of a sign-in is not broken off: the provider's answer is kept, or refused, whole.
+async fn whole(
+    finishing: impl Future<Output = Result<SignedIn, SignInError>> + Send + 'static,
+) -> Result<SignedIn, SignInError> {
+    let broken = |panic: tokio::task::JoinError| TokenError::Vault(panic.to_string());
+    tokio::spawn(finishing).await.map_err(broken)?
+}
+
+fn ended_as(server: &str, result: Result<SignedIn, SignInError>) -> Progress {
     match result {
-        Ok(SignedIn { user }) => Progress::Done(user),
-        Err(error) => Progress::Failed(error.to_string()),
-    }
-}
-
-async fn row(server: &str, source: Option<&Source>) -> TokenRow {
-    let mut row = TokenRow {
-        server: server.to_owned(),
-        oauth: source.map(|source| source.settings().oauth.clone()),
-        grant: source.map(|source| source.settings().grant),
-        user: None,
-        origin: None,
-        rotated: None,
-        expires: None,
-        credential_expires: source.and_then(|source| source.settings().credential.expires()),
-        trouble: None,
-    };
-    let Some(source) = source else {
-        return row;
-    };
-    match source.status().await {
-        Ok(status) => {
-            row.user = status.user;
-            row.origin = status.origin;
-            row.rotated = status.rotated;
-            row.expires = status.expires;
-            row.trouble = status.trouble.map(|trouble| trouble.to_string());
+        Ok(SignedIn { user }) => {
+            maillog::signed_in(server, user.as_deref().unwrap_or_default());
+            Progress::Done(user)
         }
-        Err(error) => row.trouble = Some(error.to_string()),
-    }
-    row
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: i64 = 24 * 3_600_000;
-
-    fn row(grant: Option<Grant>) -> TokenRow {
-        TokenRow {
-            server: "s".into(),
-            oauth: None,
-            grant,
-            user: None,
-            origin: None,
-            rotated: None,
-            expires: Some(Timestamp(DAY)),
-            credential_expires: None,
-            trouble: None,
+        Err(error) => {
+            maillog::sign_in_failed(server, &error);
+            Progress::Failed(error.to_string())
         }
-    }
-
-    #[test]
-    fn a_glance_tells_what_needs_a_person() {
-        let app = row(Some(Grant::ClientCredentials));
-        let light = |row: &TokenRow, now| row.glance(Timestamp(now)).0;
-        assert_eq!(light(&row(None), 0), Light::Green);
-        assert_eq!(light(&app, 0), Light::Green);
-        assert_eq!(light(&app, DAY), Light::Amber);
-        assert_eq!(light(&row(Some(Grant::DeviceCode)), DAY), Light::Red);
-        let trouble = Some("refused".to_owned());
-        let failing = TokenRow {
-            trouble,
-            ..app.clone()
-        };
-        assert_eq!(
-            [light(&failing, 0), light(&failing, DAY)],
-            [Light::Amber, Light::Red]
-        );
-        let ending = |days| TokenRow {
-            credential_expires: Some(Timestamp(days * DAY)),
-            ..app.clone()
-        };
-        assert_eq!(
-            [light(&ending(29), 0), light(&ending(31), 0)],
-            [Light::Amber, Light::Green]
-        );
     }
 }

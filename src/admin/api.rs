@@ -1,5 +1,6 @@
 //! What the running program answers: its queue, its servers and their accounts, as JSON.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use super::accounts::{Accounts, AccountsError, Attempt, Progress, TokenRow, Wish};
+use super::accounts::{Accounts, AccountsError, Attempt, Disconnected, Progress, Wish};
 use super::metrics;
+use super::row::TokenRow;
 use super::web::Web;
 use crate::base::{MessageId, Secret, Timestamp};
-use crate::delivery::Delivery;
 use crate::delivery::probe::Step;
+use crate::delivery::{Delivery, Hold};
 use crate::message::Address;
 use crate::spool::{Entry, Page, Selection, Spool, SpoolError};
 
@@ -94,7 +96,7 @@ impl Admin {
             .route("/connect/{server}", post(connect))
             .route("/disconnect/{server}", post(disconnect))
             .route("/test/{server}", post(test))
-            .route("/progress/{id}", get(progress))
+            .route("/progress/{id}", get(progress).delete(cancel))
             .route("/vault/rotate", post(rotate_vault))
             .route("/web/link", post(web_link))
             .with_state(parts);
@@ -142,9 +144,30 @@ async fn metrics(State(parts): State<Parts>) -> String {
 
 /// For Prometheus.
 pub(super) async fn metrics_of(accounts: &Accounts, delivery: &Delivery) -> String {
-    let rows = accounts.tokens().await;
-    let held: Vec<String> = delivery.holds().into_iter().map(|(name, _)| name).collect();
-    metrics::text(&rows, &held, Timestamp::now())
+    metrics::text(&rows(accounts, delivery).await, Timestamp::now())
+}
+
+/// Tests the way to a server, which is used again where that is free.
+pub(super) async fn probe(
+    delivery: &Delivery,
+    server: &str,
+    to: Option<Address>,
+) -> Option<Vec<Step>> {
+    let steps = delivery.probe(server, to).await?;
+    if steps.iter().all(|step| step.well) {
+        delivery.release_holds();
+    }
+    Some(steps)
+}
+
+/// What may be known of each server.
+pub(super) async fn rows(accounts: &Accounts, delivery: &Delivery) -> Vec<TokenRow> {
+    let mut rows = accounts.tokens().await;
+    let mut holds: HashMap<String, Hold> = delivery.holds().into_iter().collect();
+    for row in &mut rows {
+        row.held = holds.remove(&row.server).map(|hold| hold.reason);
+    }
+    rows
 }
 
 async fn status(State(parts): State<Parts>) -> Json<Status> {
@@ -182,11 +205,13 @@ async fn show(
     Ok(Json(parts.spool.get(id).await?))
 }
 
-/// Also uses held servers again: whoever retries has mended something.
+/// Also uses held servers again, and asks for tokens anew: whoever retries has mended something.
 async fn retry(
     State(parts): State<Parts>,
     Json(which): Json<Selection>,
 ) -> Result<Json<usize>, Trouble> {
+    // Before they are due, or the first would meet the failure that is remembered.
+    parts.delivery.forgive();
     let count = parts.spool.retry(which, Timestamp::now()).await?;
     parts.delivery.release_holds();
     Ok(Json(count))
@@ -200,7 +225,7 @@ async fn delete(
 }
 
 async fn tokens(State(parts): State<Parts>) -> Json<Vec<TokenRow>> {
-    Json(parts.accounts.tokens().await)
+    Json(rows(&parts.accounts, &parts.delivery).await)
 }
 
 async fn connect(
@@ -223,12 +248,18 @@ async fn progress(
     Ok(Json(progress))
 }
 
+/// Nobody waits for it any more.
+async fn cancel(State(parts): State<Parts>, InPath(id): InPath<String>) -> Json<()> {
+    parts.accounts.cancel(&id);
+    Json(())
+}
+
 async fn test(
     State(parts): State<Parts>,
     InPath(server): InPath<String>,
     Json(to): Json<Option<Address>>,
 ) -> Result<Json<Vec<Step>>, Trouble> {
-    let steps = parts.delivery.probe(&server, to).await;
+    let steps = probe(&parts.delivery, &server, to).await;
     let missing = || {
         Trouble(
             StatusCode::NOT_FOUND,
@@ -241,10 +272,10 @@ async fn test(
 async fn disconnect(
     State(parts): State<Parts>,
     InPath(server): InPath<String>,
-) -> Result<Json<bool>, Trouble> {
-    let there_was = parts.accounts.disconnect(&server).await?;
+) -> Result<Json<Disconnected>, Trouble> {
+    let disconnected = parts.accounts.disconnect(&server).await?;
     parts.delivery.forget_sessions(&server);
-    Ok(Json(there_was))
+    Ok(Json(disconnected))
 }
 
 /// None where the configuration has no page.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::accounts::{Attempt, Progress, TokenRow, Wish};
+use super::accounts::{Attempt, Disconnected, Progress, Wish};
 use super::api::Status;
+use super::row::TokenRow;
 use crate::base::secret::ExposeSecret;
 use crate::base::{MessageId, Secret};
 use crate::delivery::probe::Step;
@@ -89,13 +90,18 @@ impl Client {
         self.get(&format!("progress/{id}")).await
     }
 
+    /// Waits for a sign-in no more.
+    pub async fn cancel(&self, id: &str) -> Result<(), ClientError> {
+        answer(self.http.delete(format!("http://mailferry/progress/{id}"))).await
+    }
+
     /// Tests the way to a server.
     pub async fn test(&self, server: &str, to: Option<&Address>) -> Result<Vec<Step>, ClientError> {
         self.post(&format!("test/{server}"), &to).await
     }
 
     /// Forgets the tokens of a server's account.
-    pub async fn disconnect(&self, server: &str) -> Result<bool, ClientError> {
+    pub async fn disconnect(&self, server: &str) -> Result<Disconnected, ClientError> {
         self.post(&format!("disconnect/{server}"), &()).await
     }
 

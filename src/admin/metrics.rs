@@ -1,14 +1,14 @@
 //! What is measured of servers and app registrations when somebody looks.
 
-use super::accounts::{Light, TokenRow};
+use super::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::observe::metrics::{Measured, render};
 
-/// The text for Prometheus: servers with their tokens, and the names of those that are held.
-pub(super) fn text(rows: &[TokenRow], held: &[String], now: Timestamp) -> String {
+/// The text for Prometheus.
+pub(super) fn text(rows: &[TokenRow], now: Timestamp) -> String {
     let seconds = |at: Timestamp| at.0 as f64 / 1_000.0;
     let server = |row: &TokenRow| row.server.clone();
-    let is_held = |row: &TokenRow| f64::from(u8::from(held.contains(&row.server)));
+    let is_held = |row: &TokenRow| f64::from(u8::from(row.held.is_some()));
     let light = |row: &TokenRow| match row.glance(now).0 {
         Light::Green => 2.0,
         Light::Amber => 1.0,

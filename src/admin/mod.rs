@@ -5,6 +5,7 @@ pub mod api;
 mod callback;
 pub mod client;
 mod metrics;
+pub mod row;
 pub mod web;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,9 @@ use super::reach::{self, Reach};
 use super::{ConfigFile, NO};
 use crate::admin::accounts::{Attempt, Progress, Way, Wish};
 
+/// What a shell has of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
 /// Opens the provider's page, or prints where it is, waits until you have signed in there, and keeps
 /// the tokens. Works while `mailferry serve` runs and while it does not.
 #[derive(clap::Args)]
@@ -43,9 +46,16 @@ async fn connect(reach: &Reach, arguments: &Arguments) -> Result<ExitCode, Strin
         .await?;
     tell(&attempt, arguments);
     let ended = loop {
-        match reach.progress(&attempt.id).await? {
-            Progress::Waiting => {}
-            ended => break ended,
+        tokio::select! {
+            progress = reach.progress(&attempt.id) => match progress? {
+                Progress::Waiting => {}
+                ended => break ended,
+            },
+            _ = tokio::signal::ctrl_c() => {
+                reach.cancel(&attempt.id).await;
+                eprintln!("mailferry: the sign-in is cancelled; its address is good no more");
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
         }
     };
     Ok(match ended {

@@ -17,9 +17,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     reach::run(&arguments.config, async |reach, _| {
-        match reach.disconnect(&arguments.server).await? {
-            true => println!("The tokens of server {} are forgotten.", arguments.server),
-            false => println!("Server {} had no tokens.", arguments.server),
+        let done = reach.disconnect(&arguments.server).await?;
+        match (done.there_was, &done.servers[..]) {
+            (false, _) => println!("Server {} had no tokens.", arguments.server),
+            (true, [_, _, ..]) => println!(
+                "The tokens of {} are forgotten: these servers share the account.",
+                done.servers.join(", ")
+            ),
+            (true, _) => println!("The tokens of server {} are forgotten.", arguments.server),
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use super::{ConfigFile, NO, block_on};
-use crate::admin::accounts::{Attempt, Progress, TokenRow, Wish};
+use crate::admin::accounts::{Attempt, Disconnected, Progress, Wish};
+use crate::admin::row::TokenRow;
 use crate::admin::{self, Accounts, Client};
 use crate::base::Secret;
 use crate::config::{Config, Secrets};
@@ -76,6 +77,14 @@ impl Reach {
         }
     }
 
+    /// Whoever waits has gone; there is nobody left to tell how it went.
+    pub(super) async fn cancel(&self, id: &str) {
+        match self {
+            Self::Running(client) => drop(client.cancel(id).await),
+            Self::Stopped(parts) => parts.0.cancel(id),
+        }
+    }
+
     pub(super) async fn test(
         &self,
         server: &str,
@@ -89,7 +98,7 @@ impl Reach {
         }
     }
 
-    pub(super) async fn disconnect(&self, server: &str) -> Result<bool, String> {
+    pub(super) async fn disconnect(&self, server: &str) -> Result<Disconnected, String> {
         match self {
             Self::Running(client) => client.disconnect(server).await.map_err(text),
             Self::Stopped(parts) => parts.0.disconnect(server).await.map_err(text),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::reach;
 use super::{ConfigFile, NO};
-use crate::admin::accounts::{Light, TokenRow};
+use crate::admin::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::token::{Grant, Origin};
 
@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             let (light, words) = row.glance(now);
             has_red |= light == Light::Red;
             match arguments.json {
-                true => println!("{}", serde_json::to_string(&row).unwrap_or_default()),
+                true => println!("{}", json(&row, light, &words)),
                 false => show(&row, light, &words),
             }
         }
@@ -37,6 +37,19 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             ExitCode::SUCCESS
         })
     })
+}
+
+/// As it is known, with what a glance tells; times are milliseconds since 1970.
+fn json(row: &TokenRow, light: Light, words: &str) -> String {
+    let state = match light {
+        Light::Green => "green",
+        Light::Amber => "amber",
+        Light::Red => "red",
+    };
+    let mut value = serde_json::json!(row);
+    value["state"] = state.into();
+    value["words"] = words.into();
+    value.to_string()
 }
 
 fn show(row: &TokenRow, light: Light, words: &str) {
@@ -59,8 +72,8 @@ fn show(row: &TokenRow, light: Light, words: &str) {
     if let Some(at) = row.credential_expires {
         line("secret until", at.to_string());
     }
-    if let Some(trouble) = &row.trouble {
-        line("trouble", trouble.clone());
+    if let Some(trouble) = row.trouble_besides() {
+        line("trouble", trouble.to_owned());
     }
 }
 

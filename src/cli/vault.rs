@@ -63,7 +63,12 @@ async fn rotate(
         (None, None) => None,
     };
     let count = reach.rotate_vault(key.as_ref()).await?;
-    println!("{count} accounts are sealed with the new key.");
+    let accounts = if count == 1 {
+        "account is"
+    } else {
+        "accounts are"
+    };
+    println!("{count} {accounts} sealed with the new key.");
     if let Some(path) = new_key {
         println!(
             "Now let `vault_key` be what {} holds: the old key opens nothing any more.",

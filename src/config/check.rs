@@ -193,7 +193,7 @@ impl Checker<'_> {
                 reserve: file.spool.reserve,
             },
             data_dir,
-            vault_key: self.secret(&file.vault_key, "vault_key"),
+            vault_key: self.vault_key(&file.vault_key),
             host,
             warnings: std::mem::take(&mut self.warnings),
         }
@@ -272,6 +272,15 @@ impl Checker<'_> {
             tls,
             plaintext,
         })
+    }
+
+    fn vault_key(&mut self, text: &Option<Spanned<SecretText>>) -> Option<Secret> {
+        let key = self.secret(text, "vault_key")?;
+        if self.secrets == Secrets::Read {
+            let span = text.as_ref()?.span();
+            self.ok(token::vault::check_key(&key), span, "vault_key")?;
+        }
+        Some(key)
     }
 
     fn web(&mut self, web: &Option<text::Web>) -> Option<web::Settings> {

@@ -84,7 +84,8 @@ impl SecretText {
                 (text, format!("credential {name}"))
             }
         };
-        match text.trim() {
+        // Windows tools write a byte order mark.
+        match text.trim_start_matches('\u{feff}').trim() {
             "" => Err(SecretError::Empty(place)),
             text => Ok(text.to_owned().into()),
         }

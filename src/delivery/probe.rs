@@ -273,8 +273,9 @@ async fn message(session: &mut Session, letter: Letter) -> Step {
                     let reply = refused
                         .or(last)
                         .map_or("no reply".to_owned(), |reply| reply.to_string());
-                    let remedy = "5.7.60 and 5.2.252: give the account Send As of the address (Exchange admin center, Mailbox delegation)";
-                    wrong("message", reply, Some(remedy.into()))
+                    let is_send_as = reply.contains("5.7.60") || reply.contains("5.2.252");
+                    let remedy = "give the account Send As of the address (Exchange admin center, Mailbox delegation)";
+                    wrong("message", reply, is_send_as.then(|| remedy.into()))
                 }
             }
         }

@@ -136,8 +136,19 @@ impl Delivery {
         }
     }
 
+    /// Asks for tokens anew at the next need, where that failed.
+    pub fn forgive(&self) {
+        let lanes = self.lanes.load();
+        let tokens = lanes
+            .by_name
+            .values()
+            .filter_map(|lane| lane.server.token.as_ref());
+        tokens.for_each(|token| token.forgive());
+    }
+
     /// Uses held servers again at once.
     pub fn release_holds(&self) {
+        self.forgive();
         let lanes = self.lanes.load();
         lanes.by_name.values().for_each(|lane| lane.end_hold(None));
         lanes.context.wake.notify_one();

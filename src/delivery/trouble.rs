@@ -61,6 +61,7 @@ pub(super) fn server_trouble(lane: &Lane, reply: &Reply, failure: Option<&Failur
 /// What mends a sign-in that was refused with this reply.
 pub(super) fn remedy(auth: &Auth, reply: &Reply) -> String {
     match auth {
+        _ if reply.is_transient() => "it passes by itself; it is tried again".to_owned(),
         Auth::XOAuth2 { username } if reply.enhanced == "5.7.139" => format!(
             "SMTP AUTH is switched off: an Exchange administrator runs \
              Set-CASMailbox -Identity {username} -SmtpClientAuthenticationDisabled $false"

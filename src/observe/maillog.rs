@@ -121,9 +121,44 @@ pub fn token_failed(server: &str, error: &dyn std::fmt::Display) {
     warn!(target: TARGET, event = "token_failed", server, reason = %error, "token not renewed");
 }
 
+/// Tokens that are kept cannot be read.
+pub fn vault_unreadable(reason: impl std::fmt::Display) {
+    error!(target: TARGET, event = "vault_unreadable", %reason, "tokens cannot be read");
+}
+
+/// One of an app's client secrets was refused, and another taken.
+pub fn secret_refused(oauth: &str, error: &dyn std::fmt::Display) {
+    warn!(target: TARGET, event = "secret_refused", oauth, reason = %error, "a client secret was refused, another was taken: replace the one");
+}
+
+/// Somebody has signed in for a server.
+pub fn signed_in(server: &str, user: &str) {
+    info!(target: TARGET, event = "signed_in", server, user, "signed in");
+}
+
+/// A sign-in has ended without tokens.
+pub fn sign_in_failed(server: &str, reason: &dyn std::fmt::Display) {
+    warn!(target: TARGET, event = "sign_in_failed", server, %reason, "not signed in");
+}
+
+/// A server's tokens are forgotten, by an operator's will.
+pub fn disconnected(server: &str) {
+    info!(target: TARGET, event = "disconnected", server, "tokens forgotten");
+}
+
+/// The vault has another key.
+pub fn vault_rotated(accounts: usize) {
+    info!(target: TARGET, event = "vault_rotated", accounts, "vault sealed with another key");
+}
+
+/// A browser has come in by a link of `mailferry web`.
+pub fn page_entered() {
+    info!(target: TARGET, event = "page_entered", "a browser has come in");
+}
+
 /// A client secret or certificate is about to end, or has.
 pub fn credential_expires(oauth: &str, expires: Timestamp) {
-    warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires: make a new one and configure it");
+    warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires, or has: make a new one and configure it");
 }
 
 /// A server is not used until then; its mail stays queued.

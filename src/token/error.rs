@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
     /// The endpoint was not reached, or did not answer in time.
-    #[error("{url} was not reached: {reason}; check the network, DNS and `token_url`")]
+    #[error("{url} was not reached: {reason}; {}", unreachable_remedy(.reason))]
     Unreachable {
         /// The endpoint.
         url: String,
@@ -19,9 +19,7 @@ pub enum TokenError {
         reason: String,
     },
     /// It answered, but not as a token endpoint does: an outage, or something in between.
-    #[error(
-        "{url} answered HTTP {status} without a token response, as in an outage or behind a captive portal; trying again later"
-    )]
+    #[error("{url} answered HTTP {status} without a token response, {}", outage_remedy(*.status))]
     Outage {
         /// The endpoint.
         url: String,
@@ -41,7 +39,7 @@ pub enum TokenError {
         pause: Option<Duration>,
     },
     /// It refused the secret, as wrong or expired.
-    #[error("the provider refused the client secret of [oauth.{oauth}]: {refusal}; {}", .refusal.remedy())]
+    #[error("the provider refused the client secret of [oauth.{oauth}]: {refusal}; {}; then reload (SIGHUP)", .refusal.remedy())]
     Secret {
         /// The app registration's name in the configuration.
         oauth: String,
@@ -68,7 +66,7 @@ pub enum TokenError {
     },
     /// Nobody has signed in yet.
     #[error(
-        "nobody has signed in for {account}; run `mailferry connect {account}`, or set the server's `refresh_token`"
+        "nobody has signed in for {account}; run `mailferry connect {account}`, or give the server another `refresh_token`"
     )]
     NotConnected {
         /// The server.
@@ -81,7 +79,7 @@ pub enum TokenError {
         reason: String,
     },
     /// The vault could not keep it, so it is not used.
-    #[error("the token could not be kept: {0}")]
+    #[error("token vault: {0}")]
     Vault(String),
 }
 
@@ -94,6 +92,16 @@ impl TokenError {
         )
     }
 
+    /// The same where another endpoint was asked.
+    pub(super) fn at(mut self, endpoint: &str) -> Self {
+        if let Self::Unreachable { url, .. } | Self::Outage { url, .. } | Self::Busy { url, .. } =
+            &mut self
+        {
+            *url = endpoint.to_owned();
+        }
+        self
+    }
+
     /// How long the provider asks to be left alone (Retry-After), or is known to need.
     pub fn pause(&self) -> Option<Duration> {
         match self {
@@ -104,6 +112,28 @@ impl TokenError {
             }
             _ => None,
         }
+    }
+}
+
+/// A failure to connect by what its words are about.
+fn unreachable_remedy(reason: &str) -> &'static str {
+    match reason {
+        _ if reason.contains("UnknownIssuer") => {
+            "something on the way opens TLS: name its certificate in the `ca` of the [oauth] table"
+        }
+        _ if reason.contains("certificate") => {
+            "check the name in the URL, and this machine's clock"
+        }
+        _ => "check the network, DNS and the URL; it is tried again",
+    }
+}
+
+fn outage_remedy(status: u16) -> &'static str {
+    match status {
+        300..=399 | 403..=405 => {
+            "so it is no token endpoint, or something stands before it: check `tenant` and the URLs of the [oauth] table"
+        }
+        _ => "as in an outage or behind a captive portal; it is tried again",
     }
 }
 

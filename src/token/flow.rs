@@ -17,6 +17,7 @@ use super::error::{Class, Refusal, TokenError};
 use super::settings::Settings;
 use crate::base::Timestamp;
 use crate::base::secret::ExposeSecret;
+use crate::observe::maillog;
 use client::{Client, Seen, Success};
 
 /// What the token endpoint is asked with.
@@ -80,7 +81,12 @@ pub(super) async fn request(
     for proof in proofs(settings).await? {
         match request_with(settings, http, ask, &proof).await {
             Err(error @ TokenError::Secret { .. }) => refused = Some(error),
-            answered => return answered,
+            answered => {
+                if let (Ok(_), Some(error)) = (&answered, &refused) {
+                    maillog::secret_refused(&settings.oauth, error);
+                }
+                return answered;
+            }
         }
     }
     Err(refused.unwrap_or_else(|| TokenError::Credential {
@@ -169,6 +175,7 @@ pub(super) async fn device_code(
     let Some(proof) = proofs(settings).await?.into_iter().next() else {
         return Ok(None);
     };
+    let url = endpoint.to_string();
     let endpoint = oauth2::DeviceAuthorizationUrl::from_url(endpoint);
     let client = client(settings, &proof).set_device_authorization_url(endpoint);
     let seen = Seen::default();
@@ -179,7 +186,8 @@ pub(super) async fn device_code(
     let details: StandardDeviceAuthorizationResponse = proven!(request, &proof)
         .request_async(&call)
         .await
-        .map_err(|error| classified(settings, error, &seen, true))?;
+        .map_err(|error| classified(settings, error, &seen, true))
+        .map_err(|error| error.at(&url))?;
     Ok(Some(DeviceCode {
         user_code: details.user_code().secret().clone(),
         url: details.verification_uri().url().clone(),

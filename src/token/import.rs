@@ -21,6 +21,11 @@ pub enum ImportError {
         "the MSAL cache has no refresh token for client_id {0}: a refresh token serves only the app that it was made for"
     )]
     OtherApp(String),
+    /// An MSAL cache of several accounts, none of them the server's.
+    #[error(
+        "the MSAL cache has several accounts, and none is {0}: write that account's refresh token alone into the file"
+    )]
+    OtherAccount(String),
     /// It is something else.
     #[error(
         "it is not one word, as a refresh token is; write the refresh token alone into the file"
@@ -39,31 +44,61 @@ struct Response {
 struct Msal {
     #[serde(rename = "RefreshToken")]
     tokens: HashMap<String, MsalToken>,
+    #[serde(rename = "Account", default)]
+    accounts: HashMap<String, MsalAccount>,
+}
+
+#[derive(Deserialize)]
+struct MsalAccount {
+    home_account_id: String,
+    username: String,
 }
 
 #[derive(Deserialize)]
 struct MsalToken {
     client_id: String,
+    home_account_id: Option<String>,
     secret: Zeroizing<String>,
 }
 
 /// The refresh token in `text`: alone, or in JSON that has a `refresh_token`, or in an MSAL cache that
-/// has one for the app `client_id`.
-pub fn refresh_token(text: &Secret, client_id: &str) -> Result<Secret, ImportError> {
+/// has one for the app `client_id`, of the account `user` where there are several.
+pub fn refresh_token(text: &Secret, client_id: &str, user: &str) -> Result<Secret, ImportError> {
     let text = text.expose_secret().trim();
     if !text.starts_with('{') {
-        let is_one_word = !text.contains(|c: char| c.is_whitespace() || c.is_control());
-        let token = is_one_word.then(|| text.to_owned().into());
-        return token.ok_or(ImportError::NotOneWord);
+        return one_word(text);
     }
     if let Ok(response) = serde_json::from_str::<Response>(text) {
-        return Ok(response.refresh_token.to_string().into());
+        return one_word(&response.refresh_token);
     }
     let cache = serde_json::from_str::<Msal>(text).map_err(|_| ImportError::UnknownJson)?;
     let ours = |token: &&MsalToken| token.client_id.eq_ignore_ascii_case(client_id);
-    let token = cache.tokens.values().find(ours);
-    let token = token.map(|token| token.secret.to_string().into());
-    token.ok_or_else(|| ImportError::OtherApp(client_id.to_owned()))
+    let ours: Vec<&MsalToken> = cache.tokens.values().filter(ours).collect();
+    match ours[..] {
+        [] => Err(ImportError::OtherApp(client_id.to_owned())),
+        [only] => one_word(&only.secret),
+        _ => {
+            let mut of_user = ours.into_iter().filter(|token| cache.is_of(token, user));
+            let token = of_user.next().map(|token| one_word(&token.secret));
+            token.ok_or_else(|| ImportError::OtherAccount(user.to_owned()))?
+        }
+    }
+}
+
+impl Msal {
+    fn is_of(&self, token: &MsalToken, user: &str) -> bool {
+        let mut accounts = self.accounts.values();
+        accounts.any(|account| {
+            token.home_account_id.as_ref() == Some(&account.home_account_id)
+                && account.username.eq_ignore_ascii_case(user)
+        })
+    }
+}
+
+fn one_word(text: &str) -> Result<Secret, ImportError> {
+    let is_one = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let word = is_one.then(|| text.to_owned().into());
+    word.ok_or(ImportError::NotOneWord)
 }
 
 #[cfg(test)]
@@ -71,7 +106,7 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Result<String, ImportError> {
-        let token = refresh_token(&text.to_owned().into(), "app-1")?;
+        let token = refresh_token(&text.to_owned().into(), "app-1", "b@x.org")?;
         Ok(token.expose_secret().to_owned())
     }
 
@@ -101,5 +136,9 @@ mod tests {
         );
         assert_eq!(found(r#"{"refresh_token":"#), Err(ImportError::UnknownJson));
         assert_eq!(found("refresh = abc"), Err(ImportError::NotOneWord));
+        assert_eq!(
+            found(r#"{"refresh_token":""}"#),
+            Err(ImportError::NotOneWord)
+        );
     }
 }

@@ -32,7 +32,7 @@ pub use error::TokenError;
 pub use flow::DeviceCode;
 pub use settings::{Endpoints, Grant, Settings};
 pub use sign_in::{Begun, SignInError, SignedIn};
-pub use source::{Source, Status};
+pub use source::{Source, Status, Who};
 pub use sources::Sources;
 pub use state::{Access, Account, Origin};
 pub use vault::{Vault, VaultError};

@@ -38,13 +38,13 @@ pub struct Begun {
 pub enum SignInError {
     /// The provider gave no tokens.
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(TokenError),
     /// The person, or the provider, said no.
     #[error("the sign-in was refused: {0}")]
     Refused(String),
     /// Somebody else signed in.
     #[error(
-        "{user} signed in, but server {server} sends as {expected}: sign in as {expected}; or, where {user} may send as {expected}, set the server's `account` to {user}, or run `mailferry connect {server} --any-account`"
+        "{user} signed in, but server {server} signs in as {expected}: sign in as {expected}; or, where {user} may send as {expected}, set the server's `account` to {user}, or run `mailferry connect {server} --any-account`"
     )]
     OtherAccount {
         /// Who did.
@@ -65,6 +65,25 @@ pub enum SignInError {
     /// Nothing came back in time.
     #[error("nobody signed in within {} minutes; begin anew", TIME.as_secs() / 60)]
     TooLate,
+}
+
+/// What the provider says where the person said no (RFC 6749 §4.1.2.1, RFC 8628 §3.5, Entra's own),
+/// and where the person took too long.
+const DECLINED: [&str; 2] = ["access_denied", "authorization_declined"];
+const EXPIRED: &str = "expired_token";
+
+impl From<TokenError> for SignInError {
+    fn from(error: TokenError) -> Self {
+        let said = match &error {
+            TokenError::Refused { refusal, .. } | TokenError::SignIn { refusal, .. } => refusal,
+            _ => return Self::Token(error),
+        };
+        match said.error.as_str() {
+            EXPIRED => Self::TooLate,
+            code if DECLINED.contains(&code) => Self::Refused(said.to_string()),
+            _ => Self::Token(error),
+        }
+    }
 }
 
 impl Begun {

@@ -34,6 +34,19 @@ const TEND_AGAIN: Duration = Duration::from_secs(60);
 /// And where a person is needed.
 const PERSON_NEEDED: Duration = Duration::from_secs(3_600);
 
+/// How often a code is tried where the provider has trouble that passes, and the pause between.
+const CODE_LOOKS: u32 = 5;
+const CODE_PAUSE: Duration = Duration::from_secs(2);
+
+/// For whom somebody signs in.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'a> {
+    /// The server, of those that share the account.
+    pub server: &'a str,
+    /// Whether another account than the server's may sign in.
+    pub anybody: bool,
+}
+
 /// An account.
 pub struct Source {
     settings: Settings,
@@ -78,8 +91,10 @@ pub struct Status {
     pub rotated: Option<Timestamp>,
     /// When the access token ends, where there is one.
     pub expires: Option<Timestamp>,
+    /// Whether there ever was an access token, be it over by now.
+    pub has_worked: bool,
     /// Why there is no newer one.
-    pub trouble: Option<TokenError>,
+    pub trouble: Option<String>,
 }
 
 impl Source {
@@ -199,7 +214,10 @@ impl Source {
                 .map(|refresh| refresh.since)
                 .filter(|_| is_by_user),
             expires: account.access().map(|access| access.expires),
-            trouble: failure.map(|failure| failure.error),
+            has_worked: account.access.is_some(),
+            trouble: failure
+                .map(|failure| failure.error.to_string())
+                .or_else(|| account.trouble.clone()),
         })
     }
 
@@ -215,21 +233,30 @@ impl Source {
         )
     }
 
-    /// Ends a sign-in with a browser: `code` is what came back with its state. Unless `anybody` may
+    /// Ends a sign-in with a browser: `code` is what came back with its state. Unless anybody may
     /// sign in, it must be the user of the settings.
     pub async fn finish(
         &self,
         begun: Begun,
         code: &str,
-        anybody: bool,
+        who: Who<'_>,
     ) -> Result<SignedIn, SignInError> {
         let ask = Ask::Code {
             code,
             verifier: &begun.verifier,
             redirect: &begun.redirect,
         };
-        let granted = flow::request(&self.settings, &self.http, ask).await?;
-        self.sign_in(granted, Origin::Browser, anybody).await
+        let mut looks = 1..CODE_LOOKS;
+        let granted = loop {
+            match flow::request(&self.settings, &self.http, ask).await {
+                // A person waits, and the code may still be good.
+                Err(error) if error.is_transient() && looks.next().is_some() => {
+                    self.clock.sleep(CODE_PAUSE).await;
+                }
+                answered => break answered?,
+            }
+        };
+        self.sign_in(granted, Origin::Browser, who).await
     }
 
     /// Begins a sign-in on another device; none where the provider has no endpoint for it.
@@ -241,10 +268,19 @@ impl Source {
     pub async fn finish_device(
         &self,
         code: &DeviceCode,
-        anybody: bool,
+        who: Who<'_>,
     ) -> Result<SignedIn, SignInError> {
-        let granted = flow::device_token(&self.settings, &self.http, code).await?;
-        self.sign_in(granted, Origin::Device, anybody).await
+        let until = self.clock.now().after(code.expires_in);
+        let granted = loop {
+            match flow::device_token(&self.settings, &self.http, code).await {
+                // RFC 8628 §3.5: what passes by itself does not end the wait.
+                Err(error) if error.is_transient() && self.clock.now() < until => {
+                    self.clock.sleep(CODE_PAUSE).await;
+                }
+                answered => break answered?,
+            }
+        };
+        self.sign_in(granted, Origin::Device, who).await
     }
 
     /// Forgets all tokens of the account; whether there were any.
@@ -263,20 +299,20 @@ impl Source {
         &self,
         granted: Granted,
         origin: Origin,
-        anybody: bool,
+        who: Who<'_>,
     ) -> Result<SignedIn, SignInError> {
         let tokens = granted.id_token.iter().chain([&granted.access]);
         let user = tokens
             .map(|token| token.as_str())
             .find_map(|token| Some(Claims::of(token)?.user()?.to_owned()));
         let expected = self.settings.user.as_deref();
-        if let (false, Some(user), Some(expected)) = (anybody, &user, expected)
+        if let (false, Some(user), Some(expected)) = (who.anybody, &user, expected)
             && !user.eq_ignore_ascii_case(expected)
         {
             return Err(SignInError::OtherAccount {
                 user: user.clone(),
                 expected: expected.to_owned(),
-                server: self.settings.server.clone(),
+                server: who.server.to_owned(),
             });
         }
         if granted.refresh.is_none() {
@@ -327,12 +363,16 @@ impl Source {
                 return self.still_valid(generation).ok_or(failure.error);
             }
         }
+        let generation_asked = self.account().await?.generation;
         match self.ask().await {
             Ok(access) => {
                 self.remember(None);
                 Ok(access)
             }
             Err(error) => {
+                if !error.is_transient() {
+                    self.keep_trouble(generation_asked, &error).await;
+                }
                 let at = self.clock.now();
                 self.remember(Some(Failure {
                     at,
@@ -340,6 +380,17 @@ impl Source {
                 }));
                 self.still_valid(generation).ok_or(error)
             }
+        }
+    }
+
+    /// So that whoever looks later, by another process too, sees it. Not worth failing for.
+    async fn keep_trouble(&self, asked: u64, error: &TokenError) {
+        let Ok(mut account) = self.account().await else {
+            return;
+        };
+        let mut next = account.clone();
+        if next.refused(asked, &error.to_string()) && self.keep(&next).await.is_ok() {
+            *account = next;
         }
     }
 

@@ -110,6 +110,8 @@ pub struct Account {
     pub request: Option<String>,
     /// The last access token: text, issued, ends.
     pub access: Option<(Zeroizing<String>, Timestamp, Timestamp)>,
+    /// Why the provider gave none since, where that does not pass by itself.
+    pub trouble: Option<String>,
 }
 
 /// What a token endpoint granted, as the state needs it.
@@ -175,7 +177,7 @@ impl Account {
     /// The configuration names a refresh token with this digest: if it is another than before, it
     /// becomes the one to use, and what worked last the fallback.
     pub fn configure(&mut self, token: Zeroizing<String>, digest: String, now: Timestamp) {
-        if self.configured.as_ref() == Some(&digest) && self.refresh.is_some() {
+        if self.configured.as_ref() == Some(&digest) {
             return;
         }
         let old = self.refresh.take();
@@ -190,6 +192,7 @@ impl Account {
         self.origin = Some(Origin::Configuration);
         self.configured = Some(digest);
         self.access = None;
+        self.trouble = None;
         self.generation += 1;
     }
 
@@ -200,6 +203,16 @@ impl Account {
             self.request = Some(request);
             self.generation += 1;
         }
+    }
+
+    /// A question that was asked in generation `asked` was refused, in these words: it changes no
+    /// token. Whether that is new.
+    pub fn refused(&mut self, asked: u64, words: &str) -> bool {
+        let is_new = asked == self.generation && self.trouble.as_deref() != Some(words);
+        if is_new {
+            self.trouble = Some(words.to_owned());
+        }
+        is_new
     }
 
     /// Nobody is signed in any more. The digest of what was configured stays, so that the token in
@@ -273,6 +286,7 @@ impl Account {
     fn hold(&mut self, grants: Grants, now: Timestamp) {
         let expires = now.after(grants.expires_in.unwrap_or(LIFE_UNSAID));
         self.access = Some((grants.access, now, expires));
+        self.trouble = None;
         self.generation += 1;
     }
 }

@@ -9,12 +9,13 @@
 //! and the accounts into place; what a crash leaves half moved, the next opening moves.
 
 pub(super) mod kept;
+mod lock;
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -27,6 +28,7 @@ use super::state::Account;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use kept::Kept;
+use lock::{lock, lock_soon};
 
 /// The format that this program writes.
 const VERSION: u32 = 1;
@@ -53,7 +55,7 @@ pub enum VaultError {
     },
     /// The key is none.
     #[error(
-        "{0} is not a vault key: it must hold 32 bytes in base64; restore it from a backup, or remove it together with the tokens in the vault and connect again"
+        "{0} is not a vault key, which is 32 bytes in base64 as `mailferry vault new-key` prints them; restore it from a backup, or make one and connect again"
     )]
     BadKey(String),
     /// The key does not open the file, or the file was changed.
@@ -61,9 +63,24 @@ pub enum VaultError {
         "{0} cannot be decrypted: it was written with another vault key, or damaged; restore the key from a backup, or remove the file and connect again"
     )]
     WrongKey(String),
+    /// The key's file is gone, what it sealed is not.
+    #[error(
+        "{path} is missing, and {folder} has tokens that it sealed: restore it from a backup, or remove the .token files and connect again"
+    )]
+    NoKey {
+        /// The key's file.
+        path: String,
+        /// The vault.
+        folder: String,
+    },
     /// Another process has it open.
-    #[error("the vault in {0} is in use by another mailferry process")]
-    InUse(String),
+    #[error("the vault in {folder} is in use by another mailferry process{pid}")]
+    InUse {
+        /// The vault.
+        folder: String,
+        /// Which, as far as it said.
+        pid: String,
+    },
     /// Written by a later version of the program.
     #[error(
         "{path} was written by a later version of mailferry (format {found}, this one knows {VERSION}): run that version"
@@ -79,8 +96,18 @@ pub enum VaultError {
 /// The accounts' tokens.
 pub struct Vault {
     folder: PathBuf,
-    cipher: RwLock<XChaCha20Poly1305>,
-    _lock: File,
+    access: Access,
+}
+
+/// How it is kept from other processes.
+enum Access {
+    /// It is this process's: the key is known, and no other can change it.
+    Owned {
+        cipher: RwLock<XChaCha20Poly1305>,
+        _lock: File,
+    },
+    /// It is anybody's but for the moment of a reading or writing, and each begins with the key.
+    Visited(Option<Secret>),
 }
 
 /// What stands on the disk.
@@ -102,42 +129,57 @@ impl Vault {
     /// Opens the vault in `folder`, which is made when missing, with `key`, or else with the one in
     /// the folder, which is made at first start. Only one process can have it open.
     pub fn open(folder: PathBuf, key: Option<&Secret>) -> Result<Self, VaultError> {
-        std::fs::create_dir_all(&folder).map_err(|error| io(&folder, error))?;
-        let only_ours = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(&folder, only_ours).map_err(|error| io(&folder, error))?;
+        prepare(&folder)?;
         let lock = lock(&folder)?;
-        let cipher = match key {
-            Some(key) => cipher(key.expose_secret(), "the configured vault key")?,
-            None => {
-                let path = folder.join(KEY_FILE);
-                cipher(&own_key(&path)?, &path.display().to_string())?
-            }
-        };
-        let vault = Self {
-            folder,
+        let cipher = opened(&folder, key)?;
+        let access = Access::Owned {
             cipher: RwLock::new(cipher),
             _lock: lock,
         };
-        vault.move_rotated()?;
+        Ok(Self { folder, access })
+    }
+
+    /// The same for a command that may wait for a person: other processes, `serve` among them, can
+    /// have it meanwhile.
+    pub fn visit(folder: PathBuf, key: Option<&Secret>) -> Result<Self, VaultError> {
+        prepare(&folder)?;
+        let vault = Self {
+            folder,
+            access: Access::Visited(key.cloned()),
+        };
+        vault.with(|_| Ok(()))?;
         Ok(vault)
     }
 
     /// What is kept of an account; the default where nothing is.
     pub fn load(&self, account: &str) -> Result<Account, VaultError> {
-        let (path, cipher) = (self.path(account), self.cipher());
-        match std::fs::read(&path) {
-            Ok(text) => unseal(&cipher, &path, &text, account),
+        let path = self.path(account);
+        self.with(|cipher| match std::fs::read(&path) {
+            Ok(text) => unseal(cipher, &path, &text, account),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Account::default()),
             Err(error) => Err(io(&path, error)),
-        }
+        })
     }
 
     /// Keeps an account; on stable storage when it returns.
     pub fn store(&self, account: &str, state: &Account) -> Result<(), VaultError> {
-        // Held until the file is in place, so that no rotation passes it by.
-        let (path, cipher) = (self.path(account), self.cipher());
-        let text = seal(&cipher, account, state);
-        replace(&path, &text).map_err(|error| io(&path, error))
+        let path = self.path(account);
+        // No rotation passes it by: the key stays until the file is in place.
+        self.with(|cipher| {
+            let text = seal(cipher, account, state);
+            replace(&path, &text).map_err(|error| io(&path, error))
+        })
+    }
+
+    /// What is kept and cannot be read, with the reason: another key, or damage.
+    pub fn unreadable(&self) -> Vec<VaultError> {
+        let read = self.with(|cipher| {
+            let files = files(&self.folder, "token")?.into_iter();
+            Ok(files
+                .filter_map(|path| unseal_file(cipher, &path).err())
+                .collect())
+        });
+        read.unwrap_or_else(|error| vec![error])
     }
 
     /// Seals every account with another key: `key`, or else a new one in the folder's key file.
@@ -148,45 +190,40 @@ impl Vault {
             None => new_key(),
         };
         let new = cipher(&text, "the new vault key")?;
-        // Nobody reads or writes an account meanwhile.
-        let mut current = self.cipher.write().unwrap_or_else(PoisonError::into_inner);
-        let accounts = self.files("token")?;
+        // Nobody reads or writes an account until all are in their places.
+        match &self.access {
+            Access::Owned { cipher, .. } => {
+                let mut current = cipher.write().unwrap_or_else(PoisonError::into_inner);
+                let count = self.seal_anew(&current, &new, key.is_none().then_some(&text))?;
+                *current = new;
+                Ok(count)
+            }
+            Access::Visited(_) => {
+                self.with(|current| self.seal_anew(current, &new, key.is_none().then_some(&text)))
+            }
+        }
+    }
+
+    /// Every account from one key to another, which goes into the folder's key file where it is `own`.
+    fn seal_anew(
+        &self,
+        current: &XChaCha20Poly1305,
+        new: &XChaCha20Poly1305,
+        own: Option<&Zeroizing<String>>,
+    ) -> Result<usize, VaultError> {
+        let accounts = files(&self.folder, "token")?;
         for path in &accounts {
-            let (account, state) = unseal_file(&current, path)?;
+            let (account, state) = unseal_file(current, path)?;
             let beside = path.with_extension(ROTATED);
-            replace(&beside, &seal(&new, &account, &state)).map_err(|error| io(&beside, error))?;
+            replace(&beside, &seal(new, &account, &state)).map_err(|error| io(&beside, error))?;
         }
         // From here on the new key is the key: the accounts that are not yet in place follow.
-        if key.is_none() {
+        if let Some(text) = own {
             let path = self.folder.join(KEY_FILE);
             replace(&path, text.as_bytes()).map_err(|error| io(&path, error))?;
         }
-        *current = new;
-        drop(current);
-        self.move_rotated()?;
+        move_rotated(&self.folder, new)?;
         Ok(accounts.len())
-    }
-
-    /// Moves accounts that a rotation sealed with the present key into place. One that the key does
-    /// not open is left: it is of a rotation that never came to its key.
-    fn move_rotated(&self) -> Result<(), VaultError> {
-        for path in self.files(ROTATED)? {
-            if unseal_file(&self.cipher(), &path).is_ok() {
-                let place = path.with_extension("token");
-                std::fs::rename(&path, &place).map_err(|error| io(&place, error))?;
-            }
-        }
-        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| io(&self.folder, error))
-    }
-
-    fn files(&self, extension: &str) -> Result<Vec<PathBuf>, VaultError> {
-        let entries = std::fs::read_dir(&self.folder).map_err(|error| io(&self.folder, error))?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-        let paths: Result<Vec<_>, _> = paths.collect();
-        let mut paths = paths.map_err(|error| io(&self.folder, error))?;
-        paths.retain(|path| path.extension().is_some_and(|its| its == extension));
-        Ok(paths)
     }
 
     fn path(&self, account: &str) -> PathBuf {
@@ -194,9 +231,71 @@ impl Vault {
         self.folder.join(format!("{name}.token"))
     }
 
-    fn cipher(&self) -> RwLockReadGuard<'_, XChaCha20Poly1305> {
-        self.cipher.read().unwrap_or_else(PoisonError::into_inner)
+    /// Does something with the key, which does not change meanwhile.
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&XChaCha20Poly1305) -> Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        match &self.access {
+            Access::Owned { cipher, .. } => {
+                act(&cipher.read().unwrap_or_else(PoisonError::into_inner))
+            }
+            Access::Visited(key) => {
+                let _lock = lock_soon(&self.folder)?;
+                act(&opened(&self.folder, key.as_ref())?)
+            }
+        }
     }
+}
+
+/// Whether a text is a key.
+pub fn check_key(key: &Secret) -> Result<(), VaultError> {
+    cipher(key.expose_secret(), "it").map(drop)
+}
+
+fn prepare(folder: &Path) -> Result<(), VaultError> {
+    std::fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
+    let only_ours = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(folder, only_ours).map_err(|error| io(folder, error))
+}
+
+/// The key, with what a rotation that was cut short has left put into place.
+fn opened(folder: &Path, key: Option<&Secret>) -> Result<XChaCha20Poly1305, VaultError> {
+    let cipher = match key {
+        Some(key) => cipher(key.expose_secret(), "the configured vault key")?,
+        None => {
+            let path = folder.join(KEY_FILE);
+            cipher(&own_key(folder, &path)?, &path.display().to_string())?
+        }
+    };
+    move_rotated(folder, &cipher)?;
+    Ok(cipher)
+}
+
+/// Moves accounts that a rotation sealed with the present key into place. One that the key does not
+/// open is left: it is of a rotation that never came to its key.
+fn move_rotated(folder: &Path, cipher: &XChaCha20Poly1305) -> Result<(), VaultError> {
+    let rotated = files(folder, ROTATED)?;
+    if rotated.is_empty() {
+        return Ok(());
+    }
+    for path in rotated {
+        if unseal_file(cipher, &path).is_ok() {
+            let place = path.with_extension("token");
+            std::fs::rename(&path, &place).map_err(|error| io(&place, error))?;
+        }
+    }
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| io(folder, error))
+}
+
+fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, VaultError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| io(folder, error))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let paths: Result<Vec<_>, _> = paths.collect();
+    let mut paths = paths.map_err(|error| io(folder, error))?;
+    paths.retain(|path| path.extension().is_some_and(|its| its == extension));
+    Ok(paths)
 }
 
 fn seal(cipher: &XChaCha20Poly1305, account: &str, state: &Account) -> Vec<u8> {
@@ -259,32 +358,23 @@ fn cipher(key: &str, place: &str) -> Result<XChaCha20Poly1305, VaultError> {
     XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| bad())
 }
 
-fn own_key(path: &Path) -> Result<Zeroizing<String>, VaultError> {
+fn own_key(folder: &Path, path: &Path) -> Result<Zeroizing<String>, VaultError> {
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Zeroizing::new(text)),
+        Ok(text) => {
+            let only_ours = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(path, only_ours).map_err(|error| io(path, error))?;
+            Ok(Zeroizing::new(text))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if !files(folder, "token")?.is_empty() {
+                let [path, folder] = [path, folder].map(|it| it.display().to_string());
+                return Err(VaultError::NoKey { path, folder });
+            }
             let text = new_key();
             replace(path, text.as_bytes()).map_err(|error| io(path, error))?;
             Ok(text)
         }
         Err(error) => Err(io(path, error)),
-    }
-}
-
-fn lock(folder: &Path) -> Result<File, VaultError> {
-    let path = folder.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| io(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(VaultError::InUse(folder.display().to_string()))
-        }
-        Err(std::fs::TryLockError::Error(error)) => Err(io(&path, error)),
     }
 }
 
@@ -341,7 +431,7 @@ mod tests {
         vault.store(name, &account()).unwrap();
         assert!(matches!(
             Vault::open(folder.path().into(), None),
-            Err(VaultError::InUse(_))
+            Err(VaultError::InUse { .. })
         ));
         drop(vault);
         assert!(has_it(
@@ -437,5 +527,53 @@ mod tests {
                 "after step {step}"
             );
         }
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Vault::open(folder.path().into(), None);
+        open().unwrap().store("a", &account()).unwrap();
+        let key = folder.path().join(KEY_FILE);
+        let text = std::fs::read(&key).unwrap();
+        std::fs::remove_file(&key).unwrap();
+        assert!(matches!(open(), Err(VaultError::NoKey { .. })));
+        std::fs::write(&key, text).unwrap();
+        let vault = open().unwrap();
+        assert!(has_it(&vault, "a") && vault.unreadable().is_empty());
+        std::fs::write(folder.path().join("b.token"), "damaged").unwrap();
+        assert_eq!(vault.unreadable().len(), 1);
+    }
+
+    #[test]
+    fn visitors_leave_it_to_others_between_their_visits() {
+        let folder = tempfile::tempdir().unwrap();
+        let visit = || Vault::visit(folder.path().into(), None).unwrap();
+        let (waiting, other) = (visit(), visit());
+        waiting.store("a", &account()).unwrap();
+        assert_eq!(other.rotate(None).unwrap(), 1);
+        assert!(has_it(&waiting, "a"), "by the new key");
+        let owner = Vault::open(folder.path().into(), None).unwrap();
+        let refused = waiting.load("a").err().map(|error| error.to_string());
+        assert!(
+            refused
+                .unwrap()
+                .contains(&format!("(pid {})", std::process::id()))
+        );
+        drop(owner);
+        assert!(has_it(&waiting, "a"));
+    }
+
+    #[test]
+    fn rotations_and_readers_at_once_meet_no_wrong_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::open(folder.path().into(), None).unwrap();
+        vault.store("a", &account()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..5).for_each(|_| assert_eq!(vault.rotate(None).unwrap(), 1)));
+                scope.spawn(|| (0..50).for_each(|_| assert!(has_it(&vault, "a"))));
+            }
+        });
     }
 }

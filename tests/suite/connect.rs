@@ -1,7 +1,7 @@
 //! Signing in, as an administrator does it: the command on one side, a browser on the other.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::support::{Lab, Plan, SERVER, USUAL, id_of};
 
@@ -67,6 +67,14 @@ impl Connect {
         code.expect("a code").to_owned()
     }
 
+    /// Ctrl-C; gives the exit code.
+    pub fn interrupted(mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", "INT", &id]).status();
+        assert!(sent.expect("kill runs").success());
+        self.child.wait().expect("ends").code()
+    }
+
     /// Waits for the end; whether it went well, and what it complained of.
     pub fn ended(mut self) -> (bool, String) {
         let mut said = String::new();
@@ -122,8 +130,9 @@ fn a_person_signs_in_with_a_browser_while_the_program_runs() {
     let (well, said) = other.ended();
     assert!(
         !well
-            && said
-                .contains("bob@example.com signed in, but server jane sends as jane@example.com"),
+            && said.contains(
+                "bob@example.com signed in, but server jane signs in as jane@example.com"
+            ),
         "{said}"
     );
 
@@ -212,11 +221,11 @@ fn a_person_signs_in_on_another_device_while_nothing_runs() {
         lab.stdout(&["tokens"])
             .contains("on another device, as jane@example.com")
     );
-    assert!(lab.stdout(&["vault", "rotate"]).contains("1 accounts"));
+    assert!(lab.stdout(&["vault", "rotate"]).contains("1 account is"));
     lab.start();
     id_of(&lab.send(JANE, "From: jane@example.com\r\n\r\nx\r\n"));
     lab.delivered(1);
-    assert!(lab.stdout(&["vault", "rotate"]).contains("1 accounts"));
+    assert!(lab.stdout(&["vault", "rotate"]).contains("1 account is"));
     lab.kill();
     lab.start();
     id_of(&lab.send(JANE, "From: jane@example.com\r\n\r\nwith the new key\r\n"));
@@ -304,5 +313,87 @@ fn a_person_signs_in_for_a_shared_mailbox() {
     assert!(
         String::from_utf8_lossy(&test.stdout)
             .contains("check that other@example.com is the mailbox")
+    );
+}
+
+#[test]
+fn a_sign_in_that_waits_keeps_nobody_from_the_vault() {
+    let mut lab = Lab::stopped(plan("authorization_code"));
+    let waiting = Connect::begin(&lab, &["--no-browser"]);
+    assert!(lab.stdout(&["check"]).contains("jane"));
+    lab.start();
+    let connect = Connect::begin(&lab, &["--no-browser"]);
+    assert_eq!(browse(&lab, &connect.url(), JANE, "yes").0, 200);
+    assert!(connect.ended().0);
+    lab.logged(&["event=\"signed_in\"", "server=\"jane\"", JANE]);
+    // What runs now has the vault: who comes late hears which process that is.
+    let (status, page) = browse(&lab, &waiting.url(), JANE, "yes");
+    assert!(
+        status == 403 && page.contains("in use by another mailferry process (pid"),
+        "{page}"
+    );
+    assert!(!waiting.ended().0);
+}
+
+#[test]
+fn ctrl_c_ends_a_sign_in_for_everybody() {
+    let lab = Lab::with(plan("authorization_code"));
+    let connect = Connect::begin(&lab, &["--no-browser"]);
+    let url: url::Url = connect.url().parse().expect("a URL");
+    let redirect = url.query_pairs().find(|(name, _)| name == "redirect_uri");
+    let redirect: url::Url = redirect.expect("one").1.parse().expect("a URL");
+    let place = ("127.0.0.1", redirect.port().expect("a port"));
+    assert!(std::net::TcpStream::connect(place).is_ok());
+    assert_eq!(connect.interrupted(), Some(130));
+    lab.wait_for("closed place", || {
+        std::net::TcpStream::connect(place).is_err().then_some(())
+    });
+}
+
+#[test]
+fn trouble_that_passes_does_not_end_a_sign_in() {
+    let lab = Lab::with(plan("device_code"));
+    let connect = Connect::begin(&lab, &[]);
+    lab.fault(
+        r#"{"stage":"token","action":{"reply":"503 <html>busy</html>"},"matches":"device_code"}"#,
+    );
+    let code = connect.user_code();
+    let url = connect.url().parse().expect("a URL");
+    let fields = [
+        ("user_code", code.as_str()),
+        ("user", JANE),
+        ("answer", "yes"),
+    ];
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(lab.post(url, &fields).0, 200);
+    assert!(connect.ended().0);
+}
+
+#[test]
+fn what_the_provider_refused_is_known_to_who_looks_later() {
+    let plan = plan("refresh_token");
+    let server = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
+    let lab = Lab::stopped(Plan {
+        configuration: plan
+            .configuration
+            .replace("grant = \"refresh_token\"", server),
+        ..plan
+    });
+    lab.write_private("refresh", "\u{feff}garbage\n");
+    assert!(!lab.run(&["test", "jane"]).status.success());
+    let tokens = lab.run(&["tokens"]);
+    let said = String::from_utf8_lossy(&tokens.stdout).into_owned();
+    assert!(
+        !tokens.status.success() && said.contains("AADSTS70000"),
+        "{said}"
+    );
+    lab.write_private("refresh", "refresh-jane@example.com");
+    assert!(lab.run(&["test", "jane"]).status.success());
+    assert!(lab.stdout(&["tokens"]).contains("token valid until"));
+    assert!(lab.stdout(&["disconnect", "jane"]).contains("forgotten"));
+    let tokens = lab.run(&["tokens"]);
+    assert!(
+        !tokens.status.success(),
+        "the file does not bring it back by itself"
     );
 }

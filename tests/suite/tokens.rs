@@ -279,3 +279,43 @@ fn clocks_that_disagree_matter_only_where_something_is_signed() {
         lab.logged(&["server_held", "AADSTS700024", "set this one by NTP"]);
     }
 }
+
+#[test]
+fn a_held_server_is_red_however_good_its_token_until_a_test_goes_well() {
+    let lab = Lab::new();
+    let off = "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant";
+    lab.fault(&format!(
+        r#"{{"stage":"auth","action":{{"reply":"{off}"}}}}"#
+    ));
+    id_of(&lab.send("notifications@example.com", &admitted("waits")));
+    lab.logged(&["server_held"]);
+    let tokens = lab.run(&["tokens", "--json"]);
+    let said = String::from_utf8_lossy(&tokens.stdout).into_owned();
+    assert!(
+        !tokens.status.success() && said.contains(r#""state":"red""#),
+        "{said}"
+    );
+    assert!(said.contains("but the server is held: "), "{said}");
+    assert!(lab.run(&["test", "notifications"]).status.success());
+    lab.delivered(1);
+    assert!(
+        lab.stdout(&["tokens", "--json"])
+            .contains(r#""state":"green""#)
+    );
+}
+
+#[test]
+fn servers_that_share_an_account_are_disconnected_together_and_told_so() {
+    let other = SERVER.replace("name = \"notifications\"", "name = \"other\"");
+    let lab = Lab::with(Plan {
+        configuration: USUAL.to_owned() + SERVER + &other,
+        ..Plan::default()
+    });
+    assert!(lab.run(&["test", "other"]).status.success());
+    let said = lab.stdout(&["disconnect", "other"]);
+    assert!(
+        said.contains("The tokens of notifications, other are forgotten"),
+        "{said}"
+    );
+    lab.logged(&["event=\"disconnected\"", "server=\"other\""]);
+}

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::extract::{Form, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use super::accounts::{Accounts, Attempt, Progress, Way, Wish};
-use super::api::metrics_of;
+use super::api::{metrics_of, probe, rows};
 use crate::base::Timestamp;
 use crate::delivery::Delivery;
 use crate::observe::maillog;
@@ -247,13 +247,22 @@ async fn style() -> Response {
     ([(header::CONTENT_TYPE, "text/css")], page::STYLE).into_response()
 }
 
-async fn enter(State(parts): State<Arc<Parts>>, Path(link): Path<String>) -> Response {
+/// HEAD, as those send who only look whether a link is good, does not use it up.
+async fn enter(
+    State(parts): State<Arc<Parts>>,
+    Path(link): Path<String>,
+    method: Method,
+) -> Response {
+    if method == Method::HEAD {
+        return StatusCode::OK.into_response();
+    }
     let random = [rand::random(), rand::random()];
     let Some(cookie) = parts.sessions().enter(&link, random, Timestamp::now()) else {
         let words = "A link is good once, and for five minutes. Run `mailferry web` again.";
         let page = page::notice("This link is not good any more", words);
         return (StatusCode::FORBIDDEN, html(page)).into_response();
     };
+    maillog::page_entered();
     let secure = if parts.is_secure { "; Secure" } else { "" };
     let age = SESSION.as_secs();
     let cookie =
@@ -280,7 +289,7 @@ async fn come_back(
 }
 
 async fn servers(State(parts): State<Arc<Parts>>, session: Session) -> Html<String> {
-    let rows = parts.accounts.tokens().await;
+    let rows = rows(&parts.accounts, &parts.delivery).await;
     html(page::servers(&rows, &session.form_token, Timestamp::now()))
 }
 
@@ -351,7 +360,7 @@ async fn sign_in(State(parts): State<Arc<Parts>>, _: Session, Path(id): Path<Str
 }
 
 async fn test(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _: Ours) -> Response {
-    match parts.delivery.probe(&server, None).await {
+    match probe(&parts.delivery, &server, None).await {
         Some(steps) => html(page::steps(&server, &steps)).into_response(),
         None => {
             let page = page::notice("No such server", &server);

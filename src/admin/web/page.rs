@@ -2,7 +2,8 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use crate::admin::accounts::{Attempt, Light, TokenRow};
+use crate::admin::accounts::Attempt;
+use crate::admin::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::delivery::probe::Step;
 
@@ -47,7 +48,7 @@ pub(super) fn servers(rows: &[TokenRow], form_token: &str, now: Timestamp) -> Ma
         html! {
             h1 { "Servers" }
             table {
-                thead { tr { th { "Server" } th { "Outlook token" } th {} } }
+                thead { tr { th { "Server" } th { "State" } th {} } }
                 tbody { @for row in rows { (server(row, form_token, now)) } }
             }
         },
@@ -57,11 +58,15 @@ pub(super) fn servers(rows: &[TokenRow], form_token: &str, now: Timestamp) -> Ma
 fn server(row: &TokenRow, form_token: &str, now: Timestamp) -> Markup {
     let (light, words) = row.glance(now);
     let (class, said) = match light {
-        Light::Green => ("green", "Token valid"),
+        Light::Green if row.expires.is_some_and(|expires| now < expires) => {
+            ("green", "Token valid")
+        }
+        Light::Green => ("green", "Ready"),
         Light::Amber => ("amber", "Look here"),
+        Light::Red if row.held.is_some() => ("red", "Held"),
         Light::Red => ("red", "No token"),
     };
-    let said = if row.grant.is_none() {
+    let said = if row.grant.is_none() && row.held.is_none() {
         "Needs none"
     } else {
         said
@@ -72,7 +77,7 @@ fn server(row: &TokenRow, form_token: &str, now: Timestamp) -> Markup {
             td {
                 span class={ "light " (class) } { "● " (said) }
                 small { (words) }
-                @if let Some(trouble) = &row.trouble { small { (trouble) } }
+                @if let Some(trouble) = row.trouble_besides() { small { (trouble) } }
                 @if let Some(at) = row.credential_expires { small { "client secret or certificate until " (at) } }
             }
             td {

@@ -109,7 +109,12 @@ impl Checker<'_> {
     ) -> Option<Secret> {
         let key = format!("{key} refresh_token");
         let text = self.secret(&server.refresh_token, &key)?;
-        let token = token::import::refresh_token(&text, oauth.client_id.get_ref());
+        if self.secrets == Secrets::Left {
+            return Some(text);
+        }
+        let user = server.account.as_ref().or(server.username.as_ref());
+        let user = user.map(|user| user.get_ref().as_str()).unwrap_or_default();
+        let token = token::import::refresh_token(&text, oauth.client_id.get_ref(), user);
         let span = server.refresh_token.as_ref()?.span();
         self.ok(token, span, &key)
     }
@@ -129,6 +134,7 @@ impl Checker<'_> {
         for (secret, expires, key) in [first, second] {
             if let Some(secret) = self.secret(secret, &format!("{table} {key}")) {
                 let expires = self.date(expires, &format!("{table} {key}_expires"));
+                self.warn_of_end(expires, &format!("{table} {key}_expires"));
                 secrets.push(AppSecret { secret, expires });
             }
         }
@@ -159,6 +165,21 @@ impl Checker<'_> {
             _ if has_secret && secrets.is_empty() => None,
             _ if secrets.is_empty() => Some(Credential::None),
             _ => Some(Credential::Secrets(secrets)),
+        }
+    }
+
+    /// What has expired is a warning, not an error: the date may be a mistake, and mail must go on.
+    fn warn_of_end(&mut self, ends: Option<Timestamp>, key: &str) {
+        let now = Timestamp::now();
+        let warning = match ends {
+            Some(ends) if ends <= now => format!("{key}: it has expired; make a new one"),
+            Some(ends) if ends < now.after(token::sources::FIRST_NOTICE) => {
+                format!("{key}: it ends on {ends}; make a new one before")
+            }
+            _ => return,
+        };
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
     }
 

@@ -17,6 +17,7 @@ pub(in crate::token) struct Kept {
     configured: Option<String>,
     request: Option<String>,
     access: Option<KeptAccess>,
+    trouble: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +56,7 @@ impl From<&Account> for Kept {
                 issued: *issued,
                 expires: *expires,
             }),
+            trouble: account.trouble.clone(),
         }
     }
 }
@@ -76,6 +78,7 @@ impl From<Kept> for Account {
             configured: kept.configured,
             request: kept.request,
             access: kept.access.map(|it| (it.token, it.issued, it.expires)),
+            trouble: kept.trouble,
         }
     }
 }

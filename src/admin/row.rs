@@ -1,0 +1,199 @@
+//! What a person may know of a server: its tokens, and whether it is used.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Timestamp;
+use crate::token::{Grant, Origin, Source, sources};
+
+/// What a person may know of a server's tokens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// The server.
+    pub server: String,
+    /// Its app registration's name in the configuration.
+    pub oauth: Option<String>,
+    /// How it gets its tokens; none where it needs none.
+    pub grant: Option<Grant>,
+    /// Who signed in.
+    pub user: Option<String>,
+    /// How the refresh token was got.
+    pub origin: Option<Origin>,
+    /// When the refresh token was last rotated.
+    pub rotated: Option<Timestamp>,
+    /// When the access token ends.
+    pub expires: Option<Timestamp>,
+    /// When the client secret or certificate ends.
+    pub credential_expires: Option<Timestamp>,
+    /// Whether there ever was an access token.
+    pub has_worked: bool,
+    /// Why there is no newer token, with the remedy.
+    pub trouble: Option<String>,
+    /// Why the server is not used for now, where it is known.
+    pub held: Option<String>,
+}
+
+/// What a glance is to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Light {
+    /// All is well.
+    Green,
+    /// It works, or will when it is needed; look at it.
+    Amber,
+    /// Nothing can be sent.
+    Red,
+}
+
+impl TokenRow {
+    /// What is known of a server whose account this is.
+    pub async fn of(server: &str, source: Option<&Source>) -> Self {
+        let mut row = Self {
+            server: server.to_owned(),
+            oauth: source.map(|source| source.settings().oauth.clone()),
+            grant: source.map(|source| source.settings().grant),
+            user: None,
+            origin: None,
+            rotated: None,
+            expires: None,
+            credential_expires: source.and_then(|source| source.settings().credential.expires()),
+            has_worked: false,
+            trouble: None,
+            held: None,
+        };
+        let Some(source) = source else {
+            return row;
+        };
+        match source.status().await {
+            Ok(status) => {
+                row.user = status.user;
+                row.origin = status.origin;
+                row.rotated = status.rotated;
+                row.expires = status.expires;
+                row.has_worked = status.has_worked;
+                row.trouble = status.trouble;
+            }
+            Err(error) => row.trouble = Some(error.to_string()),
+        }
+        row
+    }
+
+    /// The trouble, where the hold does not say it already.
+    pub fn trouble_besides(&self) -> Option<&str> {
+        let trouble = self.trouble.as_deref()?;
+        let is_said = self
+            .held
+            .as_ref()
+            .is_some_and(|held| held.contains(trouble));
+        (!is_said).then_some(trouble)
+    }
+
+    /// What there is to say of the end of the client secret or certificate.
+    fn credential_end(&self, now: Timestamp) -> Option<&'static str> {
+        let ends = self.credential_expires?;
+        match ends {
+            _ if ends <= now => Some("the app's secret or certificate has expired, by its date"),
+            _ if ends < now.after(sources::FIRST_NOTICE) => {
+                Some("the app's secret or certificate ends soon")
+            }
+            _ => None,
+        }
+    }
+
+    /// The state in a glance, and in words.
+    pub fn glance(&self, now: Timestamp) -> (Light, String) {
+        let (light, words) = self.token_glance(now);
+        if let Some(reason) = &self.held {
+            return (
+                Light::Red,
+                format!("{words}; but the server is held: {reason}"),
+            );
+        }
+        match self.credential_end(now) {
+            Some(end) if light != Light::Red => (Light::Amber, format!("{words}; {end}")),
+            _ => (light, words),
+        }
+    }
+
+    fn token_glance(&self, now: Timestamp) -> (Light, String) {
+        let valid = self.expires.filter(|expires| now < *expires);
+        let words = match (self.grant, valid, &self.trouble) {
+            (None, ..) => "needs no token".to_owned(),
+            (_, Some(until), None) => format!("token valid until {until}"),
+            (_, Some(until), Some(_)) => {
+                let words = format!("token valid until {until}, and no newer one");
+                return (Light::Amber, words);
+            }
+            (_, None, Some(_)) => return (Light::Red, "no token".into()),
+            (Some(grant), None, None) if grant.is_by_user() && self.origin.is_none() => {
+                return (Light::Red, "nobody has signed in".into());
+            }
+            (_, None, None) if self.has_worked => {
+                "no token at hand: the next message, or `mailferry test`, gets one".into()
+            }
+            (_, None, None) => {
+                let words = "not tried yet: the first message, or `mailferry test`, gets a token";
+                return (Light::Amber, words.into());
+            }
+        };
+        (Light::Green, words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 24 * 3_600_000;
+
+    fn row(grant: Option<Grant>) -> TokenRow {
+        TokenRow {
+            server: "s".into(),
+            oauth: None,
+            grant,
+            user: None,
+            origin: None,
+            rotated: None,
+            expires: Some(Timestamp(DAY)),
+            credential_expires: None,
+            has_worked: true,
+            trouble: None,
+            held: None,
+        }
+    }
+
+    #[test]
+    fn a_glance_tells_what_needs_a_person() {
+        let app = row(Some(Grant::ClientCredentials));
+        let light = |row: &TokenRow, now| row.glance(Timestamp(now)).0;
+        assert_eq!(light(&row(None), 0), Light::Green);
+        assert_eq!(light(&app, 0), Light::Green);
+        assert_eq!(light(&app, DAY), Light::Green);
+        let untried = TokenRow {
+            has_worked: false,
+            ..app.clone()
+        };
+        assert_eq!(light(&untried, DAY), Light::Amber);
+        let held = TokenRow {
+            held: Some("535 5.7.139".into()),
+            ..app.clone()
+        };
+        assert_eq!(light(&held, 0), Light::Red);
+        assert_eq!(light(&row(Some(Grant::DeviceCode)), DAY), Light::Red);
+        let trouble = Some("refused".to_owned());
+        let failing = TokenRow {
+            trouble,
+            ..app.clone()
+        };
+        assert_eq!(
+            [light(&failing, 0), light(&failing, DAY)],
+            [Light::Amber, Light::Red]
+        );
+        let ending = |days| TokenRow {
+            credential_expires: Some(Timestamp(days * DAY)),
+            ..app.clone()
+        };
+        assert_eq!(
+            [light(&ending(29), 0), light(&ending(31), 0)],
+            [Light::Amber, Light::Green]
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! The vault is one process's at a time.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{VaultError, io};
+
+/// How often, and with which pause, a command looks whether another has left the vault.
+const LOCK_LOOKS: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// The lock, or who has it.
+pub(super) fn lock(folder: &Path) -> Result<File, VaultError> {
+    let path = folder.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| io(&path, error))?;
+    match file.try_lock() {
+        Ok(()) => {
+            // Told to those who find it taken; a lock without it is one all the same.
+            let _ = std::fs::write(&path, std::process::id().to_string());
+            Ok(file)
+        }
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let pid = std::fs::read_to_string(&path).unwrap_or_default();
+            let pid = pid.trim().parse::<u32>().ok();
+            Err(VaultError::InUse {
+                folder: folder.display().to_string(),
+                pid: pid.map_or(String::new(), |pid| format!(" (pid {pid})")),
+            })
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(io(&path, error)),
+    }
+}
+
+/// The lock, which another command may have for a moment.
+pub(super) fn lock_soon(folder: &Path) -> Result<File, VaultError> {
+    for _ in 1..LOCK_LOOKS {
+        match lock(folder) {
+            Err(VaultError::InUse { .. }) => std::thread::sleep(LOCK_PAUSE),
+            locked => return locked,
+        }
+    }
+    lock(folder)
+}
