@@ -10,6 +10,7 @@
 
 pub(super) mod kept;
 mod lock;
+mod seal;
 
 use std::fs::File;
 use std::io::Write;
@@ -19,16 +20,15 @@ use std::sync::{PoisonError, RwLock};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use chacha20poly1305::aead::{Aead, Generate, Key, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use serde::{Deserialize, Serialize};
+use chacha20poly1305::XChaCha20Poly1305;
+use chacha20poly1305::aead::{Generate, Key};
 use zeroize::Zeroizing;
 
 use super::state::Account;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
-use kept::Kept;
 use lock::{lock, lock_soon};
+use seal::{cipher, seal, unseal, unseal_file};
 
 /// The format that this program writes.
 const VERSION: u32 = 1;
@@ -108,15 +108,6 @@ enum Access {
     },
     /// It is anybody's but for the moment of a reading or writing, and each begins with the key.
     Visited(Option<Secret>),
-}
-
-/// What stands on the disk.
-#[derive(Serialize, Deserialize)]
-struct Sealed {
-    version: u32,
-    account: String,
-    nonce: String,
-    sealed: String,
 }
 
 /// A new key in base64, for a configuration that keeps it elsewhere.
@@ -298,66 +289,6 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, VaultError> {
     Ok(paths)
 }
 
-fn seal(cipher: &XChaCha20Poly1305, account: &str, state: &Account) -> Vec<u8> {
-    let clear = Zeroizing::new(serde_json::to_vec(&Kept::from(state)).expect("plain data"));
-    let nonce = XNonce::generate();
-    let payload = Payload {
-        msg: &clear,
-        aad: account.as_bytes(),
-    };
-    let data = cipher
-        .encrypt(&nonce, payload)
-        .expect("shorter than 256 GB");
-    let sealed = Sealed {
-        version: VERSION,
-        account: account.to_owned(),
-        nonce: BASE64_STANDARD.encode(nonce),
-        sealed: BASE64_STANDARD.encode(data),
-    };
-    serde_json::to_vec(&sealed).expect("texts and a number")
-}
-
-fn unseal_file(cipher: &XChaCha20Poly1305, path: &Path) -> Result<(String, Account), VaultError> {
-    let text = std::fs::read(path).map_err(|error| io(path, error))?;
-    let wrong = |_| VaultError::WrongKey(path.display().to_string());
-    let sealed: Sealed = serde_json::from_slice(&text).map_err(wrong)?;
-    let state = unseal(cipher, path, &text, &sealed.account)?;
-    Ok((sealed.account, state))
-}
-
-fn unseal(
-    cipher: &XChaCha20Poly1305,
-    path: &Path,
-    text: &[u8],
-    account: &str,
-) -> Result<Account, VaultError> {
-    let shown = path.display().to_string();
-    let wrong = || VaultError::WrongKey(shown.clone());
-    let sealed: Sealed = serde_json::from_slice(text).map_err(|_| wrong())?;
-    if sealed.version > VERSION {
-        return Err(VaultError::Newer {
-            path: shown,
-            found: sealed.version,
-        });
-    }
-    let nonce = BASE64_STANDARD.decode(&sealed.nonce).map_err(|_| wrong())?;
-    let nonce = XNonce::try_from(nonce.as_slice()).map_err(|_| wrong())?;
-    let data = BASE64_STANDARD.decode(&sealed.sealed);
-    let payload = Payload {
-        msg: &data.map_err(|_| wrong())?,
-        aad: account.as_bytes(),
-    };
-    let clear = Zeroizing::new(cipher.decrypt(&nonce, payload).map_err(|_| wrong())?);
-    let kept: Kept = serde_json::from_slice(&clear).map_err(|_| wrong())?;
-    Ok(kept.into())
-}
-
-fn cipher(key: &str, place: &str) -> Result<XChaCha20Poly1305, VaultError> {
-    let bad = || VaultError::BadKey(place.to_owned());
-    let bytes = Zeroizing::new(BASE64_STANDARD.decode(key.trim()).map_err(|_| bad())?);
-    XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| bad())
-}
-
 fn own_key(folder: &Path, path: &Path) -> Result<Zeroizing<String>, VaultError> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
@@ -400,180 +331,4 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Timestamp;
-    use crate::token::state::Refresh;
-
-    fn account() -> Account {
-        let refresh = Some(Refresh {
-            token: Zeroizing::new("very-secret".to_owned()),
-            since: Timestamp(7),
-            is_proven: true,
-        });
-        Account {
-            refresh,
-            ..Account::default()
-        }
-    }
-
-    fn has_it(vault: &Vault, name: &str) -> bool {
-        let loaded = vault.load(name).unwrap();
-        loaded.refresh == account().refresh
-    }
-
-    #[test]
-    fn keeps_accounts_sealed() {
-        let folder = tempfile::tempdir().unwrap();
-        let vault = Vault::open(folder.path().into(), None).unwrap();
-        let name = "o/jane@example.com";
-        assert!(vault.load(name).unwrap().refresh.is_none());
-        vault.store(name, &account()).unwrap();
-        assert!(matches!(
-            Vault::open(folder.path().into(), None),
-            Err(VaultError::InUse { .. })
-        ));
-        drop(vault);
-        assert!(has_it(
-            &Vault::open(folder.path().into(), None).unwrap(),
-            name
-        ));
-        for entry in std::fs::read_dir(folder.path()).unwrap() {
-            let path = entry.unwrap().path();
-            let text = std::fs::read_to_string(&path).unwrap();
-            assert!(!text.contains("very-secret"));
-            if !text.is_empty() {
-                let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-                assert_eq!(mode & 0o777, 0o600, "{}", path.display());
-            }
-        }
-    }
-
-    #[test]
-    fn a_wrong_key_or_a_strange_file_is_an_error_and_destroys_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = |key: Option<&Secret>| Vault::open(folder.path().into(), key);
-        let vault = open(None).unwrap();
-        vault.store("a", &account()).unwrap();
-        std::fs::copy(folder.path().join("a.token"), folder.path().join("b.token")).unwrap();
-        assert!(matches!(vault.load("b"), Err(VaultError::WrongKey(_))));
-        drop(vault);
-        let other = open(Some(&new_key().as_str().to_owned().into())).unwrap();
-        assert!(matches!(other.load("a"), Err(VaultError::WrongKey(_))));
-        assert!(other.rotate(None).is_err());
-        drop(other);
-        let bad = open(Some(&"short".to_owned().into()));
-        assert!(matches!(bad, Err(VaultError::BadKey(_))));
-        assert!(has_it(&open(None).unwrap(), "a"));
-    }
-
-    #[test]
-    fn a_rotation_seals_all_anew_and_the_old_key_opens_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = |key: Option<&Secret>| Vault::open(folder.path().into(), key);
-        let vault = open(None).unwrap();
-        let old: Secret = std::fs::read_to_string(folder.path().join(KEY_FILE))
-            .unwrap()
-            .into();
-        vault.store("a", &account()).unwrap();
-        vault.store("b", &account()).unwrap();
-        assert_eq!(vault.rotate(None).unwrap(), 2);
-        assert!(has_it(&vault, "a") && has_it(&vault, "b"));
-        drop(vault);
-        let with_old = open(Some(&old)).unwrap();
-        assert!(matches!(with_old.load("a"), Err(VaultError::WrongKey(_))));
-        drop(with_old);
-        let elsewhere: Secret = new_key().as_str().to_owned().into();
-        open(None).unwrap().rotate(Some(&elsewhere)).unwrap();
-        assert!(has_it(&open(Some(&elsewhere)).unwrap(), "b"));
-    }
-
-    #[test]
-    fn a_crash_at_any_step_of_a_rotation_leaves_every_account_readable() {
-        let begun = tempfile::tempdir().unwrap();
-        let done = tempfile::tempdir().unwrap();
-        let files = ["a.token", "b.token", KEY_FILE];
-        let vault = Vault::open(begun.path().into(), None).unwrap();
-        vault.store("a", &account()).unwrap();
-        vault.store("b", &account()).unwrap();
-        for file in files {
-            std::fs::copy(begun.path().join(file), done.path().join(file)).unwrap();
-        }
-        let rotated = Vault::open(done.path().into(), None).unwrap();
-        rotated.rotate(None).unwrap();
-        // Steps: a sealed, b sealed, the key, a moved, b moved.
-        for step in 0..=5 {
-            let crashed = tempfile::tempdir().unwrap();
-            let place = |from: &Path, file: &str, to: &str| {
-                std::fs::copy(from.join(file), crashed.path().join(to)).unwrap();
-            };
-            for file in files {
-                place(begun.path(), file, file);
-            }
-            for (at, account) in ["a", "b"].iter().enumerate() {
-                let file = format!("{account}.token");
-                match step {
-                    _ if step >= at + 4 => place(done.path(), &file, &file),
-                    _ if step > at => place(done.path(), &file, &format!("{account}.{ROTATED}")),
-                    _ => {}
-                }
-            }
-            if step >= 3 {
-                place(done.path(), KEY_FILE, KEY_FILE);
-            }
-            let vault = Vault::open(crashed.path().into(), None).unwrap();
-            assert!(
-                has_it(&vault, "a") && has_it(&vault, "b"),
-                "after step {step}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_key_that_is_gone_is_not_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = || Vault::open(folder.path().into(), None);
-        open().unwrap().store("a", &account()).unwrap();
-        let key = folder.path().join(KEY_FILE);
-        let text = std::fs::read(&key).unwrap();
-        std::fs::remove_file(&key).unwrap();
-        assert!(matches!(open(), Err(VaultError::NoKey { .. })));
-        std::fs::write(&key, text).unwrap();
-        let vault = open().unwrap();
-        assert!(has_it(&vault, "a") && vault.unreadable().is_empty());
-        std::fs::write(folder.path().join("b.token"), "damaged").unwrap();
-        assert_eq!(vault.unreadable().len(), 1);
-    }
-
-    #[test]
-    fn visitors_leave_it_to_others_between_their_visits() {
-        let folder = tempfile::tempdir().unwrap();
-        let visit = || Vault::visit(folder.path().into(), None).unwrap();
-        let (waiting, other) = (visit(), visit());
-        waiting.store("a", &account()).unwrap();
-        assert_eq!(other.rotate(None).unwrap(), 1);
-        assert!(has_it(&waiting, "a"), "by the new key");
-        let owner = Vault::open(folder.path().into(), None).unwrap();
-        let refused = waiting.load("a").err().map(|error| error.to_string());
-        assert!(
-            refused
-                .unwrap()
-                .contains(&format!("(pid {})", std::process::id()))
-        );
-        drop(owner);
-        assert!(has_it(&waiting, "a"));
-    }
-
-    #[test]
-    fn rotations_and_readers_at_once_meet_no_wrong_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let vault = Vault::open(folder.path().into(), None).unwrap();
-        vault.store("a", &account()).unwrap();
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| (0..5).for_each(|_| assert_eq!(vault.rotate(None).unwrap(), 1)));
-                scope.spawn(|| (0..50).for_each(|_| assert!(has_it(&vault, "a"))));
-            }
-        });
-    }
-}
+mod tests;

@@ -1,0 +1,124 @@
+//! How somebody signs in for an account.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::{Source, grants};
+use crate::token::claims::Claims;
+use crate::token::error::TokenError;
+use crate::token::flow::{self, Ask, DeviceCode, Granted};
+use crate::token::sign_in::{Begun, SignInError, SignedIn};
+use crate::token::state::Origin;
+
+/// How often a code is tried where the provider has trouble that passes, and the pause between.
+const CODE_LOOKS: u32 = 5;
+const CODE_PAUSE: Duration = Duration::from_secs(2);
+
+/// For whom somebody signs in.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'a> {
+    /// The server, of those that share the account.
+    pub server: &'a str,
+    /// Whether another account than the server's may sign in.
+    pub anybody: bool,
+}
+
+impl Source {
+    /// Begins a sign-in with a browser, which will be sent to `redirect`; none where the provider
+    /// has no endpoint for it.
+    pub fn begin(&self, redirect: Url) -> Option<Begun> {
+        Begun::new(
+            &self.settings,
+            redirect,
+            self.clock.now(),
+            rand::random(),
+            rand::random(),
+        )
+    }
+
+    /// Ends a sign-in with a browser: `code` is what came back with its state. Unless anybody may
+    /// sign in, it must be the user of the settings.
+    pub async fn finish(
+        &self,
+        begun: Begun,
+        code: &str,
+        who: Who<'_>,
+    ) -> Result<SignedIn, SignInError> {
+        let ask = Ask::Code {
+            code,
+            verifier: &begun.verifier,
+            redirect: &begun.redirect,
+        };
+        let mut looks = 1..CODE_LOOKS;
+        let granted = loop {
+            match flow::request(&self.settings, &self.http, ask).await {
+                // A person waits, and the code may still be good.
+                Err(error) if error.is_transient() && looks.next().is_some() => {
+                    self.clock.sleep(CODE_PAUSE).await;
+                }
+                answered => break answered?,
+            }
+        };
+        self.sign_in(granted, Origin::Browser, who).await
+    }
+
+    /// Begins a sign-in on another device; none where the provider has no endpoint for it.
+    pub async fn begin_device(&self) -> Result<Option<DeviceCode>, TokenError> {
+        flow::device_code(&self.settings, &self.http).await
+    }
+
+    /// Waits until the person has signed in on the other device.
+    pub async fn finish_device(
+        &self,
+        code: &DeviceCode,
+        who: Who<'_>,
+    ) -> Result<SignedIn, SignInError> {
+        let until = self.clock.now().after(code.expires_in);
+        let granted = loop {
+            match flow::device_token(&self.settings, &self.http, code).await {
+                // RFC 8628 §3.5: what passes by itself does not end the wait.
+                Err(error) if error.is_transient() && self.clock.now() < until => {
+                    self.clock.sleep(CODE_PAUSE).await;
+                }
+                answered => break answered?,
+            }
+        };
+        self.sign_in(granted, Origin::Device, who).await
+    }
+
+    async fn sign_in(
+        &self,
+        granted: Granted,
+        origin: Origin,
+        who: Who<'_>,
+    ) -> Result<SignedIn, SignInError> {
+        let tokens = granted.id_token.iter().chain([&granted.access]);
+        let user = tokens
+            .map(|token| token.as_str())
+            .find_map(|token| Some(Claims::of(token)?.user()?.to_owned()));
+        let expected = self.settings.user.as_deref();
+        if let (false, Some(user), Some(expected)) = (who.anybody, &user, expected)
+            && !user.eq_ignore_ascii_case(expected)
+        {
+            return Err(SignInError::OtherAccount {
+                user: user.clone(),
+                expected: expected.to_owned(),
+                server: who.server.to_owned(),
+            });
+        }
+        if granted.refresh.is_none() {
+            let oauth = self.settings.oauth.clone();
+            return Err(SignInError::NoRefreshToken { oauth });
+        }
+        let mut account = self.account().await?;
+        let mut next = account.clone();
+        next.signed_in(user.clone(), origin, grants(granted), self.clock.now());
+        self.keep(&next).await?;
+        self.publish(&next);
+        *account = next;
+        drop(account);
+        self.remember(None);
+        Ok(SignedIn { user })
+    }
+}
