@@ -130,7 +130,8 @@ fn an_outage_of_an_hour_loses_nothing_and_ends_by_itself() {
     // What is at hand is used up to its end, which comes in the twentieth minute.
     assert_eq!(arrived, 5, "seed {seed}");
     life.lab.state().script.clear();
-    life.pass(HOUR, Duration::from_secs(5));
+    // An hour, the last wait of the schedule, and its jitter.
+    life.pass(70 * MINUTE, Duration::from_secs(5));
     let delivered = life.lab.delivered(15);
     for minute in (0..70).step_by(5) {
         let subject = format!("Subject: minute {minute}\r\n");
@@ -173,7 +174,8 @@ fn a_provider_that_asks_for_a_pause_gets_it() {
     life.settle();
     life.pass(9 * MINUTE, Duration::from_secs(5));
     assert_eq!(life.asked(), 1);
-    life.pass(HOUR, Duration::from_secs(30));
+    // The third attempt at the latest comes within 24 minutes, the next token's turn after 50.
+    life.pass(30 * MINUTE, Duration::from_secs(30));
     life.lab.delivered(1);
     assert_eq!(life.asked(), 2);
 }
