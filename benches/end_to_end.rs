@@ -61,7 +61,7 @@ fn configuration(folder: &Path, smtp: u16, token_url: &str, port: u16) {
          [oauth.o]\ntenant = \"contoso\"\nclient_id = \"sandbox-app\"\nclient_secret = {{ env = \"BENCH_SECRET\" }}\n\
          token_url = \"{token_url}\"\nca = \"ca.pem\"\n\
          [[server]]\nname = \"n\"\nusername = \"notifications@example.com\"\nfrom_filter = \"example.com\"\noauth = \"o\"\n\
-         grant = \"client_credentials\"\nhost = \"localhost\"\nport = {smtp}\nca = \"ca.pem\"\nsessions = 8\n"
+         grant = \"client_credentials\"\nhost = \"localhost\"\nport = {smtp}\nca = \"ca.pem\"\nsessions = 8\nmessages_per_minute = 0\nrecipients_per_day = 0\n"
     );
     std::fs::write(folder.join("mailferry.toml"), text).expect("writes");
     let hash = Command::new("sh")

@@ -272,13 +272,14 @@ fn settings(
         name,
         upstream: server.upstream.clone(),
         token,
-        sessions: server.sessions,
+        limits: server.limits,
     };
     let servers = config.servers.iter().zip(accounts).map(server).collect();
     let delivery = delivery::Settings {
         policy: config.policy.clone(),
         servers,
         schedule: config.schedule.clone(),
+        back_off: config.back_off,
         host: config.host.clone(),
     };
     let listener = listener::Settings {

@@ -30,7 +30,7 @@
 //! | --- | --- |
 //! | 1 | [`base`]: clock, ids, limits, secrets, TLS |
 //! | 2 | [`message`] ●, `session::reply` ● |
-//! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `delivery::{outcome, retry, bounce}` ●, `spool::record` ● |
+//! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `delivery::{outcome, retry, usage, bounce}` ●, `spool::record` ● |
 //! | 4 | [`observe`]: the mail log, metrics |
 //! | 5 | [`spool`], [`token`], [`upstream`], which do not know each other |
 //! | 6 | [`delivery`], and [`listener`], which never sees delivery |

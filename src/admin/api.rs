@@ -21,7 +21,7 @@ use super::row::TokenRow;
 use super::web::Web;
 use crate::base::{MessageId, Secret, Timestamp};
 use crate::delivery::probe::Step;
-use crate::delivery::{Delivery, Hold};
+use crate::delivery::{Delivery, Hold, ServerState};
 use crate::message::Address;
 use crate::spool::{Entry, Page, Selection, Spool, SpoolError};
 
@@ -60,8 +60,8 @@ pub struct HeldServer {
     pub name: String,
     /// Since when.
     pub since: Timestamp,
-    /// When it is probed.
-    pub until: Timestamp,
+    /// When it is probed; none where an operator holds it.
+    pub until: Option<Timestamp>,
     /// Why, with the remedy.
     pub reason: String,
 }
@@ -87,6 +87,9 @@ impl Admin {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         let router = Router::new()
             .route("/metrics", get(metrics))
+            .route("/servers", get(servers))
+            .route("/hold/{server}", post(hold))
+            .route("/release/{server}", post(release))
             .route("/status", get(status))
             .route("/queue", get(list))
             .route("/queue/{id}", get(show))
@@ -186,6 +189,34 @@ async fn status(State(parts): State<Parts>) -> Json<Status> {
     })
 }
 
+async fn servers(State(parts): State<Parts>) -> Json<Vec<ServerState>> {
+    Json(parts.delivery.servers())
+}
+
+fn no_server(server: &str) -> Trouble {
+    let words = format!("there is no server named {server}; see `mailferry servers`");
+    Trouble(StatusCode::NOT_FOUND, words)
+}
+
+async fn hold(
+    State(parts): State<Parts>,
+    InPath(server): InPath<String>,
+    Json(reason): Json<String>,
+) -> Result<Json<()>, Trouble> {
+    match parts.delivery.hold(&server, reason) {
+        true => Ok(Json(())),
+        false => Err(no_server(&server)),
+    }
+}
+
+async fn release(
+    State(parts): State<Parts>,
+    InPath(server): InPath<String>,
+) -> Result<Json<bool>, Trouble> {
+    let was_held = parts.delivery.release(&server);
+    Ok(Json(was_held.ok_or_else(|| no_server(&server))?))
+}
+
 async fn list(
     State(parts): State<Parts>,
     Query(query): Query<ListQuery>,
@@ -260,13 +291,7 @@ async fn test(
     Json(to): Json<Option<Address>>,
 ) -> Result<Json<Vec<Step>>, Trouble> {
     let steps = probe(&parts.delivery, &server, to).await;
-    let missing = || {
-        Trouble(
-            StatusCode::NOT_FOUND,
-            format!("there is no server named {server}"),
-        )
-    };
-    Ok(Json(steps.ok_or_else(missing)?))
+    Ok(Json(steps.ok_or_else(|| no_server(&server))?))
 }
 
 async fn disconnect(

@@ -11,6 +11,7 @@ use super::api::Status;
 use super::row::TokenRow;
 use crate::base::secret::ExposeSecret;
 use crate::base::{MessageId, Secret};
+use crate::delivery::ServerState;
 use crate::delivery::probe::Step;
 use crate::message::Address;
 use crate::spool::{Entry, Page, Selection};
@@ -98,6 +99,21 @@ impl Client {
     /// Tests the way to a server.
     pub async fn test(&self, server: &str, to: Option<&Address>) -> Result<Vec<Step>, ClientError> {
         self.post(&format!("test/{server}"), &to).await
+    }
+
+    /// Each server.
+    pub async fn servers(&self) -> Result<Vec<ServerState>, ClientError> {
+        self.get("servers").await
+    }
+
+    /// Holds a server.
+    pub async fn hold(&self, server: &str, reason: &str) -> Result<(), ClientError> {
+        self.post(&format!("hold/{server}"), &reason).await
+    }
+
+    /// Uses a server again; whether it was held.
+    pub async fn release(&self, server: &str) -> Result<bool, ClientError> {
+        self.post(&format!("release/{server}"), &()).await
     }
 
     /// Forgets the tokens of a server's account.

@@ -93,7 +93,7 @@ fn servers(config: &Config) {
         };
         println!(
             "  {}  {}:{} {tls}, {auth}; {mode}, {} sessions",
-            server.name, up.host, up.port, server.sessions
+            server.name, up.host, up.port, server.limits.sessions
         );
     }
 }

@@ -11,6 +11,7 @@ mod reach;
 mod route;
 mod sandbox;
 mod serve;
+mod servers;
 mod test;
 mod tokens;
 mod vault;
@@ -63,6 +64,12 @@ enum Command {
     Disconnect(disconnect::Arguments),
     /// Show each server's tokens: valid until when, how they were got, what is wrong
     Tokens(tokens::Arguments),
+    /// Show each server: its mailbox, its limits, and why it is not used, if it is not
+    Servers(servers::List),
+    /// Hold a server: its mail stays queued until it is released
+    Hold(servers::Hold),
+    /// Use a held server again at once
+    Release(servers::Release),
     /// Open the page: each server's tokens, Connect, Test
     Web(web::Arguments),
     /// Change the key that tokens are encrypted with
@@ -110,6 +117,9 @@ pub fn run() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Disconnect(arguments) => disconnect::run(&arguments),
         Command::Tokens(arguments) => tokens::run(&arguments),
+        Command::Servers(arguments) => servers::list(&arguments),
+        Command::Hold(arguments) => servers::hold(&arguments),
+        Command::Release(arguments) => servers::release(&arguments),
         Command::Web(arguments) => web::run(&arguments),
         Command::Vault(arguments) => vault::run(&arguments),
         Command::Queue(arguments) => queue::run(&arguments),

@@ -183,9 +183,12 @@ async fn list(queue: &Queue, json: bool) -> Result<(), String> {
     }
     println!("{count} in the queue");
     for held in queue.status().await?.held {
+        let until = held.until.map_or("until it is released".into(), |until| {
+            format!("to be tried at {until}")
+        });
         println!(
-            "\nserver {} is held since {}, to be tried at {}:\n  {}",
-            held.name, held.since, held.until, held.reason
+            "\nserver {} is held since {}, {}:\n  {}",
+            held.name, held.since, until, held.reason
         );
     }
     Ok(())

@@ -20,7 +20,7 @@ use super::{Config, Secrets};
 use crate::admin::web;
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, tls};
-use crate::delivery::Schedule;
+use crate::delivery::{BackOff, Schedule};
 use crate::listener::users::is_hash;
 use crate::listener::{Endpoint, User};
 use crate::message::{Address, address};
@@ -183,6 +183,13 @@ impl Checker<'_> {
             policy,
             servers,
             direct,
+            back_off: {
+                let [first, longest] = &file.delivery.back_off;
+                BackOff {
+                    first: first.0,
+                    longest: longest.0.max(first.0),
+                }
+            },
             schedule: Schedule {
                 waits,
                 expires_after: file.delivery.expire_after.0,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::admin::web;
 use crate::base::Secret;
-use crate::delivery::Schedule;
+use crate::delivery::{BackOff, Limits, Schedule};
 use crate::listener::{Endpoint, User};
 use crate::observe::logging::Format;
 use crate::routing::Policy;
@@ -52,6 +52,8 @@ pub struct Config {
     pub direct: HashSet<String>,
     /// When to try again.
     pub schedule: Schedule,
+    /// How long a server in trouble is left alone.
+    pub back_off: BackOff,
     /// How long what is under way may take when the program ends.
     pub grace: Duration,
     /// Where messages and tokens are.
@@ -74,8 +76,8 @@ pub struct Server {
     pub upstream: upstream::Settings,
     /// Where its tokens come from.
     pub token: Option<token::Settings>,
-    /// Sessions at once.
-    pub sessions: usize,
+    /// What it may do.
+    pub limits: Limits,
 }
 
 /// Whether secrets are read, or left where they are by a command that needs none: whoever runs it

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use crate::delivery::Limits;
 use crate::token::Grant;
 
 /// A Microsoft cloud.
@@ -126,11 +127,28 @@ impl Provider {
         scopes.iter().map(|scope| (*scope).to_owned()).collect()
     }
 
-    /// Sessions at once with one mailbox (`exchange-online.md`, "Limits per mailbox").
-    pub fn sessions(self) -> usize {
+    /// What one mailbox may do (`exchange-online.md`, "Limits per mailbox"; Google counts 2,000
+    /// recipients a day, and 100 of one message by SMTP).
+    pub fn limits(self) -> Limits {
         match self {
-            Self::Microsoft | Self::Google => 3,
-            Self::Custom => 4,
+            Self::Microsoft => Limits {
+                sessions: 3,
+                per_minute: Some(30),
+                per_day: Some(10_000),
+                recipients: 500,
+            },
+            Self::Google => Limits {
+                sessions: 3,
+                per_minute: None,
+                per_day: Some(2_000),
+                recipients: 100,
+            },
+            Self::Custom => Limits {
+                sessions: 4,
+                per_minute: None,
+                per_day: None,
+                recipients: 1_000,
+            },
         }
     }
 }

@@ -197,6 +197,9 @@ pub(super) struct Server {
     #[serde(default)]
     pub mode: Mode,
     pub sessions: Option<Spanned<usize>>,
+    pub messages_per_minute: Option<usize>,
+    pub recipients_per_day: Option<u64>,
+    pub recipients_per_message: Option<Spanned<usize>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -221,15 +224,18 @@ pub(super) enum Mode {
 pub(super) struct Delivery {
     pub retry: Spanned<Vec<Wait>>,
     pub expire_after: Wait,
+    pub back_off: [Wait; 2],
     pub grace: Wait,
 }
 
 impl Default for Delivery {
     fn default() -> Self {
         let schedule = crate::delivery::Schedule::default();
+        let back_off = crate::delivery::BackOff::default();
         Self {
             retry: Spanned::new(0..0, schedule.waits.into_iter().map(Wait).collect()),
             expire_after: Wait(schedule.expires_after),
+            back_off: [back_off.first, back_off.longest].map(Wait),
             grace: Wait(std::time::Duration::from_secs(30)),
         }
     }

@@ -1,30 +1,44 @@
 //! One attempt at one message: routed, rewritten, sent, judged.
 
-use bytes::Bytes;
-use tokio::io::AsyncSeekExt;
-
 use super::lane::Lane;
-use super::outcome::{self, Reaction, Verdict};
+use super::outcome::{self, Verdict};
 use super::scheduler::Context;
 use super::settle::settle;
-use super::trouble::{Trouble, passing, reaction, server_trouble, signing_in, token_trouble};
+use super::transmit::transmit;
+use super::trouble::{Trouble, Word};
 use crate::base::{MessageId, Timestamp};
 use crate::message::rewrite::{self, Composed};
 use crate::message::{Envelope, Headers, Trace};
 use crate::observe::maillog;
 use crate::routing::{Decision, Reason, Route};
-use crate::session::{Reply, Stage};
+use crate::session::Reply;
 use crate::spool::{Content, Fate, Finish, Leased, New, Origin, Record, SpoolError};
-use crate::upstream::{Outgoing, Session, Transcript};
+use crate::upstream::{Session, Transcript};
 
 /// How an attempt ended.
-pub(super) enum Ended {
-    /// The message has a fate.
-    Finished(Box<Finish>),
-    /// Nothing happened to it: it goes back as it was.
-    Released,
-    /// The server needs a person; the message goes back as it was.
-    ServerHeld(String),
+pub(super) struct Ended {
+    /// The message's fate; none where it goes back as it was.
+    pub(super) finish: Option<Box<Finish>>,
+    /// What it has shown of the mailbox.
+    pub(super) word: Word,
+}
+
+impl Ended {
+    fn released(word: Word) -> Self {
+        Self { finish: None, word }
+    }
+
+    /// With a fate.
+    pub(super) fn with(id: MessageId, fate: Fate, report: Option<New>, word: Word) -> Self {
+        let finish = Some(Box::new(Finish { id, fate, report }));
+        Self { finish, word }
+    }
+}
+
+/// How many of a message's recipients go in one transaction.
+pub(super) fn recipients_at_once(lane: &Lane, record: &Record) -> usize {
+    let most = lane.mailbox.limits().recipients;
+    record.envelope.recipients.len().min(most)
 }
 
 /// Attempts a message of the queue.
@@ -49,50 +63,82 @@ pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Lea
         Ok(route) if route.server == lane.server.name => route,
         Ok(route) => {
             maillog::rerouted(record.id, &lane.server.name, &route.server);
-            let now = lane.context.clock.now();
-            return Ended::Finished(Box::new(moved(record, route.server, now)));
+            let finish = moved(record, route.server, lane.context.clock.now());
+            return Ended::with(finish.id, finish.fate, finish.report, Word::Nothing);
         }
-        Err(reason) => return held(record, reason),
+        Err(reason) => return held(record, reason, Word::Nothing),
     };
     let composed = compose(lane, &record, &headers, &route);
-    let sent = transmit(
-        lane,
-        session,
-        &record.envelope,
-        &route,
-        &composed,
-        &content,
-        false,
-    )
-    .await;
+    let count = record.envelope.recipients.len();
+    let at_once = recipients_at_once(lane, &record);
+    let sender = route.plan.envelope_sender.address();
+    let now = lane.context.clock.now();
+    if let Some(reply) = sender.and_then(|sender| lane.mailbox.refuses(sender, now)) {
+        let failed = (0..count).map(|place| (place, reply.clone())).collect();
+        let verdict = Verdict {
+            failed,
+            ..Verdict::default()
+        };
+        return settle(
+            lane,
+            record,
+            verdict,
+            None,
+            &head[..headers.end],
+            Word::Nothing,
+        );
+    }
+    let envelope = Envelope {
+        recipients: record.envelope.recipients[..at_once].to_vec(),
+        ..record.envelope.clone()
+    };
+    let sent = transmit(lane, session, &envelope, &route, &composed, &content, false).await;
     match sent {
         Ok(transcript) => {
-            let count = record.envelope.recipients.len();
-            let Transcript {
-                mail,
-                recipients,
-                message,
-            } = &transcript;
-            let verdict = outcome::judge(count, mail, recipients, message.as_ref());
-            settle(lane, record, verdict, None, &head[..headers.end])
+            let mut verdict = judged(lane, at_once, &transcript);
+            verdict.next.extend(at_once..count);
+            let word = match &verdict.mailbox {
+                Some((row, reply)) => Word::of(lane, row, reply, &reply.to_string(), sender),
+                None => verdict.accepted.as_ref().map(|_| Word::Well),
+            };
+            let word = word.unwrap_or(Word::Nothing);
+            let nothing_happened = verdict.delivered.is_empty() && verdict.failed.is_empty();
+            if nothing_happened && !verdict.is_counted() {
+                return Ended::released(word);
+            }
+            settle(lane, record, verdict, None, &head[..headers.end], word)
         }
-        Err(Trouble::Server { reason, .. }) => Ended::ServerHeld(reason),
+        Err(Trouble::Mailbox { word, .. }) => Ended::released(word),
         Err(Trouble::Spool(error)) => unreadable(record, &error),
         Err(Trouble::Passing {
             reason, uncertain, ..
         }) => {
-            let everyone = (0..record.envelope.recipients.len()).collect();
             let verdict = Verdict {
-                deferred: everyone,
+                deferred: (0..count).collect(),
                 ..Verdict::default()
             };
             let record = Record {
                 uncertain: record.uncertain || uncertain,
                 ..record
             };
-            settle(lane, record, verdict, Some(reason), &head[..headers.end])
+            let head = &head[..headers.end];
+            settle(lane, record, verdict, Some(reason), head, Word::Nothing)
         }
     }
+}
+
+/// The verdict on a transcript; what the table does not know is told, so that it can grow.
+fn judged(lane: &Lane, count: usize, transcript: &Transcript) -> Verdict {
+    let Transcript {
+        mail,
+        recipients,
+        message,
+    } = transcript;
+    let verdict = outcome::judge(count, mail, recipients, message.as_ref());
+    for reply in &verdict.unclassified {
+        maillog::unclassified(&lane.server.name, reply);
+    }
+    verdict
 }
 
 /// Sends one message at once and gives the upstream's own answer; for `direct` servers. Nothing is
@@ -119,11 +165,19 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
         Decision::Refused(refusal) => return refusal.reply,
     };
     let composed = compose(lane, record, &headers, &route);
-    let epoch = lane.epoch();
-    let (_permit, mut session) = lane.session().await;
+    let now = lane.context.clock.now();
+    if lane
+        .mailbox
+        .admit(record.envelope.recipients.len(), now)
+        .is_err()
+    {
+        let reason = "the mailbox has reached its limit for now";
+        return temporary(None, reason.to_owned());
+    }
+    let mut seat = lane.mailbox.session().await;
     let sent = transmit(
         lane,
-        &mut session,
+        &mut seat.session,
         &record.envelope,
         &route,
         &composed,
@@ -131,15 +185,33 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
         true,
     )
     .await;
-    lane.park(session, epoch);
+    lane.mailbox.park(seat, lane.context.clock.now());
     match sent {
-        Ok(transcript) => answer_of(transcript),
+        Ok(transcript) => direct_answer(lane, record, &route, transcript),
         Err(Trouble::Passing { reason, reply, .. }) => temporary(reply, reason),
-        Err(Trouble::Server { reason, reply }) => {
-            lane.hold(reason.clone());
+        Err(Trouble::Mailbox { word, reply }) => {
+            let reason = word.reason();
+            lane.note(word);
             temporary(reply, reason)
         }
         Err(Trouble::Spool(_)) => Reply::try_again(),
+    }
+}
+
+/// The mailbox's trouble is not the message's fault; else what the upstream said.
+fn direct_answer(lane: &Lane, record: &Record, route: &Route, transcript: Transcript) -> Reply {
+    let verdict = judged(lane, record.envelope.recipients.len(), &transcript);
+    let Some((row, reply)) = verdict.mailbox.as_ref() else {
+        lane.note(Word::Well);
+        return answer_of(transcript);
+    };
+    let sender = route.plan.envelope_sender.address();
+    if let Some(word) = Word::of(lane, row, reply, &reply.to_string(), sender) {
+        lane.note(word);
+    }
+    match verdict.is_counted() {
+        true => answer_of(transcript),
+        false => temporary(Some(reply.clone()), reply.to_string()),
     }
 }
 
@@ -172,19 +244,18 @@ fn temporary(reply: Option<Reply>, reason: String) -> Reply {
 /// A content that is gone or broken: held, so that a person sees it.
 fn unreadable(record: Record, error: &SpoolError) -> Ended {
     match error {
-        SpoolError::Missing(_) | SpoolError::Closed => Ended::Released,
-        error => held(record, format!("its content cannot be read: {error}")),
+        SpoolError::Missing(_) | SpoolError::Closed => Ended::released(Word::Nothing),
+        error => {
+            let reason = format!("its content cannot be read: {error}");
+            held(record, reason, Word::Nothing)
+        }
     }
 }
 
-pub(super) fn held(mut record: Record, reason: String) -> Ended {
+pub(super) fn held(mut record: Record, reason: String, word: Word) -> Ended {
     maillog::held(record.id, &reason);
     record.last = Some(reason);
-    finished(record.id, Fate::Held(Box::new(record)), None)
-}
-
-pub(super) fn finished(id: MessageId, fate: Fate, report: Option<New>) -> Ended {
-    Ended::Finished(Box::new(Finish { id, fate, report }))
+    Ended::with(record.id, Fate::Held(Box::new(record)), None, word)
 }
 
 /// Gives a message without a lane the one that it takes by the configuration of now; its lease comes
@@ -278,106 +349,4 @@ fn compose(lane: &Lane, record: &Record, headers: &Headers, route: &Route) -> Co
         host,
     };
     rewrite::compose(headers, &record.envelope, &route.plan, &trace)
-}
-
-/// Sends over the session at hand or a new one. A kept session that proves dead before anything was
-/// said, and one that the server does not take for signed in, are each replaced once.
-async fn transmit(
-    lane: &Lane,
-    session: &mut Option<Session>,
-    envelope: &Envelope,
-    route: &Route,
-    composed: &Composed,
-    content: &Content,
-    all_or_none: bool,
-) -> Result<Transcript, Trouble> {
-    let (mut was_kept, mut fresh_token) = (session.is_some(), false);
-    loop {
-        let mut current = match session.take() {
-            Some(current) => current,
-            None => open(lane, fresh_token).await?,
-        };
-        let outgoing = Outgoing {
-            sender: &route.plan.envelope_sender,
-            envelope,
-            head: &composed.head,
-            body: body(content, composed.body).await.map_err(Trouble::Spool)?,
-            utf8_header: !composed.head.is_ascii(),
-            all_or_none,
-        };
-        match current.send(outgoing).await {
-            Ok(transcript) => {
-                let not_signed_in =
-                    outcome::of_reply(Stage::Mail, &transcript.mail) == Reaction::FreshToken;
-                if !not_signed_in {
-                    // A server that is too busy for a message is relieved of the session as well.
-                    let is_busy = transcript
-                        .message
-                        .as_ref()
-                        .is_some_and(|(_, reply)| reply.is_transient());
-                    match is_busy || current.is_spent() {
-                        true => current.quit().await,
-                        false => *session = Some(current),
-                    }
-                    return Ok(transcript);
-                }
-                if std::mem::replace(&mut fresh_token, true) {
-                    return Err(server_trouble(lane, &transcript.mail, None));
-                }
-            }
-            Err(failure) if was_kept && failure.stage() == Stage::Mail => {}
-            Err(failure) => return Err(passing(&failure)),
-        }
-        was_kept = false;
-    }
-}
-
-async fn body(
-    content: &Content,
-    from: usize,
-) -> Result<crate::upstream::session::Body, SpoolError> {
-    use crate::upstream::session::Body;
-    match content {
-        Content::Memory(bytes) => Ok(Body::Memory(Bytes::slice(bytes, from..))),
-        Content::File(file) => {
-            let mut open = file.open().await?;
-            let failed = |error: std::io::Error| SpoolError::Io {
-                path: "content".into(),
-                source: error.into(),
-            };
-            open.seek(std::io::SeekFrom::Start(from as u64))
-                .await
-                .map_err(failed)?;
-            Ok(Body::File(open, content.size() - from as u64))
-        }
-    }
-}
-
-/// A new session, signed in; a token that is refused is replaced once.
-async fn open(lane: &Lane, fresh_token: bool) -> Result<Session, Trouble> {
-    let server = &lane.server;
-    let Some(source) = &server.token else {
-        return Session::open(&server.upstream, None)
-            .await
-            .map_err(|failure| signing_in(lane, &failure));
-    };
-    let token_trouble = |error| token_trouble(&server.name, &error);
-    let mut access = source.get().await.map_err(token_trouble)?;
-    if fresh_token {
-        access = source
-            .after_rejection(&access)
-            .await
-            .map_err(token_trouble)?;
-    }
-    match Session::open(&server.upstream, Some(&access.token)).await {
-        Err(failure) if reaction(&failure) == Reaction::FreshToken && !fresh_token => {
-            let access = source
-                .after_rejection(&access)
-                .await
-                .map_err(token_trouble)?;
-            let again = Session::open(&server.upstream, Some(&access.token)).await;
-            again.map_err(|failure| signing_in(lane, &failure))
-        }
-        opened => opened.map_err(|failure| signing_in(lane, &failure)),
-    }
 }

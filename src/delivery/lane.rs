@@ -1,28 +1,35 @@
-//! One server's lane: the messages that wait for it, and the sessions that are kept with it.
+//! One server's lane: the messages that wait for it, and those who send them.
 //!
 //! A worker is a task that sends one message after another over one session while there is any, and
-//! then leaves the session behind, still signed in, for whoever comes next. There are never more
-//! workers than the server may have sessions.
+//! then leaves the session behind, still signed in, for whoever comes next. What the mailbox may do,
+//! and whether it rests, is the [`Mailbox`]'s, which several lanes may share.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use super::attempt::{self, Ended};
-use super::scheduler::Context;
-use crate::base::{MessageId, Timestamp, limits};
+use super::mailbox::{Hold, Mailbox, Seat};
+use super::outcome::{Patience, Until};
+use super::scheduler::{Context, ServerState};
+use super::trouble::Word;
+use super::usage::{BackOff, Limits};
+use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::Leased;
 use crate::token::Source;
-use crate::upstream::{self, Session};
+use crate::upstream;
 
 /// Messages that a lane takes from the spool ahead of sending them.
 const QUEUE: usize = 256;
 
-/// How long a server is left alone that needs a person; then one message probes it.
-const HOLD: Duration = Duration::from_secs(300);
+/// How long a session's place stays empty that was one too many for the mailbox.
+const CROWD_REST: Duration = Duration::from_secs(60);
+
+/// How many times longer than usual a server is left alone for hours.
+const HOURS: u32 = 8;
 
 /// An upstream server as delivery knows it.
 #[derive(Clone)]
@@ -33,57 +40,37 @@ pub struct Server {
     pub upstream: upstream::Settings,
     /// Where its tokens come from, for XOAUTH2.
     pub token: Option<Arc<Source>>,
-    /// Sessions at once.
-    pub sessions: usize,
-}
-
-/// A server is not used for now.
-#[derive(Debug, Clone)]
-pub struct Hold {
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when; then it is probed.
-    pub until: Timestamp,
-    /// Why, with the remedy.
-    pub reason: String,
+    /// What it may do.
+    pub limits: Limits,
 }
 
 /// See the module.
 pub(super) struct Lane {
     pub(super) server: Server,
     pub(super) context: Arc<Context>,
-    permits: Arc<Semaphore>,
+    pub(super) mailbox: Arc<Mailbox>,
     state: Mutex<State>,
+    closing: Notify,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Leased>,
     workers: usize,
-    hold: Option<Hold>,
-    parked: Vec<(Session, Timestamp)>,
-    /// Grows when sessions of before are to be used no more.
-    epoch: u64,
     is_closed: bool,
-}
-
-impl State {
-    fn park(&mut self, session: Session, epoch: u64, now: Timestamp) {
-        match self.is_closed || epoch != self.epoch {
-            true => drop(tokio::spawn(session.quit())),
-            false => self.parked.push((session, now)),
-        }
-    }
 }
 
 impl Lane {
     pub(super) fn new(server: Server, context: Arc<Context>) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(server.sessions));
+        let mailbox = context
+            .mailboxes
+            .of(&server.upstream, &server.name, server.limits);
         Arc::new(Self {
             server,
             context,
-            permits,
+            mailbox,
             state: Mutex::default(),
+            closing: Notify::new(),
         })
     }
 
@@ -95,26 +82,32 @@ impl Lane {
 
     /// How many more messages it takes now.
     pub(super) fn room(&self) -> usize {
-        let state = self.state();
-        match state.hold.is_some() || state.is_closed {
-            true => 0,
-            false => QUEUE.saturating_sub(state.queue.len()),
+        self.room_in(&self.state())
+    }
+
+    fn room_in(&self, state: &State) -> usize {
+        let most = match self.mailbox.is_probing() {
+            true => 1usize.saturating_sub(state.workers),
+            false => QUEUE,
+        };
+        match self.mailbox.is_free() && !state.is_closed {
+            true => most.saturating_sub(state.queue.len()),
+            false => 0,
         }
     }
 
     /// Takes a message; gives it back where there is no room.
     pub(super) fn push(self: &Arc<Self>, message: Leased) -> Option<Leased> {
         let mut state = self.state();
-        if state.hold.is_some() || state.is_closed || state.queue.len() >= QUEUE {
+        if self.room_in(&state) == 0 {
             return Some(message);
         }
         state.queue.push_back(message);
-        if state.workers < self.server.sessions {
+        if state.workers < self.mailbox.limits().sessions {
             state.workers += 1;
             tokio::spawn(
                 Worker {
                     lane: self.clone(),
-                    epoch: state.epoch,
                     is_counted: true,
                     current: None,
                 }
@@ -124,111 +117,128 @@ impl Lane {
         None
     }
 
-    /// A session for one direct message, or for a worker: its right to be, and a kept one if there is.
-    pub(super) async fn session(&self) -> (Option<OwnedSemaphorePermit>, Option<Session>) {
-        let permit = self.permits.clone().acquire_owned().await.ok();
-        loop {
-            let kept = self.state().parked.pop();
-            let Some((mut session, _)) = kept else {
-                return (permit, None);
-            };
-            if session.is_alive().await {
-                return (permit, Some(session));
-            }
-        }
-    }
-
-    /// To be taken before a session, and given back with it.
-    pub(super) fn epoch(&self) -> u64 {
-        self.state().epoch
-    }
-
-    /// Keeps a session of this epoch for whoever comes next.
-    pub(super) fn park(&self, session: Option<Session>, epoch: u64) {
-        if let Some(session) = session {
-            self.state().park(session, epoch, self.context.clock.now());
-        }
-    }
-
-    /// Leaves the server alone for a while; what waits for it goes back to the spool.
-    pub(super) fn hold(&self, reason: String) {
-        let now = self.context.clock.now();
-        let until = now.after(HOLD);
+    /// Leaves the mailbox alone until then; what waits for it goes back to the spool.
+    pub(super) fn hold(&self, until: Until, reason: String) {
+        let until = self
+            .mailbox
+            .hold(until, reason.clone(), self.context.clock.now());
         maillog::server_held(&self.server.name, until, &reason);
-        let waiting = {
-            let mut state = self.state();
-            state.hold = Some(Hold {
-                since: now,
-                until,
-                reason,
-            });
-            std::mem::take(&mut state.queue)
+        self.give_back();
+    }
+
+    /// Leaves it alone for a while, longer each time.
+    pub(super) fn slow(&self, patience: Patience, reason: String) {
+        let usual = self.context.settings.back_off;
+        let back_off = match patience {
+            Patience::Minutes => usual,
+            Patience::Hours => BackOff {
+                longest: usual.longest.saturating_mul(HOURS),
+                ..usual
+            },
         };
+        let now = self.context.clock.now();
+        let until = self
+            .mailbox
+            .slow(&back_off, reason.clone(), now, rand::random());
+        maillog::server_slowed(&self.server.name, until, &reason);
+        self.give_back();
+    }
+
+    /// Leaves it alone until an operator releases it.
+    pub(super) fn hold_by_hand(&self, reason: String) {
+        maillog::server_held_by_hand(&self.server.name, &reason);
+        self.mailbox.hold_by_hand(reason, self.context.clock.now());
+        self.give_back();
+    }
+
+    /// As an operator sees it.
+    pub(super) fn look(&self, now: Timestamp) -> ServerState {
+        let mailbox = self.server.upstream.auth.username();
+        ServerState {
+            name: self.server.name.clone(),
+            mailbox: mailbox.unwrap_or_default().to_owned(),
+            limits: self.mailbox.limits(),
+            recipients_of_day: self.mailbox.recipients_of_day(now),
+            hold: self.held(),
+        }
+    }
+
+    fn give_back(&self) {
+        let waiting = std::mem::take(&mut self.state().queue);
         self.context.release(waiting);
     }
 
     /// Why the server is not used, if it is not.
     pub(super) fn held(&self) -> Option<Hold> {
-        self.state().hold.clone()
+        self.mailbox.held()
     }
 
-    /// Ends a hold that is over at `now`, or any where `now` is none.
-    pub(super) fn end_hold(&self, now: Option<Timestamp>) {
-        let mut state = self.state();
-        let is_over = |hold: &Hold| now.is_none_or(|now| hold.until <= now);
-        if state.hold.as_ref().is_some_and(is_over) {
-            state.hold = None;
-            if let Some(token) = &self.server.token {
-                token.forgive();
-            }
-            maillog::server_released(&self.server.name);
-        }
-    }
-
-    /// Closes sessions that nobody has used for a while.
-    pub(super) fn close_idle(&self) {
-        let now = self.context.clock.now();
-        let mut state = self.state();
-        let (idle, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.parked)
-            .into_iter()
-            .partition(|(_, since)| now.since(*since) >= limits::upstream::KEEP);
-        state.parked = kept;
-        for (session, _) in idle {
-            tokio::spawn(session.quit());
-        }
-    }
-
-    /// Closes the sessions: those that are in use after the message under way.
-    pub(super) fn close_sessions(&self) {
-        let kept = {
-            let mut state = self.state();
-            state.epoch += 1;
-            std::mem::take(&mut state.parked)
-        };
-        for (session, _) in kept {
-            tokio::spawn(session.quit());
-        }
+    /// The mailbox is used again.
+    pub(super) fn released(&self) {
+        maillog::server_released(&self.server.name);
     }
 
     /// Takes nothing more; what is under way may end.
     pub(super) fn close(&self) {
-        let (waiting, parked) = {
-            let mut state = self.state();
-            state.is_closed = true;
-            (
-                std::mem::take(&mut state.queue),
-                std::mem::take(&mut state.parked),
-            )
-        };
-        self.context.release(waiting);
-        for (session, _) in parked {
-            tokio::spawn(session.quit());
-        }
+        self.state().is_closed = true;
+        self.give_back();
+        self.closing.notify_waiters();
     }
 
     /// Whether nobody works.
     pub(super) fn is_quiet(&self) -> bool {
         self.state().workers == 0
+    }
+
+    /// Waits, but not longer than the lane is open.
+    async fn rest(&self, time: Duration) {
+        let closing = self.closing.notified();
+        if self.state().is_closed {
+            return;
+        }
+        tokio::select! {
+            () = self.context.clock.sleep(time) => {}
+            () = closing => {}
+        }
+    }
+
+    /// What an attempt has shown of the mailbox.
+    pub(super) fn note(&self, word: Word) {
+        let now = self.context.clock.now();
+        // Whoever is told that it is too many, or too fast, has been let in.
+        let is_in = !matches!(word, Word::Nothing | Word::Slowed(..) | Word::Held(..));
+        if is_in && self.mailbox.well() {
+            self.context.wake.notify_one();
+        }
+        match word {
+            Word::Nothing | Word::Well => {}
+            Word::Crowded(reason) => maillog::server_crowded(&self.server.name, &reason),
+            Word::TooFast(reason) => {
+                maillog::server_crowded(&self.server.name, &reason);
+                match self.mailbox.limits().per_minute {
+                    Some(_) => self.mailbox.exhaust(now),
+                    None => self.slow(Patience::Minutes, reason),
+                }
+            }
+            Word::Slowed(patience, reason) if self.mailbox.is_free() => self.slow(patience, reason),
+            Word::Held(until, reason) if self.mailbox.is_free() => self.hold(until, reason),
+            // Another session has met it already.
+            Word::Slowed(..) | Word::Held(..) => {}
+            Word::Refused(sender, reply) => self.mailbox.refuse(sender, reply, now),
+        }
+    }
+
+    /// The same for a worker, whose place stays empty for a while where it was one too many.
+    async fn heed(&self, word: Word, seat: &mut Seat) {
+        let is_crowded = matches!(word, Word::Crowded(_));
+        self.note(word);
+        if is_crowded {
+            if let Some(session) = seat.session.take() {
+                session.quit().await;
+            }
+            let share = 0.5 + rand::random::<f64>();
+            self.rest(CROWD_REST.mul_f64(share)).await;
+        }
     }
 }
 
@@ -236,7 +246,6 @@ impl Lane {
 /// panicked keeps its lease until that ends by itself, so that it is not tried in a circle.
 struct Worker {
     lane: Arc<Lane>,
-    epoch: u64,
     is_counted: bool,
     current: Option<MessageId>,
 }
@@ -244,42 +253,37 @@ struct Worker {
 impl Worker {
     async fn run(mut self) {
         let lane = self.lane.clone();
-        let (_permit, mut session) = lane.session().await;
-        while let Some(message) = self.next(&mut session) {
+        let mut seat = lane.mailbox.session().await;
+        while let Some(message) = self.next() {
+            let count = attempt::recipients_at_once(&lane, &message.record);
+            let now = lane.context.clock.now();
+            if let Err(at) = lane.mailbox.admit(count, now) {
+                self.put_back(message);
+                lane.rest(at.since(now)).await;
+                continue;
+            }
+            lane.mailbox.renew(&mut seat);
             let lease = (message.record.id, message.record.lane.clone());
             self.current = Some(message.record.id);
-            match attempt::run(&lane, &mut session, message).await {
-                Ended::Finished(finish) => lane.context.finish(*finish).await,
-                Ended::Released => lane.context.release_one(lease),
-                Ended::ServerHeld(reason) => {
-                    lane.context.release_one(lease);
-                    if lane.held().is_none() {
-                        lane.hold(reason);
-                    }
-                }
+            let Ended { finish, word } = attempt::run(&lane, &mut seat.session, message).await;
+            match finish {
+                Some(finish) => lane.context.finish(*finish).await,
+                None => lane.context.release_one(lease),
             }
             self.current = None;
+            lane.heed(word, &mut seat).await;
         }
+        lane.mailbox.park(seat, lane.context.clock.now());
     }
 
-    /// The next message; where there is none the session is parked and the place given back, in one
-    /// step, so that whoever pushes next finds both.
-    fn next(&mut self, session: &mut Option<Session>) -> Option<Leased> {
-        let now = self.lane.context.clock.now();
+    /// The next message; where there is none the place is given back, in one step, so that whoever
+    /// pushes next finds it.
+    fn next(&mut self) -> Option<Leased> {
         let mut state = self.lane.state();
-        if state.epoch != self.epoch
-            && let Some(session) = session.take()
-        {
-            tokio::spawn(session.quit());
-        }
-        self.epoch = state.epoch;
         let message = state.queue.pop_front();
         if message.is_none() {
             state.workers -= 1;
             self.is_counted = false;
-            if let Some(session) = session.take() {
-                state.park(session, self.epoch, now);
-            }
         }
         let is_low = state.queue.len() == QUEUE / 4 || message.is_none();
         drop(state);
@@ -287,6 +291,15 @@ impl Worker {
             self.lane.context.wake.notify_one();
         }
         message
+    }
+
+    /// It is the next still, if the lane is.
+    fn put_back(&self, message: Leased) {
+        let mut state = self.lane.state();
+        match state.is_closed {
+            true => self.lane.context.release(Some(message)),
+            false => state.queue.push_front(message),
+        }
     }
 }
 

@@ -1,21 +1,26 @@
 //! From the spool to the upstream: what is due is sent, and each attempt ends in one fate.
 //!
 //! ```text
-//! spool ─ fresh, claim ─▶ scheduler ─▶ lane (one a server) ─▶ attempt ─ routing, rewrite ─▶ upstream
+//! spool ─ fresh, claim ─▶ scheduler ─▶ lane (one a server) ─▶ attempt ─ routing, transmit ─▶ upstream
 //!                                       │                        └▶ outcome ─ retry ─ bounce
-//!                                       └ sessions, kept warm             └▶ Finish ─▶ spool
+//!                                       └ mailbox: sessions, usage, holds  └▶ Finish ─▶ spool
 //! ```
 
 mod attempt;
 pub mod bounce;
 pub mod lane;
+mod mailbox;
 pub mod outcome;
 pub mod probe;
 pub mod retry;
 pub mod scheduler;
 mod settle;
+mod transmit;
 mod trouble;
+pub mod usage;
 
-pub use lane::{Hold, Server};
+pub use lane::Server;
+pub use mailbox::Hold;
 pub use retry::Schedule;
-pub use scheduler::{Delivery, Settings};
+pub use scheduler::{Delivery, ServerState, Settings};
+pub use usage::{BackOff, Limits};

@@ -1,9 +1,11 @@
-//! What an upstream's answer means: one table, one reaction for each. Pure.
+//! What an upstream's answer means, and what becomes of a message by it. Pure.
 //!
-//! The seam for the whole table of `exchange-online.md`: whatever the upstream says, at whatever
-//! stage, is judged by [`of_reply`] and nowhere else.
+//! Whatever the upstream says, at whatever stage, is judged by [`table`] and nowhere else.
+
+pub mod table;
 
 use crate::session::{Reply, Stage};
+pub use table::Row;
 
 /// What an answer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,59 +14,80 @@ pub enum Reaction {
     Delivered,
     /// It is tried again, by the schedule.
     Deferred,
-    /// It is tried again, and may have arrived already.
+    /// It is tried again soon, uncounted; the mailbox gets fewer sessions at once.
+    Crowded,
+    /// It is tried again soon, uncounted; the mailbox pauses.
+    TooFast,
+    /// It is sent in another transaction, at once.
+    NextTransaction,
+    /// It is tried again, and the mailbox is left alone for a while, longer each time.
+    Slowed(Patience),
+    /// It is tried again late, and may have arrived already.
     Uncertain,
     /// It has failed, for this recipient or, past RCPT, for all that were accepted.
     Failed,
-    /// The token was not taken: a fresh one, once, then as [`Reaction::HoldServer`].
+    /// The same, and further mail of this sender fails early for a while: asking again would have the
+    /// mailbox blocked.
+    SenderRefused,
+    /// The token was not taken: a fresh one, once, then as held until a probe.
     FreshToken,
-    /// The server needs a person; its mail stays queued.
-    HoldServer,
+    /// The mailbox is not used; its mail stays queued, uncounted.
+    Held(Until),
+}
+
+/// How long a mailbox that is slowed is left alone in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// The server may be back at any moment.
+    Minutes,
+    /// It is about what the mailbox has done.
+    Hours,
+}
+
+/// When a mailbox that is held is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Somebody has to mend something; one message probes now and then whether it is.
+    Probe,
+    /// It passes in so many hours.
+    Hours(u64),
 }
 
 /// The reaction to a reply.
 pub fn of_reply(stage: Stage, reply: &Reply) -> Reaction {
-    match (stage, reply.code) {
-        (_, 421) => Reaction::Deferred,
-        // Switched off by the administrator: another token changes nothing.
-        (Stage::Auth, 535) if reply.enhanced == "5.7.139" => Reaction::HoldServer,
-        (Stage::Auth, 550) if reply.enhanced == "5.7.30" => Reaction::HoldServer,
-        (Stage::Auth, 535) | (Stage::Mail, 530) => Reaction::FreshToken,
-        (Stage::Auth, 500..) => Reaction::HoldServer,
-        // Before MAIL it is the server that says no, not to this message.
-        (
-            Stage::Connect | Stage::Tls | Stage::Greeting | Stage::Ehlo | Stage::Auth | Stage::End,
-            _,
-        ) => Reaction::Deferred,
-        (_, 200..=399) => Reaction::Delivered,
-        (_, 400..=499) => Reaction::Deferred,
-        _ => Reaction::Failed,
-    }
+    table::row(stage, reply).reaction
 }
 
 /// The reaction to a connection that ended without a reply.
 pub fn of_loss(stage: Stage) -> Reaction {
     match stage {
         Stage::FinalDot => Reaction::Uncertain,
+        Stage::Connect | Stage::Tls | Stage::Greeting | Stage::Ehlo | Stage::Auth => {
+            Reaction::Slowed(Patience::Minutes)
+        }
         _ => Reaction::Deferred,
     }
 }
 
-/// What became of one message's recipients.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What became of one message's recipients, by their places.
+#[derive(Debug, Default)]
 pub struct Verdict {
-    /// Places of the recipients that have it.
+    /// Those that have it.
     pub delivered: Vec<usize>,
-    /// Places of those that failed, with the answer.
+    /// Those that failed, with the answer.
     pub failed: Vec<(usize, Reply)>,
-    /// Places of those to be tried again.
+    /// Those to be tried again.
     pub deferred: Vec<usize>,
+    /// Those for another transaction at once.
+    pub next: Vec<usize>,
     /// The answer by which some were delivered.
     pub accepted: Option<Reply>,
     /// The last answer by which some are to be tried again.
     pub not_now: Option<Reply>,
-    /// Whether the server did not take us for signed in.
-    pub unauthenticated: bool,
+    /// What the answers say of the mailbox, the gravest of them, with its words.
+    pub mailbox: Option<(&'static Row, Reply)>,
+    /// The answers that no row of the table explains.
+    pub unclassified: Vec<Reply>,
 }
 
 /// Judges the replies to MAIL, to each RCPT, and to DATA or the final dot.
@@ -75,39 +98,92 @@ pub fn judge(
     message: Option<&(Stage, Reply)>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let mail_says = of_reply(Stage::Mail, mail);
-    if mail_says != Reaction::Delivered {
-        verdict.unauthenticated = mail_says == Reaction::FreshToken;
-        (0..count).for_each(|place| verdict.put(place, mail_says, mail));
+    let mail_row = verdict.row(Stage::Mail, mail);
+    if mail_row.reaction != Reaction::Delivered {
+        (0..count).for_each(|place| verdict.put(place, mail_row, mail));
         return verdict;
     }
+    let message = message.map(|(stage, reply)| (verdict.row(*stage, reply), reply));
     for (place, reply) in recipients.iter().enumerate() {
-        let says = of_reply(Stage::Rcpt, reply);
-        match (says, message) {
-            (Reaction::Delivered, Some((stage, reply))) => {
-                verdict.put(place, of_reply(*stage, reply), reply)
-            }
+        let row = verdict.row(Stage::Rcpt, reply);
+        match (row.reaction, message) {
+            (Reaction::Delivered, Some((row, reply))) => verdict.put(place, row, reply),
             // Accepted, but the message was not sent: another recipient forbade it.
             (Reaction::Delivered, None) => verdict.deferred.push(place),
-            (says, _) => verdict.put(place, says, reply),
+            _ => verdict.put(place, row, reply),
         }
+    }
+    // One more transaction changes nothing where this one took nobody.
+    if verdict.delivered.is_empty() {
+        let next = std::mem::take(&mut verdict.next);
+        verdict.deferred.extend(next);
     }
     verdict
 }
 
 impl Verdict {
-    fn put(&mut self, place: usize, reaction: Reaction, reply: &Reply) {
-        match reaction {
+    /// Whether the message itself was judged: what is said of the mailbox only is not its fault, and
+    /// no attempt of its.
+    pub fn is_counted(&self) -> bool {
+        let of_mailbox = |row: &Row| {
+            matches!(
+                row.reaction,
+                Reaction::Crowded | Reaction::TooFast | Reaction::Held(_)
+            )
+        };
+        !self
+            .mailbox
+            .as_ref()
+            .is_some_and(|(row, _)| of_mailbox(row))
+    }
+
+    fn row(&mut self, stage: Stage, reply: &Reply) -> &'static Row {
+        let row = table::row(stage, reply);
+        if row.is_unclassified() {
+            self.unclassified.push(reply.clone());
+        }
+        let graver = |(known, _): &(&Row, Reply)| gravity(row.reaction) > gravity(known.reaction);
+        if gravity(row.reaction) > 0 && self.mailbox.as_ref().is_none_or(graver) {
+            self.mailbox = Some((row, reply.clone()));
+        }
+        row
+    }
+
+    fn put(&mut self, place: usize, row: &Row, reply: &Reply) {
+        match row.reaction {
             Reaction::Delivered => {
                 self.delivered.push(place);
                 self.accepted = Some(reply.clone());
             }
-            Reaction::Failed => self.failed.push((place, reply.clone())),
+            Reaction::Failed | Reaction::SenderRefused => {
+                self.failed.push((place, reply.clone()));
+            }
+            Reaction::NextTransaction => {
+                self.next.push(place);
+                self.not_now = Some(reply.clone());
+            }
             _ => {
                 self.deferred.push(place);
                 self.not_now = Some(reply.clone());
             }
         }
+    }
+}
+
+/// What an answer says of the mailbox, from nothing to the most.
+fn gravity(reaction: Reaction) -> u8 {
+    match reaction {
+        Reaction::Delivered
+        | Reaction::Deferred
+        | Reaction::NextTransaction
+        | Reaction::Uncertain
+        | Reaction::Failed => 0,
+        Reaction::SenderRefused => 1,
+        Reaction::Crowded => 2,
+        Reaction::TooFast => 3,
+        Reaction::Slowed(_) => 4,
+        Reaction::FreshToken => 5,
+        Reaction::Held(_) => 6,
     }
 }
 
@@ -120,49 +196,58 @@ mod tests {
     }
 
     #[test]
-    fn the_table() {
-        let cases = [
-            (Stage::Auth, reply(535, "5.7.3"), Reaction::FreshToken),
-            (Stage::Auth, reply(535, "5.7.139"), Reaction::HoldServer),
-            (Stage::Auth, reply(550, "5.7.30"), Reaction::HoldServer),
-            (Stage::Auth, reply(504, "5.7.4"), Reaction::HoldServer),
-            (Stage::Auth, reply(451, "4.7.0"), Reaction::Deferred),
-            (Stage::Greeting, reply(554, ""), Reaction::Deferred),
-            (Stage::Mail, reply(530, "5.7.57"), Reaction::FreshToken),
-            (Stage::Mail, reply(550, "5.1.8"), Reaction::Failed),
-            (Stage::Rcpt, reply(450, "4.2.0"), Reaction::Deferred),
-            (Stage::Rcpt, reply(550, "5.1.1"), Reaction::Failed),
-            (Stage::FinalDot, reply(250, "2.0.0"), Reaction::Delivered),
-            (Stage::FinalDot, reply(421, "4.3.2"), Reaction::Deferred),
-            (Stage::FinalDot, reply(554, "5.2.252"), Reaction::Failed),
-        ];
-        for (stage, reply, expected) in cases {
-            assert_eq!(of_reply(stage, &reply), expected, "{stage} {reply}");
-        }
+    fn a_lost_connection_is_uncertain_only_after_the_final_dot() {
         assert_eq!(of_loss(Stage::FinalDot), Reaction::Uncertain);
         assert_eq!(of_loss(Stage::Content), Reaction::Deferred);
+        assert_eq!(of_loss(Stage::Auth), Reaction::Slowed(Patience::Minutes));
     }
 
     #[test]
     fn recipients_have_their_own_fates() {
         let ok = reply(250, "");
-        let rcpts = [ok.clone(), reply(550, "5.1.1"), reply(451, "4.2.0")];
+        let rcpts = [
+            ok.clone(),
+            reply(550, "5.1.1"),
+            reply(451, "4.4.7"),
+            reply(452, "4.5.3"),
+        ];
         let done = (Stage::FinalDot, Reply::new(250, "2.0.0", "queued"));
-        let verdict = judge(3, &ok, &rcpts, Some(&done));
+        let verdict = judge(4, &ok, &rcpts, Some(&done));
         assert_eq!((verdict.delivered, verdict.deferred), (vec![0], vec![2]));
         assert_eq!(verdict.failed, [(1, reply(550, "5.1.1"))]);
+        assert_eq!(verdict.next, [3]);
         assert_eq!(verdict.accepted, Some(done.1));
-        assert_eq!(verdict.not_now, Some(reply(451, "4.2.0")));
+        assert_eq!(verdict.not_now, Some(reply(452, "4.5.3")));
+        assert!(verdict.mailbox.is_none() && verdict.unclassified.is_empty());
+    }
+
+    #[test]
+    fn another_transaction_needs_one_that_took_somebody() {
+        let ok = reply(250, "");
+        let verdict = judge(1, &ok, &[reply(452, "4.5.3")], None);
+        assert_eq!((verdict.next, verdict.deferred), (vec![], vec![0]));
     }
 
     #[test]
     fn a_refused_message_fails_for_those_that_were_accepted() {
         let ok = reply(250, "");
         let refused = (Stage::FinalDot, reply(554, "5.6.0"));
-        let verdict = judge(2, &ok, &[ok.clone(), reply(450, "")], Some(&refused));
+        let verdict = judge(2, &ok, &[ok.clone(), reply(450, "4.4.7")], Some(&refused));
         assert_eq!(verdict.failed, [(0, refused.1)]);
-        assert_eq!(verdict.deferred, [1]);
-        let verdict = judge(2, &reply(530, "5.7.57"), &[], None);
-        assert!(verdict.unauthenticated && verdict.deferred == [0, 1]);
+        assert_eq!((verdict.deferred, verdict.unclassified.len()), (vec![1], 1));
+    }
+
+    #[test]
+    fn the_gravest_word_about_the_mailbox_counts_and_not_against_the_message() {
+        let ok = reply(250, "");
+        let throttled = (Stage::FinalDot, reply(550, "5.2.251"));
+        let verdict = judge(2, &ok, &[ok.clone(), reply(432, "4.3.2")], Some(&throttled));
+        let (row, _) = verdict.mailbox.as_ref().unwrap();
+        assert_eq!(row.name, "mailbox_blocked");
+        assert!(!verdict.is_counted());
+        assert_eq!(verdict.deferred, [0, 1]);
+        let verdict = judge(1, &reply(530, "5.7.57"), &[], None);
+        assert_eq!(verdict.mailbox.unwrap().0.reaction, Reaction::FreshToken);
+        assert_eq!(verdict.deferred, [0]);
     }
 }

@@ -9,12 +9,14 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::lane::Server;
+use super::outcome::table;
 use super::scheduler::Settings;
 use super::trouble;
 use crate::base::Timestamp;
 use crate::base::limits::upstream as wait;
 use crate::base::secret::ExposeSecret;
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
+use crate::session::Stage;
 use crate::token::{Access, Claims};
 use crate::upstream::session::Body;
 use crate::upstream::{Auth, Failure, Outgoing, Session, Tls};
@@ -101,7 +103,9 @@ async fn go(server: &Server, letter: Option<Letter>, steps: &mut Vec<Step>) -> O
         Err(failure) => {
             let remedy = failure
                 .reply()
-                .map(|reply| trouble::remedy(&server.upstream.auth, reply));
+                .map(|reply| table::row(Stage::Auth, reply))
+                .map(|row| trouble::remedy(&server.upstream.auth, row, None))
+                .filter(|remedy| !remedy.is_empty());
             steps.push(wrong("AUTH", failure, remedy));
             return None;
         }

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::attempt;
-use super::lane::{Hold, Lane, Server};
+use super::lane::{Lane, Server};
+use super::mailbox::{Hold, Mailboxes};
 use super::probe::{self, Step};
 use super::retry::Schedule;
+use super::usage::{BackOff, Limits};
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::message::Address;
 use crate::observe::maillog;
@@ -49,6 +52,8 @@ pub struct Settings {
     pub servers: Vec<Server>,
     /// When to try again.
     pub schedule: Schedule,
+    /// How long a server in trouble is left alone.
+    pub back_off: BackOff,
     /// What this host calls itself.
     pub host: String,
 }
@@ -58,6 +63,7 @@ pub(super) struct Context {
     pub(super) spool: Arc<dyn Spool>,
     pub(super) settings: Arc<Settings>,
     pub(super) clock: Clock,
+    pub(super) mailboxes: Arc<Mailboxes>,
     pub(super) wake: Arc<Notify>,
     leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
     finishes: mpsc::Sender<Finish>,
@@ -67,6 +73,21 @@ pub(super) struct Context {
 struct Lanes {
     by_name: HashMap<String, Arc<Lane>>,
     context: Arc<Context>,
+}
+
+/// A server as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerState {
+    /// Its name.
+    pub name: String,
+    /// Who signs in to it; empty where nobody does.
+    pub mailbox: String,
+    /// What that mailbox may do.
+    pub limits: Limits,
+    /// Recipients of the last 24 hours, in this run.
+    pub recipients_of_day: u64,
+    /// Why it is not used for now, if it is not.
+    pub hold: Option<Hold>,
 }
 
 /// Delivery at work. Dropping it does not stop it; [`Delivery::stop`] does.
@@ -93,6 +114,7 @@ impl Delivery {
             spool,
             settings,
             clock,
+            mailboxes: Arc::default(),
             wake,
             leases,
             finishes,
@@ -115,12 +137,21 @@ impl Delivery {
             spool: old.context.spool.clone(),
             settings: Arc::new(settings),
             clock: old.context.clock.clone(),
+            mailboxes: old.context.mailboxes.clone(),
             wake: old.context.wake.clone(),
             leases: old.context.leases.clone(),
             finishes: old.context.finishes.clone(),
         };
+        let mailboxes = context.mailboxes.clone();
         self.lanes.store(Arc::new(Lanes::new(context)));
+        mailboxes.sweep();
+        // What held them may be what was mended.
+        self.release_holds();
         old.by_name.values().for_each(|lane| lane.close());
+        let mailboxes = old.context.mailboxes.all();
+        mailboxes
+            .iter()
+            .for_each(|mailbox| mailbox.close_sessions());
         if let Err(error) = old.context.spool.reroute(names).await {
             maillog::claim_failed("", &error);
         }
@@ -150,7 +181,11 @@ impl Delivery {
     pub fn release_holds(&self) {
         self.forgive();
         let lanes = self.lanes.load();
-        lanes.by_name.values().for_each(|lane| lane.end_hold(None));
+        for lane in lanes.by_name.values() {
+            if lane.mailbox.release(false) {
+                lane.released();
+            }
+        }
         lanes.context.wake.notify_one();
     }
 
@@ -162,13 +197,42 @@ impl Delivery {
         let ours = lanes.by_name.get(server).and_then(|lane| account(lane));
         let sharing = |lane: &&Arc<Lane>| ours.is_some() && account(lane) == ours;
         let sharing = lanes.by_name.values().filter(sharing);
-        sharing.for_each(|lane| lane.close_sessions());
+        sharing.for_each(|lane| lane.mailbox.close_sessions());
     }
 
     /// Tests the way to a server; see [`probe::probe_named`].
     pub async fn probe(&self, server: &str, to: Option<Address>) -> Option<Vec<Step>> {
         let settings = self.lanes.load().context.settings.clone();
         probe::probe_named(&settings, server, to).await
+    }
+
+    /// Holds a server's mailbox until it is released; whether there is such a server.
+    pub fn hold(&self, server: &str, reason: String) -> bool {
+        let lanes = self.lanes.load();
+        let lane = lanes.by_name.get(server);
+        lane.inspect(|lane| lane.hold_by_hand(reason)).is_some()
+    }
+
+    /// Uses a server again, whatever it is held for; whether it was held, none where there is no such
+    /// server.
+    pub fn release(&self, server: &str) -> Option<bool> {
+        let lanes = self.lanes.load();
+        let lane = lanes.by_name.get(server)?;
+        let was_held = lane.mailbox.release(true);
+        if was_held {
+            lane.released();
+            lanes.context.wake.notify_one();
+        }
+        Some(was_held)
+    }
+
+    /// Each server, in the order of the configuration.
+    pub fn servers(&self) -> Vec<ServerState> {
+        let lanes = self.lanes.load();
+        let now = lanes.context.clock.now();
+        let servers = lanes.context.settings.servers.iter();
+        let lanes = servers.filter_map(|server| lanes.by_name.get(&server.name));
+        lanes.map(|lane| lane.look(now)).collect()
     }
 
     /// The servers that are not used for now, and why.
@@ -248,7 +312,11 @@ impl Lanes {
             self.assign().await;
         }
         for (name, lane) in &self.by_name {
-            lane.end_hold(Some(now));
+            if lane.mailbox.end_hold(now) {
+                lane.released();
+            }
+            let ends = lane.held().and_then(|hold| hold.until);
+            next = ends.map_or(next, |ends| next.min(ends));
             while let Some(due) = context.spool.due(name) {
                 let room = lane.room();
                 if room == 0 {
@@ -381,7 +449,8 @@ async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
         // A clock that was set back does not stop the tick.
         if now.since(last_tick) >= TICK || now < last_tick {
             last_tick = now;
-            current.by_name.values().for_each(|lane| lane.close_idle());
+            let mailboxes = current.context.mailboxes.all();
+            mailboxes.iter().for_each(|mailbox| mailbox.close_idle(now));
             current.renew_leases();
         }
         let pause = next.since(clock.now());

@@ -1,10 +1,10 @@
 //! After an attempt: the message's fate, the log of it, and the report that goes with it.
 
-use super::attempt::{Ended, finished, held};
+use super::attempt::{Ended, held};
 use super::bounce::{self, Failed, Report};
 use super::lane::Lane;
 use super::outcome::Verdict;
-use crate::base::Timestamp;
+use super::trouble::Word;
 use crate::message::Address;
 use crate::observe::maillog;
 use crate::session::Reply;
@@ -18,6 +18,7 @@ pub(super) fn settle(
     verdict: Verdict,
     reason: Option<String>,
     head: &[u8],
+    word: Word,
 ) -> Ended {
     let server = lane.server.name.as_str();
     let now = lane.context.clock.now();
@@ -42,33 +43,40 @@ pub(super) fn settle(
             now.since(record.received),
         );
     }
+    // What goes on at once, and what was not the message's fault, is no failed attempt.
+    let is_counted = verdict.is_counted() && verdict.next.is_empty();
     let by_upstream = |(place, reply): (usize, Reply)| Failed {
         recipient: all[place].clone(),
         reply,
         by_upstream: true,
     };
     let mut failed: Vec<Failed> = verdict.failed.into_iter().map(by_upstream).collect();
-    record.attempts += 1;
+    record.attempts += u32::from(is_counted);
     let not_now = || verdict.not_now.as_ref().map(Reply::to_string);
     let last = reason.or_else(not_now).unwrap_or_default();
     let schedule = &lane.context.settings.schedule;
-    let next = schedule.next(record.received, record.attempts, now, rand::random());
-    let waiting = at(&verdict.deferred);
+    let next = match is_counted {
+        true => schedule.next(record.received, record.attempts, now, rand::random()),
+        false => Some(now),
+    };
+    let waiting = at(&[verdict.deferred, verdict.next].concat());
     let fate = match next {
         _ if waiting.is_empty() => Fate::Gone,
         Some(due) => {
-            maillog::deferred(
-                record.id,
-                server,
-                due,
-                record.attempts,
-                &last,
-                record.uncertain,
-            );
+            if is_counted {
+                maillog::deferred(
+                    record.id,
+                    server,
+                    due,
+                    record.attempts,
+                    &last,
+                    record.uncertain,
+                );
+            }
             let mut later = record.clone();
             later.envelope.recipients = waiting;
             later.due = due;
-            later.last = Some(last);
+            later.last = Some(last).filter(|last| !last.is_empty()).or(later.last);
             later.lane = server.to_owned();
             Fate::Later(Box::new(later))
         }
@@ -92,7 +100,7 @@ pub(super) fn settle(
     failed
         .iter()
         .for_each(|f| maillog::failed(record.id, server, &f.recipient.address, &f.reply));
-    failed_fate(lane, record, fate, failed, head, now)
+    failed_fate(lane, record, fate, failed, head, word)
 }
 
 /// Reports what failed; what nobody can be told of is held, so that it does not vanish.
@@ -102,15 +110,16 @@ fn failed_fate(
     fate: Fate,
     failed: Vec<Failed>,
     head: &[u8],
-    now: Timestamp,
+    word: Word,
 ) -> Ended {
+    let now = lane.context.clock.now();
     let id = record.id;
     let wanted: Vec<Failed> = failed
         .into_iter()
         .filter(|f| bounce::is_wanted(&f.recipient))
         .collect();
     if wanted.is_empty() {
-        return finished(id, fate, None);
+        return Ended::with(id, fate, None, word);
     }
     let context = &lane.context;
     match (
@@ -146,14 +155,8 @@ fn failed_fate(
                 last: None,
                 uncertain: false,
             };
-            finished(
-                id,
-                fate,
-                Some(New {
-                    record,
-                    content: Content::Memory(content.into()),
-                }),
-            )
+            let content = Content::Memory(content.into());
+            Ended::with(id, fate, Some(New { record, content }), word)
         }
         _ => match fate {
             // Some recipients are still to be tried: the failed ones stay with them, to be judged again.
@@ -162,7 +165,7 @@ fn failed_fate(
                     .envelope
                     .recipients
                     .extend(wanted.into_iter().map(|f| f.recipient));
-                finished(id, Fate::Later(later), None)
+                Ended::with(id, Fate::Later(later), None, word)
             }
             _ => {
                 let reply = wanted[0].reply.to_string();
@@ -170,6 +173,7 @@ fn failed_fate(
                 held(
                     record,
                     format!("failed, and it has no sender to be told: {reply}"),
+                    word,
                 )
             }
         },

@@ -1,8 +1,9 @@
 //! What stands in the way of a message without being its fault, told with its remedy.
 
 use super::lane::Lane;
-use super::outcome::{self, Reaction};
-use crate::session::Reply;
+use super::outcome::{self, Patience, Reaction, Row, Until, table};
+use crate::message::Address;
+use crate::session::{Reply, Stage};
 use crate::spool::SpoolError;
 use crate::token::TokenError;
 use crate::upstream::{Auth, Failure};
@@ -15,13 +16,67 @@ pub(super) enum Trouble {
         uncertain: bool,
         reply: Option<Reply>,
     },
-    /// It needs a person.
-    Server {
-        reason: String,
-        reply: Option<Reply>,
-    },
+    /// It is the mailbox's, and the message goes back as it was.
+    Mailbox { word: Word, reply: Option<Reply> },
     /// The spool cannot give the content.
     Spool(SpoolError),
+}
+
+/// What an attempt has shown of the mailbox, with the reason in words.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// Nothing.
+    Nothing,
+    /// It sends.
+    Well,
+    /// It has too many sessions.
+    Crowded(String),
+    /// It sends too fast.
+    TooFast(String),
+    /// The server has trouble, or has it with the mailbox.
+    Slowed(Patience, String),
+    /// It is not used until then.
+    Held(Until, String),
+    /// It may not send as this sender.
+    Refused(Address, Reply),
+}
+
+impl Word {
+    /// What a row of the table says of the mailbox by these words; none where it says nothing.
+    pub(super) fn of(
+        lane: &Lane,
+        row: &Row,
+        reply: &Reply,
+        said: &str,
+        sender: Option<&Address>,
+    ) -> Option<Self> {
+        let remedy = remedy(&lane.server.upstream.auth, row, sender);
+        let reason = match remedy.is_empty() {
+            true => said.to_owned(),
+            false => format!("{said}; {remedy}"),
+        };
+        Some(match row.reaction {
+            Reaction::Crowded => Self::Crowded(reason),
+            Reaction::TooFast => Self::TooFast(reason),
+            Reaction::Slowed(patience) => Self::Slowed(patience, reason),
+            Reaction::FreshToken => Self::Held(Until::Probe, reason),
+            Reaction::Held(until) => Self::Held(until, reason),
+            Reaction::SenderRefused => Self::Refused(sender?.clone(), reply.clone()),
+            _ => return None,
+        })
+    }
+
+    /// Why, in words.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Nothing | Self::Well => String::new(),
+            Self::Crowded(reason)
+            | Self::TooFast(reason)
+            | Self::Slowed(_, reason)
+            | Self::Held(_, reason) => reason.clone(),
+            Self::Refused(_, reply) => reply.to_string(),
+        }
+    }
 }
 
 pub(super) fn reaction(failure: &Failure) -> Reaction {
@@ -31,65 +86,62 @@ pub(super) fn reaction(failure: &Failure) -> Reaction {
     }
 }
 
-pub(super) fn passing(failure: &Failure) -> Trouble {
-    Trouble::Passing {
-        reason: failure.to_string(),
-        uncertain: reaction(failure) == Reaction::Uncertain,
-        reply: failure.reply().cloned(),
-    }
-}
-
-pub(super) fn signing_in(lane: &Lane, failure: &Failure) -> Trouble {
-    match (reaction(failure), failure.reply()) {
-        (Reaction::FreshToken | Reaction::HoldServer, Some(reply)) => {
-            server_trouble(lane, reply, Some(failure))
+/// A session that could not begin, or ended.
+pub(super) fn of_failure(lane: &Lane, failure: &Failure) -> Trouble {
+    let said = failure.to_string();
+    let word = match (failure.reply(), reaction(failure)) {
+        (Some(reply), _) => {
+            let row = table::row(failure.stage(), reply);
+            Word::of(lane, row, reply, &said, None)
         }
-        _ => passing(failure),
+        (None, Reaction::Slowed(patience)) => Some(Word::Slowed(patience, said.clone())),
+        (None, _) => None,
+    };
+    let reply = failure.reply().cloned();
+    match word {
+        Some(word) => Trouble::Mailbox { word, reply },
+        None => Trouble::Passing {
+            reason: said,
+            uncertain: reaction(failure) == Reaction::Uncertain,
+            reply,
+        },
     }
 }
 
-/// The server does not let us in: what it said, and what mends it.
-pub(super) fn server_trouble(lane: &Lane, reply: &Reply, failure: Option<&Failure>) -> Trouble {
-    let said = failure.map_or_else(|| reply.to_string(), Failure::to_string);
-    let remedy = remedy(&lane.server.upstream.auth, reply);
-    Trouble::Server {
-        reason: format!("{said}; {remedy}"),
+/// The server does not take us for signed in, whatever we do.
+pub(super) fn refused(lane: &Lane, reply: &Reply) -> Trouble {
+    let row = table::row(Stage::Mail, reply);
+    let word = Word::of(lane, row, reply, &reply.to_string(), None);
+    Trouble::Mailbox {
+        word: word.unwrap_or(Word::Nothing),
         reply: Some(reply.clone()),
     }
 }
 
-/// What mends a sign-in that was refused with this reply.
-pub(super) fn remedy(auth: &Auth, reply: &Reply) -> String {
+/// What mends what a row of the table is about, for who signs in like this.
+pub(super) fn remedy(auth: &Auth, row: &Row, sender: Option<&Address>) -> String {
+    let is_sign_in = matches!(row.name, "not_authenticated" | "sign_in_refused");
+    let mailbox = auth.username().unwrap_or_default();
     match auth {
-        _ if reply.is_transient() => "it passes by itself; it is tried again".to_owned(),
-        Auth::XOAuth2 { username } if reply.enhanced == "5.7.139" => format!(
-            "SMTP AUTH is switched off: an Exchange administrator runs \
-             Set-CASMailbox -Identity {username} -SmtpClientAuthenticationDisabled $false"
-        ),
-        Auth::XOAuth2 { username } => format!(
-            "check that {username} is the mailbox the token is for, and that the app may send as it \
-             (SMTP.Send for a user, SMTP.SendAsApp and a service principal for the app)"
-        ),
-        Auth::None => {
+        Auth::None if is_sign_in => {
             "the server wants a sign-in: set `auth`, `username` and `password`".to_owned()
         }
-        Auth::Plain { username, .. } | Auth::Login { username, .. } => {
-            format!("check the password of {username}")
+        Auth::Plain { .. } | Auth::Login { .. } if is_sign_in => {
+            format!("check the password of {mailbox}")
+        }
+        _ => {
+            let sender = sender.map(Address::to_string).unwrap_or_default();
+            let text = row.remedy.replace("{mailbox}", mailbox);
+            text.replace("{sender}", &sender)
         }
     }
 }
 
 pub(super) fn token_trouble(server: &str, error: &TokenError) -> Trouble {
     let reason = format!("no token for {server}: {error}");
-    match error.is_transient() {
-        true => Trouble::Passing {
-            reason,
-            uncertain: false,
-            reply: None,
-        },
-        false => Trouble::Server {
-            reason,
-            reply: None,
-        },
-    }
+    let word = match error.is_transient() {
+        true => Word::Slowed(Patience::Minutes, reason),
+        false => Word::Held(Until::Probe, reason),
+    };
+    Trouble::Mailbox { word, reply: None }
 }

@@ -166,6 +166,26 @@ pub fn server_held(server: &str, until: Timestamp, reason: &str) {
     error!(target: TARGET, event = "server_held", server, until = %until, reason, "server held, its mail stays queued");
 }
 
+/// A server is not used until an operator releases it.
+pub fn server_held_by_hand(server: &str, reason: &str) {
+    warn!(target: TARGET, event = "server_held", server, reason, "server held by hand, its mail stays queued");
+}
+
+/// A server is left alone for a while; its mail stays queued.
+pub fn server_slowed(server: &str, until: Timestamp, reason: &str) {
+    warn!(target: TARGET, event = "server_slowed", server, until = %until, reason, "server left alone for a while, its mail stays queued");
+}
+
+/// A mailbox has more sessions, or sends faster, than the server allows.
+pub fn server_crowded(server: &str, reason: &str) {
+    warn!(target: TARGET, event = "server_crowded", server, reason, "over the server's limit, going slower");
+}
+
+/// An answer that no rule explains.
+pub fn unclassified(server: &str, reply: &Reply) {
+    warn!(target: TARGET, event = "unclassified", server, reply = %reply, "an answer that is not known: taken by its class");
+}
+
 /// A server is used again.
 pub fn server_released(server: &str) {
     info!(target: TARGET, event = "server_released", server, "server in use again");

@@ -74,6 +74,18 @@ pub enum Auth {
     },
 }
 
+impl Auth {
+    /// Who signs in.
+    pub fn username(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Plain { username, .. }
+            | Self::Login { username, .. }
+            | Self::XOAuth2 { username } => Some(username),
+        }
+    }
+}
+
 /// Why a session could not begin, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {

@@ -318,3 +318,34 @@ fn two_processes_cannot_open_one_spool() {
         "{said}"
     );
 }
+
+#[test]
+fn a_server_is_held_and_released_by_hand() {
+    let lab = Lab::new();
+    assert!(lab.stdout(&["servers"]).contains("notifications  in use"));
+    lab.stdout(&["hold", "notifications", "--reason", "the mailbox moves"]);
+    let id = id_of(&lab.send("notifications@example.com", &admitted("waits")));
+    let servers = lab.stdout(&["servers"]);
+    assert!(
+        servers.contains("until it is released") && servers.contains("the mailbox moves"),
+        "{servers}"
+    );
+    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+    // A retry is not a release.
+    lab.stdout(&["queue", "retry", "--all"]);
+    assert!(lab.stdout(&["servers"]).contains("until it is released"));
+    assert_eq!(lab.state().stats().connections, 0);
+    assert!(
+        lab.stdout(&["release", "notifications"])
+            .contains("is used again")
+    );
+    lab.delivered(1);
+    lab.logged(&["delivered", &id]);
+    assert!(
+        lab.stdout(&["release", "notifications"])
+            .contains("was not held")
+    );
+    let nobody = lab.run(&["hold", "nobody"]);
+    assert!(!nobody.status.success());
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("there is no server named nobody"));
+}

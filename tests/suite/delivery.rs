@@ -269,7 +269,7 @@ fn the_limits_of_a_mailbox_lose_nothing() {
         &admitted("one more"),
     ));
     lab.logged(&[
-        "deferred",
+        "server_crowded",
         "Message submission rate for this client has exceeded",
     ]);
     assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
@@ -436,4 +436,36 @@ fn a_silent_client_and_an_endless_session_are_closed_with_421() {
         std::thread::park_timeout(Duration::from_millis(50));
     };
     assert!(reply.starts_with("421 4.4.2 Session time"), "{reply}");
+}
+
+#[test]
+fn a_message_to_more_than_a_transaction_takes_goes_in_several() {
+    let configuration = format!("{USUAL}{SERVER}recipients_per_message = 2\n");
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    let recipients: Vec<String> = (0..5)
+        .map(|number| format!("r{number}@example.net"))
+        .collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    id_of(
+        &lab.client()
+            .send("notifications@example.com", &recipients, &admitted("many")),
+    );
+    let delivered = lab.delivered(3);
+    let counts: Vec<usize> = delivered
+        .iter()
+        .map(|message| message.recipients.len())
+        .collect();
+    assert_eq!(counts, [2, 2, 1]);
+    let all: Vec<&str> = delivered
+        .iter()
+        .flat_map(|message| message.recipients.iter().map(String::as_str))
+        .collect();
+    assert_eq!(all, recipients);
+    assert!(
+        !lab.log().contains("event=\"deferred\""),
+        "it is no failed attempt"
+    );
 }

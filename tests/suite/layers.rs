@@ -15,6 +15,7 @@ const ROWS: &[(&str, u8)] = &[
     ("delivery::outcome", 3),
     ("delivery::retry", 3),
     ("delivery::bounce", 3),
+    ("delivery::usage", 3),
     ("spool::record", 3),
     ("observe", 4),
     ("spool", 5),

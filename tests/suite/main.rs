@@ -16,6 +16,7 @@ mod dialogues;
 mod identity;
 mod layers;
 mod postfix;
+mod replies;
 mod simulated;
 mod tokens;
 mod vault_crash;

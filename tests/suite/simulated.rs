@@ -32,10 +32,15 @@ struct Life {
 impl Life {
     /// A server that was connected by a refresh token of its mailbox.
     fn begin() -> Self {
+        Self::with(|server| server)
+    }
+
+    /// The same with the server's table changed.
+    fn with(change: impl Fn(String) -> String) -> Self {
         let secret = USUAL.replace("{ env = \"TEST_SECRET\" }", "{ file = \"secret\" }");
-        let usual = secret.replace("retry = [\"1s\"]\n", "");
+        let usual = secret.replace("retry = [\"1s\"]\nback_off = [\"1s\", \"2s\"]\n", "");
         let mut lab = Lab::stopped(Plan {
-            configuration: usual + &by_refresh_token(),
+            configuration: usual + &change(by_refresh_token()),
             ..Plan::default()
         });
         lab.write_private("secret", "sandbox-secret");
@@ -178,4 +183,34 @@ fn a_provider_that_asks_for_a_pause_gets_it() {
     life.pass(30 * MINUTE, Duration::from_secs(30));
     life.lab.delivered(1);
     assert_eq!(life.asked(), 2);
+}
+
+#[test]
+fn a_mailbox_keeps_its_pace_in_bursts_and_loses_no_time() {
+    const SESSIONS: usize = 3;
+    let pace =
+        |server: String| server.replace("messages_per_minute = 0", "messages_per_minute = 30");
+    let life = Life::with(pace);
+    let mut client = life.lab.client();
+    for number in 0..90 {
+        let message = admitted(&format!("campaign {number}"));
+        id_of(&client.send(
+            "notifications@example.com",
+            &["someone@example.net"],
+            &message,
+        ));
+    }
+    for burst in 1..=3 {
+        life.lab.delivered(burst * 30);
+        if burst < 3 {
+            // All who send rest until the minute, and a second for the way, is over.
+            life.lab.wait_for("rest", || {
+                (life.time.sleepers() >= LOOPS + SESSIONS).then_some(())
+            });
+            assert_eq!(life.lab.state().stats().messages, burst * 30);
+            life.time.advance(Duration::from_secs(60));
+            assert_eq!(life.lab.state().stats().messages, burst * 30);
+            life.time.advance(Duration::from_secs(1));
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::base::tls;
 use crate::config::Server;
 use crate::config::preset::Provider;
 use crate::config::text::{self, Auth, Mode};
+use crate::delivery::Limits;
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
 use crate::upstream::{self, Tls};
@@ -133,18 +134,7 @@ impl Checker<'_> {
         let tls = self.tls_mode(server, &host, key);
         let roots = self.roots(&server.ca, &format!("{key} ca"))?;
         let tls_config = self.client_config(&roots, server.name.span(), key)?;
-        let sessions = match &server.sessions {
-            Some(sessions) if *sessions.get_ref() == 0 => {
-                self.problem(
-                    sessions.span(),
-                    &format!("{key} sessions"),
-                    "a server without sessions sends nothing; write 1 or more",
-                );
-                return None;
-            }
-            Some(sessions) => *sessions.get_ref(),
-            None => provider.unwrap_or(Provider::Custom).sessions(),
-        };
+        let limits = self.limits(server, provider.unwrap_or(Provider::Custom), key)?;
         Some(Server {
             name: server.name.get_ref().clone(),
             username: server
@@ -165,7 +155,38 @@ impl Checker<'_> {
                 auth,
             },
             token,
-            sessions,
+            limits,
+        })
+    }
+
+    /// The provider's, unless the server has its own; 0 is no limit where there can be none.
+    fn limits(&mut self, server: &text::Server, provider: Provider, key: &str) -> Option<Limits> {
+        let preset = provider.limits();
+        let at_least_one = [
+            (&server.sessions, "sessions"),
+            (&server.recipients_per_message, "recipients_per_message"),
+        ];
+        for (value, name) in at_least_one {
+            if let Some(value) = value
+                && *value.get_ref() == 0
+            {
+                let text = "with 0 of them nothing is sent; write 1 or more";
+                self.problem(value.span(), &format!("{key} {name}"), text);
+                return None;
+            }
+        }
+        let own = |value: &Option<Spanned<usize>>| value.as_ref().map(|value| *value.get_ref());
+        let per_minute = server
+            .messages_per_minute
+            .map(|most| (most > 0).then_some(most));
+        let per_day = server
+            .recipients_per_day
+            .map(|most| (most > 0).then_some(most));
+        Some(Limits {
+            sessions: own(&server.sessions).unwrap_or(preset.sessions),
+            per_minute: per_minute.unwrap_or(preset.per_minute),
+            per_day: per_day.unwrap_or(preset.per_day),
+            recipients: own(&server.recipients_per_message).unwrap_or(preset.recipients),
         })
     }
 

@@ -52,6 +52,7 @@ password = { file = "erp.argon2" }
 
 [delivery]
 retry = ["1s"]
+back_off = ["1s", "2s"]
 grace = "20s"
 
 [oauth.contoso]
@@ -73,6 +74,8 @@ grant = "client_credentials"
 host = "localhost"
 port = {smtp}
 ca = "ca.pem"
+messages_per_minute = 0
+recipients_per_day = 0
 "#;
 
 /// The same server by a refresh token in the file "refresh".

@@ -1,0 +1,339 @@
+//! A mailbox that mail is sent by: its limits, what it has used of them, and why it rests. All servers
+//! of the configuration that sign in to it share one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::outcome::Until;
+use super::usage::{BackOff, Limits, Usage};
+use crate::base::{Timestamp, limits};
+use crate::message::Address;
+use crate::session::Reply;
+use crate::upstream::{self, Session};
+
+/// How long a mailbox that needs a person is left alone; then one message probes it.
+const PROBE: Duration = Duration::from_secs(300);
+
+/// How long a sender that the mailbox may not send as is refused without asking.
+const REFUSED: Duration = Duration::from_secs(3_600);
+
+/// Senders that are refused so; the oldest make room.
+const MOST_REFUSED: usize = 100;
+
+/// A mailbox is not used for now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; then it is probed. None until an operator releases it.
+    pub until: Option<Timestamp>,
+    /// Why, with the remedy.
+    pub reason: String,
+}
+
+/// See the module.
+pub(super) struct Mailbox {
+    permits: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+struct State {
+    limits: Limits,
+    /// Sessions that nobody uses just now, with since when.
+    parked: Vec<(Session, Timestamp)>,
+    /// Grows when sessions of before are to be used no more.
+    epoch: u64,
+    /// Whether a hold has just ended: one message goes first.
+    is_probing: bool,
+    usage: Usage,
+    hold: Option<Hold>,
+    refused: Vec<(Address, Timestamp, Reply)>,
+}
+
+/// A place among the sessions of a mailbox, with the session if there is one.
+pub(super) struct Seat {
+    pub(super) session: Option<Session>,
+    epoch: u64,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The mailboxes, by the server that has them and their names there.
+#[derive(Default)]
+pub(super) struct Mailboxes(Mutex<HashMap<(String, u16, String), Arc<Mailbox>>>);
+
+impl Mailboxes {
+    /// The mailbox that these settings sign in to; `name` is the server's, where nobody signs in.
+    pub(super) fn of(
+        &self,
+        upstream: &upstream::Settings,
+        name: &str,
+        limits: Limits,
+    ) -> Arc<Mailbox> {
+        let user = upstream.auth.username().unwrap_or(name).to_lowercase();
+        let key = (upstream.host.clone(), upstream.port, user);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mailbox = known.entry(key).or_insert_with(|| Mailbox::new(limits));
+        mailbox.limit(limits);
+        mailbox.clone()
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Mailbox>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().cloned().collect()
+    }
+
+    /// Forgets those that no server signs in to any more.
+    pub(super) fn sweep(&self) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, mailbox| Arc::strong_count(mailbox) > 1);
+    }
+}
+
+impl Mailbox {
+    fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            permits: Arc::new(Semaphore::new(limits.sessions)),
+            state: Mutex::new(State {
+                limits,
+                parked: Vec::new(),
+                epoch: 0,
+                is_probing: false,
+                usage: Usage::default(),
+                hold: None,
+                refused: Vec::new(),
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other limits from now on; of several servers' the strictest would be right, the last one holds.
+    fn limit(&self, limits: Limits) {
+        let mut state = self.state();
+        match limits.sessions.checked_sub(state.limits.sessions) {
+            Some(more) => self.permits.add_permits(more),
+            None => {
+                let fewer = state.limits.sessions - limits.sessions;
+                let given = self.permits.forget_permits(fewer);
+                // The rest are in use, and end with their sessions.
+                let (permits, owed) = (self.permits.clone(), (fewer - given) as u32);
+                if owed > 0 {
+                    tokio::spawn(async move {
+                        if let Ok(permits) = permits.acquire_many_owned(owed).await {
+                            permits.forget();
+                        }
+                    });
+                }
+            }
+        }
+        state.limits = limits;
+    }
+
+    /// The limits.
+    pub(super) fn limits(&self) -> Limits {
+        self.state().limits
+    }
+
+    /// Recipients of the last 24 hours, in this run.
+    pub(super) fn recipients_of_day(&self, now: Timestamp) -> u64 {
+        self.state().usage.of_day(now)
+    }
+
+    /// The right to have one session, and one that was kept if there is.
+    pub(super) async fn session(&self) -> Seat {
+        let permit = self.permits.clone().acquire_owned().await.ok();
+        let epoch = self.state().epoch;
+        loop {
+            let kept = self.state().parked.pop();
+            let session = match kept {
+                Some((mut session, _)) => match session.is_alive().await {
+                    true => Some(session),
+                    false => continue,
+                },
+                None => None,
+            };
+            return Seat {
+                session,
+                epoch,
+                _permit: permit,
+            };
+        }
+    }
+
+    /// Keeps a session for whoever comes next.
+    pub(super) fn park(&self, seat: Seat, now: Timestamp) {
+        let Some(session) = seat.session else {
+            return;
+        };
+        let mut state = self.state();
+        match seat.epoch == state.epoch {
+            true => state.parked.push((session, now)),
+            false => drop(tokio::spawn(session.quit())),
+        }
+    }
+
+    /// Quits a session of before [`Mailbox::close_sessions`].
+    pub(super) fn renew(&self, seat: &mut Seat) {
+        let epoch = self.state().epoch;
+        if seat.epoch != epoch
+            && let Some(session) = seat.session.take()
+        {
+            tokio::spawn(session.quit());
+        }
+        seat.epoch = epoch;
+    }
+
+    /// Closes the sessions: those that are in use after the message under way.
+    pub(super) fn close_sessions(&self) {
+        let parked = {
+            let mut state = self.state();
+            state.epoch += 1;
+            std::mem::take(&mut state.parked)
+        };
+        parked.into_iter().for_each(|(session, _)| {
+            tokio::spawn(session.quit());
+        });
+    }
+
+    /// Closes sessions that nobody has used for a while.
+    pub(super) fn close_idle(&self, now: Timestamp) {
+        let idle = {
+            let mut state = self.state();
+            let is_old = |since: &Timestamp| now.since(*since) >= limits::upstream::KEEP;
+            let parked = std::mem::take(&mut state.parked);
+            let (idle, kept): (Vec<_>, Vec<_>) = parked.into_iter().partition(|(_, at)| is_old(at));
+            state.parked = kept;
+            idle
+        };
+        idle.into_iter().for_each(|(session, _)| {
+            tokio::spawn(session.quit());
+        });
+    }
+
+    /// Counts a message to so many recipients, or tells when it may go.
+    pub(super) fn admit(&self, recipients: usize, now: Timestamp) -> Result<(), Timestamp> {
+        let state = &mut *self.state();
+        state.usage.admit(&state.limits, recipients as u64, now)
+    }
+
+    /// It was too fast.
+    pub(super) fn exhaust(&self, now: Timestamp) {
+        let state = &mut *self.state();
+        state.usage.exhaust(&state.limits, now);
+    }
+
+    /// It sends; whether that was to be seen.
+    pub(super) fn well(&self) -> bool {
+        let mut state = self.state();
+        state.usage.well();
+        std::mem::take(&mut state.is_probing)
+    }
+
+    /// Whether one message goes first.
+    pub(super) fn is_probing(&self) -> bool {
+        self.state().is_probing
+    }
+
+    /// Leaves it alone for a while, longer each time; gives until when.
+    pub(super) fn slow(
+        &self,
+        back_off: &BackOff,
+        reason: String,
+        now: Timestamp,
+        random: f64,
+    ) -> Timestamp {
+        let mut state = self.state();
+        let until = now.after(state.usage.trouble(back_off, random));
+        state.hold(now, Some(until), reason);
+        until
+    }
+
+    /// Leaves it alone until then; gives when that is.
+    pub(super) fn hold(&self, until: Until, reason: String, now: Timestamp) -> Timestamp {
+        let until = now.after(match until {
+            Until::Probe => PROBE,
+            Until::Hours(hours) => Duration::from_secs(hours * 3_600),
+        });
+        self.state().hold(now, Some(until), reason);
+        until
+    }
+
+    /// Leaves it alone until it is released.
+    pub(super) fn hold_by_hand(&self, reason: String, now: Timestamp) {
+        self.state().hold(now, None, reason);
+    }
+
+    /// Why it is not used, if it is not.
+    pub(super) fn held(&self) -> Option<Hold> {
+        self.state().hold.clone()
+    }
+
+    /// Whether it is used.
+    pub(super) fn is_free(&self) -> bool {
+        self.state().hold.is_none()
+    }
+
+    /// Ends a hold that is over at `now`; whether there was one.
+    pub(super) fn end_hold(&self, now: Timestamp) -> bool {
+        let mut state = self.state();
+        let is_over = |hold: &Hold| hold.until.is_some_and(|until| until <= now);
+        let over = state.hold.as_ref().is_some_and(is_over);
+        if over {
+            state.hold = None;
+            state.is_probing = true;
+        }
+        over
+    }
+
+    /// Ends any hold, or any but an operator's; whether there was one.
+    pub(super) fn release(&self, also_by_hand: bool) -> bool {
+        let mut state = self.state();
+        let ends = |hold: &Hold| also_by_hand || hold.until.is_some();
+        let ended = state.hold.as_ref().is_some_and(ends);
+        if ended {
+            state.hold = None;
+            state.is_probing = true;
+            state.refused.clear();
+        }
+        ended
+    }
+
+    /// The server does not let it send as `sender`, in these words.
+    pub(super) fn refuse(&self, sender: Address, reply: Reply, now: Timestamp) {
+        let mut state = self.state();
+        let state = &mut state.refused;
+        state.retain(|(known, until, _)| now < *until && *known != sender);
+        if state.len() >= MOST_REFUSED {
+            state.remove(0);
+        }
+        state.push((sender, now.after(REFUSED), reply));
+    }
+
+    /// In which words it was refused to send as `sender` a while ago.
+    pub(super) fn refuses(&self, sender: &Address, now: Timestamp) -> Option<Reply> {
+        let state = self.state();
+        let known = state.refused.iter().find(|(known, ..)| known == sender);
+        let (_, until, reply) = known?;
+        (now < *until).then(|| reply.clone())
+    }
+}
+
+impl State {
+    /// What an operator holds stays held.
+    fn hold(&mut self, since: Timestamp, until: Option<Timestamp>, reason: String) {
+        if self.hold.as_ref().is_none_or(|hold| hold.until.is_some()) {
+            self.hold = Some(Hold {
+                since,
+                until,
+                reason,
+            });
+        }
+    }
+}

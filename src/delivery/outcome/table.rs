@@ -1,0 +1,400 @@
+//! What upstream answers mean, a row each: `exchange-online.md`, "Replies and the right reaction".
+//! Pure. The first row that matches holds, so the particular stand before the general.
+
+use std::ops::RangeInclusive;
+
+use super::{Patience, Reaction, Until};
+use crate::session::{Reply, Stage};
+
+/// One kind of answer, and what to do about it.
+#[derive(Debug)]
+pub struct Row {
+    /// What it is called in logs and metrics.
+    pub name: &'static str,
+    /// The stages at which it means this; none for any.
+    stages: &'static [Stage],
+    codes: RangeInclusive<u16>,
+    /// Enhanced codes (RFC 3463), of which one must match; none for any.
+    enhanced: &'static [Enhanced],
+    /// Words of which one must be in the text, in any case; none for any.
+    says: &'static [&'static str],
+    /// What it asks for.
+    pub reaction: Reaction,
+    /// What a person does about it, `{mailbox}` being the one that sends; empty where nothing helps.
+    pub remedy: &'static str,
+}
+
+/// Class, subject, and a range of details.
+type Enhanced = (u16, u16, RangeInclusive<u16>);
+
+const ANY: Row = Row {
+    name: "",
+    stages: &[],
+    codes: 0..=999,
+    enhanced: &[],
+    says: &[],
+    reaction: Reaction::Deferred,
+    remedy: "",
+};
+
+/// Before MAIL the server speaks of itself, not of a message.
+const SESSION: &[Stage] = &[
+    Stage::Connect,
+    Stage::Tls,
+    Stage::Greeting,
+    Stage::Ehlo,
+    Stage::End,
+];
+
+const MESSAGE: &[Stage] = &[Stage::Data, Stage::Content, Stage::FinalDot];
+
+static TABLE: &[Row] = &[
+    Row {
+        name: "crowded",
+        codes: 400..=499,
+        says: &[
+            "concurrent connections limit exceeded",
+            "sender thread limit exceeded",
+        ],
+        reaction: Reaction::Crowded,
+        ..ANY
+    },
+    Row {
+        name: "crowded",
+        codes: 432..=432,
+        reaction: Reaction::Crowded,
+        ..ANY
+    },
+    Row {
+        name: "pace",
+        codes: 400..=499,
+        says: &["submission rate for this client has exceeded"],
+        reaction: Reaction::TooFast,
+        ..ANY
+    },
+    Row {
+        name: "server_says_no",
+        stages: SESSION,
+        codes: 400..=599,
+        reaction: Reaction::Slowed(Patience::Minutes),
+        ..ANY
+    },
+    Row {
+        name: "goodbye",
+        codes: 421..=421,
+        ..ANY
+    },
+    Row {
+        name: "smtp_auth_off_tenant",
+        codes: 535..=535,
+        says: &["disabled for the tenant"],
+        reaction: Reaction::Held(Until::Probe),
+        remedy: "SMTP AUTH is switched off for the tenant: an Exchange administrator runs \
+                 Set-TransportConfig -SmtpClientAuthenticationDisabled $false, or switches it on for this mailbox: \
+                 Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
+        ..ANY
+    },
+    Row {
+        name: "smtp_auth_off_mailbox",
+        codes: 535..=535,
+        says: &["disabled for the mailbox"],
+        reaction: Reaction::Held(Until::Probe),
+        remedy: "SMTP AUTH is switched off for the mailbox: an Exchange administrator runs \
+                 Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
+        ..ANY
+    },
+    Row {
+        name: "sign_in_forbidden",
+        codes: 535..=535,
+        enhanced: &[(5, 7, 139..=139)],
+        reaction: Reaction::Held(Until::Probe),
+        remedy: "a policy forbids the sign-in: look at security defaults, Conditional Access and the authentication policy of \
+                 {mailbox} (Entra admin center, Sign-in logs), and that SMTP AUTH is on: \
+                 Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
+        ..ANY
+    },
+    Row {
+        name: "basic_auth_gone",
+        codes: 550..=550,
+        enhanced: &[(5, 7, 30..=30)],
+        reaction: Reaction::Held(Until::Probe),
+        remedy: "Exchange Online takes no passwords any more: give the server `oauth` and a `grant` instead of `auth` and `password`",
+        ..ANY
+    },
+    Row {
+        name: "not_authenticated",
+        stages: &[Stage::Auth],
+        codes: 535..=535,
+        reaction: Reaction::FreshToken,
+        remedy: "check that {mailbox} is the mailbox the token is for, and that the app may send as it \
+                 (SMTP.Send for a user, SMTP.SendAsApp and a service principal for the app)",
+        ..ANY
+    },
+    Row {
+        name: "not_authenticated",
+        codes: 530..=530,
+        enhanced: &[(5, 7, 0..=999)],
+        reaction: Reaction::FreshToken,
+        remedy: "check that {mailbox} is the mailbox the token is for, and that the app may send as it \
+                 (SMTP.Send for a user, SMTP.SendAsApp and a service principal for the app)",
+        ..ANY
+    },
+    Row {
+        name: "not_authenticated",
+        stages: &[Stage::Mail],
+        codes: 530..=530,
+        reaction: Reaction::FreshToken,
+        remedy: "check that the server takes the sign-in of {mailbox}",
+        ..ANY
+    },
+    Row {
+        name: "sign_in_busy",
+        stages: &[Stage::Auth],
+        codes: 400..=499,
+        reaction: Reaction::Slowed(Patience::Minutes),
+        ..ANY
+    },
+    Row {
+        name: "sign_in_refused",
+        stages: &[Stage::Auth],
+        codes: 500..=599,
+        reaction: Reaction::Held(Until::Probe),
+        remedy: "check `auth` of the server, and the user and password of {mailbox}",
+        ..ANY
+    },
+    Row {
+        name: "mailbox_blocked",
+        codes: 500..=599,
+        enhanced: &[(5, 2, 251..=251), (5, 2, 253..=255)],
+        reaction: Reaction::Held(Until::Hours(4)),
+        remedy: "{mailbox} is blocked for a time because of repeated errors: mend what they were about (the log has them), \
+                 and let it rest",
+        ..ANY
+    },
+    Row {
+        name: "mailbox_blocked",
+        codes: 500..=599,
+        says: &["throttled due to continuous"],
+        reaction: Reaction::Held(Until::Hours(4)),
+        remedy: "{mailbox} is blocked for a time because of repeated errors: mend what they were about (the log has them), \
+                 and let it rest",
+        ..ANY
+    },
+    Row {
+        name: "banned",
+        codes: 500..=599,
+        enhanced: &[
+            (5, 1, 8..=8),
+            (5, 1, 90..=90),
+            (5, 7, 501..=503),
+            (5, 7, 705..=705),
+            (5, 7, 708..=708),
+            (5, 7, 750..=750),
+        ],
+        reaction: Reaction::Held(Until::Hours(1)),
+        remedy: "Microsoft has barred {mailbox}, or its tenant, from sending: an administrator looks at Restricted entities \
+                 (Microsoft Defender portal, Email & collaboration, Review), secures the account, and unblocks it",
+        ..ANY
+    },
+    Row {
+        name: "recipients_of_the_day",
+        codes: 400..=599,
+        says: &[
+            "submissionquotaexceeded",
+            "recipient rate limit",
+            "exceeded the maximum number of recipients",
+        ],
+        reaction: Reaction::Held(Until::Hours(2)),
+        remedy: "{mailbox} has used up its 10,000 recipients of 24 hours: spread the mail over more mailboxes, or use \
+                 High Volume Email or Azure Communication Services for mass mail",
+        ..ANY
+    },
+    Row {
+        name: "send_as_denied",
+        codes: 500..=599,
+        says: &["sendasdenied", "send as this sender", "sendonbehalfof"],
+        reaction: Reaction::SenderRefused,
+        remedy: "{mailbox} may not send as {sender}: Add-RecipientPermission -Identity {sender} -Trustee {mailbox} -AccessRights SendAs, \
+                 or leave {sender} out of `from_filter` so that it is rewritten",
+        ..ANY
+    },
+    Row {
+        name: "send_as_denied",
+        codes: 500..=599,
+        enhanced: &[(5, 2, 252..=252), (5, 7, 60..=60)],
+        reaction: Reaction::SenderRefused,
+        remedy: "{mailbox} may not send as {sender}: Add-RecipientPermission -Identity {sender} -Trustee {mailbox} -AccessRights SendAs, \
+                 or leave {sender} out of `from_filter` so that it is rewritten",
+        ..ANY
+    },
+    Row {
+        name: "mailbox_full",
+        stages: MESSAGE,
+        codes: 500..=599,
+        enhanced: &[(5, 2, 2..=2)],
+        reaction: Reaction::Held(Until::Hours(1)),
+        remedy: "{mailbox} is full, most likely of Sent Items: empty it, or archive; \
+                 Set-MailboxMessageConfiguration and retention policies keep it so",
+        ..ANY
+    },
+    Row {
+        name: "too_large",
+        codes: 500..=599,
+        says: &["maxsubmissionexceeded", "message size exceeds"],
+        reaction: Reaction::Failed,
+        ..ANY
+    },
+    Row {
+        name: "too_large",
+        codes: 552..=552,
+        enhanced: &[(5, 3, 4..=4)],
+        reaction: Reaction::Failed,
+        ..ANY
+    },
+    Row {
+        name: "reputation",
+        codes: 400..=499,
+        enhanced: &[(4, 7, 500..=699)],
+        reaction: Reaction::Slowed(Patience::Hours),
+        remedy: "Microsoft limits the sender for its reputation: look at what {mailbox} has sent lately, and at \
+                 Restricted entities (Microsoft Defender portal); it passes by itself",
+        ..ANY
+    },
+    Row {
+        name: "too_many_recipients",
+        stages: &[Stage::Rcpt],
+        codes: 452..=452,
+        enhanced: &[(4, 5, 3..=3)],
+        reaction: Reaction::NextTransaction,
+        ..ANY
+    },
+    Row {
+        name: "mailbox_logon",
+        codes: 400..=499,
+        says: &["mapiexceptionlogonfailed", "mailbox logon failure"],
+        reaction: Reaction::Slowed(Patience::Hours),
+        remedy: "Exchange cannot open {mailbox}: most often the app or user lacks full access \
+                 (Add-MailboxPermission -Identity {mailbox} -User ... -AccessRights FullAccess)",
+        ..ANY
+    },
+    Row {
+        name: "done",
+        codes: 200..=399,
+        reaction: Reaction::Delivered,
+        ..ANY
+    },
+    Row {
+        name: "transient",
+        codes: 400..=499,
+        enhanced: &[(4, 4, 0..=999)],
+        ..ANY
+    },
+    Row {
+        name: "recipient_refused",
+        stages: &[Stage::Rcpt],
+        codes: 500..=599,
+        reaction: Reaction::Failed,
+        ..ANY
+    },
+];
+
+/// The safe side where no row matches: these are counted, so that the table can grow.
+static UNKNOWN: &[Row] = &[
+    Row {
+        name: "unclassified_temporary",
+        codes: 0..=499,
+        ..ANY
+    },
+    Row {
+        name: "unclassified_permanent",
+        reaction: Reaction::Failed,
+        ..ANY
+    },
+];
+
+/// The row of a reply at a stage.
+pub fn row(stage: Stage, reply: &Reply) -> &'static Row {
+    let text = reply.text.to_lowercase();
+    let enhanced = parts(&reply.enhanced);
+    let matches = |row: &&Row| row.matches(stage, reply.code, enhanced, &text);
+    let mut rows = TABLE.iter().chain(UNKNOWN);
+    rows.find(matches).unwrap_or(&UNKNOWN[1])
+}
+
+impl Row {
+    fn matches(
+        &self,
+        stage: Stage,
+        code: u16,
+        enhanced: Option<(u16, u16, u16)>,
+        text: &str,
+    ) -> bool {
+        let is_one = |(class, subject, details): &Enhanced| {
+            enhanced.is_some_and(|(c, s, d)| c == *class && s == *subject && details.contains(&d))
+        };
+        (self.stages.is_empty() || self.stages.contains(&stage))
+            && self.codes.contains(&code)
+            && (self.enhanced.is_empty() || self.enhanced.iter().any(is_one))
+            && (self.says.is_empty() || self.says.iter().any(|words| text.contains(words)))
+    }
+
+    /// Whether no row but the last resort matched.
+    pub fn is_unclassified(&self) -> bool {
+        UNKNOWN.iter().any(|row| std::ptr::eq(row, self))
+    }
+}
+
+fn parts(enhanced: &str) -> Option<(u16, u16, u16)> {
+    let mut parts = enhanced.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn stage(name: &str) -> Stage {
+        match name {
+            "connect" => Stage::Connect,
+            "greeting" => Stage::Greeting,
+            "ehlo" => Stage::Ehlo,
+            "auth" => Stage::Auth,
+            "mail" => Stage::Mail,
+            "rcpt" => Stage::Rcpt,
+            "final_dot" => Stage::FinalDot,
+            name => panic!("no stage {name}"),
+        }
+    }
+
+    fn reply(line: &str) -> Reply {
+        let (code, text) = line.split_once(' ').unwrap();
+        let word = text.split(' ').next().unwrap();
+        let enhanced = if parts(word).is_some() { word } else { "" };
+        let text = text[enhanced.len()..].trim_start();
+        Reply::new(code.parse().unwrap(), enhanced.to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn each_wording_meets_its_row_and_each_row_is_met() {
+        let mut met = HashSet::new();
+        let lines = include_str!("../../../tests/replies.txt").lines();
+        for line in lines.filter(|line| !line.starts_with('#')) {
+            let [at, said, expected] = line.splitn(3, " | ").collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let row = row(stage(at), &reply(said));
+            assert_eq!(row.name, expected, "{line}");
+            met.insert(std::ptr::from_ref(row));
+        }
+        let never = TABLE
+            .iter()
+            .chain(UNKNOWN)
+            .filter(|row| !met.contains(&std::ptr::from_ref(*row)));
+        let never: Vec<_> = never.map(|row| (row.name, row.codes.clone())).collect();
+        assert!(
+            never.is_empty(),
+            "no line of tests/replies.txt meets {never:?}"
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! The message over a session: the one at hand, or a new one, signed in.
+
+use bytes::Bytes;
+use tokio::io::AsyncSeekExt;
+
+use super::lane::Lane;
+use super::outcome::{self, Reaction};
+use super::trouble::{Trouble, of_failure, reaction, refused, token_trouble};
+use crate::message::Envelope;
+use crate::message::rewrite::Composed;
+use crate::routing::Route;
+use crate::session::Stage;
+use crate::spool::{Content, SpoolError};
+use crate::upstream::{Outgoing, Session, Transcript};
+
+/// Sends over the session at hand or a new one. A kept session that proves dead before anything was
+/// said, and one that the server does not take for signed in, are each replaced once.
+pub(super) async fn transmit(
+    lane: &Lane,
+    session: &mut Option<Session>,
+    envelope: &Envelope,
+    route: &Route,
+    composed: &Composed,
+    content: &Content,
+    all_or_none: bool,
+) -> Result<Transcript, Trouble> {
+    let (mut was_kept, mut fresh_token) = (session.is_some(), false);
+    loop {
+        let mut current = match session.take() {
+            Some(current) => current,
+            None => open(lane, fresh_token).await?,
+        };
+        let outgoing = Outgoing {
+            sender: &route.plan.envelope_sender,
+            envelope,
+            head: &composed.head,
+            body: body(content, composed.body).await.map_err(Trouble::Spool)?,
+            utf8_header: !composed.head.is_ascii(),
+            all_or_none,
+        };
+        match current.send(outgoing).await {
+            Ok(transcript) => {
+                let not_signed_in =
+                    outcome::of_reply(Stage::Mail, &transcript.mail) == Reaction::FreshToken;
+                if !not_signed_in {
+                    // A server that is too busy for a message is relieved of the session as well.
+                    let is_busy = transcript
+                        .message
+                        .as_ref()
+                        .is_some_and(|(_, reply)| reply.is_transient());
+                    match is_busy || current.is_spent() {
+                        true => current.quit().await,
+                        false => *session = Some(current),
+                    }
+                    return Ok(transcript);
+                }
+                if std::mem::replace(&mut fresh_token, true) {
+                    return Err(refused(lane, &transcript.mail));
+                }
+            }
+            Err(failure) if was_kept && failure.stage() == Stage::Mail => {}
+            Err(failure) => return Err(of_failure(lane, &failure)),
+        }
+        was_kept = false;
+    }
+}
+
+async fn body(
+    content: &Content,
+    from: usize,
+) -> Result<crate::upstream::session::Body, SpoolError> {
+    use crate::upstream::session::Body;
+    match content {
+        Content::Memory(bytes) => Ok(Body::Memory(Bytes::slice(bytes, from..))),
+        Content::File(file) => {
+            let mut open = file.open().await?;
+            let failed = |error: std::io::Error| SpoolError::Io {
+                path: "content".into(),
+                source: error.into(),
+            };
+            open.seek(std::io::SeekFrom::Start(from as u64))
+                .await
+                .map_err(failed)?;
+            Ok(Body::File(open, content.size() - from as u64))
+        }
+    }
+}
+
+/// A new session, signed in; a token that is refused is replaced once.
+async fn open(lane: &Lane, fresh_token: bool) -> Result<Session, Trouble> {
+    let server = &lane.server;
+    let Some(source) = &server.token else {
+        return Session::open(&server.upstream, None)
+            .await
+            .map_err(|failure| of_failure(lane, &failure));
+    };
+    let token_trouble = |error| token_trouble(&server.name, &error);
+    let mut access = source.get().await.map_err(token_trouble)?;
+    if fresh_token {
+        access = source
+            .after_rejection(&access)
+            .await
+            .map_err(token_trouble)?;
+    }
+    match Session::open(&server.upstream, Some(&access.token)).await {
+        Err(failure) if reaction(&failure) == Reaction::FreshToken && !fresh_token => {
+            let access = source
+                .after_rejection(&access)
+                .await
+                .map_err(token_trouble)?;
+            let again = Session::open(&server.upstream, Some(&access.token)).await;
+            again.map_err(|failure| of_failure(lane, &failure))
+        }
+        opened => opened.map_err(|failure| of_failure(lane, &failure)),
+    }
+}

@@ -1,0 +1,251 @@
+//! What a mailbox has used of its limits, and why it rests. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Timestamp;
+
+/// What a server lets one mailbox do (`exchange-online.md`, "Limits per mailbox").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Messages in any minute; none for no limit.
+    pub per_minute: Option<usize>,
+    /// Recipients in any 24 hours; none for no limit.
+    pub per_day: Option<u64>,
+    /// Recipients of one message.
+    pub recipients: usize,
+}
+
+/// How long a message counts: a minute, and what the way to the server may take more for one message
+/// than for another.
+const WINDOW: Duration = Duration::from_secs(61);
+
+/// How long a recipient counts.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Recipients are counted together for so long.
+const SLICE: Duration = Duration::from_secs(300);
+
+/// How long a mailbox rests after a server's trouble: at first, then twice as long each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackOff {
+    /// At first.
+    pub first: Duration,
+    /// At the most.
+    pub longest: Duration,
+}
+
+impl Default for BackOff {
+    /// From half a minute to a quarter of an hour.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(30),
+            longest: Duration::from_secs(900),
+        }
+    }
+}
+
+impl BackOff {
+    /// The rest after so many troubles in a row; `random` in 0..1 makes it up to a quarter longer, so
+    /// that mailboxes do not come back together.
+    pub fn rest(&self, troubles: u32, random: f64) -> Duration {
+        let doubled = 1u32.checked_shl(troubles.saturating_sub(1).min(16));
+        let rest = self.first.saturating_mul(doubled.unwrap_or(u32::MAX));
+        rest.min(self.longest).mul_f64(1.0 + random / 4.0)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Usage {
+    /// When each message of the last minute was sent.
+    sent: VecDeque<Timestamp>,
+    /// Recipients of the last day, by when their slice began.
+    day: VecDeque<(Timestamp, u64)>,
+    /// Troubles in a row.
+    troubles: u32,
+}
+
+impl Usage {
+    /// Counts a message to so many recipients, unless that would be too much: then when it will not
+    /// be.
+    pub fn admit(
+        &mut self,
+        limits: &Limits,
+        recipients: u64,
+        now: Timestamp,
+    ) -> Result<(), Timestamp> {
+        if let Some(at) = self.wait_for_minute(limits, now) {
+            return Err(at);
+        }
+        if let Some(at) = self.wait_for_day(limits, recipients, now) {
+            return Err(at);
+        }
+        if limits.per_minute.is_some() {
+            self.sent.push_back(now);
+        }
+        if limits.per_day.is_some() {
+            self.count(recipients, now);
+        }
+        Ok(())
+    }
+
+    /// The server says that it was too fast: nothing for as long as a message counts.
+    pub fn exhaust(&mut self, limits: &Limits, now: Timestamp) {
+        if let Some(most) = limits.per_minute {
+            self.sent.clear();
+            self.sent.extend(std::iter::repeat_n(now, most));
+        }
+    }
+
+    /// Trouble with the server: how long to leave it alone.
+    pub fn trouble(&mut self, back_off: &BackOff, random: f64) -> Duration {
+        self.troubles = self.troubles.saturating_add(1);
+        back_off.rest(self.troubles, random)
+    }
+
+    /// The server did as it was asked.
+    pub fn well(&mut self) {
+        self.troubles = 0;
+    }
+
+    /// Recipients of the last 24 hours.
+    pub fn of_day(&self, now: Timestamp) -> u64 {
+        let counts = self.day.iter().filter(|(began, _)| is_of_day(*began, now));
+        counts.map(|(_, count)| count).sum()
+    }
+
+    fn wait_for_minute(&mut self, limits: &Limits, now: Timestamp) -> Option<Timestamp> {
+        let most = limits.per_minute?;
+        while self.sent.front().is_some_and(|at| now >= at.after(WINDOW)) {
+            self.sent.pop_front();
+        }
+        let over = (self.sent.len() + 1).checked_sub(most.max(1))?;
+        let blocks = over.checked_sub(1)?;
+        self.sent.get(blocks).map(|at| at.after(WINDOW))
+    }
+
+    fn wait_for_day(
+        &mut self,
+        limits: &Limits,
+        recipients: u64,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let most = limits.per_day?;
+        while self
+            .day
+            .front()
+            .is_some_and(|(began, _)| !is_of_day(*began, now))
+        {
+            self.day.pop_front();
+        }
+        // A message to more than a day's recipients is for the server to judge.
+        let mut over = (self.of_day(now) + recipients).checked_sub(most.max(recipients))?;
+        if over == 0 {
+            return None;
+        }
+        for (began, count) in &self.day {
+            over = over.saturating_sub(*count);
+            if over == 0 {
+                return Some(began.after(SLICE + DAY));
+            }
+        }
+        None
+    }
+
+    fn count(&mut self, recipients: u64, at: Timestamp) {
+        match self.day.back_mut() {
+            Some((began, count)) if at < began.after(SLICE) => *count += recipients,
+            _ => self.day.push_back((at, recipients)),
+        }
+    }
+}
+
+/// A slice counts until its last recipient does not.
+fn is_of_day(began: Timestamp, now: Timestamp) -> bool {
+    now < began.after(SLICE + DAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits {
+        sessions: 3,
+        per_minute: Some(30),
+        per_day: Some(100),
+        recipients: 500,
+    };
+
+    fn seconds(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1_000)
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_when_it_may() {
+        let limits = Limits {
+            per_day: None,
+            ..LIMITS
+        };
+        let mut usage = Usage::default();
+        for _ in 0..30 {
+            assert_eq!(usage.admit(&limits, 1, seconds(0)), Ok(()));
+        }
+        assert_eq!(usage.admit(&limits, 1, seconds(10)), Err(seconds(61)));
+        assert_eq!(usage.admit(&limits, 1, seconds(61)), Ok(()));
+        usage.exhaust(&limits, seconds(70));
+        assert_eq!(usage.admit(&limits, 1, seconds(71)), Err(seconds(131)));
+    }
+
+    #[test]
+    fn the_recipients_of_a_day_are_counted() {
+        let mut usage = Usage::default();
+        usage.admit(&LIMITS, 60, seconds(0)).unwrap();
+        assert_eq!(usage.admit(&LIMITS, 30, seconds(3_600)), Ok(()));
+        let again = Timestamp(0).after(SLICE + DAY);
+        assert_eq!(usage.admit(&LIMITS, 20, seconds(7_200)), Err(again));
+        assert_eq!(usage.of_day(seconds(7_200)), 90);
+        assert_eq!(usage.admit(&LIMITS, 20, again), Ok(()));
+        let huge = usage.admit(&LIMITS, 500, again.after(DAY + DAY));
+        assert_eq!(huge, Ok(()), "more than a day's at once");
+    }
+
+    #[test]
+    fn a_server_in_trouble_is_asked_less_and_less() {
+        let back_off = BackOff::default();
+        let rests = [1, 2, 3, 4, 8, 99].map(|troubles| back_off.rest(troubles, 0.0).as_secs());
+        assert_eq!(rests, [30, 60, 120, 240, 900, 900]);
+        assert_eq!(back_off.rest(1, 1.0).as_millis(), 37_500);
+        let mut usage = Usage::default();
+        usage.trouble(&back_off, 0.0);
+        assert_eq!(usage.trouble(&back_off, 0.0).as_secs(), 60);
+        usage.well();
+        assert_eq!(usage.trouble(&back_off, 0.0).as_secs(), 30);
+    }
+
+    proptest! {
+        /// Whoever asks again when told to is never over the limit in any minute, and loses no time.
+        #[test]
+        fn no_minute_has_too_many(most in 1usize..40, pauses in prop::collection::vec(0i64..5_000, 1..200)) {
+            let limits = Limits { per_minute: Some(most), per_day: None, ..LIMITS };
+            let (mut usage, mut now, mut sent) = (Usage::default(), Timestamp(0), Vec::new());
+            for pause in pauses {
+                now = Timestamp(now.0 + pause);
+                if let Err(at) = usage.admit(&limits, 1, now) {
+                    prop_assert!(at > now);
+                    now = at;
+                    prop_assert_eq!(usage.admit(&limits, 1, now), Ok(()));
+                }
+                sent.push(now);
+            }
+            for window in sent.windows(most + 1) {
+                prop_assert!(window[most].0 - window[0].0 >= WINDOW.as_millis() as i64);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Each answer of `tests/replies.txt`, played by the stand-in at its stage against the program: what
+//! becomes of the message, of the server, and of what the operator sees.
+
+use mailferry::delivery::outcome::{Reaction, table};
+use mailferry::session::{Reply, Stage};
+
+use crate::support::{Lab, Plan, admitted, id_of};
+
+/// Laboratories at once.
+const AT_ONCE: usize = 4;
+
+struct Line {
+    stage: &'static str,
+    said: &'static str,
+    row: &'static str,
+}
+
+fn lines() -> Vec<Line> {
+    let lines = include_str!("../replies.txt").lines();
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut parts = line.splitn(3, " | ");
+            let mut part = || parts.next().expect("three parts");
+            Line {
+                stage: part(),
+                said: part(),
+                row: part(),
+            }
+        })
+        .collect()
+}
+
+fn reaction(line: &Line) -> Reaction {
+    let stage = match line.stage {
+        "connect" | "greeting" => Stage::Greeting,
+        "ehlo" => Stage::Ehlo,
+        "auth" => Stage::Auth,
+        "mail" => Stage::Mail,
+        "rcpt" => Stage::Rcpt,
+        _ => Stage::FinalDot,
+    };
+    let (code, rest) = line.said.split_once(' ').expect("a code");
+    let (enhanced, text) = rest.split_once(' ').expect("words");
+    let (enhanced, text) = match enhanced.split('.').count() {
+        3 => (enhanced, text),
+        _ => ("", rest),
+    };
+    let row = table::row(
+        stage,
+        &Reply::new(code.parse().expect("a code"), enhanced, text),
+    );
+    assert_eq!(row.name, line.row, "{}", line.said);
+    row.reaction
+}
+
+/// A part of the answer that stands in what is told about it.
+fn words(line: &Line) -> &'static str {
+    let words = line.said.get(..40).unwrap_or(line.said);
+    words.trim_end()
+}
+
+fn play(line: &Line) {
+    let lab = Lab::with(Plan::default());
+    let stage = match line.stage {
+        "greeting" => "connect",
+        stage => stage,
+    };
+    let fault = serde_json::json!({ "stage": stage, "action": { "reply": line.said } });
+    lab.fault(&fault.to_string());
+    let send = || id_of(&lab.send("notifications@example.com", &admitted("played")));
+    let id = send();
+    let arrives = || assert!(lab.delivered(1)[0].text.contains("Subject: played"));
+    match reaction(line) {
+        Reaction::Delivered | Reaction::Uncertain => {
+            lab.logged(&["event=\"delivered\"", &id, words(line)]);
+        }
+        Reaction::Deferred | Reaction::NextTransaction => {
+            lab.logged(&["event=\"deferred\"", &id, words(line)]);
+            arrives();
+        }
+        Reaction::Crowded | Reaction::TooFast => {
+            lab.logged(&["event=\"server_crowded\"", words(line)]);
+            arrives();
+            assert!(
+                !lab.log().contains("event=\"deferred\""),
+                "it is no attempt"
+            );
+        }
+        Reaction::Slowed(_) => {
+            lab.logged(&["event=\"server_slowed\"", words(line)]);
+            arrives();
+        }
+        Reaction::FreshToken => {
+            arrives();
+            assert_eq!(lab.state().stats().token_requests, 2);
+        }
+        Reaction::Failed => {
+            lab.logged(&["event=\"failed\"", &id]);
+            let report = &lab.delivered(1)[0];
+            assert_eq!(report.sender, "", "{}", report.text);
+            assert!(report.text.contains(words(line)), "{}", report.text);
+        }
+        Reaction::SenderRefused => {
+            lab.delivered(1);
+            let again = send();
+            lab.logged(&["event=\"failed\"", &again, words(line)]);
+            let reports = lab.delivered(2);
+            assert!(reports.iter().all(|report| report.sender.is_empty()));
+        }
+        Reaction::Held(_) => {
+            let told = lab.logged(&["event=\"server_held\"", words(line)]);
+            assert!(
+                told.contains("notifications@example.com") || told.contains("oauth"),
+                "{told}"
+            );
+            let list = lab.stdout(&["queue", "list"]);
+            assert!(
+                list.contains("1 in the queue") && list.contains("is held since"),
+                "{list}"
+            );
+            assert_eq!(
+                lab.stdout(&["queue", "retry", "--all"]),
+                "1 to be tried again\n"
+            );
+            arrives();
+            assert!(
+                !lab.log().contains("event=\"deferred\""),
+                "it is no attempt"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_answer_has_the_reaction_of_its_row() {
+    let lines = lines();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let place = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(line) = lines.get(place) else {
+                        return;
+                    };
+                    println!("{} | {}", line.stage, line.said);
+                    play(line);
+                }
+            });
+        }
+    });
+}
