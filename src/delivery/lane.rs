@@ -28,6 +28,9 @@ const QUEUE: usize = 256;
 /// How long a session's place stays empty that was one too many for the mailbox.
 const CROWD_REST: Duration = Duration::from_secs(60);
 
+/// A worker waits for the mailbox's minute with its message in hand; for its day it does not.
+const PACE_REST: Duration = Duration::from_secs(120);
+
 /// How many times longer than usual a server is left alone for hours.
 const HOURS: u32 = 8;
 
@@ -141,6 +144,19 @@ impl Lane {
             .mailbox
             .slow(&back_off, reason.clone(), now, rand::random());
         maillog::server_slowed(&self.server.name, until, &reason);
+        self.give_back();
+    }
+
+    /// Leaves it alone until its day has room again: hours, that an operator should know of.
+    fn hold_for_day(&self, until: Timestamp) {
+        let most = self.mailbox.limits().per_day.unwrap_or_default();
+        let reason = format!(
+            "{most} recipients in 24 hours are used up, which is this mailbox's limit: spread the mail over more \
+             mailboxes, or raise `recipients_per_day` where Exchange allows more"
+        );
+        maillog::server_held(&self.server.name, until, &reason);
+        let now = self.context.clock.now();
+        self.mailbox.hold_for_day(until, reason, now);
         self.give_back();
     }
 
@@ -259,7 +275,10 @@ impl Worker {
             let now = lane.context.clock.now();
             if let Err(at) = lane.mailbox.admit(count, now) {
                 self.put_back(message);
-                lane.rest(at.since(now)).await;
+                match at.since(now) <= PACE_REST {
+                    true => lane.rest(at.since(now)).await,
+                    false => lane.hold_for_day(at),
+                }
                 continue;
             }
             lane.mailbox.renew(&mut seat);

@@ -265,6 +265,11 @@ impl Mailbox {
         until
     }
 
+    /// Leaves it alone until its day has room again.
+    pub(super) fn hold_for_day(&self, until: Timestamp, reason: String, now: Timestamp) {
+        self.state().hold(now, Some(until), reason);
+    }
+
     /// Leaves it alone until it is released.
     pub(super) fn hold_by_hand(&self, reason: String, now: Timestamp) {
         self.state().hold(now, None, reason);

@@ -263,6 +263,10 @@ impl Delivery {
         };
         // What is not done by then is delivered after the next start.
         let _ = tokio::time::timeout(grace, quiet).await;
+        let mailboxes = lanes.context.mailboxes.all();
+        mailboxes
+            .iter()
+            .for_each(|mailbox| mailbox.close_sessions());
     }
 }
 

@@ -214,3 +214,18 @@ fn a_mailbox_keeps_its_pace_in_bursts_and_loses_no_time() {
         }
     }
 }
+
+#[test]
+fn a_mailbox_whose_day_is_used_up_is_held_until_it_has_room() {
+    let day = |server: String| server.replace("recipients_per_day = 0", "recipients_per_day = 5");
+    let life = Life::with(day);
+    for number in 0..6 {
+        life.send(&format!("number {number}"));
+    }
+    life.lab.delivered(5);
+    life.settle();
+    life.pass(23 * HOUR, 10 * MINUTE);
+    assert_eq!(life.lab.state().stats().messages, 5);
+    life.pass(2 * HOUR, 10 * MINUTE);
+    life.lab.delivered(6);
+}
