@@ -1,5 +1,7 @@
 //! One attempt at one message: routed, rewritten, sent, judged.
 
+use std::borrow::Cow;
+
 use super::lane::Lane;
 use super::outcome::{self, Verdict};
 use super::scheduler::Context;
@@ -88,9 +90,12 @@ pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Lea
             Word::Nothing,
         );
     }
-    let envelope = Envelope {
-        recipients: record.envelope.recipients[..at_once].to_vec(),
-        ..record.envelope.clone()
+    let envelope = match at_once == count {
+        true => Cow::Borrowed(&record.envelope),
+        false => Cow::Owned(Envelope {
+            recipients: record.envelope.recipients[..at_once].to_vec(),
+            ..record.envelope.clone()
+        }),
     };
     let sent = transmit(lane, session, &envelope, &route, &composed, &content, false).await;
     match sent {

@@ -278,12 +278,6 @@ static TABLE: &[Row] = &[
         ..ANY
     },
     Row {
-        name: "done",
-        codes: 200..=399,
-        reaction: Reaction::Delivered,
-        ..ANY
-    },
-    Row {
         name: "transient",
         codes: 400..=499,
         enhanced: &[(4, 4, 0..=999)],
@@ -297,6 +291,14 @@ static TABLE: &[Row] = &[
         ..ANY
     },
 ];
+
+/// What most answers are: no other row is about them.
+static DONE: Row = Row {
+    name: "done",
+    codes: 200..=399,
+    reaction: Reaction::Delivered,
+    ..ANY
+};
 
 /// The safe side where no row matches: these are counted, so that the table can grow.
 static UNKNOWN: &[Row] = &[
@@ -314,6 +316,9 @@ static UNKNOWN: &[Row] = &[
 
 /// The row of a reply at a stage.
 pub fn row(stage: Stage, reply: &Reply) -> &'static Row {
+    if DONE.codes.contains(&reply.code) {
+        return &DONE;
+    }
     let text = reply.text.to_lowercase();
     let enhanced = parts(&reply.enhanced);
     let matches = |row: &&Row| row.matches(stage, reply.code, enhanced, &text);
