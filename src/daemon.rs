@@ -98,11 +98,8 @@ impl Daemon {
             .map(|server| server.name.clone())
             .collect();
         spool.reroute(names).await?;
-        let delivery = Arc::new(Delivery::start(
-            spool.clone(),
-            delivery_settings,
-            clock.clone(),
-        ));
+        let delivery = Delivery::start(spool.clone(), delivery_settings, clock.clone());
+        let delivery = Arc::new(delivery.await?);
         let socket = admin::socket(&config.spool.folder);
         let web = match &config.web {
             Some(settings) => Some(serve_web(settings, &accounts, &delivery).await?),
@@ -280,6 +277,9 @@ fn settings(
         servers,
         schedule: config.schedule.clone(),
         back_off: config.back_off,
+        uncertain: config.uncertain,
+        warn_after: config.warn_after,
+        reports_per_hour: config.reports_per_hour,
         host: config.host.clone(),
     };
     let listener = listener::Settings {

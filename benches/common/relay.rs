@@ -15,8 +15,8 @@ use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::session::{self, Reply};
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{
-    Content, ContentWriter, Entry, Finish, Leased, New, Owner, Page, Record, Selection, Spool,
-    SpoolError,
+    Content, ContentWriter, Deed, Entry, Finish, Flow, Leased, New, Owner, Page, Place, Record,
+    Selection, Spool, SpoolError, Story, Used,
 };
 
 struct Nobody;
@@ -33,6 +33,7 @@ pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
         name: "load".into(),
         hash: None,
         networks: vec!["127.0.0.0/8".parse().expect("a network")],
+        priority: None,
     };
     let filter = Filter::parse("example.com").expect("a filter");
     let policy = Policy {
@@ -67,6 +68,7 @@ pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         tls: None,
         plaintext: true,
+        priority: None,
     };
     let listener = Listener::bind(endpoint)
         .expect("binds")
@@ -80,6 +82,7 @@ pub fn sqlite(folder: &Path) -> Arc<dyn Spool> {
     let settings = sqlite::Settings {
         folder: folder.to_owned(),
         reserve: 0,
+        history: Duration::ZERO,
     };
     Arc::new(SqliteSpool::open(settings, Owner::this_process("bench")).expect("opens"))
 }
@@ -154,12 +157,16 @@ impl Spool for Bare {
         Vec::new()
     }
 
-    fn claim(&self, _: &str, _: usize, _: Timestamp, _: Timestamp) -> Later<'_, Vec<Leased>> {
+    fn claim(&self, _: &Place, _: usize, _: Timestamp, _: Timestamp) -> Later<'_, Vec<Leased>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    fn due(&self, _: &str) -> Option<Timestamp> {
-        None
+    fn lease(&self, _: Vec<MessageId>, _: Timestamp, _: Timestamp) -> Later<'_, Vec<Leased>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn due(&self, _: &str) -> Vec<(Flow, Timestamp)> {
+        Vec::new()
     }
 
     fn renew(&self, _: Vec<MessageId>, _: Timestamp) -> Later<'_, ()> {
@@ -170,7 +177,7 @@ impl Spool for Bare {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn release(&self, _: Vec<(MessageId, String)>) {}
+    fn release(&self, _: Vec<(MessageId, Place)>) {}
 
     fn content(&self, id: MessageId) -> Later<'_, Content> {
         Box::pin(std::future::ready(Err(SpoolError::Missing(id))))
@@ -188,12 +195,36 @@ impl Spool for Bare {
         Box::pin(std::future::ready(Err(SpoolError::Missing(id))))
     }
 
-    fn retry(&self, _: Selection, _: Timestamp) -> Later<'_, usize> {
+    fn act(&self, _: Selection, _: Deed, _: Timestamp) -> Later<'_, usize> {
         Box::pin(std::future::ready(Ok(0)))
     }
 
-    fn delete(&self, _: Selection) -> Later<'_, usize> {
-        Box::pin(std::future::ready(Ok(0)))
+    fn story(&self, id: MessageId) -> Later<'_, Story> {
+        Box::pin(std::future::ready(Err(SpoolError::Unknown(id))))
+    }
+
+    fn stories(&self, _: &str, _: usize) -> Later<'_, Vec<Story>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn tell(&self, _: Story, _: Option<Used>) -> Later<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn used(&self, _: Timestamp) -> Later<'_, Vec<Used>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn purge(&self, _: Timestamp) -> Later<'_, bool> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    fn note(&self, _: &str, _: Option<String>) -> Later<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn notes(&self, _: &str) -> Later<'_, Vec<(String, String)>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {

@@ -1,4 +1,5 @@
-//! What the running program answers: its queue, its servers and their accounts, as JSON.
+//! What the running program answers: its servers and their accounts, and by [`queue`] its queue, as
+//! JSON.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::{Path as InPath, Query, State};
+use axum::extract::{Path as InPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,16 +18,14 @@ use tokio::task::JoinHandle;
 
 use super::accounts::{Accounts, AccountsError, Attempt, Disconnected, Progress, Wish};
 use super::metrics;
+use super::queue;
 use super::row::TokenRow;
 use super::web::Web;
-use crate::base::{MessageId, Secret, Timestamp};
+use crate::base::{Secret, Timestamp};
 use crate::delivery::probe::Step;
 use crate::delivery::{Delivery, Hold, ServerState};
 use crate::message::Address;
-use crate::spool::{Entry, Page, Selection, Spool, SpoolError};
-
-/// Messages in one answer at the most.
-pub const PAGE: usize = 1_000;
+use crate::spool::{Spool, SpoolError};
 
 /// The API at work, until it is closed.
 pub struct Admin {
@@ -66,15 +65,6 @@ pub struct HeldServer {
     pub reason: String,
 }
 
-/// Which part of the queue.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ListQuery {
-    /// Messages after this one.
-    pub after: Option<MessageId>,
-    /// At most so many.
-    pub limit: Option<usize>,
-}
-
 impl Admin {
     /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
     /// spool's lock may do.
@@ -91,10 +81,7 @@ impl Admin {
             .route("/hold/{server}", post(hold))
             .route("/release/{server}", post(release))
             .route("/status", get(status))
-            .route("/queue", get(list))
-            .route("/queue/{id}", get(show))
-            .route("/queue/retry", post(retry))
-            .route("/queue/delete", post(delete))
+            .merge(queue::routes())
             .route("/tokens", get(tokens))
             .route("/connect/{server}", post(connect))
             .route("/disconnect/{server}", post(disconnect))
@@ -117,12 +104,12 @@ impl Admin {
 }
 
 /// What the client is told went wrong.
-struct Trouble(StatusCode, String);
+pub(super) struct Trouble(StatusCode, String);
 
 impl From<SpoolError> for Trouble {
     fn from(error: SpoolError) -> Self {
         let status = match error {
-            SpoolError::Missing(_) => StatusCode::NOT_FOUND,
+            SpoolError::Missing(_) | SpoolError::Unknown(_) => StatusCode::NOT_FOUND,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self(status, error.to_string())
@@ -203,7 +190,7 @@ async fn hold(
     InPath(server): InPath<String>,
     Json(reason): Json<String>,
 ) -> Result<Json<()>, Trouble> {
-    match parts.delivery.hold(&server, reason) {
+    match parts.delivery.hold(&server, reason).await? {
         true => Ok(Json(())),
         false => Err(no_server(&server)),
     }
@@ -213,46 +200,8 @@ async fn release(
     State(parts): State<Parts>,
     InPath(server): InPath<String>,
 ) -> Result<Json<bool>, Trouble> {
-    let was_held = parts.delivery.release(&server);
+    let was_held = parts.delivery.release(&server).await?;
     Ok(Json(was_held.ok_or_else(|| no_server(&server))?))
-}
-
-async fn list(
-    State(parts): State<Parts>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<Entry>>, Trouble> {
-    let limit = query.limit.unwrap_or(PAGE).min(PAGE);
-    let page = Page {
-        after: query.after,
-        limit,
-    };
-    Ok(Json(parts.spool.list(page).await?))
-}
-
-async fn show(
-    State(parts): State<Parts>,
-    InPath(id): InPath<MessageId>,
-) -> Result<Json<Entry>, Trouble> {
-    Ok(Json(parts.spool.get(id).await?))
-}
-
-/// Also uses held servers again, and asks for tokens anew: whoever retries has mended something.
-async fn retry(
-    State(parts): State<Parts>,
-    Json(which): Json<Selection>,
-) -> Result<Json<usize>, Trouble> {
-    // Before they are due, or the first would meet the failure that is remembered.
-    parts.delivery.forgive();
-    let count = parts.spool.retry(which, Timestamp::now()).await?;
-    parts.delivery.release_holds();
-    Ok(Json(count))
-}
-
-async fn delete(
-    State(parts): State<Parts>,
-    Json(which): Json<Selection>,
-) -> Result<Json<usize>, Trouble> {
-    Ok(Json(parts.spool.delete(which).await?))
 }
 
 async fn tokens(State(parts): State<Parts>) -> Json<Vec<TokenRow>> {

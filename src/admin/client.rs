@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::accounts::{Attempt, Disconnected, Progress, Wish};
 use super::api::Status;
+use super::queue::{Act, Whose};
 use super::row::TokenRow;
 use crate::base::secret::ExposeSecret;
 use crate::base::{MessageId, Secret};
 use crate::delivery::ServerState;
 use crate::delivery::probe::Step;
 use crate::message::Address;
-use crate::spool::{Entry, Page, Selection};
+use crate::spool::{Entry, Page, Story};
 
 /// How long the running program may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -54,11 +56,7 @@ impl Client {
 
     /// A part of the queue.
     pub async fn list(&self, page: &Page) -> Result<Vec<Entry>, ClientError> {
-        let after = page
-            .after
-            .map_or(String::new(), |id| format!("&after={id}"));
-        self.get(&format!("queue?limit={}{after}", page.limit))
-            .await
+        self.post("queue", page).await
     }
 
     /// One message.
@@ -66,14 +64,35 @@ impl Client {
         self.get(&format!("queue/{id}")).await
     }
 
-    /// Makes messages due.
-    pub async fn retry(&self, which: &Selection) -> Result<usize, ClientError> {
-        self.post("queue/retry", which).await
+    /// Does something to messages; gives to how many.
+    pub async fn act(&self, act: &Act) -> Result<usize, ClientError> {
+        self.post("queue/act", act).await
     }
 
-    /// Removes messages.
-    pub async fn delete(&self, which: &Selection) -> Result<usize, ClientError> {
-        self.post("queue/delete", which).await
+    /// Writes a message as the app sent it.
+    pub async fn content(
+        &self,
+        id: MessageId,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), ClientError> {
+        let url = format!("http://mailferry/queue/{id}/content");
+        let mut response = accepted(self.http.get(url)).await?;
+        while let Some(piece) = response.chunk().await.map_err(unreachable)? {
+            let written = to.write_all(&piece).await;
+            written.map_err(|error| ClientError::Refused(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// A message's story.
+    pub async fn story(&self, id: MessageId) -> Result<Story, ClientError> {
+        self.get(&format!("story/{id}")).await
+    }
+
+    /// The newest stories of an address, or of one at `@domain`, oldest first.
+    pub async fn stories(&self, address: &str, limit: usize) -> Result<Vec<Story>, ClientError> {
+        let address = address.to_owned();
+        self.post("stories", &Whose { address, limit }).await
     }
 
     /// What may be known of each server's tokens.
@@ -150,13 +169,20 @@ impl Client {
     }
 }
 
-async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, ClientError> {
-    let unreachable = |error: reqwest::Error| ClientError::Unreachable(error.to_string());
+fn unreachable(error: reqwest::Error) -> ClientError {
+    ClientError::Unreachable(error.to_string())
+}
+
+async fn accepted(request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {
     let response = request.send().await.map_err(unreachable)?;
-    if !response.status().is_success() {
-        return Err(ClientError::Refused(
+    match response.status().is_success() {
+        true => Ok(response),
+        false => Err(ClientError::Refused(
             response.text().await.map_err(unreachable)?,
-        ));
+        )),
     }
-    response.json().await.map_err(unreachable)
+}
+
+async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, ClientError> {
+    accepted(request).await?.json().await.map_err(unreachable)
 }

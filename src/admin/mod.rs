@@ -5,6 +5,7 @@ pub mod api;
 mod callback;
 pub mod client;
 mod metrics;
+pub mod queue;
 pub mod row;
 pub mod web;
 

@@ -34,6 +34,11 @@ impl Timestamp {
         Self(self.0.saturating_add(by.as_millis() as i64))
     }
 
+    /// This instant moved by `by` into the past.
+    pub fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by.as_millis() as i64))
+    }
+
     /// The time from `earlier` to this instant; zero when `earlier` lies ahead (clocks may step back).
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)

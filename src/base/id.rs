@@ -45,6 +45,11 @@ impl MessageId {
         self.0 as i64
     }
 
+    /// No message taken at `at` or later has an id below this one.
+    pub fn first_at(at: Timestamp) -> Self {
+        Self((at.0.max(0) as u64) << SEQUENCE_BITS)
+    }
+
     /// The id of a spool's key.
     pub fn from_i64(key: i64) -> Self {
         Self(key as u64)
@@ -115,6 +120,8 @@ mod tests {
         let second = ids.next(Timestamp(1_000_000), 3);
         let third = ids.next(Timestamp(999_000), 3);
         assert!(first < second && second < third);
+        assert!(MessageId::first_at(Timestamp(1_000_000)) <= first);
+        assert!(MessageId::first_at(Timestamp(1_000_001)) > first);
     }
 
     proptest! {

@@ -110,7 +110,7 @@ fn routing(policy: &Policy) {
             ),
         }
     }
-    match (&policy.default_from, policy.report_route()) {
+    match (&policy.default_from, policy.report_route(|_| true)) {
         (Some(from), Some((route, _))) => {
             println!("  everybody else  ->  {}, sent as {from}", route.server)
         }

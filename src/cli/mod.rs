@@ -14,6 +14,7 @@ mod serve;
 mod servers;
 mod test;
 mod tokens;
+mod trace;
 mod vault;
 mod web;
 
@@ -26,6 +27,8 @@ use crate::config::{self, Config, Secrets};
 
 /// The answer is no: a sender that is refused, a message that is not there.
 const NO: u8 = 1;
+/// The command says too little, or what does not go together; clap's own.
+const USAGE: u8 = 2;
 /// The configuration is wrong (EX_CONFIG of sysexits.h).
 const BAD_CONFIG: u8 = 78;
 /// Something outside is not as it should be: a port in use, a full disk (EX_UNAVAILABLE).
@@ -74,8 +77,10 @@ enum Command {
     Web(web::Arguments),
     /// Change the key that tokens are encrypted with
     Vault(vault::Arguments),
-    /// Look at the messages that wait, try them again, or delete them
+    /// Look at the messages that wait, try them again, hold, release, export or delete them
     Queue(queue::Arguments),
+    /// Tell what became of a message, or of those from and to an address
+    Trace(trace::Arguments),
     /// Run the stand-ins for Entra ID and Exchange Online alone, for tests and staging
     Sandbox(sandbox::Arguments),
 }
@@ -123,6 +128,7 @@ pub fn run() -> ExitCode {
         Command::Web(arguments) => web::run(&arguments),
         Command::Vault(arguments) => vault::run(&arguments),
         Command::Queue(arguments) => queue::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
     }
 }

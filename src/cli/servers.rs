@@ -18,7 +18,7 @@ pub(super) struct List {
     json: bool,
 }
 
-/// Its mail stays queued until `release`, or until the program ends.
+/// Its mail stays queued until `release`, also over a restart.
 #[derive(clap::Args)]
 pub(super) struct Hold {
     #[command(flatten)]

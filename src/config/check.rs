@@ -15,12 +15,12 @@ use url::Url;
 
 use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
-use super::text::{self, BareNewlines};
+use super::text::{self, BareNewlines, OnUncertain};
 use super::{Config, Secrets};
 use crate::admin::web;
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, tls};
-use crate::delivery::{BackOff, Schedule};
+use crate::delivery::{BackOff, Schedule, Uncertain};
 use crate::listener::users::is_hash;
 use crate::listener::{Endpoint, User};
 use crate::message::{Address, address};
@@ -194,10 +194,17 @@ impl Checker<'_> {
                 waits,
                 expires_after: file.delivery.expire_after.0,
             },
+            uncertain: match file.delivery.uncertain {
+                OnUncertain::Retry => Uncertain::Retry(file.delivery.uncertain_pause.0),
+                OnUncertain::Hold => Uncertain::Hold,
+            },
+            warn_after: Some(file.delivery.warn_after.0).filter(|after| !after.is_zero()),
+            reports_per_hour: file.delivery.reports_per_hour,
             grace: file.delivery.grace.0,
             spool: spool::sqlite::Settings {
                 folder: data_dir.join("spool"),
                 reserve: file.spool.reserve,
+                history: file.spool.history.0,
             },
             data_dir,
             vault_key: self.vault_key(&file.vault_key),
@@ -278,6 +285,7 @@ impl Checker<'_> {
             address,
             tls,
             plaintext,
+            priority: listener.priority,
         })
     }
 
@@ -379,6 +387,7 @@ impl Checker<'_> {
                 name: name.clone(),
                 hash,
                 networks: user.networks.clone(),
+                priority: user.priority,
             });
         }
         built

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::admin::web;
 use crate::base::Secret;
-use crate::delivery::{BackOff, Limits, Schedule};
+use crate::delivery::{BackOff, Limits, Schedule, Uncertain};
 use crate::listener::{Endpoint, User};
 use crate::observe::logging::Format;
 use crate::routing::Policy;
@@ -54,6 +54,12 @@ pub struct Config {
     pub schedule: Schedule,
     /// How long a server in trouble is left alone.
     pub back_off: BackOff,
+    /// What becomes of a message that may have arrived.
+    pub uncertain: Uncertain,
+    /// When a sender is told that a message is late, if at all.
+    pub warn_after: Option<Duration>,
+    /// Reports to one sender in an hour.
+    pub reports_per_hour: usize,
     /// How long what is under way may take when the program ends.
     pub grace: Duration,
     /// Where messages and tokens are.

@@ -13,6 +13,7 @@ use url::Url;
 use super::preset::{Cloud, Provider};
 use super::secret::SecretText;
 use crate::base::limits;
+use crate::message::Priority;
 use crate::observe::logging::Format;
 use crate::routing::{Key, NullSender, OnMismatch};
 use crate::token::Grant;
@@ -77,6 +78,7 @@ pub(super) struct Listener {
     pub key: Option<Spanned<String>>,
     #[serde(default)]
     pub allow_plaintext: bool,
+    pub priority: Option<Priority>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -150,6 +152,7 @@ pub(super) struct User {
     pub networks: Vec<IpNet>,
     pub server: Option<Spanned<String>>,
     pub servers: Option<Vec<Spanned<String>>>,
+    pub priority: Option<Priority>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -225,17 +228,33 @@ pub(super) struct Delivery {
     pub retry: Spanned<Vec<Wait>>,
     pub expire_after: Wait,
     pub back_off: [Wait; 2],
+    pub uncertain: OnUncertain,
+    pub uncertain_pause: Wait,
+    pub warn_after: Wait,
+    pub reports_per_hour: usize,
     pub grace: Wait,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnUncertain {
+    Retry,
+    Hold,
 }
 
 impl Default for Delivery {
     fn default() -> Self {
         let schedule = crate::delivery::Schedule::default();
         let back_off = crate::delivery::BackOff::default();
+        let minutes = |minutes: u64| Wait(std::time::Duration::from_secs(60 * minutes));
         Self {
             retry: Spanned::new(0..0, schedule.waits.into_iter().map(Wait).collect()),
             expire_after: Wait(schedule.expires_after),
             back_off: [back_off.first, back_off.longest].map(Wait),
+            uncertain: OnUncertain::Retry,
+            uncertain_pause: minutes(30),
+            warn_after: minutes(4 * 60),
+            reports_per_hour: 20,
             grace: Wait(std::time::Duration::from_secs(30)),
         }
     }
@@ -245,12 +264,14 @@ impl Default for Delivery {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Spool {
     pub reserve: u64,
+    pub history: Wait,
 }
 
 impl Default for Spool {
     fn default() -> Self {
         Self {
             reserve: 4 * 1024 * 1024,
+            history: Wait(std::time::Duration::from_secs(30 * 24 * 3_600)),
         }
     }
 }

@@ -5,16 +5,18 @@ use std::borrow::Cow;
 use super::lane::Lane;
 use super::outcome::{self, Verdict};
 use super::scheduler::Context;
-use super::settle::settle;
+use super::settle::{Tried, settle};
 use super::transmit::transmit;
 use super::trouble::{Trouble, Word};
 use crate::base::{MessageId, Timestamp};
 use crate::message::rewrite::{self, Composed};
-use crate::message::{Envelope, Headers, Trace};
+use crate::message::{Address, Envelope, Headers, Trace};
 use crate::observe::maillog;
 use crate::routing::{Decision, Reason, Route};
 use crate::session::Reply;
-use crate::spool::{Content, Fate, Finish, Leased, New, Origin, Record, SpoolError};
+use crate::spool::{
+    Content, Event, Fate, Finish, Leased, Origin, Place, Record, SpoolError, Story, What,
+};
 use crate::upstream::{Session, Transcript};
 
 /// How an attempt ended.
@@ -31,8 +33,8 @@ impl Ended {
     }
 
     /// With a fate.
-    pub(super) fn with(id: MessageId, fate: Fate, report: Option<New>, word: Word) -> Self {
-        let finish = Some(Box::new(Finish { id, fate, report }));
+    pub(super) fn with(finish: Finish, word: Word) -> Self {
+        let finish = Some(Box::new(finish));
         Self { finish, word }
     }
 }
@@ -58,7 +60,9 @@ pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Lea
     };
     let (content, head) = match (loaded, head) {
         (Ok(content), Ok(head)) => (content, head),
-        (Err(error), _) | (_, Err(error)) => return unreadable(record, &error),
+        (Err(error), _) | (_, Err(error)) => {
+            return unreadable(record, &error, lane.context.clock.now());
+        }
     };
     let headers = Headers::parse(&head);
     let route = match route(&lane.context, &record, &headers) {
@@ -66,68 +70,71 @@ pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Lea
         Ok(route) => {
             maillog::rerouted(record.id, &lane.server.name, &route.server);
             let finish = moved(record, route.server, lane.context.clock.now());
-            return Ended::with(finish.id, finish.fate, finish.report, Word::Nothing);
+            return Ended::with(finish, Word::Nothing);
         }
-        Err(reason) => return held(record, reason, Word::Nothing),
+        Err(reason) => {
+            let finish = held(record, reason, lane.context.clock.now());
+            return Ended::with(finish, Word::Nothing);
+        }
     };
     let composed = compose(lane, &record, &headers, &route);
     let count = record.envelope.recipients.len();
     let at_once = recipients_at_once(lane, &record);
     let sender = route.plan.envelope_sender.address();
     let now = lane.context.clock.now();
+    let mut tried = Tried {
+        message_id: rewrite::message_id(&headers, record.id, &lane.context.settings.host),
+        record,
+        verdict: Verdict::default(),
+        reason: None,
+        is_uncertain: false,
+        confirms: true,
+        head: &head[..headers.end],
+        whole: match &content {
+            Content::Memory(bytes) => Some(bytes.clone()),
+            Content::File(_) => None,
+        },
+    };
     if let Some(reply) = sender.and_then(|sender| lane.mailbox.refuses(sender, now)) {
-        let failed = (0..count).map(|place| (place, reply.clone())).collect();
-        let verdict = Verdict {
-            failed,
-            ..Verdict::default()
-        };
-        return settle(
-            lane,
-            record,
-            verdict,
-            None,
-            &head[..headers.end],
-            Word::Nothing,
-        );
+        tried.verdict.failed = (0..count).map(|place| (place, reply.clone())).collect();
+        return Ended::with(settle(lane, tried), Word::Nothing);
     }
     let envelope = match at_once == count {
-        true => Cow::Borrowed(&record.envelope),
+        true => Cow::Borrowed(&tried.record.envelope),
         false => Cow::Owned(Envelope {
-            recipients: record.envelope.recipients[..at_once].to_vec(),
-            ..record.envelope.clone()
+            recipients: tried.record.envelope.recipients[..at_once].to_vec(),
+            ..tried.record.envelope.clone()
         }),
     };
     let sent = transmit(lane, session, &envelope, &route, &composed, &content, false).await;
     match sent {
         Ok(transcript) => {
-            let mut verdict = judged(lane, at_once, &transcript);
-            verdict.next.extend(at_once..count);
-            let word = match &verdict.mailbox {
+            tried.verdict = judged(lane, at_once, &transcript);
+            tried.verdict.next.extend(at_once..count);
+            tried.confirms = transcript.offers_dsn;
+            let word = match &tried.verdict.mailbox {
                 Some((row, reply)) => Word::of(lane, row, reply, &reply.to_string(), sender),
-                None => verdict.accepted.as_ref().map(|_| Word::Well),
+                None => tried.verdict.accepted.as_ref().map(|_| Word::Well),
             };
             let word = word.unwrap_or(Word::Nothing);
-            let nothing_happened = verdict.delivered.is_empty() && verdict.failed.is_empty();
-            if nothing_happened && !verdict.is_counted() {
+            let Verdict {
+                delivered, failed, ..
+            } = &tried.verdict;
+            let nothing_happened = delivered.is_empty() && failed.is_empty();
+            if nothing_happened && !tried.verdict.is_counted() {
                 return Ended::released(word);
             }
-            settle(lane, record, verdict, None, &head[..headers.end], word)
+            Ended::with(settle(lane, tried), word)
         }
         Err(Trouble::Mailbox { word, .. }) => Ended::released(word),
-        Err(Trouble::Spool(error)) => unreadable(record, &error),
+        Err(Trouble::Spool(error)) => unreadable(tried.record, &error, now),
         Err(Trouble::Passing {
             reason, uncertain, ..
         }) => {
-            let verdict = Verdict {
-                deferred: (0..count).collect(),
-                ..Verdict::default()
-            };
-            let record = Record {
-                uncertain: record.uncertain || uncertain,
-                ..record
-            };
-            let head = &head[..headers.end];
-            settle(lane, record, verdict, Some(reason), head, Word::Nothing)
+            tried.verdict.deferred = (0..count).collect();
+            tried.is_uncertain = uncertain;
+            tried.reason = Some(reason);
+            Ended::with(settle(lane, tried), Word::Nothing)
         }
     }
 }
@@ -138,6 +145,7 @@ fn judged(lane: &Lane, count: usize, transcript: &Transcript) -> Verdict {
         mail,
         recipients,
         message,
+        ..
     } = transcript;
     let verdict = outcome::judge(count, mail, recipients, message.as_ref());
     for reply in &verdict.unclassified {
@@ -192,7 +200,11 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
     .await;
     lane.mailbox.park(seat, lane.context.clock.now());
     match sent {
-        Ok(transcript) => direct_answer(lane, record, &route, transcript),
+        Ok(transcript) => {
+            let host = &lane.context.settings.host;
+            let message_id = rewrite::message_id(&headers, record.id, host);
+            direct_answer(lane, record, &route, transcript, message_id)
+        }
         Err(Trouble::Passing { reason, reply, .. }) => temporary(reply, reason),
         Err(Trouble::Mailbox { word, reply }) => {
             let reason = word.reason();
@@ -204,11 +216,19 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
 }
 
 /// The mailbox's trouble is not the message's fault; else what the upstream said.
-fn direct_answer(lane: &Lane, record: &Record, route: &Route, transcript: Transcript) -> Reply {
+fn direct_answer(
+    lane: &Lane,
+    record: &Record,
+    route: &Route,
+    transcript: Transcript,
+    message_id: String,
+) -> Reply {
     let verdict = judged(lane, record.envelope.recipients.len(), &transcript);
     let Some((row, reply)) = verdict.mailbox.as_ref() else {
         lane.note(Word::Well);
-        return answer_of(transcript);
+        let reply = answer_of(transcript);
+        tell_direct(lane, record, &reply, message_id);
+        return reply;
     };
     let sender = route.plan.envelope_sender.address();
     if let Some(word) = Word::of(lane, row, reply, &reply.to_string(), sender) {
@@ -218,6 +238,37 @@ fn direct_answer(lane: &Lane, record: &Record, route: &Route, transcript: Transc
         true => answer_of(transcript),
         false => temporary(Some(reply.clone()), reply.to_string()),
     }
+}
+
+/// What was sent at once has a story too. The app does not wait for it.
+fn tell_direct(lane: &Lane, record: &Record, reply: &Reply, message_id: String) {
+    let at = lane.context.clock.now();
+    let recipients = record.envelope.recipients.iter();
+    let to: Vec<Address> = recipients
+        .map(|recipient| recipient.address.clone())
+        .collect();
+    let (server, words, count) = (record.lane.clone(), reply.to_string(), to.len());
+    let what = match reply.is_positive() {
+        true => What::Delivered {
+            server,
+            to,
+            reply: words,
+            message_id,
+        },
+        false => What::Failed {
+            server,
+            to,
+            reply: words,
+        },
+    };
+    let story = Story {
+        record: record.clone(),
+        ended: Some(at),
+        events: vec![Event { at, what }],
+    };
+    let used = lane.used(count, at).filter(|_| reply.is_positive());
+    let spool = lane.context.spool.clone();
+    tokio::spawn(async move { spool.tell(story, used).await });
 }
 
 /// What an app of a `direct` server hears: the first refusal, else the answer to the final dot.
@@ -247,20 +298,28 @@ fn temporary(reply: Option<Reply>, reason: String) -> Reply {
 }
 
 /// A content that is gone or broken: held, so that a person sees it.
-fn unreadable(record: Record, error: &SpoolError) -> Ended {
+fn unreadable(record: Record, error: &SpoolError, now: Timestamp) -> Ended {
     match error {
         SpoolError::Missing(_) | SpoolError::Closed => Ended::released(Word::Nothing),
         error => {
             let reason = format!("its content cannot be read: {error}");
-            held(record, reason, Word::Nothing)
+            Ended::with(held(record, reason, now), Word::Nothing)
         }
     }
 }
 
-pub(super) fn held(mut record: Record, reason: String, word: Word) -> Ended {
+/// For a person to decide.
+pub(super) fn held(mut record: Record, reason: String, now: Timestamp) -> Finish {
     maillog::held(record.id, &reason);
-    record.last = Some(reason);
-    Ended::with(record.id, Fate::Held(Box::new(record)), None, word)
+    record.last = Some(reason.clone());
+    let event = Event {
+        at: now,
+        what: What::Held { reason },
+    };
+    Finish {
+        events: vec![event],
+        ..Finish::new(record.id, Fate::Held(Box::new(record)))
+    }
 }
 
 /// Gives a message without a lane the one that it takes by the configuration of now; its lease comes
@@ -268,28 +327,18 @@ pub(super) fn held(mut record: Record, reason: String, word: Word) -> Ended {
 pub(super) async fn assign(
     context: &Context,
     record: Record,
-) -> Result<Finish, (MessageId, String)> {
+) -> Result<Finish, (MessageId, Place)> {
     let head = match context.spool.content(record.id).await {
         Ok(content) => content.head().await,
         Err(error) => Err(error),
     };
     let Ok(head) = head else {
-        return Err((record.id, record.lane));
+        return Err((record.id, record.place()));
     };
+    let now = context.clock.now();
     match route(context, &record, &Headers::parse(&head)) {
-        Ok(route) => Ok(moved(record, route.server, context.clock.now())),
-        Err(reason) => {
-            maillog::held(record.id, &reason);
-            let held = Record {
-                last: Some(reason),
-                ..record
-            };
-            Ok(Finish {
-                id: held.id,
-                fate: Fate::Held(Box::new(held)),
-                report: None,
-            })
-        }
+        Ok(route) => Ok(moved(record, route.server, now)),
+        Err(reason) => Ok(held(record, reason, now)),
     }
 }
 
@@ -299,18 +348,15 @@ fn moved(record: Record, lane: String, now: Timestamp) -> Finish {
         due: now,
         ..record
     };
-    Finish {
-        id: moved.id,
-        fate: Fate::Later(Box::new(moved)),
-        report: None,
-    }
+    Finish::new(moved.id, Fate::Later(Box::new(moved)))
 }
 
 /// The way of a queued message by the configuration of now, or why it has none.
 fn route(context: &Context, record: &Record, headers: &Headers) -> Result<Route, String> {
     let policy = &context.settings.policy;
     let Origin::Client { user, .. } = &record.origin else {
-        let route = policy.report_route().map(|(route, _)| route);
+        let route = policy.report_route(|server| context.works(server));
+        let route = route.map(|(route, _)| route);
         return route.ok_or("no server can send reports: set default_from".into());
     };
     match policy.decide(
@@ -328,13 +374,8 @@ fn route(context: &Context, record: &Record, headers: &Headers) -> Result<Route,
 
 fn compose(lane: &Lane, record: &Record, headers: &Headers, route: &Route) -> Composed {
     let host = &lane.context.settings.host;
-    if route.reason == Reason::Report {
-        // Written by us, complete.
-        let head = headers.slice(&(0..headers.body)).to_vec();
-        return Composed {
-            head,
-            body: headers.body,
-        };
+    if let (Reason::Report, Some(from)) = (&route.reason, &route.plan.from) {
+        return rewrite::spoken_by(headers, from);
     }
     let (helo, peer, protocol) = match &record.origin {
         Origin::Client {

@@ -1,15 +1,33 @@
-//! The report to a sender whose message failed (RFC 3464), in words that a person understands. Pure.
+//! What a sender is told of a message that failed, is late, or went where nobody confirms it (RFC
+//! 3464), in words that a person understands. Pure.
+
+pub mod digest;
+pub mod storm;
 
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::session::Reply;
 
-/// One recipient that failed.
+/// Octets of a line of a server's words; a word may be longer.
+const LINE: usize = 400;
+
+/// What a report is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It failed for good.
+    Failed,
+    /// It is late, and is tried until then.
+    Delayed(Timestamp),
+    /// The server took it, and confirms nothing (RFC 3461 §5.2.2).
+    Relayed,
+}
+
+/// One recipient, and what became of the message for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     /// As the app gave it.
     pub recipient: Recipient,
-    /// Why: the upstream's own words, or ours where it was given up.
+    /// The upstream's own words, or ours.
     pub reply: Reply,
     /// Whether `reply` is the upstream's.
     pub by_upstream: bool,
@@ -17,6 +35,8 @@ pub struct Failed {
 
 /// What a report is made of.
 pub struct Report<'a> {
+    /// What it tells.
+    pub kind: Kind,
     /// The message that it is about.
     pub about: MessageId,
     /// When that was taken.
@@ -25,7 +45,9 @@ pub struct Report<'a> {
     pub parameters: &'a Parameters,
     /// Its header section, as the app sent it.
     pub head: &'a [u8],
-    /// The recipients that failed; none of them with NOTIFY=NEVER.
+    /// All of it, where its sender wants it back (RET=FULL, RFC 3461 §4.3).
+    pub whole: Option<&'a [u8]>,
+    /// The recipients that are told of.
     pub failed: &'a [Failed],
     /// The server's host that answered, or the configured server's name.
     pub upstream: &'a str,
@@ -41,33 +63,65 @@ pub struct Report<'a> {
     pub now: Timestamp,
 }
 
-/// Whether a failure is to be reported (RFC 3461 §4.1): yes, unless NOTIFY says otherwise.
-pub fn is_wanted(recipient: &Recipient) -> bool {
-    match recipient.parameters.get("NOTIFY") {
-        None => true,
-        Some(when) => when
-            .split(',')
-            .any(|when| when.eq_ignore_ascii_case("FAILURE")),
+impl Kind {
+    /// Whether a recipient's NOTIFY asks for it (RFC 3461 §4.1): without one a failure and a delay are
+    /// reported, a success is not.
+    pub fn is_wanted(self, recipient: &Recipient) -> bool {
+        let word = match self {
+            Self::Failed => "FAILURE",
+            Self::Delayed(_) => "DELAY",
+            Self::Relayed => "SUCCESS",
+        };
+        match recipient.parameters.get("NOTIFY") {
+            None => self != Self::Relayed,
+            Some(when) => when.split(',').any(|when| when.eq_ignore_ascii_case(word)),
+        }
+    }
+
+    fn subject(self) -> &'static str {
+        match self {
+            Self::Failed => "Undelivered mail: your message could not be delivered",
+            Self::Delayed(_) => "Delayed mail: your message has not been delivered yet",
+            Self::Relayed => "Relayed mail: your message was passed on",
+        }
+    }
+
+    /// The action (RFC 3464 §2.3.3).
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Delayed(_) => "delayed",
+            Self::Relayed => "relayed",
+        }
     }
 }
 
+/// The envelope of what this program writes to `to`: its sender is null, so that it is never reported
+/// itself.
+pub fn envelope(to: &Address, is_8bit: bool) -> Envelope {
+    let parameters = if is_8bit { "BODY=8BITMIME" } else { "" };
+    let recipient = Recipient {
+        address: to.clone(),
+        parameters: Parameters::default(),
+    };
+    Envelope {
+        sender: ReversePath::Null,
+        parameters: Parameters::parse(parameters).unwrap_or_default(),
+        recipients: vec![recipient],
+    }
+}
+
+/// Whether the sender wants the whole message back (RFC 3461 §4.3).
+pub fn wants_whole(parameters: &Parameters) -> bool {
+    parameters
+        .get("RET")
+        .is_some_and(|ret| ret.eq_ignore_ascii_case("FULL"))
+}
+
 impl Report<'_> {
-    /// The report's own envelope: its sender is null, so that it is never reported itself.
+    /// The report's own envelope.
     pub fn envelope(&self) -> Envelope {
-        let parameters = if self.head.is_ascii() {
-            ""
-        } else {
-            "BODY=8BITMIME"
-        };
-        let recipient = Recipient {
-            address: self.to.clone(),
-            parameters: Parameters::default(),
-        };
-        Envelope {
-            sender: ReversePath::Null,
-            parameters: Parameters::parse(parameters).unwrap_or_default(),
-            recipients: vec![recipient],
-        }
+        envelope(self.to, !self.returned().is_ascii())
     }
 
     /// The report, a multipart/report of three parts, line ends CRLF.
@@ -80,56 +134,58 @@ impl Report<'_> {
             "\r\n--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n"
         ));
         out.push_str(&self.status());
-        out.push_str(&format!(
-            "\r\n--{boundary}\r\nContent-Type: text/rfc822-headers\r\n"
-        ));
-        if !self.head.is_ascii() {
+        let kind = match self.whole {
+            Some(_) => "message/rfc822",
+            None => "text/rfc822-headers",
+        };
+        out.push_str(&format!("\r\n--{boundary}\r\nContent-Type: {kind}\r\n"));
+        if !self.returned().is_ascii() {
             out.push_str("Content-Transfer-Encoding: 8bit\r\n");
         }
         out.push_str("\r\n");
         let mut bytes = out.into_bytes();
-        bytes.extend_from_slice(self.head);
+        bytes.extend_from_slice(self.returned());
         bytes.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
         bytes
     }
 
+    fn returned(&self) -> &[u8] {
+        self.whole.unwrap_or(self.head)
+    }
+
     fn headers(&self, boundary: &str) -> String {
-        let Report {
-            from,
-            to,
-            id,
-            host,
-            now,
-            ..
-        } = self;
+        let fields = fields(
+            self.from,
+            self.to,
+            self.kind.subject(),
+            self.id,
+            self.host,
+            self.now,
+        );
         format!(
-            "From: \"Mail Delivery System\" <{from}>\r\nTo: <{to}>\r\nSubject: Undelivered mail: your message could not be delivered\r\n\
-             Date: {}\r\nMessage-ID: <{id}@{host}>\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n\
-             Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\r\n",
-            now.rfc5322()
+            "{fields}Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\r\n"
         )
     }
 
     fn explanation(&self) -> String {
-        let received = self.received;
-        let mut text = format!(
-            "Your message of {} could not be delivered\r\nto the recipients below. It will not be tried again.\r\n",
-            received.rfc5322()
-        );
-        for Failed {
-            recipient,
-            reply,
-            by_upstream,
-        } in self.failed
-        {
-            let who = if *by_upstream {
-                self.upstream
-            } else {
-                self.host
-            };
+        let received = self.received.rfc5322();
+        let mut text = match self.kind {
+            Kind::Failed => format!(
+                "Your message of {received} could not be delivered\r\nto the recipients below. It will not be tried again.\r\n"
+            ),
+            Kind::Delayed(until) => format!(
+                "Your message of {received} has not been delivered yet\r\nto the recipients below. You need not do anything: it is tried again\r\nuntil {}.\r\n",
+                until.rfc5322()
+            ),
+            Kind::Relayed => format!(
+                "Your message of {received} was passed on for the\r\nrecipients below, to a server that does not confirm delivery.\r\n"
+            ),
+        };
+        for failed in self.failed {
             text.push_str(&format!(
-                "\r\n  {}\r\n    {who} said: {reply}\r\n",
-                recipient.address
+                "\r\n  {}\r\n    {}\r\n",
+                failed.recipient.address,
+                failed.said(self.upstream, self.host)
             ));
         }
         text.push_str(&format!(
@@ -150,37 +206,89 @@ impl Report<'_> {
             self.host,
             self.received.rfc5322()
         ));
-        for Failed {
-            recipient,
-            reply,
-            by_upstream,
-        } in self.failed
-        {
-            text.push_str("\r\n");
-            if let Some(original) = recipient.parameters.get("ORCPT") {
-                text.push_str(&format!("Original-Recipient: {original}\r\n"));
-            }
-            let kind = if recipient.address.as_str().is_ascii() {
-                "rfc822"
-            } else {
-                "utf-8"
-            };
-            let status = if reply.enhanced.is_empty() {
-                "5.0.0"
-            } else {
-                &reply.enhanced
-            };
-            text.push_str(&format!(
-                "Final-Recipient: {kind}; {}\r\nAction: failed\r\nStatus: {status}\r\n",
-                recipient.address
-            ));
-            if *by_upstream {
-                text.push_str(&format!("Remote-MTA: dns; {}\r\n", self.upstream));
-            }
-            text.push_str(&format!("Diagnostic-Code: smtp; {reply}\r\n"));
+        for failed in self.failed {
+            text.push_str(&self.status_of(failed));
         }
         text
     }
+
+    fn status_of(&self, failed: &Failed) -> String {
+        let Failed {
+            recipient, reply, ..
+        } = failed;
+        let mut text = String::from("\r\n");
+        if let Some(original) = recipient.parameters.get("ORCPT") {
+            text.push_str(&format!("Original-Recipient: {original}\r\n"));
+        }
+        let kind = match recipient.address.as_str().is_ascii() {
+            true => "rfc822",
+            false => "utf-8",
+        };
+        text.push_str(&format!(
+            "Final-Recipient: {kind}; {}\r\nAction: {}\r\nStatus: {}\r\n",
+            recipient.address,
+            self.kind.action(),
+            self.status_code(reply)
+        ));
+        if failed.by_upstream {
+            text.push_str(&format!("Remote-MTA: dns; {}\r\n", self.upstream));
+        }
+        let said = folded(&reply.to_string());
+        text.push_str(&format!("Diagnostic-Code: smtp; {said}\r\n"));
+        if let Kind::Delayed(until) = self.kind {
+            text.push_str(&format!("Will-Retry-Until: {}\r\n", until.rfc5322()));
+        }
+        text
+    }
+
+    /// Its class goes with the action (RFC 3464 §2.3.4), whatever class the upstream gave.
+    fn status_code(&self, reply: &Reply) -> String {
+        let class = match self.kind {
+            Kind::Failed => '5',
+            Kind::Delayed(_) => '4',
+            Kind::Relayed => '2',
+        };
+        let detail = reply.enhanced.get(1..).filter(|detail| !detail.is_empty());
+        format!("{class}{}", detail.unwrap_or(".0.0"))
+    }
+}
+
+impl Failed {
+    /// Who said what, in words.
+    pub fn said(&self, upstream: &str, host: &str) -> String {
+        let who = if self.by_upstream { upstream } else { host };
+        format!("{who} said: {}", folded(&self.reply.to_string()))
+    }
+}
+
+/// What a server said may be long, and a line must not (RFC 5322 §2.1.1).
+fn folded(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is one");
+        match last.is_empty() || last.len() + 1 + word.len() <= LINE {
+            true if last.is_empty() => last.push_str(word),
+            true => last.extend([" ", word]),
+            false => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\r\n      ")
+}
+
+/// The fields of every message that this program writes to a sender.
+fn fields(
+    from: &Address,
+    to: &Address,
+    subject: &str,
+    id: MessageId,
+    host: &str,
+    now: Timestamp,
+) -> String {
+    format!(
+        "From: \"Mail Delivery System\" <{from}>\r\nTo: <{to}>\r\nSubject: {subject}\r\n\
+         Date: {}\r\nMessage-ID: <{id}@{host}>\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n",
+        now.rfc5322()
+    )
 }
 
 #[cfg(test)]
@@ -195,11 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn notify_decides_whether_a_failure_is_reported() {
-        assert!(is_wanted(&recipient("")));
-        assert!(is_wanted(&recipient("NOTIFY=SUCCESS,failure")));
-        assert!(!is_wanted(&recipient("NOTIFY=NEVER")));
-        assert!(!is_wanted(&recipient("NOTIFY=DELAY")));
+    fn notify_decides_what_is_reported() {
+        let asks = |notify: &str| {
+            let kinds = [Kind::Failed, Kind::Delayed(Timestamp(0)), Kind::Relayed];
+            kinds.map(|kind| kind.is_wanted(&recipient(notify)))
+        };
+        assert_eq!(asks(""), [true, true, false]);
+        assert_eq!(asks("NOTIFY=SUCCESS,failure"), [true, false, true]);
+        assert_eq!(asks("NOTIFY=NEVER"), [false, false, false]);
+        assert_eq!(asks("NOTIFY=DELAY"), [false, true, false]);
     }
 
     #[test]
@@ -213,6 +325,8 @@ mod tests {
             by_upstream: true,
         }];
         let report = Report {
+            kind: Kind::Failed,
+            whole: None,
             about: MessageId::from_i64(5),
             received: Timestamp(0),
             parameters: &parameters,
@@ -236,5 +350,19 @@ mod tests {
         }
         assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
         assert_eq!(report.envelope().sender, ReversePath::Null);
+        let late = Report {
+            kind: Kind::Delayed(Timestamp(432_000_000)),
+            whole: Some(b"Subject: hi\r\n\r\nText\r\n"),
+            ..report
+        };
+        let text = String::from_utf8(late.content()).unwrap();
+        for part in [
+            "Action: delayed\r\nStatus: 4.1.1\r\n",
+            "Will-Retry-Until: Tue, 6 Jan 1970 00:00:00 +0000\r\n",
+            "until Tue, 6 Jan 1970",
+            "message/rfc822\r\n\r\nSubject: hi\r\n\r\nText\r\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
     }
 }

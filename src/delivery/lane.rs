@@ -4,13 +4,13 @@
 //! then leaves the session behind, still signed in, for whoever comes next. What the mailbox may do,
 //! and whether it rests, is the [`Mailbox`]'s, which several lanes may share.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::attempt::{self, Ended};
+use super::fair::Fair;
 use super::mailbox::{Hold, Mailbox, Seat};
 use super::outcome::{Patience, Until};
 use super::scheduler::{Context, ServerState};
@@ -18,12 +18,12 @@ use super::trouble::Word;
 use super::usage::{BackOff, Limits};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
-use crate::spool::Leased;
+use crate::spool::{Flow, Leased, Used};
 use crate::token::Source;
 use crate::upstream;
 
-/// Messages that a lane takes from the spool ahead of sending them.
-const QUEUE: usize = 256;
+/// Messages of which a lane keeps the content at hand; it reads that of others when their turn comes.
+const CONTENTS: usize = 256;
 
 /// How long a session's place stays empty that was one too many for the mailbox.
 const CROWD_REST: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Leased>,
+    queue: Fair<Leased>,
     workers: usize,
     is_closed: bool,
 }
@@ -83,29 +83,31 @@ impl Lane {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// How many more messages it takes now.
-    pub(super) fn room(&self) -> usize {
-        self.room_in(&self.state())
+    /// How many more messages of a flow it takes now.
+    pub(super) fn room(&self, flow: &Flow) -> usize {
+        self.room_in(&self.state(), flow)
     }
 
-    fn room_in(&self, state: &State) -> usize {
-        let most = match self.mailbox.is_probing() {
-            true => 1usize.saturating_sub(state.workers),
-            false => QUEUE,
-        };
-        match self.mailbox.is_free() && !state.is_closed {
-            true => most.saturating_sub(state.queue.len()),
+    fn room_in(&self, state: &State, flow: &Flow) -> usize {
+        let is_free = self.mailbox.is_free() && !state.is_closed;
+        match is_free && self.mailbox.is_probing() {
+            true => 1usize.saturating_sub(state.workers + state.queue.len()),
+            false if is_free => state.queue.room(flow),
             false => 0,
         }
     }
 
     /// Takes a message; gives it back where there is no room.
-    pub(super) fn push(self: &Arc<Self>, message: Leased) -> Option<Leased> {
+    pub(super) fn push(self: &Arc<Self>, mut message: Leased) -> Option<Leased> {
         let mut state = self.state();
-        if self.room_in(&state) == 0 {
+        let flow = message.record.place().flow;
+        if self.room_in(&state, &flow) == 0 {
             return Some(message);
         }
-        state.queue.push_back(message);
+        if state.queue.len() >= CONTENTS {
+            message.content = None;
+        }
+        state.queue.push(flow, message);
         if state.workers < self.mailbox.limits().sessions {
             state.workers += 1;
             tokio::spawn(
@@ -179,8 +181,18 @@ impl Lane {
         }
     }
 
+    /// What so many recipients take of the mailbox's day.
+    pub(super) fn used(&self, recipients: usize, at: Timestamp) -> Option<Used> {
+        let counts = recipients > 0 && self.mailbox.limits().per_day.is_some();
+        counts.then(|| Used {
+            mailbox: self.mailbox.name().to_owned(),
+            at,
+            recipients: recipients as u64,
+        })
+    }
+
     fn give_back(&self) {
-        let waiting = std::mem::take(&mut self.state().queue);
+        let waiting = self.state().queue.drain();
         self.context.release(waiting);
     }
 
@@ -282,7 +294,7 @@ impl Worker {
                 continue;
             }
             lane.mailbox.renew(&mut seat);
-            let lease = (message.record.id, message.record.lane.clone());
+            let lease = (message.record.id, message.record.place());
             self.current = Some(message.record.id);
             let Ended { finish, word } = attempt::run(&lane, &mut seat.session, message).await;
             match finish {
@@ -299,17 +311,16 @@ impl Worker {
     /// pushes next finds it.
     fn next(&mut self) -> Option<Leased> {
         let mut state = self.lane.state();
-        let message = state.queue.pop_front();
-        if message.is_none() {
+        let next = state.queue.pop();
+        if next.is_none() {
             state.workers -= 1;
             self.is_counted = false;
         }
-        let is_low = state.queue.len() == QUEUE / 4 || message.is_none();
         drop(state);
-        if is_low {
+        if next.as_ref().is_none_or(|next| next.is_low) {
             self.lane.context.wake.notify_one();
         }
-        message
+        next.map(|next| next.item)
     }
 
     /// It is the next still, if the lane is.
@@ -317,7 +328,10 @@ impl Worker {
         let mut state = self.lane.state();
         match state.is_closed {
             true => self.lane.context.release(Some(message)),
-            false => state.queue.push_front(message),
+            false => {
+                let flow = message.record.place().flow;
+                state.queue.put_back(flow, message);
+            }
         }
     }
 }

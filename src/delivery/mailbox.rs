@@ -13,10 +13,17 @@ use super::usage::{BackOff, Limits, Usage};
 use crate::base::{Timestamp, limits};
 use crate::message::Address;
 use crate::session::Reply;
+use crate::spool::{Spool, SpoolError, Used};
 use crate::upstream::{self, Session};
 
 /// How long a mailbox that needs a person is left alone; then one message probes it.
 const PROBE: Duration = Duration::from_secs(300);
+
+/// Where the spool keeps that an operator holds a mailbox.
+const NOTE: &str = "hold/";
+
+/// How long what a mailbox has sent counts to its day.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// How long a sender that the mailbox may not send as is refused without asking.
 const REFUSED: Duration = Duration::from_secs(3_600);
@@ -37,6 +44,7 @@ pub struct Hold {
 
 /// See the module.
 pub(super) struct Mailbox {
+    name: String,
     permits: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -61,50 +69,90 @@ pub(super) struct Seat {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// The mailboxes, by the server that has them and their names there.
+/// The mailboxes, by their names, and what the spool knows of those that nobody has asked for yet.
 #[derive(Default)]
-pub(super) struct Mailboxes(Mutex<HashMap<(String, u16, String), Arc<Mailbox>>>);
+pub(super) struct Mailboxes {
+    known: Mutex<HashMap<String, Arc<Mailbox>>>,
+    used: Vec<Used>,
+    holds: Vec<(String, Hold)>,
+}
+
+/// What a mailbox is called: who signs in, and where; the server's name where nobody does.
+fn name_of(upstream: &upstream::Settings, server: &str) -> String {
+    let user = upstream.auth.username().unwrap_or(server).to_lowercase();
+    format!("{user} at {}:{}", upstream.host, upstream.port)
+}
 
 impl Mailboxes {
-    /// The mailbox that these settings sign in to; `name` is the server's, where nobody signs in.
+    /// With what earlier runs have used, and what an operator holds.
+    pub(super) async fn known(spool: &dyn Spool, now: Timestamp) -> Result<Self, SpoolError> {
+        let notes = spool.notes(NOTE).await?.into_iter();
+        let hold = |(name, value): (String, String)| {
+            let name = name.strip_prefix(NOTE)?.to_owned();
+            Some((name, serde_json::from_str(&value).ok()?))
+        };
+        Ok(Self {
+            known: Mutex::default(),
+            used: spool.used(now.before(DAY)).await?,
+            holds: notes.filter_map(hold).collect(),
+        })
+    }
+
+    fn all_known(&self) -> MutexGuard<'_, HashMap<String, Arc<Mailbox>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The mailbox that these settings sign in to; `server` is the server's name.
     pub(super) fn of(
         &self,
         upstream: &upstream::Settings,
-        name: &str,
+        server: &str,
         limits: Limits,
     ) -> Arc<Mailbox> {
-        let user = upstream.auth.username().unwrap_or(name).to_lowercase();
-        let key = (upstream.host.clone(), upstream.port, user);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mailbox = known.entry(key).or_insert_with(|| Mailbox::new(limits));
+        let name = name_of(upstream, server);
+        let mut known = self.all_known();
+        let mailbox = known
+            .entry(name.clone())
+            .or_insert_with(|| Mailbox::new(name, limits, self));
         mailbox.limit(limits);
         mailbox.clone()
     }
 
+    /// Why a server's mailbox is not used, if it is not.
+    pub(super) fn held(&self, upstream: &upstream::Settings, server: &str) -> Option<Hold> {
+        let known = self.all_known();
+        known.get(&name_of(upstream, server))?.held()
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> Vec<Arc<Mailbox>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.values().cloned().collect()
+        self.all_known().values().cloned().collect()
     }
 
     /// Forgets those that no server signs in to any more.
     pub(super) fn sweep(&self) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, mailbox| Arc::strong_count(mailbox) > 1);
+        self.all_known()
+            .retain(|_, mailbox| Arc::strong_count(mailbox) > 1);
     }
 }
 
 impl Mailbox {
-    fn new(limits: Limits) -> Arc<Self> {
+    fn new(name: String, limits: Limits, before: &Mailboxes) -> Arc<Self> {
+        let mut usage = Usage::default();
+        let own = before.used.iter().filter(|used| used.mailbox == name);
+        own.for_each(|used| usage.restore(used.recipients, used.at));
+        let held = before.holds.iter().find(|(held, _)| *held == name);
+        let hold = held.map(|(_, hold)| hold.clone());
         Arc::new(Self {
+            name,
             permits: Arc::new(Semaphore::new(limits.sessions)),
             state: Mutex::new(State {
                 limits,
                 parked: Vec::new(),
                 epoch: 0,
                 is_probing: false,
-                usage: Usage::default(),
-                hold: None,
+                usage,
+                hold,
                 refused: Vec::new(),
             }),
         })
@@ -112,6 +160,18 @@ impl Mailbox {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is called: who signs in, and where.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Keeps whether an operator holds it for the next run.
+    pub(super) async fn note(&self, spool: &dyn Spool) -> Result<(), SpoolError> {
+        let by_hand = self.held().filter(|hold| hold.until.is_none());
+        let value = by_hand.and_then(|hold| serde_json::to_string(&hold).ok());
+        spool.note(&format!("{NOTE}{}", self.name), value).await
     }
 
     /// Other limits from now on; of several servers' the strictest would be right, the last one holds.
@@ -141,7 +201,7 @@ impl Mailbox {
         self.state().limits
     }
 
-    /// Recipients of the last 24 hours, in this run.
+    /// Recipients of the last 24 hours.
     pub(super) fn recipients_of_day(&self, now: Timestamp) -> u64 {
         self.state().usage.of_day(now)
     }

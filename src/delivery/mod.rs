@@ -8,9 +8,12 @@
 
 mod attempt;
 pub mod bounce;
+pub mod fair;
 pub mod lane;
 mod mailbox;
+mod notice;
 pub mod outcome;
+mod patrol;
 pub mod probe;
 pub mod retry;
 pub mod scheduler;
@@ -23,4 +26,5 @@ pub use lane::Server;
 pub use mailbox::Hold;
 pub use retry::Schedule;
 pub use scheduler::{Delivery, ServerState, Settings};
+pub use settle::Uncertain;
 pub use usage::{BackOff, Limits};

@@ -11,18 +11,21 @@ use tokio::sync::{Notify, mpsc};
 use super::attempt;
 use super::lane::{Lane, Server};
 use super::mailbox::{Hold, Mailboxes};
+use super::notice::Notices;
+use super::patrol::Patrol;
 use super::probe::{self, Step};
 use super::retry::Schedule;
+use super::settle::Uncertain;
 use super::usage::{BackOff, Limits};
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
-use crate::spool::{Content, Fate, Finish, Leased, Record, Spool};
+use crate::spool::{Content, Fate, Finish, Flow, Leased, Place, Record, Spool, SpoolError};
 
 /// How long a message is leased; renewed at half.
-const LEASE: Duration = Duration::from_secs(900);
+pub(super) const LEASE: Duration = Duration::from_secs(900);
 
 /// The longest time between two looks at the lanes, for what no event announces: holds that end,
 /// idle sessions, leases to renew.
@@ -54,6 +57,12 @@ pub struct Settings {
     pub schedule: Schedule,
     /// How long a server in trouble is left alone.
     pub back_off: BackOff,
+    /// What becomes of a message that may have arrived.
+    pub uncertain: Uncertain,
+    /// When a sender is told that a message is late, if at all.
+    pub warn_after: Option<Duration>,
+    /// Reports to one sender in an hour; more are told of together.
+    pub reports_per_hour: usize,
     /// What this host calls itself.
     pub host: String,
 }
@@ -64,6 +73,7 @@ pub(super) struct Context {
     pub(super) settings: Arc<Settings>,
     pub(super) clock: Clock,
     pub(super) mailboxes: Arc<Mailboxes>,
+    pub(super) notices: Arc<Notices>,
     pub(super) wake: Arc<Notify>,
     leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
     finishes: mpsc::Sender<Finish>,
@@ -84,7 +94,7 @@ pub struct ServerState {
     pub mailbox: String,
     /// What that mailbox may do.
     pub limits: Limits,
-    /// Recipients of the last 24 hours, in this run.
+    /// Recipients of the last 24 hours.
     pub recipients_of_day: u64,
     /// Why it is not used for now, if it is not.
     pub hold: Option<Hold>,
@@ -97,8 +107,14 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Begins to deliver what is in `spool`.
-    pub fn start(spool: Arc<dyn Spool>, settings: Settings, clock: Clock) -> Self {
+    /// Begins to deliver what is in `spool`. Fails where the spool cannot say what mailboxes have used of
+    /// their day, and which of them an operator holds.
+    pub async fn start(
+        spool: Arc<dyn Spool>,
+        settings: Settings,
+        clock: Clock,
+    ) -> Result<Self, SpoolError> {
+        let mailboxes = Mailboxes::known(spool.as_ref(), clock.now()).await?;
         let (finishes, receiver) = mpsc::channel(FINISHES);
         let leases = Arc::new(Mutex::default());
         let wake = Arc::new(Notify::new());
@@ -114,7 +130,8 @@ impl Delivery {
             spool,
             settings,
             clock,
-            mailboxes: Arc::default(),
+            mailboxes: Arc::new(mailboxes),
+            notices: Arc::default(),
             wake,
             leases,
             finishes,
@@ -122,7 +139,7 @@ impl Delivery {
         let lanes = Arc::new(ArcSwap::from_pointee(Lanes::new(context)));
         let stopping = Arc::new(Notify::new());
         tokio::spawn(schedule(lanes.clone(), stopping.clone()));
-        Self { lanes, stopping }
+        Ok(Self { lanes, stopping })
     }
 
     /// Goes by other settings from now on; what is being sent ends by the old ones.
@@ -138,6 +155,7 @@ impl Delivery {
             settings: Arc::new(settings),
             clock: old.context.clock.clone(),
             mailboxes: old.context.mailboxes.clone(),
+            notices: old.context.notices.clone(),
             wake: old.context.wake.clone(),
             leases: old.context.leases.clone(),
             finishes: old.context.finishes.clone(),
@@ -200,30 +218,52 @@ impl Delivery {
         sharing.for_each(|lane| lane.mailbox.close_sessions());
     }
 
-    /// Tests the way to a server; see [`probe::probe_named`].
+    /// Tests the way to a server; see [`probe::probe_named`]. A message counts to the mailbox's limits.
     pub async fn probe(&self, server: &str, to: Option<Address>) -> Option<Vec<Step>> {
-        let settings = self.lanes.load().context.settings.clone();
-        probe::probe_named(&settings, server, to).await
+        let lanes = self.lanes.load_full();
+        let lane = lanes.by_name.get(server)?;
+        let waits = match &to {
+            Some(_) => lane.mailbox.admit(1, lanes.context.clock.now()).err(),
+            None => None,
+        };
+        let to = to.filter(|_| waits.is_none());
+        let settings = &lanes.context.settings;
+        let mut steps = probe::probe_named(settings, server, to).await?;
+        steps.extend(waits.map(|until| Step {
+            name: "message".into(),
+            well: false,
+            text: format!("not sent: the mailbox has reached its limit until {until}"),
+            remedy: None,
+        }));
+        Some(steps)
     }
 
-    /// Holds a server's mailbox until it is released; whether there is such a server.
-    pub fn hold(&self, server: &str, reason: String) -> bool {
-        let lanes = self.lanes.load();
-        let lane = lanes.by_name.get(server);
-        lane.inspect(|lane| lane.hold_by_hand(reason)).is_some()
+    /// Holds a server's mailbox until it is released, also over a restart; whether there is such a
+    /// server.
+    pub async fn hold(&self, server: &str, reason: String) -> Result<bool, SpoolError> {
+        let lanes = self.lanes.load_full();
+        let Some(lane) = lanes.by_name.get(server) else {
+            return Ok(false);
+        };
+        lane.hold_by_hand(reason);
+        lane.mailbox.note(lanes.context.spool.as_ref()).await?;
+        Ok(true)
     }
 
     /// Uses a server again, whatever it is held for; whether it was held, none where there is no such
     /// server.
-    pub fn release(&self, server: &str) -> Option<bool> {
-        let lanes = self.lanes.load();
-        let lane = lanes.by_name.get(server)?;
+    pub async fn release(&self, server: &str) -> Result<Option<bool>, SpoolError> {
+        let lanes = self.lanes.load_full();
+        let Some(lane) = lanes.by_name.get(server) else {
+            return Ok(None);
+        };
         let was_held = lane.mailbox.release(true);
         if was_held {
+            lane.mailbox.note(lanes.context.spool.as_ref()).await?;
             lane.released();
             lanes.context.wake.notify_one();
         }
-        Some(was_held)
+        Ok(Some(was_held))
     }
 
     /// Each server, in the order of the configuration.
@@ -312,8 +352,11 @@ impl Lanes {
         }
         let now = context.clock.now();
         let mut next = now.after(TICK);
-        if context.spool.due("").is_some_and(|due| due <= now) {
-            self.assign().await;
+        for (flow, due) in context.spool.due("") {
+            match due <= now {
+                true => self.assign(flow).await,
+                false => next = next.min(due),
+            }
         }
         for (name, lane) in &self.by_name {
             if lane.mailbox.end_hold(now) {
@@ -321,22 +364,10 @@ impl Lanes {
             }
             let ends = lane.held().and_then(|hold| hold.until);
             next = ends.map_or(next, |ends| next.min(ends));
-            while let Some(due) = context.spool.due(name) {
-                let room = lane.room();
-                if room == 0 {
-                    break;
-                }
-                if due > now {
-                    next = next.min(due);
-                    break;
-                }
-                match context
-                    .spool
-                    .claim(name, room.min(CLAIM), now, now.after(LEASE))
-                    .await
-                {
-                    Ok(claimed) if claimed.is_empty() => break,
-                    Ok(claimed) => claimed.into_iter().for_each(|message| self.push(message)),
+            for (flow, due) in context.spool.due(name) {
+                match self.fill(lane, flow, due, now).await {
+                    Ok(Some(due)) => next = next.min(due),
+                    Ok(None) => {}
                     Err(error) => {
                         maillog::claim_failed(name, &error);
                         return now.after(SPOOL_PAUSE);
@@ -347,11 +378,39 @@ impl Lanes {
         next
     }
 
+    /// Takes what is due of a flow while there is room in its lane; gives when more is due, where that
+    /// is for the clock to say.
+    async fn fill(
+        &self,
+        lane: &Arc<Lane>,
+        flow: Flow,
+        due: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, SpoolError> {
+        let room = lane.room(&flow).min(CLAIM);
+        if room == 0 {
+            return Ok(None);
+        }
+        if due > now {
+            return Ok(Some(due));
+        }
+        let lane = lane.server.name.clone();
+        let place = Place { lane, flow };
+        let spool = &self.context.spool;
+        let claimed = spool.claim(&place, room, now, now.after(LEASE)).await?;
+        claimed.into_iter().for_each(|message| self.push(message));
+        let rest = spool.due(&place.lane).into_iter();
+        let mut rest = rest.filter(|(flow, due)| *flow == place.flow && *due > now);
+        Ok(rest.next().map(|(_, due)| due))
+    }
+
     /// Routes messages that have no lane.
-    async fn assign(&self) {
+    async fn assign(&self, flow: Flow) {
         let now = self.context.clock.now();
         let spool = &self.context.spool;
-        let claimed = match spool.claim("", CLAIM, now, now.after(LEASE)).await {
+        let lane = String::new();
+        let place = Place { lane, flow };
+        let claimed = match spool.claim(&place, CLAIM, now, now.after(LEASE)).await {
             Ok(claimed) => claimed,
             Err(error) => return maillog::claim_failed("", &error),
         };
@@ -364,7 +423,7 @@ impl Lanes {
         }
         let leases: Vec<_> = assigned
             .iter()
-            .map(|finish| (finish.id, String::new()))
+            .map(|finish| (finish.id, place.clone()))
             .collect();
         if let Err(error) = spool.finish(assigned.into()).await {
             maillog::finish_failed(leases.len(), &error);
@@ -401,6 +460,44 @@ impl Context {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Whether a server is used just now.
+    pub(super) fn works(&self, server: &str) -> bool {
+        let known = self.server(server);
+        known.is_some_and(|server| {
+            self.mailboxes
+                .held(&server.upstream, &server.name)
+                .is_none()
+        })
+    }
+
+    /// Whether a report would leave just now.
+    pub(super) fn can_report(&self) -> bool {
+        let route = self
+            .settings
+            .policy
+            .report_route(|server| self.works(server));
+        route.is_some_and(|(route, _)| self.works(&route.server))
+    }
+
+    /// Why a server is not used, if it is not.
+    pub(super) fn reason_of(&self, server: &str) -> Option<String> {
+        let server = self.server(server)?;
+        let hold = self.mailboxes.held(&server.upstream, &server.name)?;
+        Some(hold.reason)
+    }
+
+    /// The host of a server.
+    pub(super) fn upstream_of(&self, server: &str) -> Option<&str> {
+        Some(&self.server(server)?.upstream.host)
+    }
+
+    fn server(&self, name: &str) -> Option<&Server> {
+        self.settings
+            .servers
+            .iter()
+            .find(|server| server.name == name)
+    }
+
     /// Ends a lease with a fate, soon.
     pub(super) async fn finish(&self, finish: Finish) {
         // The receiver lives as long as the process's runtime.
@@ -417,18 +514,14 @@ impl Context {
             lane: String::new(),
             ..message.record
         };
-        place.send(Finish {
-            id,
-            fate: Fate::Later(Box::new(record)),
-            report: None,
-        });
+        place.send(Finish::new(id, Fate::Later(Box::new(record))));
         None
     }
 
     /// Gives messages back, as they were.
     pub(super) fn release(&self, messages: impl IntoIterator<Item = Leased>) {
         for message in messages {
-            self.release_one((message.record.id, message.record.lane));
+            self.release_one((message.record.id, message.record.place()));
         }
     }
 
@@ -437,7 +530,7 @@ impl Context {
         self.leases().remove(&id);
     }
 
-    pub(super) fn release_one(&self, lease: (MessageId, String)) {
+    pub(super) fn release_one(&self, lease: (MessageId, Place)) {
         self.leases().remove(&lease.0);
         self.spool.release(vec![lease]);
     }
@@ -445,7 +538,7 @@ impl Context {
 
 async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
     let clock = lanes.load().context.clock.clone();
-    let mut last_tick = clock.now();
+    let (mut last_tick, mut patrol) = (clock.now(), Patrol::default());
     loop {
         let current = lanes.load_full();
         let next = current.round().await;
@@ -456,6 +549,7 @@ async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
             let mailboxes = current.context.mailboxes.all();
             mailboxes.iter().for_each(|mailbox| mailbox.close_idle(now));
             current.renew_leases();
+            patrol.look(&current.context).await;
         }
         let pause = next.since(clock.now());
         tokio::select! {

@@ -1,181 +1,432 @@
-//! After an attempt: the message's fate, the log of it, and the report that goes with it.
+//! After an attempt: the message's fate, the log and the story of it, and what its sender is told.
 
-use super::attempt::{Ended, held};
-use super::bounce::{self, Failed, Report};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::bounce::{Failed, Kind};
 use super::lane::Lane;
+use super::notice::{About, notice};
 use super::outcome::Verdict;
-use super::trouble::Word;
-use crate::message::Address;
+use super::scheduler::{Context, Settings};
+use crate::base::Timestamp;
+use crate::message::{Address, Recipient};
 use crate::observe::maillog;
 use crate::session::Reply;
-use crate::spool::{Content, Fate, New, Origin, Record, State};
+use crate::spool::{Event, Fate, Finish, Record, What};
 
-/// Turns a verdict into the message's fate, and a report where one is due. `reason` says why some are
-/// to be tried again where no reply does.
-pub(super) fn settle(
-    lane: &Lane,
-    mut record: Record,
-    verdict: Verdict,
-    reason: Option<String>,
-    head: &[u8],
-    word: Word,
-) -> Ended {
-    let server = lane.server.name.as_str();
+/// What becomes of a message that may have arrived, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncertain {
+    /// It is sent once more, after so long.
+    Retry(Duration),
+    /// It is held for a person.
+    Hold,
+}
+
+/// How an attempt at a message ended.
+pub(super) struct Tried<'a> {
+    /// The message as it was before.
+    pub(super) record: Record,
+    /// What became of its recipients.
+    pub(super) verdict: Verdict,
+    /// Why some are to be tried again, where no reply says so.
+    pub(super) reason: Option<String>,
+    /// Whether it may have arrived all the same.
+    pub(super) is_uncertain: bool,
+    /// Whether the server confirms delivery by itself.
+    pub(super) confirms: bool,
+    /// Its header section.
+    pub(super) head: &'a [u8],
+    /// All of it, where it is in memory.
+    pub(super) whole: Option<Bytes>,
+    /// What it is known by at the other end.
+    pub(super) message_id: String,
+}
+
+/// What becomes of those recipients that are not done with.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    Later(Timestamp),
+    Held(String),
+    GivenUp,
+}
+
+/// A message on its way to its fate.
+struct Settling<'a> {
+    context: &'a Context,
+    server: &'a str,
+    about: &'a About<'a>,
+    now: Timestamp,
+    finish: Finish,
+}
+
+/// Turns what an attempt found into the message's fate.
+pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
     let now = lane.context.clock.now();
+    let mut record = tried.record.clone();
     let all = std::mem::take(&mut record.envelope.recipients);
-    let at = |places: &[usize]| {
-        places
-            .iter()
-            .map(|&place| all[place].clone())
-            .collect::<Vec<_>>()
-    };
-    if let Some(answer) = &verdict.accepted {
-        let to: Vec<&Address> = verdict
-            .delivered
-            .iter()
-            .map(|&place| &all[place].address)
-            .collect();
-        maillog::delivered(
-            record.id,
-            server,
-            &to,
-            &answer.to_string(),
-            now.since(record.received),
-        );
-    }
+    let Verdict {
+        delivered, failed, ..
+    } = &tried.verdict;
     // What goes on at once, and what was not the message's fault, is no failed attempt.
-    let is_counted = verdict.is_counted() && verdict.next.is_empty();
-    let by_upstream = |(place, reply): (usize, Reply)| Failed {
-        recipient: all[place].clone(),
-        reply,
-        by_upstream: true,
-    };
-    let mut failed: Vec<Failed> = verdict.failed.into_iter().map(by_upstream).collect();
+    let is_counted = tried.verdict.is_counted() && tried.verdict.next.is_empty();
     record.attempts += u32::from(is_counted);
-    let not_now = || verdict.not_now.as_ref().map(Reply::to_string);
-    let last = reason.or_else(not_now).unwrap_or_default();
-    let schedule = &lane.context.settings.schedule;
-    let next = match is_counted {
-        true => schedule.next(record.received, record.attempts, now, rand::random()),
-        false => Some(now),
+    record.uncertain |= tried.is_uncertain;
+    let waiting = [&tried.verdict.deferred[..], &tried.verdict.next].concat();
+    let waiting: Vec<Recipient> = waiting.iter().map(|&place| all[place].clone()).collect();
+    let failed = failed.iter().map(|(place, reply)| Failed {
+        recipient: all[*place].clone(),
+        reply: reply.clone(),
+        by_upstream: true,
+    });
+    let failed: Vec<Failed> = failed.collect();
+    let about = About {
+        record: &record,
+        head: tried.head,
+        whole: tried.whole.clone(),
+        upstream: &lane.server.upstream.host,
     };
-    let waiting = at(&[verdict.deferred, verdict.next].concat());
-    let fate = match next {
-        _ if waiting.is_empty() => Fate::Gone,
-        Some(due) => {
+    let mut settling = Settling::new(&lane.context, &lane.server.name, &about);
+    let delivered: Vec<&Recipient> = delivered.iter().map(|&place| &all[place]).collect();
+    settling.delivered(&tried, &delivered);
+    settling.finish.used = lane.used(delivered.len(), now);
+    let last = last(&tried);
+    let next = match waiting.is_empty() {
+        true => Next::Nothing,
+        false => next(
+            &lane.context.settings,
+            &tried,
+            &record,
+            is_counted,
+            now,
+            rand::random(),
+        ),
+    };
+    let mut later = record.clone();
+    later.lane = lane.server.name.clone();
+    later.last = Some(last.clone())
+        .filter(|last| !last.is_empty())
+        .or(later.last);
+    match next {
+        Next::Nothing => settling.failed(failed),
+        Next::Later(due) => {
             if is_counted {
-                maillog::deferred(
-                    record.id,
-                    server,
-                    due,
-                    record.attempts,
-                    &last,
-                    record.uncertain,
-                );
+                settling.deferred(due, &last, tried.is_uncertain);
             }
-            let mut later = record.clone();
             later.envelope.recipients = waiting;
             later.due = due;
-            later.last = Some(last).filter(|last| !last.is_empty()).or(later.last);
-            later.lane = server.to_owned();
-            Fate::Later(Box::new(later))
+            settling.finish.fate = Fate::Later(Box::new(later));
+            settling.failed(failed);
         }
-        None => {
-            let reply = Reply::new(
-                554,
-                "5.4.7",
-                format!(
-                    "Given up after {} attempts; the last ended with: {last}",
-                    record.attempts
-                ),
-            );
-            failed.extend(waiting.into_iter().map(|recipient| Failed {
+        Next::Held(reason) => {
+            later.envelope.recipients = waiting;
+            settling.held(later, reason);
+            settling.failed(failed);
+        }
+        Next::GivenUp => {
+            let reply = given_up(&record, &last);
+            let late = waiting.into_iter().map(|recipient| Failed {
                 recipient,
                 reply: reply.clone(),
                 by_upstream: false,
-            }));
-            Fate::Gone
+            });
+            settling.failed(failed.into_iter().chain(late).collect());
         }
-    };
-    failed
-        .iter()
-        .for_each(|f| maillog::failed(record.id, server, &f.recipient.address, &f.reply));
-    failed_fate(lane, record, fate, failed, head, word)
+    }
+    settling.finish
 }
 
-/// Reports what failed; what nobody can be told of is held, so that it does not vanish.
-fn failed_fate(
-    lane: &Lane,
-    mut record: Record,
-    fate: Fate,
-    failed: Vec<Failed>,
-    head: &[u8],
-    word: Word,
-) -> Ended {
-    let now = lane.context.clock.now();
-    let id = record.id;
-    let wanted: Vec<Failed> = failed
-        .into_iter()
-        .filter(|f| bounce::is_wanted(&f.recipient))
-        .collect();
-    if wanted.is_empty() {
-        return Ended::with(id, fate, None, word);
+/// Gives up a message that has waited long enough, for all its recipients; `last` is what stood in its
+/// way.
+pub(super) fn give_up(context: &Context, server: &str, about: &About, last: &str) -> Finish {
+    let reply = given_up(about.record, last);
+    let recipients = about.record.envelope.recipients.iter();
+    let failed = recipients.map(|recipient| Failed {
+        recipient: recipient.clone(),
+        reply: reply.clone(),
+        by_upstream: false,
+    });
+    let mut settling = Settling::new(context, server, about);
+    settling.failed(failed.collect());
+    settling.finish
+}
+
+/// Tells the sender that a message is late, and until when it is tried.
+pub(super) fn warn(context: &Context, about: &About, last: &str) -> Option<Finish> {
+    let until = about
+        .record
+        .received
+        .after(context.settings.schedule.expires_after);
+    let kind = Kind::Delayed(until);
+    let recipients = about.record.envelope.recipients.iter();
+    let late = recipients.filter(|recipient| kind.is_wanted(recipient));
+    let late = late.map(|recipient| Failed {
+        recipient: recipient.clone(),
+        reply: Reply::new(451, "4.4.7", format!("Delayed: {last}")),
+        by_upstream: false,
+    });
+    let late: Vec<Failed> = late.collect();
+    let (report, event) = notice(context, about, kind, &late).filter(|_| !late.is_empty())?;
+    let warned = Record {
+        warned: true,
+        ..about.record.clone()
+    };
+    Some(Finish {
+        reports: vec![report],
+        events: vec![event],
+        ..Finish::new(warned.id, Fate::Later(Box::new(warned)))
+    })
+}
+
+fn given_up(record: &Record, last: &str) -> Reply {
+    let text = format!(
+        "Given up after {} attempts; the last ended with: {last}",
+        record.attempts
+    );
+    Reply::new(554, "5.4.7", text)
+}
+
+/// The words of what stands in the way.
+fn last(tried: &Tried) -> String {
+    let said = || tried.verdict.not_now.as_ref().map(Reply::to_string);
+    tried.reason.clone().or_else(said).unwrap_or_default()
+}
+
+fn next(
+    settings: &Settings,
+    tried: &Tried,
+    record: &Record,
+    is_counted: bool,
+    now: Timestamp,
+    random: f64,
+) -> Next {
+    if !is_counted {
+        return Next::Later(now);
     }
-    let context = &lane.context;
-    match (
-        record.envelope.sender.address().cloned(),
-        context.settings.policy.report_route(),
-    ) {
-        (Some(to), Some((route, from))) => {
-            let report = Report {
-                about: id,
-                received: record.received,
-                parameters: &record.envelope.parameters,
-                head,
-                failed: &wanted,
-                upstream: &lane.server.upstream.host,
-                host: &context.settings.host,
-                from: &from,
-                to: &to,
-                id: context.spool.next_id(now),
-                now,
-            };
-            let content = report.content();
-            maillog::reported(id, report.id, &to);
-            let record = Record {
-                id: report.id,
-                received: now,
-                origin: Origin::Report(id),
-                envelope: report.envelope(),
-                size: content.len() as u64,
-                lane: route.server,
-                state: State::Queued,
-                due: now,
-                attempts: 0,
-                last: None,
-                uncertain: false,
-            };
-            let content = Content::Memory(content.into());
-            Ended::with(id, fate, Some(New { record, content }), word)
+    let usual = settings
+        .schedule
+        .next(record.received, record.attempts, now, random);
+    match (tried.is_uncertain, settings.uncertain, usual) {
+        (true, Uncertain::Retry(_), _) if tried.record.uncertain => Next::Held(format!(
+            "it may have arrived, twice: {}; `queue release` sends it once more, `queue delete` does not",
+            last(tried)
+        )),
+        (true, Uncertain::Hold, _) => Next::Held(format!(
+            "it may have arrived: {}; `queue release` sends it again, `queue delete` does not",
+            last(tried)
+        )),
+        (true, Uncertain::Retry(pause), usual) => {
+            Next::Later(now.after(pause).max(usual.unwrap_or(now)))
         }
-        _ => match fate {
+        (false, _, Some(due)) => Next::Later(due),
+        (false, _, None) => Next::GivenUp,
+    }
+}
+
+impl<'a> Settling<'a> {
+    fn new(context: &'a Context, server: &'a str, about: &'a About<'a>) -> Self {
+        Self {
+            context,
+            server,
+            about,
+            now: context.clock.now(),
+            finish: Finish::new(about.record.id, Fate::Gone),
+        }
+    }
+
+    fn tell(&mut self, what: What) {
+        self.finish.events.push(Event { at: self.now, what });
+    }
+
+    fn delivered(&mut self, tried: &Tried, delivered: &[&Recipient]) {
+        let Some(answer) = &tried.verdict.accepted else {
+            return;
+        };
+        let record = self.about.record;
+        let to: Vec<&Address> = delivered
+            .iter()
+            .map(|recipient| &recipient.address)
+            .collect();
+        let (reply, waited) = (answer.to_string(), self.now.since(record.received));
+        maillog::delivered(record.id, self.server, &to, &reply, waited);
+        self.tell(What::Delivered {
+            server: self.server.to_owned(),
+            to: to.into_iter().cloned().collect(),
+            reply,
+            message_id: tried.message_id.clone(),
+        });
+        if !tried.confirms {
+            self.relayed(delivered, answer);
+        }
+    }
+
+    /// Who asked for a confirmation hears at least that nobody will give it (RFC 3461 §5.2.2).
+    fn relayed(&mut self, delivered: &[&Recipient], answer: &Reply) {
+        let asked = delivered.iter().filter(|to| Kind::Relayed.is_wanted(to));
+        let asked: Vec<Failed> = asked
+            .map(|recipient| Failed {
+                recipient: Recipient::clone(recipient),
+                reply: answer.clone(),
+                by_upstream: true,
+            })
+            .collect();
+        if asked.is_empty() {
+            return;
+        }
+        if let Some((report, event)) = notice(self.context, self.about, Kind::Relayed, &asked) {
+            self.finish.reports.push(report);
+            self.finish.events.push(event);
+        }
+    }
+
+    fn deferred(&mut self, until: Timestamp, reason: &str, uncertain: bool) {
+        let record = self.about.record;
+        let (id, attempts) = (record.id, record.attempts);
+        maillog::deferred(id, self.server, until, attempts, reason, uncertain);
+        self.tell(What::Deferred {
+            server: self.server.to_owned(),
+            until,
+            reason: reason.to_owned(),
+            uncertain,
+        });
+    }
+
+    fn held(&mut self, record: Record, reason: String) {
+        maillog::held(record.id, &reason);
+        let last = Some(reason.clone());
+        self.finish.fate = Fate::Held(Box::new(Record { last, ..record }));
+        self.tell(What::Held { reason });
+    }
+
+    /// Reports what failed; what nobody can be told of is held, so that it does not vanish.
+    fn failed(&mut self, failed: Vec<Failed>) {
+        let record = self.about.record;
+        for Failed {
+            recipient, reply, ..
+        } in &failed
+        {
+            maillog::failed(record.id, self.server, &recipient.address, reply);
+            self.tell(What::Failed {
+                server: self.server.to_owned(),
+                to: vec![recipient.address.clone()],
+                reply: reply.to_string(),
+            });
+        }
+        let wanted = failed.into_iter();
+        let wanted = wanted.filter(|failed| Kind::Failed.is_wanted(&failed.recipient));
+        let wanted: Vec<Failed> = wanted.collect();
+        if wanted.is_empty() {
+            return;
+        }
+        match notice(self.context, self.about, Kind::Failed, &wanted) {
+            Some((report, event)) => {
+                self.finish.reports.push(report);
+                self.finish.events.push(event);
+            }
+            None => self.untold(wanted),
+        }
+    }
+
+    fn untold(&mut self, wanted: Vec<Failed>) {
+        let reason = format!(
+            "failed, and it has no sender to be told: {}",
+            wanted[0].reply
+        );
+        let recipients = wanted.into_iter().map(|failed| failed.recipient);
+        match &mut self.finish.fate {
             // Some recipients are still to be tried: the failed ones stay with them, to be judged again.
-            Fate::Later(mut later) => {
-                later
-                    .envelope
-                    .recipients
-                    .extend(wanted.into_iter().map(|f| f.recipient));
-                Ended::with(id, Fate::Later(later), None, word)
+            Fate::Later(rest) | Fate::Held(rest) => rest.envelope.recipients.extend(recipients),
+            Fate::Gone => {
+                let mut record = self.about.record.clone();
+                record.envelope.recipients = recipients.collect();
+                self.held(record, reason);
             }
-            _ => {
-                let reply = wanted[0].reply.to_string();
-                record.envelope.recipients = wanted.into_iter().map(|f| f.recipient).collect();
-                held(
-                    record,
-                    format!("failed, and it has no sender to be told: {reply}"),
-                    word,
-                )
-            }
-        },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::MessageId;
+    use crate::delivery::{BackOff, Schedule};
+    use crate::message::{Envelope, Parameters, Priority, ReversePath};
+    use crate::routing::Policy;
+    use crate::spool::{Origin, State};
+
+    fn settings(uncertain: Uncertain) -> Settings {
+        Settings {
+            policy: Policy::default(),
+            servers: Vec::new(),
+            schedule: Schedule::default(),
+            back_off: BackOff::default(),
+            uncertain,
+            warn_after: None,
+            reports_per_hour: 1,
+            host: "relay.example".into(),
+        }
+    }
+
+    fn tried(was_uncertain: bool, is_uncertain: bool) -> Tried<'static> {
+        let record = Record {
+            id: MessageId::from_i64(1),
+            received: Timestamp(0),
+            origin: Origin::Report(MessageId::from_i64(2)),
+            envelope: Envelope {
+                sender: ReversePath::Null,
+                parameters: Parameters::default(),
+                recipients: vec![],
+            },
+            size: 0,
+            lane: String::new(),
+            priority: Priority::Normal,
+            state: State::Queued,
+            due: Timestamp(0),
+            attempts: 1,
+            last: None,
+            uncertain: was_uncertain,
+            warned: false,
+        };
+        Tried {
+            record,
+            verdict: Verdict::default(),
+            reason: Some("lost".into()),
+            is_uncertain,
+            confirms: true,
+            head: b"",
+            whole: None,
+            message_id: String::new(),
+        }
+    }
+
+    fn next_of(uncertain: Uncertain, was: bool, is: bool, minutes: u64) -> Next {
+        let tried = tried(was, is);
+        let now = Timestamp(0).after(Duration::from_secs(60 * minutes));
+        next(&settings(uncertain), &tried, &tried.record, true, now, 0.5)
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_tried_once_more_and_late() {
+        let hour = Duration::from_secs(3_600);
+        let at = |minutes: u64| Next::Later(Timestamp(0).after(Duration::from_secs(60 * minutes)));
+        assert_eq!(next_of(Uncertain::Retry(hour), false, true, 1), at(61));
+        assert_eq!(next_of(Uncertain::Retry(hour), true, false, 1), at(2));
+        let last = 5 * 24 * 60 - 1;
+        assert_eq!(
+            next_of(Uncertain::Retry(hour), false, true, last),
+            at(last + 60)
+        );
+        assert_eq!(
+            next_of(Uncertain::Retry(hour), true, false, last),
+            Next::GivenUp
+        );
+        for next in [
+            next_of(Uncertain::Retry(hour), true, true, 1),
+            next_of(Uncertain::Hold, false, true, 1),
+        ] {
+            assert!(matches!(next, Next::Held(_)), "{next:?}");
+        }
     }
 }

@@ -94,6 +94,11 @@ impl Usage {
         Ok(())
     }
 
+    /// What an earlier run has sent from then on, oldest first.
+    pub fn restore(&mut self, recipients: u64, at: Timestamp) {
+        self.count(recipients, at);
+    }
+
     /// The server says that it was too fast: nothing for as long as a message counts.
     pub fn exhaust(&mut self, limits: &Limits, now: Timestamp) {
         if let Some(most) = limits.per_minute {
@@ -211,6 +216,9 @@ mod tests {
         assert_eq!(usage.admit(&LIMITS, 20, seconds(7_200)), Err(again));
         assert_eq!(usage.of_day(seconds(7_200)), 90);
         assert_eq!(usage.admit(&LIMITS, 20, again), Ok(()));
+        let mut restored = Usage::default();
+        restored.restore(60, seconds(0));
+        assert_eq!(restored.admit(&LIMITS, 50, seconds(7_200)), Err(again));
         let huge = usage.admit(&LIMITS, 500, again.after(DAY + DAY));
         assert_eq!(huge, Ok(()), "more than a day's at once");
     }

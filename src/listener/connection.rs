@@ -15,7 +15,7 @@ use super::accept::{Place, Shared};
 use super::stream::{self, Stream};
 use super::{Endpoint, Settings};
 use crate::base::{MessageId, limits};
-use crate::message::{Envelope, Headers, ReversePath};
+use crate::message::{Envelope, Headers, Priority, ReversePath};
 use crate::observe::maillog;
 use crate::routing::{Decision, Route};
 use crate::session::auth::Credentials;
@@ -27,6 +27,7 @@ pub(super) struct Connection {
     stream: Option<Stream>,
     peer: IpAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
+    priority: Option<Priority>,
     machine: Machine,
     input: BytesMut,
     incoming: Option<(MessageId, ContentWriter)>,
@@ -66,6 +67,7 @@ impl Connection {
             stream: Some(Stream::Plain(stream)),
             peer,
             tls: endpoint.tls.clone(),
+            priority: endpoint.priority,
             machine: Machine::new(settings.session.clone(), protection, user),
             input: BytesMut::new(),
             incoming: None,
@@ -250,7 +252,8 @@ impl Connection {
             Ok(route) => route,
             Err(reply) => return reply,
         };
-        let record = self.record(id, envelope, &route, content.size());
+        let mut record = self.record(id, envelope, &route, content.size());
+        record.priority = self.priority(&settings, &head);
         match settings.direct.contains(&route.server) {
             true => self.send_direct(record, content).await,
             false => self.put(record, content, &route).await,
@@ -302,12 +305,20 @@ impl Connection {
             envelope,
             size,
             lane: route.server.clone(),
+            priority: Priority::Normal,
             state: State::Queued,
             due: now,
             attempts: 0,
             last: None,
             uncertain: false,
+            warned: false,
         }
+    }
+
+    fn priority(&self, settings: &Settings, head: &[u8]) -> Priority {
+        let user = self.machine.user().unwrap_or_default();
+        let configured = settings.users.priority(user).or(self.priority);
+        Priority::of(&Headers::parse(head), configured)
     }
 
     async fn put(&self, record: Record, content: Content, route: &Route) -> Reply {

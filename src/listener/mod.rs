@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::BoxFuture;
+use crate::message::Priority;
 use crate::routing::Policy;
 use crate::session::{self, Reply};
 use crate::spool::{Content, Record};
@@ -29,6 +30,8 @@ pub struct Endpoint {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Whether a session may go on without TLS.
     pub plaintext: bool,
+    /// How urgent what comes in here is, where its user does not say.
+    pub priority: Option<Priority>,
 }
 
 /// What sessions go by; those under way see a change at their next command.

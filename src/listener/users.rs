@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
+use crate::message::Priority;
 
 /// How long a password that was right need not be hashed again.
 const REMEMBERED: Duration = Duration::from_secs(300);
@@ -30,6 +31,8 @@ pub struct User {
     pub hash: Option<Secret>,
     /// Clients from here are this user without AUTH.
     pub networks: Vec<IpNet>,
+    /// How urgent this user's mail is.
+    pub priority: Option<Priority>,
 }
 
 /// The passwords could not be checked just now.
@@ -77,6 +80,12 @@ impl Users {
             .iter()
             .find(admits)
             .map(|user| user.name.as_str())
+    }
+
+    /// How urgent a user's mail is, where that is said.
+    pub fn priority(&self, name: &str) -> Option<Priority> {
+        let user = self.users.iter().find(|user| user.name == name);
+        user?.priority
     }
 
     /// Whether the password is the user's.
@@ -160,11 +169,13 @@ mod tests {
                 name: "erp".into(),
                 hash: Some(hash.into()),
                 networks: vec![],
+                priority: None,
             },
             User {
                 name: "scanner".into(),
                 hash: None,
                 networks: vec!["192.0.2.0/24".parse().unwrap()],
+                priority: None,
             },
         ])
     }

@@ -4,10 +4,12 @@ pub mod address;
 pub mod envelope;
 pub mod header;
 pub mod mailbox;
+pub mod priority;
 pub mod rewrite;
 
 pub use address::{Address, AddressError, ReversePath};
 pub use envelope::{Envelope, Parameters, Recipient};
 pub use header::{Author, Headers};
 pub use mailbox::Mailbox;
+pub use priority::Priority;
 pub use rewrite::{Composed, Plan, Trace};

@@ -72,6 +72,22 @@ pub fn compose(headers: &Headers, envelope: &Envelope, plan: &Plan, trace: &Trac
     }
 }
 
+/// A message that this program wrote itself, complete, as it leaves from another address.
+pub fn spoken_by(headers: &Headers, from: &Mailbox) -> Composed {
+    let mut head = Vec::with_capacity(headers.body);
+    for field in &headers.fields {
+        match headers.is(field, "From") {
+            true => replaced_from(&mut head, from),
+            false => head.extend_from_slice(headers.slice(&field.whole)),
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    Composed {
+        head,
+        body: headers.body,
+    }
+}
+
 /// `Bcc` would tell what it is made to hide, `Return-Path` belongs to final delivery (RFC 5321
 /// §4.4), and `Sender` names somebody this mailbox does not speak for once From was rewritten.
 fn is_removed(headers: &Headers, field: &Field, plan: &Plan) -> bool {
@@ -124,7 +140,16 @@ fn missing(head: &mut Vec<u8>, headers: &Headers, trace: &Trace) {
         head.extend_from_slice(format!("Date: {}\r\n", trace.received.rfc5322()).as_bytes());
     }
     if headers.value("Message-ID").is_none() {
-        head.extend_from_slice(format!("Message-ID: <{}@{}>\r\n", trace.id, trace.host).as_bytes());
+        let id = message_id(headers, trace.id, trace.host);
+        head.extend_from_slice(format!("Message-ID: {id}\r\n").as_bytes());
+    }
+}
+
+/// What a message is known by at the other end: its own Message-ID, or the one that it leaves with.
+pub fn message_id(headers: &Headers, id: MessageId, host: &str) -> String {
+    match headers.value("Message-ID") {
+        Some(value) => String::from_utf8_lossy(value.trim_ascii()).into_owned(),
+        None => format!("<{id}@{host}>"),
     }
 }
 

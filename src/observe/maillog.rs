@@ -97,8 +97,8 @@ pub fn failed(id: MessageId, server: &str, to: &Address, reply: &Reply) {
 }
 
 /// A report about a message was put into the queue.
-pub fn reported(id: MessageId, report: MessageId, to: &Address) {
-    info!(target: TARGET, event = "reported", %id, report = %report, to = %to, "failure reported to the sender");
+pub fn reported(id: MessageId, report: MessageId, to: &Address, action: &str) {
+    info!(target: TARGET, event = "reported", %id, report = %report, to = %to, action, "told the sender");
 }
 
 /// A message waits for a person.

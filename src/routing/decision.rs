@@ -5,8 +5,8 @@ mod rewriting;
 
 use std::fmt;
 
-use super::policy::{Caller, Key, NullSender, Policy};
-use crate::message::{Address, Author, Plan, ReversePath};
+use super::policy::{Caller, Key, NullSender, Policy, ServerRule};
+use crate::message::{Address, Author, Mailbox, Plan, ReversePath};
 use crate::session::Reply;
 
 /// What becomes of a message.
@@ -103,31 +103,19 @@ impl Policy {
         Some(Reply::not_admitted(sender))
     }
 
-    /// The way of a report that this program writes itself, and the address that it is from: the
-    /// default server, else the first that can say who it is.
-    pub fn report_route(&self) -> Option<(Route, Address)> {
-        let by_default = self.by_default(&self.servers.iter().collect::<Vec<_>>());
-        let unfiltered = || self.servers.iter().find(|server| server.filter.is_none());
-        let server = by_default
-            .map(|choice| choice.server)
-            .or_else(|| {
-                unfiltered()
-                    .filter(|server| self.default_from.is_some() || server.address.is_some())
-            })
-            .or_else(|| self.servers.iter().find(|server| server.address.is_some()))?;
-        let own = || server.address.clone();
-        let identity = self
-            .default_from
-            .clone()
-            .filter(|from| server.admits(from))
-            .or_else(own)?;
+    /// The way of a report that this program writes itself: the default server, else the first that
+    /// can say who it is; of those the first that `works`, else the first.
+    pub fn report_route(&self, works: impl Fn(&str) -> bool) -> Option<(Route, Address)> {
+        let ways = self.report_ways();
+        let works = |(server, _): &&(&ServerRule, Address)| works(&server.name);
+        let (server, identity) = ways.iter().find(works).or(ways.first())?;
         let envelope_sender = match self.null_sender {
             NullSender::Keep => ReversePath::Null,
             NullSender::Identity => ReversePath::Mailbox(identity.clone()),
         };
         let plan = Plan {
             envelope_sender,
-            from: None,
+            from: Some(Mailbox::new(Some("Mail Delivery System"), identity.clone())),
             reply_to: false,
         };
         let route = Route {
@@ -135,7 +123,30 @@ impl Policy {
             plan,
             reason: Reason::Report,
         };
-        Some((route, identity))
+        Some((route, identity.clone()))
+    }
+
+    /// The servers that can send a report, each with the address that it speaks as.
+    fn report_ways(&self) -> Vec<(&ServerRule, Address)> {
+        let all: Vec<&ServerRule> = self.servers.iter().collect();
+        let by_default = self.by_default(&all).map(|choice| choice.server);
+        let unfiltered = all.iter().copied().find(|server| server.filter.is_none());
+        let first = by_default.into_iter().chain(unfiltered);
+        let mut ways: Vec<(&ServerRule, Address)> = Vec::new();
+        for server in first.chain(all) {
+            let admitted = self
+                .default_from
+                .as_ref()
+                .filter(|from| server.admits(from));
+            let identity = admitted.or(server.address.as_ref());
+            let is_new = !ways.iter().any(|(known, _)| known.name == server.name);
+            ways.extend(
+                identity
+                    .filter(|_| is_new)
+                    .map(|identity| (server, identity.clone())),
+            );
+        }
+        ways
     }
 
     fn not_admitted(&self, sender: &ReversePath, author: &Author) -> Reply {

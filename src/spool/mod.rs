@@ -5,30 +5,32 @@
 //! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing promised; the file is swept at the next opening |
 //! | queued | a row with state 0, content in the row's neighbour or in a file | `claim` once due, or `fresh` at once | the same; it is due |
 //! | leased | the same as queued | delivery, with `finish` or `release` | queued: a lease ends with its owner |
-//! | held | a row with state 1 and the reason | the operator, with `retry` or `delete` | the same |
-//! | gone | nothing | - | nothing; or, where the crash came between the upstream's 250 and the commit of `finish`, queued: at worst it is delivered twice |
+//! | held | a row with state 1 and the reason | the operator, with `act` | the same |
+//! | gone | its story, for as long as stories are kept | - | nothing; or, where the crash came between the upstream's 250 and the commit of `finish`, queued: at worst it is delivered twice |
 //!
 //! The instant of acceptance is the commit of `put`: the row and its content are on stable storage,
 //! or a larger content's file and its folder were synced before. A report to the sender is put in
 //! the same transaction that ends the message it is about, so there is one, and only one.
 //!
-//! Every message has a lane, the server that would take it. A lane that is full or held is simply
-//! not asked for, so what waits in it costs the others nothing.
+//! Every message has a lane, the server that would take it, and in it a flow: its priority and its
+//! user. What is full or held is simply not asked for, so what waits in it costs the others nothing.
 
 pub mod content;
+pub mod filter;
 pub mod lease;
 pub mod record;
 pub mod sqlite;
+pub mod story;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::base::{BoxFuture, MessageId, Timestamp};
 pub use content::{Content, ContentWriter};
+pub use filter::{Deed, Filter, Page, Selection, Wanted};
 pub use lease::{Entry, Lease, Owner};
-pub use record::{Origin, Record, State};
+pub use record::{Flow, Origin, Place, Record, State};
 pub use sqlite::SqliteSpool;
+pub use story::{Event, Story, Used, What};
 
 /// A message to be put.
 #[derive(Debug, Clone)]
@@ -57,8 +59,25 @@ pub struct Finish {
     pub id: MessageId,
     /// What becomes of it.
     pub fate: Fate,
-    /// A message of our own about it, put in the same transaction.
-    pub report: Option<New>,
+    /// Messages of our own about it, put in the same transaction.
+    pub reports: Vec<New>,
+    /// What there is to tell of it.
+    pub events: Vec<Event>,
+    /// What it took of a mailbox's day.
+    pub used: Option<Used>,
+}
+
+impl Finish {
+    /// A fate, and nothing to tell.
+    pub fn new(id: MessageId, fate: Fate) -> Self {
+        Self {
+            id,
+            fate,
+            reports: Vec::new(),
+            events: Vec::new(),
+            used: None,
+        }
+    }
 }
 
 /// See [`Finish`].
@@ -70,25 +89,6 @@ pub enum Fate {
     Later(Box<Record>),
     /// Held as it is now; the reason stands in `last`.
     Held(Box<Record>),
-}
-
-/// What an operator asks to list.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// Only messages after this one.
-    pub after: Option<MessageId>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// Which messages an operator means.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Selection {
-    /// All of them.
-    All,
-    /// These.
-    Ids(Vec<MessageId>),
 }
 
 /// Why the spool did not do it.
@@ -125,8 +125,15 @@ pub enum SpoolError {
         known: i64,
     },
     /// No such message.
-    #[error("message {0} is not in the queue: it was delivered, reported or deleted")]
+    #[error(
+        "message {0} is not in the queue: it was delivered, reported or deleted; see `mailferry trace {0}`"
+    )]
     Missing(MessageId),
+    /// No such message, nor its story.
+    #[error(
+        "nothing is known of message {0}: it never was here, or its story need be kept no longer ([spool] history)"
+    )]
+    Unknown(MessageId),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -183,17 +190,25 @@ pub trait Spool: Send + Sync + 'static {
     /// Messages that this process has just put, leased to it, content in memory.
     fn fresh(&self, max: usize) -> Vec<Leased>;
 
-    /// Leases up to `max` messages of `lane` that are due at `now`, until `until`; earliest first.
+    /// Leases up to `max` messages of `place` that are due at `now`, until `until`; earliest first.
     fn claim(
         &self,
-        lane: &str,
+        place: &Place,
         max: usize,
         now: Timestamp,
         until: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>>;
 
-    /// When the next message of `lane` that nobody has leased is due, as far as is known.
-    fn due(&self, lane: &str) -> Option<Timestamp>;
+    /// Leases these, as far as they are queued and nobody has them, due or not.
+    fn lease(
+        &self,
+        ids: Vec<MessageId>,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>>;
+
+    /// When the next message of each flow in `lane` that nobody has leased is due, as far as is known.
+    fn due(&self, lane: &str) -> Vec<(Flow, Timestamp)>;
 
     /// Keeps leases until `until`.
     fn renew(&self, ids: Vec<MessageId>, until: Timestamp)
@@ -203,7 +218,7 @@ pub trait Spool: Send + Sync + 'static {
     fn finish(&self, batch: Arc<[Finish]>) -> BoxFuture<'_, Result<(), SpoolError>>;
 
     /// Gives leases back, unchanged.
-    fn release(&self, leases: Vec<(MessageId, String)>);
+    fn release(&self, leases: Vec<(MessageId, Place)>);
 
     /// The content of a message.
     fn content(&self, id: MessageId) -> BoxFuture<'_, Result<Content, SpoolError>>;
@@ -217,11 +232,35 @@ pub trait Spool: Send + Sync + 'static {
     /// One message.
     fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Entry, SpoolError>>;
 
-    /// Makes messages due at once, held ones too; gives how many.
-    fn retry(&self, which: Selection, now: Timestamp) -> BoxFuture<'_, Result<usize, SpoolError>>;
+    /// Does this to messages, but for those that are leased; gives to how many.
+    fn act(
+        &self,
+        which: Selection,
+        deed: Deed,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<usize, SpoolError>>;
 
-    /// Removes messages; those leased are left. Gives how many went.
-    fn delete(&self, which: Selection) -> BoxFuture<'_, Result<usize, SpoolError>>;
+    /// A message's story, while it is in the queue and for as long as stories are kept.
+    fn story(&self, id: MessageId) -> BoxFuture<'_, Result<Story, SpoolError>>;
+
+    /// The stories in which an address stands, or one at `@domain`: the newest `limit`, oldest first.
+    fn stories(&self, address: &str, limit: usize)
+    -> BoxFuture<'_, Result<Vec<Story>, SpoolError>>;
+
+    /// Keeps the story of a message that never was in the queue, and what it took of a mailbox's day.
+    fn tell(&self, story: Story, used: Option<Used>) -> BoxFuture<'_, Result<(), SpoolError>>;
+
+    /// What mailboxes have used since.
+    fn used(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<Used>, SpoolError>>;
+
+    /// Removes some of the stories that need be kept no longer; whether there may be more.
+    fn purge(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, SpoolError>>;
+
+    /// Keeps a small fact under its name, or forgets it.
+    fn note(&self, name: &str, value: Option<String>) -> BoxFuture<'_, Result<(), SpoolError>>;
+
+    /// The facts whose names begin so.
+    fn notes(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<(String, String)>, SpoolError>>;
 
     /// Comes back when something may have become due since it was last asked.
     fn changed(&self) -> BoxFuture<'_, ()>;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{MessageId, Timestamp};
-use crate::message::Envelope;
+use crate::message::{Envelope, Priority};
 
 /// A message in the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Record {
     pub size: u64,
     /// The server that would take it; empty to be routed anew.
     pub lane: String,
+    /// Which of the messages that wait goes first.
+    #[serde(default)]
+    pub priority: Priority,
     /// Whether it waits for its time or for a person.
     pub state: State,
     /// When it is tried next.
@@ -32,6 +35,65 @@ pub struct Record {
     /// Whether an attempt ended between the final dot and its reply, so that it may have arrived.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncertain: bool,
+    /// Whether its sender was told that it is late.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warned: bool,
+}
+
+/// Messages between which time alone decides: of one user, equally urgent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow {
+    /// How urgent.
+    pub priority: Priority,
+    /// Whose; empty for our own.
+    pub user: String,
+}
+
+/// Where a message waits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The server that would take it; empty to be routed anew.
+    pub lane: String,
+    /// Among which others.
+    pub flow: Flow,
+}
+
+impl Record {
+    /// Where it waits.
+    pub fn place(&self) -> Place {
+        let user = match &self.origin {
+            Origin::Client { user, .. } => user.clone(),
+            Origin::Report(_) => String::new(),
+        };
+        let priority = self.priority;
+        Place {
+            lane: self.lane.clone(),
+            flow: Flow { priority, user },
+        }
+    }
+}
+
+impl Flow {
+    /// As the spool's key: the priority's letter, then the user.
+    pub fn key(&self) -> String {
+        let letter = match self.priority {
+            Priority::High => 'h',
+            Priority::Normal => 'n',
+            Priority::Bulk => 'b',
+        };
+        format!("{letter}{}", self.user)
+    }
+
+    /// The flow of such a key.
+    pub fn of_key(key: &str) -> Self {
+        let priority = match key.as_bytes().first() {
+            Some(b'h') => Priority::High,
+            Some(b'b') => Priority::Bulk,
+            _ => Priority::Normal,
+        };
+        let user = key.get(1..).unwrap_or_default().to_owned();
+        Self { priority, user }
+    }
 }
 
 /// Whether a message waits for its time or for a person.
@@ -61,4 +123,19 @@ pub enum Origin {
     },
     /// From ourselves: a report about this message.
     Report(MessageId),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_flow_comes_back_from_its_key(user in ".{0,20}", place in 0usize..3) {
+            let priority = [Priority::High, Priority::Normal, Priority::Bulk][place];
+            let flow = Flow { priority, user };
+            prop_assert_eq!(Flow::of_key(&flow.key()), flow);
+        }
+    }
 }

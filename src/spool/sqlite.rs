@@ -3,26 +3,30 @@
 //! All that is asked goes to the writer thread, which takes whatever has come together while the
 //! last commit was under way into one transaction (WAL, synchronous=FULL: a commit is a sync).
 //! A lock on a file beside the database makes this process the only owner, so leases are kept in
-//! memory: they end with it.
+//! memory: they end with it. What operators ask for is read on connections of their own.
 
+mod reader;
 mod space;
 mod store;
 mod writer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::content::ContentWriter;
 use super::{
-    Content, Entry, Finish, Lease, Leased, New, Owner, Page, Selection, Spool, SpoolError,
+    Content, Deed, Entry, Finish, Flow, Lease, Leased, New, Owner, Page, Place, Record, Selection,
+    Spool, SpoolError, Story, Used,
 };
 use crate::base::id::MessageIds;
 use crate::base::{BoxFuture, MessageId, Timestamp};
+use reader::Reader;
 use space::Space;
 use store::Store;
 use writer::Job;
@@ -37,8 +41,11 @@ const FRESH_BYTES: usize = 8 * 1024 * 1024;
 /// Fresh messages kept for delivery, whatever their size.
 const FRESH_MESSAGES: usize = 1_024;
 
+/// Messages that an operator touches in one transaction.
+const OPERATOR_PAGE: usize = 1_000;
+
 /// How long a fresh message is leased.
-pub(super) const FRESH_LEASE: std::time::Duration = std::time::Duration::from_secs(900);
+pub(super) const FRESH_LEASE: Duration = Duration::from_secs(900);
 
 /// Where the spool is and how much it leaves free.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +54,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// Bytes of the disk that puts leave free, so that what is queued can still be finished.
     pub reserve: u64,
+    /// How long the story of a message is kept when it has ended; zero for not at all.
+    pub history: Duration,
 }
 
 /// See the module.
@@ -73,7 +82,7 @@ struct Queue {
     fresh: VecDeque<Leased>,
     fresh_bytes: usize,
     leases: HashMap<MessageId, Timestamp>,
-    due: HashMap<String, Timestamp>,
+    due: HashMap<String, BTreeMap<Flow, Timestamp>>,
 }
 
 impl Shared {
@@ -85,13 +94,23 @@ impl Shared {
 }
 
 impl Queue {
-    fn due_at(&mut self, lane: &str, at: Timestamp) {
-        match self.due.get_mut(lane) {
+    fn due_at(&mut self, place: &Place, at: Timestamp) {
+        let known = self
+            .due
+            .get_mut(&place.lane)
+            .and_then(|flows| flows.get_mut(&place.flow));
+        match known {
             Some(due) => *due = at.min(*due),
-            None => {
-                self.due.insert(lane.to_owned(), at);
-            }
+            None => self.due_is(place, Some(at)),
         }
+    }
+
+    fn due_is(&mut self, place: &Place, at: Option<Timestamp>) {
+        let flows = self.due.entry(place.lane.clone()).or_default();
+        match at {
+            Some(at) => flows.insert(place.flow.clone(), at),
+            None => flows.remove(&place.flow),
+        };
     }
 
     /// A message was put: it goes to delivery at once while there is room for it.
@@ -101,8 +120,9 @@ impl Queue {
             Content::File(_) => 0,
         };
         let fits = self.fresh.len() < FRESH_MESSAGES && self.fresh_bytes + in_memory <= FRESH_BYTES;
-        if !fits {
-            return self.due_at(&new.record.lane, new.record.due);
+        let is_due = new.record.due <= new.record.received;
+        if !fits || !is_due {
+            return self.due_at(&new.record.place(), new.record.due);
         }
         self.fresh_bytes += in_memory;
         let until = new.record.due.after(FRESH_LEASE);
@@ -137,8 +157,8 @@ impl SqliteSpool {
         });
         let store = Store::open(&settings.folder)?;
         sweep(&content, &store)?;
-        for (lane, due) in store.earliest_due()? {
-            shared.queue().due_at(&lane, due);
+        for (place, due) in store.earliest_due()? {
+            shared.queue().due_at(&place, due);
         }
         let (jobs, receiver) = mpsc::channel(JOBS);
         let writer = writer::spawn(store, settings.clone(), shared.clone(), receiver)?;
@@ -164,6 +184,45 @@ impl SqliteSpool {
             jobs.send(job).await.map_err(|_| SpoolError::Closed)?;
             answered.await.map_err(|_| SpoolError::Closed)?
         })
+    }
+
+    /// Reads on a connection of its own, off the runtime.
+    fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(Reader) -> Result<T, SpoolError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, SpoolError>> {
+        let folder = self.settings.folder.clone();
+        Box::pin(async move {
+            let looked = tokio::task::spawn_blocking(move || look(Reader::open(&folder)?));
+            looked.await.map_err(|_| SpoolError::Closed)?
+        })
+    }
+
+    async fn act_on(
+        &self,
+        ids: Vec<MessageId>,
+        deed: Deed,
+        now: Timestamp,
+        named: bool,
+    ) -> Result<usize, SpoolError> {
+        let job = |answer| Job::Act {
+            ids,
+            deed,
+            now,
+            named,
+            answer,
+        };
+        self.ask(job).await
+    }
+}
+
+impl Shared {
+    /// A message with who has it.
+    fn entry(&self, record: Record) -> Entry {
+        let until = self.queue().leases.get(&record.id).copied();
+        let owner = self.owner.clone();
+        let lease = until.map(|until| Lease { owner, until });
+        Entry { record, lease }
     }
 }
 
@@ -198,14 +257,14 @@ impl Spool for SqliteSpool {
 
     fn claim(
         &self,
-        lane: &str,
+        place: &Place,
         max: usize,
         now: Timestamp,
         until: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>> {
-        let lane = lane.to_owned();
+        let place = place.clone();
         self.ask(move |answer| Job::Claim {
-            lane,
+            place,
             max,
             now,
             until,
@@ -213,8 +272,24 @@ impl Spool for SqliteSpool {
         })
     }
 
-    fn due(&self, lane: &str) -> Option<Timestamp> {
-        self.shared.queue().due.get(lane).copied()
+    fn lease(
+        &self,
+        ids: Vec<MessageId>,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>> {
+        self.ask(move |answer| Job::Lease {
+            ids,
+            now,
+            until,
+            answer,
+        })
+    }
+
+    fn due(&self, lane: &str) -> Vec<(Flow, Timestamp)> {
+        let queue = self.shared.queue();
+        let flows = queue.due.get(lane).into_iter().flatten();
+        flows.map(|(flow, due)| (flow.clone(), *due)).collect()
     }
 
     fn renew(
@@ -235,12 +310,12 @@ impl Spool for SqliteSpool {
         self.ask(|answer| Job::Finish(batch, answer))
     }
 
-    fn release(&self, leases: Vec<(MessageId, String)>) {
+    fn release(&self, leases: Vec<(MessageId, Place)>) {
         let mut queue = self.shared.queue();
-        for (id, lane) in leases {
+        for (id, place) in leases {
             queue.leases.remove(&id);
             // When exactly it is due, the next claim finds out.
-            queue.due_at(&lane, Timestamp(0));
+            queue.due_at(&place, Timestamp(0));
         }
     }
 
@@ -253,19 +328,92 @@ impl Spool for SqliteSpool {
     }
 
     fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Entry>, SpoolError>> {
-        self.ask(|answer| Job::List(page, answer))
+        let shared = self.shared.clone();
+        self.read(move |reader| {
+            let Page {
+                after,
+                limit,
+                filter,
+            } = page;
+            let admitted = |record| {
+                let entry = shared.entry(record);
+                filter.admits(&entry).then_some(entry)
+            };
+            reader.list(after, limit, admitted)
+        })
     }
 
     fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Entry, SpoolError>> {
-        self.ask(move |answer| Job::Get(id, answer))
+        let shared = self.shared.clone();
+        self.read(move |reader| Ok(shared.entry(reader.get(id)?)))
     }
 
-    fn retry(&self, which: Selection, now: Timestamp) -> BoxFuture<'_, Result<usize, SpoolError>> {
-        self.ask(move |answer| Job::Retry(which, now, answer))
+    fn act(
+        &self,
+        which: Selection,
+        deed: Deed,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<usize, SpoolError>> {
+        Box::pin(async move {
+            let filter = match which {
+                Selection::Ids(ids) => return self.act_on(ids, deed, now, true).await,
+                Selection::Matching(filter) => filter,
+            };
+            let (mut count, mut after) = (0, None);
+            loop {
+                let page = Page {
+                    after,
+                    limit: OPERATOR_PAGE,
+                    filter: filter.clone(),
+                };
+                let entries = self.list(page).await?;
+                let ids: Vec<_> = entries.iter().map(|entry| entry.record.id).collect();
+                let Some(last) = ids.last() else {
+                    return Ok(count);
+                };
+                after = Some(*last);
+                count += self.act_on(ids, deed.clone(), now, false).await?;
+            }
+        })
     }
 
-    fn delete(&self, which: Selection) -> BoxFuture<'_, Result<usize, SpoolError>> {
-        self.ask(|answer| Job::Delete(which, answer))
+    fn story(&self, id: MessageId) -> BoxFuture<'_, Result<Story, SpoolError>> {
+        self.read(move |reader| reader.story(id))
+    }
+
+    fn stories(
+        &self,
+        address: &str,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Story>, SpoolError>> {
+        let address = address.to_owned();
+        self.read(move |reader| {
+            let mut found = reader.stories(&address, limit)?;
+            found.reverse();
+            Ok(found)
+        })
+    }
+
+    fn tell(&self, story: Story, used: Option<Used>) -> BoxFuture<'_, Result<(), SpoolError>> {
+        self.ask(|answer| Job::Tell(Box::new(story), used, answer))
+    }
+
+    fn used(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<Used>, SpoolError>> {
+        self.ask(move |answer| Job::Used(since, answer))
+    }
+
+    fn purge(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, SpoolError>> {
+        self.ask(move |answer| Job::Purge(now, answer))
+    }
+
+    fn note(&self, name: &str, value: Option<String>) -> BoxFuture<'_, Result<(), SpoolError>> {
+        let name = name.to_owned();
+        self.ask(move |answer| Job::Note(name, value, answer))
+    }
+
+    fn notes(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<(String, String)>, SpoolError>> {
+        let prefix = prefix.to_owned();
+        self.ask(move |answer| Job::Notes(prefix, answer))
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {

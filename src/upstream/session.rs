@@ -59,6 +59,8 @@ pub struct Transcript {
     pub recipients: Vec<Reply>,
     /// To DATA or to the final dot, whichever was last; none where neither was sent.
     pub message: Option<(Stage, Reply)>,
+    /// Whether the server takes DSN parameters, so that it confirms what was asked to be confirmed.
+    pub offers_dsn: bool,
 }
 
 type Stream = crate::base::stream::Stream<TlsStream<TcpStream>>;
@@ -82,6 +84,7 @@ impl Session {
                 mail,
                 recipients: Vec::new(),
                 message: None,
+                offers_dsn: self.extensions.dsn,
             });
         }
         if self.fits_in_one_write(&message) {
@@ -165,6 +168,7 @@ impl Session {
             mail: Reply::ok(),
             recipients: Vec::new(),
             message: None,
+            offers_dsn: self.extensions.dsn,
         };
         for (place, group) in rcpts.chunks(RCPTS_AT_ONCE).enumerate() {
             let (is_first, is_last) = (place == 0, (place + 1) * RCPTS_AT_ONCE >= rcpts.len());
@@ -255,6 +259,7 @@ impl Session {
             mail,
             recipients,
             message: Some((Stage::FinalDot, last)),
+            offers_dsn: self.extensions.dsn,
         })
     }
 
@@ -284,6 +289,7 @@ impl Session {
             mail,
             recipients,
             message: None,
+            offers_dsn: self.extensions.dsn,
         })
     }
 

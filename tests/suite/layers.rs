@@ -17,6 +17,7 @@ const ROWS: &[(&str, u8)] = &[
     ("delivery::bounce", 3),
     ("delivery::usage", 3),
     ("spool::record", 3),
+    ("spool::story", 3),
     ("observe", 4),
     ("spool", 5),
     ("token", 5),

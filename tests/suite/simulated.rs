@@ -38,7 +38,10 @@ impl Life {
     /// The same with the server's table changed.
     fn with(change: impl Fn(String) -> String) -> Self {
         let secret = USUAL.replace("{ env = \"TEST_SECRET\" }", "{ file = \"secret\" }");
-        let usual = secret.replace("retry = [\"1s\"]\nback_off = [\"1s\", \"2s\"]\n", "");
+        let usual = secret.replace(
+            "retry = [\"1s\"]\nback_off = [\"1s\", \"2s\"]\nuncertain_pause = \"1s\"\n",
+            "",
+        );
         let mut lab = Lab::stopped(Plan {
             configuration: usual + &change(by_refresh_token()),
             ..Plan::default()

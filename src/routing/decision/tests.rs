@@ -352,11 +352,24 @@ fn mail_is_refused_early_only_where_no_header_can_help() {
 #[test]
 fn reports_go_through_the_default_server() {
     let (route, from) = policy("d: other.org; n: N", Some(N), &[Key::Header])
-        .report_route()
+        .report_route(|_| true)
         .unwrap();
     assert_eq!((route.server.as_str(), from.as_str()), ("n", N));
+    let (route, from) = policy("d: other.org; n: N", Some(N), &[Key::Header])
+        .report_route(|server| server != "n")
+        .unwrap();
+    assert_eq!(
+        (route.server.as_str(), from.as_str()),
+        ("d", "d@servers.test"),
+        "through one that works"
+    );
+    assert_eq!(route.plan.from.unwrap().address, from);
+    let (route, _) = policy("d: other.org; n: N", Some(N), &[Key::Header])
+        .report_route(|_| false)
+        .unwrap();
+    assert_eq!(route.server, "n", "where none works it waits");
     let (route, from) = policy("d: other.org", None, &[Key::Header])
-        .report_route()
+        .report_route(|_| true)
         .unwrap();
     assert_eq!(
         (route.server.as_str(), from.as_str()),

@@ -8,29 +8,64 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use crate::base::{MessageId, Timestamp};
 use crate::spool::content::{self, ContentFile};
-use crate::spool::{Content, Page, Record, SpoolError, State};
+use crate::spool::{Content, Event, Flow, Place, Record, SpoolError, State, Used};
 
 /// The database, in the spool's folder.
 pub(super) const FILE: &str = "spool.sqlite";
 
 /// The format that this program writes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// One row a message, its content last, so that what comes before is read without it; null where the
-/// content is in a file. `message_due` finds what a lane has to send next. `record` is JSON, so that
-/// an operator can read it with the sqlite3 shell.
+/// content is in a file. `message_due` finds what a flow has to send next. `record` is JSON, so that
+/// an operator can read it with the sqlite3 shell; so are the `events` of a story, but for the brackets
+/// around them.
 const SCHEMA: &str = "
     CREATE TABLE message (
         id      INTEGER PRIMARY KEY,
         lane    TEXT    NOT NULL,
+        flow    TEXT    NOT NULL,
         due     INTEGER NOT NULL,
         state   INTEGER NOT NULL,
         record  TEXT    NOT NULL,
         content BLOB
     );
-    CREATE INDEX message_due ON message (lane, due) WHERE state = 0;
-    PRAGMA user_version = 1;
+    CREATE INDEX message_due ON message (lane, flow, due) WHERE state = 0;
+    CREATE TABLE story (
+        id     INTEGER PRIMARY KEY,
+        ended  INTEGER,
+        record TEXT NOT NULL,
+        events TEXT NOT NULL
+    );
+    CREATE TABLE used (
+        mailbox    TEXT    NOT NULL,
+        began      INTEGER NOT NULL,
+        recipients INTEGER NOT NULL,
+        PRIMARY KEY (mailbox, began)
+    ) WITHOUT ROWID;
+    CREATE TABLE note (
+        name  TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID;
+    PRAGMA user_version = 2;
 ";
+
+/// Messages of the first format are copied into this one.
+const FROM_FIRST: &str = "
+    INSERT INTO message (id, lane, flow, due, state, record, content)
+        SELECT id, lane, 'n' || coalesce(record ->> '$.origin.client.user', ''), due, state, record, content
+        FROM first;
+    DROP TABLE first;
+";
+
+/// Recipients of a mailbox are counted together for so long (milliseconds), as delivery does.
+const SLICE: i64 = 300_000;
+
+/// How long they count (milliseconds): a day, and what belongs to its first slice.
+const USED_FOR: i64 = 24 * 3_600_000 + 2 * SLICE;
+
+/// Stories that are removed in one transaction.
+const PURGE: usize = 1_000;
 
 /// Octets of a page: three messages of the usual size fit, so a group commit writes fewer of them
 /// (`cargo bench --bench spool`: a tenth faster than 8 KiB at 16 sessions, the same at one).
@@ -62,7 +97,10 @@ impl Store {
         connection.set_prepared_statement_cache_capacity(32);
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
-            0 => connection.execute_batch(SCHEMA)?,
+            0 => connection.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;"))?,
+            1 => connection.execute_batch(&format!(
+                "BEGIN; DROP INDEX message_due; ALTER TABLE message RENAME TO first; {SCHEMA} {FROM_FIRST} COMMIT;"
+            ))?,
             FORMAT => {}
             found => {
                 let file = file.display().to_string();
@@ -102,14 +140,23 @@ impl Store {
         }
     }
 
+    /// Takes the place of what has its id: a digest that tells of more by now.
     pub(super) fn insert(&self, record: &Record, content: &Content) -> Result<(), SpoolError> {
         let content = match content {
             Content::Memory(bytes) => Some(&bytes[..]),
             Content::File(_) => None,
         };
         self.run(
-            "INSERT INTO message (id, lane, due, state, record, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![record.id.to_i64(), record.lane, record.due.0, flag(record), json(record), content],
+            "INSERT OR REPLACE INTO message (id, lane, flow, due, state, record, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                record.id.to_i64(),
+                record.lane,
+                record.place().flow.key(),
+                record.due.0,
+                flag(record),
+                json(record),
+                content
+            ],
         )?;
         Ok(())
     }
@@ -138,20 +185,20 @@ impl Store {
         Ok((in_file == Some(true)).then(|| content::path(&self.contents, id)))
     }
 
-    /// Shows the queued messages of a lane, earliest due first, until `visit` answers with the due
+    /// Shows the queued messages of a place, earliest due first, until `visit` answers with the due
     /// time at which it stops; gives that. The record is only read where it is asked for.
     pub(super) fn each_queued(
         &self,
-        lane: &str,
+        place: &Place,
         mut visit: impl FnMut(
             MessageId,
             Timestamp,
             &dyn Fn() -> Result<Record, SpoolError>,
         ) -> Result<Option<Timestamp>, SpoolError>,
     ) -> Result<Option<Timestamp>, SpoolError> {
-        let sql = "SELECT id, due, record FROM message WHERE state = 0 AND lane = ?1 ORDER BY due";
+        let sql = "SELECT id, due, record FROM message WHERE state = 0 AND lane = ?1 AND flow = ?2 ORDER BY due";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![lane])?;
+        let mut rows = statement.query(params![place.lane, place.flow.key()])?;
         while let Some(row) = rows.next()? {
             let (id, due) = (MessageId::from_i64(row.get(0)?), Timestamp(row.get(1)?));
             if let Some(stopped) = visit(id, due, &|| record(row, 2))? {
@@ -161,20 +208,12 @@ impl Store {
         Ok(None)
     }
 
-    pub(super) fn list(&self, page: &Page) -> Result<Vec<Record>, SpoolError> {
-        let after = page.after.map_or(-1, MessageId::to_i64);
-        self.records(
-            "SELECT record FROM message WHERE id > ?1 ORDER BY id LIMIT ?2",
-            params![after, page.limit as i64],
-        )
-    }
-
     pub(super) fn get(&self, id: MessageId) -> Result<Record, SpoolError> {
-        let found = self.records(
-            "SELECT record FROM message WHERE id = ?1",
-            params![id.to_i64()],
-        )?;
-        found.into_iter().next().ok_or(SpoolError::Missing(id))
+        let sql = "SELECT record FROM message WHERE id = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![id.to_i64()])?;
+        let row = rows.next()?.ok_or(SpoolError::Missing(id))?;
+        record(row, 0)
     }
 
     pub(super) fn content(&self, id: MessageId) -> Result<Content, SpoolError> {
@@ -194,14 +233,6 @@ impl Store {
         ))))
     }
 
-    /// Makes due at once, to be routed anew; due means queued.
-    pub(super) fn make_due(&self, record: &mut Record, now: Timestamp) -> Result<(), SpoolError> {
-        record.due = now;
-        record.state = State::Queued;
-        record.lane.clear();
-        self.update(record)
-    }
-
     /// Empties the lane of what is queued in this one.
     pub(super) fn empty_lane(&self, lane: &str) -> Result<(), SpoolError> {
         self.run(
@@ -212,10 +243,104 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn earliest_due(&self) -> Result<Vec<(String, Timestamp)>, SpoolError> {
-        let sql = "SELECT lane, min(due) FROM message WHERE state = 0 GROUP BY lane";
+    pub(super) fn earliest_due(&self) -> Result<Vec<(Place, Timestamp)>, SpoolError> {
+        let sql = "SELECT lane, flow, min(due) FROM message WHERE state = 0 GROUP BY lane, flow";
         let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map((), |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
+        let rows = statement.query_map((), |row| {
+            let (lane, flow) = (row.get(0)?, Flow::of_key(row.get_ref(1)?.as_str()?));
+            Ok((Place { lane, flow }, Timestamp(row.get(2)?)))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Adds to a queued message's story; `ended` is its last chapter.
+    pub(super) fn tell(
+        &self,
+        id: MessageId,
+        ended: Option<Timestamp>,
+        events: &[Event],
+    ) -> Result<(), SpoolError> {
+        self.run(
+            "INSERT INTO story (id, ended, record, events)
+                 SELECT id, ?2, record, ?3 FROM message WHERE id = ?1
+             ON CONFLICT (id) DO UPDATE SET ended = ?2, record = excluded.record,
+                 events = events || iif(events = '' OR ?3 = '', '', ',') || ?3",
+            params![id.to_i64(), ended.map(|at| at.0), listed(events)],
+        )?;
+        Ok(())
+    }
+
+    /// The story of a message that never was in the queue.
+    pub(super) fn tell_all(
+        &self,
+        record: &Record,
+        ended: Option<Timestamp>,
+        events: &[Event],
+    ) -> Result<(), SpoolError> {
+        self.run(
+            "INSERT OR REPLACE INTO story (id, ended, record, events) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                record.id.to_i64(),
+                ended.map(|at| at.0),
+                json(record),
+                listed(events)
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Counts to a mailbox's day.
+    pub(super) fn count(&self, used: &Used) -> Result<(), SpoolError> {
+        self.run(
+            "INSERT INTO used (mailbox, began, recipients) VALUES (?1, ?2, ?3)
+             ON CONFLICT (mailbox, began) DO UPDATE SET recipients = recipients + ?3",
+            params![
+                used.mailbox,
+                used.at.0 - used.at.0.rem_euclid(SLICE),
+                used.recipients as i64
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn used(&self, since: Timestamp) -> Result<Vec<Used>, SpoolError> {
+        let sql = "SELECT mailbox, began, recipients FROM used WHERE began > ?1 ORDER BY began";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map(params![since.0 - SLICE], |row| {
+            Ok(Used {
+                mailbox: row.get(0)?,
+                at: Timestamp(row.get(1)?),
+                recipients: row.get::<_, i64>(2)? as u64,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Removes stories that ended before `before`, some at a time; whether there may be more.
+    pub(super) fn purge(&self, before: Timestamp, now: Timestamp) -> Result<bool, SpoolError> {
+        self.run("DELETE FROM used WHERE began < ?1", [now.0 - USED_FOR])?;
+        let count = self.run(
+            "DELETE FROM story WHERE id IN (SELECT id FROM story WHERE id < ?1 AND ended < ?2 LIMIT ?3)",
+            params![MessageId::first_at(before).to_i64(), before.0, PURGE as i64],
+        )?;
+        Ok(count == PURGE)
+    }
+
+    pub(super) fn note(&self, name: &str, value: Option<&str>) -> Result<(), SpoolError> {
+        match value {
+            Some(value) => self.run(
+                "INSERT OR REPLACE INTO note (name, value) VALUES (?1, ?2)",
+                [name, value],
+            )?,
+            None => self.run("DELETE FROM note WHERE name = ?1", [name])?,
+        };
+        Ok(())
+    }
+
+    pub(super) fn notes(&self, prefix: &str) -> Result<Vec<(String, String)>, SpoolError> {
+        let sql = "SELECT name, value FROM note WHERE substr(name, 1, length(?1)) = ?1";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map([prefix], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -229,19 +354,9 @@ impl Store {
     fn run(&self, sql: &str, params: impl Params) -> Result<usize, SpoolError> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }
-
-    fn records(&self, sql: &str, params: impl Params) -> Result<Vec<Record>, SpoolError> {
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params)?;
-        let mut records = Vec::new();
-        while let Some(row) = rows.next()? {
-            records.push(record(row, 0)?);
-        }
-        Ok(records)
-    }
 }
 
-fn record(row: &Row, column: usize) -> Result<Record, SpoolError> {
+pub(super) fn record(row: &Row, column: usize) -> Result<Record, SpoolError> {
     let text = row
         .get_ref(column)?
         .as_str()
@@ -258,4 +373,10 @@ fn flag(record: &Record) -> i64 {
 
 fn json(record: &Record) -> String {
     serde_json::to_string(record).expect("a record has only strings for keys")
+}
+
+/// Without the brackets, so that more can be added.
+fn listed(events: &[Event]) -> String {
+    let text = serde_json::to_string(events).expect("an event has only strings for keys");
+    text[1..text.len() - 1].to_owned()
 }

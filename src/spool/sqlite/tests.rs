@@ -1,7 +1,6 @@
 use super::*;
-use crate::message::{Envelope, Parameters, ReversePath};
-use crate::spool::{Fate, Origin, Record, State};
-use std::time::Duration;
+use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
+use crate::spool::{Event, Fate, Filter, Origin, State, Wanted, What};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const UNTIL: Timestamp = Timestamp(2_000_000);
@@ -10,6 +9,7 @@ fn settings(folder: &Path) -> Settings {
     Settings {
         folder: folder.to_owned(),
         reserve: 0,
+        history: Duration::from_secs(3_600),
     }
 }
 
@@ -38,11 +38,13 @@ fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
         },
         size: text.len() as u64,
         lane: lane.into(),
+        priority: Priority::Normal,
         state: State::Queued,
         due: NOW,
         attempts: 0,
         last: None,
         uncertain: false,
+        warned: false,
     };
     New {
         record,
@@ -50,8 +52,33 @@ fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
     }
 }
 
+fn place(lane: &str) -> Place {
+    let (priority, user) = (Priority::Normal, "u".to_owned());
+    Place {
+        lane: lane.to_owned(),
+        flow: Flow { priority, user },
+    }
+}
+
+/// When the one flow of a lane is due.
+fn due(spool: &SqliteSpool, lane: &str) -> Option<Timestamp> {
+    spool.due(lane).first().map(|(_, due)| *due)
+}
+
+async fn finish(spool: &SqliteSpool, finish: Finish) {
+    spool.finish([finish].into()).await.unwrap();
+}
+
+async fn act(spool: &SqliteSpool, which: Selection, deed: Deed) -> Result<usize, SpoolError> {
+    spool.act(which, deed, NOW).await
+}
+
+fn all() -> Selection {
+    Selection::Matching(Filter::default())
+}
+
 async fn claim(spool: &SqliteSpool, lane: &str, max: usize, now: Timestamp) -> Vec<MessageId> {
-    let claimed = spool.claim(lane, max, now, UNTIL).await.unwrap();
+    let claimed = spool.claim(&place(lane), max, now, UNTIL).await.unwrap();
     claimed.iter().map(|message| message.record.id).collect()
 }
 
@@ -71,7 +98,7 @@ async fn what_was_put_is_offered_fresh_and_after_a_crash_is_due() {
     );
     drop(spool);
     let spool = open(settings(folder.path())).unwrap();
-    assert_eq!(spool.due("a"), Some(NOW));
+    assert_eq!(due(&spool, "a"), Some(NOW));
     assert_eq!(claim(&spool, "a", 9, NOW).await, [id]);
     assert!(matches!(spool.content(id).await.unwrap(), Content::Memory(text) if text == "hello"));
 }
@@ -89,11 +116,11 @@ async fn lanes_are_apart_and_due_times_are_kept() {
     spool.release(
         fresh
             .iter()
-            .map(|m| (m.record.id, m.record.lane.clone()))
+            .map(|m| (m.record.id, m.record.place()))
             .collect(),
     );
     assert_eq!(claim(&spool, "a", 2, NOW).await.len(), 2);
-    assert_eq!(spool.due("a"), Some(NOW), "one is left");
+    assert_eq!(due(&spool, "a"), Some(NOW), "one is left");
     assert_eq!(claim(&spool, "b", 9, NOW).await, [other_id]);
     let Entry { mut record, lease } = spool.get(other_id).await.unwrap();
     let (owner, until) = (owner(), UNTIL);
@@ -104,20 +131,10 @@ async fn lanes_are_apart_and_due_times_are_kept() {
     );
     record.due = NOW.after(Duration::from_secs(60));
     let later = record.due;
-    spool
-        .finish(
-            [Finish {
-                id: other_id,
-                fate: Fate::Later(Box::new(record)),
-                report: None,
-            }]
-            .into(),
-        )
-        .await
-        .unwrap();
+    finish(&spool, Finish::new(other_id, Fate::Later(Box::new(record)))).await;
     assert!(claim(&spool, "b", 9, NOW).await.is_empty());
     assert_eq!(spool.get(other_id).await.unwrap().lease, None);
-    assert_eq!(spool.due("b"), Some(later));
+    assert_eq!(due(&spool, "b"), Some(later));
     assert_eq!(claim(&spool, "b", 9, later).await, [other_id]);
 }
 
@@ -129,24 +146,16 @@ async fn a_report_comes_with_the_end_of_its_message() {
     let (id, report) = (message.record.id, new(&spool, "n", "report"));
     spool.put(vec![message]).await.unwrap();
     spool.fresh(9);
-    spool
-        .finish(
-            [Finish {
-                id,
-                fate: Fate::Gone,
-                report: Some(report),
-            }]
-            .into(),
-        )
-        .await
-        .unwrap();
+    let reports = vec![report];
+    let gone = Finish::new(id, Fate::Gone);
+    finish(&spool, Finish { reports, ..gone }).await;
     assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
     assert_eq!(spool.fresh(9)[0].record.lane, "n");
     assert_eq!(
         spool
             .list(Page {
-                after: None,
-                limit: 9
+                limit: 9,
+                ..Page::default()
             })
             .await
             .unwrap()
@@ -163,28 +172,27 @@ async fn the_operator_reaches_what_is_not_under_way() {
     let (first, second) = (one.record.id, two.record.id);
     spool.put(vec![one, two]).await.unwrap();
     let record = spool.fresh(9).remove(0).record;
-    spool
-        .finish(
-            [Finish {
-                id: first,
-                fate: Fate::Held(Box::new(record)),
-                report: None,
-            }]
-            .into(),
-        )
-        .await
-        .unwrap();
+    finish(&spool, Finish::new(first, Fate::Held(Box::new(record)))).await;
     assert_eq!(spool.get(first).await.unwrap().record.state, State::Held);
-    assert_eq!(spool.retry(Selection::All, NOW).await.unwrap(), 1);
+    assert_eq!(act(&spool, all(), Deed::Retry).await.unwrap(), 1);
     assert_eq!(
         claim(&spool, "", 9, NOW).await,
         [first],
         "it is routed anew"
     );
-    assert_eq!(spool.delete(Selection::All).await.unwrap(), 0);
-    spool.release(vec![(first, "".into()), (second, "a".into())]);
-    assert_eq!(spool.delete(Selection::Ids(vec![first])).await.unwrap(), 1);
-    assert!(spool.delete(Selection::Ids(vec![first])).await.is_err());
+    assert_eq!(act(&spool, all(), Deed::Delete).await.unwrap(), 0);
+    spool.release(vec![(first, place("")), (second, place("a"))]);
+    assert_eq!(
+        act(&spool, Selection::Ids(vec![first]), Deed::Delete)
+            .await
+            .unwrap(),
+        1
+    );
+    assert!(
+        act(&spool, Selection::Ids(vec![first]), Deed::Delete)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -216,18 +224,8 @@ async fn only_one_opens_it_and_strays_are_swept() {
         1
     );
     assert_eq!(spool.content(id).await.unwrap().size(), 300 * 1024);
-    spool.claim("a", 9, NOW, UNTIL).await.unwrap();
-    spool
-        .finish(
-            [Finish {
-                id,
-                fate: Fate::Gone,
-                report: None,
-            }]
-            .into(),
-        )
-        .await
-        .unwrap();
+    spool.claim(&place("a"), 9, NOW, UNTIL).await.unwrap();
+    finish(&spool, Finish::new(id, Fate::Gone)).await;
     assert_eq!(
         std::fs::read_dir(folder.path().join("content"))
             .unwrap()
@@ -247,6 +245,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
     let full = Settings {
         folder: folder.path().to_owned(),
         reserve: u64::MAX,
+        history: Duration::ZERO,
     };
     let spool = open(full).unwrap();
     assert!(!spool.has_room());
@@ -258,17 +257,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
             .is_full()
     );
     assert_eq!(claim(&spool, "a", 9, NOW).await, [id]);
-    spool
-        .finish(
-            [Finish {
-                id,
-                fate: Fate::Gone,
-                report: None,
-            }]
-            .into(),
-        )
-        .await
-        .unwrap();
+    finish(&spool, Finish::new(id, Fate::Gone)).await;
 }
 
 #[tokio::test]
@@ -282,10 +271,234 @@ async fn messages_of_lanes_that_are_no_more_are_routed_anew() {
         spool
             .fresh(9)
             .iter()
-            .map(|m| (m.record.id, m.record.lane.clone()))
+            .map(|m| (m.record.id, m.record.place()))
             .collect(),
     );
     spool.reroute(vec!["new".into()]).await.unwrap();
     assert_eq!(claim(&spool, "", 9, NOW).await, [id]);
     assert_eq!(spool.get(id).await.unwrap().record.lane, "");
+}
+
+fn to(address: &str) -> Recipient {
+    Recipient {
+        address: Address::parse(address).unwrap(),
+        parameters: Parameters::default(),
+    }
+}
+
+fn delivered(to: &str, at: Timestamp) -> Event {
+    let to = vec![Address::parse(to).unwrap()];
+    let (server, reply) = ("a".into(), "250 ok".into());
+    let what = What::Delivered {
+        server,
+        to,
+        reply,
+        message_id: "<1@x>".into(),
+    };
+    Event { at, what }
+}
+
+#[tokio::test]
+async fn a_story_outlives_its_message_for_as_long_as_it_is_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let mut message = new(&spool, "a", "x");
+    message.record.envelope.sender = ReversePath::parse("App@x.com").unwrap();
+    message.record.envelope.recipients = vec![to("one@y.com"), to("two@z.com")];
+    let id = message.record.id;
+    spool.put(vec![message]).await.unwrap();
+    let mut record = spool.fresh(9).remove(0).record;
+    let untold = spool.story(id).await.unwrap();
+    assert_eq!((untold.events.len(), untold.ended), (0, None));
+    record.envelope.recipients.remove(0);
+    let later = Fate::Later(Box::new(record));
+    let events = vec![delivered("one@y.com", NOW)];
+    finish(
+        &spool,
+        Finish {
+            events,
+            ..Finish::new(id, later)
+        },
+    )
+    .await;
+    assert_eq!(spool.story(id).await.unwrap().events.len(), 1);
+    claim(&spool, "a", 9, NOW).await;
+    let events = vec![delivered("two@z.com", NOW)];
+    finish(
+        &spool,
+        Finish {
+            events,
+            ..Finish::new(id, Fate::Gone)
+        },
+    )
+    .await;
+    let story = spool.story(id).await.unwrap();
+    assert_eq!((story.events.len(), story.ended), (2, Some(NOW)));
+    let recipients: Vec<&str> = story.recipients().iter().map(|a| a.as_str()).collect();
+    assert_eq!(recipients, ["one@y.com", "two@z.com"]);
+    for (address, count) in [
+        ("ONE@y.com", 1),
+        ("app@x.com", 1),
+        ("@Z.com", 1),
+        ("ne@y.com", 0),
+        ("@com", 0),
+        ("b\"@x.com", 0),
+    ] {
+        let found = spool.stories(address, 9).await.unwrap();
+        assert_eq!(found.len(), count, "{address}");
+    }
+    assert!(!spool.purge(NOW).await.unwrap());
+    spool.story(id).await.unwrap();
+    let over = NOW.after(Duration::from_secs(3_601));
+    assert!(!spool.purge(over).await.unwrap());
+    assert!(matches!(spool.story(id).await, Err(SpoolError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn what_a_mailbox_used_and_what_is_noted_survive() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let used = |at: i64, recipients| Used {
+        mailbox: "m".into(),
+        at: Timestamp(at),
+        recipients,
+    };
+    let id = spool.next_id(NOW);
+    for (at, count) in [(1_000_000, 2), (1_100_000, 3), (1_200_000, 4)] {
+        let used = Some(used(at, count));
+        finish(
+            &spool,
+            Finish {
+                used,
+                ..Finish::new(id, Fate::Gone)
+            },
+        )
+        .await;
+    }
+    spool.note("hold/m", Some("why".into())).await.unwrap();
+    spool.note("hold/n", Some("why".into())).await.unwrap();
+    spool.note("hold/n", None).await.unwrap();
+    drop(spool);
+    let spool = open(settings(folder.path())).unwrap();
+    let known = spool.used(Timestamp(1_000_000)).await.unwrap();
+    assert_eq!(known, [used(900_000, 5), used(1_200_000, 4)]);
+    let notes = spool.notes("hold/").await.unwrap();
+    assert_eq!(notes, [("hold/m".to_owned(), "why".to_owned())]);
+    let tomorrow = Timestamp(1_200_000).after(Duration::from_secs(25 * 3_600));
+    spool.purge(tomorrow).await.unwrap();
+    assert!(spool.used(Timestamp(0)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn flows_are_apart_and_operators_find_what_they_mean() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let mut bulk = new(&spool, "a", "x");
+    bulk.record.priority = Priority::Bulk;
+    bulk.record.envelope.sender = ReversePath::parse("news@x.com").unwrap();
+    let usual = new(&spool, "a", "x");
+    let (first, second) = (bulk.record.id, usual.record.id);
+    spool.put(vec![bulk, usual]).await.unwrap();
+    spool.release(
+        spool
+            .fresh(9)
+            .iter()
+            .map(|m| (m.record.id, m.record.place()))
+            .collect(),
+    );
+    assert_eq!(spool.due("a").len(), 2);
+    assert_eq!(claim(&spool, "a", 9, NOW).await, [second]);
+    let found = |filter: Filter| {
+        let limit = 9;
+        let page = Page {
+            filter,
+            limit,
+            after: None,
+        };
+        let listed = spool.list(page);
+        async {
+            listed
+                .await
+                .unwrap()
+                .iter()
+                .map(|e| e.record.id)
+                .collect::<Vec<_>>()
+        }
+    };
+    let sender = Some("@x.com".to_owned());
+    assert_eq!(
+        found(Filter {
+            sender: sender.clone(),
+            ..Filter::default()
+        })
+        .await,
+        [first]
+    );
+    let state = Some(Wanted::Active);
+    assert_eq!(
+        found(Filter {
+            state,
+            ..Filter::default()
+        })
+        .await,
+        [second]
+    );
+    let which = Selection::Matching(Filter {
+        sender,
+        ..Filter::default()
+    });
+    assert_eq!(
+        act(&spool, which.clone(), Deed::Hold("wait".into()))
+            .await
+            .unwrap(),
+        1
+    );
+    let state = Some(Wanted::Held);
+    assert_eq!(
+        found(Filter {
+            state,
+            ..Filter::default()
+        })
+        .await,
+        [first]
+    );
+    assert_eq!(
+        act(&spool, all(), Deed::Release).await.unwrap(),
+        1,
+        "the other is leased"
+    );
+    assert_eq!(spool.get(first).await.unwrap().record.state, State::Queued);
+    assert_eq!(spool.story(first).await.unwrap().events.len(), 2);
+    let leased = spool.lease(vec![first, second], NOW, UNTIL).await.unwrap();
+    assert_eq!(leased.len(), 1, "what is leased already stays where it is");
+}
+
+#[tokio::test]
+async fn messages_of_the_first_format_are_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let message = new(&spool, "a", "hello");
+    let record = serde_json::to_string(&message.record).unwrap();
+    let id = message.record.id;
+    drop(spool);
+    for file in ["spool.sqlite", "spool.sqlite-wal", "spool.sqlite-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(file));
+    }
+    let first = rusqlite::Connection::open(folder.path().join("spool.sqlite")).unwrap();
+    first
+        .execute_batch(
+            "CREATE TABLE message (id INTEGER PRIMARY KEY, lane TEXT NOT NULL, due INTEGER NOT NULL,
+                state INTEGER NOT NULL, record TEXT NOT NULL, content BLOB);
+             CREATE INDEX message_due ON message (lane, due) WHERE state = 0;
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    let sql = "INSERT INTO message VALUES (?1, 'a', ?2, 0, ?3, x'68656c6c6f')";
+    first
+        .execute(sql, rusqlite::params![id.to_i64(), NOW.0, record])
+        .unwrap();
+    drop(first);
+    let spool = open(settings(folder.path())).unwrap();
+    assert_eq!(claim(&spool, "a", 9, NOW).await, [id]);
+    assert!(spool.content(id).await.is_ok());
 }

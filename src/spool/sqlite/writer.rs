@@ -10,14 +10,12 @@ use super::store::Store;
 use super::{Settings, Shared};
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{
-    Content, Entry, Fate, Finish, Lease, Leased, New, Page, Record, Selection, SpoolError, State,
+    Content, Deed, Event, Fate, Finish, Lease, Leased, New, Place, Record, SpoolError, State,
+    Story, Used, What,
 };
 
 /// Jobs in one transaction at the most, so that the first does not wait for ever.
 const GROUP: usize = 512;
-
-/// Messages that an operator's `--all` touches in one transaction.
-const OPERATOR_PAGE: usize = 1_000;
 
 type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
@@ -25,18 +23,33 @@ pub(super) enum Job {
     Put(Vec<New>, Answer<()>),
     Finish(Arc<[Finish]>, Answer<()>),
     Claim {
-        lane: String,
+        place: Place,
         max: usize,
+        now: Timestamp,
+        until: Timestamp,
+        answer: Answer<Vec<Leased>>,
+    },
+    Lease {
+        ids: Vec<MessageId>,
         now: Timestamp,
         until: Timestamp,
         answer: Answer<Vec<Leased>>,
     },
     Content(MessageId, Answer<Content>),
     Reroute(Vec<String>, Answer<()>),
-    List(Page, Answer<Vec<Entry>>),
-    Get(MessageId, Answer<Entry>),
-    Retry(Selection, Timestamp, Answer<usize>),
-    Delete(Selection, Answer<usize>),
+    Act {
+        ids: Vec<MessageId>,
+        deed: Deed,
+        now: Timestamp,
+        /// Whether one that is not there is an error: it was named.
+        named: bool,
+        answer: Answer<usize>,
+    },
+    Tell(Box<Story>, Option<Used>, Answer<()>),
+    Used(Timestamp, Answer<Vec<Used>>),
+    Purge(Timestamp, Answer<bool>),
+    Note(String, Option<String>, Answer<()>),
+    Notes(String, Answer<Vec<(String, String)>>),
 }
 
 /// What a write leaves to be done once it is committed.
@@ -44,10 +57,12 @@ pub(super) enum Job {
 struct Effect {
     /// Content files of messages that are gone.
     files: Vec<PathBuf>,
-    /// Lanes in which a message is due, and when.
-    due: Vec<(String, Timestamp)>,
+    /// Where a message is due, and when.
+    due: Vec<(Place, Timestamp)>,
     /// Messages that were touched.
     count: usize,
+    /// Whether there is more to be done.
+    more: bool,
 }
 
 struct Writer {
@@ -94,23 +109,23 @@ impl Writer {
         for job in jobs.drain(..) {
             match job {
                 Job::Claim {
-                    lane,
+                    place,
                     max,
                     now,
                     until,
                     answer,
                 } => {
-                    let _ = answer.send(self.claim(&lane, max, now, until));
+                    let _ = answer.send(self.claim(&place, max, now, until));
                 }
+                Job::Lease {
+                    ids,
+                    now,
+                    until,
+                    answer,
+                } => drop(answer.send(self.lease(&ids, now, until))),
                 Job::Content(id, answer) => drop(answer.send(self.store.content(id))),
-                Job::List(page, answer) => {
-                    let records = self.store.list(&page);
-                    let entries = |records: Vec<_>| records.into_iter().map(|r| self.entry(r));
-                    drop(answer.send(records.map(|records| entries(records).collect())));
-                }
-                Job::Get(id, answer) => {
-                    drop(answer.send(self.store.get(id).map(|record| self.entry(record))));
-                }
+                Job::Used(since, answer) => drop(answer.send(self.store.used(since))),
+                Job::Notes(prefix, answer) => drop(answer.send(self.store.notes(&prefix))),
                 Job::Put(_, answer) if !has_room => drop(answer.send(Err(self.full()))),
                 write => writes.push(write),
             }
@@ -199,32 +214,55 @@ impl Writer {
                     .try_for_each(|finish| self.finish(finish, &mut effect))?;
             }
             Job::Reroute(lanes, _) => {
-                for (lane, due) in self.store.earliest_due()? {
-                    if !lane.is_empty() && !lanes.contains(&lane) {
-                        self.store.empty_lane(&lane)?;
-                        effect.due.push((String::new(), due));
+                for (place, due) in self.store.earliest_due()? {
+                    if !place.lane.is_empty() && !lanes.contains(&place.lane) {
+                        self.store.empty_lane(&place.lane)?;
+                        let lane = String::new();
+                        effect.due.push((Place { lane, ..place }, due));
                     }
                 }
             }
-            Job::Retry(which, now, _) => self.for_each(which, |id| {
-                let mut record = self.store.get(id)?;
-                self.store.make_due(&mut record, *now)?;
-                effect.due.push((record.lane, *now));
-                effect.count += 1;
-                Ok(())
-            })?,
-            Job::Delete(which, _) => self.for_each(which, |id| {
-                self.store.get(id)?;
-                effect.files.extend(self.store.remove(id)?);
-                effect.count += 1;
-                Ok(())
-            })?,
-            Job::Claim { .. } | Job::Content(..) | Job::List(..) | Job::Get(..) => {}
+            Job::Act {
+                ids,
+                deed,
+                now,
+                named,
+                ..
+            } => {
+                for id in ids {
+                    match self.act(*id, deed, *now, &mut effect) {
+                        Err(SpoolError::Missing(_)) if !named => {}
+                        done => done?,
+                    }
+                }
+            }
+            Job::Tell(story, used, _) => {
+                used.iter().try_for_each(|used| self.store.count(used))?;
+                if !self.settings.history.is_zero() {
+                    self.store
+                        .tell_all(&story.record, story.ended, &story.events)?;
+                }
+            }
+            Job::Purge(now, _) => {
+                let before = now.before(self.settings.history);
+                effect.more = self.store.purge(before, *now)?;
+            }
+            Job::Note(name, value, _) => self.store.note(name, value.as_deref())?,
+            Job::Claim { .. }
+            | Job::Lease { .. }
+            | Job::Content(..)
+            | Job::Used(..)
+            | Job::Notes(..) => {}
         }
         Ok(effect)
     }
 
     fn finish(&self, finish: &Finish, effect: &mut Effect) -> Result<(), SpoolError> {
+        let has_gone = matches!(finish.fate, Fate::Gone);
+        let ended = finish.events.last().map(|event| event.at);
+        if !finish.events.is_empty() {
+            self.tell(finish.id, ended.filter(|_| has_gone), &finish.events)?;
+        }
         match &finish.fate {
             Fate::Gone => effect.files.extend(self.store.remove(finish.id)?),
             Fate::Later(record) => {
@@ -232,7 +270,7 @@ impl Writer {
                     state: State::Queued,
                     ..Record::clone(record)
                 })?;
-                effect.due.push((record.lane.clone(), record.due));
+                effect.due.push((record.place(), record.due));
             }
             Fate::Held(record) => {
                 self.store.update(&Record {
@@ -241,38 +279,68 @@ impl Writer {
                 })?;
             }
         }
-        match &finish.report {
-            Some(report) => self.store.insert(&report.record, &report.content),
-            None => Ok(()),
+        if let Some(used) = &finish.used {
+            self.store.count(used)?;
+        }
+        let mut reports = finish.reports.iter();
+        reports.try_for_each(|report| self.store.insert(&report.record, &report.content))
+    }
+
+    fn tell(
+        &self,
+        id: MessageId,
+        ended: Option<Timestamp>,
+        events: &[Event],
+    ) -> Result<(), SpoolError> {
+        match self.settings.history.is_zero() {
+            true => Ok(()),
+            false => self.store.tell(id, ended, events),
         }
     }
 
-    /// The messages that are meant and not leased: those are under way, and their attempt decides.
-    fn for_each(
+    /// What an operator wants of one message; nothing, while it is leased: its attempt decides.
+    fn act(
         &self,
-        which: &Selection,
-        mut act: impl FnMut(MessageId) -> Result<(), SpoolError>,
+        id: MessageId,
+        deed: &Deed,
+        now: Timestamp,
+        effect: &mut Effect,
     ) -> Result<(), SpoolError> {
-        let is_free = |id: &MessageId| !self.shared.queue().leases.contains_key(id);
-        if let Selection::Ids(ids) = which {
-            return ids.iter().copied().filter(is_free).try_for_each(act);
+        let record = self.store.get(id)?;
+        if self.shared.queue().leases.contains_key(&id) {
+            return Ok(());
         }
-        let mut page = Page {
-            after: None,
-            limit: OPERATOR_PAGE,
-        };
-        loop {
-            let records = self.store.list(&page)?;
-            let Some(last) = records.last() else {
-                return Ok(());
-            };
-            page.after = Some(last.id);
-            records
-                .iter()
-                .map(|record| record.id)
-                .filter(is_free)
-                .try_for_each(&mut act)?;
+        let event = |what| [Event { at: now, what }];
+        match deed {
+            Deed::Release if record.state != State::Held => return Ok(()),
+            Deed::Retry | Deed::Release => {
+                let due = Record {
+                    due: now,
+                    state: State::Queued,
+                    lane: String::new(),
+                    ..record
+                };
+                self.tell(id, None, &event(What::Retried))?;
+                self.store.update(&due)?;
+                effect.due.push((due.place(), now));
+            }
+            Deed::Hold(reason) => {
+                let held = Record {
+                    state: State::Held,
+                    last: Some(reason.clone()),
+                    ..record
+                };
+                let reason = reason.clone();
+                self.tell(id, None, &event(What::Held { reason }))?;
+                self.store.update(&held)?;
+            }
+            Deed::Delete => {
+                self.tell(id, Some(now), &event(What::Deleted))?;
+                effect.files.extend(self.store.remove(id)?);
+            }
         }
+        effect.count += 1;
+        Ok(())
     }
 
     /// Makes a committed write known, then answers it; an answer that nobody waits for is no loss.
@@ -286,8 +354,8 @@ impl Writer {
             let _ = std::fs::remove_file(file);
         }
         let mut queue = self.shared.queue();
-        for (lane, due) in &effect.due {
-            queue.due_at(lane, *due);
+        for (place, due) in &effect.due {
+            queue.due_at(place, *due);
         }
         match job {
             Job::Put(messages, answer) => {
@@ -299,41 +367,36 @@ impl Writer {
             Job::Finish(batch, answer) => {
                 for finish in batch.iter() {
                     queue.leases.remove(&finish.id);
-                    if let Some(report) = &finish.report {
+                    for report in &finish.reports {
                         queue.offer(keep(report.clone()), &self.shared.owner);
                     }
                 }
                 let _ = answer.send(Ok(()));
             }
-            Job::Reroute(_, answer) => drop(answer.send(Ok(()))),
-            Job::Retry(_, _, answer) | Job::Delete(_, answer) => {
-                drop(answer.send(Ok(effect.count)))
+            Job::Reroute(_, answer) | Job::Tell(_, _, answer) | Job::Note(_, _, answer) => {
+                drop(answer.send(Ok(())));
             }
-            Job::Claim { .. } | Job::Content(..) | Job::List(..) | Job::Get(..) => {}
+            Job::Act { answer, .. } => drop(answer.send(Ok(effect.count))),
+            Job::Purge(_, answer) => drop(answer.send(Ok(effect.more))),
+            Job::Claim { .. }
+            | Job::Lease { .. }
+            | Job::Content(..)
+            | Job::Used(..)
+            | Job::Notes(..) => {}
         }
-    }
-
-    /// A message with who has it.
-    fn entry(&self, record: Record) -> Entry {
-        let until = self.shared.queue().leases.get(&record.id).copied();
-        let lease = until.map(|until| Lease {
-            owner: self.shared.owner.clone(),
-            until,
-        });
-        Entry { record, lease }
     }
 
     /// Leases what is due, and remembers when the first of the rest will be.
     fn claim(
         &self,
-        lane: &str,
+        place: &Place,
         max: usize,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Leased>, SpoolError> {
         let mut queue = self.shared.queue();
         let mut messages = Vec::new();
-        let next = self.store.each_queued(lane, |id, due, record| {
+        let next = self.store.each_queued(place, |id, due, record| {
             if queue.leases.get(&id).is_some_and(|&lease| lease > now) {
                 return Ok(None);
             }
@@ -342,21 +405,43 @@ impl Writer {
             }
             let record = record()?;
             queue.leases.insert(id, until);
-            messages.push(Leased {
-                record,
-                content: None,
-                lease: Lease {
-                    owner: self.shared.owner.clone(),
-                    until,
-                },
-            });
+            messages.push(self.leased(record, until));
             Ok(None)
         })?;
-        match next {
-            Some(due) => queue.due.insert(lane.to_owned(), due),
-            None => queue.due.remove(lane),
-        };
+        queue.due_is(place, next);
         Ok(messages)
+    }
+
+    /// Leases those that are queued and free.
+    fn lease(
+        &self,
+        ids: &[MessageId],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Leased>, SpoolError> {
+        let mut queue = self.shared.queue();
+        let mut messages = Vec::new();
+        for id in ids {
+            let record = match self.store.get(*id) {
+                Err(SpoolError::Missing(_)) => continue,
+                found => found?,
+            };
+            let is_free = queue.leases.get(id).is_none_or(|&lease| lease <= now);
+            if is_free && record.state == State::Queued {
+                queue.leases.insert(*id, until);
+                messages.push(self.leased(record, until));
+            }
+        }
+        Ok(messages)
+    }
+
+    fn leased(&self, record: Record, until: Timestamp) -> Leased {
+        let owner = self.shared.owner.clone();
+        Leased {
+            record,
+            content: None,
+            lease: Lease { owner, until },
+        }
     }
 }
 
@@ -370,10 +455,17 @@ fn keep(new: New) -> New {
 
 fn refuse(job: Job, error: SpoolError) {
     match job {
-        Job::Put(_, answer) | Job::Finish(_, answer) | Job::Reroute(_, answer) => {
-            let _ = answer.send(Err(error));
-        }
-        Job::Retry(_, _, answer) | Job::Delete(_, answer) => drop(answer.send(Err(error))),
-        Job::Claim { .. } | Job::Content(..) | Job::List(..) | Job::Get(..) => {}
+        Job::Put(_, answer)
+        | Job::Finish(_, answer)
+        | Job::Reroute(_, answer)
+        | Job::Tell(_, _, answer)
+        | Job::Note(_, _, answer) => drop(answer.send(Err(error))),
+        Job::Act { answer, .. } => drop(answer.send(Err(error))),
+        Job::Purge(_, answer) => drop(answer.send(Err(error))),
+        Job::Claim { .. }
+        | Job::Lease { .. }
+        | Job::Content(..)
+        | Job::Used(..)
+        | Job::Notes(..) => {}
     }
 }

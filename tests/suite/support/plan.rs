@@ -53,6 +53,7 @@ password = { file = "erp.argon2" }
 [delivery]
 retry = ["1s"]
 back_off = ["1s", "2s"]
+uncertain_pause = "1s"
 grace = "20s"
 
 [oauth.contoso]

@@ -1,0 +1,102 @@
+//! The queue and the stories over the API: listed, shown, acted on, exported.
+
+use axum::body::Body;
+use axum::extract::{Path as InPath, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio_util::io::ReaderStream;
+
+use super::api::{Parts, Trouble};
+use crate::base::{MessageId, Timestamp};
+use crate::spool::{Content, Deed, Entry, Page, Selection, Story};
+
+/// Messages in one answer at the most.
+pub const PAGE: usize = 1_000;
+
+/// What an operator does, and to which messages.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Act {
+    /// To which.
+    pub which: Selection,
+    /// What.
+    pub deed: Deed,
+}
+
+/// Whose stories.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Whose {
+    /// An address, or `@domain`.
+    pub address: String,
+    /// At most so many, the newest.
+    pub limit: usize,
+}
+
+pub(super) fn routes() -> Router<Parts> {
+    Router::new()
+        .route("/queue", post(list))
+        .route("/queue/act", post(act))
+        .route("/queue/{id}", get(show))
+        .route("/queue/{id}/content", get(content))
+        .route("/story/{id}", get(story))
+        .route("/stories", post(stories))
+}
+
+async fn list(
+    State(parts): State<Parts>,
+    Json(page): Json<Page>,
+) -> Result<Json<Vec<Entry>>, Trouble> {
+    let limit = page.limit.min(PAGE);
+    Ok(Json(parts.spool.list(Page { limit, ..page }).await?))
+}
+
+async fn show(
+    State(parts): State<Parts>,
+    InPath(id): InPath<MessageId>,
+) -> Result<Json<Entry>, Trouble> {
+    Ok(Json(parts.spool.get(id).await?))
+}
+
+/// A retry also uses held servers again, and asks for tokens anew: whoever retries has mended
+/// something.
+async fn act(
+    State(parts): State<Parts>,
+    Json(Act { which, deed }): Json<Act>,
+) -> Result<Json<usize>, Trouble> {
+    let is_retry = deed == Deed::Retry;
+    if is_retry {
+        // Before they are due, or the first would meet the failure that is remembered.
+        parts.delivery.forgive();
+    }
+    let count = parts.spool.act(which, deed, Timestamp::now()).await?;
+    if is_retry {
+        parts.delivery.release_holds();
+    }
+    Ok(Json(count))
+}
+
+/// As the app sent it.
+async fn content(
+    State(parts): State<Parts>,
+    InPath(id): InPath<MessageId>,
+) -> Result<Body, Trouble> {
+    Ok(match parts.spool.content(id).await? {
+        Content::Memory(bytes) => Body::from(bytes),
+        Content::File(file) => Body::from_stream(ReaderStream::new(file.open().await?)),
+    })
+}
+
+async fn story(
+    State(parts): State<Parts>,
+    InPath(id): InPath<MessageId>,
+) -> Result<Json<Story>, Trouble> {
+    Ok(Json(parts.spool.story(id).await?))
+}
+
+async fn stories(
+    State(parts): State<Parts>,
+    Json(Whose { address, limit }): Json<Whose>,
+) -> Result<Json<Vec<Story>>, Trouble> {
+    let limit = limit.min(PAGE);
+    Ok(Json(parts.spool.stories(&address, limit).await?))
+}

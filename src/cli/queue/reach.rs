@@ -1,0 +1,127 @@
+//! Where the queue is reached: in the running program, else in the spool itself.
+
+use std::process::ExitCode;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::admin::api::Status;
+use crate::admin::queue::Act;
+use crate::admin::{self, Client};
+use crate::base::{MessageId, Timestamp};
+use crate::cli::{ConfigFile, NO, block_on};
+use crate::config::{Config, Secrets};
+use crate::spool::{Content, Deed, Entry, Owner, Page, Selection, Spool, SqliteSpool, Story};
+
+/// See the module.
+pub(in crate::cli) enum Queue {
+    Running(Client),
+    Stopped(SqliteSpool),
+}
+
+/// Runs a command on the queue; what it says went wrong goes to standard error.
+pub(in crate::cli) fn run<W>(config: &ConfigFile, work: impl FnOnce(Queue) -> W) -> ExitCode
+where
+    W: Future<Output = Result<ExitCode, String>>,
+{
+    let config = match config.load(Secrets::Left) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    block_on(async {
+        let done = match Queue::open(&config).await {
+            Ok(queue) => work(queue).await,
+            Err(error) => Err(error),
+        };
+        done.unwrap_or_else(|error| {
+            eprintln!("mailferry: {error}");
+            ExitCode::from(NO)
+        })
+    })
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+impl Queue {
+    async fn open(config: &Config) -> Result<Self, String> {
+        let folder = &config.spool.folder;
+        if let Some(client) = Client::connect(&admin::socket(folder)).await {
+            return Ok(Self::Running(client));
+        }
+        if !SqliteSpool::is_in(folder) {
+            return Err(format!(
+                "there is no spool in {}: `serve` has not run with this configuration. Where systemd \
+                 gave it a StateDirectory, set `data_dir` to that folder",
+                folder.display()
+            ));
+        }
+        let spool = SqliteSpool::open(config.spool.clone(), Owner::this_process(&config.host));
+        spool.map(Self::Stopped).map_err(text)
+    }
+
+    pub(super) async fn list(&self, page: Page) -> Result<Vec<Entry>, String> {
+        match self {
+            Self::Running(client) => client.list(&page).await.map_err(text),
+            Self::Stopped(spool) => spool.list(page).await.map_err(text),
+        }
+    }
+
+    pub(super) async fn show(&self, id: MessageId) -> Result<Entry, String> {
+        match self {
+            Self::Running(client) => client.show(id).await.map_err(text),
+            Self::Stopped(spool) => spool.get(id).await.map_err(text),
+        }
+    }
+
+    pub(super) async fn act(&self, which: Selection, deed: Deed) -> Result<usize, String> {
+        match self {
+            Self::Running(client) => client.act(&Act { which, deed }).await.map_err(text),
+            Self::Stopped(spool) => spool.act(which, deed, Timestamp::now()).await.map_err(text),
+        }
+    }
+
+    /// Writes a message as the app sent it.
+    pub(super) async fn export(
+        &self,
+        id: MessageId,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), String> {
+        match self {
+            Self::Running(client) => client.content(id, to).await.map_err(text)?,
+            Self::Stopped(spool) => match spool.content(id).await.map_err(text)? {
+                Content::Memory(bytes) => to.write_all(&bytes).await.map_err(text)?,
+                Content::File(file) => {
+                    let mut file = file.open().await.map_err(text)?;
+                    tokio::io::copy(&mut file, to).await.map_err(text)?;
+                }
+            },
+        }
+        to.flush().await.map_err(text)
+    }
+
+    pub(in crate::cli) async fn story(&self, id: MessageId) -> Result<Story, String> {
+        match self {
+            Self::Running(client) => client.story(id).await.map_err(text),
+            Self::Stopped(spool) => spool.story(id).await.map_err(text),
+        }
+    }
+
+    pub(in crate::cli) async fn stories(
+        &self,
+        address: &str,
+        limit: usize,
+    ) -> Result<Vec<Story>, String> {
+        match self {
+            Self::Running(client) => client.stories(address, limit).await.map_err(text),
+            Self::Stopped(spool) => spool.stories(address, limit).await.map_err(text),
+        }
+    }
+
+    pub(super) async fn status(&self) -> Result<Status, String> {
+        match self {
+            Self::Running(client) => client.status().await.map_err(text),
+            Self::Stopped(_) => Ok(Status::default()),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! How much one sender is told: so many reports an hour, and what comes on top in a digest. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::digest::Line;
+use crate::base::{MessageId, Timestamp};
+use crate::message::Address;
+
+/// The time in which a sender is told so much.
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Lines of a digest; more begin another one.
+const LINES: usize = 250;
+
+/// A digest that is due so soon takes no more: it may be on its way already.
+const CLOSING: Duration = Duration::from_secs(60);
+
+/// What every sender was told of late.
+#[derive(Debug, Default)]
+pub struct Storm {
+    senders: HashMap<String, Sender>,
+}
+
+#[derive(Debug, Default)]
+struct Sender {
+    told: VecDeque<Timestamp>,
+    digest: Option<Digest>,
+}
+
+/// What a sender will be told at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// Its name.
+    pub id: MessageId,
+    /// When it goes.
+    pub due: Timestamp,
+    /// What it tells.
+    pub lines: Vec<Line>,
+}
+
+/// How a sender is told something.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// By a report of its own.
+    Report,
+    /// By this digest, which tells it by now.
+    Digest(&'a Digest),
+}
+
+impl Storm {
+    /// Decides for what is to be told of one message of `to`; `id` is the name of a digest that it may
+    /// begin. `most` reports go in an hour.
+    pub fn tell(
+        &mut self,
+        to: &Address,
+        most: usize,
+        lines: Vec<Line>,
+        id: MessageId,
+        now: Timestamp,
+    ) -> Told<'_> {
+        self.forget(now);
+        let sender = self.senders.entry(to.as_str().to_lowercase()).or_default();
+        if sender.told.len() < most {
+            sender.told.push_back(now);
+            return Told::Report;
+        }
+        let begun = sender.told.front().copied().unwrap_or(now);
+        let takes = |digest: &Digest| digest.lines.len() < LINES && digest.due > now.after(CLOSING);
+        let digest = match sender.digest.take().filter(takes) {
+            Some(digest) => digest,
+            None => Digest {
+                id,
+                due: begun.after(HOUR).max(now.after(2 * CLOSING)),
+                lines: Vec::new(),
+            },
+        };
+        let digest = sender.digest.insert(digest);
+        digest.lines.extend(lines);
+        Told::Digest(digest)
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.senders.retain(|_, sender| {
+            sender.told.retain(|told| now < told.after(HOUR));
+            let is_open = |digest: &Digest| digest.due > now;
+            !sender.told.is_empty() || sender.digest.as_ref().is_some_and(is_open)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(number: i64) -> Line {
+        Line {
+            about: MessageId::from_i64(number),
+            received: Timestamp(0),
+            recipient: Address::parse("to@y.com").unwrap(),
+            said: "no".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_for_an_hour_is_gathered() {
+        let mut storm = Storm::default();
+        let to = Address::parse("app@x.com").unwrap();
+        let mut tell = |number: i64, at: u64| {
+            let now = Timestamp(0).after(Duration::from_secs(at));
+            match storm.tell(
+                &to,
+                2,
+                vec![line(number)],
+                MessageId::from_i64(100 + number),
+                now,
+            ) {
+                Told::Report => None,
+                Told::Digest(digest) => {
+                    Some((digest.id.to_i64(), digest.due.0 / 1_000, digest.lines.len()))
+                }
+            }
+        };
+        assert_eq!([tell(1, 0), tell(2, 10)], [None, None]);
+        assert_eq!(tell(3, 20), Some((103, 3_600, 1)));
+        assert_eq!(tell(4, 30), Some((103, 3_600, 2)));
+        // The digest may be on its way, so this one waits for the next.
+        assert_eq!(tell(5, 3_590), Some((105, 3_710, 1)));
+        assert_eq!(tell(6, 3_605), None, "the first hour is over");
+        let mut last = None;
+        for number in 7..300 {
+            last = tell(number, 3_606);
+        }
+        assert_eq!(
+            last.map(|(.., lines)| lines),
+            Some(44),
+            "a long one is followed by another"
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! Whose message goes next where all have to share: by turns between users, weighted by priority. Pure.
+//!
+//! Each flow has a clock of its own that its messages move on, those of a heavy flow less; the flow
+//! whose clock is furthest behind is next. A flow that comes back begins with the present, so a
+//! message in an otherwise idle flow waits for no campaign, and saving up turns is no use.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::message::Priority;
+use crate::spool::record::Flow;
+
+/// Messages of one flow that are taken ahead of sending them.
+pub const FLOW: usize = 64;
+
+/// What a message of a flow of weight 1 moves its clock by; the weights divide it.
+const TURN: u64 = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Fair<T> {
+    flows: BTreeMap<Flow, Waiting<T>>,
+    /// The clock of whoever was last.
+    now: u64,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    queue: VecDeque<T>,
+    clock: u64,
+    /// Whether there was no room for more since it was last low.
+    was_full: bool,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Next<T> {
+    /// It.
+    pub item: T,
+    /// Whether its flow should be filled up again.
+    pub is_low: bool,
+}
+
+impl<T> Default for Fair<T> {
+    fn default() -> Self {
+        Self {
+            flows: BTreeMap::new(),
+            now: 0,
+            len: 0,
+        }
+    }
+}
+
+impl<T> Fair<T> {
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many more of a flow it takes.
+    pub fn room(&self, flow: &Flow) -> usize {
+        let waiting = self.flows.get(flow).map_or(0, |flow| flow.queue.len());
+        FLOW.saturating_sub(waiting)
+    }
+
+    /// The last of its flow.
+    pub fn push(&mut self, flow: Flow, item: T) {
+        let waiting = self.waiting(flow);
+        waiting.queue.push_back(item);
+        waiting.was_full |= waiting.queue.len() >= FLOW;
+        self.len += 1;
+    }
+
+    /// The next of its flow, as if it had not been taken.
+    pub fn put_back(&mut self, flow: Flow, item: T) {
+        let turn = turn(flow.priority);
+        let waiting = self.waiting(flow);
+        waiting.queue.push_front(item);
+        waiting.clock = waiting.clock.saturating_sub(turn);
+        self.len += 1;
+    }
+
+    /// Whoever is next.
+    pub fn pop(&mut self) -> Option<Next<T>> {
+        let waiting = self.flows.iter().filter(|(_, flow)| !flow.queue.is_empty());
+        // Of equals the more urgent, which stands first.
+        let (flow, _) = waiting.min_by_key(|(_, waiting)| waiting.clock)?;
+        let flow = flow.clone();
+        let waiting = self.flows.get_mut(&flow)?;
+        let item = waiting.queue.pop_front()?;
+        self.now = waiting.clock;
+        waiting.clock += turn(flow.priority);
+        let is_low = waiting.was_full && waiting.queue.len() <= FLOW / 4;
+        waiting.was_full &= !is_low;
+        self.len -= 1;
+        self.forget();
+        Some(Next { item, is_low })
+    }
+
+    /// All that wait; nobody does any more.
+    pub fn drain(&mut self) -> Vec<T> {
+        let flows = std::mem::take(&mut self.flows);
+        self.len = 0;
+        flows.into_values().flat_map(|flow| flow.queue).collect()
+    }
+
+    fn waiting(&mut self, flow: Flow) -> &mut Waiting<T> {
+        let now = self.now;
+        let waiting = self.flows.entry(flow).or_insert_with(|| Waiting {
+            queue: VecDeque::new(),
+            clock: now,
+            was_full: false,
+        });
+        if waiting.queue.is_empty() {
+            waiting.clock = waiting.clock.max(now);
+        }
+        waiting
+    }
+
+    /// Flows that wait for nothing and have used up what they were ahead.
+    fn forget(&mut self) {
+        let now = self.now;
+        self.flows
+            .retain(|_, flow| !flow.queue.is_empty() || flow.clock > now);
+    }
+}
+
+/// What one message moves a clock by: where all have mail waiting, an urgent flow sends eight times
+/// as much as a usual one, and that eight times as much as bulk.
+fn turn(priority: Priority) -> u64 {
+    match priority {
+        Priority::High => TURN / 64,
+        Priority::Normal => TURN / 8,
+        Priority::Bulk => TURN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn flow(user: &str, priority: Priority) -> Flow {
+        let user = user.to_owned();
+        Flow { priority, user }
+    }
+
+    fn taken(fair: &mut Fair<&'static str>, count: usize) -> Vec<&'static str> {
+        let next = (0..count).map_while(|_| fair.pop());
+        next.map(|next| next.item).collect()
+    }
+
+    #[test]
+    fn a_campaign_does_not_delay_a_password_reset() {
+        let (campaign, reset) = (
+            flow("shop", Priority::Normal),
+            flow("portal", Priority::Normal),
+        );
+        let mut fair = Fair::default();
+        (0..50).for_each(|_| fair.push(campaign.clone(), "campaign"));
+        taken(&mut fair, 10);
+        fair.push(reset.clone(), "reset");
+        fair.push(reset, "reset");
+        let next = taken(&mut fair, 4);
+        assert_eq!(next[0], "reset");
+        assert_eq!(next.iter().filter(|item| **item == "reset").count(), 2);
+    }
+
+    #[test]
+    fn users_take_turns_and_weights_hold_where_all_have_mail() {
+        let mut fair = Fair::default();
+        for _ in 0..FLOW {
+            fair.push(flow("a", Priority::High), "high");
+            fair.push(flow("a", Priority::Normal), "normal");
+            fair.push(flow("a", Priority::Bulk), "bulk");
+        }
+        let of = taken(&mut fair, 73);
+        let count = |kind| of.iter().filter(|item| **item == kind).count();
+        assert_eq!((count("high"), count("normal"), count("bulk")), (64, 8, 1));
+    }
+
+    #[test]
+    fn one_at_a_time_starves_nobody() {
+        let mut fair = Fair::default();
+        (0..20).for_each(|_| fair.push(flow("b", Priority::Normal), "b"));
+        let mut order = Vec::new();
+        for _ in 0..20 {
+            fair.push(flow("a", Priority::Normal), "a");
+            order.extend(taken(&mut fair, 1));
+        }
+        assert!(order.iter().filter(|item| **item == "b").count() >= 9);
+    }
+
+    #[test]
+    fn what_is_put_back_is_next_again_and_a_low_flow_says_so() {
+        let mut fair = Fair::default();
+        let own = flow("a", Priority::Normal);
+        (0..FLOW).for_each(|_| fair.push(own.clone(), "a"));
+        assert_eq!(fair.room(&own), 0);
+        let first = fair.pop().unwrap();
+        fair.put_back(own.clone(), first.item);
+        fair.push(flow("z", Priority::Normal), "z");
+        assert_eq!(taken(&mut fair, 1), ["a"]);
+        let low = (0..FLOW).filter_map(|_| fair.pop()).filter(|n| n.is_low);
+        assert_eq!(low.count(), 1);
+        assert!(fair.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_flows_keep_their_order(pushes in prop::collection::vec((0usize..4, any::<bool>()), 1..200)) {
+            let mut fair = Fair::default();
+            let (mut count, mut got) = ([0u32; 4], Vec::new());
+            for (user, takes) in pushes {
+                fair.push(flow(&user.to_string(), Priority::Normal), (user, count[user]));
+                count[user] += 1;
+                if takes {
+                    got.extend(fair.pop().map(|next| next.item));
+                }
+            }
+            while let Some(next) = fair.pop() {
+                got.push(next.item);
+            }
+            prop_assert_eq!(got.len() as u32, count.iter().sum::<u32>());
+            for user in 0..4 {
+                let own: Vec<u32> = got.iter().filter(|item| item.0 == user).map(|item| item.1).collect();
+                prop_assert!(own.windows(2).all(|pair| pair[0] < pair[1]));
+            }
+        }
+    }
+}

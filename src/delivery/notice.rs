@@ -1,0 +1,152 @@
+//! What a sender is told: whether, by which message, and through which server.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::bounce::digest::{self, Line};
+use super::bounce::storm::{Storm, Told};
+use super::bounce::{self, Failed, Kind, Report};
+use super::scheduler::Context;
+use crate::base::{MessageId, Timestamp};
+use crate::message::{Address, Envelope, Priority};
+use crate::observe::maillog;
+use crate::spool::{Content, Event, New, Origin, Record, State, What};
+
+/// The message that a notice is about.
+pub(super) struct About<'a> {
+    pub(super) record: &'a Record,
+    /// Its header section.
+    pub(super) head: &'a [u8],
+    /// All of it, where it is at hand.
+    pub(super) whole: Option<Bytes>,
+    /// The host that is to answer for it.
+    pub(super) upstream: &'a str,
+}
+
+/// What every sender was told of late.
+#[derive(Default)]
+pub(super) struct Notices(Mutex<Storm>);
+
+/// Who can be told about a message.
+pub(super) fn sender(record: &Record) -> Option<&Address> {
+    match record.origin {
+        Origin::Client { .. } => record.envelope.sender.address(),
+        // A report is never reported.
+        Origin::Report(_) => None,
+    }
+}
+
+/// Tells the sender of these recipients; gives the message that does and the event, or none where
+/// nobody can be told.
+pub(super) fn notice(
+    context: &Context,
+    about: &About,
+    kind: Kind,
+    told_of: &[Failed],
+) -> Option<(New, Event)> {
+    let to = sender(about.record)?;
+    let works = |server: &str| context.works(server);
+    let (route, from) = context.settings.policy.report_route(works)?;
+    let written = written(context, about, kind, told_of, to, &from);
+    let id = written.id;
+    maillog::reported(about.record.id, id, to, kind.action());
+    let (report, to) = (id, to.clone());
+    let now = context.clock.now();
+    let event = Event {
+        at: now,
+        what: match kind {
+            Kind::Delayed(_) => What::Warned { report, to },
+            Kind::Failed | Kind::Relayed => What::Reported { report, to },
+        },
+    };
+    let record = Record {
+        id,
+        received: now,
+        origin: Origin::Report(about.record.id),
+        envelope: written.envelope,
+        size: written.content.len() as u64,
+        lane: route.server,
+        priority: Priority::Normal,
+        state: State::Queued,
+        due: written.due,
+        attempts: 0,
+        last: None,
+        uncertain: false,
+        warned: false,
+    };
+    let content = Content::Memory(written.content.into());
+    Some((New { record, content }, event))
+}
+
+struct Written {
+    id: MessageId,
+    due: Timestamp,
+    envelope: Envelope,
+    content: Vec<u8>,
+}
+
+/// A report, or where there were many of late a digest that tells of this as well.
+fn written(
+    context: &Context,
+    about: &About,
+    kind: Kind,
+    told_of: &[Failed],
+    to: &Address,
+    from: &Address,
+) -> Written {
+    let now = context.clock.now();
+    let host = &context.settings.host;
+    let id = context.spool.next_id(now);
+    let mut storm = context
+        .notices
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let lines = told_of.iter().map(|failed| line(about, failed, kind, host));
+    let most = context.settings.reports_per_hour;
+    if let Told::Digest(told) = storm.tell(to, most, lines.collect(), id, now) {
+        return Written {
+            id: told.id,
+            due: told.due,
+            envelope: bounce::envelope(to, false),
+            content: digest::content(from, to, told.id, host, now, &told.lines),
+        };
+    }
+    let record = about.record;
+    let wants_whole = kind == Kind::Failed && bounce::wants_whole(&record.envelope.parameters);
+    let report = Report {
+        kind,
+        about: record.id,
+        received: record.received,
+        parameters: &record.envelope.parameters,
+        head: about.head,
+        whole: about.whole.as_deref().filter(|_| wants_whole),
+        failed: told_of,
+        upstream: about.upstream,
+        host,
+        from,
+        to,
+        id,
+        now,
+    };
+    Written {
+        id,
+        due: now,
+        envelope: report.envelope(),
+        content: report.content(),
+    }
+}
+
+fn line(about: &About, failed: &Failed, kind: Kind, host: &str) -> Line {
+    let said = failed.said(about.upstream, host);
+    Line {
+        about: about.record.id,
+        received: about.record.received,
+        recipient: failed.recipient.address.clone(),
+        said: match kind {
+            Kind::Delayed(_) => format!("Not delivered yet; {said}"),
+            Kind::Failed | Kind::Relayed => said,
+        },
+    }
+}

@@ -1,0 +1,128 @@
+//! Which messages an operator means. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, State};
+use crate::base::{MessageId, Timestamp};
+
+/// What an operator asks for; what is not said is any.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// The server that would take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The envelope's sender: an address, or `@domain`; empty for the null sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// One of the recipients: an address, or `@domain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// The state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Wanted>,
+    /// Taken before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
+    /// Taken at this or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// A state to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// Waits for its time.
+    Queued,
+    /// Waits for a person.
+    Held,
+    /// Delivery has it just now.
+    Active,
+    /// May have arrived already.
+    Uncertain,
+}
+
+/// A part of the queue, oldest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Page {
+    /// Only messages after this one.
+    pub after: Option<MessageId>,
+    /// At most so many.
+    pub limit: usize,
+    /// Only these.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// Which messages an operator means.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Selection {
+    /// Those that it admits.
+    Matching(Filter),
+    /// These.
+    Ids(Vec<MessageId>),
+}
+
+/// What an operator does to messages that nobody has leased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deed {
+    /// Makes them due at once, to be routed anew; held ones too.
+    Retry,
+    /// The same, for those that are held only.
+    Release,
+    /// Holds them, for this reason, until they are released.
+    Hold(String),
+    /// Removes them; nobody is told.
+    Delete,
+}
+
+impl Filter {
+    /// Whether it admits a message.
+    pub fn admits(&self, Entry { record, lease }: &Entry) -> bool {
+        let envelope = &record.envelope;
+        let sender = envelope.sender.address().map_or("", |a| a.as_str());
+        let is_server = |name: &String| *name == record.lane;
+        let is_sender = |wanted: &String| is(wanted, sender);
+        let is_recipient = |wanted: &String| {
+            let mut all = envelope.recipients.iter();
+            all.any(|recipient| is(wanted, recipient.address.as_str()))
+        };
+        let is_state = |wanted: Wanted| match wanted {
+            Wanted::Queued => lease.is_none() && record.state == State::Queued,
+            Wanted::Held => record.state == State::Held,
+            Wanted::Active => lease.is_some(),
+            Wanted::Uncertain => record.uncertain,
+        };
+        self.server.as_ref().is_none_or(is_server)
+            && self.sender.as_ref().is_none_or(is_sender)
+            && self.recipient.as_ref().is_none_or(is_recipient)
+            && self.state.is_none_or(is_state)
+            && self.before.is_none_or(|before| record.received < before)
+            && self.since.is_none_or(|since| record.received >= since)
+    }
+}
+
+/// Whether an address is the one that is wanted, or at the domain that is.
+pub fn is(wanted: &str, address: &str) -> bool {
+    let (wanted, address) = (wanted.to_lowercase(), address.to_lowercase());
+    match wanted.starts_with('@') {
+        true => address.ends_with(&wanted),
+        false => address == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_domains_are_found_in_any_case() {
+        assert!(is("Jane@X.com", "jane@x.com"));
+        assert!(is("@x.COM", "jane@x.com"));
+        assert!(!is("ane@x.com", "jane@x.com"));
+        assert!(!is("@x.com", "jane@yx.com.net"));
+        assert!(is("", "") && !is("", "jane@x.com"));
+    }
+}

@@ -1,0 +1,148 @@
+//! What operators ask, on connections of their own: a long look keeps nobody waiting.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, Row, params};
+
+use super::store::{FILE, record};
+use crate::base::{MessageId, Timestamp};
+use crate::spool::{Record, SpoolError, Story, filter};
+
+/// Rows read in one go, so that no read holds the WAL for long.
+const CHUNK: usize = 1_000;
+
+/// A connection that only reads.
+pub(super) struct Reader(Connection);
+
+impl Reader {
+    pub(super) fn open(folder: &Path) -> Result<Self, SpoolError> {
+        let file: PathBuf = folder.join(FILE);
+        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        Ok(Self(connection))
+    }
+
+    /// Messages after `after` that are `admitted`, oldest first, at most `limit`.
+    pub(super) fn list<T>(
+        &self,
+        mut after: Option<MessageId>,
+        limit: usize,
+        admitted: impl Fn(Record) -> Option<T>,
+    ) -> Result<Vec<T>, SpoolError> {
+        let mut found = Vec::new();
+        let mut statement = self
+            .0
+            .prepare("SELECT record FROM message WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+        loop {
+            let key = after.map_or(-1, MessageId::to_i64);
+            let mut rows = statement.query(params![key, CHUNK as i64])?;
+            let mut count = 0;
+            while let Some(row) = rows.next()? {
+                let record = record(row, 0)?;
+                (after, count) = (Some(record.id), count + 1);
+                found.extend(admitted(record));
+                if found.len() >= limit {
+                    return Ok(found);
+                }
+            }
+            if count < CHUNK {
+                return Ok(found);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, id: MessageId) -> Result<Record, SpoolError> {
+        let sql = "SELECT record FROM message WHERE id = ?1";
+        let mut statement = self.0.prepare(sql)?;
+        let mut rows = statement.query([id.to_i64()])?;
+        record(rows.next()?.ok_or(SpoolError::Missing(id))?, 0)
+    }
+
+    /// The story of a message, told or not: one that was never tried has none of its own.
+    pub(super) fn story(&self, id: MessageId) -> Result<Story, SpoolError> {
+        let sql = "SELECT record, ended, events FROM story WHERE id = ?1";
+        let mut statement = self.0.prepare(sql)?;
+        let mut rows = statement.query([id.to_i64()])?;
+        let told = rows.next()?.map(story).transpose()?;
+        let queued = match self.get(id) {
+            Err(SpoolError::Missing(_)) => None,
+            found => Some(found?),
+        };
+        match (told, queued) {
+            (Some(told), None) => Ok(told),
+            (told, Some(record)) => Ok(Story {
+                record,
+                ended: None,
+                events: told.map(|told| told.events).unwrap_or_default(),
+            }),
+            (None, None) => Err(SpoolError::Unknown(id)),
+        }
+    }
+
+    /// The newest stories in which an address stands, newest first.
+    pub(super) fn stories(&self, address: &str, limit: usize) -> Result<Vec<Story>, SpoolError> {
+        let wanted = address.to_lowercase();
+        // In JSON an address stands between quotes, its domain before one.
+        let needle = serde_json::to_string(&wanted).unwrap_or_default();
+        let needle = match wanted.starts_with('@') {
+            true => needle[1..].to_owned(),
+            false => needle,
+        };
+        // SQLite lowers ASCII only, so what is left is compared here.
+        let needle = if needle.is_ascii() {
+            needle
+        } else {
+            "@".into()
+        };
+        let sql = "
+            SELECT id FROM (
+                SELECT id FROM message WHERE id < ?2 AND instr(lower(record), ?1)
+                UNION
+                SELECT id FROM story WHERE id < ?2 AND instr(lower(record || events), ?1)
+            ) ORDER BY id DESC LIMIT ?3";
+        let mut statement = self.0.prepare(sql)?;
+        let (mut found, mut before) = (Vec::new(), i64::MAX);
+        loop {
+            let rows =
+                statement.query_map(params![needle, before, CHUNK as i64], |row| row.get(0))?;
+            let ids: Vec<i64> = rows.collect::<Result<_, _>>()?;
+            for id in &ids {
+                let story = self.story(MessageId::from_i64(*id))?;
+                if stands_in(&wanted, &story) {
+                    found.push(story);
+                }
+                if found.len() == limit {
+                    return Ok(found);
+                }
+            }
+            match ids.last() {
+                Some(last) if ids.len() == CHUNK => before = *last,
+                _ => return Ok(found),
+            }
+        }
+    }
+}
+
+fn stands_in(wanted: &str, story: &Story) -> bool {
+    let sender = story.record.envelope.sender.address();
+    let all = sender.into_iter().chain(story.recipients());
+    all.map(|address| address.as_str())
+        .any(|address| filter::is(wanted, address))
+}
+
+fn story(row: &Row) -> Result<Story, SpoolError> {
+    let text = format!(
+        "[{}]",
+        row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?
+    );
+    let events = serde_json::from_str(&text).map_err(|error| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(2, kind, Box::new(error))
+    })?;
+    let ended: Option<i64> = row.get(1)?;
+    Ok(Story {
+        record: record(row, 0)?,
+        ended: ended.map(Timestamp),
+        events,
+    })
+}
