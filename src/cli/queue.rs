@@ -91,7 +91,9 @@ async fn act(queue: &Queue, action: &Action) -> Result<ExitCode, String> {
 
 async fn each(queue: &Queue, which: &Which, deed: Deed, done: &str) -> Result<ExitCode, String> {
     let Some(which) = which.selection() else {
-        eprintln!("mailferry: name messages by their ids, or by a filter such as --sender, or say --all");
+        eprintln!(
+            "mailferry: name messages by their ids, or by a filter such as --sender, or say --all"
+        );
         return Ok(ExitCode::from(USAGE));
     };
     println!("{} {done}", queue.act(which, deed).await?);

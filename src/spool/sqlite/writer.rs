@@ -282,8 +282,12 @@ impl Writer {
         if let Some(used) = &finish.used {
             self.store.count(used)?;
         }
-        let mut reports = finish.reports.iter();
-        reports.try_for_each(|report| self.store.insert(&report.record, &report.content))
+        for report in &finish.reports {
+            // A digest that tells of more by now has been here before.
+            self.store.remove(report.record.id)?;
+            self.store.insert(&report.record, &report.content)?;
+        }
+        Ok(())
     }
 
     fn tell(
