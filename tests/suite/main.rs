@@ -18,6 +18,7 @@ mod layers;
 mod postfix;
 mod replies;
 mod simulated;
+mod stories;
 mod tokens;
 mod vault_crash;
 mod web;

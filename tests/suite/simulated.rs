@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use tokio::runtime::Runtime;
 
-use crate::support::{Lab, Plan, USUAL, admitted, by_refresh_token, id_of};
+use crate::support::{Lab, Plan, SERVER, USUAL, admitted, by_refresh_token, id_of};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -44,6 +44,7 @@ impl Life {
         );
         let mut lab = Lab::stopped(Plan {
             configuration: usual + &change(by_refresh_token()),
+            mailboxes: vec!["notifications@example.com", "jane@example.com"],
             ..Plan::default()
         });
         lab.write_private("secret", "sandbox-secret");
@@ -231,4 +232,76 @@ fn a_mailbox_whose_day_is_used_up_is_held_until_it_has_room() {
     assert_eq!(life.lab.state().stats().messages, 5);
     life.pass(2 * HOUR, 10 * MINUTE);
     life.lab.delivered(6);
+}
+
+#[test]
+fn who_waits_for_a_held_server_hears_of_it_through_one_that_works() {
+    let life = Life::with(|server| server + &SERVER.replace("notifications", "jane"));
+    life.lab
+        .stdout(&["hold", "notifications", "--reason", "the mailbox moves"]);
+    life.send("waits");
+    let bulk = admitted("campaign").replace("Subject", "Precedence: bulk\r\nSubject");
+    id_of(&life.lab.send("notifications@example.com", &bulk));
+    life.pass(3 * HOUR, 10 * MINUTE);
+    assert_eq!(life.lab.state().stats().messages, 0);
+    life.pass(2 * HOUR, 10 * MINUTE);
+    let warning = life.lab.delivered(1)[0].text.clone();
+    for part in [
+        "Subject: Delayed mail: your message has not been delivered yet",
+        "From: \"Mail Delivery System\" <jane@example.com>",
+        "the server is held: the mailbox moves",
+        "Action: delayed",
+        "Will-Retry-Until: ",
+    ] {
+        assert!(warning.contains(part), "{part:?} is not in\n{warning}");
+    }
+    life.pass(4 * 24 * HOUR, HOUR);
+    assert_eq!(
+        life.lab.state().stats().messages,
+        1,
+        "told once, the campaign not at all"
+    );
+    life.pass(24 * HOUR, HOUR);
+    let reports = life.lab.delivered(3);
+    for report in &reports[1..] {
+        assert!(report.text.contains("Action: failed"), "{}", report.text);
+        assert!(
+            report.text.contains("Given up after 0 attempts"),
+            "{}",
+            report.text
+        );
+    }
+    let left = life.lab.stdout(&["queue", "list"]);
+    assert!(left.contains("0 in the queue"), "{left}");
+}
+
+#[test]
+fn a_password_reset_does_not_wait_for_a_campaign() {
+    let pace =
+        |server: String| server.replace("messages_per_minute = 0", "messages_per_minute = 10");
+    let life = Life::with(pace);
+    let mut client = life.lab.client();
+    let mut send = |subject: &str, field: &str| {
+        let message = admitted(subject).replace("Subject", &format!("{field}\r\nSubject"));
+        let to = ["someone@example.net"];
+        id_of(&client.send("notifications@example.com", &to, &message));
+    };
+    (0..40).for_each(|number| send(&format!("campaign {number}"), "Precedence: bulk"));
+    life.lab.delivered(10);
+    send("reset", "X-Other: 1");
+    send("urgent", "X-Priority: 1");
+    life.lab
+        .wait_for("rest", || (life.time.sleepers() > LOOPS).then_some(()));
+    life.time.advance(Duration::from_secs(61));
+    let arrived = life.lab.delivered(20);
+    let place = |subject: &str| {
+        let field = format!("Subject: {subject}\r\n");
+        arrived
+            .iter()
+            .position(|message| message.text.contains(&field))
+    };
+    let (reset, urgent) = (place("reset"), place("urgent"));
+    // Each of three sessions may have a message of the campaign in hand.
+    assert!(reset.is_some_and(|place| place < 15), "{reset:?}");
+    assert!(urgent.is_some_and(|place| place < 15), "{urgent:?}");
 }
