@@ -20,6 +20,7 @@ use crate::observe::maillog;
 use crate::session::Reply;
 use crate::spool::{Content, Owner, Record, Spool, SpoolError, SqliteSpool};
 use crate::token::{Sources, Vault, VaultError};
+use crate::upstream::Network;
 
 /// Why it does not start, or does not take a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +99,12 @@ impl Daemon {
             .map(|server| server.name.clone())
             .collect();
         spool.reroute(names).await?;
-        let delivery = Delivery::start(spool.clone(), delivery_settings, clock.clone());
+        let delivery = Delivery::start(
+            spool.clone(),
+            delivery_settings,
+            Arc::new(Network),
+            clock.clone(),
+        );
         let delivery = Arc::new(delivery.await?);
         let socket = admin::socket(&config.spool.folder);
         let web = match &config.web {

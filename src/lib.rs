@@ -8,7 +8,7 @@
 //! legacy app ─SMTP─▶ listener ─▶ session ─▶ message ─▶ spool.put ──250──▶ app
 //!                                              │
 //!                                           delivery ─ routing ─ token ─ upstream ─▶ Outlook
-//!                                              └ Outcome ─▶ spool.finish │ bounce ─▶ spool.finish
+//!                                              └ Outcome ─▶ spool.finish: fate, report, story
 //! ```
 //!
 //! # Invariants
@@ -30,7 +30,7 @@
 //! | --- | --- |
 //! | 1 | [`base`]: clock, ids, limits, secrets, TLS |
 //! | 2 | [`message`] ●, `session::reply` ● |
-//! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `delivery::{outcome, retry, usage, bounce}` ●, `spool::record` ● |
+//! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `delivery::{outcome, retry, usage, bounce}` ●, `spool::{record, story}` ● |
 //! | 4 | [`observe`]: the mail log, metrics |
 //! | 5 | [`spool`], [`token`], [`upstream`], which do not know each other |
 //! | 6 | [`delivery`], and [`listener`], which never sees delivery |

@@ -17,7 +17,7 @@ use crate::session::Reply;
 use crate::spool::{
     Content, Event, Fate, Finish, Leased, Origin, Place, Record, SpoolError, Story, What,
 };
-use crate::upstream::{Session, Transcript};
+use crate::upstream::{Link, Transcript};
 
 /// How an attempt ended.
 pub(super) struct Ended {
@@ -46,7 +46,11 @@ pub(super) fn recipients_at_once(lane: &Lane, record: &Record) -> usize {
 }
 
 /// Attempts a message of the queue.
-pub(super) async fn run(lane: &Lane, session: &mut Option<Session>, message: Leased) -> Ended {
+pub(super) async fn run(
+    lane: &Lane,
+    session: &mut Option<Box<dyn Link>>,
+    message: Leased,
+) -> Ended {
     let Leased {
         record, content, ..
     } = message;

@@ -181,12 +181,15 @@ impl Lane {
         }
     }
 
-    /// What so many recipients take of the mailbox's day.
+    /// What a message to so many recipients takes of what the mailbox may send.
     pub(super) fn used(&self, recipients: usize, at: Timestamp) -> Option<Used> {
-        let counts = recipients > 0 && self.mailbox.limits().per_day.is_some();
-        counts.then(|| Used {
+        let limits = self.mailbox.limits();
+        let is_limited = limits.per_day.is_some() || limits.per_minute.is_some();
+        (recipients > 0 && is_limited).then(|| Used {
             mailbox: self.mailbox.name().to_owned(),
             at,
+            last: at,
+            messages: 1,
             recipients: recipients as u64,
         })
     }

@@ -14,7 +14,7 @@ use crate::base::{Timestamp, limits};
 use crate::message::Address;
 use crate::session::Reply;
 use crate::spool::{Spool, SpoolError, Used};
-use crate::upstream::{self, Session};
+use crate::upstream::{self, Link};
 
 /// How long a mailbox that needs a person is left alone; then one message probes it.
 const PROBE: Duration = Duration::from_secs(300);
@@ -52,7 +52,7 @@ pub(super) struct Mailbox {
 struct State {
     limits: Limits,
     /// Sessions that nobody uses just now, with since when.
-    parked: Vec<(Session, Timestamp)>,
+    parked: Vec<(Box<dyn Link>, Timestamp)>,
     /// Grows when sessions of before are to be used no more.
     epoch: u64,
     /// Whether a hold has just ended: one message goes first.
@@ -64,7 +64,7 @@ struct State {
 
 /// A place among the sessions of a mailbox, with the session if there is one.
 pub(super) struct Seat {
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<Box<dyn Link>>,
     epoch: u64,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -140,7 +140,9 @@ impl Mailbox {
     fn new(name: String, limits: Limits, before: &Mailboxes) -> Arc<Self> {
         let mut usage = Usage::default();
         let own = before.used.iter().filter(|used| used.mailbox == name);
-        own.for_each(|used| usage.restore(used.recipients, used.at));
+        own.for_each(|used| {
+            usage.restore(used.messages, used.recipients, used.at, used.last);
+        });
         let held = before.holds.iter().find(|(held, _)| *held == name);
         let hold = held.map(|(_, hold)| hold.clone());
         Arc::new(Self {

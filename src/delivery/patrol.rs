@@ -10,7 +10,9 @@ use super::settle::{give_up, warn};
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
 use crate::observe::maillog;
-use crate::spool::{Entry, Fate, Filter, Finish, Leased, Origin, Page, Record, SpoolError, Wanted};
+use crate::spool::{
+    Entry, Fate, Filter, Finish, Flow, Leased, Page, Place, Record, SpoolError, Wanted,
+};
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(60);
@@ -21,15 +23,11 @@ const MOST: usize = 4_096;
 /// Messages read in one go.
 const PAGE: usize = 256;
 
-/// A report that waits so long for a held server looks for another.
-const REPORT_WAITS: Duration = Duration::from_secs(60);
-
 /// What is to be done about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     GiveUp,
     Warn,
-    Reroute,
 }
 
 /// See the module.
@@ -37,6 +35,8 @@ enum Need {
 pub(super) struct Patrol {
     after: Option<MessageId>,
     next: Timestamp,
+    /// Whether a report would leave just now.
+    can_report: bool,
 }
 
 impl Patrol {
@@ -47,6 +47,10 @@ impl Patrol {
             return;
         }
         self.next = now.after(EVERY);
+        self.can_report = context.can_report();
+        if let Err(error) = self.reroute_reports(context, now).await {
+            return maillog::claim_failed("", &error);
+        }
         for _ in 0..MOST / PAGE {
             match self.page(context, now).await {
                 Ok(true) => {}
@@ -55,6 +59,29 @@ impl Patrol {
             }
         }
         while let Ok(true) = context.spool.purge(now).await {}
+    }
+
+    /// Reports in the lanes of held servers are routed anew, where another can send them.
+    async fn reroute_reports(&self, context: &Context, now: Timestamp) -> Result<(), SpoolError> {
+        let held = context.settings.servers.iter();
+        let held = held.filter(|server| self.can_report && !context.works(&server.name));
+        for server in held {
+            let place = Place {
+                lane: server.name.clone(),
+                flow: Flow::of_reports(),
+            };
+            let until = now.after(LEASE);
+            for report in context.spool.claim(&place, PAGE, now, until).await? {
+                let id = report.record.id;
+                let record = Record {
+                    lane: String::new(),
+                    ..report.record
+                };
+                let later = Fate::Later(Box::new(record));
+                context.finish(Finish::new(id, later)).await;
+            }
+        }
+        Ok(())
     }
 
     /// One page; whether there are more.
@@ -73,70 +100,50 @@ impl Patrol {
         let last = entries.last().map(|entry| entry.record.id);
         self.after = last.filter(|_| has_more);
         let needy = entries.iter();
-        let needy = needy.filter(|Entry { record, .. }| need(context, record, now).is_some());
+        let needy = needy.filter(|Entry { record, .. }| self.need(context, record, now).is_some());
         let ids: Vec<MessageId> = needy.map(|entry| entry.record.id).collect();
         if !ids.is_empty() {
             let leased = context.spool.lease(ids, now, now.after(LEASE)).await?;
             for message in leased {
-                care(context, message, now).await;
+                self.care(context, message, now).await;
             }
         }
         Ok(has_more)
+    }
+
+    fn need(&self, context: &Context, record: &Record, now: Timestamp) -> Option<Need> {
+        let settings = &context.settings;
+        let age = now.since(record.received);
+        if age >= settings.schedule.expires_after {
+            return Some(Need::GiveUp);
+        }
+        let is_late = settings.warn_after.is_some_and(|after| age >= after);
+        // A campaign takes its time, and a warning that waits itself helps nobody.
+        let is_wanted = self.can_report && !record.warned && record.priority != Priority::Bulk;
+        (is_late && is_wanted && sender(record).is_some()).then_some(Need::Warn)
+    }
+
+    /// Does what a message needs.
+    async fn care(&self, context: &Context, message: Leased, now: Timestamp) {
+        let record = message.record;
+        let (id, place) = (record.id, record.place());
+        let finish = match self.need(context, &record, now) {
+            Some(need) => told(context, &record, need).await,
+            None => None,
+        };
+        match finish {
+            Some(finish) => context.finish(finish).await,
+            None => context.release_one((id, place)),
+        }
     }
 }
 
 /// The age from which a message may need something.
 fn shortest(context: &Context) -> Duration {
     let settings = &context.settings;
-    let warn_after = settings
-        .warn_after
-        .unwrap_or(settings.schedule.expires_after);
-    warn_after
-        .min(settings.schedule.expires_after)
-        .min(REPORT_WAITS)
-}
-
-fn need(context: &Context, record: &Record, now: Timestamp) -> Option<Need> {
-    let settings = &context.settings;
-    let age = now.since(record.received);
-    if age >= settings.schedule.expires_after {
-        return Some(Need::GiveUp);
-    }
-    if let Origin::Report(_) = record.origin {
-        let elsewhere = || {
-            let works = |server: &str| context.works(server);
-            let route = settings.policy.report_route(works);
-            route.is_some_and(|(route, _)| route.server != record.lane && works(&route.server))
-        };
-        let waits = !record.lane.is_empty() && !context.works(&record.lane);
-        return (waits && elsewhere()).then_some(Need::Reroute);
-    }
-    let is_late = settings.warn_after.is_some_and(|after| age >= after);
-    // A campaign takes its time, and a warning that waits itself helps nobody.
-    let is_wanted = !record.warned && record.priority != Priority::Bulk;
-    (is_late && is_wanted && sender(record).is_some() && context.can_report()).then_some(Need::Warn)
-}
-
-/// Does what a message needs.
-async fn care(context: &Context, message: Leased, now: Timestamp) {
-    let record = message.record;
-    let (id, place) = (record.id, record.place());
-    let finish = match need(context, &record, now) {
-        Some(Need::Reroute) => {
-            let record = Record {
-                lane: String::new(),
-                due: now,
-                ..record
-            };
-            Some(Finish::new(id, Fate::Later(Box::new(record))))
-        }
-        Some(need) => told(context, &record, need).await,
-        None => None,
-    };
-    match finish {
-        Some(finish) => context.finish(finish).await,
-        None => context.release_one((id, place)),
-    }
+    let expires_after = settings.schedule.expires_after;
+    let warn_after = settings.warn_after.unwrap_or(expires_after);
+    warn_after.min(expires_after)
 }
 
 async fn told(context: &Context, record: &Record, need: Need) -> Option<Finish> {
@@ -156,6 +163,6 @@ async fn told(context: &Context, record: &Record, need: Need) -> Option<Finish> 
     let last = last.unwrap_or_else(|| "it has not been its turn".to_owned());
     match need {
         Need::GiveUp => Some(give_up(context, &record.lane, &about, &last)),
-        Need::Warn | Need::Reroute => warn(context, &about, &last),
+        Need::Warn => warn(context, &about, &last),
     }
 }

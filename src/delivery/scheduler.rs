@@ -23,6 +23,7 @@ use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
 use crate::spool::{Content, Fate, Finish, Flow, Leased, Place, Record, Spool, SpoolError};
+use crate::upstream::Dial;
 
 /// How long a message is leased; renewed at half.
 pub(super) const LEASE: Duration = Duration::from_secs(900);
@@ -70,6 +71,7 @@ pub struct Settings {
 /// What lanes and workers share.
 pub(super) struct Context {
     pub(super) spool: Arc<dyn Spool>,
+    pub(super) dial: Arc<dyn Dial>,
     pub(super) settings: Arc<Settings>,
     pub(super) clock: Clock,
     pub(super) mailboxes: Arc<Mailboxes>,
@@ -107,11 +109,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Begins to deliver what is in `spool`. Fails where the spool cannot say what mailboxes have used of
+    /// Begins to deliver what is in `spool`, over sessions that `dial` opens. Fails where the spool cannot say what mailboxes have used of
     /// their day, and which of them an operator holds.
     pub async fn start(
         spool: Arc<dyn Spool>,
         settings: Settings,
+        dial: Arc<dyn Dial>,
         clock: Clock,
     ) -> Result<Self, SpoolError> {
         let mailboxes = Mailboxes::known(spool.as_ref(), clock.now()).await?;
@@ -128,6 +131,7 @@ impl Delivery {
         let settings = Arc::new(settings);
         let context = Context {
             spool,
+            dial,
             settings,
             clock,
             mailboxes: Arc::new(mailboxes),
@@ -152,6 +156,7 @@ impl Delivery {
             .collect();
         let context = Context {
             spool: old.context.spool.clone(),
+            dial: old.context.dial.clone(),
             settings: Arc::new(settings),
             clock: old.context.clock.clone(),
             mailboxes: old.context.mailboxes.clone(),
@@ -572,7 +577,7 @@ async fn write_finishes(
 ) {
     let mut batch = Vec::new();
     while finishes.recv_many(&mut batch, FINISHES).await > 0 {
-        tokio::time::sleep(GATHER).await;
+        clock.sleep(GATHER).await;
         while batch.len() < FINISHES
             && let Ok(finish) = finishes.try_recv()
         {

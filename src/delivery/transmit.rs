@@ -11,13 +11,13 @@ use crate::message::rewrite::Composed;
 use crate::routing::Route;
 use crate::session::Stage;
 use crate::spool::{Content, SpoolError};
-use crate::upstream::{Outgoing, Session, Transcript};
+use crate::upstream::{Link, Outgoing, Transcript};
 
 /// Sends over the session at hand or a new one. A kept session that proves dead before anything was
 /// said, and one that the server does not take for signed in, are each replaced once.
 pub(super) async fn transmit(
     lane: &Lane,
-    session: &mut Option<Session>,
+    session: &mut Option<Box<dyn Link>>,
     envelope: &Envelope,
     route: &Route,
     composed: &Composed,
@@ -87,10 +87,11 @@ async fn body(
 }
 
 /// A new session, signed in; a token that is refused is replaced once.
-async fn open(lane: &Lane, fresh_token: bool) -> Result<Session, Trouble> {
-    let server = &lane.server;
+async fn open(lane: &Lane, fresh_token: bool) -> Result<Box<dyn Link>, Trouble> {
+    let (server, dial) = (&lane.server, &lane.context.dial);
     let Some(source) = &server.token else {
-        return Session::open(&server.upstream, None)
+        return dial
+            .open(&server.upstream, None)
             .await
             .map_err(|failure| of_failure(lane, &failure));
     };
@@ -102,13 +103,13 @@ async fn open(lane: &Lane, fresh_token: bool) -> Result<Session, Trouble> {
             .await
             .map_err(token_trouble)?;
     }
-    match Session::open(&server.upstream, Some(&access.token)).await {
+    match dial.open(&server.upstream, Some(&access.token)).await {
         Err(failure) if reaction(&failure) == Reaction::FreshToken && !fresh_token => {
             let access = source
                 .after_rejection(&access)
                 .await
                 .map_err(token_trouble)?;
-            let again = Session::open(&server.upstream, Some(&access.token)).await;
+            let again = dial.open(&server.upstream, Some(&access.token)).await;
             again.map_err(|failure| of_failure(lane, &failure))
         }
         opened => opened.map_err(|failure| of_failure(lane, &failure)),

@@ -24,6 +24,9 @@ pub struct Limits {
 /// than for another.
 const WINDOW: Duration = Duration::from_secs(61);
 
+/// Messages of the last minute that are taken over from an earlier run at the most.
+const RESTORED: usize = 1_000;
+
 /// How long a recipient counts.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -94,8 +97,13 @@ impl Usage {
         Ok(())
     }
 
-    /// What an earlier run has sent from then on, oldest first.
-    pub fn restore(&mut self, recipients: u64, at: Timestamp) {
+    /// What an earlier run has sent, a piece of time after the other: as if all of a piece had been sent
+    /// with its last.
+    pub fn restore(&mut self, messages: u64, recipients: u64, at: Timestamp, last: Timestamp) {
+        let messages = usize::try_from(messages)
+            .unwrap_or(usize::MAX)
+            .min(RESTORED);
+        self.sent.extend(std::iter::repeat_n(last, messages));
         self.count(recipients, at);
     }
 
@@ -217,7 +225,8 @@ mod tests {
         assert_eq!(usage.of_day(seconds(7_200)), 90);
         assert_eq!(usage.admit(&LIMITS, 20, again), Ok(()));
         let mut restored = Usage::default();
-        restored.restore(60, seconds(0));
+        restored.restore(40, 60, seconds(0), seconds(200));
+        assert_eq!(restored.admit(&LIMITS, 1, seconds(210)), Err(seconds(261)));
         assert_eq!(restored.admit(&LIMITS, 50, seconds(7_200)), Err(again));
         let huge = usage.admit(&LIMITS, 500, again.after(DAY + DAY));
         assert_eq!(huge, Ok(()), "more than a day's at once");

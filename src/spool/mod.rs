@@ -78,6 +78,11 @@ impl Finish {
             used: None,
         }
     }
+
+    /// Whether something is due by it, now or later.
+    pub fn makes_due(&self) -> bool {
+        matches!(self.fate, Fate::Later(_)) || !self.reports.is_empty()
+    }
 }
 
 /// See [`Finish`].

@@ -74,6 +74,14 @@ impl Record {
 }
 
 impl Flow {
+    /// That of our own reports.
+    pub fn of_reports() -> Self {
+        Self {
+            priority: Priority::Normal,
+            user: String::new(),
+        }
+    }
+
     /// As the spool's key: the priority's letter, then the user.
     pub fn key(&self) -> String {
         let letter = match self.priority {

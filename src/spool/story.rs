@@ -107,13 +107,17 @@ impl Story {
     }
 }
 
-/// Recipients that a mailbox has sent to, of which a server allows so many a day.
+/// What a mailbox has sent, of which a server allows so much a minute and a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Used {
     /// The mailbox, as delivery names it.
     pub mailbox: String,
-    /// When.
+    /// From when on.
     pub at: Timestamp,
-    /// How many.
+    /// When the last of it was sent.
+    pub last: Timestamp,
+    /// Messages.
+    pub messages: u64,
+    /// Their recipients.
     pub recipients: u64,
 }

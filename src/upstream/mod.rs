@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod command;
+pub mod link;
 pub mod reply;
 pub mod session;
 pub mod stuff;
@@ -16,6 +17,7 @@ use rustls::ClientConfig;
 
 use crate::base::Secret;
 use crate::session::{Reply, Stage};
+pub use link::{Dial, Link, Network};
 pub use session::{Outgoing, Session, Transcript};
 
 /// A server as it is reached and signed in to.

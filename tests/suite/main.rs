@@ -17,6 +17,7 @@ mod identity;
 mod layers;
 mod postfix;
 mod replies;
+mod schedules;
 mod simulated;
 mod stories;
 mod tokens;

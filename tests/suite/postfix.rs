@@ -337,3 +337,122 @@ fn a_wrong_user_is_refused_by_dovecot_and_the_server_held() {
     assert!(line.contains("535 5.7.8"), "{line}");
     assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
 }
+
+impl Servers {
+    fn postfix(&self, what: &str) {
+        let at = self.folder.path().display();
+        shell(&format!("postfix -c {at}/postfix {what} 2>&1"));
+    }
+
+    /// What is in Postfix's queue, all of it.
+    fn queued(&self) -> String {
+        let at = self.folder.path().display();
+        let script = format!(
+            "for id in $(postqueue -c {at}/postfix -j | grep -o '\"queue_id\": \"[^\"]*' | cut -d'\"' -f4); do postcat -c {at}/postfix -q $id; done"
+        );
+        let output = Command::new("sh").args(["-c", &script]).output();
+        String::from_utf8_lossy(&output.expect("sh runs").stdout).into_owned()
+    }
+}
+
+#[test]
+fn postfix_confirms_what_it_is_asked_to_and_we_where_it_cannot() {
+    if !possible("postfix_confirms_what_it_is_asked_to_and_we_where_it_cannot") {
+        return;
+    }
+    for (without, action) in [("", "Action: delivered"), ("dsn", "Action: relayed")] {
+        let lab = laboratory();
+        let servers = Servers::start(&lab, without);
+        use_postfix(&lab, &servers, "notifications@example.com");
+        let mut client = lab.client();
+        client.expect(
+            "MAIL FROM:<notifications@example.com> RET=HDRS ENVID=QQ314159",
+            "250",
+        );
+        client.expect(
+            "RCPT TO:<someone@example.net> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;orig@example.net",
+            "250",
+        );
+        client.expect("DATA", "354");
+        client.raw(b"From: notifications@example.com\r\nSubject: confirmed\r\n\r\nsecret\r\n.\r\n");
+        id_of(&client.reply());
+        // Nobody takes mail for the sender here, so the confirmation stays where it can be read.
+        let confirmed = lab.wait_for("a confirmation", || {
+            let queued = servers.queued();
+            queued.contains(action).then_some(queued)
+        });
+        for part in [
+            "Original-Envelope-Id: QQ314159",
+            "Original-Recipient: rfc822;orig@example.net",
+            "Subject: confirmed",
+        ] {
+            assert!(confirmed.contains(part), "{part:?} is not in\n{confirmed}");
+        }
+        assert!(!confirmed.contains("secret"), "RET=HDRS: {confirmed}");
+    }
+}
+
+#[test]
+fn postfix_greylists_and_refuses_what_is_too_large() {
+    if !possible("postfix_greylists_and_refuses_what_is_too_large") {
+        return;
+    }
+    let lab = laboratory();
+    let servers = Servers::start(&lab, "");
+    use_postfix(&lab, &servers, "notifications@example.com");
+    let mut client = lab.client();
+    let mut send = |to: &str, body: &str| {
+        let message = format!("From: notifications@example.com\r\nSubject: x\r\n\r\n{body}");
+        id_of(&client.send("notifications@example.com", &[to], &message))
+    };
+    let grey = send("grey@example.net", "patience");
+    lab.logged(&["deferred", &grey, "450 4.2.0", "greylisted"]);
+    std::fs::write(servers.folder.path().join("recipients"), "").expect("writes");
+    servers.postfix("reload");
+    lab.logged(&["delivered", &grey]);
+    let large = send("someone@example.net", &"0123456789\r\n".repeat(200_000));
+    lab.logged(&["failed", &large, "552 5.3.4"]);
+    let told = lab.stdout(&["trace", &large]);
+    assert!(
+        told.contains("552 5.3.4") && told.contains("reported to notifications@"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_restart_of_postfix_in_mid_stream_loses_nothing() {
+    const MESSAGES: usize = 60;
+    if !possible("a_restart_of_postfix_in_mid_stream_loses_nothing") {
+        return;
+    }
+    let lab = laboratory();
+    let servers = Servers::start(&lab, "");
+    use_postfix(&lab, &servers, "notifications@example.com");
+    let mut client = lab.client();
+    for number in 0..MESSAGES {
+        match number {
+            20 => servers.postfix("stop"),
+            40 => servers.postfix("start"),
+            _ => {}
+        }
+        let message =
+            format!("From: notifications@example.com\r\nSubject: number {number}.\r\n\r\nx");
+        id_of(&client.send(
+            "notifications@example.com",
+            &["someone@example.net"],
+            &message,
+        ));
+    }
+    lab.empties();
+    let mailbox = lab.wait_for("the last one in the mailbox", || {
+        let text = servers.read("mail/box");
+        let has = |number| text.contains(&format!("Subject: number {number}."));
+        (0..MESSAGES).all(has).then_some(text)
+    });
+    let uncertain = lab.log().matches("uncertain=true").count();
+    let arrived = mailbox.matches("Subject: number ").count();
+    assert!(
+        (MESSAGES..=MESSAGES + uncertain).contains(&arrived),
+        "{arrived} arrived, {uncertain} of them uncertain"
+    );
+}

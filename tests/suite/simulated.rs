@@ -74,6 +74,8 @@ impl Life {
 
     fn settle(&self) {
         self.lab.wait_for("quiet", || {
+            // What was done is written down after a moment.
+            self.time.advance(Duration::from_millis(2));
             (self.time.sleepers() >= LOOPS && self.daemon.is_quiet()).then_some(())
         });
     }

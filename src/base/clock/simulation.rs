@@ -65,6 +65,21 @@ impl Simulation {
         }
     }
 
+    /// Lets time pass until somebody's has come, if anybody waits. Where all wait by this clock, a
+    /// runtime that calls it whenever it has nothing to do (`Builder::on_thread_park`) lives as fast as
+    /// it can.
+    pub fn advance_to_next(&self) {
+        let next = {
+            let mut inner = self.inner();
+            inner.sleepers.retain(|_, sleeper| !sleeper.is_closed());
+            let next = inner.sleepers.first_key_value();
+            next.map(|((at, _), _)| at.since(inner.now))
+        };
+        if let Some(by) = next {
+            self.advance(by);
+        }
+    }
+
     pub(super) async fn sleep(&self, time: Duration) {
         let woken = {
             let mut inner = self.inner();
@@ -104,5 +119,23 @@ mod tests {
         simulation.advance(Duration::from_secs(1));
         assert_eq!(slept.await.unwrap(), Timestamp(3_601_000));
         assert_eq!(simulation.sleepers(), 0);
+        simulation.advance_to_next();
+        assert_eq!(simulation.now(), Timestamp(3_601_000), "nobody waits");
+    }
+
+    #[test]
+    fn a_runtime_with_nothing_to_do_lets_it_pass() {
+        let simulation = Simulation::new(Timestamp(0));
+        let parked = simulation.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_park(move || parked.advance_to_next())
+            .build()
+            .unwrap();
+        let clock = simulation.clock();
+        runtime.block_on(async {
+            clock.sleep(Duration::from_secs(3_600)).await;
+            clock.sleep(Duration::from_secs(60)).await;
+        });
+        assert_eq!(simulation.now(), Timestamp(3_660_000));
     }
 }

@@ -40,6 +40,8 @@ const SCHEMA: &str = "
     CREATE TABLE used (
         mailbox    TEXT    NOT NULL,
         began      INTEGER NOT NULL,
+        last       INTEGER NOT NULL,
+        messages   INTEGER NOT NULL,
         recipients INTEGER NOT NULL,
         PRIMARY KEY (mailbox, began)
     ) WITHOUT ROWID;
@@ -58,10 +60,10 @@ const FROM_FIRST: &str = "
     DROP TABLE first;
 ";
 
-/// Recipients of a mailbox are counted together for so long (milliseconds), as delivery does.
+/// What a mailbox sends is counted together for so long (milliseconds), as delivery does.
 const SLICE: i64 = 300_000;
 
-/// How long they count (milliseconds): a day, and what belongs to its first slice.
+/// How long it counts (milliseconds): a day, and what belongs to its first slice.
 const USED_FOR: i64 = 24 * 3_600_000 + 2 * SLICE;
 
 /// Stories that are removed in one transaction.
@@ -298,17 +300,24 @@ impl Store {
         Ok(())
     }
 
-    /// Counts to a mailbox's day.
+    /// Counts to what a mailbox has used.
     pub(super) fn count(&self, used: &Used) -> Result<(), SpoolError> {
         let began = used.at.0 - used.at.0.rem_euclid(SLICE);
-        let params = params![used.mailbox, began, used.recipients as i64];
+        let params = params![
+            used.mailbox,
+            began,
+            used.last.0,
+            used.messages as i64,
+            used.recipients as i64
+        ];
         let known = self.run(
-            "UPDATE used SET recipients = recipients + ?3 WHERE mailbox = ?1 AND began = ?2",
+            "UPDATE used SET last = ?3, messages = messages + ?4, recipients = recipients + ?5
+                 WHERE mailbox = ?1 AND began = ?2",
             params,
         )?;
         if known == 0 {
             self.run(
-                "INSERT INTO used (mailbox, began, recipients) VALUES (?1, ?2, ?3)",
+                "INSERT INTO used (mailbox, began, last, messages, recipients) VALUES (?1, ?2, ?3, ?4, ?5)",
                 params,
             )?;
         }
@@ -316,13 +325,15 @@ impl Store {
     }
 
     pub(super) fn used(&self, since: Timestamp) -> Result<Vec<Used>, SpoolError> {
-        let sql = "SELECT mailbox, began, recipients FROM used WHERE began > ?1 ORDER BY began";
+        let sql = "SELECT mailbox, began, last, messages, recipients FROM used WHERE began > ?1 ORDER BY began";
         let mut statement = self.connection.prepare(sql)?;
         let rows = statement.query_map(params![since.0 - SLICE], |row| {
             Ok(Used {
                 mailbox: row.get(0)?,
                 at: Timestamp(row.get(1)?),
-                recipients: row.get::<_, i64>(2)? as u64,
+                last: Timestamp(row.get(2)?),
+                messages: row.get::<_, i64>(3)? as u64,
+                recipients: row.get::<_, i64>(4)? as u64,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

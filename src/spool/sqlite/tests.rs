@@ -358,14 +358,16 @@ async fn a_story_outlives_its_message_for_as_long_as_it_is_to() {
 async fn what_a_mailbox_used_and_what_is_noted_survive() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(settings(folder.path())).unwrap();
-    let used = |at: i64, recipients| Used {
+    let used = |at: i64, last: i64, messages, recipients| Used {
         mailbox: "m".into(),
         at: Timestamp(at),
+        last: Timestamp(last),
+        messages,
         recipients,
     };
     let id = spool.next_id(NOW);
     for (at, count) in [(1_000_000, 2), (1_100_000, 3), (1_200_000, 4)] {
-        let used = Some(used(at, count));
+        let used = Some(used(at, at, 1, count));
         finish(
             &spool,
             Finish {
@@ -381,7 +383,13 @@ async fn what_a_mailbox_used_and_what_is_noted_survive() {
     drop(spool);
     let spool = open(settings(folder.path())).unwrap();
     let known = spool.used(Timestamp(1_000_000)).await.unwrap();
-    assert_eq!(known, [used(900_000, 5), used(1_200_000, 4)]);
+    assert_eq!(
+        known,
+        [
+            used(900_000, 1_100_000, 2, 5),
+            used(1_200_000, 1_200_000, 1, 4)
+        ]
+    );
     let notes = spool.notes("hold/").await.unwrap();
     assert_eq!(notes, [("hold/m".to_owned(), "why".to_owned())]);
     let tomorrow = Timestamp(1_200_000).after(Duration::from_secs(25 * 3_600));

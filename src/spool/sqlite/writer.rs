@@ -130,8 +130,11 @@ impl Writer {
                 write => writes.push(write),
             }
         }
+        let makes_due = writes.iter().any(makes_due);
         if !writes.is_empty() {
             self.write_all(writes);
+        }
+        if makes_due {
             self.shared.changed.notify_one();
         }
     }
@@ -446,6 +449,15 @@ impl Writer {
             content: None,
             lease: Lease { owner, until },
         }
+    }
+}
+
+/// Whether something may be due by it: not by what only ends.
+fn makes_due(job: &Job) -> bool {
+    match job {
+        Job::Finish(batch, _) => batch.iter().any(Finish::makes_due),
+        Job::Put(..) | Job::Reroute(..) | Job::Act { .. } => true,
+        _ => false,
     }
 }
 

@@ -1,0 +1,405 @@
+//! Ten thousand messages over fifty mailboxes, a thousand times, in simulated time: schedules of faults
+//! by seeds, restarts among them. Delivery is the real one; the spool is in memory, and Exchange Online
+//! is played. `tests/run` goes through a thousand schedules, `cargo test` through fewer;
+//! `MAILFERRY_SCHEDULES` says how many, `MAILFERRY_SEED` repeats one.
+
+mod exchange;
+mod memory;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mailferry::base::{MessageId, Simulation, Timestamp, tls};
+use mailferry::delivery::{self, BackOff, Delivery, Limits, Schedule, Uncertain};
+use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
+use mailferry::routing::{Filter, Key, Policy, ServerRule};
+use mailferry::spool::{Content, New, Origin, Record, Spool, State, What};
+use mailferry::upstream::{self, Auth, Tls};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use exchange::{Door, Exchange, Faults, PER_MINUTE, SESSIONS};
+use memory::Memory;
+
+const MAILBOXES: usize = 50;
+const MESSAGES: usize = 10_000;
+const SCHEDULES: u64 = 1_000;
+const FEW_SCHEDULES: u64 = 50;
+
+/// By then a schedule must have come to its end.
+const END: Duration = Duration::from_secs(8 * 24 * 3_600);
+
+fn mailbox(number: usize) -> String {
+    format!("m{number}@example.com")
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).expect("an address")
+}
+
+fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
+    let rule = |number| ServerRule {
+        name: format!("s{number}"),
+        address: Some(address(&mailbox(number))),
+        filter: Filter::parse(&mailbox(number)).expect("a filter"),
+    };
+    let server = |number| delivery::Server {
+        name: format!("s{number}"),
+        upstream: upstream::Settings {
+            host: "exchange".into(),
+            port: 587,
+            tls: Tls::Starttls,
+            tls_config: tls_config.clone(),
+            hello: "relay.example.com".into(),
+            auth: Auth::XOAuth2 {
+                username: mailbox(number),
+            },
+        },
+        token: None,
+        limits: Limits {
+            sessions: SESSIONS,
+            per_minute: Some(PER_MINUTE),
+            per_day: Some(10_000),
+            recipients: 500,
+        },
+    };
+    delivery::Settings {
+        policy: Policy {
+            servers: (0..MAILBOXES).map(rule).collect(),
+            default_from: Some(address(&mailbox(0))),
+            keys: vec![Key::Envelope],
+            ..Policy::default()
+        },
+        servers: (0..MAILBOXES).map(server).collect(),
+        schedule: Schedule::default(),
+        back_off: BackOff::default(),
+        uncertain: Uncertain::Retry(Duration::from_secs(1_800)),
+        warn_after: Some(Duration::from_secs(4 * 3_600)),
+        reports_per_hour: 20,
+        host: "relay.example.com".into(),
+    }
+}
+
+/// A message of one mailbox, every tenth to three recipients, some of which are not there.
+fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, bad: f64) -> New {
+    let sender = mailbox(number % MAILBOXES);
+    let count = if random.random_bool(0.1) { 3 } else { 1 };
+    let recipient = |place: usize| {
+        let kind = if random.random_bool(bad) { "bad" } else { "to" };
+        Recipient {
+            address: address(&format!("{kind}{place}.{number}@example.net")),
+            parameters: Parameters::default(),
+        }
+    };
+    let recipients = (0..count).map(recipient).collect();
+    let text = format!("From: <{sender}>\r\nMessage-ID: <{number}>\r\nSubject: x\r\n\r\nHello\r\n");
+    let id = spool.next_id(now);
+    let record = Record {
+        id,
+        received: now,
+        origin: Origin::Client {
+            user: format!("user{}", number % 3),
+            peer: "127.0.0.1".into(),
+            helo: "app".into(),
+            protocol: "ESMTPA".into(),
+        },
+        envelope: Envelope {
+            sender: ReversePath::Mailbox(address(&sender)),
+            parameters: Parameters::default(),
+            recipients,
+        },
+        size: text.len() as u64,
+        lane: format!("s{}", number % MAILBOXES),
+        priority: Priority::Normal,
+        state: State::Queued,
+        due: now,
+        attempts: 0,
+        last: None,
+        uncertain: false,
+        warned: false,
+    };
+    let content = Content::Memory(text.into());
+    New { record, content }
+}
+
+/// What a seed brings: its faults, and after how long (seconds) the program is killed.
+fn plan(random: &mut StdRng) -> (Faults, f64, Vec<u64>) {
+    let mut some = |most: f64| match random.random_bool(0.5) {
+        true => random.random_range(0.0..most),
+        false => 0.0,
+    };
+    let faults = Faults {
+        drop_before: some(0.05),
+        drop_after: some(0.02),
+        stall: some(0.005),
+        temporary: some(0.1),
+        crowded: some(0.05),
+        permanent: some(0.02),
+        token: some(0.1),
+        mailbox: some(0.0005),
+        outage: (0, 0),
+    };
+    let bad = some(0.05);
+    let outage = match random.random_bool(0.3) {
+        true => {
+            let from = random.random_range(0..600_000);
+            // Some go on for longer than messages are kept.
+            let long = if random.random_bool(0.05) { 6 * 24 } else { 3 };
+            (from, from + random.random_range(60_000..long * 3_600_000))
+        }
+        false => (0, 0),
+    };
+    let kills = random.random_range(0..4);
+    let kills = (0..kills).map(|_| random.random_range(10..900)).collect();
+    (Faults { outage, ..faults }, bad, kills)
+}
+
+/// One run of the program: until all is done, or it is killed. Gives whether it was.
+fn run(
+    spool: &Arc<Memory>,
+    exchange: &Arc<Exchange>,
+    settings: &dyn Fn() -> delivery::Settings,
+    now: &mut Timestamp,
+    life: Duration,
+) -> bool {
+    let time = Simulation::new(*now);
+    let parked = time.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(move || parked.advance_to_next())
+        .build()
+        .expect("a runtime");
+    let killed = runtime.block_on(async {
+        let clock = time.clock();
+        exchange.restart(clock.clone());
+        let door = Arc::new(Door(exchange.clone()));
+        let delivery = Delivery::start(spool.clone(), settings(), door, clock.clone()).await;
+        let delivery = delivery.expect("starts");
+        let ends = now.after(life);
+        while clock.now() < ends && !(spool.is_done() && delivery.is_quiet()) {
+            clock.sleep(Duration::from_secs(1)).await;
+        }
+        *now = clock.now();
+        *now >= ends
+    });
+    drop(runtime);
+    spool.restart();
+    killed
+}
+
+struct Outcome {
+    took: Duration,
+    delivered: usize,
+    reported: usize,
+    held: usize,
+}
+
+fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) -> Outcome {
+    let mut random = StdRng::seed_from_u64(seed);
+    let (faults, bad, kills) = match faultless {
+        true => (Faults::default(), 0.0, Vec::new()),
+        false => plan(&mut random),
+    };
+    let began = Timestamp(1_800_000_000_000);
+    let spool = Arc::new(Memory::default());
+    let messages: Vec<New> = (0..MESSAGES)
+        .map(|number| message(&spool, &mut random, number, began, bad))
+        .collect();
+    let sent: Vec<Record> = messages.iter().map(|new| new.record.clone()).collect();
+    wait(spool.put(messages)).expect("put");
+    let exchange = Exchange::new(seed, faults, began);
+    let settings = || settings(tls_config.clone());
+    let mut now = began;
+    // What the server has taken and the program did not live to write down.
+    let mut unwritten: HashSet<String> = HashSet::new();
+    for kill in &kills {
+        let life = Duration::from_secs(*kill);
+        if !run(&spool, &exchange, &settings, &mut now, life) {
+            break;
+        }
+        unwritten.extend(left_taken(&spool, &exchange, &sent));
+    }
+    let ended = run(&spool, &exchange, &settings, &mut now, END);
+    assert!(!ended, "seed {seed}: not done in {END:?}: {faults:?}");
+    check(seed, &spool, &exchange, &sent, &unwritten);
+    outcome(&spool, &exchange, &sent, began)
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+fn name(place: usize) -> String {
+    format!("<{place}>")
+}
+
+/// What the server has taken and is still in the spool, by its Message-ID; reports have theirs by the
+/// spool's own ids.
+fn left_taken(spool: &Memory, exchange: &Exchange, sent: &[Record]) -> Vec<String> {
+    let is_left = |name: &String| {
+        let inner = name.trim_matches(['<', '>']);
+        let id = match inner.split_once('@') {
+            Some((id, _)) => id.parse().expect("an id"),
+            None => sent[inner.parse::<usize>().expect("a number")].id,
+        };
+        spool.left(id).is_some()
+    };
+    let taken = exchange.taken().into_values().flatten();
+    taken.map(|taken| taken.message).filter(is_left).collect()
+}
+
+/// Every message ends, for each of its recipients, in exactly one of delivered, reported, held; none is
+/// sent twice that was not uncertain; no mailbox does more than it may.
+fn check(
+    seed: u64,
+    spool: &Memory,
+    exchange: &Exchange,
+    sent: &[Record],
+    unwritten: &HashSet<String>,
+) {
+    assert_eq!(exchange.wrong(), Vec::<String>::new(), "seed {seed}");
+    let taken = exchange.taken();
+    let mut arrived: HashMap<(&str, &str), (usize, bool)> = HashMap::new();
+    for (mailbox, taken) in &taken {
+        let counts = |one: &exchange::Taken| !unwritten.contains(&one.message);
+        let fast = exchange::too_fast(taken, counts);
+        assert!(
+            fast.is_none(),
+            "seed {seed}: {mailbox} sent too fast at {fast:?}"
+        );
+        for one in taken {
+            let entry = arrived.entry((&one.message, &one.recipient)).or_default();
+            entry.0 += 1;
+            entry.1 |= !one.is_told;
+        }
+    }
+    for (place, record) in sent.iter().enumerate() {
+        let name = name(place);
+        let failed = failed(spool, record.id);
+        let left = spool.left(record.id);
+        for recipient in &record.envelope.recipients {
+            let to = recipient.address.as_str();
+            let (count, was_dropped) = arrived
+                .get(&(name.as_str(), to))
+                .copied()
+                .unwrap_or_default();
+            let is_held = left.as_ref().is_some_and(|left| {
+                let mut all = left.envelope.recipients.iter();
+                left.state == State::Held && all.any(|r| r.address == recipient.address)
+            });
+            let ends =
+                usize::from(count > 0) + usize::from(failed.contains(to)) + usize::from(is_held);
+            let uncertain = was_dropped || unwritten.contains(&name);
+            let said = format!(
+                "seed {seed}: {name} to {to}: taken {count} times, failed {}, held {is_held}, uncertain {uncertain}: {:?}",
+                failed.contains(to),
+                spool.events(record.id)
+            );
+            assert!(ends >= 1, "{said}");
+            assert!(ends == 1 || uncertain, "{said}");
+            assert!(count <= 1 || uncertain, "{said}");
+        }
+        assert!(
+            left.is_none_or(|left| left.state == State::Held),
+            "seed {seed}: {name} is left"
+        );
+    }
+}
+
+/// The recipients that the sender was told about.
+fn failed(spool: &Memory, id: MessageId) -> HashSet<String> {
+    let events = spool.events(id);
+    let is_reported = events
+        .iter()
+        .any(|event| matches!(event.what, What::Reported { .. }));
+    let to = events.iter().flat_map(|event| match &event.what {
+        What::Failed { to, .. } if is_reported => to.as_slice(),
+        _ => &[],
+    });
+    to.map(|address| address.to_string()).collect()
+}
+
+fn outcome(spool: &Memory, exchange: &Exchange, sent: &[Record], began: Timestamp) -> Outcome {
+    let taken = exchange.taken();
+    let last = taken.values().flatten().map(|taken| taken.at).max();
+    let count = |is: &dyn Fn(&Record) -> bool| sent.iter().filter(|record| is(record)).count();
+    let held = count(&|record| spool.left(record.id).is_some());
+    let reported = count(&|record| !failed(spool, record.id).is_empty());
+    Outcome {
+        took: last.unwrap_or(began).since(began),
+        delivered: sent.len() - held - reported,
+        reported,
+        held,
+    }
+}
+
+/// Where one has failed the others need not go on.
+struct StopAll<'a>(&'a AtomicU64, u64);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        self.0.store(self.1, Ordering::Relaxed);
+    }
+}
+
+fn tls_config() -> Arc<rustls::ClientConfig> {
+    tls::install_provider();
+    Arc::new(tls::client_config(&Vec::new()).expect("TLS"))
+}
+
+#[test]
+fn without_faults_no_time_is_lost() {
+    let Outcome {
+        took, delivered, ..
+    } = schedule(1, true, &tls_config());
+    assert_eq!(delivered, MESSAGES);
+    // A mailbox has 200 messages: the first 30 go at once, the last of seven lots six minutes later.
+    let shortest =
+        Duration::from_secs(((MESSAGES / MAILBOXES).div_ceil(PER_MINUTE) as u64 - 1) * 60);
+    let share = took.as_secs_f64() / shortest.as_secs_f64();
+    println!("last after {took:?}, {share:.3} times the shortest");
+    assert!(share <= 1.05, "{took:?} for {shortest:?}");
+}
+
+#[test]
+fn whatever_goes_wrong_each_message_has_one_end() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let tls_config = tls_config();
+    if let Some(seed) = number("MAILFERRY_SEED") {
+        schedule(seed, false, &tls_config);
+        return;
+    }
+    let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
+    let usual = if all { SCHEDULES } else { FEW_SCHEDULES };
+    let count = number("MAILFERRY_SCHEDULES").unwrap_or(usual);
+    let base: u64 = rand::random_range(0..u64::MAX / 2);
+    let next = AtomicU64::new(0);
+    let sums: [AtomicU64; 3] = Default::default();
+    let work = || {
+        let _stop = StopAll(&next, count);
+        loop {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            if turn >= count {
+                return;
+            }
+            let outcome = schedule(base + turn, false, &tls_config);
+            for (sum, part) in sums
+                .iter()
+                .zip([outcome.delivered, outcome.reported, outcome.held])
+            {
+                sum.fetch_add(part as u64, Ordering::Relaxed);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    let [delivered, reported, held] = sums.map(AtomicU64::into_inner);
+    println!(
+        "{count} schedules from seed {base}: {delivered} delivered, {reported} reported, {held} held"
+    );
+    assert_eq!(delivered + reported + held, count * MESSAGES as u64);
+}

@@ -1,0 +1,297 @@
+//! Exchange Online for simulations: mailboxes with their limits, and faults by a seed. What it finds
+//! wrong with whoever sends is kept, with what it has taken.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use mailferry::base::{BoxFuture, Clock, Secret, Timestamp};
+use mailferry::session::{Reply, Stage};
+use mailferry::upstream::{Dial, Failure, Link, Outgoing, Settings, Transcript};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// What a mailbox may do.
+pub const SESSIONS: usize = 3;
+pub const PER_MINUTE: usize = 30;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What may go wrong, each with its probability.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    pub drop_before: f64,
+    pub drop_after: f64,
+    pub stall: f64,
+    pub temporary: f64,
+    pub crowded: f64,
+    pub permanent: f64,
+    pub token: f64,
+    pub mailbox: f64,
+    /// From when to when (milliseconds after the beginning) nobody is reached.
+    pub outage: (i64, i64),
+}
+
+/// One message taken for one recipient.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub message: String,
+    pub recipient: String,
+    pub at: Timestamp,
+    /// Whether its sender was told so.
+    pub is_told: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    open: HashMap<String, usize>,
+    taken: HashMap<String, Vec<Taken>>,
+    wrong: Vec<String>,
+}
+
+pub struct Exchange {
+    inner: Mutex<Inner>,
+    random: Mutex<StdRng>,
+    faults: Faults,
+    began: Timestamp,
+    clock: Mutex<Clock>,
+}
+
+impl Exchange {
+    pub fn new(seed: u64, faults: Faults, began: Timestamp) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::default(),
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            faults,
+            began,
+            clock: Mutex::default(),
+        })
+    }
+
+    /// From now on goes by this clock; whoever had a session is gone.
+    pub fn restart(&self, clock: Clock) {
+        *self.clock.lock().expect("no panic") = clock;
+        self.inner().open.clear();
+    }
+
+    /// By mailbox, in order.
+    pub fn taken(&self) -> HashMap<String, Vec<Taken>> {
+        self.inner().taken.clone()
+    }
+
+    /// What was done that must not be.
+    pub fn wrong(&self) -> Vec<String> {
+        self.inner().wrong.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic")
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.lock().expect("no panic").now()
+    }
+
+    fn hits(&self, probability: f64) -> bool {
+        probability > 0.0
+            && self
+                .random
+                .lock()
+                .expect("no panic")
+                .random_bool(probability)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        let clock = self.clock.lock().expect("no panic").clone();
+        clock.sleep(time).await;
+    }
+
+    /// Waits so long as the network does.
+    async fn travel(&self, most: u64) {
+        let time = self.random.lock().expect("no panic").random_range(20..most);
+        self.sleep(Duration::from_millis(time)).await;
+    }
+
+    fn is_out(&self) -> bool {
+        let since = self.now().0 - self.began.0;
+        (self.faults.outage.0..self.faults.outage.1).contains(&since)
+    }
+
+    fn take(&self, mailbox: &str, message: &Outgoing<'_>, recipients: &[Reply], is_told: bool) {
+        let at = self.now();
+        let name = name_of(message.head);
+        let mut inner = self.inner();
+        let taken = inner.taken.entry(mailbox.to_owned()).or_default();
+        let accepted = message.envelope.recipients.iter().zip(recipients);
+        for (recipient, _) in accepted.filter(|(_, reply)| reply.is_positive()) {
+            taken.push(Taken {
+                message: name.clone(),
+                recipient: recipient.address.to_string(),
+                at,
+                is_told,
+            });
+        }
+    }
+}
+
+/// The Message-ID.
+fn name_of(head: &[u8]) -> String {
+    let head = String::from_utf8_lossy(head);
+    let line = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Message-ID: "));
+    line.expect("every message has one").to_owned()
+}
+
+/// The dialer that a run of the program has.
+pub struct Door(pub Arc<Exchange>);
+
+struct Visit {
+    exchange: Arc<Exchange>,
+    mailbox: String,
+    is_open: bool,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if self.is_open
+            && let Some(open) = self.exchange.inner().open.get_mut(&self.mailbox)
+        {
+            *open = open.saturating_sub(1);
+        }
+    }
+}
+
+fn lost(stage: Stage) -> Failure {
+    Failure::Lost {
+        host: "exchange".into(),
+        stage,
+        reason: "simulated".into(),
+    }
+}
+
+fn refused(stage: Stage, reply: Reply) -> Failure {
+    Failure::Refused {
+        host: "exchange".into(),
+        stage,
+        reply,
+        detail: None,
+    }
+}
+
+impl Dial for Door {
+    fn open<'a>(
+        &'a self,
+        settings: &'a Settings,
+        _: Option<&'a Secret>,
+    ) -> BoxFuture<'a, Result<Box<dyn Link>, Failure>> {
+        let exchange = self.0.clone();
+        let mailbox = settings.auth.username().unwrap_or_default().to_owned();
+        Box::pin(async move {
+            exchange.travel(200).await;
+            if exchange.is_out() {
+                return Err(Failure::Unreachable {
+                    host: "exchange".into(),
+                    port: 587,
+                    reason: "simulated".into(),
+                });
+            }
+            if exchange.hits(exchange.faults.token) {
+                let words = "Authentication unsuccessful";
+                return Err(refused(Stage::Auth, Reply::new(535, "5.7.3", words)));
+            }
+            let mut inner = exchange.inner();
+            let open = inner.open.entry(mailbox.clone()).or_default();
+            *open += 1;
+            if *open > SESSIONS {
+                let words = format!("{mailbox} has {open} sessions");
+                inner.wrong.push(words);
+            }
+            drop(inner);
+            let visit = Visit {
+                exchange,
+                mailbox,
+                is_open: true,
+            };
+            Ok(Box::new(visit) as Box<dyn Link>)
+        })
+    }
+}
+
+impl Link for Visit {
+    fn send<'a>(&'a mut self, message: Outgoing<'a>) -> BoxFuture<'a, Result<Transcript, Failure>> {
+        Box::pin(async move {
+            let exchange = &self.exchange;
+            let faults = exchange.faults;
+            exchange.travel(600).await;
+            let words =
+                |code, enhanced: &'static str, text: &'static str| Reply::new(code, enhanced, text);
+            let mut answer = Transcript {
+                mail: words(250, "2.1.0", "Sender OK"),
+                recipients: Vec::new(),
+                message: None,
+                offers_dsn: true,
+            };
+            if exchange.is_out() || exchange.hits(faults.drop_before) {
+                return Err(lost(Stage::Content));
+            }
+            if exchange.hits(faults.stall) {
+                exchange.sleep(Duration::from_secs(600)).await;
+                return Err(lost(Stage::FinalDot));
+            }
+            if exchange.hits(faults.mailbox) {
+                answer.mail = words(550, "5.2.251", "throttled due to continuous errors");
+                return Ok(answer);
+            }
+            for recipient in &message.envelope.recipients {
+                let is_bad = recipient.address.as_str().starts_with("bad");
+                answer.recipients.push(match is_bad {
+                    true => words(550, "5.1.10", "Recipient not found"),
+                    false if exchange.hits(faults.temporary) => words(450, "4.4.317", "busy"),
+                    false => words(250, "2.1.5", "Recipient OK"),
+                });
+            }
+            if !answer.recipients.iter().any(Reply::is_positive) {
+                return Ok(answer);
+            }
+            let last = if exchange.hits(faults.crowded) {
+                words(432, "4.3.2", "Concurrent connections limit exceeded")
+            } else if exchange.hits(faults.temporary) {
+                words(451, "4.7.0", "Temporary server error")
+            } else if exchange.hits(faults.permanent) {
+                words(554, "5.6.0", "Corrupt message content")
+            } else {
+                let dropped = exchange.hits(faults.drop_after);
+                let (mailbox, told) = (&self.mailbox, !dropped);
+                exchange.take(mailbox, &message, &answer.recipients, told);
+                if dropped {
+                    return Err(lost(Stage::FinalDot));
+                }
+                words(250, "2.0.0", "OK")
+            };
+            answer.message = Some((Stage::FinalDot, last));
+            Ok(answer)
+        })
+    }
+
+    fn is_spent(&self) -> bool {
+        false
+    }
+
+    fn is_alive(&mut self) -> BoxFuture<'_, bool> {
+        let is_alive = !self.exchange.is_out();
+        Box::pin(std::future::ready(is_alive))
+    }
+
+    fn quit(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { drop(self) })
+    }
+}
+
+/// Where one mailbox sent more than it may in a minute, of those messages that `counts` is about.
+pub fn too_fast(taken: &[Taken], counts: impl Fn(&Taken) -> bool) -> Option<Timestamp> {
+    let mut messages: Vec<&Taken> = taken.iter().filter(|taken| counts(taken)).collect();
+    messages.dedup_by(|a, b| a.message == b.message && a.at == b.at);
+    let over = messages.windows(PER_MINUTE + 1);
+    let mut over = over.filter(|w| w[PER_MINUTE].at.since(w[0].at) < MINUTE);
+    over.next().map(|window| window[PER_MINUTE].at)
+}
