@@ -4,26 +4,15 @@
 //! `cargo bench --bench end_to_end`
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Load, machine_time, median, memory, processor_time, send, verdict};
-use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
-
-/// A process that ends with its owner.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use program::{PROGRAM, Process, configuration, free_port, serve};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -51,52 +40,6 @@ fn load(arguments: &[String]) {
         .build();
     let took = runtime.expect("a runtime").block_on(send(load));
     println!("{}", took.as_secs_f64());
-}
-
-fn configuration(folder: &Path, smtp: u16, token_url: &str, port: u16) {
-    let text = format!(
-        "host = \"relay.example.com\"\ndata_dir = \"data\"\n[log]\nlevel = \"info\"\n\
-         [[listener]]\naddress = \"127.0.0.1:{port}\"\n\
-         [[user]]\nname = \"erp\"\npassword = {{ file = \"erp.argon2\" }}\n\
-         [oauth.o]\ntenant = \"contoso\"\nclient_id = \"sandbox-app\"\nclient_secret = {{ env = \"BENCH_SECRET\" }}\n\
-         token_url = \"{token_url}\"\nca = \"ca.pem\"\n\
-         [[server]]\nname = \"n\"\nusername = \"notifications@example.com\"\nfrom_filter = \"example.com\"\noauth = \"o\"\n\
-         grant = \"client_credentials\"\nhost = \"localhost\"\nport = {smtp}\nca = \"ca.pem\"\nsessions = 8\nmessages_per_minute = 0\nrecipients_per_day = 0\n"
-    );
-    std::fs::write(folder.join("mailferry.toml"), text).expect("writes");
-    let hash = Command::new("sh")
-        .arg("-c")
-        .arg(format!(
-            "echo load | {PROGRAM} hash-password -o {}",
-            folder.join("erp.argon2").display()
-        ))
-        .status();
-    assert!(hash.expect("runs").success());
-}
-
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-    socket.local_addr().expect("bound").port()
-}
-
-fn serve(folder: &Path, port: u16) -> Process {
-    let log = std::fs::File::create(folder.join("log")).expect("a log");
-    let child = Command::new(PROGRAM)
-        .args(["serve", "--config"])
-        .arg(folder.join("mailferry.toml"))
-        .env("BENCH_SECRET", "sandbox-secret")
-        .stderr(log)
-        .spawn();
-    let process = Process(child.expect("starts"));
-    let server = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let begin = Instant::now();
-    while common::greeted(server, Duration::from_secs(1)).is_none() {
-        assert!(
-            begin.elapsed() < Duration::from_secs(10),
-            "it does not start"
-        );
-    }
-    process
 }
 
 fn throughput() {
@@ -127,6 +70,7 @@ fn throughput() {
         smtp.port(),
         at["token_url"].as_str().expect("a URL"),
         port,
+        "sessions = 8",
     );
     let relay = serve(folder.path(), port);
     let http = at["http"].as_str().expect("an address").to_owned();
@@ -204,25 +148,7 @@ fn latency() {
     runtime.block_on(async {
         mailferry::base::tls::install_provider();
         let folder = tempfile::tempdir().expect("a folder");
-        let mailbox = Mailbox {
-            address: "notifications@example.com".parse().expect("an address"),
-            shared_with: Vec::new(),
-            send_as: Vec::new(),
-            refresh_token: None,
-        };
-        let settings = Settings {
-            tenant: "contoso".into(),
-            apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
-            mailboxes: vec![mailbox],
-            clock_skew: 0,
-            token_life: Duration::from_secs(3_600),
-            rotates: false,
-            limits: Limits::none(),
-            keep: 0,
-        };
-        let sandbox = Sandbox::start(settings, Addresses::default())
-            .await
-            .expect("starts");
+        let sandbox = program::sandbox().await;
         std::fs::write(folder.path().join("ca.pem"), &sandbox.ca).expect("writes");
         let port = free_port();
         configuration(
@@ -230,6 +156,7 @@ fn latency() {
             sandbox.addresses.smtp.port(),
             &sandbox.token_url(),
             port,
+            "sessions = 8",
         );
         let _relay = serve(folder.path(), port);
         let mut client =

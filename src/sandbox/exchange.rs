@@ -382,6 +382,14 @@ impl Client {
         bare_newline: bool,
     ) -> Reply {
         let limits = &self.state.settings.limits;
+        let now = self.state.now();
+        if self.state.is_blocked(mailbox, now) {
+            return Reply::new(
+                550,
+                "5.2.251",
+                "Sender throttled due to continuous sending errors",
+            );
+        }
         if too_many {
             return Reply::new(
                 432,
@@ -414,6 +422,7 @@ impl Client {
             .chain(&transaction.sender);
         for address in speaks_as {
             if !self.may_send_as(mailbox, address) {
+                self.state.erred(mailbox, now);
                 return Reply::new(
                     554,
                     "5.2.252",
@@ -423,11 +432,19 @@ impl Client {
                 );
             }
         }
-        if !self.state.may_send(mailbox, self.state.now()) {
+        if !self.state.may_send(mailbox, now) {
             return Reply::new(
                 421,
                 "4.4.2",
                 "Message submission rate for this client has exceeded the configured limit",
+            );
+        }
+        let recipients = transaction.recipients.len();
+        if !self.state.may_send_to(mailbox, recipients, now) {
+            return Reply::new(
+                554,
+                "5.2.0",
+                "STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message due to a permanent exception",
             );
         }
         let id = headers

@@ -100,6 +100,10 @@ pub struct Limits {
     pub per_minute: usize,
     /// Sessions at once.
     pub sessions: usize,
+    /// Recipients in 24 hours.
+    pub per_day: usize,
+    /// Refused senders in an hour that have the mailbox blocked for one.
+    pub errors: usize,
     /// Recipients of a message.
     pub recipients: usize,
     /// Octets of a message.
@@ -111,6 +115,8 @@ impl Default for Limits {
         Self {
             per_minute: 30,
             sessions: 3,
+            per_day: 10_000,
+            errors: 20,
             recipients: 500,
             size: 35 * 1024 * 1024,
         }
@@ -123,6 +129,8 @@ impl Limits {
         Self {
             per_minute: usize::MAX,
             sessions: usize::MAX,
+            per_day: usize::MAX,
+            errors: usize::MAX,
             recipients: 1_000,
             size: 150 * 1024 * 1024,
         }
@@ -180,7 +188,9 @@ struct Inner {
     /// By device code: the code to type, how far it is, and until when.
     devices: HashMap<String, (String, Device, Timestamp)>,
     sessions: HashMap<String, usize>,
-    recent: HashMap<String, VecDeque<Timestamp>>,
+    recent: Recent,
+    day: Recent,
+    errors: Recent,
     delivered: VecDeque<Delivered>,
     stats: Stats,
 }
@@ -382,23 +392,28 @@ impl State {
 
     /// Whether the mailbox may send another message in this minute; it is counted then.
     pub(super) fn may_send(&self, mailbox: &str, now: Timestamp) -> bool {
-        let limit = self.settings.limits.per_minute;
-        if limit == usize::MAX {
-            return true;
-        }
+        let most = self.settings.limits.per_minute;
+        count(&mut self.inner().recent, mailbox, 1, most, now, MINUTE)
+    }
+
+    /// Whether the mailbox may send to so many more recipients in this day; they are counted then.
+    pub(super) fn may_send_to(&self, mailbox: &str, recipients: usize, now: Timestamp) -> bool {
+        let most = self.settings.limits.per_day;
+        let day = &mut self.inner().day;
+        count(day, mailbox, recipients, most, now, 24 * HOUR)
+    }
+
+    /// Counts an error of the mailbox.
+    pub(super) fn erred(&self, mailbox: &str, now: Timestamp) {
+        let errors = &mut self.inner().errors;
+        count(errors, mailbox, 1, usize::MAX - 1, now, HOUR);
+    }
+
+    /// Whether the mailbox has erred so often that it is blocked.
+    pub(super) fn is_blocked(&self, mailbox: &str, now: Timestamp) -> bool {
         let mut inner = self.inner();
-        let recent = inner.recent.entry(mailbox.to_owned()).or_default();
-        while recent
-            .front()
-            .is_some_and(|at| now.since(*at) >= Duration::from_secs(60))
-        {
-            recent.pop_front();
-        }
-        let may = recent.len() < limit;
-        if may {
-            recent.push_back(now);
-        }
-        may
+        let most = self.settings.limits.errors;
+        most < usize::MAX && !count(&mut inner.errors, mailbox, 0, most - 1, now, HOUR)
     }
 
     pub(super) fn deliver(&self, message: impl FnOnce() -> Delivered) {
@@ -413,6 +428,39 @@ impl State {
         drop(inner);
         self.changed.notify_waiters();
     }
+}
+
+/// What each mailbox did of late.
+type Recent = HashMap<String, VecDeque<(Timestamp, usize)>>;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Counts `more` to what the mailbox did within `window`, unless that made it more than `most`.
+fn count(
+    recent: &mut Recent,
+    mailbox: &str,
+    more: usize,
+    most: usize,
+    now: Timestamp,
+    window: Duration,
+) -> bool {
+    if most == usize::MAX {
+        return true;
+    }
+    let recent = recent.entry(mailbox.to_owned()).or_default();
+    while recent
+        .front()
+        .is_some_and(|(at, _)| now.since(*at) >= window)
+    {
+        recent.pop_front();
+    }
+    let done: usize = recent.iter().map(|(_, count)| count).sum();
+    let may = done + more <= most;
+    if may && more > 0 {
+        recent.push_back((now, more));
+    }
+    may
 }
 
 /// A token as opaque and as long as Microsoft's.

@@ -276,6 +276,53 @@ fn the_limits_of_a_mailbox_lose_nothing() {
 }
 
 #[test]
+fn a_day_that_is_used_up_elsewhere_holds_the_mailbox() {
+    let limits = Limits {
+        per_day: 2,
+        ..Limits::none()
+    };
+    let lab = Lab::with(Plan {
+        limits,
+        ..Plan::default()
+    });
+    for _ in 0..3 {
+        id_of(&lab.send("notifications@example.com", &admitted("day")));
+    }
+    lab.delivered(2);
+    lab.logged(&[
+        "server_held",
+        "SubmissionQuotaExceeded",
+        "10,000 recipients of 24 hours",
+    ]);
+    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+}
+
+#[test]
+fn a_mailbox_is_let_rest_before_repeated_errors_make_it_worse() {
+    let limits = Limits {
+        errors: 2,
+        ..Limits::none()
+    };
+    let filter = "from_filter = \"notifications@example.com\"";
+    let server = SERVER.replace(filter, "from_filter = \"example.com\"");
+    let lab = Lab::with(Plan {
+        limits,
+        configuration: USUAL.to_owned() + &server,
+        ..Plan::default()
+    });
+    let mut client = lab.client();
+    for name in ["one", "two", "three"] {
+        let sender = format!("{name}@example.com");
+        let message = admitted(name).replace("notifications@example.com", &sender);
+        let id = id_of(&client.send(&sender, &["a@b.c"], &message));
+        if name != "three" {
+            lab.logged(&["failed", &id, "SendAsDenied"]);
+        }
+    }
+    lab.logged(&["server_held", "550 5.2.251", "let it rest"]);
+}
+
+#[test]
 fn starttls_is_offered_with_a_certificate_and_parameters_are_passed_on() {
     let made =
         rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");

@@ -1,0 +1,94 @@
+//! The built program as a process, its configuration, and a stand-in in this process.
+
+#![allow(dead_code)]
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings};
+
+use crate::common;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
+
+/// A process that ends with its owner.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A configuration with one server, `keys` among its keys.
+pub fn configuration(folder: &Path, smtp: u16, token_url: &str, port: u16, keys: &str) {
+    let text = format!(
+        "host = \"relay.example.com\"\ndata_dir = \"data\"\n[log]\nlevel = \"info\"\n\
+         [[listener]]\naddress = \"127.0.0.1:{port}\"\n\
+         [[user]]\nname = \"erp\"\npassword = {{ file = \"erp.argon2\" }}\n\
+         [oauth.o]\ntenant = \"contoso\"\nclient_id = \"sandbox-app\"\nclient_secret = {{ env = \"BENCH_SECRET\" }}\n\
+         token_url = \"{token_url}\"\nca = \"ca.pem\"\n\
+         [[server]]\nname = \"n\"\nusername = \"notifications@example.com\"\nfrom_filter = \"example.com\"\noauth = \"o\"\n\
+         grant = \"client_credentials\"\nhost = \"localhost\"\nport = {smtp}\nca = \"ca.pem\"\n{keys}\nmessages_per_minute = 0\nrecipients_per_day = 0\n"
+    );
+    std::fs::write(folder.join("mailferry.toml"), text).expect("writes");
+    let hash = Command::new("sh")
+        .arg("-c")
+        .arg(format!(
+            "echo load | {PROGRAM} hash-password -o {}",
+            folder.join("erp.argon2").display()
+        ))
+        .status();
+    assert!(hash.expect("runs").success());
+}
+
+pub fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    socket.local_addr().expect("bound").port()
+}
+
+/// The program at work, once it greets.
+pub fn serve(folder: &Path, port: u16) -> Process {
+    let log = std::fs::File::create(folder.join("log")).expect("a log");
+    let child = Command::new(PROGRAM)
+        .args(["serve", "--config"])
+        .arg(folder.join("mailferry.toml"))
+        .env("BENCH_SECRET", "sandbox-secret")
+        .stderr(log)
+        .spawn();
+    let process = Process(child.expect("starts"));
+    let server = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let begin = Instant::now();
+    while common::greeted(server, Duration::from_secs(1)).is_none() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "it does not start"
+        );
+    }
+    process
+}
+
+/// Exchange Online and Entra without limits.
+pub async fn sandbox() -> Sandbox {
+    mailferry::base::tls::install_provider();
+    let mailbox = Mailbox {
+        address: "notifications@example.com".parse().expect("an address"),
+        shared_with: Vec::new(),
+        send_as: Vec::new(),
+        refresh_token: None,
+    };
+    let settings = Settings {
+        tenant: "contoso".into(),
+        apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
+        mailboxes: vec![mailbox],
+        clock_skew: 0,
+        token_life: Duration::from_secs(3_600),
+        rotates: false,
+        limits: Limits::none(),
+        keep: 0,
+    };
+    let started = Sandbox::start(settings, Addresses::default()).await;
+    started.expect("starts")
+}
