@@ -144,6 +144,14 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
+/// How a command ended; why it did not do what it should, on standard error.
+fn ended(done: Result<ExitCode, String>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        eprintln!("mailferry: {error}");
+        ExitCode::from(NO)
+    })
+}
+
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("mailferry: {error}");
     ExitCode::from(UNAVAILABLE)

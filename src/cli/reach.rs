@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, NO, block_on};
+use super::{ConfigFile, block_on, ended};
 use crate::admin::accounts::{Attempt, Disconnected, Progress, Wish};
 use crate::admin::row::TokenRow;
 use crate::admin::{self, Accounts, Client};
@@ -44,10 +44,7 @@ where
             Ok((reach, config)) => work(reach, config).await,
             Err(error) => Err(error),
         };
-        done.unwrap_or_else(|error| {
-            eprintln!("mailferry: {error}");
-            ExitCode::from(NO)
-        })
+        ended(done)
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, NO, block_on};
+use super::{ConfigFile, block_on, ended};
 use crate::admin::{self, Client};
 use crate::config::Secrets;
 use crate::delivery::ServerState;
@@ -125,12 +125,6 @@ where
                 Err("mailferry does not run with this configuration, so no server is in use".into())
             }
         };
-        match done {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("mailferry: {error}");
-                ExitCode::from(NO)
-            }
-        }
+        ended(done.map(|()| ExitCode::SUCCESS))
     })
 }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::context::Context;
 use super::lane::Lane;
 use super::outcome::{self, Verdict};
-use super::scheduler::Context;
 use super::settle::{Tried, settle};
 use super::transmit::transmit;
 use super::trouble::{Trouble, Word};

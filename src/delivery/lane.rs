@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::attempt::{self, Ended};
+use super::context::Context;
 use super::fair::Fair;
 use super::mailbox::{Hold, Mailbox, Seat};
 use super::outcome::{Patience, Until};
-use super::scheduler::{Context, ServerState};
+use super::scheduler::ServerState;
 use super::trouble::Word;
 use super::usage::{BackOff, Limits};
 use crate::base::{MessageId, Timestamp};

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! spool ─ fresh, claim ─▶ scheduler ─▶ lane (one a server) ─▶ attempt ─ routing, transmit ─▶ upstream
-//!                                       │                        └▶ outcome ─ retry ─ bounce
-//!                                       └ mailbox: sessions, usage, holds  └▶ Finish ─▶ spool
+//!              │                        │ fair: whose turn         └▶ outcome ─▶ settle ─ retry, notice ─ bounce
+//!              └──────────▶ patrol      └ mailbox: sessions, usage, holds            └▶ Finish ─▶ spool
 //! ```
 
 mod attempt;
 pub mod bounce;
+mod context;
 pub mod fair;
 pub mod lane;
 mod mailbox;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::bounce::digest::{self, Line};
 use super::bounce::storm::{Storm, Told};
 use super::bounce::{self, Failed, Kind, Report};
-use super::scheduler::Context;
+use super::context::Context;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Priority};
 use crate::observe::maillog;

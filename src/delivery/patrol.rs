@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use super::context::Context;
 use super::notice::{About, sender};
-use super::scheduler::{Context, LEASE};
+use super::scheduler::LEASE;
 use super::settle::{give_up, warn};
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
@@ -22,6 +23,9 @@ const MOST: usize = 4_096;
 
 /// Messages read in one go.
 const PAGE: usize = 256;
+
+/// How often one look has the spool remove stories that need be kept no longer.
+const PURGES: usize = 10;
 
 /// What is to be done about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +62,11 @@ impl Patrol {
                 Err(error) => return maillog::claim_failed("", &error),
             }
         }
-        while let Ok(true) = context.spool.purge(now).await {}
+        for _ in 0..PURGES {
+            if !matches!(context.spool.purge(now).await, Ok(true)) {
+                return;
+            }
+        }
     }
 
     /// Reports in the lanes of held servers are routed anew, where another can send them.

@@ -1,7 +1,7 @@
 //! Takes what is due from the spool to the lanes, and what has ended back to the spool.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::attempt;
+use super::context::{Context, FINISHES, write_finishes};
 use super::lane::{Lane, Server};
 use super::mailbox::{Hold, Mailboxes};
-use super::notice::Notices;
 use super::patrol::Patrol;
 use super::probe::{self, Step};
 use super::retry::Schedule;
@@ -22,7 +22,7 @@ use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
-use crate::spool::{Content, Fate, Finish, Flow, Leased, Place, Record, Spool, SpoolError};
+use crate::spool::{Content, Flow, Leased, Place, Record, Spool, SpoolError};
 use crate::upstream::Dial;
 
 /// How long a message is leased; renewed at half.
@@ -35,18 +35,11 @@ const TICK: Duration = Duration::from_secs(5);
 /// Messages claimed at once.
 const CLAIM: usize = 64;
 
-/// Fates that wait for their commit.
-const FINISHES: usize = 1_024;
-
-/// How long fates gather before they are committed: nobody waits for them, and in that time a
-/// commit that somebody does wait for may take them along.
-const GATHER: Duration = Duration::from_millis(2);
-
 /// How often an ending program looks whether all is quiet.
 const RECHECK: Duration = Duration::from_millis(100);
 
 /// The pause after the spool failed.
-const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What delivery goes by.
 pub struct Settings {
@@ -66,19 +59,6 @@ pub struct Settings {
     pub reports_per_hour: usize,
     /// What this host calls itself.
     pub host: String,
-}
-
-/// What lanes and workers share.
-pub(super) struct Context {
-    pub(super) spool: Arc<dyn Spool>,
-    pub(super) dial: Arc<dyn Dial>,
-    pub(super) settings: Arc<Settings>,
-    pub(super) clock: Clock,
-    pub(super) mailboxes: Arc<Mailboxes>,
-    pub(super) notices: Arc<Notices>,
-    pub(super) wake: Arc<Notify>,
-    leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
-    finishes: mpsc::Sender<Finish>,
 }
 
 /// The lanes of one configuration.
@@ -458,89 +438,6 @@ impl Lanes {
     }
 }
 
-impl Context {
-    fn leases(&self) -> MutexGuard<'_, HashMap<MessageId, Timestamp>> {
-        self.leases
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Whether a server is used just now.
-    pub(super) fn works(&self, server: &str) -> bool {
-        let known = self.server(server);
-        known.is_some_and(|server| {
-            self.mailboxes
-                .held(&server.upstream, &server.name)
-                .is_none()
-        })
-    }
-
-    /// Whether a report would leave just now.
-    pub(super) fn can_report(&self) -> bool {
-        let route = self
-            .settings
-            .policy
-            .report_route(|server| self.works(server));
-        route.is_some_and(|(route, _)| self.works(&route.server))
-    }
-
-    /// Why a server is not used, if it is not.
-    pub(super) fn reason_of(&self, server: &str) -> Option<String> {
-        let server = self.server(server)?;
-        let hold = self.mailboxes.held(&server.upstream, &server.name)?;
-        Some(hold.reason)
-    }
-
-    /// The host of a server.
-    pub(super) fn upstream_of(&self, server: &str) -> Option<&str> {
-        Some(&self.server(server)?.upstream.host)
-    }
-
-    fn server(&self, name: &str) -> Option<&Server> {
-        self.settings
-            .servers
-            .iter()
-            .find(|server| server.name == name)
-    }
-
-    /// Ends a lease with a fate, soon.
-    pub(super) async fn finish(&self, finish: Finish) {
-        // The receiver lives as long as the process's runtime.
-        let _ = self.finishes.send(finish).await;
-    }
-
-    /// Takes a message's lane from it, soon; gives it back where too many fates wait already.
-    fn unassign(&self, message: Leased) -> Option<Leased> {
-        let Ok(place) = self.finishes.try_reserve() else {
-            return Some(message);
-        };
-        let id = message.record.id;
-        let record = Record {
-            lane: String::new(),
-            ..message.record
-        };
-        place.send(Finish::new(id, Fate::Later(Box::new(record))));
-        None
-    }
-
-    /// Gives messages back, as they were.
-    pub(super) fn release(&self, messages: impl IntoIterator<Item = Leased>) {
-        for message in messages {
-            self.release_one((message.record.id, message.record.place()));
-        }
-    }
-
-    /// Renews a lease no more.
-    pub(super) fn forget(&self, id: MessageId) {
-        self.leases().remove(&id);
-    }
-
-    pub(super) fn release_one(&self, lease: (MessageId, Place)) {
-        self.leases().remove(&lease.0);
-        self.spool.release(vec![lease]);
-    }
-}
-
 async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
     let clock = lanes.load().context.clock.clone();
     let (mut last_tick, mut patrol) = (clock.now(), Patrol::default());
@@ -562,41 +459,6 @@ async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
             () = current.context.wake.notified() => {}
             () = clock.sleep(pause) => {}
             () = stopping.notified() => return,
-        }
-    }
-}
-
-/// Commits fates in groups; where the spool fails it goes on trying, since what the upstream took
-/// must not be sent again.
-async fn write_finishes(
-    spool: Arc<dyn Spool>,
-    mut finishes: mpsc::Receiver<Finish>,
-    leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
-    wake: Arc<Notify>,
-    clock: Clock,
-) {
-    let mut batch = Vec::new();
-    while finishes.recv_many(&mut batch, FINISHES).await > 0 {
-        clock.sleep(GATHER).await;
-        while batch.len() < FINISHES
-            && let Ok(finish) = finishes.try_recv()
-        {
-            batch.push(finish);
-        }
-        let ids: Vec<MessageId> = batch.iter().map(|finish| finish.id).collect();
-        let group: Arc<[Finish]> = batch.drain(..).collect();
-        while let Err(error) = spool.finish(group.clone()).await {
-            maillog::finish_failed(group.len(), &error);
-            clock.sleep(SPOOL_PAUSE).await;
-        }
-        let mut leases = leases
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        for id in ids {
-            leases.remove(&id);
-        }
-        if leases.is_empty() {
-            wake.notify_one();
         }
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::bounce::{Failed, Kind};
+use super::context::Context;
 use super::lane::Lane;
 use super::notice::{About, notice};
 use super::outcome::Verdict;
-use super::scheduler::{Context, Settings};
+use super::scheduler::Settings;
 use crate::base::Timestamp;
 use crate::message::{Address, Recipient};
 use crate::observe::maillog;
@@ -168,7 +169,10 @@ pub(super) fn warn(context: &Context, about: &About, last: &str) -> Option<Finis
         by_upstream: false,
     });
     let late: Vec<Failed> = late.collect();
-    let (report, event) = notice(context, about, kind, &late).filter(|_| !late.is_empty())?;
+    if late.is_empty() {
+        return None;
+    }
+    let (report, event) = notice(context, about, kind, &late)?;
     let warned = Record {
         warned: true,
         ..about.record.clone()

@@ -8,7 +8,7 @@ use crate::admin::api::Status;
 use crate::admin::queue::Act;
 use crate::admin::{self, Client};
 use crate::base::{MessageId, Timestamp};
-use crate::cli::{ConfigFile, NO, block_on};
+use crate::cli::{ConfigFile, block_on, ended};
 use crate::config::{Config, Secrets};
 use crate::spool::{Content, Deed, Entry, Owner, Page, Selection, Spool, SqliteSpool, Story};
 
@@ -32,10 +32,7 @@ where
             Ok(queue) => work(queue).await,
             Err(error) => Err(error),
         };
-        done.unwrap_or_else(|error| {
-            eprintln!("mailferry: {error}");
-            ExitCode::from(NO)
-        })
+        ended(done)
     })
 }
 

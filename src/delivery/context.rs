@@ -1,0 +1,154 @@
+//! What lanes and workers share, and how fates reach the spool.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::lane::Server;
+use super::mailbox::Mailboxes;
+use super::notice::Notices;
+use super::scheduler::{SPOOL_PAUSE, Settings};
+use crate::base::{Clock, MessageId, Timestamp};
+use crate::observe::maillog;
+use crate::spool::{Fate, Finish, Leased, Place, Record, Spool};
+use crate::upstream::Dial;
+
+/// Fates that wait for their commit.
+pub(super) const FINISHES: usize = 1_024;
+
+/// How long fates gather before they are committed: nobody waits for them, and in that time a
+/// commit that somebody does wait for may take them along.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// What lanes and workers share.
+pub(super) struct Context {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) clock: Clock,
+    pub(super) mailboxes: Arc<Mailboxes>,
+    pub(super) notices: Arc<Notices>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
+    pub(super) finishes: mpsc::Sender<Finish>,
+}
+
+impl Context {
+    pub(super) fn leases(&self) -> MutexGuard<'_, HashMap<MessageId, Timestamp>> {
+        self.leases
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether a server is used just now.
+    pub(super) fn works(&self, server: &str) -> bool {
+        let known = self.server(server);
+        known.is_some_and(|server| {
+            self.mailboxes
+                .held(&server.upstream, &server.name)
+                .is_none()
+        })
+    }
+
+    /// Whether a report would leave just now.
+    pub(super) fn can_report(&self) -> bool {
+        let route = self
+            .settings
+            .policy
+            .report_route(|server| self.works(server));
+        route.is_some_and(|(route, _)| self.works(&route.server))
+    }
+
+    /// Why a server is not used, if it is not.
+    pub(super) fn reason_of(&self, server: &str) -> Option<String> {
+        let server = self.server(server)?;
+        let hold = self.mailboxes.held(&server.upstream, &server.name)?;
+        Some(hold.reason)
+    }
+
+    /// The host of a server.
+    pub(super) fn upstream_of(&self, server: &str) -> Option<&str> {
+        Some(&self.server(server)?.upstream.host)
+    }
+
+    fn server(&self, name: &str) -> Option<&Server> {
+        self.settings
+            .servers
+            .iter()
+            .find(|server| server.name == name)
+    }
+
+    /// Ends a lease with a fate, soon.
+    pub(super) async fn finish(&self, finish: Finish) {
+        // The receiver lives as long as the process's runtime.
+        let _ = self.finishes.send(finish).await;
+    }
+
+    /// Takes a message's lane from it, soon; gives it back where too many fates wait already.
+    pub(super) fn unassign(&self, message: Leased) -> Option<Leased> {
+        let Ok(place) = self.finishes.try_reserve() else {
+            return Some(message);
+        };
+        let id = message.record.id;
+        let record = Record {
+            lane: String::new(),
+            ..message.record
+        };
+        place.send(Finish::new(id, Fate::Later(Box::new(record))));
+        None
+    }
+
+    /// Gives messages back, as they were.
+    pub(super) fn release(&self, messages: impl IntoIterator<Item = Leased>) {
+        for message in messages {
+            self.release_one((message.record.id, message.record.place()));
+        }
+    }
+
+    /// Renews a lease no more.
+    pub(super) fn forget(&self, id: MessageId) {
+        self.leases().remove(&id);
+    }
+
+    pub(super) fn release_one(&self, lease: (MessageId, Place)) {
+        self.leases().remove(&lease.0);
+        self.spool.release(vec![lease]);
+    }
+}
+
+/// Commits fates in groups; where the spool fails it goes on trying, since what the upstream took
+/// must not be sent again.
+pub(super) async fn write_finishes(
+    spool: Arc<dyn Spool>,
+    mut finishes: mpsc::Receiver<Finish>,
+    leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
+    wake: Arc<Notify>,
+    clock: Clock,
+) {
+    let mut batch = Vec::new();
+    while finishes.recv_many(&mut batch, FINISHES).await > 0 {
+        clock.sleep(GATHER).await;
+        while batch.len() < FINISHES
+            && let Ok(finish) = finishes.try_recv()
+        {
+            batch.push(finish);
+        }
+        let ids: Vec<MessageId> = batch.iter().map(|finish| finish.id).collect();
+        let group: Arc<[Finish]> = batch.drain(..).collect();
+        while let Err(error) = spool.finish(group.clone()).await {
+            maillog::finish_failed(group.len(), &error);
+            clock.sleep(SPOOL_PAUSE).await;
+        }
+        let mut leases = leases
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        for id in ids {
+            leases.remove(&id);
+        }
+        if leases.is_empty() {
+            wake.notify_one();
+        }
+    }
+}
