@@ -276,6 +276,20 @@ fn the_limits_of_a_mailbox_lose_nothing() {
 }
 
 #[test]
+fn a_second_session_resumes_the_tls_of_the_first() {
+    let lab = Lab::with(Plan {
+        configuration: USUAL.to_owned() + SERVER,
+        ..Plan::default()
+    });
+    let tested = |times: usize| {
+        let said = lab.stdout(&["test", "notifications"]);
+        assert_eq!(said.matches(", resumed").count(), times, "{said}");
+    };
+    tested(0);
+    tested(1);
+}
+
+#[test]
 fn a_day_that_is_used_up_elsewhere_holds_the_mailbox() {
     let limits = Limits {
         per_day: 2,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use mail_send::SmtpClient;
+use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -55,7 +56,8 @@ impl Session {
         &self.offers
     }
 
-    /// How the connection is protected: the protocol, and the certificate's names and dates.
+    /// How the connection is protected: the protocol, whether it goes on from an earlier handshake, and
+    /// the certificate's names and dates.
     pub fn tls(&self) -> Option<String> {
         let Stream::Tls(stream) = &self.stream else {
             return None;
@@ -63,12 +65,14 @@ impl Session {
         let (_, connection) = stream.get_ref();
         let version = connection.protocol_version();
         let version = version.map(|version| format!("{version:?}").replace("TLSv1_", "TLS 1."));
+        let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let resumed = is_resumed.then(|| "resumed".to_owned());
         let certificate = connection
             .peer_certificates()
             .and_then(|chain| chain.first());
         let facts = certificate.and_then(|certificate| facts(certificate));
         Some(
-            [version, facts]
+            [version, resumed, facts]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
