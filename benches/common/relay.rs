@@ -169,6 +169,8 @@ impl Spool for Bare {
         Vec::new()
     }
 
+    fn sending(&self, _: MessageId) {}
+
     fn renew(&self, _: Vec<MessageId>, _: Timestamp) -> Later<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }

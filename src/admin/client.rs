@@ -175,12 +175,15 @@ fn unreachable(error: reqwest::Error) -> ClientError {
 
 async fn accepted(request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {
     let response = request.send().await.map_err(unreachable)?;
-    match response.status().is_success() {
-        true => Ok(response),
-        false => Err(ClientError::Refused(
-            response.text().await.map_err(unreachable)?,
-        )),
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
     }
+    let words = response.text().await.map_err(unreachable)?;
+    Err(ClientError::Refused(match words.is_empty() {
+        true => format!("it does not know what that is ({status})"),
+        false => words,
+    }))
 }
 
 async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, ClientError> {

@@ -68,7 +68,10 @@ async fn act(
         // Before they are due, or the first would meet the failure that is remembered.
         parts.delivery.forgive();
     }
-    let count = parts.spool.act(which, deed, Timestamp::now()).await?;
+    let pause = parts.delivery.pause();
+    let count = parts.spool.act(which, deed, Timestamp::now()).await;
+    drop(pause);
+    let count = count?;
     if is_retry {
         parts.delivery.release_holds();
     }

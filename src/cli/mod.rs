@@ -109,8 +109,31 @@ impl ConfigFile {
     }
 }
 
+/// Who reads what is printed may stop reading, as `head` does: then the rest is not wanted.
+fn end_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or_default();
+        if !said.starts_with("failed printing to stdout") {
+            return usual(panic);
+        }
+        if said.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        eprintln!("mailferry: {said}");
+        std::process::exit(i32::from(UNAVAILABLE));
+    }));
+}
+
+/// Text from elsewhere, fit for a terminal: nothing in it moves or colours what stands around.
+fn plain(text: &str) -> String {
+    let space = |letter: char| if letter.is_control() { ' ' } else { letter };
+    text.chars().map(space).collect()
+}
+
 /// Runs the program.
 pub fn run() -> ExitCode {
+    end_with_the_reader();
     crate::base::tls::install_provider();
     match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),

@@ -7,10 +7,10 @@ mod select;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{ConfigFile, USAGE};
+use super::{ConfigFile, NO, USAGE, plain};
 use crate::admin::queue::PAGE;
 use crate::base::MessageId;
-use crate::spool::{Deed, Filter, Page};
+use crate::spool::{Deed, Filter, Page, Selection};
 pub(super) use print::{story, summary};
 use reach::Queue;
 use select::{Filters, Which};
@@ -42,7 +42,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Try messages again at once, held ones too
+    /// Try messages again at once, held ones too, but for those that may have arrived: they are named or
+    /// released
     Retry(Which),
     /// Hold messages: they wait until they are released
     Hold {
@@ -96,7 +97,19 @@ async fn each(queue: &Queue, which: &Which, deed: Deed, done: &str) -> Result<Ex
         );
         return Ok(ExitCode::from(USAGE));
     };
-    println!("{} {done}", queue.act(which, deed).await?);
+    let named = match &which {
+        Selection::Ids(ids) => ids.len(),
+        Selection::Matching(_) => 0,
+    };
+    let count = queue.act(which, deed).await?;
+    println!("{count} {done}");
+    if count < named {
+        eprintln!(
+            "mailferry: {} left as they are: delivery sends them just now, or they are in that state already",
+            named - count
+        );
+        return Ok(ExitCode::from(NO));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -132,7 +145,10 @@ async fn list(queue: &Queue, filter: Filter, json: bool) -> Result<(), String> {
         });
         println!(
             "\nserver {} is held since {}, {}:\n  {}",
-            held.name, held.since, until, held.reason
+            held.name,
+            held.since,
+            until,
+            plain(&held.reason)
         );
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, block_on, ended};
+use super::{ConfigFile, block_on, ended, plain};
 use crate::admin::{self, Client};
 use crate::config::Secrets;
 use crate::delivery::ServerState;
@@ -88,7 +88,7 @@ fn show(server: &ServerState) {
     };
     println!("{name}  {state}");
     if let Some(hold) = hold {
-        println!("    why           {}", hold.reason);
+        println!("    why           {}", plain(&hold.reason));
     }
     let line = |name: &str, text: String| println!("    {name:<14}{text}");
     line("mailbox", mailbox.clone());

@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         for story in &stories {
             match arguments.json {
                 true => println!("{}", json(story)),
-                false => println!("{}", queue::summary(story)),
+                false => println!("{}", queue::summary(story, what)),
             }
         }
         if !arguments.json {

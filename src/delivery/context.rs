@@ -1,6 +1,7 @@
 //! What lanes and workers share, and how fates reach the spool.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(super) struct Context {
     pub(super) mailboxes: Arc<Mailboxes>,
     pub(super) notices: Arc<Notices>,
     pub(super) wake: Arc<Notify>,
+    /// How many keep lanes from taking messages.
+    pub(super) pauses: Arc<AtomicUsize>,
     pub(super) leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
     pub(super) finishes: mpsc::Sender<Finish>,
 }
@@ -40,6 +43,11 @@ impl Context {
         self.leases
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether lanes take no messages for a moment.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pauses.load(Ordering::Acquire) > 0
     }
 
     /// Whether a server is used just now.

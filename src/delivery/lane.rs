@@ -90,7 +90,7 @@ impl Lane {
     }
 
     fn room_in(&self, state: &State, flow: &Flow) -> usize {
-        let is_free = self.mailbox.is_free() && !state.is_closed;
+        let is_free = self.mailbox.is_free() && !state.is_closed && !self.context.is_paused();
         match is_free && self.mailbox.is_probing() {
             true => 1usize.saturating_sub(state.workers + state.queue.len()),
             false if is_free => state.queue.room(flow),
@@ -195,7 +195,7 @@ impl Lane {
         })
     }
 
-    fn give_back(&self) {
+    pub(super) fn give_back(&self) {
         let waiting = self.state().queue.drain();
         self.context.release(waiting);
     }
@@ -300,6 +300,7 @@ impl Worker {
             lane.mailbox.renew(&mut seat);
             let lease = (message.record.id, message.record.place());
             self.current = Some(message.record.id);
+            lane.context.spool.sending(message.record.id);
             let Ended { finish, word } = attempt::run(&lane, &mut seat.session, message).await;
             match finish {
                 Some(finish) => lane.context.finish(*finish).await,

@@ -393,9 +393,10 @@ impl Mailbox {
 }
 
 impl State {
-    /// What an operator holds stays held.
+    /// What an operator holds stays held, unless by another word of an operator.
     fn hold(&mut self, since: Timestamp, until: Option<Timestamp>, reason: String) {
-        if self.hold.as_ref().is_none_or(|hold| hold.until.is_some()) {
+        let is_by_hand = self.hold.as_ref().is_some_and(|hold| hold.until.is_none());
+        if until.is_none() || !is_by_hand {
             self.hold = Some(Hold {
                 since,
                 until,

@@ -103,6 +103,9 @@ pub fn judge(
         (0..count).for_each(|place| verdict.put(place, mail_row, mail));
         return verdict;
     }
+    // Where no recipient was accepted, pipelined DATA is refused as well, which says nothing more.
+    let has_some = recipients.iter().any(Reply::is_positive);
+    let message = message.filter(|_| has_some);
     let message = message.map(|(stage, reply)| (verdict.row(*stage, reply), reply));
     for (place, reply) in recipients.iter().enumerate() {
         let row = verdict.row(Stage::Rcpt, reply);
@@ -226,6 +229,14 @@ mod tests {
         let ok = reply(250, "");
         let verdict = judge(1, &ok, &[reply(452, "4.5.3")], None);
         assert_eq!((verdict.next, verdict.deferred), (vec![], vec![0]));
+    }
+
+    #[test]
+    fn data_after_refused_recipients_says_nothing() {
+        let need = (Stage::Data, reply(503, "5.5.2"));
+        let verdict = judge(1, &reply(250, ""), &[reply(550, "5.1.10")], Some(&need));
+        assert_eq!(verdict.failed.len(), 1);
+        assert!(verdict.unclassified.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Takes what is due from the spool to the lanes, and what has ended back to the spool.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -116,6 +117,7 @@ impl Delivery {
             clock,
             mailboxes: Arc::new(mailboxes),
             notices: Arc::default(),
+            pauses: Arc::default(),
             wake,
             leases,
             finishes,
@@ -141,6 +143,7 @@ impl Delivery {
             clock: old.context.clock.clone(),
             mailboxes: old.context.mailboxes.clone(),
             notices: old.context.notices.clone(),
+            pauses: old.context.pauses.clone(),
             wake: old.context.wake.clone(),
             leases: old.context.leases.clone(),
             finishes: old.context.finishes.clone(),
@@ -168,6 +171,15 @@ impl Delivery {
             Some(lane) => attempt::direct(&lane, record, content).await,
             None => Reply::try_again(),
         }
+    }
+
+    /// Gives back what only waits for its turn, so that an operator reaches it, and takes nothing while
+    /// the pause lives.
+    pub fn pause(&self) -> Pause {
+        let lanes = self.lanes.load_full();
+        lanes.context.pauses.fetch_add(1, Ordering::AcqRel);
+        lanes.by_name.values().for_each(|lane| lane.give_back());
+        Pause(lanes)
     }
 
     /// Asks for tokens anew at the next need, where that failed.
@@ -292,6 +304,16 @@ impl Delivery {
         mailboxes
             .iter()
             .for_each(|mailbox| mailbox.close_sessions());
+    }
+}
+
+/// While it lives no lane takes messages; see [`Delivery::pause`].
+pub struct Pause(Arc<Lanes>);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.context.pauses.fetch_sub(1, Ordering::AcqRel);
+        self.0.context.wake.notify_one();
     }
 }
 

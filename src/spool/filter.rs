@@ -104,9 +104,10 @@ impl Filter {
     }
 }
 
-/// Whether an address is the one that is wanted, or at the domain that is.
+/// Whether an address is the one that is wanted, in angle brackets or not, or at the domain that is.
 pub fn is(wanted: &str, address: &str) -> bool {
-    let (wanted, address) = (wanted.to_lowercase(), address.to_lowercase());
+    let wanted = wanted.trim_matches(['<', '>']).to_lowercase();
+    let address = address.to_lowercase();
     match wanted.starts_with('@') {
         true => address.ends_with(&wanted),
         false => address == wanted,
@@ -123,6 +124,7 @@ mod tests {
         assert!(is("@x.COM", "jane@x.com"));
         assert!(!is("ane@x.com", "jane@x.com"));
         assert!(!is("@x.com", "jane@yx.com.net"));
-        assert!(is("", "") && !is("", "jane@x.com"));
+        assert!(is("<jane@x.com>", "jane@x.com"));
+        assert!(is("<>", "") && is("", "") && !is("", "jane@x.com"));
     }
 }

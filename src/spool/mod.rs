@@ -215,6 +215,9 @@ pub trait Spool: Send + Sync + 'static {
     /// When the next message of each flow in `lane` that nobody has leased is due, as far as is known.
     fn due(&self, lane: &str) -> Vec<(Flow, Timestamp)>;
 
+    /// A leased message is being sent from now on: until then it only waits for its turn.
+    fn sending(&self, id: MessageId);
+
     /// Keeps leases until `until`.
     fn renew(&self, ids: Vec<MessageId>, until: Timestamp)
     -> BoxFuture<'_, Result<(), SpoolError>>;

@@ -81,8 +81,24 @@ struct Shared {
 struct Queue {
     fresh: VecDeque<Leased>,
     fresh_bytes: usize,
-    leases: HashMap<MessageId, Timestamp>,
+    leases: HashMap<MessageId, Out>,
     due: HashMap<String, BTreeMap<Flow, Timestamp>>,
+}
+
+/// A message that is leased.
+#[derive(Debug, Clone, Copy)]
+struct Out {
+    until: Timestamp,
+    is_sending: bool,
+}
+
+impl Out {
+    fn until(until: Timestamp) -> Self {
+        Self {
+            until,
+            is_sending: false,
+        }
+    }
 }
 
 impl Shared {
@@ -126,7 +142,7 @@ impl Queue {
         }
         self.fresh_bytes += in_memory;
         let until = new.record.due.after(FRESH_LEASE);
-        self.leases.insert(new.record.id, until);
+        self.leases.insert(new.record.id, Out::until(until));
         let owner = owner.clone();
         self.fresh.push_back(Leased {
             record: new.record,
@@ -217,11 +233,12 @@ impl SqliteSpool {
 }
 
 impl Shared {
-    /// A message with who has it.
+    /// A message with who sends it.
     fn entry(&self, record: Record) -> Entry {
-        let until = self.queue().leases.get(&record.id).copied();
+        let out = self.queue().leases.get(&record.id).copied();
         let owner = self.owner.clone();
-        let lease = until.map(|until| Lease { owner, until });
+        let sending = out.filter(|out| out.is_sending);
+        let lease = sending.map(|Out { until, .. }| Lease { owner, until });
         Entry { record, lease }
     }
 }
@@ -292,6 +309,12 @@ impl Spool for SqliteSpool {
         flows.map(|(flow, due)| (flow.clone(), *due)).collect()
     }
 
+    fn sending(&self, id: MessageId) {
+        if let Some(out) = self.shared.queue().leases.get_mut(&id) {
+            out.is_sending = true;
+        }
+    }
+
     fn renew(
         &self,
         ids: Vec<MessageId>,
@@ -300,7 +323,7 @@ impl Spool for SqliteSpool {
         let mut queue = self.shared.queue();
         for id in ids {
             if let Some(lease) = queue.leases.get_mut(&id) {
-                *lease = until;
+                lease.until = until;
             }
         }
         Box::pin(std::future::ready(Ok(())))

@@ -2,6 +2,7 @@
 
 mod open;
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -421,6 +422,10 @@ impl Session {
             match self.stream.read_buf(&mut self.input).await {
                 Ok(0) => return Err(self.lost(stage, "the server closed it")),
                 Ok(_) => {}
+                // Without TLS's own goodbye, which rustls tells at length.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    return Err(self.lost(stage, "the server closed it"));
+                }
                 Err(error) => return Err(self.lost(stage, error)),
             }
         }

@@ -243,7 +243,13 @@ fn what_delivery_has_just_now_is_shown_with_its_owner() {
             .as_str()
             .is_some_and(|owner| owner.contains('/'))
     );
-    assert_eq!(lab.stdout(&["queue", "delete", &id]), "0 deleted\n");
+    let left = lab.run(&["queue", "delete", &id]);
+    assert_eq!(
+        (left.status.code(), &left.stdout[..]),
+        (Some(1), &b"0 deleted\n"[..])
+    );
+    let said = String::from_utf8_lossy(&left.stderr);
+    assert!(said.contains("delivery sends them just now"), "{said}");
 }
 
 #[test]

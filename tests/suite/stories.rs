@@ -296,3 +296,53 @@ fn many_failures_are_told_of_together() {
             .contains("Subject: Undelivered mail: 3 more recipients")
     );
 }
+
+#[test]
+fn mail_that_waits_for_its_turn_is_within_reach() {
+    let configuration =
+        USUAL.to_owned() + &SERVER.replace("messages_per_minute = 0", "messages_per_minute = 1");
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    for number in 0..5 {
+        id_of(&lab.send("notifications@example.com", &admitted(&format!("{number}"))));
+    }
+    lab.delivered(1);
+    let waits = || {
+        let waiting = lines(&lab.stdout(&["queue", "list", "--json", "--state", "queued"]));
+        (waiting.len() == 4).then_some(())
+    };
+    lab.wait_for("four that wait", waits);
+    assert_eq!(lab.stdout(&["queue", "hold", "--all"]), "4 held\n");
+    assert_eq!(lab.stdout(&["queue", "delete", "--all"]), "4 deleted\n");
+    assert_eq!(lab.state().stats().messages, 1);
+}
+
+#[test]
+fn an_operators_last_word_holds_and_is_fit_for_a_terminal() {
+    let lab = Lab::new();
+    lab.stdout(&["hold", "notifications", "--reason", "first"]);
+    lab.stdout(&["hold", "notifications", "--reason", "second\n\u{1b}[31mred"]);
+    let servers = lab.stdout(&["servers"]);
+    assert!(servers.contains("second  [31mred"), "{servers}");
+}
+
+#[test]
+fn a_reader_may_stop_reading() {
+    let lab = Lab::new();
+    lab.stdout(&["hold", "notifications"]);
+    let mut client = lab.client();
+    for _ in 0..50 {
+        client.send("notifications@example.com", &["a@b.c"], &admitted("x"));
+    }
+    let mut child = lab
+        .command(&["queue", "list"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::cli::plain;
+use crate::spool::filter;
 use crate::spool::{Entry, Event, Origin, Record, State, Story, What};
 
 /// A message in a line.
@@ -38,7 +40,7 @@ fn lane<'a>(record: &'a Record, none: &'a str) -> &'a str {
 }
 
 fn row(name: &str, value: impl Display) {
-    println!("{name:<12}{value}");
+    println!("{name:<12}{}", plain(&value.to_string()));
 }
 
 /// All that is known of a message in the queue.
@@ -81,14 +83,26 @@ pub(in crate::cli) fn story(story: &Story) {
     events(&story.events);
 }
 
-/// A story in a line.
-pub(in crate::cli) fn summary(story: &Story) -> String {
+/// A story in a line: what became of it last for whom it is about, or at all.
+pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
     let record = &story.record;
-    let last = story.events.last();
+    let is_theirs = |event: &&Event| match &event.what {
+        What::Delivered { to, .. } | What::Failed { to, .. } => {
+            to.iter().any(|to| filter::is(whose, to.as_str()))
+        }
+        _ => false,
+    };
+    let theirs = story.events.iter().rev().find(is_theirs);
+    let last = theirs.or(story.events.last());
     let last = last.map_or("queued".to_owned(), |event| words(&event.what));
+    let to: Vec<&str> = story.recipients().iter().map(|to| to.as_str()).collect();
     format!(
-        "{}  {}  <{}>  {last}",
-        record.id, record.received, record.envelope.sender
+        "{}  {}  <{}> -> {}  {}",
+        record.id,
+        record.received,
+        record.envelope.sender,
+        to.join(", "),
+        plain(&last)
     )
 }
 
@@ -117,7 +131,7 @@ fn origin(story: &Story) {
 
 fn events(events: &[Event]) {
     for Event { at, what } in events {
-        println!("  {at}  {}", words(what));
+        println!("  {at}  {}", plain(&words(what)));
     }
 }
 

@@ -81,7 +81,7 @@ impl Reader {
 
     /// The newest stories in which an address stands, newest first.
     pub(super) fn stories(&self, address: &str, limit: usize) -> Result<Vec<Story>, SpoolError> {
-        let wanted = address.to_lowercase();
+        let wanted = address.trim_matches(['<', '>']).to_lowercase();
         // In JSON an address stands between quotes, its domain before one.
         let needle = serde_json::to_string(&wanted).unwrap_or_default();
         let needle = match wanted.starts_with('@') {

@@ -122,6 +122,8 @@ async fn lanes_are_apart_and_due_times_are_kept() {
     assert_eq!(claim(&spool, "a", 2, NOW).await.len(), 2);
     assert_eq!(due(&spool, "a"), Some(NOW), "one is left");
     assert_eq!(claim(&spool, "b", 9, NOW).await, [other_id]);
+    assert_eq!(spool.get(other_id).await.unwrap().lease, None, "it waits");
+    spool.sending(other_id);
     let Entry { mut record, lease } = spool.get(other_id).await.unwrap();
     let (owner, until) = (owner(), UNTIL);
     assert_eq!(
@@ -416,6 +418,7 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
     );
     assert_eq!(spool.due("a").len(), 2);
     assert_eq!(claim(&spool, "a", 9, NOW).await, [second]);
+    spool.sending(second);
     let found = |filter: Filter| {
         let limit = 9;
         let page = Page {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::store::Store;
-use super::{Settings, Shared};
+use super::{Out, Settings, Shared};
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{
     Content, Deed, Event, Fate, Finish, Lease, Leased, New, Place, Record, SpoolError, State,
@@ -233,7 +233,7 @@ impl Writer {
                 ..
             } => {
                 for id in ids {
-                    match self.act(*id, deed, *now, &mut effect) {
+                    match self.act(*id, deed, *now, *named, &mut effect) {
                         Err(SpoolError::Missing(_)) if !named => {}
                         done => done?,
                     }
@@ -311,6 +311,7 @@ impl Writer {
         id: MessageId,
         deed: &Deed,
         now: Timestamp,
+        named: bool,
         effect: &mut Effect,
     ) -> Result<(), SpoolError> {
         let record = self.store.get(id)?;
@@ -320,6 +321,10 @@ impl Writer {
         let event = |what| [Event { at: now, what }];
         match deed {
             Deed::Release if record.state != State::Held => return Ok(()),
+            // Who retries all does not mean to send twice what may have arrived.
+            Deed::Retry if !named && record.state == State::Held && record.uncertain => {
+                return Ok(());
+            }
             Deed::Retry | Deed::Release => {
                 let due = Record {
                     due: now,
@@ -404,14 +409,14 @@ impl Writer {
         let mut queue = self.shared.queue();
         let mut messages = Vec::new();
         let next = self.store.each_queued(place, |id, due, record| {
-            if queue.leases.get(&id).is_some_and(|&lease| lease > now) {
+            if queue.leases.get(&id).is_some_and(|out| out.until > now) {
                 return Ok(None);
             }
             if due > now || messages.len() >= max {
                 return Ok(Some(due));
             }
             let record = record()?;
-            queue.leases.insert(id, until);
+            queue.leases.insert(id, Out::until(until));
             messages.push(self.leased(record, until));
             Ok(None)
         })?;
@@ -433,9 +438,9 @@ impl Writer {
                 Err(SpoolError::Missing(_)) => continue,
                 found => found?,
             };
-            let is_free = queue.leases.get(id).is_none_or(|&lease| lease <= now);
+            let is_free = queue.leases.get(id).is_none_or(|out| out.until <= now);
             if is_free && record.state == State::Queued {
-                queue.leases.insert(*id, until);
+                queue.leases.insert(*id, Out::until(until));
                 messages.push(self.leased(record, until));
             }
         }

@@ -222,6 +222,8 @@ impl Spool for Memory {
         flows.filter_map(first).collect()
     }
 
+    fn sending(&self, _: MessageId) {}
+
     fn renew(&self, _: Vec<MessageId>, _: Timestamp) -> Later<'_, ()> {
         now(Ok(()))
     }
