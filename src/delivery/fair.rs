@@ -1,7 +1,7 @@
 //! Whose message goes next where all have to share: by turns between users, weighted by priority. Pure.
 //!
-//! Each flow has a clock of its own that its messages move on, those of a heavy flow less; the flow
-//! whose clock is furthest behind is next. A flow that comes back begins with the present, so a
+//! Self-clocked fair queueing: each message moves its flow's clock on, those of an urgent flow less, and
+//! the flow whose next message ends first is next. A flow that comes back begins with the present, so a
 //! message in an otherwise idle flow waits for no campaign, and saving up turns is no use.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +27,7 @@ pub struct Fair<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     queue: VecDeque<T>,
+    /// When the next of it ends.
     clock: u64,
     /// Whether there was no room for more since it was last low.
     was_full: bool,
@@ -110,14 +111,14 @@ impl<T> Fair<T> {
     }
 
     fn waiting(&mut self, flow: Flow) -> &mut Waiting<T> {
-        let now = self.now;
+        let ends = self.now + turn(flow.priority);
         let waiting = self.flows.entry(flow).or_insert_with(|| Waiting {
             queue: VecDeque::new(),
-            clock: now,
+            clock: ends,
             was_full: false,
         });
         if waiting.queue.is_empty() {
-            waiting.clock = waiting.clock.max(now);
+            waiting.clock = waiting.clock.max(ends);
         }
         waiting
     }
@@ -125,8 +126,9 @@ impl<T> Fair<T> {
     /// Flows that wait for nothing and have used up what they were ahead.
     fn forget(&mut self) {
         let now = self.now;
-        self.flows
-            .retain(|_, flow| !flow.queue.is_empty() || flow.clock > now);
+        self.flows.retain(|flow, waiting| {
+            !waiting.queue.is_empty() || waiting.clock > now + turn(flow.priority)
+        });
     }
 }
 
@@ -167,8 +169,24 @@ mod tests {
         fair.push(reset.clone(), "reset");
         fair.push(reset, "reset");
         let next = taken(&mut fair, 4);
-        assert_eq!(next[0], "reset");
+        assert!(next[..2].contains(&"reset"), "{next:?}");
         assert_eq!(next.iter().filter(|item| **item == "reset").count(), 2);
+    }
+
+    #[test]
+    fn what_is_urgent_goes_first_whoever_came_first() {
+        let mut fair = Fair::default();
+        for (priority, name) in [
+            (Priority::Bulk, "bulk"),
+            (Priority::Normal, "normal"),
+            (Priority::High, "high"),
+        ] {
+            (0..3).for_each(|_| fair.push(flow("a", priority), name));
+        }
+        assert_eq!(
+            taken(&mut fair, 6),
+            ["high", "high", "high", "normal", "normal", "normal"]
+        );
     }
 
     #[test]
