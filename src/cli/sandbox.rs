@@ -11,10 +11,20 @@ use super::{block_on, failed};
 use crate::message::Address;
 use crate::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings};
 
-/// Prints one line of JSON with where everything listens, then serves until Ctrl-C. The app's id and
-/// secret are "sandbox-app" and "sandbox-secret"; a mailbox's first refresh token is "refresh-" and
-/// its address. What is sent to it goes nowhere; /sandbox/messages on its HTTP address shows it.
+const HELP: &str = r#"Prints one line of JSON with where everything listens, then serves until Ctrl-C. What is sent to it
+goes nowhere. The app's id is "sandbox-app", its secret "sandbox-secret", the tenant "contoso"; a
+mailbox's first refresh token is "refresh-" and its address.
+
+On its HTTP address:
+  GET    /sandbox/messages, /sandbox/stats    what arrived, and what was counted
+  POST   /sandbox/faults                      what goes wrong, as JSON: [{"stage":"rcpt",
+                                              "action":{"reply":"550 5.1.10 no"},"matches":"bad@","times":9}]
+  DELETE /sandbox/faults                      nothing any more
+  POST   /sandbox/revoke?user=ADDRESS         a sign-in is revoked"#;
+
+/// See [`HELP`].
 #[derive(clap::Args)]
+#[command(after_help = HELP)]
 pub(super) struct Arguments {
     /// Where the certificate that its TLS is trusted by is written
     #[arg(long, value_name = "FILE")]

@@ -77,6 +77,7 @@ fn show(server: &ServerState) {
         mailbox,
         limits,
         recipients_of_day,
+        minute_until,
         hold,
     } = server;
     let state = match hold {
@@ -98,6 +99,12 @@ fn show(server: &ServerState) {
         "at most",
         format!("{} sessions, {pace} messages a minute", limits.sessions),
     );
+    if let Some(until) = minute_until {
+        line(
+            "pace",
+            format!("used up until {until}; what waits goes on then"),
+        );
+    }
     let day = most(limits.per_day);
     line(
         "recipients",

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
@@ -170,6 +171,14 @@ impl Checker<'_> {
                 "it is empty; write waits, such as [\"1m\", \"1h\"]",
             );
         }
+        if waits.iter().any(Duration::is_zero) {
+            self.problem(
+                file.delivery.retry.span(),
+                "[delivery] retry",
+                "a wait of nothing would try again without a pause; write \"1s\" or more",
+            );
+        }
+        self.times(&file.delivery);
         Config {
             path: self.path.to_owned(),
             log: (file.log.format, file.log.level),
@@ -211,6 +220,28 @@ impl Checker<'_> {
             host,
             warnings: std::mem::take(&mut self.warnings),
         }
+    }
+
+    /// Times that are allowed each by itself, and not meant together.
+    fn times(&mut self, delivery: &text::Delivery) {
+        let [first, longest] = delivery.back_off;
+        let (expires, warns) = (delivery.expire_after.0, delivery.warn_after.0);
+        let odd = [
+            (
+                longest.0 < first.0,
+                "[delivery] back_off: the longest is shorter than the first, which holds; write the shorter one first",
+            ),
+            (
+                expires.is_zero(),
+                "[delivery] expire_after: it is nothing, so what is not delivered at once is given up",
+            ),
+            (
+                warns >= expires && !expires.is_zero(),
+                "[delivery] warn_after: messages are given up before it (expire_after), so nobody is warned",
+            ),
+        ];
+        let odd = odd.into_iter().filter(|(is_odd, _)| *is_odd);
+        self.warnings.extend(odd.map(|(_, words)| words.to_owned()));
     }
 
     fn host(&mut self, host: &Option<Spanned<String>>) -> String {

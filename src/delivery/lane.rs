@@ -178,6 +178,7 @@ impl Lane {
             mailbox: mailbox.unwrap_or_default().to_owned(),
             limits: self.mailbox.limits(),
             recipients_of_day: self.mailbox.recipients_of_day(now),
+            minute_until: self.mailbox.minute_until(now),
             hold: self.held(),
         }
     }

@@ -208,6 +208,12 @@ impl Mailbox {
         self.state().usage.of_day(now)
     }
 
+    /// Until when its minute is used up, if it is.
+    pub(super) fn minute_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let state = self.state();
+        state.usage.minute_until(&state.limits, now)
+    }
+
     /// The right to have one session, and one that was kept if there is.
     pub(super) async fn session(&self) -> Seat {
         let permit = self.permits.clone().acquire_owned().await.ok();

@@ -79,6 +79,8 @@ pub struct ServerState {
     pub limits: Limits,
     /// Recipients of the last 24 hours.
     pub recipients_of_day: u64,
+    /// Until when its messages of a minute are used up, if they are.
+    pub minute_until: Option<Timestamp>,
     /// Why it is not used for now, if it is not.
     pub hold: Option<Hold>,
 }

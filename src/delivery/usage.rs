@@ -132,6 +132,15 @@ impl Usage {
         counts.map(|(_, count)| count).sum()
     }
 
+    /// Until when the minute is used up, if it is.
+    pub fn minute_until(&self, limits: &Limits, now: Timestamp) -> Option<Timestamp> {
+        let most = limits.per_minute?.max(1);
+        let counts = self.sent.iter().filter(|at| now < at.after(WINDOW));
+        let counts: Vec<&Timestamp> = counts.collect();
+        let blocks = counts.len().checked_sub(most)?;
+        Some(counts[blocks].after(WINDOW))
+    }
+
     fn wait_for_minute(&mut self, limits: &Limits, now: Timestamp) -> Option<Timestamp> {
         let most = limits.per_minute?;
         while self.sent.front().is_some_and(|at| now >= at.after(WINDOW)) {
@@ -210,6 +219,8 @@ mod tests {
             assert_eq!(usage.admit(&limits, 1, seconds(0)), Ok(()));
         }
         assert_eq!(usage.admit(&limits, 1, seconds(10)), Err(seconds(61)));
+        assert_eq!(usage.minute_until(&limits, seconds(10)), Some(seconds(61)));
+        assert_eq!(usage.minute_until(&limits, seconds(61)), None);
         assert_eq!(usage.admit(&limits, 1, seconds(61)), Ok(()));
         usage.exhaust(&limits, seconds(70));
         assert_eq!(usage.admit(&limits, 1, seconds(71)), Err(seconds(131)));
