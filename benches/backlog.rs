@@ -30,6 +30,7 @@ fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> New {
         received: now,
         origin: Origin::Client {
             user: format!("user{}", number % USERS),
+            listener: String::new(),
             peer: "127.0.0.1".into(),
             helo: "app.example.com".into(),
             protocol: "ESMTPA".into(),

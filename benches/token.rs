@@ -156,6 +156,7 @@ fn starts(folder: &Path, sandbox: &Sandbox) {
             .arg("serve")
             .arg("--config")
             .arg(folder.join("mailferry.toml"))
+            .env("MAILFERRY_ALLOW_ROOT", "1")
             .stderr(Stdio::piped())
             .spawn();
         let mut process = Process(child.expect("starts"));

@@ -1,7 +1,9 @@
 //! The only place where all parts meet: build, run, reload, drain.
 
+pub mod privilege;
+mod sockets;
+
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,27 +13,38 @@ use tokio::task::JoinHandle;
 use crate::admin::accounts::Named;
 use crate::admin::{self, Accounts, Admin, Web, web};
 use crate::base::tls::TlsError;
-use crate::base::{BoxFuture, Clock};
+use crate::base::{BoxFuture, Clock, certificate};
 use crate::config::{Config, Server};
 use crate::delivery::{self, Delivery};
 use crate::listener::accept::Bound;
-use crate::listener::{self, Direct, Endpoint, Listener, Shared, Users};
+use crate::listener::{self, Certificate, Direct, Endpoint, Listener, Shared, Socket, Users};
 use crate::observe::maillog;
 use crate::session::Reply;
 use crate::spool::{Content, Owner, Record, Spool, SpoolError, SqliteSpool};
 use crate::token::{Sources, Vault, VaultError};
 use crate::upstream::Network;
+pub use privilege::{PrivilegeError, Root};
+use sockets::Sockets;
 
 /// Why it does not start, or does not take a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// A listener's address cannot be had.
-    #[error(
-        "cannot listen on {address}: {source}; stop what uses the port, or set another `address`"
-    )]
+    /// A listener's socket cannot be had.
+    #[error("cannot listen on {socket}: {source}; {}", sockets::remedy(source))]
     Bind {
-        /// The address.
-        address: SocketAddr,
+        /// Its address, or what systemd calls it.
+        socket: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It may not run as whom it was started.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// The certificate of our own cannot be made.
+    #[error("cannot make a certificate in {folder}: {source}; name one with certificate and key")]
+    Certificate {
+        /// Where.
+        folder: String,
         /// Why.
         source: std::io::Error,
     },
@@ -58,6 +71,7 @@ pub enum DaemonError {
 
 /// The program at work.
 pub struct Daemon {
+    sockets: Sockets,
     shared: Arc<Shared>,
     delivery: Arc<Delivery>,
     sources: Arc<Sources>,
@@ -80,8 +94,11 @@ impl Direct for Through {
 
 impl Daemon {
     /// Starts: everything that can fail does so before the first client is accepted.
-    pub async fn start(config: Config, clock: Clock) -> Result<Self, DaemonError> {
-        let bound = bind_all(config.endpoints.iter().cloned())?;
+    pub async fn start(config: Config, clock: Clock, root: Root) -> Result<Self, DaemonError> {
+        let sockets = Sockets::passed();
+        let bound = sockets.bind_all(config.endpoints.iter())?;
+        privilege::drop_rights(config.run_as.as_deref(), root)?;
+        let endpoints = ready(&config)?;
         let spool: Arc<dyn Spool> = Arc::new(SqliteSpool::open(
             config.spool.clone(),
             Owner::this_process(&config.host),
@@ -125,8 +142,9 @@ impl Daemon {
         let tending = tokio::spawn(async move { tended.tend().await });
         let direct = Arc::new(Through(delivery.clone()));
         let shared = Shared::new(listener_settings, spool, direct, clock);
-        let listeners = serve_all(bound, &shared)?;
+        let listeners = serve_all(bound, &endpoints, &shared)?;
         Ok(Self {
+            sockets,
             shared,
             delivery,
             sources,
@@ -140,7 +158,7 @@ impl Daemon {
     }
 
     /// Where it listens, in the order of the configuration.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.listeners.iter().map(Listener::address).collect()
     }
 
@@ -152,12 +170,11 @@ impl Daemon {
     /// Goes by another configuration; sessions and deliveries under way are not disturbed. On an
     /// error everything stays as it was. The data directory does not change.
     pub async fn reload(&mut self, config: Config) -> Result<(), DaemonError> {
-        let asked: HashSet<SocketAddr> = self.listeners.iter().map(Listener::asked).collect();
-        let new = config
-            .endpoints
-            .iter()
-            .filter(|endpoint| !asked.contains(&endpoint.address));
-        let bound = bind_all(new.cloned())?;
+        let endpoints = ready(&config)?;
+        let asked: HashSet<Socket> = self.listeners.iter().map(Listener::asked).collect();
+        let new = endpoints.iter();
+        let new = new.filter(|endpoint| !asked.contains(&endpoint.socket));
+        let bound = self.sockets.bind_all(new)?;
         let (delivery_settings, listener_settings) = settings(&config, &self.sources)?;
         self.accounts
             .reconfigure(by_server(&config, &self.sources)?);
@@ -170,17 +187,17 @@ impl Daemon {
         self.delivery.reconfigure(delivery_settings).await;
         self.shared.settings.store(Arc::new(listener_settings));
         self.listeners.retain(|listener| {
-            let kept = config
-                .endpoints
+            let kept = endpoints
                 .iter()
-                .find(|endpoint| endpoint.address == listener.asked());
+                .find(|endpoint| endpoint.socket == listener.asked());
             match kept {
                 Some(endpoint) => listener.reconfigure(endpoint.clone()),
                 None => listener.close(),
             }
             kept.is_some()
         });
-        self.listeners.extend(serve_all(bound, &self.shared)?);
+        let new = serve_all(bound, &endpoints, &self.shared)?;
+        self.listeners.extend(new);
         self.grace = config.grace;
         Ok(())
     }
@@ -243,26 +260,65 @@ async fn serve_web(
 ) -> Result<Arc<Web>, DaemonError> {
     let address = settings.address;
     let served = Web::serve(settings, accounts.clone(), delivery.clone()).await;
-    let web = served.map_err(|source| DaemonError::Bind { address, source })?;
+    let socket = address.to_string();
+    let web = served.map_err(|source| DaemonError::Bind { socket, source })?;
     Ok(Arc::new(web))
 }
 
-fn bind_all(endpoints: impl Iterator<Item = Endpoint>) -> Result<Vec<Bound>, DaemonError> {
-    let bind = |endpoint: Endpoint| {
-        let address = endpoint.address;
-        Listener::bind(endpoint).map_err(|source| DaemonError::Bind { address, source })
+/// The endpoints, each with a certificate that can be shown.
+fn ready(config: &Config) -> Result<Vec<Endpoint>, DaemonError> {
+    let ready = |endpoint: &Endpoint| {
+        let mut endpoint = endpoint.clone();
+        if let Some(tls) = &mut endpoint.tls
+            && matches!(tls.certificate, Certificate::SelfSigned)
+        {
+            tls.certificate = Certificate::Ready(own_certificate(config)?);
+        }
+        Ok(endpoint)
     };
-    endpoints.map(bind).collect()
+    config.endpoints.iter().map(ready).collect()
 }
 
-fn serve_all(bound: Vec<Bound>, shared: &Arc<Shared>) -> Result<Vec<Listener>, DaemonError> {
-    let serve = |bound: Bound| {
-        let address = bound.asked();
-        bound
-            .serve(shared.clone())
-            .map_err(|source| DaemonError::Bind { address, source })
-    };
-    bound.into_iter().map(serve).collect()
+fn own_certificate(config: &Config) -> Result<Arc<rustls::ServerConfig>, DaemonError> {
+    let folder = config.data_dir.join("tls");
+    let made = certificate::self_signed(&folder, &config.host);
+    let files = made.map_err(|source| DaemonError::Certificate {
+        folder: folder.display().to_string(),
+        source,
+    })?;
+    maillog::own_certificate(&files.chain);
+    let config = certificate::server_config(files, maillog::certificate_taken)?;
+    Ok(Arc::new(config))
+}
+
+fn serve_all(
+    bound: Vec<(Socket, Bound)>,
+    endpoints: &[Endpoint],
+    shared: &Arc<Shared>,
+) -> Result<Vec<Listener>, DaemonError> {
+    let mut listeners = Vec::new();
+    for (socket, bound) in bound {
+        let Some(endpoint) = endpoints.iter().find(|it| it.socket == socket) else {
+            continue;
+        };
+        let served = bound.serve(endpoint.clone(), shared.clone());
+        listeners.push(served.map_err(|source| DaemonError::Bind {
+            socket: socket.to_string(),
+            source,
+        })?);
+    }
+    Ok(listeners)
+}
+
+/// As configured, as far as the process may have files.
+fn listener_limits(config: &Config) -> listener::Limits {
+    let mut limits = config.limits.clone();
+    let allowed = privilege::sessions_that_files_allow();
+    if allowed < limits.sessions {
+        maillog::few_files(allowed, limits.sessions);
+        limits.sessions = allowed;
+    }
+    limits
 }
 
 /// Delivery's settings and the listener's.
@@ -287,15 +343,13 @@ fn settings(
         warn_after: config.warn_after,
         reports_per_hour: config.reports_per_hour,
         host: config.host.clone(),
+        received: config.received,
     };
     let listener = listener::Settings {
-        session: config.session.clone(),
         policy: config.policy.clone(),
         users: Users::new(config.users.clone()),
         direct: config.direct.clone(),
-        idle_time: config.idle_time,
-        session_time: config.session_time,
-        sessions: config.sessions,
+        limits: listener_limits(config),
     };
     Ok((delivery, listener))
 }

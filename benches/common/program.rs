@@ -56,6 +56,7 @@ pub fn serve(folder: &Path, port: u16) -> Process {
         .args(["serve", "--config"])
         .arg(folder.join("mailferry.toml"))
         .env("BENCH_SECRET", "sandbox-secret")
+        .env("MAILFERRY_ALLOW_ROOT", "1")
         .stderr(log)
         .spawn();
     let process = Process(child.expect("starts"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
-use mailferry::listener::{Direct, Endpoint, Listener, Settings, Shared, User, Users};
+use mailferry::listener::{Direct, Endpoint, Limits, Listener, Settings, Shared, User, Users};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::session::{self, Reply};
 use mailferry::spool::sqlite::{self, SqliteSpool};
@@ -30,10 +30,8 @@ impl Direct for Nobody {
 /// Listens on a free port of loopback; clients from there need no password.
 pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
     let user = User {
-        name: "load".into(),
-        hash: None,
         networks: vec!["127.0.0.0/8".parse().expect("a network")],
-        priority: None,
+        ..User::named("load")
     };
     let filter = Filter::parse("example.com").expect("a filter");
     let policy = Policy {
@@ -53,26 +51,24 @@ pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
         errors: 20,
         reject_bare_newlines: false,
         offers_auth: false,
+        bare_lf: false,
+    };
+    let limits = Limits {
+        sessions_per_address: usize::MAX,
+        sessions_per_user: usize::MAX,
+        ..Limits::default()
     };
     let settings = Settings {
-        session: Arc::new(session),
         policy,
         users: Users::new(vec![user]),
         direct: HashSet::new(),
-        idle_time: Duration::from_secs(300),
-        session_time: Duration::from_secs(3_600),
-        sessions: 10_000,
+        limits,
     };
     let shared = Shared::new(settings, spool, Arc::new(Nobody), Clock::default());
-    let endpoint = Endpoint {
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        tls: None,
-        plaintext: true,
-        priority: None,
-    };
-    let listener = Listener::bind(endpoint)
-        .expect("binds")
-        .serve(shared)
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let bound = Listener::bind(address, false).expect("binds");
+    let listener = bound
+        .serve(Endpoint::open(address, session), shared)
         .expect("listens");
     listener.address()
 }

@@ -56,6 +56,25 @@ pub const SESSION_TIME: Duration = Duration::from_secs(3_600);
 /// Default for sessions at once, all listeners together.
 pub const SESSIONS: usize = 10_000;
 
+/// Default for sessions at once of one address, and of one user: a tenth of all.
+pub const SESSIONS_PER_ADDRESS: usize = 1_000;
+
+/// Default for the octets of memory that messages take while they come in, all together.
+pub const MEMORY: u64 = 256 * 1024 * 1024;
+
+/// Default for the octets a second that a message comes with at least: a quarter of the slowest line
+/// that people still send mail over (Postfix asks for 500 under stress: smtpd_min_data_rate).
+pub const MINIMUM_RATE: u64 = 100;
+
+/// For so long a message may come as slowly as it likes.
+pub const RATE_GRACE: Duration = Duration::from_secs(60);
+
+/// Default for the failed sign-ins that shut an address out, for the time in which they are counted,
+/// and for how long it is shut out (fail2ban's own: 5 in 10 minutes, for 10 minutes; apps retry).
+pub const AUTH_FAILURES: u64 = 10;
+/// See [`AUTH_FAILURES`].
+pub const AUTH_TIME: Duration = Duration::from_secs(600);
+
 /// How long a TLS handshake may take.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(30);
 

@@ -7,6 +7,8 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_platform_verifier::Verifier;
 
@@ -80,18 +82,27 @@ pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<ClientCo
         .with_no_client_auth())
 }
 
-/// The server's side, from a chain and its key in PEM files.
-pub fn server_config(chain: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+/// A chain and its key from PEM files, which must belong together.
+pub fn certified_key(chain: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let certificates = read_certificates(chain)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::Pem {
         path: key.display().to_string(),
         reason: error.to_string(),
         wanted: "a private key",
     })?;
-    server_config_of(certificates, private).map_err(|source| TlsError::Certificate {
+    let made = CertifiedKey::from_der(certificates, private, &provider());
+    made.map_err(|source| TlsError::Certificate {
         path: chain.display().to_string(),
         source,
     })
+}
+
+/// The server's side, asking for the certificate at each handshake.
+pub fn server_config_by(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider());
+    let versions = builder.with_safe_default_protocol_versions();
+    let builder = versions.map_err(|error| TlsError::Roots(error.to_string()))?;
+    Ok(builder.with_no_client_auth().with_cert_resolver(resolver))
 }
 
 /// The server's side, from a chain and its key.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::ConfigFile;
 use crate::config::{Config, Secrets};
+use crate::listener::Endpoint;
 use crate::routing::{Key, OnMismatch, Policy};
 use crate::upstream::{Auth, Tls};
 
@@ -35,12 +36,54 @@ fn listeners(config: &Config) {
     println!("Listeners (this host is {})", config.host);
     for endpoint in &config.endpoints {
         let tls = match (&endpoint.tls, endpoint.plaintext) {
-            (Some(_), true) => "STARTTLS offered, plaintext allowed",
+            (Some(tls), _) if tls.implicit => "implicit TLS",
+            (Some(_), true) => "STARTTLS offered",
             (Some(_), false) => "STARTTLS required",
-            (None, _) => "plaintext",
+            (None, _) => "no TLS",
         };
-        println!("  {}  {tls}", endpoint.address);
+        let auth = match (endpoint.session.offers_auth, endpoint.by_network) {
+            (true, _) if !endpoint.plaintext_auth => "passwords within TLS",
+            (true, true) => "by password or network",
+            (true, false) => "by password",
+            (false, _) => "by network",
+        };
+        let named = match endpoint.name == endpoint.socket.to_string() {
+            true => String::new(),
+            false => format!("{}: ", endpoint.name),
+        };
+        println!("  {named}{}  {tls}, {auth}", endpoint.socket);
+        for (what, said) in restrictions(config, endpoint) {
+            println!("    {what}: {said}");
+        }
     }
+}
+
+/// What a listener does not let everybody do.
+fn restrictions(config: &Config, endpoint: &Endpoint) -> Vec<(&'static str, String)> {
+    let servers = config.policy.listeners.get(&endpoint.name);
+    let listed = |words: Vec<String>| words.join(", ");
+    let users = endpoint.users.as_ref().map(|users| {
+        let known = config.users.iter().map(|user| user.name.clone());
+        listed(known.filter(|name| users.contains(name)).collect())
+    });
+    let networks = endpoint.networks.as_ref();
+    let networks =
+        networks.map(|networks| listed(networks.iter().map(ToString::to_string).collect()));
+    let limits = endpoint.limits.iter();
+    let limits = limits.map(|limit| ("at most", format!("{} {}", limit.most, limit.setting)));
+    [
+        ("users", users),
+        ("clients from", networks),
+        ("servers", servers.map(|servers| servers.join(", "))),
+        (
+            "devices without an address send as",
+            endpoint.assume_from.as_ref().map(ToString::to_string),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(what, said)| Some((what, said?)))
+    .chain(limits)
+    .collect()
 }
 
 fn users(config: &Config) {
@@ -55,13 +98,22 @@ fn users(config: &Config) {
                 .iter()
                 .map(|network| format!("from {network}")),
         );
-        let caller = config.policy.caller(&user.name);
+        let caller = config.policy.caller(&user.name, "");
         let servers = match (caller.pinned, caller.servers) {
             (Some(pin), _) => format!("always through {pin}"),
             (_, Some(servers)) => format!("only through {}", servers.join(", ")),
             _ => "through any server".to_owned(),
         };
         println!("  {}  {}; {servers}", user.name, ways.join(", "));
+        if let Some(senders) = &user.senders {
+            println!("    sends as {senders}");
+        }
+        if let Some(recipients) = &user.recipients {
+            println!("    sends to {recipients}");
+        }
+        for limit in &user.limits {
+            println!("    at most {} {}", limit.most, limit.setting);
+        }
     }
 }
 

@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use super::{block_on, failed, route};
 use crate::base::{Clock, Secret};
 use crate::config::{self, Config, Secrets};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Root};
 use crate::listener::users::hash_password;
 use crate::message::{Address, Headers, ReversePath};
-use crate::observe::logging::{self, Format};
+use crate::observe::logging;
 use crate::routing::Decision;
 use crate::sandbox::{Addresses, App, Delivered, Limits, Mailbox, Sandbox, Settings};
 
@@ -77,7 +77,10 @@ const EXAMPLES: [Example; 3] = [
 ];
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    logging::start(Format::Human, "warn");
+    logging::start(&logging::Settings {
+        level: "warn".into(),
+        ..Default::default()
+    });
     block_on(async {
         match demo(arguments.once).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -101,7 +104,12 @@ async fn demo(once: bool) -> Outcome<()> {
     let text = configuration(&sandbox);
     std::fs::write(&file, &text)?;
     let shown = config::load(&file, Secrets::Read)?;
-    let daemon = Daemon::start(config::load(&file, Secrets::Read)?, Clock::default()).await?;
+    let daemon = Daemon::start(
+        config::load(&file, Secrets::Read)?,
+        Clock::default(),
+        Root::Allowed,
+    )
+    .await?;
     let listener = daemon.addresses()[0];
     println!("Everything here runs on this machine, and nothing leaves it.\n");
     println!(
@@ -197,7 +205,7 @@ async fn show(
     let sender = ReversePath::parse(example.sender)?;
     match route::decide(
         &config.policy,
-        Some(example.user),
+        config.policy.caller(example.user, ""),
         &sender,
         Some(example.header),
     ) {

@@ -6,8 +6,10 @@ use serde_json::json;
 
 use super::{ConfigFile, NO, failed};
 use crate::config::Secrets;
+use crate::listener::{User, permission};
 use crate::message::{Author, ReversePath};
-use crate::routing::{Decision, Policy, Refusal, Route};
+use crate::routing::{Caller, Decision, Policy, Reason, Refusal, Route};
+use crate::session::Reply;
 
 /// Answers from the configuration alone; nothing is sent. Ends with 1 where the sender is refused.
 ///
@@ -21,6 +23,9 @@ pub(super) struct Arguments {
     /// The user that sends; without one, somebody with no rules of their own
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
+    /// The listener that it comes in by; without one, any with no rules of its own
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
     /// The envelope sender, the address of MAIL FROM; "" or "<>" is the null sender
     #[arg(long, value_name = "ADDRESS")]
     from: String,
@@ -49,16 +54,37 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             config.path.display()
         ));
     }
+    if let Some(name) = &arguments.listener
+        && !config
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.name == *name)
+    {
+        let names: Vec<&str> = config.endpoints.iter().map(|it| it.name.as_str()).collect();
+        return failed(&format!(
+            "--listener: there is no [[listener]] named {name:?}; there are: {}",
+            names.join(", ")
+        ));
+    }
     let header = arguments
         .header_from
         .clone()
         .or(sender.address().map(|a| a.to_string()));
-    let decision = decide(
-        &config.policy,
-        arguments.user.as_deref(),
-        &sender,
-        header.as_deref(),
+    let caller = config.policy.caller(
+        arguments.user.as_deref().unwrap_or_default(),
+        arguments.listener.as_deref().unwrap_or_default(),
     );
+    let user = config
+        .users
+        .iter()
+        .find(|user| Some(&user.name) == arguments.user.as_ref());
+    let decision = match user.map(|user| allowed(user, &sender, header.as_deref())) {
+        Some(Err(reply)) => Decision::Refused(Refusal {
+            reply,
+            reason: Reason::NotAllowed,
+        }),
+        _ => decide(&config.policy, caller, &sender, header.as_deref()),
+    };
     match (&decision, arguments.json) {
         (Decision::Route(route), true) => {
             println!("{}", route_json(route, &sender, header.as_deref()))
@@ -77,15 +103,24 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
+/// Whether the user may send as both.
+fn allowed(user: &User, sender: &ReversePath, header: Option<&str>) -> Result<(), Reply> {
+    permission::sender(user, sender)?;
+    permission::author(user, &author(header))
+}
+
 /// The decision about a message of this sender with this From.
 pub(super) fn decide(
     policy: &Policy,
-    user: Option<&str>,
+    caller: Caller,
     sender: &ReversePath,
     header: Option<&str>,
 ) -> Decision {
-    let author = header.map_or(Author::Missing, |value| Author::of_value(value.as_bytes()));
-    policy.decide(sender, &author, policy.caller(user.unwrap_or_default()))
+    policy.decide(sender, &author(header), caller)
+}
+
+fn author(header: Option<&str>) -> Author {
+    header.map_or(Author::Missing, |value| Author::of_value(value.as_bytes()))
 }
 
 /// The decision in words, a line each.

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use clap::builder::BoolishValueParser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, block_on, failed};
 use crate::base::Clock;
 use crate::config::{self, Config, Secrets};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Root};
 use crate::observe::{logging, maillog};
 
 /// Takes mail until SIGTERM or Ctrl-C, which let what is under way end first. SIGHUP rereads the
@@ -16,6 +17,9 @@ use crate::observe::{logging, maillog};
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
+    /// Stay root, as a container may have it; else root is refused, or becomes `run_as`
+    #[arg(long, env = "MAILFERRY_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
+    allow_root: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -23,11 +27,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    logging::start(config.log.0, &config.log.1);
-    block_on(serve(config))
+    logging::start(&config.log);
+    let root = match arguments.allow_root {
+        true => Root::Allowed,
+        false => Root::Refused,
+    };
+    block_on(serve(config, root))
 }
 
-async fn serve(config: Config) -> ExitCode {
+async fn serve(config: Config, root: Root) -> ExitCode {
     let path = config.path.clone();
     for warning in &config.warnings {
         tracing::warn!(target: "config", "{}: {warning}", path.display());
@@ -41,7 +49,7 @@ async fn serve(config: Config) -> ExitCode {
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         return failed(&"signals cannot be caught");
     };
-    let mut daemon = match Daemon::start(config, Clock::default()).await {
+    let mut daemon = match Daemon::start(config, Clock::default(), root).await {
         Ok(daemon) => daemon,
         Err(error) => return failed(&error),
     };

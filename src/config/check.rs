@@ -1,7 +1,9 @@
 //! From the text to the settings: everything that can be wrong before anything is started.
 
+mod listener;
 mod oauth;
 mod server;
+mod user;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -19,14 +21,47 @@ use super::secret::SecretText;
 use super::text::{self, BareNewlines, OnUncertain};
 use super::{Config, Secrets};
 use crate::admin::web;
-use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, tls};
 use crate::delivery::{BackOff, Schedule, Uncertain};
-use crate::listener::users::is_hash;
-use crate::listener::{Endpoint, User};
+use crate::listener::guard::Rules;
+use crate::listener::{Endpoint, Limits};
 use crate::message::{Address, address};
+use crate::observe::logging;
 use crate::routing::{Policy, ServerRule, UserRule};
-use crate::{session, spool, token};
+use crate::{spool, token};
+
+/// The servers that listeners let mail take, where they say so.
+fn servers_here(file: &text::File, endpoints: &[Endpoint]) -> HashMap<String, Vec<String>> {
+    let said = endpoints
+        .iter()
+        .zip(&file.listener)
+        .filter_map(|(endpoint, text)| {
+            let servers = text.servers.as_ref()?.iter();
+            let servers = servers.map(|name| name.get_ref().clone()).collect();
+            Some((endpoint.name.clone(), servers))
+        });
+    said.collect()
+}
+
+/// As written; 0 is no limit where there is one to be had.
+fn limits(limits: &text::Limits) -> Limits {
+    let none = |most: usize| if most == 0 { usize::MAX } else { most };
+    Limits {
+        idle_time: limits.idle_time.0,
+        session_time: limits.session_time.0,
+        sessions: limits.sessions,
+        sessions_per_address: none(limits.sessions_per_address),
+        sessions_per_user: none(limits.sessions_per_user),
+        memory: limits.memory,
+        minimum_rate: limits.minimum_rate,
+        guard: Rules {
+            failures: Some(limits.auth_failures).filter(|failures| *failures > 0),
+            within: limits.auth_time.0,
+            shut_out: limits.shut_out.0,
+            exempt: limits.never_shut_out.clone(),
+        },
+    }
+}
 
 /// Checks a configuration's text. `env` looks a variable up.
 pub fn check(
@@ -132,31 +167,10 @@ impl Checker<'_> {
         self.page = page.map(|url| url.get_ref().clone());
         let host = self.host(&file.host);
         let data_dir = self.data_dir(&file.data_dir);
-        let endpoints = file
-            .listener
-            .iter()
-            .filter_map(|listener| self.endpoint(listener))
-            .collect::<Vec<_>>();
-        if file.listener.is_empty() {
-            self.problem(
-                0..0,
-                "[[listener]]",
-                "there is none; add one with address = \"127.0.0.1:2525\"",
-            );
-        }
         let (servers, rules, direct) = self.servers(&file, &host);
         let users = self.users(&file.user, &rules);
-        let policy = self.policy(&file, rules);
-        let limits = &file.limits;
-        let session = session::Settings {
-            host: host.clone(),
-            message_size: limits.message_size,
-            recipients: limits.recipients,
-            commands: limits.commands,
-            errors: limits.errors,
-            reject_bare_newlines: limits.bare_newlines == BareNewlines::Reject,
-            offers_auth: users.iter().any(|user| user.hash.is_some()),
-        };
+        let endpoints = self.listeners(&file, &users, &rules, &host);
+        let policy = self.policy(&file, rules, &endpoints);
         let waits: Vec<_> = file
             .delivery
             .retry
@@ -181,13 +195,16 @@ impl Checker<'_> {
         self.times(&file.delivery);
         Config {
             path: self.path.to_owned(),
-            log: (file.log.format, file.log.level),
+            log: logging::Settings {
+                format: file.log.format,
+                level: file.log.level,
+                mask_addresses: file.privacy.mask_addresses,
+            },
             endpoints,
             web: self.web(&file.web),
-            session: Arc::new(session),
-            idle_time: limits.idle_time.0,
-            session_time: limits.session_time.0,
-            sessions: limits.sessions,
+            limits: limits(&file.limits),
+            received: file.privacy.received,
+            run_as: file.run_as.map(Spanned::into_inner),
             users,
             policy,
             servers,
@@ -271,55 +288,6 @@ impl Checker<'_> {
         }
     }
 
-    fn endpoint(&mut self, listener: &text::Listener) -> Option<Endpoint> {
-        let address = *listener.address.get_ref();
-        let tls = match (&listener.certificate, &listener.key) {
-            (Some(chain), Some(key)) => {
-                let files = (self.beside(chain.get_ref()), self.beside(key.get_ref()));
-                let config = tls::server_config(&files.0, &files.1);
-                Some(Arc::new(self.ok(
-                    config,
-                    chain.span(),
-                    "[[listener]] certificate",
-                )?))
-            }
-            (None, None) => None,
-            (Some(only), None) => {
-                self.problem(
-                    only.span(),
-                    "[[listener]] certificate",
-                    "a certificate needs its key; add key = \"FILE\"",
-                );
-                None
-            }
-            (None, Some(only)) => {
-                self.problem(
-                    only.span(),
-                    "[[listener]] key",
-                    "a key needs its certificate; add certificate = \"FILE\"",
-                );
-                None
-            }
-        };
-        let plaintext = address.ip().is_loopback() || listener.allow_plaintext;
-        if tls.is_none() && listener.certificate.is_none() && !plaintext {
-            self.problem(
-                listener.address.span(),
-                "[[listener]] address",
-                format!(
-                    "{address} is not on loopback and has no TLS, so passwords would cross the network in clear; \
-                     add certificate and key, or say allow_plaintext = true"
-                ),
-            );
-        }
-        Some(Endpoint {
-            address,
-            tls,
-            plaintext,
-            priority: listener.priority,
-        })
-    }
-
     fn vault_key(&mut self, text: &Option<Spanned<SecretText>>) -> Option<Secret> {
         let key = self.secret(text, "vault_key")?;
         if self.secrets == Secrets::Read {
@@ -355,76 +323,12 @@ impl Checker<'_> {
         })
     }
 
-    fn users(&mut self, users: &[text::User], rules: &[ServerRule]) -> Vec<User> {
-        let mut seen = HashSet::new();
-        let mut built = Vec::new();
-        if users.is_empty() {
-            self.problem(
-                0..0,
-                "[[user]]",
-                "there is none, so nobody could send; add one with name and password",
-            );
-        }
-        for user in users {
-            let (name, span) = (user.name.get_ref(), user.name.span());
-            let key = format!("[[user]] {name:?}");
-            if !seen.insert(name.as_str()) {
-                self.problem(
-                    span.clone(),
-                    &key,
-                    "there are two users of this name; rename one",
-                );
-            }
-            if user.password.is_none() && user.networks.is_empty() {
-                self.problem(
-                    span,
-                    &key,
-                    "nothing admits this user; add a password, or networks",
-                );
-            }
-            if let (Some(pin), Some(_)) = (&user.server, &user.servers) {
-                self.problem(
-                    pin.span(),
-                    &format!("{key} server"),
-                    "a user pinned to a server cannot have servers as well; remove one of the keys",
-                );
-            }
-            let named = user.server.iter().map(|name| (name, "server"));
-            let named = named.chain(user.servers.iter().flatten().map(|name| (name, "servers")));
-            for (server, which) in named {
-                if !rules.iter().any(|rule| rule.name == *server.get_ref()) {
-                    let known: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
-                    let text = format!(
-                        "there is no [[server]] named {:?}; the servers are: {}",
-                        server.get_ref(),
-                        known.join(", ")
-                    );
-                    self.problem(server.span(), &format!("{key} {which}"), text);
-                }
-            }
-            let key = format!("{key} password");
-            let hash = self.secret(&user.password, &key);
-            if let (Some(hash), Some(written)) = (&hash, &user.password)
-                && self.secrets == Secrets::Read
-                && !is_hash(hash.expose_secret())
-            {
-                self.problem(
-                    written.span(),
-                    &key,
-                    "it is not an argon2 hash; make one with `mailferry hash-password`",
-                );
-            }
-            built.push(User {
-                name: name.clone(),
-                hash,
-                networks: user.networks.clone(),
-                priority: user.priority,
-            });
-        }
-        built
-    }
-
-    fn policy(&mut self, file: &text::File, servers: Vec<ServerRule>) -> Policy {
+    fn policy(
+        &mut self,
+        file: &text::File,
+        servers: Vec<ServerRule>,
+        endpoints: &[Endpoint],
+    ) -> Policy {
         let sender = &file.sender;
         let keys = sender.keys.get_ref().clone();
         let unique: HashSet<_> = keys.iter().map(|key| format!("{key:?}")).collect();
@@ -463,6 +367,7 @@ impl Checker<'_> {
             null_sender: sender.null_sender,
             reply_to: sender.reply_to,
             users: file.user.iter().map(rule).collect::<HashMap<_, _>>(),
+            listeners: servers_here(file, endpoints),
         }
     }
 

@@ -10,16 +10,16 @@ pub mod text;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::web;
 use crate::base::Secret;
 use crate::delivery::{BackOff, Limits, Schedule, Uncertain};
-use crate::listener::{Endpoint, User};
-use crate::observe::logging::Format;
+use crate::listener::{self, Endpoint, User};
+use crate::message::Shown;
+use crate::observe::logging;
 use crate::routing::Policy;
-use crate::{session, spool, token, upstream};
+use crate::{spool, token, upstream};
 pub use problem::{ConfigError, Problem};
 
 /// A configuration that holds together.
@@ -29,19 +29,17 @@ pub struct Config {
     /// What this host calls itself.
     pub host: String,
     /// How logs look, and what is in them.
-    pub log: (Format, String),
+    pub log: logging::Settings,
+    /// How much of a client its message's `Received` field shows.
+    pub received: Shown,
+    /// Whom the program becomes when it was started by root, once its ports are bound.
+    pub run_as: Option<String>,
     /// Where apps connect.
     pub endpoints: Vec<Endpoint>,
     /// The page for people, where there is to be one.
     pub web: Option<web::Settings>,
-    /// The conversation's limits.
-    pub session: Arc<session::Settings>,
-    /// How long a client may be silent.
-    pub idle_time: Duration,
-    /// How long a session may last.
-    pub session_time: Duration,
-    /// Sessions at once.
-    pub sessions: usize,
+    /// How much there may be at once, and how slow it may be.
+    pub limits: listener::Limits,
     /// Who may send.
     pub users: Vec<User>,
     /// Routing.

@@ -13,7 +13,8 @@ use url::Url;
 use super::preset::{Cloud, Provider};
 use super::secret::SecretText;
 use crate::base::limits;
-use crate::message::Priority;
+use crate::listener::guard::Rules;
+use crate::message::{Priority, Shown};
 use crate::observe::logging::Format;
 use crate::routing::{Key, NullSender, OnMismatch};
 use crate::token::Grant;
@@ -28,6 +29,9 @@ pub struct File {
     pub(super) vault_key: Option<Spanned<SecretText>>,
     #[serde(default)]
     pub(super) log: Log,
+    #[serde(default)]
+    pub(super) privacy: Privacy,
+    pub(super) run_as: Option<Spanned<String>>,
     pub(super) web: Option<Web>,
     #[serde(default)]
     pub(super) listener: Vec<Listener>,
@@ -63,6 +67,13 @@ impl Default for Log {
     }
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Privacy {
+    pub mask_addresses: bool,
+    pub received: Shown,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Web {
@@ -73,12 +84,49 @@ pub(super) struct Web {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listener {
-    pub address: Spanned<SocketAddr>,
+    pub name: Option<Spanned<String>>,
+    pub address: Option<Spanned<SocketAddr>>,
+    pub systemd: Option<Spanned<String>>,
+    #[serde(default)]
+    pub only_ipv6: bool,
+    pub tls: Option<Spanned<ListenerTls>>,
     pub certificate: Option<Spanned<String>>,
     pub key: Option<Spanned<String>>,
     #[serde(default)]
     pub allow_plaintext: bool,
+    #[serde(default)]
+    pub auth: ListenerAuth,
+    pub users: Option<Vec<Spanned<String>>>,
+    pub networks: Option<Vec<IpNet>>,
+    pub servers: Option<Vec<Spanned<String>>>,
+    pub sessions: Option<usize>,
+    pub message_size: Option<u64>,
+    pub messages_per_minute: Option<u64>,
     pub priority: Option<Priority>,
+    #[serde(default)]
+    pub bare_lf_commands: bool,
+    pub refuse_early_talkers: Option<Wait>,
+    pub assume_from: Option<Spanned<String>>,
+    #[serde(default)]
+    pub proxies: Vec<IpNet>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ListenerTls {
+    None,
+    Starttls,
+    Required,
+    Implicit,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ListenerAuth {
+    #[default]
+    Either,
+    Password,
+    Network,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,6 +137,14 @@ pub(super) struct Limits {
     pub commands: u32,
     pub errors: u32,
     pub sessions: usize,
+    pub sessions_per_address: usize,
+    pub sessions_per_user: usize,
+    pub memory: u64,
+    pub minimum_rate: u64,
+    pub auth_failures: u64,
+    pub auth_time: Wait,
+    pub shut_out: Wait,
+    pub never_shut_out: Vec<IpNet>,
     pub idle_time: Wait,
     pub session_time: Wait,
     pub bare_newlines: BareNewlines,
@@ -96,12 +152,21 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let guard = Rules::default();
         Self {
             message_size: limits::MESSAGE_SIZE,
             recipients: limits::RECIPIENTS,
             commands: limits::COMMANDS,
             errors: limits::ERRORS,
             sessions: limits::SESSIONS,
+            sessions_per_address: limits::SESSIONS_PER_ADDRESS,
+            sessions_per_user: limits::SESSIONS_PER_ADDRESS,
+            memory: limits::MEMORY,
+            minimum_rate: limits::MINIMUM_RATE,
+            auth_failures: guard.failures.unwrap_or_default(),
+            auth_time: Wait(guard.within),
+            shut_out: Wait(guard.shut_out),
+            never_shut_out: guard.exempt,
             idle_time: Wait(limits::IDLE_TIME),
             session_time: Wait(limits::SESSION_TIME),
             bare_newlines: BareNewlines::Normalize,
@@ -152,6 +217,14 @@ pub(super) struct User {
     pub networks: Vec<IpNet>,
     pub server: Option<Spanned<String>>,
     pub servers: Option<Vec<Spanned<String>>>,
+    pub senders: Option<Spanned<String>>,
+    pub recipients: Option<Spanned<String>>,
+    pub messages_per_minute: Option<u64>,
+    pub messages_per_day: Option<u64>,
+    pub recipients_per_minute: Option<u64>,
+    pub recipients_per_day: Option<u64>,
+    pub sessions: Option<usize>,
+    pub assume_from: Option<Spanned<String>>,
     pub priority: Option<Priority>,
 }
 

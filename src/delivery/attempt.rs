@@ -169,14 +169,14 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
         Err(_) => return Reply::try_again(),
     };
     let headers = Headers::parse(&head);
-    let Origin::Client { user, .. } = &record.origin else {
+    let Origin::Client { user, listener, .. } = &record.origin else {
         return Reply::try_again();
     };
     let policy = &lane.context.settings.policy;
     let route = match policy.decide(
         &record.envelope.sender,
         &headers.author(),
-        policy.caller(user),
+        policy.caller(user, listener),
     ) {
         Decision::Route(route) => route,
         Decision::Refused(refusal) => return refusal.reply,
@@ -358,7 +358,7 @@ fn moved(record: Record, lane: String, now: Timestamp) -> Finish {
 /// The way of a queued message by the configuration of now, or why it has none.
 fn route(context: &Context, record: &Record, headers: &Headers) -> Result<Route, String> {
     let policy = &context.settings.policy;
-    let Origin::Client { user, .. } = &record.origin else {
+    let Origin::Client { user, listener, .. } = &record.origin else {
         let route = policy.report_route(|server| context.works(server));
         let route = route.map(|(route, _)| route);
         return route.ok_or("no server can send reports: set default_from".into());
@@ -366,7 +366,7 @@ fn route(context: &Context, record: &Record, headers: &Headers) -> Result<Route,
     match policy.decide(
         &record.envelope.sender,
         &headers.author(),
-        policy.caller(user),
+        policy.caller(user, listener),
     ) {
         Decision::Route(route) => Ok(route),
         Decision::Refused(refusal) => Err(format!(
@@ -377,7 +377,7 @@ fn route(context: &Context, record: &Record, headers: &Headers) -> Result<Route,
 }
 
 fn compose(lane: &Lane, record: &Record, headers: &Headers, route: &Route) -> Composed {
-    let host = &lane.context.settings.host;
+    let (host, shown) = (&lane.context.settings.host, lane.context.settings.received);
     if let (Reason::Report, Some(from)) = (&route.reason, &route.plan.from) {
         return rewrite::spoken_by(headers, from);
     }
@@ -397,6 +397,7 @@ fn compose(lane: &Lane, record: &Record, headers: &Headers, route: &Route) -> Co
         peer,
         protocol,
         host,
+        shown,
     };
     rewrite::compose(headers, &record.envelope, &route.plan, &trace)
 }

@@ -19,7 +19,7 @@ use super::retry::Schedule;
 use super::settle::Uncertain;
 use super::usage::{BackOff, Limits};
 use crate::base::{Clock, MessageId, Timestamp};
-use crate::message::Address;
+use crate::message::{Address, Shown};
 use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
@@ -60,6 +60,8 @@ pub struct Settings {
     pub reports_per_hour: usize,
     /// What this host calls itself.
     pub host: String,
+    /// How much of a client its message's `Received` field shows.
+    pub received: Shown,
 }
 
 /// The lanes of one configuration.

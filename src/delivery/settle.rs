@@ -356,7 +356,7 @@ mod tests {
     use super::*;
     use crate::base::MessageId;
     use crate::delivery::{BackOff, Schedule};
-    use crate::message::{Envelope, Parameters, Priority, ReversePath};
+    use crate::message::{Envelope, Parameters, Priority, ReversePath, Shown};
     use crate::routing::Policy;
     use crate::spool::{Origin, State};
 
@@ -370,6 +370,7 @@ mod tests {
             warn_after: None,
             reports_per_hour: 1,
             host: "relay.example".into(),
+            received: Shown::Full,
         }
     }
 

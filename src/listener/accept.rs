@@ -1,32 +1,37 @@
-//! The sockets, and how many sessions there may be.
+//! The sockets, and what all sessions share.
 
+use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::connection::Connection;
-use super::{Direct, Endpoint, Settings};
+use super::arrival::{self, Arrival};
+use super::counts::{Counted, Counts, Memory};
+use super::guard::Guard;
+use super::usage::Usage;
+use super::{Direct, Endpoint, Settings, Socket};
 use crate::base::Clock;
 use crate::observe::maillog;
 use crate::session::Reply;
 use crate::spool::Spool;
 
 /// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
-const BACKLOG: u32 = 4_096;
+const BACKLOG: i32 = 4_096;
 
-/// The pause after `accept` failed, as it does while file descriptors are used up.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The pause after `accept` failed; each further one in a row is twice as long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long a client that is turned away may take to read why.
-const TURN_AWAY: Duration = Duration::from_secs(5);
+/// How long `accept` pauses at most.
+const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all listeners share.
 pub struct Shared {
@@ -38,7 +43,13 @@ pub struct Shared {
     pub direct: Arc<dyn Direct>,
     /// What tells when a message came.
     pub clock: Clock,
-    sessions: AtomicUsize,
+    pub(super) sessions: Arc<Counts<()>>,
+    pub(super) of_listener: Arc<Counts<String>>,
+    pub(super) of_address: Arc<Counts<IpAddr>>,
+    pub(super) of_user: Arc<Counts<String>>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) usage: Usage,
+    pub(super) guard: Guard,
     stopping: watch::Sender<bool>,
 }
 
@@ -47,15 +58,6 @@ pub struct Listener {
     endpoint: Arc<ArcSwap<Endpoint>>,
     address: SocketAddr,
     task: JoinHandle<()>,
-}
-
-/// A session's place, given back when it ends.
-pub(super) struct Place(Arc<Shared>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Shared {
@@ -71,14 +73,20 @@ impl Shared {
             spool,
             direct,
             clock,
-            sessions: AtomicUsize::new(0),
+            sessions: Counts::new(),
+            of_listener: Counts::new(),
+            of_address: Counts::new(),
+            of_user: Counts::new(),
+            memory: Arc::default(),
+            usage: Usage::default(),
+            guard: Guard::default(),
             stopping: watch::Sender::new(false),
         })
     }
 
     /// Sessions at this moment.
     pub fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::Acquire)
+        self.sessions.of(&())
     }
 
     /// Turns true when the program is to end.
@@ -99,30 +107,20 @@ impl Shared {
         let _ = tokio::time::timeout(grace, ended).await;
     }
 
-    fn place(self: &Arc<Self>) -> Option<Place> {
-        let most = self.settings.load().sessions;
-        let taken = self
-            .sessions
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-                (count < most).then_some(count + 1)
-            });
-        taken.ok().map(|_| Place(self.clone()))
+    fn place(&self, endpoint: &Endpoint) -> Option<(Counted<()>, Counted<String>)> {
+        let most = self.settings.load().limits.sessions;
+        let of_all = self.sessions.take((), most)?;
+        let here = self
+            .of_listener
+            .take(endpoint.name.clone(), endpoint.sessions)?;
+        Some((of_all, here))
     }
 }
 
 impl Listener {
-    /// Binds; [`Bound::serve`] then accepts.
-    pub fn bind(endpoint: Endpoint) -> io::Result<Bound> {
-        let socket = match endpoint.address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(endpoint.address)?;
-        Ok(Bound {
-            socket: socket.listen(BACKLOG)?,
-            endpoint,
-        })
+    /// Binds an address, not for IPv4 where `only_v6` says so; [`Bound::serve`] then accepts.
+    pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Bound> {
+        Bound::of(bind(address, only_v6)?)
     }
 
     /// The address with the port that it got.
@@ -131,11 +129,11 @@ impl Listener {
     }
 
     /// Where it was asked to listen.
-    pub fn asked(&self) -> SocketAddr {
-        self.endpoint.load().address
+    pub fn asked(&self) -> Socket {
+        self.endpoint.load().socket.clone()
     }
 
-    /// New sessions go by `endpoint`, whose address is the same.
+    /// New sessions go by `endpoint`, whose socket is the same.
     pub fn reconfigure(&self, endpoint: Endpoint) {
         self.endpoint.store(Arc::new(endpoint));
     }
@@ -146,29 +144,39 @@ impl Listener {
     }
 }
 
-/// A socket that is bound, and accepts nothing yet.
-pub struct Bound {
-    socket: TcpListener,
-    endpoint: Endpoint,
+fn bind(address: SocketAddr, only_v6: bool) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, only_v6)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
 }
 
-impl Bound {
-    /// The address that was asked for.
-    pub fn asked(&self) -> SocketAddr {
-        self.endpoint.address
-    }
+/// A socket that is bound, and accepts nothing yet.
+pub struct Bound(TcpListener);
 
-    /// The address with the port that it got.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+impl Bound {
+    /// One that somebody else has bound, as systemd does.
+    pub fn of(socket: OwnedFd) -> io::Result<Self> {
+        let socket = std::net::TcpListener::from(socket);
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket).map(Self)
     }
 
     /// Begins to accept.
-    pub fn serve(self, shared: Arc<Shared>) -> io::Result<Listener> {
-        let address = self.address()?;
-        maillog::listening(address, self.endpoint.tls.is_some());
-        let endpoint = Arc::new(ArcSwap::from_pointee(self.endpoint));
-        let task = tokio::spawn(accept(self.socket, endpoint.clone(), shared));
+    pub fn serve(self, endpoint: Endpoint, shared: Arc<Shared>) -> io::Result<Listener> {
+        let address = self.0.local_addr()?;
+        let tls = endpoint.tls.as_ref().map(|tls| tls.implicit);
+        maillog::listening(&endpoint.name, address, tls);
+        let endpoint = Arc::new(ArcSwap::from_pointee(endpoint));
+        let task = tokio::spawn(accept(self.0, endpoint.clone(), shared));
         Ok(Listener {
             endpoint,
             address,
@@ -178,39 +186,61 @@ impl Bound {
 }
 
 async fn accept(socket: TcpListener, endpoint: Arc<ArcSwap<Endpoint>>, shared: Arc<Shared>) {
+    let (mut pause, mut spare) = (ACCEPT_PAUSE, spare());
     loop {
-        let (stream, peer) = match socket.accept().await {
-            Ok(accepted) => accepted,
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                pause = ACCEPT_PAUSE;
+                admit(stream, peer, endpoint.load_full(), &shared);
+            }
             Err(error) => {
-                maillog::session_failed("", &error);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+                maillog::accept_failed(&endpoint.load().name, &error);
+                if is_out_of_files(&error) && spare.take().is_some() {
+                    turn_one_away(&socket).await;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(LONGEST_ACCEPT_PAUSE);
             }
-        };
-        // Replies are small and awaited.
-        let _ = stream.set_nodelay(true);
-        match shared.place() {
-            Some(place) => {
-                let connection = Connection::new(
-                    stream,
-                    peer.ip().to_canonical(),
-                    &endpoint.load(),
-                    shared.clone(),
-                );
-                tokio::spawn(connection.run(place));
-            }
-            None => drop(tokio::spawn(turn_away(stream))),
+        }
+        if spare.is_none() {
+            spare = self::spare();
         }
     }
 }
 
-async fn turn_away(mut stream: TcpStream) {
-    let mut reply = Vec::new();
-    Reply::too_many_sessions().write(&mut reply);
-    let said = async {
-        stream.write_all(&reply).await?;
-        stream.shutdown().await
+fn admit(stream: TcpStream, peer: SocketAddr, endpoint: Arc<Endpoint>, shared: &Arc<Shared>) {
+    // Replies are small and awaited.
+    let _ = stream.set_nodelay(true);
+    let Some(places) = shared.place(&endpoint) else {
+        let reply = Reply::too_many_sessions();
+        maillog::turned_away(&endpoint.name, &peer.ip(), &reply);
+        tokio::spawn(arrival::turn_away(stream, reply, endpoint));
+        return;
     };
-    // Whether it was heard changes nothing.
-    let _ = tokio::time::timeout(TURN_AWAY, said).await;
+    let arrival = Arrival::new(stream, peer, endpoint, shared.clone());
+    tokio::spawn(async move {
+        arrival.run().await;
+        drop(places);
+    });
+}
+
+/// A file descriptor that is given up where there is no other: with it, one client can be told why it
+/// is not served, instead of waiting for a greeting.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
+async fn turn_one_away(socket: &TcpListener) {
+    let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
+    if let Ok(Ok((stream, _))) = accepted {
+        let mut reply = Vec::new();
+        Reply::too_many_sessions().write(&mut reply);
+        // It fits into the empty buffer of a new connection, or nobody hears it.
+        let _ = stream.try_write(&reply);
+    }
 }

@@ -1,5 +1,7 @@
 //! One client: bytes to the machine, the machine's questions to the world, its replies back.
 
+mod message;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,33 +9,42 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::accept::{Place, Shared};
+use super::accept::Shared;
+use super::counts::{Counted, Share};
 use super::stream::{self, Stream};
-use super::{Endpoint, Settings};
+use super::usage::{Amount, Who};
+use super::{Endpoint, Limits, Settings, User, arrival, permission};
 use crate::base::{MessageId, limits};
-use crate::message::{Envelope, Headers, Priority, ReversePath};
+use crate::message::{Recipient, ReversePath};
 use crate::observe::maillog;
-use crate::routing::{Decision, Route};
 use crate::session::auth::Credentials;
 use crate::session::{Event, Machine, Protection, Reply};
-use crate::spool::{Content, ContentWriter, New, Origin, Record, SpoolError, State};
+use crate::spool::ContentWriter;
 
 /// A session at work.
 pub(super) struct Connection {
     stream: Option<Stream>,
     peer: IpAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    priority: Option<Priority>,
+    endpoint: Arc<Endpoint>,
     machine: Machine,
     input: BytesMut,
-    incoming: Option<(MessageId, ContentWriter)>,
+    incoming: Option<Incoming>,
+    share: Share,
+    place_of_user: Option<Counted<String>>,
     shared: Arc<Shared>,
     stopping: watch::Receiver<bool>,
     ends: Instant,
+}
+
+/// The message that is coming in.
+struct Incoming {
+    id: MessageId,
+    writer: ContentWriter,
+    since: Instant,
+    octets: u64,
 }
 
 /// Why a session ends early.
@@ -51,37 +62,51 @@ enum Broken {
 
 impl Connection {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Stream,
         peer: IpAddr,
-        endpoint: &Endpoint,
+        endpoint: Arc<Endpoint>,
         shared: Arc<Shared>,
     ) -> Self {
-        let settings = shared.settings.load();
+        let settings = shared.settings.load_full();
+        let implicit = matches!(stream, Stream::Tls(_));
         let protection = Protection {
-            offers_tls: endpoint.tls.is_some(),
-            tls: false,
+            offers_tls: endpoint.tls.is_some() && !implicit,
+            tls: implicit,
             plaintext: endpoint.plaintext,
+            plaintext_auth: endpoint.plaintext_auth,
         };
-        let user = settings.users.by_network(peer).map(str::to_owned);
-        Self {
-            stream: Some(Stream::Plain(stream)),
+        let may = |name: &str| endpoint.by_network && endpoint.admits(name);
+        let user = settings.users.by_network(peer, may);
+        let name = user.map(|user| user.name.clone());
+        let mut connection = Self {
+            stream: Some(stream),
             peer,
-            tls: endpoint.tls.clone(),
-            priority: endpoint.priority,
-            machine: Machine::new(settings.session.clone(), protection, user),
+            machine: Machine::new(endpoint.session.clone(), protection, name),
+            endpoint,
             input: BytesMut::new(),
             incoming: None,
+            share: Share::none_of(&shared.memory),
+            place_of_user: None,
             stopping: shared.stopping(),
-            ends: Instant::now() + settings.session_time,
-            shared: shared.clone(),
+            ends: Instant::now() + settings.limits.session_time,
+            shared,
+        };
+        connection
+            .machine
+            .assume_from(connection.endpoint.assume_from.clone());
+        if let Some(user) = user
+            && let Err(reply) = connection.becomes(user, &settings.limits)
+        {
+            connection.machine.close(&reply);
         }
+        connection
     }
 
-    pub(super) async fn run(mut self, _place: Place) {
+    pub(super) async fn run(mut self) {
         if let Err(broken) = self.converse().await
             && !(matches!(broken, Broken::Closed) && self.machine.is_between_messages())
         {
-            maillog::session_failed(&self.peer.to_string(), &broken);
+            maillog::session_failed(&self.endpoint.name, &self.peer, &broken);
         }
     }
 
@@ -94,20 +119,20 @@ impl Connection {
                 }
                 Event::Authenticate(credentials) => self.authenticate(credentials).await,
                 Event::Sender(sender) => self.sender(&sender),
-                Event::Recipient(_) => self.machine.answer(Reply::recipient_ok()),
+                Event::Recipient(recipient) => self.recipient(&recipient),
                 Event::Data => self.data(),
                 Event::Content => self.content().await,
                 Event::Message(envelope) => {
                     let reply = self.message(envelope).await;
+                    self.forget_message();
                     self.machine.answer(reply);
                 }
-                Event::Discard => self.incoming = None,
+                Event::Discard => self.forget_message(),
                 Event::StartTls => self.start_tls().await?,
                 Event::Close => {
                     self.flush().await?;
-                    if let Some(stream) = &mut self.stream {
-                        // The client may be gone already.
-                        let _ = timeout(limits::upstream::QUIT, stream.shutdown()).await;
+                    if let Some(stream) = self.stream.take() {
+                        arrival::close(stream).await;
                     }
                     return Ok(());
                 }
@@ -124,7 +149,7 @@ impl Connection {
         if replies.is_empty() {
             return Ok(());
         }
-        let patience = self.shared.settings.load().idle_time;
+        let patience = self.shared.settings.load().limits.idle_time;
         let stream = self.stream()?;
         let written = timeout(patience, async {
             stream.write_all(&replies).await?;
@@ -133,12 +158,11 @@ impl Connection {
         Ok(written.await.map_err(|_| Broken::Stalled)??)
     }
 
-    /// Reads on; silence, the session's end and the program's end close it with their 421, the last
-    /// only where nothing is under way.
+    /// Reads on; silence, slowness, the session's end and the program's end close it with their 421,
+    /// the last only where nothing is under way.
     async fn read(&mut self) -> Result<(), Broken> {
-        let idle_time = self.shared.settings.load().idle_time;
+        let (until, reply) = self.patience(&self.shared.settings.load().limits);
         let is_free = self.machine.is_between_messages();
-        let until = self.ends.min(Instant::now() + idle_time);
         let stream = self.stream.as_mut().ok_or(Broken::Closed)?;
         let input = &mut self.input;
         let reading = async {
@@ -150,24 +174,63 @@ impl Connection {
             input.reserve(limits::READ_CHUNK);
             stream.read_buf(input).await
         };
-        tokio::select! {
-            read = timeout_at(until, reading) => match read {
-                Ok(Ok(0)) => return Err(Broken::Closed),
-                Ok(read) => drop(read?),
-                Err(_) if until == self.ends => self.machine.close(&Reply::session_time()),
-                Err(_) => self.machine.close(&Reply::idle()),
-            },
+        let read = tokio::select! {
+            read = timeout_at(until, reading) => read.map_err(|_| reply),
             _ = self.stopping.wait_for(|stopping| *stopping), if is_free => {
-                self.machine.close(&Reply::shutting_down());
+                Err(Reply::shutting_down())
             }
+        };
+        match read {
+            Ok(Ok(0)) => return Err(Broken::Closed),
+            Ok(octets) => self.has_read(octets? as u64),
+            Err(reply) => self.machine.close(&reply),
         }
         Ok(())
+    }
+
+    /// Until when something has to come, and what is said when nothing did.
+    fn patience(&self, limits: &Limits) -> (Instant, Reply) {
+        let idle = (Instant::now() + limits.idle_time, Reply::idle());
+        let session = (self.ends, Reply::session_time());
+        let message = self.incoming.as_ref().map(|incoming| {
+            let allowed = incoming.octets / limits.minimum_rate.max(1);
+            let until = incoming.since + limits::RATE_GRACE + Duration::from_secs(allowed);
+            (until, Reply::too_slow())
+        });
+        let all = [
+            Some(idle),
+            Some(session),
+            message.filter(|_| limits.minimum_rate > 0),
+        ];
+        let first = all.into_iter().flatten().min_by_key(|(until, _)| *until);
+        first.unwrap_or((self.ends, Reply::session_time()))
+    }
+
+    /// Octets of a message take memory until it is put, refused or in a file.
+    fn has_read(&mut self, octets: u64) {
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        incoming.octets += octets;
+        let held = self.input.len() + self.machine.content_held() + incoming.writer.in_memory();
+        let most = self.shared.settings.load().limits.memory;
+        if !self.share.resize(held as u64, most) {
+            self.machine.refuse_message(Reply::out_of_memory());
+            self.forget_message();
+        }
+    }
+
+    /// Nothing of the message is kept; what was promised for it is the spool's.
+    fn forget_message(&mut self) {
+        self.incoming = None;
+        self.share.resize(0, 0);
     }
 
     async fn start_tls(&mut self) -> Result<(), Broken> {
         self.flush().await?;
         self.input.clear();
-        let (Some(stream), Some(config)) = (self.stream.take(), self.tls.clone()) else {
+        let (Some(stream), Some(config)) = (self.stream.take(), self.endpoint.tls().cloned())
+        else {
             return Err(Broken::Closed);
         };
         let shaken = timeout(limits::TLS_HANDSHAKE, stream::start_tls(stream, config)).await;
@@ -184,31 +247,106 @@ impl Connection {
     async fn authenticate(&mut self, credentials: Credentials) {
         let Credentials { name, password } = credentials;
         let settings = self.shared.settings.load_full();
-        let reply = match settings.users.verify(&name, password).await {
-            Ok(true) => Reply::authenticated(),
-            Ok(false) => {
-                maillog::auth_failed(&name, &self.peer.to_string());
-                Reply::bad_credentials()
-            }
-            Err(_) => Reply::auth_unavailable(),
+        let is_right = match settings.users.verify(&name, password).await {
+            Ok(is_right) => is_right && self.endpoint.admits(&name),
+            Err(_) => return self.machine.answer(Reply::auth_unavailable()),
         };
-        self.machine.answer(reply);
+        match settings.users.get(&name).filter(|_| is_right) {
+            None => self.sign_in_failed(&name, &settings.limits).await,
+            Some(user) => match self.becomes(user, &settings.limits) {
+                Ok(()) => self.machine.answer(Reply::authenticated()),
+                Err(reply) => self.machine.close(&reply),
+            },
+        }
+    }
+
+    /// The session is this user's from now on, if there may be another.
+    fn becomes(&mut self, user: &User, limits: &Limits) -> Result<(), Reply> {
+        let most = user.sessions.unwrap_or(limits.sessions_per_user);
+        let place = self.shared.of_user.take(user.name.clone(), most);
+        let Some(place) = place else {
+            let reply = Reply::too_many_sessions_of(&format!("User {}", user.name), most);
+            maillog::turned_away(&self.endpoint.name, &self.peer, &reply);
+            return Err(reply);
+        };
+        self.place_of_user = Some(place);
+        if let Some(address) = &user.assume_from {
+            self.machine.assume_from(Some(address.clone()));
+        }
+        Ok(())
+    }
+
+    async fn sign_in_failed(&mut self, name: &str, limits: &Limits) {
+        let guard = &self.shared.guard;
+        let now = std::time::Instant::now();
+        let then = guard.failed(self.peer, &limits.guard, now);
+        maillog::auth_failed(&self.endpoint.name, name, &self.peer, then.failures);
+        tokio::time::sleep(then.pause).await;
+        self.machine.answer(Reply::bad_credentials());
+        if then.is_shut_out {
+            let time = limits.guard.shut_out;
+            maillog::shut_out(&self.endpoint.name, &self.peer, then.failures, time);
+            self.machine
+                .close(&Reply::shut_out(&self.peer, time.as_secs()));
+        }
     }
 
     fn sender(&mut self, sender: &ReversePath) {
-        let settings = self.shared.settings.load();
-        let user = self.machine.user().unwrap_or_default();
-        let reply = match settings
-            .policy
-            .refuses_at_mail(sender, settings.policy.caller(user))
-        {
-            Some(reply) => {
-                maillog::refused(user, &self.peer.to_string(), &sender.to_string(), &reply);
-                reply
-            }
-            None => Reply::sender_ok(),
+        let settings = self.shared.settings.load_full();
+        let first = Amount {
+            messages: 1,
+            recipients: 1,
         };
-        self.machine.answer(reply);
+        let user = self.machine.user().unwrap_or_default();
+        let caller = settings.policy.caller(user, &self.endpoint.name);
+        let allowed = self
+            .user(&settings)
+            .and_then(|user| permission::sender(user, sender))
+            .and_then(|()| self.check_limits(&settings, first));
+        let refusal = allowed
+            .err()
+            .or_else(|| settings.policy.refuses_at_mail(sender, caller));
+        if let Some(reply) = &refusal {
+            self.refused(sender, None, reply);
+        }
+        self.machine.answer(refusal.unwrap_or(Reply::sender_ok()));
+    }
+
+    fn recipient(&mut self, recipient: &Recipient) {
+        let settings = self.shared.settings.load_full();
+        let so_far = Amount {
+            messages: 1,
+            recipients: self.machine.recipients() as u64 + 1,
+        };
+        let allowed = self
+            .user(&settings)
+            .and_then(|user| permission::recipient(user, &recipient.address))
+            .and_then(|()| self.check_limits(&settings, so_far));
+        if let (Err(reply), Some(sender)) = (&allowed, self.machine.sender()) {
+            self.refused(sender, Some(recipient), reply);
+        }
+        self.machine
+            .answer(allowed.err().unwrap_or(Reply::recipient_ok()));
+    }
+
+    fn refused(&self, sender: &ReversePath, recipient: Option<&Recipient>, reply: &Reply) {
+        let user = self.machine.user().unwrap_or_default();
+        let to = recipient.map(|recipient| &recipient.address);
+        maillog::refused(user, &self.peer, sender, to, reply);
+    }
+
+    /// Who sends; nobody any more where the configuration has changed.
+    fn user<'s>(&self, settings: &'s Settings) -> Result<&'s User, Reply> {
+        let user = settings.users.get(self.machine.user().unwrap_or_default());
+        user.ok_or(Reply::auth_required())
+    }
+
+    /// Whether user and listener may take so much more.
+    fn check_limits(&self, settings: &Settings, amount: Amount) -> Result<(), Reply> {
+        let user = self.user(settings)?;
+        let usage = &self.shared.usage;
+        usage.check(who(user), &user.limits, amount)?;
+        usage.check(here(&self.endpoint), &self.endpoint.limits, amount)
     }
 
     fn data(&mut self) {
@@ -216,163 +354,22 @@ impl Connection {
             return self.machine.answer(Reply::out_of_space());
         }
         let id = self.shared.spool.next_id(self.shared.clock.now());
-        self.incoming = Some((id, self.shared.spool.writer(id)));
+        self.incoming = Some(Incoming {
+            id,
+            writer: self.shared.spool.writer(id),
+            since: Instant::now(),
+            octets: 0,
+        });
         self.machine.answer(Reply::go_ahead());
-    }
-
-    async fn content(&mut self) {
-        let piece = self.machine.take_content();
-        let Some((id, writer)) = &mut self.incoming else {
-            return;
-        };
-        if let Err(error) = writer.write(piece).await {
-            maillog::spool_failed(*id, &error);
-            self.machine.refuse_message(refusal_of(&error));
-            self.incoming = None;
-        }
-    }
-
-    /// The whole message is here: what is it answered?
-    async fn message(&mut self, envelope: Envelope) -> Reply {
-        let Some((id, mut writer)) = self.incoming.take() else {
-            return Reply::try_again();
-        };
-        let stored = async {
-            writer.write(self.machine.take_content()).await?;
-            let content = writer.finish().await?;
-            let head = content.head().await?;
-            Ok::<_, SpoolError>((content, head))
-        };
-        let (content, head) = match stored.await {
-            Ok(stored) => stored,
-            Err(error) => return self.not_taken(id, &error),
-        };
-        let settings = self.shared.settings.load_full();
-        let route = match self.route(&settings, id, &envelope, &head) {
-            Ok(route) => route,
-            Err(reply) => return reply,
-        };
-        let mut record = self.record(id, envelope, &route, content.size());
-        record.priority = self.priority(&settings, &head);
-        match settings.direct.contains(&route.server) {
-            true => self.send_direct(record, content).await,
-            false => self.put(record, content, &route).await,
-        }
-    }
-
-    fn route(
-        &self,
-        settings: &Settings,
-        id: MessageId,
-        envelope: &Envelope,
-        head: &[u8],
-    ) -> Result<Route, Reply> {
-        let headers = Headers::parse(head);
-        let user = self.machine.user().unwrap_or_default();
-        let decision = match headers.body > limits::HEADER_SECTION {
-            true => Err(Reply::header_too_large()),
-            false => {
-                let caller = settings.policy.caller(user);
-                match settings
-                    .policy
-                    .decide(&envelope.sender, &headers.author(), caller)
-                {
-                    Decision::Route(route) => Ok(route),
-                    Decision::Refused(refusal) => Err(refusal.reply),
-                }
-            }
-        };
-        decision.inspect_err(|reply| {
-            maillog::refused_message(id, user, &self.peer.to_string(), envelope, reply);
-        })
-    }
-
-    fn record(&self, id: MessageId, envelope: Envelope, route: &Route, size: u64) -> Record {
-        let now = self.shared.clock.now();
-        let peer = match self.peer {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("IPv6:{address}"),
-        };
-        Record {
-            id,
-            received: now,
-            origin: Origin::Client {
-                user: self.machine.user().unwrap_or_default().to_owned(),
-                peer,
-                helo: self.machine.helo().to_owned(),
-                protocol: self.machine.protocol().to_owned(),
-            },
-            envelope,
-            size,
-            lane: route.server.clone(),
-            priority: Priority::Normal,
-            state: State::Queued,
-            due: now,
-            attempts: 0,
-            last: None,
-            uncertain: false,
-            warned: false,
-        }
-    }
-
-    fn priority(&self, settings: &Settings, head: &[u8]) -> Priority {
-        let user = self.machine.user().unwrap_or_default();
-        let configured = settings.users.priority(user).or(self.priority);
-        Priority::of(&Headers::parse(head), configured)
-    }
-
-    async fn put(&self, record: Record, content: Content, route: &Route) -> Reply {
-        let (id, size) = (record.id, record.size);
-        let envelope = record.envelope.clone();
-        if let Err(error) = self.shared.spool.put(vec![New { record, content }]).await {
-            return self.not_taken(id, &error);
-        }
-        let user = self.machine.user().unwrap_or_default();
-        let reason = route.reason.to_string();
-        maillog::accepted(
-            id,
-            user,
-            &self.peer.to_string(),
-            &envelope,
-            size,
-            &route.server,
-            &reason,
-        );
-        Reply::queued(id)
-    }
-
-    async fn send_direct(&self, record: Record, content: Content) -> Reply {
-        let reply = self.shared.direct.submit(&record, &content).await;
-        let Record {
-            id,
-            envelope,
-            lane,
-            received,
-            ..
-        } = &record;
-        match reply.is_positive() {
-            true => {
-                let to: Vec<_> = envelope.recipients.iter().map(|r| &r.address).collect();
-                let waited: Duration = self.shared.clock.now().since(*received);
-                maillog::delivered(*id, lane, &to, &reply.to_string(), waited);
-            }
-            false => {
-                let user = self.machine.user().unwrap_or_default();
-                maillog::refused_message(*id, user, &self.peer.to_string(), envelope, &reply);
-            }
-        }
-        reply
-    }
-
-    fn not_taken(&self, id: MessageId, error: &SpoolError) -> Reply {
-        maillog::spool_failed(id, error);
-        refusal_of(error)
     }
 }
 
-fn refusal_of(error: &SpoolError) -> Reply {
-    match error.is_full() {
-        true => Reply::out_of_space(),
-        false => Reply::try_again(),
-    }
+/// Whose the user's limits are.
+fn who(user: &User) -> Who<'_> {
+    Who::User(&user.name)
+}
+
+/// Whose the listener's are.
+fn here(endpoint: &Endpoint) -> Who<'_> {
+    Who::Listener(&endpoint.name)
 }

@@ -1,59 +1,209 @@
 //! Connections in: accepts, protects, and drives a [`session`](crate::session) over each.
 //!
+//! ```text
+//! accept ─▶ arrival (who is it, may it come in, TLS) ─▶ connection (a session) ─▶ message ─▶ spool
+//! ```
+//!
 //! A message is answered 250 once the spool has it, and not before. What the listener knows of
 //! delivery is one trait, [`Direct`], for servers whose own answer the app is to hear.
 
 pub mod accept;
+mod arrival;
 pub mod connection;
+pub mod counts;
+pub mod guard;
+pub mod permission;
+pub mod proxy;
 pub mod stream;
+pub mod usage;
 pub mod users;
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::BoxFuture;
-use crate::message::Priority;
+use ipnet::IpNet;
+
+use crate::base::{BoxFuture, limits};
+use crate::message::{Address, Priority};
 use crate::routing::Policy;
 use crate::session::{self, Reply};
 use crate::spool::{Content, Record};
 pub use accept::{Listener, Shared};
 pub use users::{User, Users};
 
-/// Where apps connect.
+/// Where apps connect, and what holds there.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// The certificate, where STARTTLS is offered.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Its name, in logs, and by which routing knows it.
+    pub name: String,
+    /// Where it is.
+    pub socket: Socket,
+    /// The certificate, and when it is shown; none without TLS.
+    pub tls: Option<Tls>,
     /// Whether a session may go on without TLS.
     pub plaintext: bool,
+    /// Whether a password may come in clear.
+    pub plaintext_auth: bool,
+    /// The conversation's own limits.
+    pub session: Arc<session::Settings>,
+    /// Whether networks admit users here without AUTH.
+    pub by_network: bool,
+    /// The users that may send here; none for all.
+    pub users: Option<HashSet<String>>,
+    /// Where clients may connect from; none for everywhere.
+    pub networks: Option<Vec<IpNet>>,
+    /// Sessions at once.
+    pub sessions: usize,
+    /// What may come in here in some time.
+    pub limits: Vec<usage::Limit>,
     /// How urgent what comes in here is, where its user does not say.
     pub priority: Option<Priority>,
+    /// The sender of those who have no address; see [`User::assume_from`].
+    pub assume_from: Option<Address>,
+    /// How long the greeting waits for clients that do not, who are then refused; none lets them talk.
+    pub early_talkers: Option<Duration>,
+    /// The proxies that say who their client is.
+    pub proxies: Vec<IpNet>,
+}
+
+/// Where a listener's connections come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Socket {
+    /// An address of ours.
+    Address {
+        /// Address and port.
+        address: SocketAddr,
+        /// Whether an IPv6 address takes no IPv4.
+        only_v6: bool,
+    },
+    /// What systemd has bound, by the name that it has there (sd_listen_fds_with_names).
+    Systemd(String),
+}
+
+/// How a listener protects its sessions.
+#[derive(Clone)]
+pub struct Tls {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Whether TLS comes first of all (RFC 8314 §3.3), instead of by STARTTLS.
+    pub implicit: bool,
+}
+
+/// A listener's certificate.
+#[derive(Clone)]
+pub enum Certificate {
+    /// As configured.
+    Ready(Arc<rustls::ServerConfig>),
+    /// One that we make ourselves when it is needed first.
+    SelfSigned,
 }
 
 /// What sessions go by; those under way see a change at their next command.
 pub struct Settings {
-    /// The conversation's own limits.
-    pub session: Arc<session::Settings>,
     /// Routing.
     pub policy: Policy,
     /// Who may send.
     pub users: Users,
     /// The servers in direct mode.
     pub direct: HashSet<String>,
+    /// How much there may be at once, and how slow it may be.
+    pub limits: Limits,
+}
+
+/// How much there may be at once, and how slow it may be.
+#[derive(Debug, Clone)]
+pub struct Limits {
     /// How long a client may be silent.
     pub idle_time: Duration,
     /// How long a session may last.
     pub session_time: Duration,
-    /// Sessions at once.
+    /// Sessions at once, all listeners together.
     pub sessions: usize,
+    /// Sessions at once of one address (of one /64 by IPv6).
+    pub sessions_per_address: usize,
+    /// Sessions at once of one user.
+    pub sessions_per_user: usize,
+    /// Octets of memory that messages may take while they come in.
+    pub memory: u64,
+    /// Octets a second that a message comes with at least, on the average after its first minute.
+    pub minimum_rate: u64,
+    /// When an address is shut out.
+    pub guard: guard::Rules,
 }
 
 /// Sends a message at once and gives the upstream's own answer; made by whoever knows delivery.
 pub trait Direct: Send + Sync + 'static {
     /// The reply for the app, whatever it is.
     fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Reply>;
+}
+
+impl Endpoint {
+    /// One on this address that lets everybody do everything, in clear: what is to be different is
+    /// said with it.
+    pub fn open(address: SocketAddr, session: session::Settings) -> Self {
+        Self {
+            name: address.to_string(),
+            socket: Socket::Address {
+                address,
+                only_v6: false,
+            },
+            tls: None,
+            plaintext: true,
+            plaintext_auth: true,
+            session: Arc::new(session),
+            by_network: true,
+            users: None,
+            networks: None,
+            sessions: limits::SESSIONS,
+            limits: Vec::new(),
+            priority: None,
+            assume_from: None,
+            early_talkers: None,
+            proxies: Vec::new(),
+        }
+    }
+
+    /// Whether somebody of this name may send here.
+    fn admits(&self, user: &str) -> bool {
+        self.users.as_ref().is_none_or(|users| users.contains(user))
+    }
+
+    /// Whether somebody may connect from there.
+    fn serves(&self, peer: IpAddr) -> bool {
+        let networks = self.networks.as_ref();
+        networks.is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
+    }
+
+    fn tls(&self) -> Option<&Arc<rustls::ServerConfig>> {
+        match &self.tls.as_ref()?.certificate {
+            Certificate::Ready(config) => Some(config),
+            Certificate::SelfSigned => None,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            idle_time: limits::IDLE_TIME,
+            session_time: limits::SESSION_TIME,
+            sessions: limits::SESSIONS,
+            sessions_per_address: limits::SESSIONS_PER_ADDRESS,
+            sessions_per_user: limits::SESSIONS_PER_ADDRESS,
+            memory: limits::MEMORY,
+            minimum_rate: limits::MINIMUM_RATE,
+            guard: guard::Rules::default(),
+        }
+    }
+}
+
+impl std::fmt::Display for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address { address, .. } => address.fmt(f),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
 }

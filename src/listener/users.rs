@@ -4,17 +4,20 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use argon2::Argon2;
+use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::{CustomizedPasswordHasher, PasswordHasher, PasswordVerifier};
 use aws_lc_rs::{constant_time, hmac};
 use dashmap::DashMap;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::usage::Limit;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
-use crate::message::Priority;
+use crate::message::{Address, Priority};
+use crate::routing::Filter;
 
 /// How long a password that was right need not be hashed again.
 const REMEMBERED: Duration = Duration::from_secs(300);
@@ -23,7 +26,7 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 const TURN: Duration = Duration::from_secs(20);
 
 /// A user of the listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct User {
     /// The name that AUTH gives, and that logs show.
     pub name: String,
@@ -33,12 +36,32 @@ pub struct User {
     pub networks: Vec<IpNet>,
     /// How urgent this user's mail is.
     pub priority: Option<Priority>,
+    /// Whom the user may send as, in the envelope and in From; none for everybody.
+    pub senders: Option<Filter>,
+    /// Whom the user may send to; none for everybody.
+    pub recipients: Option<Filter>,
+    /// What the user may send in some time.
+    pub limits: Vec<Limit>,
+    /// Sessions at once; none for what holds for everybody.
+    pub sessions: Option<usize>,
+    /// The sender of messages that have none, or no address: devices without a mailbox.
+    pub assume_from: Option<Address>,
 }
 
 /// The passwords could not be checked just now.
 #[derive(Debug, thiserror::Error)]
 #[error("too many passwords are being checked at once")]
 pub struct Busy;
+
+impl User {
+    /// Somebody of this name who may do everything, and whom nothing admits yet.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+}
 
 /// The users of a listener.
 ///
@@ -59,7 +82,7 @@ impl Users {
     pub fn new(users: Vec<User>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        let nobody = hash_password(&"nobody".to_owned().into()).unwrap_or_default();
+        let nobody = hash_of_nobody(&users);
         Self {
             users,
             turns: Semaphore::new((cores / 2).max(1)),
@@ -69,29 +92,24 @@ impl Users {
         }
     }
 
-    /// Whom this address is without AUTH.
-    pub fn by_network(&self, address: IpAddr) -> Option<&str> {
+    /// Whom this address is without AUTH, of those that `may`.
+    pub fn by_network(&self, address: IpAddr, may: impl Fn(&str) -> bool) -> Option<&User> {
         let admits = |user: &&User| {
-            user.networks
-                .iter()
-                .any(|network| network.contains(&address))
+            let mut networks = user.networks.iter();
+            networks.any(|network| network.contains(&address)) && may(&user.name)
         };
-        self.users
-            .iter()
-            .find(admits)
-            .map(|user| user.name.as_str())
+        self.users.iter().find(admits)
     }
 
-    /// How urgent a user's mail is, where that is said.
-    pub fn priority(&self, name: &str) -> Option<Priority> {
-        let user = self.users.iter().find(|user| user.name == name);
-        user?.priority
+    /// The user of this name.
+    pub fn get(&self, name: &str) -> Option<&User> {
+        self.users.iter().find(|user| user.name == name)
     }
 
     /// Whether the password is the user's.
     pub async fn verify(&self, name: &str, password: Secret) -> Result<bool, Busy> {
-        let user = self.users.iter().find(|user| user.name == name);
-        let hash = user
+        let hash = self
+            .get(name)
             .and_then(|user| user.hash.as_ref())
             .map(|hash| hash.expose_secret().to_owned());
         let seen = hash.as_ref().map(|hash| self.mac(hash, &password));
@@ -152,9 +170,23 @@ pub fn hash_password(password: &Secret) -> Result<String, argon2::password_hash:
     Ok(hash.to_string())
 }
 
-/// Whether a text is a hash that passwords can be checked against.
+/// A hash that nothing matches, as costly as the users' own are.
+fn hash_of_nobody(users: &[User]) -> String {
+    let mut hashes = users.iter().filter_map(|user| user.hash.as_ref());
+    let params = hashes.find_map(|hash| {
+        let hash = PasswordHash::new(hash.expose_secret()).ok()?;
+        Params::try_from(&hash).ok()
+    });
+    let salt = rand::random::<[u8; 16]>();
+    let argon2 = Argon2::default();
+    let params = params.unwrap_or_default();
+    let hash = argon2.hash_password_customized(b"nobody", &salt, None, None, params);
+    hash.map(|hash| hash.to_string()).unwrap_or_default()
+}
+
+/// Whether a text is a hash that passwords can be checked against: argon2id, and no weaker kind.
 pub fn is_hash(text: &str) -> bool {
-    PasswordHash::new(text).is_ok_and(|hash| hash.algorithm.as_str().starts_with("argon2"))
+    PasswordHash::new(text).is_ok_and(|hash| hash.algorithm.as_str() == "argon2id")
 }
 
 #[cfg(test)]
@@ -166,16 +198,12 @@ mod tests {
         assert!(is_hash(&hash) && !is_hash("right"));
         Users::new(vec![
             User {
-                name: "erp".into(),
                 hash: Some(hash.into()),
-                networks: vec![],
-                priority: None,
+                ..User::named("erp")
             },
             User {
-                name: "scanner".into(),
-                hash: None,
                 networks: vec!["192.0.2.0/24".parse().unwrap()],
-                priority: None,
+                ..User::named("scanner")
             },
         ])
     }
@@ -201,10 +229,30 @@ mod tests {
 
     #[test]
     fn knows_clients_by_network() {
-        assert_eq!(
-            users().by_network("192.0.2.7".parse().unwrap()),
-            Some("scanner")
-        );
-        assert_eq!(users().by_network("198.51.100.1".parse().unwrap()), None);
+        let users = users();
+        let by_network = |address: &str, may| {
+            let user = users.by_network(address.parse().unwrap(), |_| may);
+            user.map(|user| user.name.as_str())
+        };
+        assert_eq!(by_network("192.0.2.7", true), Some("scanner"));
+        assert_eq!(by_network("192.0.2.7", false), None);
+        assert_eq!(by_network("198.51.100.1", true), None);
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_costs_what_the_users_cost() {
+        let params = |hash: &str| Params::try_from(&PasswordHash::new(hash).unwrap()).unwrap();
+        let cheap = Params::new(64, 1, 1, None).unwrap();
+        let hash = Argon2::default()
+            .hash_password_customized(b"right", b"somesaltsomesalt", None, None, cheap.clone())
+            .unwrap();
+        let user = User {
+            hash: Some(hash.to_string().into()),
+            ..User::named("erp")
+        };
+        let users = Users::new(vec![User::named("scanner"), user]);
+        assert_eq!(params(&users.nobody).m_cost(), cheap.m_cost());
+        assert_eq!(params(&users.nobody).t_cost(), cheap.t_cost());
+        assert!(!is_hash(&users.nobody.replace("argon2id", "argon2i")));
     }
 }

@@ -12,4 +12,4 @@ pub use envelope::{Envelope, Parameters, Recipient};
 pub use header::{Author, Headers};
 pub use mailbox::Mailbox;
 pub use priority::Priority;
-pub use rewrite::{Composed, Plan, Trace};
+pub use rewrite::{Composed, Plan, Shown, Trace};

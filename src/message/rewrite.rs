@@ -1,5 +1,7 @@
 //! What changes in a message on its way out: the header From, Reply-To, trace and missing fields.
 
+use serde::{Deserialize, Serialize};
+
 use super::address::ReversePath;
 use super::envelope::Envelope;
 use super::header::{Field, Headers};
@@ -17,6 +19,19 @@ pub struct Plan {
     pub reply_to: bool,
 }
 
+/// How much of a client its message's `Received` field shows to the world.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shown {
+    /// What it calls itself, and its address (RFC 5321 §4.4).
+    #[default]
+    Full,
+    /// What it calls itself.
+    Name,
+    /// Nothing.
+    None,
+}
+
 /// Where a message came from, for its `Received` field (RFC 5321 §4.4).
 #[derive(Debug, Clone)]
 pub struct Trace<'a> {
@@ -32,6 +47,8 @@ pub struct Trace<'a> {
     pub protocol: &'a str,
     /// This host.
     pub host: &'a str,
+    /// How much of this is told.
+    pub shown: Shown,
 }
 
 /// A message ready to leave: a new header section, then the original from `body` on.
@@ -109,11 +126,18 @@ fn received(head: &mut Vec<u8>, envelope: &Envelope, trace: &Trace) {
         peer,
         protocol,
         host,
+        shown,
     } = trace;
-    // What a client calls itself may be anything; the field is ASCII (RFC 5321 §4.4).
-    let helo = if helo.is_ascii() { helo } else { "unknown" };
+    // What a client calls itself may be anything or nothing; the field is ASCII (RFC 5321 §4.4).
+    let named = helo.is_ascii() && !helo.is_empty();
+    let helo = if named { helo } else { "unknown" };
+    let from = match shown {
+        Shown::Full => format!("from {helo} ([{peer}])\r\n\t"),
+        Shown::Name => format!("from {helo}\r\n\t"),
+        Shown::None => String::new(),
+    };
     let line = format!(
-        "Received: from {helo} ([{peer}])\r\n\tby {host} (mailferry) with {protocol} id {id}{recipient};\r\n\t{}\r\n",
+        "Received: {from}by {host} (mailferry) with {protocol} id {id}{recipient};\r\n\t{}\r\n",
         received.rfc5322()
     );
     head.extend_from_slice(line.as_bytes());
@@ -177,6 +201,7 @@ mod tests {
             peer: "127.0.0.1",
             protocol: "ESMTPA",
             host: "relay.example",
+            shown: Shown::Full,
         }
     }
 
@@ -193,6 +218,26 @@ mod tests {
 
     const RECEIVED: &str = "Received: from erp ([127.0.0.1])\r\n\tby relay.example (mailferry) with \
          ESMTPA id 0000000000001\r\n\tfor <to@y.com>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n";
+
+    #[test]
+    fn a_client_is_shown_as_far_as_is_wanted() {
+        let shown = |shown, helo| {
+            let trace = Trace {
+                shown,
+                helo,
+                ..trace()
+            };
+            let mut head = Vec::new();
+            received(&mut head, &envelope(), &trace);
+            let text = String::from_utf8(head).unwrap();
+            text.split("by relay").next().unwrap().to_owned()
+        };
+        let full = "Received: from erp ([127.0.0.1])\r\n\t";
+        assert_eq!(shown(Shown::Full, "erp"), full);
+        assert_eq!(shown(Shown::Full, ""), full.replace("erp", "unknown"));
+        assert_eq!(shown(Shown::Name, "erp"), "Received: from erp\r\n\t");
+        assert_eq!(shown(Shown::None, "erp"), "Received: ");
+    }
 
     #[test]
     fn leaves_everything_else_byte_for_byte() {

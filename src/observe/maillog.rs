@@ -1,13 +1,15 @@
 //! The mail log: one function for each thing that can happen to a message, a session or a server.
 //! Each line has `event`, and `id` where it is about a message, so that one search tells its story.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::base::tls::TlsError;
 use crate::base::{MessageId, Timestamp};
-use crate::message::{Address, Envelope};
+use crate::message::{Address, Envelope, ReversePath};
 use crate::session::Reply;
 
 /// The target of all these events.
@@ -22,9 +24,53 @@ fn recipients(envelope: &Envelope) -> String {
     shown.join(",")
 }
 
-/// A listener takes connections.
-pub fn listening(address: SocketAddr, tls: bool) {
-    info!(target: TARGET, event = "listening", %address, starttls = tls, "listening");
+/// A listener takes connections; `implicit` tells how it has TLS, if so.
+pub fn listening(listener: &str, address: SocketAddr, implicit: Option<bool>) {
+    let tls = match implicit {
+        Some(true) => "implicit",
+        Some(false) => "starttls",
+        None => "none",
+    };
+    info!(target: TARGET, event = "listening", listener, %address, tls, "listening");
+}
+
+/// A certificate's files have changed, and it is in use.
+pub fn certificate_taken(path: &Path, result: Result<(), TlsError>) {
+    let file = path.display();
+    match result {
+        Ok(()) => {
+            info!(target: TARGET, event = "certificate_taken", %file, "certificate changed, in use from now on");
+        }
+        Err(reason) => {
+            error!(target: TARGET, event = "certificate_refused", %file, %reason, "certificate changed, and cannot be used: the old one stays");
+        }
+    }
+}
+
+/// A listener shows a certificate that nobody else has signed.
+pub fn own_certificate(path: &Path) {
+    info!(target: TARGET, event = "own_certificate", file = %path.display(), "a certificate of our own is shown: clients have to trust it, or not to check");
+}
+
+/// There are fewer file descriptors than sessions may be.
+pub fn few_files(allowed: usize, wanted: usize) {
+    warn!(target: TARGET, event = "few_files", allowed, wanted, "fewer sessions than configured: the process may not have more files (ulimit -n, LimitNOFILE=)");
+}
+
+/// A client may not come in.
+pub fn turned_away(listener: &str, peer: &IpAddr, reply: &Reply) {
+    info!(target: TARGET, event = "turned_away", listener, %peer, reply = %reply, "turned away");
+}
+
+/// An address is shut out for its failed sign-ins.
+pub fn shut_out(listener: &str, peer: &IpAddr, failures: u64, time: Duration) {
+    warn!(target: TARGET, event = "shut_out", listener, %peer, failures, seconds = time.as_secs(),
+        "shut out after failed sign-ins");
+}
+
+/// No connection could be accepted.
+pub fn accept_failed(listener: &str, reason: &dyn std::fmt::Display) {
+    error!(target: TARGET, event = "accept_failed", listener, %reason, "no connection accepted, trying again");
 }
 
 /// The page for people answers here.
@@ -36,35 +82,48 @@ pub fn page(address: SocketAddr) {
 pub fn accepted(
     id: MessageId,
     user: &str,
-    peer: &str,
+    peer: &IpAddr,
     envelope: &Envelope,
     size: u64,
     server: &str,
     reason: &str,
 ) {
-    info!(target: TARGET, event = "accepted", %id, user, peer, from = %envelope.sender,
+    info!(target: TARGET, event = "accepted", %id, user, %peer, from = %envelope.sender,
         to = recipients(envelope), size, server, reason, "accepted");
 }
 
 /// A message, or its sender, was refused.
-pub fn refused(user: &str, peer: &str, sender: &str, reply: &Reply) {
-    info!(target: TARGET, event = "refused", user, peer, from = sender, reply = %reply, "refused");
+pub fn refused(
+    user: &str,
+    peer: &IpAddr,
+    sender: &ReversePath,
+    to: Option<&Address>,
+    reply: &Reply,
+) {
+    let to = to.map(Address::as_str);
+    info!(target: TARGET, event = "refused", user, %peer, from = %sender, to, reply = %reply, "refused");
 }
 
 /// A message that had an id was refused before it was accepted.
-pub fn refused_message(id: MessageId, user: &str, peer: &str, envelope: &Envelope, reply: &Reply) {
-    info!(target: TARGET, event = "refused", %id, user, peer, from = %envelope.sender,
+pub fn refused_message(
+    id: MessageId,
+    user: &str,
+    peer: &IpAddr,
+    envelope: &Envelope,
+    reply: &Reply,
+) {
+    info!(target: TARGET, event = "refused", %id, user, %peer, from = %envelope.sender,
         to = recipients(envelope), reply = %reply, "refused");
 }
 
-/// AUTH failed.
-pub fn auth_failed(user: &str, peer: &str) {
-    warn!(target: TARGET, event = "auth_failed", user, peer, "authentication failed");
+/// AUTH failed; so many times from there lately. config/fail2ban.conf reads this line.
+pub fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64) {
+    warn!(target: TARGET, event = "auth_failed", %peer, failures, listener, user, "authentication failed");
 }
 
 /// A session could not go on.
-pub fn session_failed(peer: &str, reason: &dyn std::fmt::Display) {
-    info!(target: TARGET, event = "session_failed", peer, %reason, "session ended early");
+pub fn session_failed(listener: &str, peer: &IpAddr, reason: &dyn std::fmt::Display) {
+    info!(target: TARGET, event = "session_failed", listener, %peer, %reason, "session ended early");
 }
 
 /// The spool did not take a message.

@@ -5,4 +5,5 @@
 
 pub mod logging;
 pub mod maillog;
+pub mod mask;
 pub mod metrics;

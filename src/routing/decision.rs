@@ -53,6 +53,8 @@ pub enum Reason {
     Unfiltered,
     /// Step 6: the first server takes what nobody admits.
     LastResort,
+    /// Refused before any step: the user may not send as this.
+    NotAllowed,
     /// Step 6, refused: no server's filter admits the sender.
     NotAdmitted,
     /// The server was found, and its filter does not admit the author.
@@ -64,12 +66,13 @@ pub enum Reason {
 }
 
 impl Policy {
-    /// What holds for a user; nothing special for one that is not known (any more).
-    pub fn caller(&self, user: &str) -> Caller<'_> {
+    /// What holds for a user at a listener; nothing special for what is not known (any more).
+    pub fn caller(&self, user: &str, listener: &str) -> Caller<'_> {
         let rule = self.users.get(user);
         Caller {
             pinned: rule.and_then(|rule| rule.pinned.as_deref()),
             servers: rule.and_then(|rule| rule.servers.as_deref()),
+            here: self.listeners.get(listener).map(Vec::as_slice),
         }
     }
 
@@ -182,6 +185,7 @@ impl fmt::Display for Reason {
             }
             Self::Unfiltered => f.write_str("no from_filter admits the sender; this is the first server without one"),
             Self::LastResort => f.write_str("no from_filter admits the sender; the first server is the last resort"),
+            Self::NotAllowed => f.write_str("the user's `senders` do not have it"),
             Self::NotAdmitted => f.write_str("no server's from_filter admits the sender, and no default from is set that one admits"),
             Self::FromNotAdmitted => f.write_str("the server's from_filter does not admit the header From, and on_mismatch is \"reject\""),
             Self::NoIdentity => f.write_str("the server has no address to speak as"),

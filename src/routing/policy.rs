@@ -27,6 +27,8 @@ pub struct Policy {
     pub reply_to: bool,
     /// What holds for single users, by name.
     pub users: HashMap<String, UserRule>,
+    /// The servers that may take what comes in by a listener, by its name; all where it is not here.
+    pub listeners: HashMap<String, Vec<String>>,
 }
 
 /// What routing knows of a user.
@@ -90,6 +92,18 @@ pub struct Caller<'a> {
     pub pinned: Option<&'a str>,
     /// The servers that may take it; none means all.
     pub servers: Option<&'a [String]>,
+    /// Those that the listener lets it take; none means all.
+    pub here: Option<&'a [String]>,
+}
+
+impl Caller<'_> {
+    /// Whether the server may take it.
+    pub(super) fn may_use(&self, server: &str) -> bool {
+        let has = |names: Option<&[String]>| {
+            names.is_none_or(|names| names.iter().any(|name| name == server))
+        };
+        has(self.servers) && has(self.here)
+    }
 }
 
 impl ServerRule {

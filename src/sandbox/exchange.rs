@@ -103,7 +103,7 @@ impl Client {
             match verb.to_ascii_uppercase().as_str() {
                 "AUTH" => self.auth(argument).await?,
                 "BDAT" => self.bdat(argument).await?,
-                _ => match command::parse(&line) {
+                _ => match command::parse(&line, None) {
                     Ok(command) => self.command(command, &line).await?,
                     Err(_) => self.say(Reply::unknown_command()),
                 },

@@ -56,8 +56,9 @@ pub enum CommandError {
 const MAIL: &str = "MAIL FROM:<address> [parameters]";
 const RCPT: &str = "RCPT TO:<address> [parameters]";
 
-/// Reads a line without its CRLF. Verbs are case-insensitive (RFC 5321 §2.4).
-pub fn parse(line: &str) -> Result<Command, CommandError> {
+/// Reads a line without its CRLF. Verbs are case-insensitive (RFC 5321 §2.4). `assume_from` takes the
+/// place of a sender that is null, or no address.
+pub fn parse(line: &str, assume_from: Option<&Address>) -> Result<Command, CommandError> {
     let (verb, argument) = match line.split_once(' ') {
         Some((verb, argument)) => (verb, argument.trim()),
         None => (line.trim_end(), ""),
@@ -67,17 +68,23 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
         false => Err(CommandError::Argument(usage)),
     };
     match verb.to_ascii_uppercase().as_str() {
-        "EHLO" => name(argument, "EHLO domain").map(Command::Ehlo),
-        "HELO" => name(argument, "HELO domain").map(Command::Helo),
+        "EHLO" => Ok(Command::Ehlo(name(argument))),
+        "HELO" => Ok(Command::Helo(name(argument))),
         "STARTTLS" => bare(Command::StartTls, "STARTTLS"),
         "AUTH" => auth(argument),
         "MAIL" => {
-            let (path, parameters) = path_and_parameters(argument, "FROM:", MAIL)?;
-            let sender = match path {
-                "" => ReversePath::Null,
-                path => ReversePath::Mailbox(address(path).map_err(CommandError::Sender)?),
-            };
-            Ok(Command::Mail(sender, parameters))
+            let sender = sender(argument);
+            match (assume_from, sender) {
+                (Some(assumed), Err(_)) => {
+                    let sender = ReversePath::Mailbox(assumed.clone());
+                    Ok(Command::Mail(sender, Parameters::default()))
+                }
+                (Some(assumed), Ok((ReversePath::Null, parameters))) => {
+                    let sender = ReversePath::Mailbox(assumed.clone());
+                    Ok(Command::Mail(sender, parameters))
+                }
+                (_, sender) => sender.map(|(sender, parameters)| Command::Mail(sender, parameters)),
+            }
         }
         "RCPT" => {
             let (path, parameters) = path_and_parameters(argument, "TO:", RCPT)?;
@@ -94,16 +101,19 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
     }
 }
 
-/// What a client calls itself: any one word, since real devices say what they like.
-fn name(argument: &str, usage: &'static str) -> Result<String, CommandError> {
-    let word = !argument.is_empty()
-        && argument
-            .chars()
-            .all(|c| !c.is_control() && !c.is_whitespace());
-    match word {
-        true => Ok(argument.to_owned()),
-        false => Err(CommandError::Argument(usage)),
-    }
+fn sender(argument: &str) -> Result<(ReversePath, Parameters), CommandError> {
+    let (path, parameters) = path_and_parameters(argument, "FROM:", MAIL)?;
+    let sender = match path {
+        "" => ReversePath::Null,
+        path => ReversePath::Mailbox(address(path).map_err(CommandError::Sender)?),
+    };
+    Ok((sender, parameters))
+}
+
+/// What a client calls itself: the first word of whatever real devices say there, or nothing.
+fn name(argument: &str) -> String {
+    let word = argument.split_whitespace().next().unwrap_or_default();
+    word.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn auth(argument: &str) -> Result<Command, CommandError> {
@@ -117,7 +127,8 @@ fn auth(argument: &str) -> Result<Command, CommandError> {
     }
 }
 
-/// Splits `FROM:<path> parameters`. Real senders put a space after the colon; RFC 5321 does not.
+/// Splits `FROM:<path> parameters`. Real senders put a space after the colon, and old devices leave the
+/// brackets off; RFC 5321 does neither.
 fn path_and_parameters<'a>(
     argument: &'a str,
     keyword: &str,
@@ -128,8 +139,13 @@ fn path_and_parameters<'a>(
         Some(start) if start.eq_ignore_ascii_case(keyword) => &argument[keyword.len()..],
         _ => return Err(wrong),
     };
-    let Some(inner) = after.trim_start_matches(' ').strip_prefix('<') else {
-        return Err(wrong);
+    let after = after.trim_start_matches(' ');
+    let Some(inner) = after.strip_prefix('<') else {
+        let (path, rest) = after.split_once(' ').unwrap_or((after, ""));
+        return match path.is_empty() || path.contains(['<', '>', '"']) {
+            true => Err(wrong),
+            false => Ok((path, Parameters::parse(rest).ok_or(wrong)?)),
+        };
     };
     let Some(end) = closing_bracket(inner) else {
         return Err(wrong);
@@ -173,6 +189,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn parse(line: &str) -> Result<Command, CommandError> {
+        super::parse(line, None)
+    }
+
     fn sender(line: &str) -> String {
         match parse(line) {
             Ok(Command::Mail(sender, _)) => sender.to_string(),
@@ -188,6 +208,26 @@ mod tests {
         assert_eq!(sender("MAIL FROM:<\"a>b c\"@b.c>"), "\"a>b c\"@b.c");
         assert_eq!(sender("MAIL FROM:<@r.net,@s.net:a@b.c>"), "a@b.c");
         assert_eq!(sender("MAIL FROM:<a@[192.0.2.1]>"), "a@[192.0.2.1]");
+        assert_eq!(sender("MAIL FROM: a@b.c SIZE=5"), "a@b.c");
+    }
+
+    #[test]
+    fn a_device_without_a_mailbox_is_given_one() {
+        let assumed = Address::parse("scanner@b.c").unwrap();
+        let sender = |line| match super::parse(line, Some(&assumed)) {
+            Ok(Command::Mail(sender, _)) => sender.to_string(),
+            other => panic!("{line:?} gives {other:?}"),
+        };
+        for line in [
+            "MAIL FROM:<>",
+            "MAIL FROM:<scanner>",
+            "MAIL FROM: Xerox",
+            "MAIL FROM:",
+        ] {
+            assert_eq!(sender(line), "scanner@b.c", "{line:?}");
+        }
+        assert_eq!(sender("MAIL FROM:<a@b.c>"), "a@b.c");
+        assert!(super::parse("RCPT TO:<>", Some(&assumed)).is_err());
     }
 
     #[test]
@@ -196,7 +236,8 @@ mod tests {
             "MAIL",
             "MAIL FROM",
             "MAIL FROM:",
-            "MAIL FROM:a@b.c",
+            "MAIL FROM:a",
+            "MAIL FROM:a@b.c>",
             "MAIL FROM:<a@b.c",
             "MAIL TO:<a@b.c>",
             "MAIL FROM:<a@b.c>SIZE=1",
@@ -213,6 +254,8 @@ mod tests {
     #[test]
     fn reads_the_others() {
         assert_eq!(parse("ehlo x"), Ok(Command::Ehlo("x".into())));
+        assert_eq!(parse("HELO"), Ok(Command::Helo(String::new())));
+        assert_eq!(parse("HELO Room 7"), Ok(Command::Helo("Room".into())));
         assert_eq!(parse("quit "), Ok(Command::Quit));
         assert_eq!(parse("DATA now"), Err(CommandError::Argument("DATA")));
         assert_eq!(parse("FOO"), Err(CommandError::Unknown));

@@ -3,6 +3,9 @@
 //! `<CRLF>.<CRLF>` ends a message and nothing else does (RFC 5321 §4.1.1.4); a bare CR or LF is not a
 //! line end, whatever stands around it (§2.3.8), so no sequence of them can end a message here that
 //! an upstream would see go on, nor the other way round. What is written holds CRLF line ends only.
+//!
+//! Devices that end their commands in a bare LF end the lines of their messages so, too. For them,
+//! where the configuration lets them in, LF counts as CRLF does.
 
 use memchr::memchr2;
 
@@ -25,19 +28,26 @@ enum Place {
 #[derive(Debug)]
 pub struct Decoder {
     place: Place,
+    lf_ends: bool,
     bare_newlines: u64,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self {
-            place: Place::LineStart,
-            bare_newlines: 0,
-        }
+        Self::new(false)
     }
 }
 
 impl Decoder {
+    /// For a message at its start; `lf_ends` where LF alone ends its lines as well.
+    pub fn new(lf_ends: bool) -> Self {
+        Self {
+            place: Place::LineStart,
+            lf_ends,
+            bare_newlines: 0,
+        }
+    }
+
     /// Decodes `input` into `out`. Returns how much of the input was used, and whether the message
     /// ended there; it is used whole unless the message ended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
@@ -53,6 +63,10 @@ impl Decoder {
                 Place::Dot if byte == b'\r' => {
                     self.place = Place::DotCr;
                     at += 1;
+                }
+                Place::Dot if byte == b'\n' && self.lf_ends => {
+                    self.place = Place::LineStart;
+                    return (at + 1, true);
                 }
                 // RFC 5321 §4.5.2: a leading dot with other characters after it is deleted.
                 Place::Dot => self.place = Place::Text,
@@ -89,10 +103,13 @@ impl Decoder {
                 continue;
             }
             out.extend_from_slice(&input[from..at]);
-            if input[at] == b'\n' {
-                self.bare(out);
-            } else {
-                self.place = Place::Cr;
+            match input[at] {
+                b'\n' if self.lf_ends => {
+                    out.extend_from_slice(b"\r\n");
+                    self.place = Place::LineStart;
+                }
+                b'\n' => self.bare(out),
+                _ => self.place = Place::Cr,
             }
             return at + 1;
         }
@@ -114,7 +131,10 @@ mod tests {
 
     /// The decoded message and what was left, or none where the message did not end.
     fn decode(chunks: &[&[u8]]) -> Option<(String, usize, u64)> {
-        let mut decoder = Decoder::default();
+        decode_by(Decoder::default(), chunks)
+    }
+
+    fn decode_by(mut decoder: Decoder, chunks: &[&[u8]]) -> Option<(String, usize, u64)> {
         let mut out = Vec::new();
         let mut used = 0;
         for chunk in chunks {
@@ -168,13 +188,23 @@ mod tests {
         assert_eq!((text.as_str(), bare), ("a\r\nb\r\nc\r\n\r\n.d\r\n", 3));
     }
 
+    #[test]
+    fn a_device_that_knows_only_lf_is_understood() {
+        let decode = |text: &[u8]| decode_by(Decoder::new(true), &[text]);
+        let (text, used, bare) = decode(b"a\n..b\r\n\n.c\n.\nQUIT\n").unwrap();
+        assert_eq!((text.as_str(), used, bare), ("a\r\n.b\r\n\r\nc\r\n", 13, 0));
+        assert_eq!(decode(b"a\r.\n"), None);
+    }
+
     proptest! {
         #[test]
         fn how_bytes_arrive_changes_nothing(
             bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..80),
             cut in 1usize..9,
+            lf_ends: bool,
         ) {
             let chunks: Vec<&[u8]> = bytes.chunks(cut).collect();
+            let decode = |chunks: &[&[u8]]| decode_by(Decoder::new(lf_ends), chunks);
             prop_assert_eq!(decode(&chunks), decode(&[&bytes]));
         }
 

@@ -1,7 +1,8 @@
-//! Command lines out of a stream of bytes: ended by CRLF alone, bounded in length.
+//! Command lines out of a stream of bytes: ended by CRLF alone (by a bare LF too, where old devices are
+//! to be heard), bounded in length.
 
 use bytes::{Buf, BytesMut};
-use memchr::memchr;
+use memchr::memchr2;
 
 /// What the input holds next.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,17 +23,36 @@ pub struct LineReader {
     /// Octets of the current line that were already searched, so that slow input costs no more.
     searched: usize,
     discarding: bool,
+    bare_lf: bool,
+    ended_bare: bool,
+}
+
+/// Where a line ends in the input.
+struct End {
+    /// Octets of the line itself.
+    text: usize,
+    /// Octets of what ends it.
+    ending: usize,
 }
 
 impl LineReader {
-    /// Takes the next line of at most `limit` octets, CRLF included, off `input`.
+    /// For lines that may end in a bare LF, or must not.
+    pub fn new(bare_lf: bool) -> Self {
+        Self {
+            bare_lf,
+            ..Self::default()
+        }
+    }
+
+    /// Takes the next line of at most `limit` octets, its end included, off `input`.
     pub fn next(&mut self, input: &mut BytesMut, limit: usize) -> Line {
         match self.find_end(input) {
-            Some(end) => {
+            Some(End { text, ending }) => {
                 self.searched = 0;
-                let line = input.split_to(end);
-                input.advance(2);
-                if std::mem::take(&mut self.discarding) || end + 2 > limit {
+                self.ended_bare = ending == 1;
+                let line = input.split_to(text);
+                input.advance(ending);
+                if std::mem::take(&mut self.discarding) || text + ending > limit {
                     return Line::TooLong;
                 }
                 decode(&line)
@@ -54,20 +74,26 @@ impl LineReader {
 
     /// Forgets the line begun, as after STARTTLS.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.bare_lf);
     }
 
-    fn find_end(&mut self, input: &[u8]) -> Option<usize> {
+    /// Whether the last line ended in a bare LF.
+    pub fn ended_bare(&self) -> bool {
+        self.ended_bare
+    }
+
+    fn find_end(&mut self, input: &[u8]) -> Option<End> {
         let mut at = self.searched;
-        while let Some(found) = memchr(b'\r', &input[at..]) {
-            let cr = at + found;
-            match input.get(cr + 1) {
-                Some(b'\n') => return Some(cr),
-                Some(_) => at = cr + 1,
-                None => {
-                    self.searched = cr;
+        while let Some(found) = memchr2(b'\r', b'\n', &input[at..]) {
+            let text = at + found;
+            match (input[text], input.get(text + 1)) {
+                (b'\r', Some(b'\n')) => return Some(End { text, ending: 2 }),
+                (b'\r', None) => {
+                    self.searched = text;
                     return None;
                 }
+                (b'\n', _) if self.bare_lf => return Some(End { text, ending: 1 }),
+                _ => at = text + 1,
             }
         }
         self.searched = input.len();
@@ -91,7 +117,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(chunks: &[&[u8]], limit: usize) -> Vec<Line> {
-        let mut reader = LineReader::default();
+        read_by(LineReader::default(), chunks, limit)
+    }
+
+    fn read_by(mut reader: LineReader, chunks: &[&[u8]], limit: usize) -> Vec<Line> {
         let mut input = BytesMut::new();
         let mut lines = Vec::new();
         for chunk in chunks {
@@ -119,6 +148,17 @@ mod tests {
         assert_eq!(read(&[b"NOOP\r\r\n"], 512), [Line::Illegal]);
         assert_eq!(read(&[b"NOOP\n"], 512), []);
         assert_eq!(read(&[b"caf\xe9\r\n"], 512), [Line::Illegal]);
+    }
+
+    #[test]
+    fn a_bare_lf_ends_a_line_only_where_it_may() {
+        let whole = |text: &str| Line::Whole(text.to_owned());
+        let read = |chunks: &[&[u8]]| read_by(LineReader::new(true), chunks, 512);
+        assert_eq!(
+            read(&[b"NOOP\nRS", b"ET\r", b"\nQUIT\n"]),
+            [whole("NOOP"), whole("RSET"), whole("QUIT")]
+        );
+        assert_eq!(read(&[b"NO\rOP\n"]), [Line::Illegal]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::data::Decoder;
 use super::line::{Line, LineReader};
 use super::reply::Reply;
 use crate::base::limits;
-use crate::message::{Envelope, Parameters, Recipient, ReversePath};
+use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 
 /// Decoded content of a message (octets) that collects before it is handed over.
 const BODY_CHUNK: usize = 64 * 1024;
@@ -33,8 +33,11 @@ pub struct Settings {
     pub errors: u32,
     /// Whether a bare CR or LF in a message refuses it, instead of leaving as CRLF.
     pub reject_bare_newlines: bool,
-    /// Whether any user has a password, so that AUTH is offered.
+    /// Whether anybody may sign in here, so that AUTH is offered.
     pub offers_auth: bool,
+    /// Whether commands may end in a bare LF. PIPELINING is not offered then, and whoever does not wait
+    /// for replies is sent away: so nothing that stands in a message can pass for a command.
+    pub bare_lf: bool,
 }
 
 /// How the connection is protected.
@@ -44,8 +47,10 @@ pub struct Protection {
     pub offers_tls: bool,
     /// Whether TLS is established.
     pub tls: bool,
-    /// Whether a session may go on without TLS: on loopback, or where the configuration says so.
+    /// Whether a session may go on without TLS.
     pub plaintext: bool,
+    /// Whether a password may come in clear: on loopback, or where the configuration says so.
+    pub plaintext_auth: bool,
 }
 
 /// What the machine needs or has to tell. Those marked *question* wait for [`Machine::answer`].
@@ -125,6 +130,7 @@ pub struct Machine {
     user: Option<String>,
     /// Whether the user came by AUTH; by network they may still sign in as somebody.
     signed_in: bool,
+    assume_from: Option<Address>,
     transaction: Option<Transaction>,
     commands: u32,
     errors: u32,
@@ -136,12 +142,13 @@ impl Machine {
     pub fn new(settings: Arc<Settings>, protection: Protection, user: Option<String>) -> Self {
         let mut machine = Self {
             phase: Phase::Command,
-            lines: LineReader::default(),
+            lines: LineReader::new(settings.bare_lf),
             out: Vec::new(),
             content: Vec::new(),
             helo: None,
             user,
             signed_in: false,
+            assume_from: None,
             transaction: None,
             commands: 0,
             errors: 0,
@@ -164,6 +171,7 @@ impl Machine {
                 Phase::Data(_) => self.receive(input),
                 _ => match self.lines.next(input, limits::AUTH_LINE) {
                     Line::Incomplete => Some(Event::NeedInput),
+                    _ if self.is_pipelined(input) => None,
                     line => self.line(line),
                 },
             };
@@ -209,6 +217,7 @@ impl Machine {
                 let content = std::mem::take(&mut self.content);
                 self.phase = Phase::Data(Box::new(Receiving {
                     content,
+                    decoder: Decoder::new(self.lines.ended_bare()),
                     ..Default::default()
                 }));
             }
@@ -219,6 +228,11 @@ impl Machine {
             Question::Sender(..) | Question::Data => {}
         }
         self.reply(&reply);
+    }
+
+    /// From now on a sender that is null, or no address, is this one.
+    pub fn assume_from(&mut self, address: Option<Address>) {
+        self.assume_from = address;
     }
 
     /// Refuses the message under way: its rest is read and thrown away, then this is the answer.
@@ -253,6 +267,25 @@ impl Machine {
             Phase::Data(receiving) => std::mem::take(&mut receiving.content),
             _ => std::mem::take(&mut self.content),
         }
+    }
+
+    /// Octets of content that wait to be taken.
+    pub fn content_held(&self) -> usize {
+        match &self.phase {
+            Phase::Data(receiving) => receiving.content.len(),
+            _ => self.content.len(),
+        }
+    }
+
+    /// The sender of the message under way.
+    pub fn sender(&self) -> Option<&ReversePath> {
+        Some(&self.transaction.as_ref()?.envelope.sender)
+    }
+
+    /// How many recipients the message under way has.
+    pub fn recipients(&self) -> usize {
+        let envelope = self.transaction.as_ref().map(|it| &it.envelope);
+        envelope.map_or(0, |envelope| envelope.recipients.len())
     }
 
     /// Whether nothing is under way that closing now would break off.
@@ -300,6 +333,15 @@ impl Machine {
         Some(event)
     }
 
+    /// Whether more has come than was asked for, where that is not allowed; the session is closed then.
+    fn is_pipelined(&mut self, rest: &[u8]) -> bool {
+        let is_pipelined = self.settings.bare_lf && !rest.is_empty();
+        if is_pipelined {
+            self.close(&Reply::pipelined());
+        }
+        is_pipelined
+    }
+
     fn line(&mut self, line: Line) -> Option<Event> {
         let phase = std::mem::replace(&mut self.phase, Phase::Command);
         let text = match line {
@@ -325,7 +367,7 @@ impl Machine {
             self.close(&Reply::too_many_commands());
             return None;
         }
-        let command = match command::parse(text) {
+        let command = match command::parse(text, self.assume_from.as_ref()) {
             Ok(Command::Auth { mechanism, initial }) => Command::Auth { mechanism, initial },
             _ if text.len() + 2 > limits::COMMAND_LINE => {
                 self.error(&Reply::line_too_long());
@@ -399,17 +441,19 @@ impl Machine {
         let Protection {
             offers_tls,
             tls,
-            plaintext,
+            plaintext_auth,
+            ..
         } = self.protection;
-        let mut keywords = vec![
-            "PIPELINING".to_owned(),
-            format!("SIZE {}", self.settings.message_size),
-        ];
+        let mut keywords = Vec::new();
+        if !self.settings.bare_lf {
+            keywords.push("PIPELINING".to_owned());
+        }
+        keywords.push(format!("SIZE {}", self.settings.message_size));
         keywords.extend(["8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"].map(str::to_owned));
         if offers_tls && !tls {
             keywords.push("STARTTLS".to_owned());
         }
-        if self.settings.offers_auth && (tls || plaintext) {
+        if self.settings.offers_auth && (tls || plaintext_auth) {
             keywords.push("AUTH PLAIN LOGIN".to_owned());
         }
         keywords
@@ -434,11 +478,14 @@ impl Machine {
         if receiving.refusal.is_some() {
             receiving.content.clear();
         }
-        if ended {
-            return self.end_of_data();
-        }
-        match receiving.content.len() >= BODY_CHUNK {
-            true => Some(Event::Content),
+        let is_large = receiving.content.len() >= BODY_CHUNK;
+        match ended {
+            true if self.is_pipelined(input) => {
+                self.transaction = None;
+                Some(Event::Discard)
+            }
+            true => self.end_of_data(),
+            false if is_large => Some(Event::Content),
             false => Some(Event::NeedInput),
         }
     }

@@ -241,6 +241,15 @@ impl Reply {
         Self::fixed(530, "5.7.0", "Must issue a STARTTLS command first")
     }
 
+    /// A password in clear where it must not be (RFC 4954 §6).
+    pub const fn encryption_required() -> Self {
+        Self::fixed(
+            538,
+            "5.7.11",
+            "Passwords are taken within TLS only: use STARTTLS first",
+        )
+    }
+
     /// STARTTLS where no certificate is configured, or for a second time.
     pub const fn tls_unavailable() -> Self {
         Self::fixed(502, "5.5.1", "STARTTLS is not available here")
@@ -395,6 +404,108 @@ impl Reply {
             553,
             "5.6.7",
             format!("An address needs SMTPUTF8, which {host} does not offer"),
+        )
+    }
+
+    /// The listener serves other networks (RFC 5321 §3.1).
+    pub fn no_access(peer: &impl std::fmt::Display) -> Self {
+        Self::new(
+            554,
+            "5.7.1",
+            format!("{peer} may not send mail here (setting `networks` of the listener)"),
+        )
+    }
+
+    /// The client spoke before it was greeted (RFC 5321 §3.1).
+    pub const fn early_talker() -> Self {
+        Self::fixed(554, "5.5.1", "Wait for the greeting before you speak")
+    }
+
+    /// The user may not send as this address; `what` is where it stands.
+    pub fn sender_not_allowed(user: &str, what: &str, address: &impl std::fmt::Display) -> Self {
+        Self::new(
+            550,
+            "5.7.1",
+            format!("User {user} may not send as <{address}>, the {what} (setting `senders`)"),
+        )
+    }
+
+    /// The user may not send there.
+    pub fn recipient_not_allowed(user: &str, address: &impl std::fmt::Display) -> Self {
+        Self::new(
+            550,
+            "5.7.1",
+            format!("User {user} may not send to <{address}> (setting `recipients`)"),
+        )
+    }
+
+    /// Somebody sends more than the setting allows; there is room again in so many seconds.
+    pub fn over_limit(
+        who: &impl std::fmt::Display,
+        setting: &str,
+        most: u64,
+        seconds: u64,
+    ) -> Self {
+        let seconds = seconds.max(1);
+        Self::new(
+            450,
+            "4.7.1",
+            format!(
+                "{who}: {most} are allowed (setting `{setting}`), try again in {seconds} seconds"
+            ),
+        )
+    }
+
+    /// One message has more recipients than the user may reach in all that time.
+    pub fn over_limit_alone(who: &impl std::fmt::Display, setting: &str, most: u64) -> Self {
+        Self::new(
+            550,
+            "5.7.1",
+            format!("{who}: {most} are allowed (setting `{setting}`), fewer than this message has"),
+        )
+    }
+
+    /// As many octets of messages are being received as memory is meant for.
+    pub const fn out_of_memory() -> Self {
+        Self::fixed(
+            452,
+            "4.3.1",
+            "Too many messages are being received at once, try again later",
+        )
+    }
+
+    /// A message comes more slowly than is allowed.
+    pub const fn too_slow() -> Self {
+        Self::fixed(421, "4.4.2", "The message comes too slowly, closing")
+    }
+
+    /// A client that does not wait for replies where it has to.
+    pub const fn pipelined() -> Self {
+        Self::fixed(
+            421,
+            "4.7.0",
+            "PIPELINING is not offered here: wait for each reply, closing",
+        )
+    }
+
+    /// Too many failed attempts to sign in from there.
+    pub fn shut_out(peer: &impl std::fmt::Display, seconds: u64) -> Self {
+        Self::new(
+            421,
+            "4.7.0",
+            format!(
+                "Too many failed sign-ins from {peer}, connect again in {} seconds",
+                seconds.max(1)
+            ),
+        )
+    }
+
+    /// As many sessions of one client, or user, as may be.
+    pub fn too_many_sessions_of(who: &impl std::fmt::Display, most: usize) -> Self {
+        Self::new(
+            421,
+            "4.7.0",
+            format!("{who} has {most} sessions, which is the most, connect again later"),
         )
     }
 

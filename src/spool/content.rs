@@ -114,6 +114,11 @@ impl ContentWriter {
         }
     }
 
+    /// Octets that are in memory.
+    pub fn in_memory(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Takes the next piece.
     pub async fn write(&mut self, piece: Vec<u8>) -> Result<(), SpoolError> {
         self.size += piece.len() as u64;

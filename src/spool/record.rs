@@ -122,6 +122,9 @@ pub enum Origin {
     Client {
         /// The user that it is, by AUTH or by network.
         user: String,
+        /// The listener that it came in by; empty in records of before there were names.
+        #[serde(default)]
+        listener: String,
         /// Its address, as the inside of an address literal.
         peer: String,
         /// What it called itself.

@@ -80,7 +80,7 @@ fn check_prints_what_a_configuration_means() {
     let said = lab.stdout(&["check"]);
     for part in [
         "Listeners",
-        "127.0.0.1:0  plaintext",
+        "127.0.0.1:0  no TLS, by password or network",
         "erp  by password",
         "notifications  localhost:",
         "XOAUTH2 as notifications@example.com",

@@ -79,6 +79,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
         warn_after: Some(Duration::from_secs(4 * 3_600)),
         reports_per_hour: 20,
         host: "relay.example.com".into(),
+        received: mailferry::message::Shown::Full,
     }
 }
 
@@ -101,6 +102,7 @@ fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, b
         received: now,
         origin: Origin::Client {
             user: format!("user{}", number % 3),
+            listener: String::new(),
             peer: "127.0.0.1".into(),
             helo: "app".into(),
             protocol: "ESMTPA".into(),

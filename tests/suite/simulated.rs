@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mailferry::base::{Simulation, Timestamp};
 use mailferry::config::{self, Secrets};
-use mailferry::daemon::Daemon;
+use mailferry::daemon::{Daemon, Root};
 use mailferry::sandbox::{Action, Answer, Fault, Stage};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -52,7 +52,7 @@ impl Life {
         let config = config::load(&lab.path("mailferry.toml"), Secrets::Read).expect("loads");
         let time = Simulation::new(Timestamp::now());
         let runtime = Runtime::new().expect("a runtime");
-        let started = runtime.block_on(Daemon::start(config, time.clock()));
+        let started = runtime.block_on(Daemon::start(config, time.clock(), Root::Allowed));
         let daemon = started.expect("starts");
         lab.address = daemon.addresses()[0];
         Self {

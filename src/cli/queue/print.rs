@@ -113,13 +113,20 @@ fn origin(story: &Story) {
     match &record.origin {
         Origin::Client {
             user,
+            listener,
             peer,
             helo,
             protocol,
-        } => row(
-            "by",
-            format!("user {user} from {helo} [{peer}], {protocol}"),
-        ),
+        } => {
+            let there = match listener.is_empty() {
+                true => String::new(),
+                false => format!(", at {listener}"),
+            };
+            row(
+                "by",
+                format!("user {user} from {helo} [{peer}], {protocol}{there}"),
+            )
+        }
         Origin::Report(about) => row("by", format!("mailferry, a report about {about}")),
     }
     row("sender", format!("<{}>", record.envelope.sender));

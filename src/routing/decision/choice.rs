@@ -20,14 +20,11 @@ impl Policy {
         caller: Caller,
     ) -> Option<Choice<'p>> {
         if let Some(name) = caller.pinned {
-            let server = self.servers.iter().find(|server| server.name == name)?;
+            let mut servers = self.servers.iter();
+            let server = servers.find(|server| server.name == name && caller.may_use(name))?;
             return Some(self.pinned(server, author));
         }
-        let may = |server: &&ServerRule| {
-            caller
-                .servers
-                .is_none_or(|names| names.contains(&server.name))
-        };
+        let may = |server: &&ServerRule| caller.may_use(&server.name);
         let candidates: Vec<&ServerRule> = self.servers.iter().filter(may).collect();
         let keys: Vec<(Key, &Address)> = self
             .keys

@@ -12,6 +12,7 @@ impl Machine {
             offers_tls,
             tls,
             plaintext,
+            plaintext_auth,
         } = self.protection;
         match command {
             Command::Ehlo(_) | Command::Helo(_) | Command::Quit | Command::Noop | Command::Help => {
@@ -27,6 +28,7 @@ impl Machine {
             }
             Command::Auth { .. } if self.transaction.is_some() => Err(Reply::bad_sequence("RSET")),
             Command::Auth { .. } if !self.settings.offers_auth => Err(Reply::unknown_command()),
+            Command::Auth { .. } if !tls && !plaintext_auth => Err(Reply::encryption_required()),
             Command::Auth { .. } => Ok(()),
             _ if self.user.is_none() => Err(Reply::auth_required()),
             Command::Mail(..) if self.transaction.is_some() => {

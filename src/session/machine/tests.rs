@@ -10,6 +10,7 @@ fn settings() -> Settings {
         errors: 5,
         reject_bare_newlines: false,
         offers_auth: true,
+        bare_lf: false,
     }
 }
 
@@ -17,6 +18,7 @@ const LOOPBACK: Protection = Protection {
     offers_tls: false,
     tls: false,
     plaintext: true,
+    plaintext_auth: true,
 };
 
 /// Feeds `input` in pieces; every question is answered yes. Returns the replies and the messages.
@@ -79,6 +81,7 @@ fn without_tls_nothing_goes_where_it_is_required() {
         offers_tls: true,
         tls: false,
         plaintext: false,
+        plaintext_auth: false,
     };
     let mut machine = Machine::new(Arc::new(settings()), protection, None);
     let (replies, _) = talk(&mut machine, b"EHLO me\r\nAUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@b.c>\r\nSTARTTLS\r\nMAIL FROM:<>\r\nEHLO me\r\n", 99);
@@ -88,6 +91,21 @@ fn without_tls_nothing_goes_where_it_is_required() {
     );
     assert!(replies.contains("250-STARTTLS") || replies.contains("250 STARTTLS"));
     assert_eq!(replies.matches("AUTH PLAIN LOGIN").count(), 1);
+}
+
+/// A device that says each line by itself, and in its message what would be commands of its own.
+#[test]
+fn where_a_bare_lf_ends_commands_a_message_cannot_bring_any() {
+    let mut lenient = settings();
+    lenient.bare_lf = true;
+    let mut machine = Machine::new(Arc::new(lenient), LOOPBACK, Some("scanner".into()));
+    for line in ["HELO x\n", "MAIL FROM:<a@b.c>\n", "RCPT TO:<d@e.f>\n"] {
+        talk(&mut machine, line.as_bytes(), 99);
+    }
+    let (replies, messages) = talk(&mut machine, b"DATA\n", 99);
+    assert_eq!((codes(&replies), messages.len()), (vec!["354"], 0));
+    let (replies, messages) = talk(&mut machine, b"a\n.\nMAIL FROM:<x@y>\n", 99);
+    assert_eq!((codes(&replies), messages.len()), (vec!["421"], 0));
 }
 
 proptest! {

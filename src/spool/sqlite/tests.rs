@@ -27,6 +27,7 @@ fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
         received: NOW,
         origin: Origin::Client {
             user: "u".into(),
+            listener: String::new(),
             peer: "127.0.0.1".into(),
             helo: "h".into(),
             protocol: "ESMTP".into(),

@@ -1,0 +1,253 @@
+//! `[[listener]]`: where apps connect, and what holds there.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::user::limit;
+use super::{BareNewlines, Checker};
+use crate::base::certificate::{self, Files};
+use crate::config::text::{self, ListenerAuth, ListenerTls};
+use crate::listener::usage::Unit;
+use crate::listener::{Certificate, Endpoint, Socket, Tls, User};
+use crate::observe::maillog;
+use crate::routing::ServerRule;
+use crate::session;
+
+impl Checker<'_> {
+    pub(super) fn listeners(
+        &mut self,
+        file: &text::File,
+        users: &[User],
+        rules: &[ServerRule],
+        host: &str,
+    ) -> Vec<Endpoint> {
+        if file.listener.is_empty() {
+            self.problem(
+                0..0,
+                "[[listener]]",
+                "there is none; add one with address = \"127.0.0.1:2525\"",
+            );
+        }
+        let mut built: Vec<Endpoint> = Vec::new();
+        for listener in &file.listener {
+            let servers = listener.servers.iter().flatten();
+            self.known_servers(servers, rules, "[[listener]] servers");
+            let Some(socket) = self.socket(listener) else {
+                continue;
+            };
+            self.is_new(listener, &socket, &built);
+            built.push(self.endpoint(file, listener, socket, users, host));
+        }
+        built
+    }
+
+    fn socket(&mut self, listener: &text::Listener) -> Option<Socket> {
+        match (&listener.address, &listener.systemd) {
+            (Some(address), None) => Some(Socket::Address {
+                address: *address.get_ref(),
+                only_v6: listener.only_ipv6,
+            }),
+            (None, Some(name)) => Some(Socket::Systemd(name.get_ref().clone())),
+            (Some(_), Some(name)) => {
+                let text = "a socket that systemd has bound has its address there; remove one of the keys, address or systemd";
+                self.problem(name.span(), "[[listener]] systemd", text);
+                None
+            }
+            (None, None) => {
+                let span = listener.name.as_ref().map_or(0..0, |name| name.span());
+                let text = "it has no address; add address = \"127.0.0.1:2525\", or systemd = \"NAME\" for a socket that systemd passes";
+                self.problem(span, "[[listener]]", text);
+                None
+            }
+        }
+    }
+
+    fn is_new(&mut self, listener: &text::Listener, socket: &Socket, others: &[Endpoint]) {
+        let span = match (&listener.address, &listener.systemd) {
+            (Some(address), _) => address.span(),
+            (_, Some(name)) => name.span(),
+            _ => 0..0,
+        };
+        if let Some(other) = others.iter().find(|other| overlap(&other.socket, socket)) {
+            let text = format!(
+                "{socket} is taken by the listener {:?} already; remove one{}",
+                other.name,
+                match (&other.socket, socket) {
+                    (a, b) if a == b => "",
+                    _ => ", or say only_ipv6 = true with [::]",
+                }
+            );
+            self.problem(span.clone(), "[[listener]] address", text);
+        }
+        let name = name_of(listener, socket);
+        if others.iter().any(|other| other.name == name) && listener.name.is_some() {
+            let text = format!("there are two listeners named {name:?}; rename one");
+            self.problem(span, "[[listener]] name", text);
+        }
+    }
+
+    fn endpoint(
+        &mut self,
+        file: &text::File,
+        listener: &text::Listener,
+        socket: Socket,
+        users: &[User],
+        host: &str,
+    ) -> Endpoint {
+        let name = name_of(listener, &socket);
+        let allowed = self.users_of(listener, users);
+        let on_loopback =
+            matches!(&socket, Socket::Address { address, .. } if address.ip().is_loopback());
+        let plaintext_auth = on_loopback || listener.allow_plaintext;
+        let tls = self.tls_of(listener);
+        let mode = mode(listener, plaintext_auth);
+        let here = |user: &&User| {
+            allowed
+                .as_ref()
+                .is_none_or(|names| names.contains(&user.name))
+        };
+        let by_password = listener.auth != ListenerAuth::Network
+            && users.iter().filter(here).any(|user| user.hash.is_some());
+        // Where nobody signs in no password crosses the network; in clear it has to be said all the same.
+        if mode == ListenerTls::None && !plaintext_auth && (by_password || listener.tls.is_none()) {
+            let span = listener.address.as_ref().map(|address| address.span());
+            let span = span.or(listener.systemd.as_ref().map(|name| name.span()));
+            self.problem(
+                span.unwrap_or(0..0),
+                "[[listener]] address",
+                format!(
+                    "{socket} is not on loopback and has no TLS, so passwords would cross the network in clear; \
+                     add tls = \"required\", or say allow_plaintext = true"
+                ),
+            );
+        }
+        let limits = &file.limits;
+        let session = session::Settings {
+            host: host.to_owned(),
+            message_size: listener.message_size.unwrap_or(limits.message_size),
+            recipients: limits.recipients,
+            commands: limits.commands,
+            errors: limits.errors,
+            reject_bare_newlines: limits.bare_newlines == BareNewlines::Reject,
+            offers_auth: by_password,
+            bare_lf: listener.bare_lf_commands,
+        };
+        let rate = limit(
+            "messages_per_minute",
+            Unit::Messages,
+            Duration::from_secs(60),
+            listener.messages_per_minute,
+        );
+        Endpoint {
+            tls: tls.map(|certificate| Tls {
+                certificate,
+                implicit: mode == ListenerTls::Implicit,
+            }),
+            plaintext: matches!(mode, ListenerTls::None | ListenerTls::Starttls),
+            plaintext_auth,
+            session: Arc::new(session),
+            by_network: listener.auth != ListenerAuth::Password,
+            users: allowed,
+            networks: listener.networks.clone(),
+            sessions: listener.sessions.unwrap_or(limits.sessions),
+            limits: rate.into_iter().collect(),
+            priority: listener.priority,
+            assume_from: self.address(&listener.assume_from, "[[listener]] assume_from"),
+            early_talkers: listener.refuse_early_talkers.map(|pause| pause.0),
+            proxies: listener.proxies.clone(),
+            name,
+            socket,
+        }
+    }
+
+    fn users_of(&mut self, listener: &text::Listener, users: &[User]) -> Option<HashSet<String>> {
+        let names = listener.users.as_ref()?;
+        for name in names {
+            if !users.iter().any(|user| user.name == *name.get_ref()) {
+                let text = format!("there is no [[user]] named {:?}", name.get_ref());
+                self.problem(name.span(), "[[listener]] users", text);
+            }
+        }
+        Some(names.iter().map(|name| name.get_ref().clone()).collect())
+    }
+
+    fn tls_of(&mut self, listener: &text::Listener) -> Option<Certificate> {
+        let wanted = listener.tls.as_ref().map(|tls| *tls.get_ref());
+        match (&listener.certificate, &listener.key) {
+            (Some(chain), Some(key)) if wanted != Some(ListenerTls::None) => {
+                let files = Files {
+                    chain: self.beside(chain.get_ref()),
+                    key: self.beside(key.get_ref()),
+                };
+                let config = certificate::server_config(files, maillog::certificate_taken);
+                let config = self.ok(config, chain.span(), "[[listener]] certificate");
+                // What stands in its place matters no more: there is a problem.
+                Some(config.map_or(Certificate::SelfSigned, |it| {
+                    Certificate::Ready(Arc::new(it))
+                }))
+            }
+            (None, None) => wanted
+                .filter(|tls| *tls != ListenerTls::None)
+                .map(|_| Certificate::SelfSigned),
+            (Some(only), None) => {
+                let text = "a certificate needs its key; add key = \"FILE\"";
+                self.problem(only.span(), "[[listener]] certificate", text);
+                None
+            }
+            (None, Some(only)) => {
+                let text = "a key needs its certificate; add certificate = \"FILE\"";
+                self.problem(only.span(), "[[listener]] key", text);
+                None
+            }
+            (Some(chain), Some(_)) => {
+                let text = "tls = \"none\" shows no certificate; remove one of the keys";
+                self.problem(chain.span(), "[[listener]] certificate", text);
+                None
+            }
+        }
+    }
+}
+
+/// As written; else STARTTLS where there is a certificate, required where passwords need it.
+fn mode(listener: &text::Listener, plaintext_auth: bool) -> ListenerTls {
+    let has_certificate = listener.certificate.is_some();
+    match &listener.tls {
+        Some(tls) => *tls.get_ref(),
+        None if !has_certificate => ListenerTls::None,
+        None if plaintext_auth => ListenerTls::Starttls,
+        None => ListenerTls::Required,
+    }
+}
+
+fn name_of(listener: &text::Listener, socket: &Socket) -> String {
+    match &listener.name {
+        Some(name) => name.get_ref().clone(),
+        None => socket.to_string(),
+    }
+}
+
+/// Whether two sockets cannot be had together; port 0 is any free one.
+fn overlap(one: &Socket, other: &Socket) -> bool {
+    match (one, other) {
+        (
+            Socket::Address {
+                address: a,
+                only_v6: a6,
+            },
+            Socket::Address {
+                address: b,
+                only_v6: b6,
+            },
+        ) => {
+            let dual = |all: &SocketAddr, only_v6: bool, v4: &SocketAddr| {
+                all.ip() == IpAddr::from([0u16; 8]) && !only_v6 && v4.is_ipv4()
+            };
+            a.port() == b.port()
+                && a.port() != 0
+                && (a.ip() == b.ip() || dual(a, *a6, b) || dual(b, *b6, a))
+        }
+        (one, other) => one == other,
+    }
+}

@@ -1,0 +1,172 @@
+//! `[[user]]`: who may send, as whom and how much.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::Checker;
+use crate::base::secret::ExposeSecret;
+use crate::config::{Secrets, text};
+use crate::listener::User;
+use crate::listener::usage::{Limit, Unit};
+use crate::listener::users::is_hash;
+use crate::message::Address;
+use crate::routing::{Filter, ServerRule};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+impl Checker<'_> {
+    pub(super) fn users(&mut self, users: &[text::User], rules: &[ServerRule]) -> Vec<User> {
+        if users.is_empty() {
+            self.problem(
+                0..0,
+                "[[user]]",
+                "there is none, so nobody could send; add one with name and password",
+            );
+        }
+        let mut seen = HashSet::new();
+        let users = users.iter().map(|user| {
+            let is_new = seen.insert(user.name.get_ref().clone());
+            if !is_new {
+                self.problem(
+                    user.name.span(),
+                    &key_of(user),
+                    "there are two users of this name; rename one",
+                );
+            }
+            self.user(user, rules)
+        });
+        users.collect()
+    }
+
+    fn user(&mut self, user: &text::User, rules: &[ServerRule]) -> User {
+        let key = key_of(user);
+        if user.password.is_none() && user.networks.is_empty() {
+            self.problem(
+                user.name.span(),
+                &key,
+                "nothing admits this user; add a password, or networks",
+            );
+        }
+        if let (Some(pin), Some(_)) = (&user.server, &user.servers) {
+            self.problem(
+                pin.span(),
+                &format!("{key} server"),
+                "a user pinned to a server cannot have servers as well; remove one of the keys",
+            );
+        }
+        self.known_servers(user.server.iter(), rules, &format!("{key} server"));
+        let servers = user.servers.iter().flatten();
+        self.known_servers(servers, rules, &format!("{key} servers"));
+        User {
+            name: user.name.get_ref().clone(),
+            hash: self.hash(user, &format!("{key} password")),
+            networks: user.networks.clone(),
+            priority: user.priority,
+            senders: self.filter(&user.senders, &format!("{key} senders")),
+            recipients: self.filter(&user.recipients, &format!("{key} recipients")),
+            limits: limits(user),
+            sessions: user.sessions,
+            assume_from: self.address(&user.assume_from, &format!("{key} assume_from")),
+        }
+    }
+
+    fn hash(&mut self, user: &text::User, key: &str) -> Option<crate::base::Secret> {
+        let hash = self.secret(&user.password, key)?;
+        if self.secrets == Secrets::Read && !is_hash(hash.expose_secret()) {
+            let span = user.password.as_ref()?.span();
+            let text = "it is not an argon2id hash; make one with `mailferry hash-password`";
+            self.problem(span, key, text);
+        }
+        Some(hash)
+    }
+
+    /// Says which of these names are no server's.
+    pub(super) fn known_servers<'n>(
+        &mut self,
+        names: impl Iterator<Item = &'n Spanned<String>>,
+        rules: &[ServerRule],
+        key: &str,
+    ) {
+        for name in names {
+            if !rules.iter().any(|rule| rule.name == *name.get_ref()) {
+                let known: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+                let text = format!(
+                    "there is no [[server]] named {:?}; the servers are: {}",
+                    name.get_ref(),
+                    known.join(", ")
+                );
+                self.problem(name.span(), key, text);
+            }
+        }
+    }
+
+    pub(super) fn address(
+        &mut self,
+        address: &Option<Spanned<String>>,
+        key: &str,
+    ) -> Option<Address> {
+        let address = address.as_ref()?;
+        self.ok(Address::parse(address.get_ref()), address.span(), key)
+    }
+
+    fn filter(&mut self, filter: &Option<Spanned<String>>, key: &str) -> Option<Filter> {
+        let filter = filter.as_ref()?;
+        self.ok(Filter::parse(filter.get_ref()), filter.span(), key)?
+    }
+}
+
+fn key_of(user: &text::User) -> String {
+    format!("[[user]] {:?}", user.name.get_ref())
+}
+
+/// As written; 0 is no limit.
+fn limits(user: &text::User) -> Vec<Limit> {
+    let rows = [
+        (
+            "messages_per_minute",
+            Unit::Messages,
+            MINUTE,
+            user.messages_per_minute,
+        ),
+        (
+            "messages_per_day",
+            Unit::Messages,
+            DAY,
+            user.messages_per_day,
+        ),
+        (
+            "recipients_per_minute",
+            Unit::Recipients,
+            MINUTE,
+            user.recipients_per_minute,
+        ),
+        (
+            "recipients_per_day",
+            Unit::Recipients,
+            DAY,
+            user.recipients_per_day,
+        ),
+    ];
+    let limits = rows
+        .into_iter()
+        .filter_map(|row| limit(row.0, row.1, row.2, row.3));
+    limits.collect()
+}
+
+/// What a key allows, where it says so.
+pub(super) fn limit(
+    setting: &'static str,
+    unit: Unit,
+    period: Duration,
+    most: Option<u64>,
+) -> Option<Limit> {
+    Some(Limit {
+        setting,
+        unit,
+        period,
+        most: most.filter(|most| *most > 0)?,
+    })
+}

@@ -1,0 +1,129 @@
+//! What the program may do on its machine: as little as it needs. Whoever takes mail from a network
+//! and parses it has no business being root.
+
+use nix::unistd::{User, initgroups, setgid, setuid};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+
+/// File descriptors that are not for sessions: the spool, upstream connections, contents, the page.
+const OWN_FILES: u64 = 256;
+
+/// Whether the program may stay root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// It was told so.
+    Allowed,
+    /// It becomes somebody else, or does not start.
+    Refused,
+}
+
+/// Why the program does not start as whom it was started.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PrivilegeError {
+    /// It is root, and nothing says who it should be.
+    #[error(
+        "mailferry does not run as root: start it as a user of its own, or set run_as = \"USER\" for it to become one once its ports are bound (--allow-root lets it stay root)"
+    )]
+    Root,
+    /// It is not root, and should become somebody.
+    #[error(
+        "run_as: only root can become {0:?}; start it as that user and remove run_as, or start it as root"
+    )]
+    NotRoot(String),
+    /// There is no such user.
+    #[error("run_as: there is no user {0:?} on this system; make one, or name another")]
+    Unknown(String),
+    /// The user is root by another name.
+    #[error("run_as: {0:?} is root; name a user without rights")]
+    NoChange(String),
+    /// The system said no.
+    #[error("run_as: cannot become {user:?}: {reason}")]
+    Refused {
+        /// Whom.
+        user: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Whom to become, if anybody.
+fn decide(is_root: bool, run_as: Option<&str>, root: Root) -> Result<Option<&str>, PrivilegeError> {
+    match (is_root, run_as, root) {
+        (true, Some(user), _) => Ok(Some(user)),
+        (true, None, Root::Refused) => Err(PrivilegeError::Root),
+        (true, None, Root::Allowed) => Ok(None),
+        (false, Some(user), _) if is_already(user) => Ok(None),
+        (false, Some(user), _) => Err(PrivilegeError::NotRoot(user.to_owned())),
+        (false, None, _) => Ok(None),
+    }
+}
+
+fn is_already(user: &str) -> bool {
+    let found = User::from_name(user).ok().flatten();
+    found.is_some_and(|found| found.uid.as_raw() == geteuid().as_raw())
+}
+
+/// Gives up what is not needed any more; called once the ports are bound.
+pub fn drop_rights(run_as: Option<&str>, root: Root) -> Result<(), PrivilegeError> {
+    match decide(geteuid().is_root(), run_as, root)? {
+        None => Ok(()),
+        Some(name) => become_user(name),
+    }
+}
+
+fn become_user(name: &str) -> Result<(), PrivilegeError> {
+    let refused = |errno: nix::Error| PrivilegeError::Refused {
+        user: name.to_owned(),
+        reason: errno.to_string(),
+    };
+    let found = User::from_name(name).map_err(refused)?;
+    let user = found.ok_or_else(|| PrivilegeError::Unknown(name.to_owned()))?;
+    if user.uid.is_root() {
+        return Err(PrivilegeError::NoChange(name.to_owned()));
+    }
+    // Groups first: afterwards there is no right to change them.
+    let c_name = std::ffi::CString::new(name).map_err(|_| PrivilegeError::Unknown(name.into()))?;
+    initgroups(&c_name, user.gid).map_err(refused)?;
+    setgid(user.gid).map_err(refused)?;
+    setuid(user.uid).map_err(refused)
+}
+
+/// Lets the process have as many files as it may; gives how many sessions that is enough for.
+pub fn sessions_that_files_allow() -> usize {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limits.maximum,
+        maximum: limits.maximum,
+    };
+    // Where it is refused, what there is has to do.
+    let _ = setrlimit(Resource::Nofile, raised);
+    match getrlimit(Resource::Nofile).current {
+        Some(files) => usize::try_from(files.saturating_sub(OWN_FILES)).unwrap_or(usize::MAX),
+        None => usize::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_nobody_to_stay() {
+        let refused = decide(true, None, Root::Refused);
+        assert_eq!(refused, Err(PrivilegeError::Root));
+        assert_eq!(decide(true, None, Root::Allowed), Ok(None));
+        assert_eq!(decide(true, Some("mail"), Root::Allowed), Ok(Some("mail")));
+        assert_eq!(decide(false, None, Root::Refused), Ok(None));
+        let somebody = PrivilegeError::NotRoot("no such".into());
+        assert_eq!(decide(false, Some("no such"), Root::Allowed), Err(somebody));
+    }
+
+    #[test]
+    fn who_does_not_exist_is_named() {
+        let unknown = PrivilegeError::Unknown("no-such-user".into());
+        assert_eq!(become_user("no-such-user"), Err(unknown));
+        assert_eq!(
+            become_user("root"),
+            Err(PrivilegeError::NoChange("root".into()))
+        );
+    }
+}

@@ -1,0 +1,77 @@
+//! The sockets that listeners stand on: bound by ourselves, or passed by systemd, which may have bound
+//! ports for us that we have no right to.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::DaemonError;
+use crate::listener::accept::Bound;
+use crate::listener::{Endpoint, Listener, Socket};
+
+/// What was passed, by name; there may be several of one, as for IPv4 and IPv6. They stay open, so
+/// that a listener that is taken out of the configuration can come back.
+pub(super) struct Sockets(Vec<(String, OwnedFd)>);
+
+impl Sockets {
+    /// What systemd has passed (sd_listen_fds_with_names(3)).
+    pub(super) fn passed() -> Self {
+        let passed = sd_listen_fds::get().unwrap_or_default().into_iter();
+        let named = passed.map(|(name, socket)| (name.unwrap_or_default(), socket.into_std()));
+        Self(named.collect())
+    }
+
+    /// A bound socket, or several, for each endpoint.
+    pub(super) fn bind_all<'e>(
+        &self,
+        endpoints: impl Iterator<Item = &'e Endpoint>,
+    ) -> Result<Vec<(Socket, Bound)>, DaemonError> {
+        let mut all = Vec::new();
+        for endpoint in endpoints {
+            let socket = &endpoint.socket;
+            let bound = self.bind(socket).map_err(|source| DaemonError::Bind {
+                socket: socket.to_string(),
+                source,
+            })?;
+            all.extend(bound.into_iter().map(|bound| (socket.clone(), bound)));
+        }
+        Ok(all)
+    }
+
+    fn bind(&self, socket: &Socket) -> io::Result<Vec<Bound>> {
+        match socket {
+            Socket::Address { address, only_v6 } => Ok(vec![Listener::bind(*address, *only_v6)?]),
+            Socket::Systemd(wanted) => self.named(wanted),
+        }
+    }
+
+    fn named(&self, wanted: &str) -> io::Result<Vec<Bound>> {
+        let named = self.0.iter().filter(|(name, _)| name == wanted);
+        let bound = named.map(|(_, socket)| Bound::of(socket.try_clone()?));
+        let bound: Vec<Bound> = bound.collect::<io::Result<_>>()?;
+        match bound.is_empty() {
+            false => Ok(bound),
+            true => {
+                let names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
+                let words = format!("systemd has passed no socket of this name, but {names:?}");
+                Err(io::Error::new(io::ErrorKind::NotFound, words))
+            }
+        }
+    }
+}
+
+/// How a socket can be had that cannot.
+pub(super) fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "stop what uses the port, or set another `address`",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have the address: correct `address`"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "a port below 1024 needs root with `run_as`, a socket unit of systemd, or AmbientCapabilities=CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::NotFound => {
+            "name it with FileDescriptorName= in the .socket unit, and start it by that"
+        }
+        _ => "correct `address`",
+    }
+}

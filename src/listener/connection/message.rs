@@ -1,0 +1,189 @@
+//! A message comes in: kept as it arrives, then decided about, then put or sent directly.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Connection, Incoming, Settings, User, here, who};
+use crate::base::{MessageId, limits};
+use crate::listener::permission;
+use crate::listener::usage::Amount;
+use crate::message::{Envelope, Headers, Priority};
+use crate::observe::maillog;
+use crate::routing::{Decision, Route};
+use crate::session::Reply;
+use crate::spool::{Content, New, Origin, Record, SpoolError, State};
+
+impl Connection {
+    pub(super) async fn content(&mut self) {
+        let piece = self.machine.take_content();
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        if let Err(error) = incoming.writer.write(piece).await {
+            maillog::spool_failed(incoming.id, &error);
+            self.machine.refuse_message(refusal_of(&error));
+            self.forget_message();
+        }
+    }
+
+    /// The whole message is here: what is it answered?
+    pub(super) async fn message(&mut self, envelope: Envelope) -> Reply {
+        let Some(Incoming { id, mut writer, .. }) = self.incoming.take() else {
+            return Reply::try_again();
+        };
+        let stored = async {
+            writer.write(self.machine.take_content()).await?;
+            let content = writer.finish().await?;
+            let head = content.head().await?;
+            Ok((content, head))
+        };
+        let (content, head) = match stored.await {
+            Ok(stored) => stored,
+            Err(error) => return not_taken(id, &error),
+        };
+        let settings = self.shared.settings.load_full();
+        let headers = Headers::parse(&head);
+        let allowed = self.user(&settings).and_then(|user| {
+            let route = self.route(&settings, user, &envelope, &headers)?;
+            Ok((user, route))
+        });
+        let (user, route) = match allowed {
+            Ok(allowed) => allowed,
+            Err(reply) => return self.not_allowed(id, &envelope, reply),
+        };
+        let amount = Amount {
+            messages: 1,
+            recipients: envelope.recipients.len() as u64,
+        };
+        if let Err(reply) = self.take_limits(user, amount) {
+            return self.not_allowed(id, &envelope, reply);
+        }
+        let mut record = self.record(id, envelope, &route, content.size());
+        record.priority = Priority::of(&headers, user.priority.or(self.endpoint.priority));
+        let reply = match settings.direct.contains(&route.server) {
+            true => self.send_direct(record, content).await,
+            false => self.put(record, content, &route).await,
+        };
+        if !reply.is_positive() {
+            self.give_limits_back(user, amount);
+        }
+        reply
+    }
+
+    fn route(
+        &self,
+        settings: &Settings,
+        user: &User,
+        envelope: &Envelope,
+        headers: &Headers,
+    ) -> Result<Route, Reply> {
+        if headers.body > limits::HEADER_SECTION {
+            return Err(Reply::header_too_large());
+        }
+        let author = headers.author();
+        permission::author(user, &author)?;
+        let caller = settings.policy.caller(&user.name, &self.endpoint.name);
+        match settings.policy.decide(&envelope.sender, &author, caller) {
+            Decision::Route(route) => Ok(route),
+            Decision::Refused(refusal) => Err(refusal.reply),
+        }
+    }
+
+    fn take_limits(&self, user: &User, amount: Amount) -> Result<(), Reply> {
+        let usage = &self.shared.usage;
+        usage.take(who(user), &user.limits, amount)?;
+        let here = usage.take(here(&self.endpoint), &self.endpoint.limits, amount);
+        here.inspect_err(|_| usage.give_back(who(user), &user.limits, amount))
+    }
+
+    fn give_limits_back(&self, user: &User, amount: Amount) {
+        let usage = &self.shared.usage;
+        usage.give_back(who(user), &user.limits, amount);
+        usage.give_back(here(&self.endpoint), &self.endpoint.limits, amount);
+    }
+
+    fn record(&self, id: MessageId, envelope: Envelope, route: &Route, size: u64) -> Record {
+        let now = self.shared.clock.now();
+        let peer = match self.peer {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("IPv6:{address}"),
+        };
+        Record {
+            id,
+            received: now,
+            origin: Origin::Client {
+                user: self.machine.user().unwrap_or_default().to_owned(),
+                listener: self.endpoint.name.clone(),
+                peer,
+                helo: self.machine.helo().to_owned(),
+                protocol: self.machine.protocol().to_owned(),
+            },
+            envelope,
+            size,
+            lane: route.server.clone(),
+            priority: Priority::Normal,
+            state: State::Queued,
+            due: now,
+            attempts: 0,
+            last: None,
+            uncertain: false,
+            warned: false,
+        }
+    }
+
+    async fn put(&self, record: Record, content: Content, route: &Route) -> Reply {
+        let (id, size) = (record.id, record.size);
+        let envelope = record.envelope.clone();
+        if let Err(error) = self.shared.spool.put(vec![New { record, content }]).await {
+            return not_taken(id, &error);
+        }
+        let user = self.machine.user().unwrap_or_default();
+        let reason = route.reason.to_string();
+        maillog::accepted(
+            id,
+            user,
+            &self.peer,
+            &envelope,
+            size,
+            &route.server,
+            &reason,
+        );
+        Reply::queued(id)
+    }
+
+    async fn send_direct(&self, record: Record, content: Content) -> Reply {
+        let reply = self.shared.direct.submit(&record, &content).await;
+        let Record {
+            id,
+            envelope,
+            lane,
+            received,
+            ..
+        } = &record;
+        if !reply.is_positive() {
+            return self.not_allowed(*id, envelope, reply);
+        }
+        let to: Vec<_> = envelope.recipients.iter().map(|r| &r.address).collect();
+        let waited: Duration = self.shared.clock.now().since(*received);
+        maillog::delivered(*id, lane, &to, &reply.to_string(), waited);
+        reply
+    }
+
+    fn not_allowed(&self, id: MessageId, envelope: &Envelope, reply: Reply) -> Reply {
+        let user = self.machine.user().unwrap_or_default();
+        maillog::refused_message(id, user, &self.peer, envelope, &reply);
+        reply
+    }
+}
+
+fn not_taken(id: MessageId, error: &SpoolError) -> Reply {
+    maillog::spool_failed(id, error);
+    refusal_of(error)
+}
+
+fn refusal_of(error: &SpoolError) -> Reply {
+    match error.is_full() {
+        true => Reply::out_of_space(),
+        false => Reply::try_again(),
+    }
+}

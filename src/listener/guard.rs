@@ -1,0 +1,172 @@
+//! Who guesses passwords: an address whose sign-ins fail waits longer for each answer, and is then
+//! shut out for a while.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use ipnet::IpNet;
+
+use super::counts::site;
+use crate::base::{Window, limits};
+
+/// How long the answer to the first failure waits; each further one waits twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long an answer waits at most: a session that waits takes the place of another.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// Addresses that are remembered at most; some 5 KiB each at worst.
+const REMEMBERED: usize = 10_000;
+
+/// When an address is shut out.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Failures within `within`; none for never.
+    pub failures: Option<u64>,
+    /// See `failures`.
+    pub within: Duration,
+    /// How long it is shut out.
+    pub shut_out: Duration,
+    /// From here nobody is shut out: many apps may share an address.
+    pub exempt: Vec<IpNet>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            failures: Some(limits::AUTH_FAILURES),
+            within: limits::AUTH_TIME,
+            shut_out: limits::AUTH_TIME,
+            exempt: vec![
+                IpNet::new_assert(Ipv4Addr::LOCALHOST.into(), 8),
+                IpNet::new_assert(Ipv6Addr::LOCALHOST.into(), 128),
+            ],
+        }
+    }
+}
+
+/// What a failure leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Consequence {
+    /// How long its answer waits.
+    pub pause: Duration,
+    /// Failures within the rules' time.
+    pub failures: u64,
+    /// Whether the address is shut out from now on.
+    pub is_shut_out: bool,
+}
+
+/// The addresses whose sign-ins failed lately.
+#[derive(Debug, Default)]
+pub struct Guard(DashMap<IpAddr, Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    failures: Window,
+    shut_until: Option<Instant>,
+}
+
+impl Guard {
+    /// A sign-in from there has failed.
+    pub fn failed(&self, peer: IpAddr, rules: &Rules, now: Instant) -> Consequence {
+        self.make_room(now);
+        let fresh = || Seen {
+            failures: Window::new(rules.within),
+            shut_until: None,
+        };
+        let mut seen = self.0.entry(site(peer)).or_insert_with(fresh);
+        seen.failures.add(1, now);
+        let failures = seen.failures.count(now);
+        let is_exempt = rules.exempt.iter().any(|network| network.contains(&peer));
+        let is_over = rules.failures.is_some_and(|most| failures >= most);
+        let is_shut_out = is_over && !is_exempt;
+        if is_shut_out {
+            seen.shut_until = Some(now + rules.shut_out);
+        }
+        Consequence {
+            pause: pause(failures),
+            failures,
+            is_shut_out,
+        }
+    }
+
+    /// How much longer nobody gets in from there, if so.
+    pub fn shut_out(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
+        let until = self.0.get(&site(peer))?.shut_until?;
+        until
+            .checked_duration_since(now)
+            .filter(|left| !left.is_zero())
+    }
+
+    /// Forgets who has behaved since, when there are too many; then whoever is not shut out.
+    fn make_room(&self, now: Instant) {
+        if self.0.len() < REMEMBERED {
+            return;
+        }
+        let is_shut = |seen: &Seen| seen.shut_until.is_some_and(|until| until > now);
+        self.0
+            .retain(|_, seen| is_shut(seen) || seen.failures.count(now) > 0);
+        if self.0.len() >= REMEMBERED {
+            self.0.retain(|_, seen| is_shut(seen));
+        }
+        if self.0.len() >= REMEMBERED {
+            self.0.clear();
+        }
+    }
+}
+
+fn pause(failures: u64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(10) as u32;
+    (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> Rules {
+        Rules {
+            failures: Some(3),
+            within: Duration::from_secs(60),
+            shut_out: Duration::from_secs(600),
+            exempt: vec!["127.0.0.0/8".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn failures_slow_down_and_then_shut_out() {
+        let (guard, rules, now) = (Guard::default(), rules(), Instant::now());
+        let peer = "192.0.2.7".parse().unwrap();
+        let failed = || guard.failed(peer, &rules, now);
+        assert_eq!(failed().pause, FIRST_PAUSE);
+        assert_eq!(guard.shut_out(peer, now), None);
+        assert_eq!(failed().pause, 2 * FIRST_PAUSE);
+        let third = failed();
+        assert!(third.is_shut_out && third.failures == 3);
+        assert_eq!(guard.shut_out(peer, now), Some(rules.shut_out));
+        assert_eq!(guard.shut_out("192.0.2.8".parse().unwrap(), now), None);
+        assert_eq!(guard.shut_out(peer, now + rules.shut_out), None);
+        assert!(!guard.failed(peer, &rules, now + rules.shut_out).is_shut_out);
+    }
+
+    #[test]
+    fn an_address_that_many_share_is_slowed_down_only() {
+        let (guard, rules, now) = (Guard::default(), rules(), Instant::now());
+        let peer = "127.0.0.1".parse().unwrap();
+        for _ in 0..20 {
+            assert!(!guard.failed(peer, &rules, now).is_shut_out);
+        }
+        assert_eq!(guard.failed(peer, &rules, now).pause, LONGEST_PAUSE);
+        assert_eq!(guard.shut_out(peer, now), None);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_takes_no_more_memory() {
+        let (guard, rules, now) = (Guard::default(), rules(), Instant::now());
+        for number in 0..25_000u32 {
+            guard.failed(IpAddr::V4(number.into()), &rules, now);
+            assert!(guard.0.len() <= REMEMBERED);
+        }
+    }
+}

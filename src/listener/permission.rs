@@ -1,0 +1,91 @@
+//! Who may send as whom, and where to. Pure.
+
+use crate::message::{Address, Author, ReversePath};
+use crate::session::Reply;
+
+use super::User;
+
+/// Whether the user may say this in MAIL. The null sender speaks for nobody.
+pub fn sender(user: &User, sender: &ReversePath) -> Result<(), Reply> {
+    match sender {
+        ReversePath::Null => Ok(()),
+        ReversePath::Mailbox(address) => speaks_as(user, "envelope sender", address),
+    }
+}
+
+/// Whether the user may say this in From. Several authors cannot be told from one that hides behind
+/// another; a From that is missing or malformed is replaced on the way out.
+pub fn author(user: &User, author: &Author) -> Result<(), Reply> {
+    match author {
+        Author::One(mailbox) => speaks_as(user, "header From", &mailbox.address),
+        Author::Several(_) if user.senders.is_some() => {
+            let several = "several addresses";
+            Err(Reply::sender_not_allowed(
+                &user.name,
+                "header From",
+                &several,
+            ))
+        }
+        Author::Several(_) | Author::Missing | Author::Malformed => Ok(()),
+    }
+}
+
+/// Whether the user may send there.
+pub fn recipient(user: &User, address: &Address) -> Result<(), Reply> {
+    let admits = user.recipients.as_ref().is_none_or(|to| to.admits(address));
+    match admits {
+        true => Ok(()),
+        false => Err(Reply::recipient_not_allowed(&user.name, address)),
+    }
+}
+
+fn speaks_as(user: &User, place: &str, address: &Address) -> Result<(), Reply> {
+    let admits = user.senders.as_ref().is_none_or(|as_| as_.admits(address));
+    match admits {
+        true => Ok(()),
+        false => Err(Reply::sender_not_allowed(&user.name, place, address)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::Filter;
+
+    fn user() -> User {
+        User {
+            senders: Filter::parse("erp@example.com, shop.example.com").unwrap(),
+            recipients: Filter::parse("example.com").unwrap(),
+            ..User::named("erp")
+        }
+    }
+
+    fn may_say(from: &str) -> bool {
+        author(&user(), &Author::of_value(from.as_bytes())).is_ok()
+    }
+
+    #[test]
+    fn a_user_speaks_as_what_is_listed() {
+        let may_send = |path: &str| sender(&user(), &ReversePath::parse(path).unwrap());
+        assert_eq!(may_send("erp@EXAMPLE.com"), Ok(()));
+        assert_eq!(may_send("any@shop.example.com"), Ok(()));
+        assert_eq!(may_send("<>"), Ok(()));
+        let refusal = may_send("boss@example.com").unwrap_err().to_string();
+        assert!(refusal.contains("erp") && refusal.contains("boss@example.com"));
+        assert!(may_say("The ERP <erp@example.com>"));
+        assert!(!may_say("Boss <boss@example.com>"));
+        assert!(!may_say("erp@example.com, boss@example.com"));
+        assert!(!may_say("\"erp@example.com\" <boss@example.com>"));
+        assert_eq!(author(&user(), &Author::Missing), Ok(()));
+    }
+
+    #[test]
+    fn a_user_sends_to_what_is_listed() {
+        let may_reach = |text: &str| recipient(&user(), &Address::parse(text).unwrap()).is_ok();
+        assert!(may_reach("ann@example.com"));
+        assert!(!may_reach("ann@example.net"));
+        assert!(!may_reach("ann@sub.example.com"));
+        let anybody = User::named("erp");
+        assert!(recipient(&anybody, &Address::parse("a@b.c").unwrap()).is_ok());
+    }
+}

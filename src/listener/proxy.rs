@@ -1,0 +1,125 @@
+//! The PROXY protocol, version 2: a proxy before the listener says who the client is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ppp::v2::{Addresses, Command, Header};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Octets before a header's variable part, and where in them its length stands (PROXY protocol §2.2).
+const FIXED: usize = 16;
+const LENGTH: std::ops::Range<usize> = 14..16;
+
+/// Octets of a variable part: addresses of Unix sockets are the longest (216), the rest are
+/// extensions. A proxy has them on one segment (§2.2).
+const VARIABLE: usize = 1_024;
+
+/// How long a proxy may take: it says this before anything else.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the first octets are not.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The connection broke, or the proxy said nothing.
+    #[error("PROXY header: {0}")]
+    Io(#[from] io::Error),
+    /// Something else.
+    #[error(
+        "PROXY header: {0}; the peer is listed in `proxies`, so it has to send version 2 of the protocol"
+    )]
+    Malformed(String),
+}
+
+/// Reads the header; gives the client that it names, none where the proxy speaks for itself.
+pub async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyError> {
+    let slow = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let header = timeout(PATIENCE, octets(stream)).await.map_err(slow)??;
+    source(&header)
+}
+
+/// No octet more than the header has: what follows may be TLS.
+async fn octets(stream: &mut TcpStream) -> Result<Vec<u8>, ProxyError> {
+    let mut header = vec![0; FIXED];
+    stream.read_exact(&mut header).await?;
+    let variable = length(&header)?;
+    header.resize(FIXED + variable, 0);
+    stream.read_exact(&mut header[FIXED..]).await?;
+    Ok(header)
+}
+
+fn length(fixed: &[u8]) -> Result<usize, ProxyError> {
+    if !fixed.starts_with(ppp::v2::PROTOCOL_PREFIX) {
+        return Err(ProxyError::Malformed("it is none".into()));
+    }
+    let length = usize::from(u16::from_be_bytes([
+        fixed[LENGTH.start],
+        fixed[LENGTH.start + 1],
+    ]));
+    match length > VARIABLE {
+        true => Err(ProxyError::Malformed(format!(
+            "{length} octets is too long"
+        ))),
+        false => Ok(length),
+    }
+}
+
+fn source(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+    let malformed = |error: ppp::v2::ParseError| ProxyError::Malformed(error.to_string());
+    let header = Header::try_from(header).map_err(malformed)?;
+    Ok(match (header.command, header.addresses) {
+        (Command::Local, _) => None,
+        (_, Addresses::IPv4(ends)) => Some((ends.source_address, ends.source_port).into()),
+        (_, Addresses::IPv6(ends)) => Some((ends.source_address, ends.source_port).into()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ppp::v2::{Builder, Protocol, Version};
+    use proptest::prelude::*;
+
+    fn header(command: Command) -> Vec<u8> {
+        let ends = (
+            "192.0.2.7:40".parse().unwrap(),
+            "192.0.2.1:25".parse().unwrap(),
+        );
+        let ends: (SocketAddr, SocketAddr) = ends;
+        Builder::with_addresses(Version::Two | command, Protocol::Stream, ends)
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn names_the_client() {
+        let client = source(&header(Command::Proxy)).unwrap();
+        assert_eq!(client, Some("192.0.2.7:40".parse().unwrap()));
+        assert_eq!(source(&header(Command::Local)).unwrap(), None);
+        assert_eq!(length(&header(Command::Proxy)).unwrap(), 12);
+    }
+
+    #[test]
+    fn refuses_what_is_none() {
+        assert!(length(b"EHLO localhost\r\n").is_err());
+        assert!(length(b"PROXY TCP4 192.0").is_err());
+        let mut long = header(Command::Proxy);
+        long[14] = 0xff;
+        assert!(length(&long).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut after = ppp::v2::PROTOCOL_PREFIX.to_vec();
+            after.extend(&bytes);
+            let _ = source(&after);
+            if after.len() >= FIXED {
+                let _ = length(&after);
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What users and listeners have sent lately, against what they may.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+
+use crate::base::Window;
+use crate::base::window::NoRoom;
+use crate::session::Reply;
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Messages.
+    Messages,
+    /// Recipients of messages.
+    Recipients,
+}
+
+/// So much in so much time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// The key of the configuration that says so.
+    pub setting: &'static str,
+    /// What is counted.
+    pub unit: Unit,
+    /// The time.
+    pub period: Duration,
+    /// How much.
+    pub most: u64,
+}
+
+/// What is asked for, or was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// Messages.
+    pub messages: u64,
+    /// Recipients of them, all together.
+    pub recipients: u64,
+}
+
+/// Whose limits they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who<'a> {
+    /// A user's, by name.
+    User(&'a str),
+    /// A listener's, by name.
+    Listener(&'a str),
+}
+
+/// What everybody, by name, has sent lately. It begins empty with the process.
+#[derive(Debug, Default)]
+pub struct Usage(DashMap<String, HashMap<&'static str, Window>>);
+
+impl Usage {
+    /// Whether there is room for so much; else what the client is told.
+    pub fn check(&self, who: Who, limits: &[Limit], asked: Amount) -> Result<(), Reply> {
+        self.check_at(who, limits, asked, Instant::now())
+    }
+
+    /// The same, and it is used from now on.
+    pub fn take(&self, who: Who, limits: &[Limit], asked: Amount) -> Result<(), Reply> {
+        self.take_at(who, limits, asked, Instant::now())
+    }
+
+    /// What was taken last is not used after all.
+    pub fn give_back(&self, who: Who, limits: &[Limit], amount: Amount) {
+        if limits.is_empty() {
+            return;
+        }
+        let Some(mut windows) = self.0.get_mut(&who.to_string()) else {
+            return;
+        };
+        for limit in limits {
+            if let Some(window) = windows.get_mut(limit.setting) {
+                window.take_back(amount.of(limit.unit));
+            }
+        }
+    }
+
+    fn check_at(
+        &self,
+        who: Who,
+        limits: &[Limit],
+        asked: Amount,
+        now: Instant,
+    ) -> Result<(), Reply> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let Some(mut windows) = self.0.get_mut(&who.to_string()) else {
+            return alone(who, limits, asked);
+        };
+        for limit in limits {
+            let window = window(&mut windows, limit);
+            window
+                .room(asked.of(limit.unit), limit.most, now)
+                .map_err(|no_room| refusal(who, limit, no_room))?;
+        }
+        Ok(())
+    }
+
+    fn take_at(
+        &self,
+        who: Who,
+        limits: &[Limit],
+        asked: Amount,
+        now: Instant,
+    ) -> Result<(), Reply> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let mut windows = self.0.entry(who.to_string()).or_default();
+        for limit in limits {
+            window(&mut windows, limit)
+                .room(asked.of(limit.unit), limit.most, now)
+                .map_err(|no_room| refusal(who, limit, no_room))?;
+        }
+        for limit in limits {
+            window(&mut windows, limit).add(asked.of(limit.unit), now);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "User {name}"),
+            Self::Listener(name) => write!(f, "Listener {name}"),
+        }
+    }
+}
+
+impl Amount {
+    fn of(self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Messages => self.messages,
+            Unit::Recipients => self.recipients,
+        }
+    }
+}
+
+fn window<'a>(windows: &'a mut HashMap<&'static str, Window>, limit: &Limit) -> &'a mut Window {
+    windows
+        .entry(limit.setting)
+        .or_insert_with(|| Window::new(limit.period))
+}
+
+/// For somebody who has sent nothing yet.
+fn alone(who: Who, limits: &[Limit], asked: Amount) -> Result<(), Reply> {
+    match limits
+        .iter()
+        .find(|limit| asked.of(limit.unit) > limit.most)
+    {
+        Some(limit) => Err(refusal(who, limit, NoRoom::Ever)),
+        None => Ok(()),
+    }
+}
+
+fn refusal(who: Who, limit: &Limit, no_room: NoRoom) -> Reply {
+    match no_room {
+        NoRoom::For(wait) => {
+            let seconds = wait.as_secs_f64().ceil() as u64;
+            Reply::over_limit(&who, limit.setting, limit.most, seconds)
+        }
+        NoRoom::Ever => Reply::over_limit_alone(&who, limit.setting, limit.most),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Vec<Limit> {
+        let limit = |setting, unit, seconds, most| Limit {
+            setting,
+            unit,
+            period: Duration::from_secs(seconds),
+            most,
+        };
+        vec![
+            limit("messages_per_minute", Unit::Messages, 60, 2),
+            limit("recipients_per_day", Unit::Recipients, 86_400, 10),
+        ]
+    }
+
+    fn amount(recipients: u64) -> Amount {
+        Amount {
+            messages: 1,
+            recipients,
+        }
+    }
+
+    #[test]
+    fn each_limit_is_named_with_what_it_allows_and_when() {
+        let (usage, limits, begin) = (Usage::default(), limits(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let take = |recipients, seconds| {
+            let taken = usage.take_at(Who::User("erp"), &limits, amount(recipients), at(seconds));
+            taken.map_err(|reply| reply.to_string())
+        };
+        assert_eq!(take(3, 0), Ok(()));
+        assert_eq!(take(3, 1), Ok(()));
+        let minute = "450 4.7.1 User erp: 2 are allowed (setting `messages_per_minute`), try again in 60 seconds";
+        assert_eq!(take(1, 2), Err(minute.replace("60 s", "59 s")));
+        let day = take(5, 70).unwrap_err();
+        assert!(
+            day.starts_with("450 4.7.1 User erp: 10 are allowed (setting `recipients_per_day`)")
+        );
+        let never = take(11, 70).unwrap_err();
+        assert!(never.starts_with("550 5.7.1"), "{never}");
+        assert_eq!(take(4, 70), Ok(()));
+        usage.give_back(Who::User("erp"), &limits, amount(4));
+        assert_eq!(
+            usage.check_at(Who::User("erp"), &limits, amount(4), at(70)),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_refusal_takes_nothing() {
+        let (usage, limits, now) = (Usage::default(), limits(), Instant::now());
+        for _ in 0..5 {
+            assert!(
+                usage
+                    .take_at(Who::User("a"), &limits, amount(11), now)
+                    .is_err()
+            );
+        }
+        assert_eq!(
+            usage.take_at(Who::User("a"), &limits, amount(10), now),
+            Ok(())
+        );
+        assert_eq!(
+            usage.take_at(Who::Listener("a"), &limits, amount(10), now),
+            Ok(())
+        );
+    }
+}
