@@ -58,7 +58,7 @@ fn limits(limits: &text::Limits) -> Limits {
             failures: Some(limits.auth_failures).filter(|failures| *failures > 0),
             within: limits.auth_time.0,
             shut_out: limits.shut_out.0,
-            exempt: limits.never_shut_out.clone(),
+            exempt: text::networks(&limits.never_shut_out),
         },
     }
 }

@@ -2,7 +2,7 @@
 //! is the same with comments.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -97,7 +97,7 @@ pub(super) struct Listener {
     #[serde(default)]
     pub auth: ListenerAuth,
     pub users: Option<Vec<Spanned<String>>>,
-    pub networks: Option<Vec<IpNet>>,
+    pub networks: Option<Vec<Network>>,
     pub servers: Option<Vec<Spanned<String>>>,
     pub sessions: Option<usize>,
     pub message_size: Option<u64>,
@@ -108,7 +108,7 @@ pub(super) struct Listener {
     pub refuse_early_talkers: Option<Wait>,
     pub assume_from: Option<Spanned<String>>,
     #[serde(default)]
-    pub proxies: Vec<IpNet>,
+    pub proxies: Vec<Network>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -144,7 +144,7 @@ pub(super) struct Limits {
     pub auth_failures: u64,
     pub auth_time: Wait,
     pub shut_out: Wait,
-    pub never_shut_out: Vec<IpNet>,
+    pub never_shut_out: Vec<Network>,
     pub idle_time: Wait,
     pub session_time: Wait,
     pub bare_newlines: BareNewlines,
@@ -166,7 +166,7 @@ impl Default for Limits {
             auth_failures: guard.failures.unwrap_or_default(),
             auth_time: Wait(guard.within),
             shut_out: Wait(guard.shut_out),
-            never_shut_out: guard.exempt,
+            never_shut_out: guard.exempt.into_iter().map(Network).collect(),
             idle_time: Wait(limits::IDLE_TIME),
             session_time: Wait(limits::SESSION_TIME),
             bare_newlines: BareNewlines::Normalize,
@@ -214,7 +214,7 @@ pub(super) struct User {
     pub name: Spanned<String>,
     pub password: Option<Spanned<SecretText>>,
     #[serde(default)]
-    pub networks: Vec<IpNet>,
+    pub networks: Vec<Network>,
     pub server: Option<Spanned<String>>,
     pub servers: Option<Vec<Spanned<String>>>,
     pub senders: Option<Spanned<String>>,
@@ -362,4 +362,25 @@ impl<'de> Deserialize<'de> for Wait {
             serde::de::Error::custom(words)
         })
     }
+}
+
+/// Addresses: `192.168.7.0/24`, or one alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Network(pub IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let alone = |address: IpAddr| IpNet::from(address);
+        let read = text.parse().or_else(|_| text.parse().map(alone));
+        read.map(Self).map_err(|_| {
+            let words = format!("invalid value {text:?}: write addresses such as \"192.168.7.0/24\", or one such as \"192.168.7.9\"");
+            serde::de::Error::custom(words)
+        })
+    }
+}
+
+/// The networks as the parts have them.
+pub(super) fn networks(networks: &[Network]) -> Vec<IpNet> {
+    networks.iter().map(|network| network.0).collect()
 }

@@ -13,6 +13,8 @@ mod connect;
 mod crash;
 mod delivery;
 mod dialogues;
+mod doors;
+mod doors_under_load;
 mod identity;
 mod layers;
 mod postfix;

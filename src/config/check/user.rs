@@ -63,7 +63,7 @@ impl Checker<'_> {
         User {
             name: user.name.get_ref().clone(),
             hash: self.hash(user, &format!("{key} password")),
-            networks: user.networks.clone(),
+            networks: text::networks(&user.networks),
             priority: user.priority,
             senders: self.filter(&user.senders, &format!("{key} senders")),
             recipients: self.filter(&user.recipients, &format!("{key} recipients")),

@@ -106,6 +106,20 @@ impl Lab {
         self.address = address.parse().expect("an address");
     }
 
+    /// Starts the program by what starts it for its first client, at this address.
+    pub fn started_by_a_client(&mut self, mut serve: Command, address: SocketAddr) {
+        let log = std::fs::File::create(self.path("log")).expect("a log");
+        let child = serve.stderr(log).stdout(Stdio::null()).spawn();
+        self.program = Some(child.expect("starts"));
+        self.wait_for("socket", || std::net::TcpStream::connect(address).ok());
+        self.address = address;
+    }
+
+    /// The program's process.
+    pub fn id(&self) -> u32 {
+        self.program.as_ref().expect("it runs").id()
+    }
+
     /// A command of the program with this laboratory's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.prefixed(&[PROGRAM], arguments)
@@ -188,7 +202,7 @@ impl Lab {
     }
 
     pub fn signal(&self, name: &str) {
-        let id = self.program.as_ref().expect("it runs").id().to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill")
             .args(["-s", name, &id])
             .status()

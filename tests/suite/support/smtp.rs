@@ -1,25 +1,67 @@
 //! A legacy app, by hand.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use mailferry::base::tls;
+use rustls::{ClientConnection, StreamOwned};
 
 use super::SOON;
 
 /// An app.
 pub struct Smtp {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Stream>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Smtp {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connects");
-        stream.set_read_timeout(Some(SOON)).expect("timeout");
-        let mut client = Self {
-            reader: BufReader::new(stream),
-        };
+        let mut client = Self::silent(address);
         let greeting = client.reply();
         assert!(greeting.starts_with("220"), "{greeting}");
         client
+    }
+
+    /// Connected; the greeting is still to be read.
+    pub fn silent(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connects");
+        stream.set_read_timeout(Some(SOON)).expect("timeout");
+        Self {
+            reader: BufReader::new(Stream::Plain(stream)),
+        }
+    }
+
+    /// Shakes hands as a client of `host` that trusts these roots; says why the server is not trusted.
+    pub fn protected(self, host: &'static str, roots: &Path) -> Result<Self, String> {
+        let Stream::Plain(stream) = self.reader.into_inner() else {
+            return Err("TLS within TLS".into());
+        };
+        let roots = tls::read_certificates(roots).expect("roots");
+        let config = Arc::new(tls::client_config(&roots).expect("TLS"));
+        let host = host.try_into().expect("a name");
+        let connection = ClientConnection::new(config, host).expect("TLS");
+        let mut stream = StreamOwned::new(connection, stream);
+        while stream.conn.is_handshaking() {
+            let done = stream.conn.complete_io(&mut stream.sock);
+            done.map_err(|error| error.to_string())?;
+        }
+        Ok(Self {
+            reader: BufReader::new(Stream::Tls(Box::new(stream))),
+        })
+    }
+
+    /// The certificate that the server has shown.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        match self.reader.get_ref() {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => Some(stream.conn.peer_certificates()?.first()?.to_vec()),
+        }
     }
 
     pub fn raw(&mut self, bytes: &[u8]) {
@@ -94,5 +136,30 @@ impl Smtp {
     pub fn is_closed(&mut self) -> bool {
         let mut byte = [0];
         matches!(self.reader.read(&mut byte), Ok(0) | Err(_))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(octets),
+            Self::Tls(stream) => stream.write(octets),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
     }
 }

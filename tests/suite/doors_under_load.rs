@@ -1,0 +1,136 @@
+//! Too many of everything: sessions, memory, files, slowness. Nobody hangs, and nothing is lost.
+
+use std::process::Command;
+
+use crate::doors::plan;
+use crate::support::{Lab, Smtp, have};
+
+const SENDER: &str = "notifications@example.com";
+const MESSAGE: &str = "From: notifications@example.com\r\nSubject: x\r\n\r\nhi\r\n";
+
+#[test]
+fn five_hundred_clients_of_one_instant_are_all_greeted() {
+    let lab = Lab::new();
+    let clients: Vec<Smtp> = (0..500).map(|_| Smtp::silent(lab.address)).collect();
+    for mut client in clients {
+        assert!(client.reply().starts_with("220"));
+    }
+}
+
+#[test]
+fn sessions_have_their_limits_in_all_for_an_address_and_for_a_user() {
+    let cases = [
+        ("sessions = 2", "421 4.3.2 Too many sessions"),
+        (
+            "sessions_per_address = 2",
+            "421 4.7.0 127.0.0.1 has 2 sessions",
+        ),
+    ];
+    for (limit, words) in cases {
+        let lab = Lab::with(plan("", "", &format!("[limits]\n{limit}\n")));
+        let _two = [Smtp::connect(lab.address), Smtp::connect(lab.address)];
+        let mut third = Smtp::silent(lab.address);
+        let reply = third.reply();
+        assert!(reply.starts_with(words), "{limit}: {reply}");
+        assert!(third.is_closed());
+        drop(_two);
+        lab.wait_for("a free place", || {
+            Smtp::silent(lab.address)
+                .reply()
+                .starts_with("220")
+                .then_some(())
+        });
+    }
+    let lab = Lab::with(plan("", "sessions = 1", ""));
+    let _one = lab.client();
+    let mut second = Smtp::connect(lab.address);
+    second.expect("EHLO test", "250");
+    let reply = second.command("AUTH PLAIN AGVycABsb2Fk");
+    assert!(
+        reply.starts_with("421 4.7.0 User erp has 1 sessions"),
+        "{reply}"
+    );
+}
+
+#[test]
+fn memory_that_is_used_up_is_452_and_comes_back() {
+    let lab = Lab::with(plan("", "", "[limits]\nmemory = 100000\n"));
+    let piece = format!("{}\r\n", "x".repeat(70)).repeat(500);
+    let mut holding: Vec<Smtp> = Vec::new();
+    let begun = || {
+        let mut client = lab.client();
+        client.expect(&format!("MAIL FROM:<{SENDER}>"), "250");
+        client.expect("RCPT TO:<a@example.net>", "250");
+        client.expect("DATA", "354");
+        client.raw(format!("{MESSAGE}{piece}").as_bytes());
+        client
+    };
+    for _ in 0..4 {
+        holding.push(begun());
+    }
+    let replies: Vec<String> = holding
+        .iter_mut()
+        .map(|client| {
+            client.raw(b"\r\n.\r\n");
+            client.reply()
+        })
+        .collect();
+    let taken = replies
+        .iter()
+        .filter(|reply| reply.starts_with("250"))
+        .count();
+    let refused = replies
+        .iter()
+        .filter(|reply| reply.starts_with("452 4.3.1"))
+        .count();
+    assert!(
+        taken >= 1 && refused >= 1 && taken + refused == 4,
+        "{replies:?}"
+    );
+    assert!(lab.send(SENDER, MESSAGE).starts_with("250"));
+    lab.delivered(taken as u64 + 1);
+}
+
+#[test]
+fn nobody_waits_for_a_greeting_when_files_are_used_up() {
+    if !have("doors_under_load::files", &["prlimit"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let mut before = lab.client();
+    let files = std::fs::read_dir(format!("/proc/{}/fd", lab.id()))
+        .expect("it runs")
+        .count();
+    let limited = Command::new("prlimit")
+        .args([
+            "--pid",
+            &lab.id().to_string(),
+            &format!("--nofile={files}:"),
+        ])
+        .status();
+    assert!(limited.expect("runs").success());
+    for _ in 0..5 {
+        let reply = Smtp::silent(lab.address).reply();
+        assert!(
+            reply.starts_with("421") || reply.starts_with("220"),
+            "{reply:?}"
+        );
+    }
+    lab.logged(&["event=\"accept_failed\""]);
+    let raised = Command::new("prlimit")
+        .args(["--pid", &lab.id().to_string(), "--nofile=1024:"])
+        .status();
+    assert!(raised.expect("runs").success());
+    assert!(
+        before
+            .send(SENDER, &["a@example.net"], MESSAGE)
+            .starts_with("250")
+    );
+    lab.wait_for("a greeting", || {
+        Smtp::silent(lab.address)
+            .reply()
+            .starts_with("220")
+            .then_some(())
+    });
+    lab.delivered(1);
+}
