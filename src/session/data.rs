@@ -208,6 +208,25 @@ mod tests {
             prop_assert_eq!(decode(&chunks), decode(&[&bytes]));
         }
 
+        /// smtp-proto's receiver ends where ours does. It knows no end at the very start, and takes
+        /// a dot before CR CR LF for one.
+        #[test]
+        fn ends_where_another_receiver_ends(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..60),
+        ) {
+            use smtp_proto::request::receiver::DataReceiver;
+            let mut bytes = bytes;
+            bytes.dedup_by(|next, last| (*last, *next) == (b'\r', b'\r'));
+            let sent = [b"x\r\n".as_slice(), &bytes].concat();
+            let mut rest = sent.iter();
+            let theirs = DataReceiver::new().ingest(&mut rest, &mut Vec::new());
+            let (used, ended) = Decoder::default().decode(&sent, &mut Vec::new());
+            prop_assert_eq!(ended, theirs);
+            if ended {
+                prop_assert_eq!(used, sent.len() - rest.len());
+            }
+        }
+
         #[test]
         fn what_comes_out_has_no_bare_newline(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut out = Vec::new();

@@ -100,6 +100,23 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever an app writes, another receiver hears one message, and nothing behind it.
+        #[test]
+        fn what_came_in_leaves_as_one_message(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(0), Just(b'a')], 0..80),
+            lf_ends: bool,
+        ) {
+            use smtp_proto::request::receiver::DataReceiver;
+            let mut content = b"x\r\n".to_vec();
+            Decoder::new(lf_ends).decode(&bytes, &mut content);
+            let sent = stuffed(&[&content]);
+            let (mut rest, mut read) = (sent.iter(), Vec::new());
+            prop_assert!(DataReceiver::new().ingest(&mut rest, &mut read));
+            prop_assert_eq!(rest.len(), 0);
+            let bare = String::from_utf8_lossy(&sent).replace("\r\n", "");
+            prop_assert!(!bare.contains(['\r', '\n']));
+        }
+
         /// What leaves is what a receiver by the book reads back, and ends nowhere but at its end.
         #[test]
         fn a_receiver_reads_back_what_was_sent(

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::PROGRAM;
+use crate::support::{PROGRAM, have};
 
 fn check(file: &Path) -> (Option<i32>, String, String) {
     let output = Command::new(PROGRAM)
@@ -71,6 +71,22 @@ fn secret_files(folder: &Path) {
         std::fs::write(&path, "secret").expect("writes");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
     }
+}
+
+/// A full sandbox has 1.5 or less; the tool counts in tenths.
+#[test]
+fn the_unit_of_systemd_leaves_next_to_nothing_open() {
+    if !have("configurations::systemd", &["systemd-analyze"]) {
+        return;
+    }
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mailferry.service");
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=15", "--no-pager"])
+        .arg(unit)
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
 }
 
 #[test]

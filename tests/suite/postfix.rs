@@ -456,3 +456,60 @@ fn a_restart_of_postfix_in_mid_stream_loses_nothing() {
         "{arrived} arrived, {uncertain} of them uncertain"
     );
 }
+
+/// What has been used to end a message for one of two servers only.
+const SMUGGLING: [&str; 14] = [
+    "\n.\n",
+    "\n.\r\n",
+    "\r\n.\n",
+    "\r.\r",
+    "\r\n.\r",
+    "\r.\r\n",
+    "\n.\r",
+    "\r.\n",
+    "\n\n.\r\n",
+    "\r\n\0.\r\n",
+    "\r\n.\0\r\n",
+    "\r\n.\r\r\n",
+    "\r\n.\n\r\n",
+    "\r\r\n.\r",
+];
+
+#[test]
+fn postfix_sees_one_message_whatever_it_tries_to_be() {
+    if !possible("postfix_sees_one_message_whatever_it_tries_to_be") {
+        return;
+    }
+    for without in ["", "chunking"] {
+        let lab = laboratory();
+        let servers = Servers::start(&lab, without);
+        use_postfix(&lab, &servers, "notifications@example.com");
+        let mut client = lab.client();
+        for sequence in SMUGGLING {
+            client.expect("MAIL FROM:<notifications@example.com>", "250");
+            client.expect("RCPT TO:<someone@example.net>", "250");
+            client.expect("DATA", "354");
+            let smuggled = "MAIL FROM:<notifications@example.com>\r\nRCPT TO:<someone@example.net>\r\nDATA\r\nFrom: notifications@example.com\r\n\r\nsmuggled";
+            client.raw(
+                format!(
+                    "From: notifications@example.com\r\n\r\ncarrier{sequence}{smuggled}\r\n.\r\n"
+                )
+                .as_bytes(),
+            );
+            let reply = client.reply();
+            assert!(reply.starts_with("250"), "{sequence:?}: {reply}");
+        }
+        client.expect("NOOP", "250");
+        let mailbox = lab.wait_for("all messages in the mailbox", || {
+            let text = servers.read("mail/box");
+            (text.matches("carrier").count() == SMUGGLING.len()).then_some(text)
+        });
+        lab.empties();
+        assert_eq!(mailbox.matches("smuggled").count(), SMUGGLING.len());
+        assert_eq!(
+            mailbox.matches("by mx.test (Postfix)").count(),
+            SMUGGLING.len(),
+            "{mailbox}"
+        );
+    }
+}
