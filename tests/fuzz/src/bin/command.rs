@@ -1,0 +1,21 @@
+//! One command line: what is read has addresses that are read again the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mailferry::message::{Address, ReversePath};
+use mailferry::session::auth;
+use mailferry::session::command::{Command, parse};
+
+fuzz_target!(|line: &str| {
+    let _ = auth::plain(line);
+    match parse(line, None) {
+        Ok(Command::Mail(ReversePath::Mailbox(address), _) | Command::Rcpt(address, _)) => {
+            assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
+            assert!(!address.as_str().contains(['\r', '\n', '\0']));
+        }
+        Ok(Command::Ehlo(name) | Command::Helo(name)) => {
+            assert!(!name.contains(|c: char| c.is_whitespace() || c.is_control()));
+        }
+        _ => {}
+    }
+});

@@ -1,0 +1,54 @@
+//! A header section: cut without a gap, and rewritten into one that holds one author.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mailferry::base::{MessageId, Timestamp};
+use mailferry::message::{
+    Address, Author, Envelope, Headers, Mailbox, Parameters, Plan, ReversePath, Shown, Trace,
+    rewrite,
+};
+use mailferry::session::data::Decoder;
+
+fuzz_target!(|input: &[u8]| {
+    // Only what has passed the decoder gets here: line ends are CRLF.
+    let mut message = Vec::new();
+    Decoder::default().decode(input, &mut message);
+    let headers = Headers::parse(&message);
+    let mut at = 0;
+    for field in &headers.fields {
+        assert_eq!(field.whole.start, at);
+        assert!(field.name.end <= field.value.start && field.value.end <= field.whole.end);
+        at = field.whole.end;
+    }
+    assert_eq!(headers.end, at);
+    assert!(at <= headers.body && headers.body <= message.len());
+    let _ = headers.author();
+    let address = Address::parse("n@example.com").expect("an address");
+    let name = headers.author().mailbox().map(|author| author.to_string());
+    let plan = Plan {
+        envelope_sender: ReversePath::Null,
+        from: Some(Mailbox::new(name.as_deref(), address.clone())),
+        reply_to: true,
+    };
+    let envelope = Envelope {
+        sender: ReversePath::Null,
+        parameters: Parameters::default(),
+        recipients: Vec::new(),
+    };
+    let trace = Trace {
+        id: MessageId::from_i64(1),
+        received: Timestamp(0),
+        helo: "h",
+        peer: "127.0.0.1",
+        protocol: "ESMTP",
+        host: "relay.example",
+        shown: Shown::Full,
+    };
+    let composed = rewrite::compose(&headers, &envelope, &plan, &trace);
+    let again = Headers::parse(&composed.head);
+    assert_eq!(again.body, composed.head.len());
+    match again.author() {
+        Author::One(author) => assert_eq!(author.address, address),
+        other => panic!("{other:?} of {:?}", String::from_utf8_lossy(&composed.head)),
+    }
+});

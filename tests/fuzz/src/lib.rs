@@ -1,0 +1,139 @@
+//! What the targets share: a session of the machine, with a world that answers by the input.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use mailferry::message::Address;
+use mailferry::session::{Event, Machine, Protection, Reply, Settings};
+
+/// What a session has shown.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub replies: String,
+    pub messages: Vec<Vec<u8>>,
+    /// Whether the machine asked for TLS, where what has come already is dropped.
+    pub tls: bool,
+}
+
+const MESSAGE_SIZE: usize = 2_000;
+const RECIPIENTS: usize = 3;
+
+/// How a session is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup(pub u8);
+
+impl Setup {
+    pub fn bare_lf(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    fn machine(self) -> Machine {
+        let has = |bit: u8| self.0 & bit != 0;
+        let settings = Settings {
+            host: "relay.example".into(),
+            message_size: MESSAGE_SIZE as u64,
+            recipients: RECIPIENTS,
+            commands: 100,
+            errors: 20,
+            reject_bare_newlines: has(2),
+            offers_auth: true,
+            bare_lf: self.bare_lf(),
+        };
+        let protection = Protection {
+            offers_tls: has(4),
+            tls: false,
+            plaintext: !has(8),
+            plaintext_auth: !has(16),
+        };
+        let user = has(32).then(|| "scanner".to_owned());
+        let mut machine = Machine::new(Arc::new(settings), protection, user);
+        let assumed = has(64).then(|| Address::parse("scanner@example.com").expect("an address"));
+        machine.assume_from(assumed);
+        machine
+    }
+}
+
+/// Feeds the input in pieces of `cut` octets. Whatever contains "no" is refused.
+///
+/// # Panics
+/// Where the machine breaks one of its limits.
+pub fn talk(setup: Setup, input: &[u8], cut: usize) -> Heard {
+    let mut machine = setup.machine();
+    let (mut buffer, mut chunks) = (BytesMut::new(), input.chunks(cut.max(1)));
+    let (mut content, mut recipients) = (Vec::new(), 0);
+    let mut heard = Heard {
+        replies: String::new(),
+        messages: Vec::new(),
+        tls: false,
+    };
+    loop {
+        let event = machine.next(&mut buffer);
+        match event {
+            Event::NeedInput => match chunks.next() {
+                Some(chunk) => buffer.extend_from_slice(chunk),
+                None => break,
+            },
+            Event::Close => break,
+            Event::Authenticate(credentials) => {
+                machine.answer(answer(&credentials.name, Reply::authenticated()));
+            }
+            Event::Sender(sender) => {
+                recipients = 0;
+                machine.answer(answer(&sender.to_string(), Reply::sender_ok()));
+            }
+            Event::Recipient(recipient) => {
+                let reply = answer(recipient.address.as_str(), Reply::recipient_ok());
+                recipients += usize::from(reply.is_positive());
+                assert!(recipients <= RECIPIENTS);
+                machine.answer(reply);
+            }
+            Event::Data => machine.answer(Reply::go_ahead()),
+            Event::Content => content.extend(machine.take_content()),
+            Event::Discard => content.clear(),
+            Event::StartTls => {
+                buffer.clear();
+                heard.tls = true;
+                machine.tls_established();
+            }
+            Event::Message(envelope) => {
+                assert!((1..=RECIPIENTS).contains(&envelope.recipients.len()));
+                content.extend(machine.take_content());
+                assert!(content.len() <= MESSAGE_SIZE);
+                heard.messages.push(std::mem::take(&mut content));
+                machine.answer(Reply::ok());
+            }
+        }
+        assert!(machine.content_held() <= MESSAGE_SIZE);
+        let said = String::from_utf8(machine.take_output()).expect("replies are UTF-8");
+        heard.replies.push_str(&said);
+    }
+    let said = String::from_utf8(machine.take_output()).expect("replies are UTF-8");
+    heard.replies.push_str(&said);
+    heard
+}
+
+fn answer(name: &str, yes: Reply) -> Reply {
+    match name.contains("no") {
+        true => Reply::new(550, "5.7.1", "no"),
+        false => yes,
+    }
+}
+
+/// Each reply is whole, and made of lines that begin with its code.
+///
+/// # Panics
+/// Where one is not.
+pub fn well_formed(replies: &str) {
+    assert!(replies.is_empty() || replies.ends_with("\r\n"));
+    for line in replies.split_terminator("\r\n") {
+        let bytes = line.as_bytes();
+        assert!(
+            bytes.len() >= 4 && bytes[..3].iter().all(u8::is_ascii_digit),
+            "{line:?}"
+        );
+        assert!(
+            matches!(bytes[3], b' ' | b'-') && !line.contains(['\r', '\n']),
+            "{line:?}"
+        );
+    }
+}
