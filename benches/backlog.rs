@@ -44,6 +44,7 @@ fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> New {
             }],
         },
         size: text.len() as u64,
+        sum: None,
         lane: "n".into(),
         priority: Priority::Normal,
         state: State::Queued,

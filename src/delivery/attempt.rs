@@ -14,6 +14,7 @@ use crate::message::{Address, Envelope, Headers, Trace};
 use crate::observe::maillog;
 use crate::routing::{Decision, Reason, Route};
 use crate::session::Reply;
+use crate::spool::content::Shape;
 use crate::spool::{
     Content, Event, Fate, Finish, Leased, Origin, Place, Record, SpoolError, Story, What,
 };
@@ -56,7 +57,7 @@ pub(super) async fn run(
     } = message;
     let loaded = match content {
         Some(content) => Ok(content),
-        None => lane.context.spool.content(record.id).await,
+        None => kept(lane, &record).await,
     };
     let head = match &loaded {
         Ok(content) => content.head().await,
@@ -302,6 +303,16 @@ fn temporary(reply: Option<Reply>, reason: String) -> Reply {
 }
 
 /// A content that is gone or broken: held, so that a person sees it.
+/// What the spool has kept, and only if it is what was put.
+async fn kept(lane: &Lane, record: &Record) -> Result<Content, SpoolError> {
+    let content = lane.context.spool.content(record.id).await?;
+    if let Some(sum) = record.sum {
+        let size = record.size;
+        content.check(Shape { size, sum }).await?;
+    }
+    Ok(content)
+}
+
 fn unreadable(record: Record, error: &SpoolError, now: Timestamp) -> Ended {
     match error {
         SpoolError::Missing(_) | SpoolError::Closed => Ended::released(Word::Nothing),

@@ -66,6 +66,7 @@ pub(super) fn notice(
         origin: Origin::Report(about.record.id),
         envelope: written.envelope,
         size: written.content.len() as u64,
+        sum: None,
         lane: route.server,
         priority: Priority::Normal,
         state: State::Queued,

@@ -385,6 +385,7 @@ mod tests {
                 recipients: vec![],
             },
             size: 0,
+            sum: None,
             lane: String::new(),
             priority: Priority::Normal,
             state: State::Queued,

@@ -24,11 +24,22 @@ pub enum Content {
     File(Arc<ContentFile>),
 }
 
+/// What a content is known by again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Octets.
+    pub size: u64,
+    /// CRC-32 of them: against disks, not against people.
+    pub sum: u32,
+}
+
 /// A content's file, removed when dropped unless the spool keeps it.
 #[derive(Debug)]
 pub struct ContentFile {
     path: PathBuf,
     size: u64,
+    /// As it was written; none where the spool has kept it since.
+    sum: Option<u32>,
     kept: AtomicBool,
 }
 
@@ -39,6 +50,7 @@ pub struct ContentWriter {
     memory: Vec<u8>,
     file: Option<(File, ContentFile)>,
     size: u64,
+    sum: crc32fast::Hasher,
 }
 
 /// The name of a message's file in the folder `content`.
@@ -52,6 +64,41 @@ impl Content {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
             Self::File(file) => file.size,
+        }
+    }
+
+    /// CRC-32 of it, where it has just come in.
+    pub fn sum(&self) -> Option<u32> {
+        match self {
+            Self::Memory(bytes) => Some(crc32fast::hash(bytes)),
+            Self::File(file) => file.sum,
+        }
+    }
+
+    /// Whether it is what was put; reads all of it.
+    pub async fn check(&self, wanted: Shape) -> Result<(), SpoolError> {
+        let (place, found) = match self {
+            Self::Memory(bytes) => {
+                let sum = crc32fast::hash(bytes);
+                let size = bytes.len() as u64;
+                (
+                    "its content in spool.sqlite".to_owned(),
+                    Shape { size, sum },
+                )
+            }
+            Self::File(file) => {
+                let shape = file.shape().await;
+                let shape = shape.map_err(|error| SpoolError::io(&file.path, error))?;
+                (file.path.display().to_string(), shape)
+            }
+        };
+        match found == wanted {
+            true => Ok(()),
+            false => Err(SpoolError::Damaged {
+                place,
+                wanted,
+                found,
+            }),
         }
     }
 
@@ -77,8 +124,26 @@ impl ContentFile {
         Self {
             path,
             size,
+            sum: None,
             kept: AtomicBool::new(true),
         }
+    }
+
+    async fn shape(&self) -> std::io::Result<Shape> {
+        let mut file = File::open(&self.path).await?;
+        let mut sum = crc32fast::Hasher::new();
+        let (mut size, mut piece) = (0, vec![0; limits::FILE_CHUNK]);
+        loop {
+            match file.read(&mut piece).await? {
+                0 => break,
+                read => {
+                    sum.update(&piece[..read]);
+                    size += read as u64;
+                }
+            }
+        }
+        let sum = sum.finalize();
+        Ok(Shape { size, sum })
     }
 
     /// From now on the spool's: it stays when this is dropped.
@@ -111,6 +176,7 @@ impl ContentWriter {
             memory: Vec::new(),
             file: None,
             size: 0,
+            sum: crc32fast::Hasher::new(),
         }
     }
 
@@ -145,13 +211,17 @@ impl ContentWriter {
             let guard = ContentFile {
                 path: self.path.clone(),
                 size: 0,
+                sum: None,
                 kept: AtomicBool::new(false),
             };
             self.file = Some((open, guard));
         }
         if let Some((file, _)) = &mut self.file {
-            file.write_all(&std::mem::take(&mut self.memory)).await?;
-            file.write_all(piece).await?;
+            let before = std::mem::take(&mut self.memory);
+            for piece in [before.as_slice(), piece] {
+                self.sum.update(piece);
+                file.write_all(piece).await?;
+            }
         }
         Ok(())
     }
@@ -162,6 +232,7 @@ impl ContentWriter {
             return Ok(Content::Memory(std::mem::take(&mut self.memory).into()));
         };
         guard.size = self.size;
+        guard.sum = Some(self.sum.finalize());
         let synced = async {
             file.flush().await?;
             file.sync_all().await?;
@@ -172,6 +243,13 @@ impl ContentWriter {
             .await
             .map_err(|error| SpoolError::io(&self.path, error))?;
         Ok(Content::File(Arc::new(guard)))
+    }
+}
+
+/// For people.
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} octets of CRC-32 {:08x}", self.size, self.sum)
     }
 }
 
@@ -194,6 +272,18 @@ mod tests {
             limits::HEADER_SECTION + 4
         );
         assert!(path(folder.path(), id).exists());
+        let wanted = Shape {
+            size: 300 * 1024,
+            sum: crc32fast::hash(&[b'x'; 300 * 1024]),
+        };
+        assert_eq!(content.sum(), Some(wanted.sum));
+        content.check(wanted).await.unwrap();
+        let file = std::fs::File::options()
+            .write(true)
+            .open(path(folder.path(), id));
+        std::os::unix::fs::FileExt::write_at(&file.unwrap(), b"y", 200_000).unwrap();
+        let said = content.check(wanted).await.unwrap_err().to_string();
+        assert!(said.contains("0000000000007.eml is damaged"), "{said}");
         drop(content);
         assert!(!path(folder.path(), id).exists());
     }

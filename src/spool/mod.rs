@@ -148,11 +148,34 @@ pub enum SpoolError {
         source: Arc<std::io::Error>,
     },
     /// The database said no.
-    #[error("spool database: {0}")]
+    #[error("spool database: {error}{remedy}", error = .0, remedy = remedy(.0))]
     Database(Arc<rusqlite::Error>),
+    /// A content is not what was put: the disk has lost it.
+    #[error(
+        "{place} is damaged: {wanted} were put, {found} are there; put it back from a backup, or delete the message and tell its sender"
+    )]
+    Damaged {
+        /// The content's file, or the database.
+        place: String,
+        /// What was put, as [`content::Shape`] shows it.
+        wanted: content::Shape,
+        /// What is there.
+        found: content::Shape,
+    },
     /// The writer has ended, as the program does.
     #[error("the spool is closed")]
     Closed,
+}
+
+/// What mends a database that is no more what was written.
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => {
+            "; the disk has damaged spool.sqlite in `data_dir`: stop mailferry, copy the folder, then put a backup in its place, or save what can be read: sqlite3 spool.sqlite .recover | sqlite3 saved.sqlite"
+        }
+        _ => "",
+    }
 }
 
 impl SpoolError {

@@ -18,6 +18,9 @@ pub struct Record {
     pub envelope: Envelope,
     /// Octets of its content.
     pub size: u64,
+    /// What its content is known by again; see [`Content::sum`](super::Content::sum).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum: Option<u32>,
     /// The server that would take it; empty to be routed anew.
     pub lane: String,
     /// Which of the messages that wait goes first.

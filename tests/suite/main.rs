@@ -11,6 +11,7 @@ mod commands;
 mod configurations;
 mod connect;
 mod crash;
+mod damage;
 mod delivery;
 mod dialogues;
 mod doors;

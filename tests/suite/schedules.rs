@@ -113,6 +113,7 @@ fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, b
             recipients,
         },
         size: text.len() as u64,
+        sum: None,
         lane: format!("s{}", number % MAILBOXES),
         priority: Priority::Normal,
         state: State::Queued,

@@ -58,7 +58,7 @@ impl Connection {
         if let Err(reply) = self.take_limits(user, amount) {
             return self.not_allowed(id, &envelope, reply);
         }
-        let mut record = self.record(id, envelope, &route, content.size());
+        let mut record = self.record(id, envelope, &route, &content);
         record.priority = Priority::of(&headers, user.priority.or(self.endpoint.priority));
         let reply = match settings.direct.contains(&route.server) {
             true => self.send_direct(record, content).await,
@@ -102,7 +102,13 @@ impl Connection {
         usage.give_back(here(&self.endpoint), &self.endpoint.limits, amount);
     }
 
-    fn record(&self, id: MessageId, envelope: Envelope, route: &Route, size: u64) -> Record {
+    fn record(
+        &self,
+        id: MessageId,
+        envelope: Envelope,
+        route: &Route,
+        content: &Content,
+    ) -> Record {
         let now = self.shared.clock.now();
         let peer = match self.peer {
             IpAddr::V4(address) => address.to_string(),
@@ -119,7 +125,8 @@ impl Connection {
                 protocol: self.machine.protocol().to_owned(),
             },
             envelope,
-            size,
+            size: content.size(),
+            sum: content.sum(),
             lane: route.server.clone(),
             priority: Priority::Normal,
             state: State::Queued,

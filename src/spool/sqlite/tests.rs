@@ -38,6 +38,7 @@ fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
             recipients: vec![],
         },
         size: text.len() as u64,
+        sum: None,
         lane: lane.into(),
         priority: Priority::Normal,
         state: State::Queued,

@@ -1,0 +1,140 @@
+//! Disks that fail: what was answered 250 arrives, or is named. System calls fail by strace's hand.
+
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use crate::support::{Lab, PROGRAM, Plan, have, id_of};
+
+const SENDER: &str = "notifications@example.com";
+
+fn message(subject: &str, octets: usize) -> String {
+    let line = format!("{}\r\n", "x".repeat(70));
+    let body = line.repeat(octets / line.len() + 1);
+    format!("From: {SENDER}\r\nSubject: {subject}\r\n\r\n{body}")
+}
+
+fn contents(lab: &Lab) -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(lab.path("data/spool/content")).expect("the folder");
+    folder
+        .map(|entry| entry.expect("an entry").path())
+        .collect()
+}
+
+#[test]
+fn a_content_that_the_disk_has_changed_is_held_and_named() {
+    let mut lab = Lab::new();
+    lab.stdout(&["hold", "notifications"]);
+    let ids = ["changed", "cut", "lost", "whole", "small"].map(|subject| {
+        let octets = if subject == "small" { 100 } else { 200_000 };
+        id_of(&lab.send(SENDER, &message(subject, octets)))
+    });
+    lab.stop();
+    let file = |id: &str| {
+        let found = contents(&lab)
+            .into_iter()
+            .find(|path| path.ends_with(format!("{id}.eml")));
+        found.expect("a file")
+    };
+    let write = |id: &str| {
+        std::fs::File::options()
+            .write(true)
+            .open(file(id))
+            .expect("opens")
+    };
+    write(&ids[0]).write_at(b"y", 150_000).expect("writes");
+    write(&ids[1]).set_len(100_000).expect("cuts");
+    std::fs::remove_file(file(&ids[2])).expect("removes");
+    lab.start();
+    lab.stdout(&["release", "notifications"]);
+    lab.delivered(2);
+    for (id, words) in [
+        (&ids[0], "is damaged"),
+        (&ids[1], "are there; put it back from a backup"),
+        (&ids[2], "No such file"),
+    ] {
+        lab.logged(&["event=\"held\"", id, words]);
+        let shown = lab.stdout(&["queue", "show", id]);
+        assert!(
+            shown.contains(&format!("{id}.eml")) && shown.contains(words),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_database_is_named_with_what_mends_it() {
+    let mut lab = Lab::new();
+    lab.stop();
+    let database = lab.path("data/spool/spool.sqlite");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(database)
+        .expect("opens");
+    file.write_at(&[0x55; 4_096], 0).expect("writes");
+    for command in [["serve"].as_slice(), &["queue", "list"]] {
+        let output = lab.run(command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{said}");
+        assert!(
+            said.contains("damaged spool.sqlite") && said.contains(".recover"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn what_a_failing_disk_did_not_take_was_not_promised() {
+    if !have("damage::failing", &["strace"]) {
+        return;
+    }
+    // The writes and syncs of the database's log, from the given one on, for a while; then all is well.
+    for (call, when) in [("fsync", "20..32"), ("pwrite64", "150..190")] {
+        let mut lab = Lab::stopped(Plan::default());
+        let log = lab
+            .path("data/spool/spool.sqlite-wal")
+            .display()
+            .to_string();
+        let inject = format!("inject={call}:error=EIO:when={when}");
+        let strace = [
+            "strace",
+            "-D",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-P",
+            &log,
+            "-e",
+            &inject,
+        ];
+        let serve = lab.prefixed(&[&strace[..], &[PROGRAM]].concat(), &["serve"]);
+        lab.start_by(serve);
+        let mut promised = Vec::new();
+        for number in 0..40 {
+            let subject = format!("{call}-{number}-");
+            let reply = lab
+                .client()
+                .send_or_refused(SENDER, &message(&subject, 100));
+            match reply.get(..3) {
+                Some("250") => promised.push(subject),
+                Some("451" | "452") => {}
+                _ => panic!("{reply}"),
+            }
+        }
+        let refused = 40 - promised.len();
+        assert!(
+            promised.len() >= 5 && refused >= 1,
+            "{call}: {refused} refused"
+        );
+        lab.kill();
+        lab.start();
+        lab.wait_for("what was promised", || {
+            let delivered = lab.state().delivered();
+            let arrived = |subject: &&String| delivered.iter().any(|it| it.text.contains(*subject));
+            promised
+                .iter()
+                .all(|subject| arrived(&subject))
+                .then_some(())
+        });
+    }
+}
