@@ -21,7 +21,7 @@ pub enum Root {
 pub enum PrivilegeError {
     /// It is root, and nothing says who it should be.
     #[error(
-        "mailferry does not run as root: start it as a user of its own, or set run_as = \"USER\" for it to become one once its ports are bound (--allow-root lets it stay root)"
+        "it does not run as root: start it as a user of its own, or set run_as = \"USER\" for it to become one once its ports are bound (--allow-root lets it stay root)"
     )]
     Root,
     /// It is not root, and should become somebody.

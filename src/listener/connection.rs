@@ -161,7 +161,9 @@ impl Connection {
     /// Reads on; silence, slowness, the session's end and the program's end close it with their 421,
     /// the last only where nothing is under way.
     async fn read(&mut self) -> Result<(), Broken> {
-        let (until, reply) = self.patience(&self.shared.settings.load().limits);
+        let message = self.incoming.as_ref().map(|it| (it.since, it.octets));
+        let limits = &self.shared.settings.load().limits;
+        let (until, reply) = patience(limits, self.ends, message, Instant::now());
         let is_free = self.machine.is_between_messages();
         let stream = self.stream.as_mut().ok_or(Broken::Closed)?;
         let input = &mut self.input;
@@ -182,28 +184,14 @@ impl Connection {
         };
         match read {
             Ok(Ok(0)) => return Err(Broken::Closed),
+            // Many a client goes without TLS's own goodbye (RFC 8446 §6.1).
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(Broken::Closed);
+            }
             Ok(octets) => self.has_read(octets? as u64),
             Err(reply) => self.machine.close(&reply),
         }
         Ok(())
-    }
-
-    /// Until when something has to come, and what is said when nothing did.
-    fn patience(&self, limits: &Limits) -> (Instant, Reply) {
-        let idle = (Instant::now() + limits.idle_time, Reply::idle());
-        let session = (self.ends, Reply::session_time());
-        let message = self.incoming.as_ref().map(|incoming| {
-            let allowed = incoming.octets / limits.minimum_rate.max(1);
-            let until = incoming.since + limits::RATE_GRACE + Duration::from_secs(allowed);
-            (until, Reply::too_slow())
-        });
-        let all = [
-            Some(idle),
-            Some(session),
-            message.filter(|_| limits.minimum_rate > 0),
-        ];
-        let first = all.into_iter().flatten().min_by_key(|(until, _)| *until);
-        first.unwrap_or((self.ends, Reply::session_time()))
     }
 
     /// Octets of a message take memory until it is put, refused or in a file.
@@ -364,6 +352,28 @@ impl Connection {
     }
 }
 
+/// Until when something has to come, and what is said when nothing did: after silence, at the session's
+/// end, or when the message that began then has come too slowly with so many octets.
+fn patience(
+    limits: &Limits,
+    ends: Instant,
+    message: Option<(Instant, u64)>,
+    now: Instant,
+) -> (Instant, Reply) {
+    let first = (now + limits.idle_time, Reply::idle());
+    let session = (ends, Reply::session_time());
+    let slow = message.filter(|_| limits.minimum_rate > 0);
+    let slow = slow.map(|(since, octets)| {
+        let allowed = Duration::from_secs(octets / limits.minimum_rate);
+        (since + limits::RATE_GRACE + allowed, Reply::too_slow())
+    });
+    let others = std::iter::once(session).chain(slow);
+    others.fold(first, |first, next| match next.0 < first.0 {
+        true => next,
+        false => first,
+    })
+}
+
 /// Whose the user's limits are.
 fn who(user: &User) -> Who<'_> {
     Who::User(&user.name)
@@ -372,4 +382,28 @@ fn who(user: &User) -> Who<'_> {
 /// Whose the listener's are.
 fn here(endpoint: &Endpoint) -> Who<'_> {
     Who::Listener(&endpoint.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_slowness_and_the_sessions_time_each_have_their_end() {
+        let (now, limits) = (Instant::now(), Limits::default());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let patience = |ends, message| patience(&limits, at(ends), message, now);
+        assert_eq!(patience(3_600, None), (at(300), Reply::idle()));
+        assert_eq!(patience(10, None), (at(10), Reply::session_time()));
+        let begun = |octets| Some((now, octets));
+        assert_eq!(patience(3_600, begun(0)), (at(60), Reply::too_slow()));
+        assert_eq!(patience(3_600, begun(1_000)), (at(70), Reply::too_slow()));
+        assert_eq!(patience(3_600, begun(1_000_000)), (at(300), Reply::idle()));
+        let any = Limits {
+            minimum_rate: 0,
+            ..limits.clone()
+        };
+        let (until, _) = super::patience(&any, at(3_600), begun(0), now);
+        assert_eq!(until, at(300));
+    }
 }

@@ -51,7 +51,10 @@ pub enum Who<'a> {
 
 /// What everybody, by name, has sent lately. It begins empty with the process.
 #[derive(Debug, Default)]
-pub struct Usage(DashMap<String, HashMap<&'static str, Window>>);
+pub struct Usage(DashMap<String, Windows>);
+
+/// By the setting whose limit each counts for.
+type Windows = HashMap<&'static str, Window>;
 
 impl Usage {
     /// Whether there is room for so much; else what the client is told.
@@ -92,13 +95,7 @@ impl Usage {
         let Some(mut windows) = self.0.get_mut(&who.to_string()) else {
             return alone(who, limits, asked);
         };
-        for limit in limits {
-            let window = window(&mut windows, limit);
-            window
-                .room(asked.of(limit.unit), limit.most, now)
-                .map_err(|no_room| refusal(who, limit, no_room))?;
-        }
-        Ok(())
+        fits(&mut windows, who, limits, asked, now)
     }
 
     fn take_at(
@@ -112,11 +109,7 @@ impl Usage {
             return Ok(());
         }
         let mut windows = self.0.entry(who.to_string()).or_default();
-        for limit in limits {
-            window(&mut windows, limit)
-                .room(asked.of(limit.unit), limit.most, now)
-                .map_err(|no_room| refusal(who, limit, no_room))?;
-        }
+        fits(&mut windows, who, limits, asked, now)?;
         for limit in limits {
             window(&mut windows, limit).add(asked.of(limit.unit), now);
         }
@@ -142,7 +135,23 @@ impl Amount {
     }
 }
 
-fn window<'a>(windows: &'a mut HashMap<&'static str, Window>, limit: &Limit) -> &'a mut Window {
+/// Whether each limit has room for what is asked.
+fn fits(
+    windows: &mut Windows,
+    who: Who,
+    limits: &[Limit],
+    asked: Amount,
+    now: Instant,
+) -> Result<(), Reply> {
+    for limit in limits {
+        window(windows, limit)
+            .room(asked.of(limit.unit), limit.most, now)
+            .map_err(|no_room| refusal(who, limit, no_room))?;
+    }
+    Ok(())
+}
+
+fn window<'a>(windows: &'a mut Windows, limit: &Limit) -> &'a mut Window {
     windows
         .entry(limit.setting)
         .or_insert_with(|| Window::new(limit.period))

@@ -1,9 +1,20 @@
 //! Too many of everything: sessions, memory, files, slowness. Nobody hangs, and nothing is lost.
 
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mailferry::base::{BoxFuture, Clock};
+use mailferry::listener::{self, Direct, Endpoint, Listener, Shared, User, Users};
+use mailferry::routing::{Key, Policy, ServerRule};
+use mailferry::session::{self, Reply};
+use mailferry::spool::sqlite::{self, SqliteSpool};
+use mailferry::spool::{Content, Owner, Record};
 
 use crate::doors::plan;
-use crate::support::{Lab, Smtp, have};
+use crate::support::{Lab, SOON, Smtp, have};
 
 const SENDER: &str = "notifications@example.com";
 const MESSAGE: &str = "From: notifications@example.com\r\nSubject: x\r\n\r\nhi\r\n";
@@ -133,4 +144,80 @@ fn nobody_waits_for_a_greeting_when_files_are_used_up() {
             .then_some(())
     });
     lab.delivered(1);
+}
+
+/// A defect, where a message is sent directly.
+struct Defect;
+
+impl Direct for Defect {
+    fn submit<'a>(&'a self, _: &'a Record, _: &'a Content) -> BoxFuture<'a, Reply> {
+        panic!("a defect, on purpose")
+    }
+}
+
+#[test]
+fn a_panic_ends_its_session_and_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (shared, address) = runtime.block_on(async {
+        let settings = sqlite::Settings {
+            folder: folder.path().to_owned(),
+            reserve: 0,
+            history: Duration::ZERO,
+        };
+        let spool = SqliteSpool::open(settings, Owner::this_process("test")).expect("opens");
+        let rule = ServerRule {
+            name: "n".into(),
+            address: None,
+            filter: None,
+        };
+        let user = User {
+            networks: vec!["127.0.0.1/32".parse().expect("a network")],
+            ..User::named("app")
+        };
+        let settings = listener::Settings {
+            policy: Policy {
+                servers: vec![rule],
+                keys: vec![Key::Envelope],
+                ..Policy::default()
+            },
+            users: Users::new(vec![user]),
+            direct: HashSet::from(["n".to_owned()]),
+            limits: listener::Limits::default(),
+        };
+        let shared = Shared::new(
+            settings,
+            Arc::new(spool),
+            Arc::new(Defect),
+            Clock::default(),
+        );
+        let session = session::Settings {
+            host: "relay.example".into(),
+            message_size: 1_000_000,
+            recipients: 10,
+            commands: 100,
+            errors: 10,
+            reject_bare_newlines: false,
+            offers_auth: false,
+            bare_lf: false,
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bound = Listener::bind(address, false).expect("binds");
+        let listener = bound.serve(Endpoint::open(address, session), shared.clone());
+        (shared, listener.expect("serves").address())
+    });
+    let mut other = Smtp::connect(address);
+    other.expect("EHLO other", "250");
+    let mut client = Smtp::connect(address);
+    client.expect("EHLO unlucky", "250");
+    assert_eq!(client.send(SENDER, &["a@example.net"], MESSAGE), "");
+    other.expect("NOOP", "250");
+    Smtp::connect(address).expect("QUIT", "221");
+    drop(client);
+    let begin = Instant::now();
+    while shared.sessions() > 1 {
+        assert!(begin.elapsed() < SOON, "a place was not given back");
+        std::thread::yield_now();
+    }
+    other.expect("NOOP", "250");
 }
