@@ -85,7 +85,7 @@ impl Arrival {
                 return turn_away(self.stream, reply, self.endpoint.clone()).await;
             }
         };
-        let stream = match self.endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
+        let mut stream = match self.endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
             false => Stream::Plain(self.stream),
             true => match implicit_tls(self.stream, &self.endpoint).await {
                 Ok(stream) => stream,
@@ -94,7 +94,6 @@ impl Arrival {
                 }
             },
         };
-        let mut stream = stream;
         if let Some(pause) = self.endpoint.early_talkers
             && talks_early(&mut stream, pause).await
         {

@@ -251,6 +251,8 @@ impl Connection {
     /// The session is this user's from now on, if there may be another.
     fn becomes(&mut self, user: &User, limits: &Limits) -> Result<(), Reply> {
         let most = user.sessions.unwrap_or(limits.sessions_per_user);
+        // Whom the network took it for is not counted any more: it may be the same user.
+        self.place_of_user = None;
         let place = self.shared.of_user.take(user.name.clone(), most);
         let Some(place) = place else {
             let reply = Reply::too_many_sessions_of(&format!("User {}", user.name), most);

@@ -92,9 +92,7 @@ impl Usage {
         if limits.is_empty() {
             return Ok(());
         }
-        let Some(mut windows) = self.0.get_mut(&who.to_string()) else {
-            return alone(who, limits, asked);
-        };
+        let mut windows = self.0.entry(who.to_string()).or_default();
         fits(&mut windows, who, limits, asked, now)
     }
 
@@ -155,17 +153,6 @@ fn window<'a>(windows: &'a mut Windows, limit: &Limit) -> &'a mut Window {
     windows
         .entry(limit.setting)
         .or_insert_with(|| Window::new(limit.period))
-}
-
-/// For somebody who has sent nothing yet.
-fn alone(who: Who, limits: &[Limit], asked: Amount) -> Result<(), Reply> {
-    match limits
-        .iter()
-        .find(|limit| asked.of(limit.unit) > limit.most)
-    {
-        Some(limit) => Err(refusal(who, limit, NoRoom::Ever)),
-        None => Ok(()),
-    }
 }
 
 fn refusal(who: Who, limit: &Limit, no_room: NoRoom) -> Reply {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,11 +66,7 @@ impl Checker<'_> {
     }
 
     fn is_new(&mut self, listener: &text::Listener, socket: &Socket, others: &[Endpoint]) {
-        let span = match (&listener.address, &listener.systemd) {
-            (Some(address), _) => address.span(),
-            (_, Some(name)) => name.span(),
-            _ => 0..0,
-        };
+        let span = place_of(listener);
         if let Some(other) = others.iter().find(|other| overlap(&other.socket, socket)) {
             let text = format!(
                 "{socket} is taken by the listener {:?} already; remove one{}",
@@ -112,10 +109,8 @@ impl Checker<'_> {
             && users.iter().filter(here).any(|user| user.hash.is_some());
         // Where nobody signs in no password crosses the network; in clear it has to be said all the same.
         if mode == ListenerTls::None && !plaintext_auth && (by_password || listener.tls.is_none()) {
-            let span = listener.address.as_ref().map(|address| address.span());
-            let span = span.or(listener.systemd.as_ref().map(|name| name.span()));
             self.problem(
-                span.unwrap_or(0..0),
+                place_of(listener),
                 "[[listener]] address",
                 format!(
                     "{socket} is not on loopback and has no TLS, so passwords would cross the network in clear; \
@@ -219,6 +214,13 @@ fn mode(listener: &text::Listener, plaintext_auth: bool) -> ListenerTls {
         None if plaintext_auth => ListenerTls::Starttls,
         None => ListenerTls::Required,
     }
+}
+
+/// Where the file says where it is.
+fn place_of(listener: &text::Listener) -> Range<usize> {
+    let address = listener.address.as_ref().map(|address| address.span());
+    let systemd = listener.systemd.as_ref().map(|name| name.span());
+    address.or(systemd).unwrap_or(0..0)
 }
 
 fn name_of(listener: &text::Listener, socket: &Socket) -> String {
