@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::listener::{Direct, Endpoint, Limits, Listener, Settings, Shared, User, Users};
@@ -211,6 +212,10 @@ impl Spool for Bare {
 
     fn used(&self, _: Timestamp) -> Later<'_, Vec<Used>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn shift(&self, _: SignedDuration, _: (&str, String)) -> Later<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn purge(&self, _: Timestamp) -> Later<'_, bool> {

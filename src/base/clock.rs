@@ -5,9 +5,12 @@ mod simulation;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::SignedDuration;
 use jiff::fmt::rfc2822;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 pub use simulation::Simulation;
@@ -37,6 +40,12 @@ impl Timestamp {
     /// This instant moved by `by` into the past.
     pub fn before(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by.as_millis() as i64))
+    }
+
+    /// This instant by a clock that was set `by` so much since; back, where that is negative.
+    pub fn shifted(self, by: SignedDuration) -> Self {
+        let by = i64::try_from(by.as_millis()).unwrap_or_default();
+        Self(self.0.saturating_add(by))
     }
 
     /// The time from `earlier` to this instant; zero when `earlier` lies ahead (clocks may step back).
@@ -75,26 +84,77 @@ impl Timestamp {
 }
 
 /// What the program's policy goes by: when a message is due, a token is stale, a hold ends. Limits on
-/// the network's patience are tokio's own. The default is the system's clock.
-#[derive(Debug, Clone, Default)]
-pub struct Clock(Option<Arc<Simulation>>);
+/// the network's patience are tokio's own. It begins with the time that the system's clock shows and
+/// goes on by itself, so that no time is measured wrongly when somebody sets that; clones follow together.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    simulation: Option<Arc<Simulation>>,
+    /// What it shows beyond the steady time (milliseconds).
+    ahead: Arc<AtomicI64>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
 
 impl Clock {
+    fn new(simulation: Option<Arc<Simulation>>) -> Self {
+        let clock = Self {
+            simulation,
+            ahead: Arc::default(),
+        };
+        clock.follow(clock.strays());
+        clock
+    }
+
     /// The present instant.
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        let ahead = self.ahead.load(Ordering::Acquire);
+        Timestamp(ahead).after(self.steady())
+    }
+
+    /// By how much the system's clock has been set since the last [`Clock::follow`]; back, where that is
+    /// negative.
+    pub fn strays(&self) -> SignedDuration {
+        let system = match &self.simulation {
             None => Timestamp::now(),
             Some(simulation) => simulation.now(),
+        };
+        SignedDuration::from_millis(system.0.saturating_sub(self.now().0))
+    }
+
+    /// Goes with the system's clock. Whoever remembers instants must move them as far.
+    pub fn follow(&self, by: SignedDuration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or_default();
+        self.ahead.fetch_add(by, Ordering::AcqRel);
+    }
+
+    /// The time since an instant that stays the same while the process runs. It goes on while the machine
+    /// sleeps.
+    pub fn steady(&self) -> Duration {
+        match &self.simulation {
+            None => steady(),
+            Some(simulation) => simulation.steady(),
         }
     }
 
     /// Ends when so much time has passed.
     pub async fn sleep(&self, time: Duration) {
-        match &self.0 {
+        match &self.simulation {
             None => tokio::time::sleep(time).await,
             Some(simulation) => simulation.sleep(time).await,
         }
     }
+}
+
+fn steady() -> Duration {
+    #[cfg(target_os = "linux")]
+    const STEADY: ClockId = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const STEADY: ClockId = ClockId::Monotonic;
+    clock_gettime(STEADY).try_into().unwrap_or_default()
 }
 
 /// RFC 3339 in UTC, to the second.
@@ -124,5 +184,26 @@ mod tests {
     #[test]
     fn a_clock_that_stepped_back_gives_no_time_passed() {
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_goes_on_until_it_follows() {
+        let simulation = Simulation::new(Timestamp(1_000_000));
+        let (clock, by) = (simulation.clock(), SignedDuration::from_secs(-600));
+        let other = clock.clone();
+        simulation.set(by);
+        simulation.advance(Duration::from_secs(1));
+        assert_eq!((clock.now(), clock.strays()), (Timestamp(1_001_000), by));
+        clock.follow(by);
+        assert_eq!(other.now(), simulation.now());
+        assert_eq!(other.now(), Timestamp(1_001_000).shifted(by));
+    }
+
+    #[test]
+    fn the_clock_of_the_system_goes() {
+        let clock = Clock::default();
+        let (steady, now) = (clock.steady(), clock.now());
+        assert!(!steady.is_zero() && clock.steady() >= steady);
+        assert!(now.0 > 1_700_000_000_000 && clock.now() >= now);
     }
 }

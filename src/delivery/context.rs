@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc};
 
 use super::lane::Server;
 use super::mailbox::Mailboxes;
 use super::notice::Notices;
 use super::scheduler::{SPOOL_PAUSE, Settings};
+use super::step;
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{Fate, Finish, Leased, Place, Record, Spool};
@@ -31,6 +33,7 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) mailboxes: Arc<Mailboxes>,
     pub(super) notices: Arc<Notices>,
+    pub(super) steps: Arc<Mutex<Steps>>,
     pub(super) wake: Arc<Notify>,
     /// How many keep lanes from taking messages.
     pub(super) pauses: Arc<AtomicUsize>,
@@ -38,7 +41,46 @@ pub(super) struct Context {
     pub(super) finishes: mpsc::Sender<Finish>,
 }
 
+/// How the clock was set in this run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Steps {
+    /// By how much in all.
+    pub(super) by: SignedDuration,
+    /// When it was last, or when the run began, in steady time.
+    pub(super) last: Duration,
+}
+
 impl Context {
+    /// How the clock was set in this run.
+    pub(super) fn steps(&self) -> Steps {
+        *self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether messages may be given up by now.
+    pub(super) fn has_tried(&self) -> bool {
+        let age = self.clock.steady().saturating_sub(self.steps().last);
+        step::has_tried(age, self.settings.schedule.expires_after)
+    }
+
+    /// The clock was set by so much: moves what is in memory.
+    pub(super) fn shift(&self, by: SignedDuration) {
+        let mut leases = self.leases();
+        leases
+            .values_mut()
+            .for_each(|until| *until = until.shifted(by));
+        drop(leases);
+        let mailboxes = self.mailboxes.all();
+        mailboxes.iter().for_each(|mailbox| mailbox.shift(by));
+        self.notices.shift(by);
+    }
+
+    /// The spool has moved by so much as well.
+    pub(super) fn stepped(&self, by: SignedDuration) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.by += by;
+        steps.last = self.clock.steady();
+    }
+
     pub(super) fn leases(&self) -> MutexGuard<'_, HashMap<MessageId, Timestamp>> {
         self.leases
             .lock()

@@ -302,9 +302,13 @@ impl Worker {
             let lease = (message.record.id, message.record.place());
             self.current = Some(message.record.id);
             lane.context.spool.sending(message.record.id);
+            let before = lane.context.steps().by;
             let Ended { finish, word } = attempt::run(&lane, &mut seat.session, message).await;
             match finish {
-                Some(finish) => lane.context.finish(*finish).await,
+                Some(mut finish) => {
+                    finish.shift(lane.context.steps().by - before);
+                    lane.context.finish(*finish).await;
+                }
                 None => lane.context.release_one(lease),
             }
             self.current = None;

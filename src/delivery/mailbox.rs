@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -91,9 +92,15 @@ impl Mailboxes {
             let name = name.strip_prefix(NOTE)?.to_owned();
             Some((name, serde_json::from_str(&value).ok()?))
         };
+        let mut used = spool.used(now.before(DAY)).await?;
+        // By a clock that was set back since.
+        for used in &mut used {
+            used.at = used.at.min(now);
+            used.last = used.last.min(now);
+        }
         Ok(Self {
             known: Mutex::default(),
-            used: spool.used(now.before(DAY)).await?,
+            used,
             holds: notes.filter_map(hold).collect(),
         })
     }
@@ -376,6 +383,20 @@ impl Mailbox {
             state.refused.clear();
         }
         ended
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn shift(&self, by: SignedDuration) {
+        let mut state = self.state();
+        let state = &mut *state;
+        state.usage.shift(by);
+        let parked = state.parked.iter_mut().map(|(_, since)| since);
+        let refused = state.refused.iter_mut().map(|(_, until, _)| until);
+        let held = state.hold.iter_mut();
+        let held = held.flat_map(|hold| hold.until.iter_mut().chain(Some(&mut hold.since)));
+        for at in parked.chain(refused).chain(held) {
+            *at = at.shifted(by);
+        }
     }
 
     /// The server does not let it send as `sender`, in these words.

@@ -19,6 +19,7 @@ pub mod probe;
 pub mod retry;
 pub mod scheduler;
 mod settle;
+mod step;
 mod transmit;
 mod trouble;
 pub mod usage;

@@ -1,8 +1,9 @@
 //! What a sender is told: whether, by which message, and through which server.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use jiff::SignedDuration;
 
 use super::bounce::digest::{self, Line};
 use super::bounce::storm::{Storm, Told};
@@ -27,6 +28,17 @@ pub(super) struct About<'a> {
 /// What every sender was told of late.
 #[derive(Default)]
 pub(super) struct Notices(Mutex<Storm>);
+
+impl Notices {
+    fn storm(&self) -> MutexGuard<'_, Storm> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn shift(&self, by: SignedDuration) {
+        self.storm().shift(by);
+    }
+}
 
 /// Who can be told about a message.
 pub(super) fn sender(record: &Record) -> Option<&Address> {
@@ -99,11 +111,7 @@ fn written(
     let now = context.clock.now();
     let host = &context.settings.host;
     let id = context.spool.next_id(now);
-    let mut storm = context
-        .notices
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut storm = context.notices.storm();
     let lines = told_of.iter().map(|failed| line(about, failed, kind, host));
     let most = context.settings.reports_per_hour;
     if let Told::Digest(told) = storm.tell(to, most, lines.collect(), id, now) {

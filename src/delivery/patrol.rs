@@ -8,6 +8,7 @@ use super::context::Context;
 use super::notice::{About, sender};
 use super::scheduler::LEASE;
 use super::settle::{give_up, warn};
+use super::step;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
 use crate::observe::maillog;
@@ -17,6 +18,9 @@ use crate::spool::{
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// How often it is noted how late it is, for the next run.
+const NOTED: Duration = Duration::from_secs(3_600);
 
 /// Messages that one look goes through; the next goes on from there.
 const MOST: usize = 4_096;
@@ -39,6 +43,7 @@ enum Need {
 pub(super) struct Patrol {
     after: Option<MessageId>,
     next: Timestamp,
+    noted: Timestamp,
     /// Whether a report would leave just now.
     can_report: bool,
 }
@@ -51,6 +56,12 @@ impl Patrol {
             return;
         }
         self.next = now.after(EVERY);
+        if now.since(self.noted) >= NOTED {
+            match step::note(context.spool.as_ref(), now).await {
+                Ok(()) => self.noted = now,
+                Err(error) => return maillog::claim_failed("", &error),
+            }
+        }
         self.can_report = context.can_report();
         if let Err(error) = self.reroute_reports(context, now).await {
             return maillog::claim_failed("", &error);
@@ -122,7 +133,7 @@ impl Patrol {
     fn need(&self, context: &Context, record: &Record, now: Timestamp) -> Option<Need> {
         let settings = &context.settings;
         let age = now.since(record.received);
-        if age >= settings.schedule.expires_after {
+        if age >= settings.schedule.expires_after && context.has_tried() {
             return Some(Need::GiveUp);
         }
         let is_late = settings.warn_after.is_some_and(|after| age >= after);

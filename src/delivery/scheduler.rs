@@ -6,17 +6,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::attempt;
-use super::context::{Context, FINISHES, write_finishes};
+use super::context::{Context, FINISHES, Steps, write_finishes};
 use super::lane::{Lane, Server};
 use super::mailbox::{Hold, Mailboxes};
 use super::patrol::Patrol;
 use super::probe::{self, Step};
 use super::retry::Schedule;
 use super::settle::Uncertain;
+use super::step;
 use super::usage::{BackOff, Limits};
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::message::{Address, Shown};
@@ -94,14 +96,16 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Begins to deliver what is in `spool`, over sessions that `dial` opens. Fails where the spool cannot say what mailboxes have used of
-    /// their day, and which of them an operator holds.
+    /// Begins to deliver what is in `spool`, over sessions that `dial` opens. Fails where the spool cannot
+    /// say when it was last at work, what mailboxes have used of their day, and which of them an operator
+    /// holds.
     pub async fn start(
         spool: Arc<dyn Spool>,
         settings: Settings,
         dial: Arc<dyn Dial>,
         clock: Clock,
     ) -> Result<Self, SpoolError> {
+        step::resume(spool.as_ref(), clock.now()).await?;
         let mailboxes = Mailboxes::known(spool.as_ref(), clock.now()).await?;
         let (finishes, receiver) = mpsc::channel(FINISHES);
         let leases = Arc::new(Mutex::default());
@@ -114,11 +118,16 @@ impl Delivery {
             clock.clone(),
         ));
         let settings = Arc::new(settings);
+        let steps = Steps {
+            by: SignedDuration::ZERO,
+            last: clock.steady(),
+        };
         let context = Context {
             spool,
             dial,
             settings,
             clock,
+            steps: Arc::new(Mutex::new(steps)),
             mailboxes: Arc::new(mailboxes),
             notices: Arc::default(),
             pauses: Arc::default(),
@@ -147,6 +156,7 @@ impl Delivery {
             clock: old.context.clock.clone(),
             mailboxes: old.context.mailboxes.clone(),
             notices: old.context.notices.clone(),
+            steps: old.context.steps.clone(),
             pauses: old.context.pauses.clone(),
             wake: old.context.wake.clone(),
             leases: old.context.leases.clone(),
@@ -334,6 +344,24 @@ impl Lanes {
         Self { by_name, context }
     }
 
+    /// Where the clock was set, moves all that is remembered with it.
+    async fn follow_clock(&self) -> Result<(), SpoolError> {
+        let Context { clock, spool, .. } = &*self.context;
+        let by = clock.strays();
+        if step::is_drift(by) {
+            return Ok(());
+        }
+        if step::is_large(by) {
+            // What a lane has in hand has the old times.
+            self.by_name.values().for_each(|lane| lane.give_back());
+            step::shift(spool.as_ref(), by, clock.now().shifted(by)).await?;
+            self.context.stepped(by);
+        }
+        self.context.shift(by);
+        clock.follow(by);
+        Ok(())
+    }
+
     fn is_quiet(&self) -> bool {
         self.by_name.values().all(|lane| lane.is_quiet()) && self.context.leases().is_empty()
     }
@@ -469,7 +497,13 @@ async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
     let (mut last_tick, mut patrol) = (clock.now(), Patrol::default());
     loop {
         let current = lanes.load_full();
-        let next = current.round().await;
+        let next = match current.follow_clock().await {
+            Ok(()) => current.round().await,
+            Err(error) => {
+                maillog::claim_failed("", &error);
+                clock.now().after(SPOOL_PAUSE)
+            }
+        };
         let now = clock.now();
         // A clock that was set back does not stop the tick.
         if now.since(last_tick) >= TICK || now < last_tick {

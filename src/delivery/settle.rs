@@ -9,7 +9,6 @@ use super::context::Context;
 use super::lane::Lane;
 use super::notice::{About, notice};
 use super::outcome::Verdict;
-use super::scheduler::Settings;
 use crate::base::Timestamp;
 use crate::message::{Address, Recipient};
 use crate::observe::maillog;
@@ -96,14 +95,13 @@ pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
     let last = last(&tried);
     let next = match waiting.is_empty() {
         true => Next::Nothing,
-        false => next(
-            &lane.context.settings,
+        false if is_counted => next(
+            lane.context.settings.uncertain,
             &tried,
-            &record,
-            is_counted,
+            usual(lane, &record, now),
             now,
-            rand::random(),
         ),
+        false => Next::Later(now),
     };
     let mut later = record.clone();
     later.lane = lane.server.name.clone();
@@ -198,21 +196,19 @@ fn last(tried: &Tried) -> String {
     tried.reason.clone().or_else(said).unwrap_or_default()
 }
 
-fn next(
-    settings: &Settings,
-    tried: &Tried,
-    record: &Record,
-    is_counted: bool,
-    now: Timestamp,
-    random: f64,
-) -> Next {
-    if !is_counted {
-        return Next::Later(now);
-    }
-    let usual = settings
-        .schedule
-        .next(record.received, record.attempts, now, random);
-    match (tried.is_uncertain, settings.uncertain, usual) {
+/// When a message that was tried is tried again by the schedule, unless that would be too late.
+fn usual(lane: &Lane, record: &Record, now: Timestamp) -> Option<Timestamp> {
+    let received = match lane.context.has_tried() {
+        true => record.received,
+        false => now,
+    };
+    let schedule = &lane.context.settings.schedule;
+    schedule.next(received, record.attempts, now, rand::random())
+}
+
+/// What becomes of those who wait after an attempt that counts; `usual` is what the schedule says.
+fn next(uncertain: Uncertain, tried: &Tried, usual: Option<Timestamp>, now: Timestamp) -> Next {
+    match (tried.is_uncertain, uncertain, usual) {
         (true, Uncertain::Retry(_), _) if tried.record.uncertain => Next::Held(format!(
             "it may have arrived, twice: {}; `queue release` sends it once more, `queue delete` does not",
             last(tried)
@@ -355,24 +351,9 @@ impl<'a> Settling<'a> {
 mod tests {
     use super::*;
     use crate::base::MessageId;
-    use crate::delivery::{BackOff, Schedule};
-    use crate::message::{Envelope, Parameters, Priority, ReversePath, Shown};
-    use crate::routing::Policy;
+    use crate::delivery::Schedule;
+    use crate::message::{Envelope, Parameters, Priority, ReversePath};
     use crate::spool::{Origin, State};
-
-    fn settings(uncertain: Uncertain) -> Settings {
-        Settings {
-            policy: Policy::default(),
-            servers: Vec::new(),
-            schedule: Schedule::default(),
-            back_off: BackOff::default(),
-            uncertain,
-            warn_after: None,
-            reports_per_hour: 1,
-            host: "relay.example".into(),
-            received: Shown::Full,
-        }
-    }
 
     fn tried(was_uncertain: bool, is_uncertain: bool) -> Tried<'static> {
         let record = Record {
@@ -410,7 +391,8 @@ mod tests {
     fn next_of(uncertain: Uncertain, was: bool, is: bool, minutes: u64) -> Next {
         let tried = tried(was, is);
         let now = Timestamp(0).after(Duration::from_secs(60 * minutes));
-        next(&settings(uncertain), &tried, &tried.record, true, now, 0.5)
+        let usual = Schedule::default().next(Timestamp(0), 1, now, 0.5);
+        next(uncertain, &tried, usual, now)
     }
 
     #[test]

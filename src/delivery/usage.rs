@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Timestamp;
@@ -97,13 +98,15 @@ impl Usage {
         Ok(())
     }
 
-    /// What an earlier run has sent, a piece of time after the other: as if all of a piece had been sent
-    /// with its last.
+    /// What an earlier run has sent in a piece of time, which has passed: as if all of it had been sent
+    /// with the last.
     pub fn restore(&mut self, messages: u64, recipients: u64, at: Timestamp, last: Timestamp) {
         let messages = usize::try_from(messages)
             .unwrap_or(usize::MAX)
             .min(RESTORED);
         self.sent.extend(std::iter::repeat_n(last, messages));
+        // A clock that was set has mixed them.
+        self.sent.make_contiguous().sort_unstable();
         self.count(recipients, at);
     }
 
@@ -124,6 +127,16 @@ impl Usage {
     /// The server did as it was asked.
     pub fn well(&mut self) {
         self.troubles = 0;
+    }
+
+    /// The clock was set by so much.
+    pub fn shift(&mut self, by: SignedDuration) {
+        for at in &mut self.sent {
+            *at = at.shifted(by);
+        }
+        for (began, _) in &mut self.day {
+            *began = began.shifted(by);
+        }
     }
 
     /// Recipients of the last 24 hours.
@@ -259,9 +272,16 @@ mod tests {
     proptest! {
         /// Whoever asks again when told to is never over the limit in any minute, and loses no time.
         #[test]
-        fn no_minute_has_too_many(most in 1usize..40, pauses in prop::collection::vec(0i64..5_000, 1..200)) {
+        fn no_minute_has_too_many(
+            most in 1usize..40,
+            before in prop::collection::vec(-200_000i64..=0, 0..80),
+            pauses in prop::collection::vec(0i64..5_000, 1..200),
+        ) {
             let limits = Limits { per_minute: Some(most), per_day: None, ..LIMITS };
             let (mut usage, mut now, mut sent) = (Usage::default(), Timestamp(0), Vec::new());
+            for at in before {
+                usage.restore(1, 1, Timestamp(at), Timestamp(at));
+            }
             for pause in pauses {
                 now = Timestamp(now.0 + pause);
                 if let Err(at) = usage.admit(&limits, 1, now) {

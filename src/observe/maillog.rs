@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tracing::{error, info, warn};
 
 use crate::base::tls::TlsError;
@@ -258,6 +259,12 @@ pub fn finish_failed(count: usize, reason: &dyn std::fmt::Display) {
 /// The queue could not be read; it is tried again.
 pub fn claim_failed(server: &str, reason: &dyn std::fmt::Display) {
     error!(target: TARGET, event = "claim_failed", server, %reason, "spool not read, trying again");
+}
+
+/// The clock was set by so much; what waits has moved with it.
+pub fn clock_set(by: SignedDuration) {
+    let by = format!("{by:#}");
+    warn!(target: TARGET, event = "clock_set", by, "the clock was set: what waits is as old as it was, and waits as long as it would have");
 }
 
 /// The configuration was read again, and is in force.

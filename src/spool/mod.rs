@@ -24,6 +24,8 @@ pub mod story;
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use crate::base::{BoxFuture, MessageId, Timestamp};
 pub use content::{Content, ContentWriter};
 pub use filter::{Deed, Filter, Page, Selection, Wanted};
@@ -76,6 +78,16 @@ impl Finish {
             reports: Vec::new(),
             events: Vec::new(),
             used: None,
+        }
+    }
+
+    /// The clock was set by so much since the message was leased.
+    pub fn shift(&mut self, by: SignedDuration) {
+        match &mut self.fate {
+            Fate::Gone => {}
+            Fate::Later(record) | Fate::Held(record) => {
+                record.received = record.received.shifted(by);
+            }
         }
     }
 
@@ -283,6 +295,14 @@ pub trait Spool: Send + Sync + 'static {
 
     /// What mailboxes have used since.
     fn used(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<Used>, SpoolError>>;
+
+    /// The clock was set by so much: what is queued, held, leased and used moves with it, and a small
+    /// fact under its name is kept, all or none. Stories stay as they were told.
+    fn shift(
+        &self,
+        by: SignedDuration,
+        note: (&str, String),
+    ) -> BoxFuture<'_, Result<(), SpoolError>>;
 
     /// Removes some of the stories that need be kept no longer; whether there may be more.
     fn purge(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, SpoolError>>;

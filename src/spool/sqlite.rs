@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::content::ContentWriter;
@@ -127,6 +128,18 @@ impl Queue {
             Some(at) => flows.insert(place.flow.clone(), at),
             None => flows.remove(&place.flow),
         };
+    }
+
+    fn shift(&mut self, by: SignedDuration) {
+        for message in &mut self.fresh {
+            message.record.shift(by);
+            message.lease.until = message.lease.until.shifted(by);
+        }
+        for out in self.leases.values_mut() {
+            out.until = out.until.shifted(by);
+        }
+        let dues = self.due.values_mut().flat_map(BTreeMap::values_mut);
+        dues.for_each(|due| *due = due.shifted(by));
     }
 
     /// A message was put: it goes to delivery at once while there is room for it.
@@ -423,6 +436,15 @@ impl Spool for SqliteSpool {
 
     fn used(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<Used>, SpoolError>> {
         self.ask(move |answer| Job::Used(since, answer))
+    }
+
+    fn shift(
+        &self,
+        by: SignedDuration,
+        (name, value): (&str, String),
+    ) -> BoxFuture<'_, Result<(), SpoolError>> {
+        let note = (name.to_owned(), value);
+        self.ask(move |answer| Job::Shift { by, note, answer })
     }
 
     fn purge(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, SpoolError>> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use mailferry::base::{MessageId, Simulation, Timestamp, tls};
 use mailferry::delivery::{self, BackOff, Delivery, Limits, Schedule, Uncertain};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
@@ -127,8 +128,21 @@ fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, b
     New { record, content }
 }
 
-/// What a seed brings: its faults, and after how long (seconds) the program is killed.
-fn plan(random: &mut StdRng) -> (Faults, f64, Vec<u64>) {
+/// What a seed brings.
+#[derive(Default)]
+struct Plan {
+    faults: Faults,
+    /// The share of recipients that are not there.
+    bad: f64,
+    /// After how long (seconds) the program is killed.
+    kills: Vec<u64>,
+    /// When since the beginning the clock is set, and by how much.
+    steps: Vec<(Duration, SignedDuration)>,
+    /// By how much it is set between runs: back.
+    back: SignedDuration,
+}
+
+fn plan(random: &mut StdRng) -> Plan {
     let mut some = |most: f64| match random.random_bool(0.5) {
         true => random.random_range(0.0..most),
         false => 0.0,
@@ -156,7 +170,32 @@ fn plan(random: &mut StdRng) -> (Faults, f64, Vec<u64>) {
     };
     let kills = random.random_range(0..4);
     let kills = (0..kills).map(|_| random.random_range(10..900)).collect();
-    (Faults { outage, ..faults }, bad, kills)
+    let steps = match random.random_bool(0.3) {
+        true => random.random_range(1..4),
+        false => 0,
+    };
+    const MONTH: i64 = 30 * 24 * 3_600;
+    let steps = (0..steps).map(|_| {
+        let by = match random.random_bool(0.5) {
+            true => random.random_range(-MONTH..MONTH),
+            false => random.random_range(-900..900),
+        };
+        let at = Duration::from_secs(random.random_range(1..7_200));
+        (at, SignedDuration::from_secs(by))
+    });
+    let steps = steps.collect();
+    let back = match random.random_bool(0.2) {
+        true => random.random_range(-MONTH..-3_600),
+        false => 0,
+    };
+    let back = SignedDuration::from_secs(back);
+    Plan {
+        faults: Faults { outage, ..faults },
+        bad,
+        kills,
+        steps,
+        back,
+    }
 }
 
 /// One run of the program: until all is done, or it is killed. Gives whether it was.
@@ -164,10 +203,10 @@ fn run(
     spool: &Arc<Memory>,
     exchange: &Arc<Exchange>,
     settings: &dyn Fn() -> delivery::Settings,
-    now: &mut Timestamp,
+    time: &Arc<Simulation>,
+    steps: &mut Vec<(Duration, SignedDuration)>,
     life: Duration,
 ) -> bool {
-    let time = Simulation::new(*now);
     let parked = time.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .on_thread_park(move || parked.advance_to_next())
@@ -175,20 +214,27 @@ fn run(
         .expect("a runtime");
     let killed = runtime.block_on(async {
         let clock = time.clock();
-        exchange.restart(clock.clone());
+        exchange.restart();
         let door = Arc::new(Door(exchange.clone()));
         let delivery = Delivery::start(spool.clone(), settings(), door, clock.clone()).await;
         let delivery = delivery.expect("starts");
-        let ends = now.after(life);
-        while clock.now() < ends && !(spool.is_done() && delivery.is_quiet()) {
+        let ends = clock.steady() + life;
+        while clock.steady() < ends && !(spool.is_done() && delivery.is_quiet()) {
             clock.sleep(Duration::from_secs(1)).await;
+            set_clock(time, steps);
         }
-        *now = clock.now();
-        *now >= ends
+        clock.steady() >= ends
     });
     drop(runtime);
     spool.restart();
     killed
+}
+
+/// Sets the clock where the time has come for it.
+fn set_clock(time: &Simulation, steps: &mut Vec<(Duration, SignedDuration)>) {
+    let now = time.steady();
+    let due = steps.extract_if(.., |(at, _)| *at <= now);
+    due.for_each(|(_, by)| time.set(by));
 }
 
 struct Outcome {
@@ -200,31 +246,37 @@ struct Outcome {
 
 fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) -> Outcome {
     let mut random = StdRng::seed_from_u64(seed);
-    let (faults, bad, kills) = match faultless {
-        true => (Faults::default(), 0.0, Vec::new()),
+    let plan = match faultless {
+        true => Plan::default(),
         false => plan(&mut random),
     };
     let began = Timestamp(1_800_000_000_000);
     let spool = Arc::new(Memory::default());
     let messages: Vec<New> = (0..MESSAGES)
-        .map(|number| message(&spool, &mut random, number, began, bad))
+        .map(|number| message(&spool, &mut random, number, began, plan.bad))
         .collect();
     let sent: Vec<Record> = messages.iter().map(|new| new.record.clone()).collect();
     wait(spool.put(messages)).expect("put");
-    let exchange = Exchange::new(seed, faults, began);
+    let time = Simulation::new(began);
+    let exchange = Exchange::new(seed, plan.faults, time.clock());
     let settings = || settings(tls_config.clone());
-    let mut now = began;
     // What the server has taken and the program did not live to write down.
     let mut unwritten: HashSet<String> = HashSet::new();
-    for kill in &kills {
+    let mut steps = plan.steps;
+    for kill in &plan.kills {
         let life = Duration::from_secs(*kill);
-        if !run(&spool, &exchange, &settings, &mut now, life) {
+        if !run(&spool, &exchange, &settings, &time, &mut steps, life) {
             break;
         }
         unwritten.extend(left_taken(&spool, &exchange, &sent));
+        time.set(plan.back);
     }
-    let ended = run(&spool, &exchange, &settings, &mut now, END);
-    assert!(!ended, "seed {seed}: not done in {END:?}: {faults:?}");
+    let ended = run(&spool, &exchange, &settings, &time, &mut steps, END);
+    assert!(
+        !ended,
+        "seed {seed}: not done in {END:?}: {:?}",
+        plan.faults
+    );
     check(seed, &spool, &exchange, &sent, &unwritten);
     outcome(&spool, &exchange, &sent, began)
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use mailferry::base::{Simulation, Timestamp};
 use mailferry::config::{self, Secrets};
 use mailferry::daemon::{Daemon, Root};
@@ -42,15 +43,18 @@ impl Life {
             "retry = [\"1s\"]\nback_off = [\"1s\", \"2s\"]\nuncertain_pause = \"1s\"\n",
             "",
         );
-        let mut lab = Lab::stopped(Plan {
+        let lab = Lab::stopped(Plan {
             configuration: usual + &change(by_refresh_token()),
             mailboxes: vec!["notifications@example.com", "jane@example.com"],
             ..Plan::default()
         });
         lab.write_private("secret", "sandbox-secret");
         lab.write_private("refresh", "refresh-notifications@example.com");
+        Self::on(lab, Simulation::new(Timestamp::now()))
+    }
+
+    fn on(mut lab: Lab, time: Arc<Simulation>) -> Self {
         let config = config::load(&lab.path("mailferry.toml"), Secrets::Read).expect("loads");
-        let time = Simulation::new(Timestamp::now());
         let runtime = Runtime::new().expect("a runtime");
         let started = runtime.block_on(Daemon::start(config, time.clock(), Root::Allowed));
         let daemon = started.expect("starts");
@@ -86,6 +90,31 @@ impl Life {
                 .lab
                 .send("notifications@example.com", &admitted(subject)),
         );
+    }
+
+    /// Stops, and begins again after so long.
+    fn again_after(self, away: Duration) -> Self {
+        let Self {
+            lab,
+            time,
+            daemon,
+            _runtime: runtime,
+        } = self;
+        runtime.block_on(daemon.stop());
+        drop(runtime);
+        time.advance(away);
+        Self::on(lab, time)
+    }
+
+    /// Nothing is taken, until the script is cleared.
+    fn cut_off(&self) {
+        let busy = "451 4.3.2 Busy".to_owned();
+        self.lab.state().script.add([Fault {
+            stage: Stage::Mail,
+            action: Action::Reply(busy),
+            times: u32::MAX,
+            matches: None,
+        }]);
     }
 
     fn asked(&self) -> u64 {
@@ -275,6 +304,52 @@ fn who_waits_for_a_held_server_hears_of_it_through_one_that_works() {
     }
     let left = life.lab.stdout(&["queue", "list"]);
     assert!(left.contains("0 in the queue"), "{left}");
+}
+
+/// A machine begins with a wrong clock, and is told the time with mail in its queue; or the other
+/// way round.
+#[test]
+fn a_clock_that_is_set_makes_no_message_old_and_none_wait() {
+    for days in [20_000, -20_000, 6, -6] {
+        let life = Life::begin();
+        life.cut_off();
+        life.send("before");
+        life.pass(20 * MINUTE, Duration::from_secs(5));
+        life.time.set(SignedDuration::from_hours(24 * days));
+        life.send("after");
+        life.pass(2 * HOUR, MINUTE);
+        life.lab.state().script.clear();
+        // An hour, the last wait of the schedule, and its jitter.
+        life.pass(70 * MINUTE, MINUTE);
+        let arrived = life.lab.delivered(2);
+        for subject in ["before", "after"] {
+            let field = format!("Subject: {subject}\r\n");
+            let copies = arrived.iter().filter(|m| m.text.contains(&field));
+            assert_eq!(copies.count(), 1, "{subject}, {days} days");
+        }
+    }
+}
+
+#[test]
+fn what_was_switched_off_for_a_week_tries_before_it_gives_up() {
+    let life = Life::begin();
+    life.cut_off();
+    life.send("old");
+    life.pass(20 * MINUTE, Duration::from_secs(5));
+    let life = life.again_after(7 * 24 * HOUR);
+    life.pass(10 * MINUTE, Duration::from_secs(5));
+    life.lab.state().script.clear();
+    life.pass(30 * MINUTE, Duration::from_secs(5));
+    let arrived = life.lab.delivered(1);
+    assert!(arrived[0].text.contains("Subject: old\r\n"), "no report");
+    life.cut_off();
+    life.send("another");
+    let life = life.again_after(7 * 24 * HOUR);
+    life.pass(70 * MINUTE, Duration::from_secs(5));
+    life.lab.state().script.clear();
+    life.pass(70 * MINUTE, MINUTE);
+    let report = &life.lab.delivered(2)[1];
+    assert!(report.text.contains("Action: failed"), "{}", report.text);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::oneshot;
 
 use super::{Clock, Timestamp};
@@ -16,7 +17,11 @@ pub struct Simulation {
 
 #[derive(Debug)]
 struct Inner {
+    /// As if nobody had ever set the clock.
     now: Timestamp,
+    began: Timestamp,
+    /// By how much it was set in all.
+    shift: SignedDuration,
     /// Those that wait, by their time and in the order in which they came.
     sleepers: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
     count: u64,
@@ -27,6 +32,8 @@ impl Simulation {
     pub fn new(now: Timestamp) -> Arc<Self> {
         let inner = Inner {
             now,
+            began: now,
+            shift: SignedDuration::ZERO,
             sleepers: BTreeMap::new(),
             count: 0,
         };
@@ -37,12 +44,24 @@ impl Simulation {
 
     /// A clock that goes by it.
     pub fn clock(self: &Arc<Self>) -> Clock {
-        Clock(Some(self.clone()))
+        Clock::new(Some(self.clone()))
     }
 
-    /// The present instant.
+    /// What it shows.
     pub fn now(&self) -> Timestamp {
-        self.inner().now
+        let inner = self.inner();
+        inner.now.shifted(inner.shift)
+    }
+
+    /// The time that has passed since the beginning.
+    pub fn steady(&self) -> Duration {
+        let inner = self.inner();
+        inner.now.since(inner.began)
+    }
+
+    /// Sets the clock forward, or back where `by` is negative; no time passes.
+    pub fn set(&self, by: SignedDuration) {
+        self.inner().shift += by;
     }
 
     /// How many wait for their time.
@@ -121,6 +140,9 @@ mod tests {
         assert_eq!(simulation.sleepers(), 0);
         simulation.advance_to_next();
         assert_eq!(simulation.now(), Timestamp(3_601_000), "nobody waits");
+        simulation.set(SignedDuration::from_secs(-600));
+        assert_eq!(simulation.now(), Timestamp(3_001_000));
+        assert_eq!(simulation.steady(), Duration::from_secs(3_600));
     }
 
     #[test]

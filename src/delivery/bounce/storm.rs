@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::digest::Line;
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
@@ -78,6 +80,18 @@ impl Storm {
         let digest = sender.digest.insert(digest);
         digest.lines.extend(lines);
         Told::Digest(digest)
+    }
+
+    /// The clock was set by so much.
+    pub fn shift(&mut self, by: SignedDuration) {
+        for sender in self.senders.values_mut() {
+            for told in &mut sender.told {
+                *told = told.shifted(by);
+            }
+            if let Some(digest) = &mut sender.digest {
+                digest.due = digest.due.shifted(by);
+            }
+        }
     }
 
     fn forget(&mut self, now: Timestamp) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -337,6 +338,23 @@ impl Store {
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Moves what waits, and what mailboxes have used, with the clock.
+    pub(super) fn shift(&self, by: SignedDuration) -> Result<(), SpoolError> {
+        let by = [by.as_millis() as i64];
+        self.run(
+            "UPDATE message SET due = due + ?1, record = json_set(record,
+                 '$.due', due + ?1, '$.received', (record ->> '$.received') + ?1)",
+            by,
+        )?;
+        // In two steps, so that no slice takes the place of one that has not moved yet.
+        self.run(
+            "UPDATE used SET began = -(began + ?1), last = last + ?1",
+            by,
+        )?;
+        self.run("UPDATE used SET began = -began", ())?;
+        Ok(())
     }
 
     /// Removes stories that ended before `before`, some at a time; whether there may be more.

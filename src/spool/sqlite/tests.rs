@@ -402,6 +402,83 @@ async fn what_a_mailbox_used_and_what_is_noted_survive() {
 }
 
 #[tokio::test]
+async fn all_that_waits_moves_with_the_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let (fresh, sent, due) = (
+        new(&spool, "a", "x"),
+        new(&spool, "a", "x"),
+        new(&spool, "a", "x"),
+    );
+    let ids = [fresh.record.id, sent.record.id, due.record.id];
+    let mut due = due;
+    due.record.due = UNTIL;
+    spool.put(vec![sent]).await.unwrap();
+    let leased = spool.fresh(1);
+    spool.put(vec![fresh, due]).await.unwrap();
+    let used = Used {
+        mailbox: "m".into(),
+        at: Timestamp(900_000),
+        last: NOW,
+        messages: 1,
+        recipients: 1,
+    };
+    let later = Timestamp(1_200_000);
+    let another = Used {
+        at: later,
+        last: later,
+        ..used.clone()
+    };
+    let story = |record: &Record| Story {
+        record: record.clone(),
+        ended: None,
+        events: vec![],
+    };
+    for used in [used, another] {
+        let record = Record {
+            id: spool.next_id(NOW),
+            ..leased[0].record.clone()
+        };
+        spool.tell(story(&record), Some(used)).await.unwrap();
+    }
+    // A slice of what was used comes to lie where another one was.
+    let by = SignedDuration::from_millis(300_000 * 1_000_000);
+    spool.shift(by, ("clock", "new".into())).await.unwrap();
+    let now = NOW.shifted(by);
+    let place = place("a");
+    assert_eq!(spool.due("a"), [(place.flow.clone(), UNTIL.shifted(by))]);
+    let claimed = spool
+        .claim(&place, 9, now, now.after(FRESH_LEASE))
+        .await
+        .unwrap();
+    assert!(
+        claimed.is_empty(),
+        "those that are leased stay so, the other is not due"
+    );
+    let taken = spool.fresh(9).pop().unwrap();
+    assert_eq!((taken.record.received, taken.record.due), (now, now));
+    assert_eq!(taken.lease.until, now.after(FRESH_LEASE));
+    let began: Vec<i64> = spool
+        .used(now)
+        .await
+        .unwrap()
+        .iter()
+        .map(|used| used.at.0)
+        .collect();
+    assert_eq!(
+        began,
+        [900_000, 1_200_000].map(|at| Timestamp(at).shifted(by).0)
+    );
+    assert_eq!(spool.notes("clock").await.unwrap()[0].1, "new");
+    drop(spool);
+    let spool = open(settings(folder.path())).unwrap();
+    for (id, due) in ids.into_iter().zip([now, now, UNTIL.shifted(by)]) {
+        let record = spool.get(id).await.unwrap().record;
+        assert_eq!((record.received, record.due), (now, due));
+    }
+}
+
+#[tokio::test]
 async fn flows_are_apart_and_operators_find_what_they_mean() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(settings(folder.path())).unwrap();

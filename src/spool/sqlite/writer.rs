@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::store::Store;
@@ -47,6 +48,11 @@ pub(super) enum Job {
     },
     Tell(Box<Story>, Option<Used>, Answer<()>),
     Used(Timestamp, Answer<Vec<Used>>),
+    Shift {
+        by: SignedDuration,
+        note: (String, String),
+        answer: Answer<()>,
+    },
     Purge(Timestamp, Answer<bool>),
     Note(String, Option<String>, Answer<()>),
     Notes(String, Answer<Vec<(String, String)>>),
@@ -246,6 +252,10 @@ impl Writer {
                         .tell_all(&story.record, story.ended, &story.events)?;
                 }
             }
+            Job::Shift { by, note, .. } => {
+                self.store.shift(*by)?;
+                self.store.note(&note.0, Some(&note.1))?;
+            }
             Job::Purge(now, _) => {
                 let before = now.before(self.settings.history);
                 effect.more = self.store.purge(before, *now)?;
@@ -388,6 +398,10 @@ impl Writer {
             Job::Reroute(_, answer) | Job::Tell(_, _, answer) | Job::Note(_, _, answer) => {
                 drop(answer.send(Ok(())));
             }
+            Job::Shift { by, answer, .. } => {
+                queue.shift(by);
+                drop(answer.send(Ok(())));
+            }
             Job::Act { answer, .. } => drop(answer.send(Ok(effect.count))),
             Job::Purge(_, answer) => drop(answer.send(Ok(effect.more))),
             Job::Claim { .. }
@@ -480,6 +494,7 @@ fn refuse(job: Job, error: SpoolError) {
         | Job::Finish(_, answer)
         | Job::Reroute(_, answer)
         | Job::Tell(_, _, answer)
+        | Job::Shift { answer, .. }
         | Job::Note(_, _, answer) => drop(answer.send(Err(error))),
         Job::Act { answer, .. } => drop(answer.send(Err(error))),
         Job::Purge(_, answer) => drop(answer.send(Err(error))),

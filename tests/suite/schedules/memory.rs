@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use jiff::SignedDuration;
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, MessageId, Timestamp};
 use mailferry::spool::{
@@ -32,6 +33,7 @@ struct Inner {
     leases: HashSet<MessageId>,
     events: HashMap<MessageId, Vec<Event>>,
     used: Vec<Used>,
+    notes: BTreeMap<String, String>,
 }
 
 type Later<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
@@ -308,16 +310,42 @@ impl Spool for Memory {
         now(Ok(used.cloned().collect()))
     }
 
+    fn shift(&self, by: SignedDuration, (name, value): (&str, String)) -> Later<'_, ()> {
+        let mut inner = self.inner();
+        inner
+            .messages
+            .values_mut()
+            .for_each(|(record, _)| record.shift(by));
+        inner.due.clear();
+        let all: Vec<MessageId> = inner.order.iter().copied().collect();
+        all.into_iter().for_each(|id| inner.offer(id));
+        for used in &mut inner.used {
+            used.at = used.at.shifted(by);
+            used.last = used.last.shifted(by);
+        }
+        inner.notes.insert(name.to_owned(), value);
+        now(Ok(()))
+    }
+
     fn purge(&self, _: Timestamp) -> Later<'_, bool> {
         now(Ok(false))
     }
 
-    fn note(&self, _: &str, _: Option<String>) -> Later<'_, ()> {
+    fn note(&self, name: &str, value: Option<String>) -> Later<'_, ()> {
+        let mut inner = self.inner();
+        match value {
+            Some(value) => inner.notes.insert(name.to_owned(), value),
+            None => inner.notes.remove(name),
+        };
         now(Ok(()))
     }
 
-    fn notes(&self, _: &str) -> Later<'_, Vec<(String, String)>> {
-        now(Ok(Vec::new()))
+    fn notes(&self, prefix: &str) -> Later<'_, Vec<(String, String)>> {
+        let inner = self.inner();
+        let notes = inner.notes.iter();
+        let notes = notes.filter(|(name, _)| name.starts_with(prefix));
+        let notes = notes.map(|(name, value)| (name.clone(), value.clone()));
+        now(Ok(notes.collect()))
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
