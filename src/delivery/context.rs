@@ -46,7 +46,7 @@ pub(super) struct Context {
 pub(super) struct Steps {
     /// By how much in all.
     pub(super) by: SignedDuration,
-    /// When it was last, or when the run began, in steady time.
+    /// When it last was by much, or when the run began, in steady time.
     pub(super) last: Duration,
 }
 
@@ -72,13 +72,11 @@ impl Context {
         let mailboxes = self.mailboxes.all();
         mailboxes.iter().for_each(|mailbox| mailbox.shift(by));
         self.notices.shift(by);
-    }
-
-    /// The spool has moved by so much as well.
-    pub(super) fn stepped(&self, by: SignedDuration) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.by += by;
-        steps.last = self.clock.steady();
+        if step::is_large(by) {
+            steps.last = self.clock.steady();
+        }
     }
 
     pub(super) fn leases(&self) -> MutexGuard<'_, HashMap<MessageId, Timestamp>> {

@@ -351,12 +351,9 @@ impl Lanes {
         if step::is_drift(by) {
             return Ok(());
         }
-        if step::is_large(by) {
-            // What a lane has in hand has the old times.
-            self.by_name.values().for_each(|lane| lane.give_back());
-            step::shift(spool.as_ref(), by, clock.now().shifted(by)).await?;
-            self.context.stepped(by);
-        }
+        // What a lane has in hand has the old times.
+        self.by_name.values().for_each(|lane| lane.give_back());
+        step::shift(spool.as_ref(), by, clock.now().shifted(by)).await?;
         self.context.shift(by);
         clock.follow(by);
         Ok(())

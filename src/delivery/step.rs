@@ -16,7 +16,7 @@ const NOTE: &str = "clock/seen";
 /// Clocks differ by so much without anybody's doing.
 const DRIFT: SignedDuration = SignedDuration::from_secs(1);
 
-/// The spool need not move for less than this: a lease lasts for longer when it is renewed.
+/// A clock that is set by less may have been right before.
 const LARGE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Nobody leaves a queue lying for so long: the clock is wrong, or was.
@@ -31,7 +31,7 @@ pub(super) fn is_drift(by: SignedDuration) -> bool {
     by.abs() < DRIFT
 }
 
-/// Whether the spool must move with the clock.
+/// Whether the clock was wrong, so that what failed of late may have failed by it.
 pub(super) fn is_large(by: SignedDuration) -> bool {
     by.abs() >= LARGE
 }
