@@ -18,7 +18,7 @@ use crate::config::{Config, Server};
 use crate::delivery::{self, Delivery};
 use crate::listener::accept::Bound;
 use crate::listener::{self, Certificate, Direct, Endpoint, Listener, Shared, Socket, Users};
-use crate::observe::maillog;
+use crate::observe::{logging, maillog};
 use crate::session::Reply;
 use crate::spool::{Content, Owner, Record, Spool, SpoolError, SqliteSpool};
 use crate::token::{Sources, Vault, VaultError};
@@ -81,6 +81,39 @@ pub struct Daemon {
     web: Option<Arc<Web>>,
     tending: JoinHandle<()>,
     grace: Duration,
+    lasting: Lasting,
+}
+
+/// What a running program does not change.
+#[derive(PartialEq)]
+struct Lasting {
+    data_dir: PathBuf,
+    log: logging::Settings,
+    run_as: Option<String>,
+    web: Option<web::Settings>,
+}
+
+impl Lasting {
+    fn of(config: &Config) -> Self {
+        Self {
+            data_dir: config.data_dir.clone(),
+            log: config.log.clone(),
+            run_as: config.run_as.clone(),
+            web: config.web.clone(),
+        }
+    }
+
+    /// The keys that differ.
+    fn changes(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("data_dir", self.data_dir != other.data_dir),
+            ("[log] or [privacy] mask_addresses", self.log != other.log),
+            ("run_as", self.run_as != other.run_as),
+            ("[web]", self.web != other.web),
+        ];
+        let changed = keys.into_iter().filter(|(_, differs)| *differs);
+        changed.map(|(key, _)| key).collect()
+    }
 }
 
 /// Hands messages for direct servers from the listener to delivery, which do not know each other.
@@ -154,6 +187,7 @@ impl Daemon {
             web,
             tending,
             grace: config.grace,
+            lasting: Lasting::of(&config),
         })
     }
 
@@ -168,8 +202,10 @@ impl Daemon {
     }
 
     /// Goes by another configuration; sessions and deliveries under way are not disturbed. On an
-    /// error everything stays as it was. The data directory does not change.
-    pub async fn reload(&mut self, config: Config) -> Result<(), DaemonError> {
+    /// error everything stays as it was. What needs a restart is said in the log.
+    pub async fn reload(&mut self, mut config: Config) -> Result<(), DaemonError> {
+        let changes = self.lasting.changes(&Lasting::of(&config));
+        config.data_dir = self.lasting.data_dir.clone();
         let endpoints = ready(&config)?;
         let asked: HashSet<Socket> = self.listeners.iter().map(Listener::asked).collect();
         let new = endpoints.iter();
@@ -199,6 +235,9 @@ impl Daemon {
         let new = serve_all(bound, &endpoints, &self.shared)?;
         self.listeners.extend(new);
         self.grace = config.grace;
+        if !changes.is_empty() {
+            maillog::needs_restart(&changes.join(", "));
+        }
         Ok(())
     }
 
@@ -267,12 +306,18 @@ async fn serve_web(
 
 /// The endpoints, each with a certificate that can be shown.
 fn ready(config: &Config) -> Result<Vec<Endpoint>, DaemonError> {
+    let mut own = None;
     let ready = |endpoint: &Endpoint| {
         let mut endpoint = endpoint.clone();
         if let Some(tls) = &mut endpoint.tls
             && matches!(tls.certificate, Certificate::SelfSigned)
         {
-            tls.certificate = Certificate::Ready(own_certificate(config)?);
+            let shown = match own.take() {
+                Some(made) => made,
+                None => own_certificate(config)?,
+            };
+            own = Some(shown.clone());
+            tls.certificate = Certificate::Ready(shown);
         }
         Ok(endpoint)
     };

@@ -66,11 +66,23 @@ pub fn self_signed(folder: &Path, host: &str) -> std::io::Result<Files> {
         return Ok(files);
     }
     let names = vec![host.to_owned(), "localhost".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).map_err(std::io::Error::other)?;
+    let (key, certificate) = signed_by_itself(host, names).map_err(std::io::Error::other)?;
     std::fs::create_dir_all(folder)?;
-    write(&files.key, 0o600, &made.signing_key.serialize_pem())?;
-    write(&files.chain, 0o644, &made.cert.pem())?;
+    write(&files.key, 0o600, &key)?;
+    write(&files.chain, 0o644, &certificate)?;
     Ok(files)
+}
+
+/// The key and the certificate, as PEM.
+fn signed_by_itself(host: &str, names: Vec<String>) -> Result<(String, String), rcgen::Error> {
+    let key = rcgen::KeyPair::generate()?;
+    let mut parameters = rcgen::CertificateParams::new(names)?;
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, host);
+    let certificate = parameters.self_signed(&key)?;
+    Ok((key.serialize_pem(), certificate.pem()))
 }
 
 /// Writes it beside its place first, so that half of it is never there.

@@ -1,5 +1,6 @@
 //! How much happened in the time just past. Counted in slices of that time, so that a window takes
-//! little memory however much happens; what it forgets, it forgets at most a slice late.
+//! little memory however much happens; what it forgets, it forgets at most a slice early: whoever uses up
+//! a day at once has room again at the same time of the next.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -81,9 +82,8 @@ impl Window {
         self.length / SLICES
     }
 
-    /// When a slice that began then is forgotten: nothing in it is younger than the window.
     fn forgotten(&self, begin: Instant) -> Instant {
-        begin + self.slice() + self.length
+        begin + self.length
     }
 
     fn forget(&mut self, now: Instant) {
@@ -111,12 +111,12 @@ mod tests {
         window.add(1, at(30));
         assert_eq!(window.room(1, 4, at(30)), Ok(()));
         let wait = |seconds| Err(NoRoom::For(Duration::from_secs(seconds)));
-        assert_eq!(window.room(2, 4, at(31)), wait(30));
-        assert_eq!(window.room(4, 4, at(31)), wait(60));
+        assert_eq!(window.room(2, 4, at(31)), wait(29));
+        assert_eq!(window.room(4, 4, at(31)), wait(59));
         assert_eq!(window.room(5, 4, at(31)), Err(NoRoom::Ever));
-        assert_eq!(window.room(2, 4, at(61)), Ok(()));
+        assert_eq!(window.room(2, 4, at(60)), Ok(()));
         window.take_back(1);
-        assert_eq!(window.count(at(61)), 0);
+        assert_eq!(window.count(at(60)), 0);
     }
 
     proptest! {
@@ -133,7 +133,7 @@ mod tests {
                     window.add(count, now);
                     passed.push((now, count));
                 }
-                let recent = passed.iter().filter(|(at, _)| now < *at + MINUTE);
+                let recent = passed.iter().filter(|(at, _)| now < *at + MINUTE - MINUTE / SLICES);
                 prop_assert!(recent.map(|(_, count)| count).sum::<u64>() <= most);
             }
             prop_assert!(window.slices.len() <= SLICES as usize + 2);

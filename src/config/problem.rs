@@ -78,7 +78,18 @@ fn with_remedy(message: &str) -> String {
         || message.starts_with("invalid value")
         || message.starts_with("unknown variant")
     {
+        let kinds = ["u64", "u32", "u16", "usize"].iter();
+        let message = kinds.fold(message.to_owned(), |message, kind| {
+            message.replace(&format!("expected {kind}"), "expected a whole number")
+        });
         return format!("{message}; write a value of that kind");
     }
-    format!("{message}; correct the TOML there")
+    if message.starts_with("invalid socket address") {
+        return "it must be an IP address and a port, such as \"127.0.0.1:2525\" or \"[::]:25\""
+            .into();
+    }
+    match message.contains("; ") {
+        true => message.to_owned(),
+        false => format!("{message}; correct the TOML there"),
+    }
 }

@@ -99,7 +99,9 @@ pub(super) struct Listener {
     pub users: Option<Vec<Spanned<String>>>,
     pub networks: Option<Vec<Network>>,
     pub servers: Option<Vec<Spanned<String>>>,
+    #[serde(default, deserialize_with = "some_positive")]
     pub sessions: Option<usize>,
+    #[serde(default, deserialize_with = "some_positive")]
     pub message_size: Option<u64>,
     pub messages_per_minute: Option<u64>,
     pub priority: Option<Priority>,
@@ -132,13 +134,19 @@ pub(super) enum ListenerAuth {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
+    #[serde(deserialize_with = "positive")]
     pub message_size: u64,
+    #[serde(deserialize_with = "positive")]
     pub recipients: usize,
+    #[serde(deserialize_with = "positive")]
     pub commands: u32,
+    #[serde(deserialize_with = "positive")]
     pub errors: u32,
+    #[serde(deserialize_with = "positive")]
     pub sessions: usize,
     pub sessions_per_address: usize,
     pub sessions_per_user: usize,
+    #[serde(deserialize_with = "positive")]
     pub memory: u64,
     pub minimum_rate: u64,
     pub auth_failures: u64,
@@ -383,4 +391,27 @@ impl<'de> Deserialize<'de> for Network {
 /// The networks as the parts have them.
 pub(super) fn networks(networks: &[Network]) -> Vec<IpNet> {
     networks.iter().map(|network| network.0).collect()
+}
+
+/// A number that lets something through.
+fn positive<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let number = T::deserialize(deserializer)?;
+    match number == T::default() {
+        true => Err(serde::de::Error::custom(
+            "0 lets nothing through; write 1 or more",
+        )),
+        false => Ok(number),
+    }
+}
+
+fn some_positive<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    positive(deserializer).map(Some)
 }

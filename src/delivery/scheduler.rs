@@ -198,12 +198,7 @@ impl Delivery {
 
     /// Asks for tokens anew at the next need, where that failed.
     pub fn forgive(&self) {
-        let lanes = self.lanes.load();
-        let tokens = lanes
-            .by_name
-            .values()
-            .filter_map(|lane| lane.server.token.as_ref());
-        tokens.for_each(|token| token.forgive());
+        self.lanes.load().forgive();
     }
 
     /// Uses held servers again at once.
@@ -344,6 +339,12 @@ impl Lanes {
         Self { by_name, context }
     }
 
+    fn forgive(&self) {
+        let lanes = self.by_name.values();
+        let tokens = lanes.filter_map(|lane| lane.server.token.as_ref());
+        tokens.for_each(|token| token.forgive());
+    }
+
     /// Where the clock was set, moves all that is remembered with it.
     async fn follow_clock(&self) -> Result<(), SpoolError> {
         let Context { clock, spool, .. } = &*self.context;
@@ -356,6 +357,7 @@ impl Lanes {
         step::shift(spool.as_ref(), by, clock.now().shifted(by)).await?;
         self.context.shift(by);
         clock.follow(by);
+        self.forgive();
         Ok(())
     }
 

@@ -47,6 +47,8 @@ pub struct Shared {
     pub(super) of_listener: Arc<Counts<String>>,
     pub(super) of_address: Arc<Counts<IpAddr>>,
     pub(super) of_user: Arc<Counts<String>>,
+    /// Those who hear their last word.
+    pub(super) leaving: Arc<Counts<()>>,
     pub(super) memory: Arc<Memory>,
     pub(super) usage: Usage,
     pub(super) guard: Guard,
@@ -59,6 +61,9 @@ pub struct Listener {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
+
+/// Among all sessions, and those of a listener.
+pub(super) type Places = (Counted<()>, Counted<String>);
 
 impl Shared {
     /// No session yet.
@@ -77,6 +82,7 @@ impl Shared {
             of_listener: Counts::new(),
             of_address: Counts::new(),
             of_user: Counts::new(),
+            leaving: Counts::new(),
             memory: Arc::default(),
             usage: Usage::default(),
             guard: Guard::default(),
@@ -99,7 +105,7 @@ impl Shared {
         self.stopping.send_replace(true);
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         let ended = async {
-            while self.sessions() > 0 {
+            while self.sessions() + self.leaving.of(&()) > 0 {
                 tick.tick().await;
             }
         };
@@ -107,7 +113,7 @@ impl Shared {
         let _ = tokio::time::timeout(grace, ended).await;
     }
 
-    fn place(&self, endpoint: &Endpoint) -> Option<(Counted<()>, Counted<String>)> {
+    fn place(&self, endpoint: &Endpoint) -> Option<Places> {
         let most = self.settings.load().limits.sessions;
         let of_all = self.sessions.take((), most)?;
         let here = self
@@ -214,14 +220,10 @@ fn admit(stream: TcpStream, peer: SocketAddr, endpoint: Arc<Endpoint>, shared: &
     let Some(places) = shared.place(&endpoint) else {
         let reply = Reply::too_many_sessions();
         maillog::turned_away(&endpoint.name, &peer.ip(), &reply);
-        tokio::spawn(arrival::turn_away(stream, reply, endpoint));
+        tokio::spawn(arrival::turn_away(stream, reply, endpoint, shared.clone()));
         return;
     };
-    let arrival = Arrival::new(stream, peer, endpoint, shared.clone());
-    tokio::spawn(async move {
-        arrival.run().await;
-        drop(places);
-    });
+    tokio::spawn(Arrival::new(stream, peer, endpoint, places, shared.clone()).run());
 }
 
 /// A file descriptor that is given up where there is no other: with it, one client can be told why it

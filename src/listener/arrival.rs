@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::accept::Shared;
+use super::accept::{Places, Shared};
 use super::connection::Connection;
 use super::counts::{Counted, site};
 use super::stream::{self, Stream};
@@ -27,11 +27,15 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// with unread input is reset, and what was said last is lost.
 const LINGER: u64 = 64 * 1024;
 
+/// Clients that are given the time for it at once; it takes no session's place.
+const LEAVING: usize = 1_000;
+
 /// A connection at the door.
 pub(super) struct Arrival {
     stream: TcpStream,
     peer: SocketAddr,
     endpoint: Arc<Endpoint>,
+    places: Places,
     shared: Arc<Shared>,
 }
 
@@ -55,12 +59,14 @@ impl Arrival {
         stream: TcpStream,
         peer: SocketAddr,
         endpoint: Arc<Endpoint>,
+        places: Places,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
             stream,
             peer,
             endpoint,
+            places,
             shared,
         }
     }
@@ -78,11 +84,12 @@ impl Arrival {
             listener: &self.endpoint.name,
             peer,
         };
-        let _place = match self.place(peer) {
+        let place = match self.place(peer) {
             Ok(place) => place,
             Err(reply) => {
                 maillog::turned_away(&self.endpoint.name, &peer, &reply);
-                return turn_away(self.stream, reply, self.endpoint.clone()).await;
+                drop(self.places);
+                return turn_away(self.stream, reply, self.endpoint.clone(), self.shared).await;
             }
         };
         let mut stream = match self.endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
@@ -99,10 +106,16 @@ impl Arrival {
         {
             let reply = Reply::early_talker();
             maillog::turned_away(&self.endpoint.name, &peer, &reply);
-            return say_and_close(stream, reply).await;
+            drop((place, self.places));
+            return say_and_close(stream, reply, &self.shared).await;
         }
-        let connection = Connection::new(stream, peer, self.endpoint.clone(), self.shared);
-        connection.run().await;
+        let shared = self.shared.clone();
+        let connection = Connection::new(stream, peer, self.endpoint.clone(), shared);
+        let stream = connection.run().await;
+        drop((place, self.places));
+        if let Some(stream) = stream {
+            close(stream, &self.shared).await;
+        }
     }
 
     /// Who it is: the peer, or whom a proxy names.
@@ -126,7 +139,7 @@ impl Arrival {
         }
         let most = self.shared.settings.load().limits.sessions_per_address;
         let place = self.shared.of_address.take(site(peer), most);
-        place.ok_or_else(|| Reply::too_many_sessions_of(&peer, most))
+        place.ok_or_else(|| Reply::too_many_sessions_of(&peer, most, "sessions_per_address"))
     }
 }
 
@@ -146,22 +159,30 @@ async fn talks_early(stream: &mut Stream, pause: Duration) -> bool {
 }
 
 /// Says why, where the client would understand it without TLS, and closes.
-pub(super) async fn turn_away(stream: TcpStream, reply: Reply, endpoint: Arc<Endpoint>) {
+pub(super) async fn turn_away(
+    stream: TcpStream,
+    reply: Reply,
+    endpoint: Arc<Endpoint>,
+    shared: Arc<Shared>,
+) {
     if !endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
-        say_and_close(Stream::Plain(stream), reply).await;
+        say_and_close(Stream::Plain(stream), reply, &shared).await;
     }
 }
 
-async fn say_and_close(mut stream: Stream, reply: Reply) {
+async fn say_and_close(mut stream: Stream, reply: Reply, shared: &Shared) {
     let mut said = Vec::new();
     reply.write(&mut said);
-    // Whether it was heard changes nothing.
+    // Whether it was heard changes nothing. A new connection's buffer takes it at once.
     let _ = timeout(TURN_AWAY, stream.write_all(&said)).await;
-    close(stream).await;
+    close(stream, shared).await;
 }
 
 /// Closes so that what was said last is heard, whatever the client is still saying.
-pub(super) async fn close(mut stream: Stream) {
+async fn close(mut stream: Stream, shared: &Shared) {
+    let Some(_place) = shared.leaving.take((), LEAVING) else {
+        return;
+    };
     let closing = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut (&mut stream).take(LINGER), &mut tokio::io::sink()).await

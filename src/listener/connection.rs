@@ -16,7 +16,7 @@ use super::accept::Shared;
 use super::counts::{Counted, Share};
 use super::stream::{self, Stream};
 use super::usage::{Amount, Who};
-use super::{Endpoint, Limits, Settings, User, arrival, permission};
+use super::{Endpoint, Limits, Settings, User, permission};
 use crate::base::{MessageId, limits};
 use crate::message::{Recipient, ReversePath};
 use crate::observe::maillog;
@@ -102,17 +102,23 @@ impl Connection {
         connection
     }
 
-    pub(super) async fn run(mut self) {
-        if let Err(broken) = self.converse().await
-            && !(matches!(broken, Broken::Closed) && self.machine.is_between_messages())
-        {
-            maillog::session_failed(&self.endpoint.name, &self.peer, &broken);
+    /// Serves the client; gives what is to be closed where the last word was ours.
+    pub(super) async fn run(mut self) -> Option<Stream> {
+        match self.converse().await {
+            Ok(()) => return self.stream,
+            Err(Broken::Closed) if self.machine.is_between_messages() => {}
+            Err(broken) => maillog::session_failed(&self.endpoint.name, &self.peer, &broken),
         }
+        None
     }
 
     async fn converse(&mut self) -> Result<(), Broken> {
         loop {
-            match self.machine.next(&mut self.input) {
+            let event = self.machine.next(&mut self.input);
+            for reply in self.machine.take_refusals() {
+                self.session_refused(&reply);
+            }
+            match event {
                 Event::NeedInput => {
                     self.flush().await?;
                     self.read().await?;
@@ -129,13 +135,7 @@ impl Connection {
                 }
                 Event::Discard => self.forget_message(),
                 Event::StartTls => self.start_tls().await?,
-                Event::Close => {
-                    self.flush().await?;
-                    if let Some(stream) = self.stream.take() {
-                        arrival::close(stream).await;
-                    }
-                    return Ok(());
-                }
+                Event::Close => return self.flush().await,
             }
         }
     }
@@ -189,9 +189,24 @@ impl Connection {
                 return Err(Broken::Closed);
             }
             Ok(octets) => self.has_read(octets? as u64),
-            Err(reply) => self.machine.close(&reply),
+            Err(reply) => {
+                let reply = self.instead_of(reply);
+                self.machine.close(&reply);
+            }
         }
         Ok(())
+    }
+
+    /// Silence between messages is no news, but for a client that believes it has said something.
+    fn instead_of(&self, reply: Reply) -> Reply {
+        let reply = match self.input.ends_with(b"\n") {
+            true => Reply::unended(),
+            false => reply,
+        };
+        if !self.machine.is_between_messages() || reply == Reply::unended() {
+            self.session_refused(&reply);
+        }
+        reply
     }
 
     /// Octets of a message take memory until it is put, refused or in a file.
@@ -250,12 +265,15 @@ impl Connection {
 
     /// The session is this user's from now on, if there may be another.
     fn becomes(&mut self, user: &User, limits: &Limits) -> Result<(), Reply> {
-        let most = user.sessions.unwrap_or(limits.sessions_per_user);
+        let (most, setting) = match user.sessions {
+            Some(most) => (most, "sessions"),
+            None => (limits.sessions_per_user, "sessions_per_user"),
+        };
         // Whom the network took it for is not counted any more: it may be the same user.
         self.place_of_user = None;
         let place = self.shared.of_user.take(user.name.clone(), most);
         let Some(place) = place else {
-            let reply = Reply::too_many_sessions_of(&format!("User {}", user.name), most);
+            let reply = Reply::too_many_sessions_of(&format!("User {}", user.name), most, setting);
             maillog::turned_away(&self.endpoint.name, &self.peer, &reply);
             return Err(reply);
         };
@@ -270,7 +288,8 @@ impl Connection {
         let guard = &self.shared.guard;
         let now = std::time::Instant::now();
         let then = guard.failed(self.peer, &limits.guard, now);
-        maillog::auth_failed(&self.endpoint.name, name, &self.peer, then.failures);
+        let reason = self.why_not(name);
+        maillog::auth_failed(&self.endpoint.name, name, &self.peer, then.failures, reason);
         tokio::time::sleep(then.pause).await;
         self.machine.answer(Reply::bad_credentials());
         if then.is_shut_out {
@@ -278,6 +297,16 @@ impl Connection {
             maillog::shut_out(&self.endpoint.name, &self.peer, then.failures, time);
             self.machine
                 .close(&Reply::shut_out(&self.peer, time.as_secs()));
+        }
+    }
+
+    /// What the log says of a failed sign-in; the client is not told.
+    fn why_not(&self, name: &str) -> &'static str {
+        match self.shared.settings.load().users.get(name) {
+            None => "there is no such user",
+            Some(user) if user.hash.is_none() => "the user has no password",
+            Some(_) if !self.endpoint.admits(name) => "not among the `users` of this listener",
+            Some(_) => "wrong password",
         }
     }
 
@@ -323,6 +352,11 @@ impl Connection {
         let user = self.machine.user().unwrap_or_default();
         let to = recipient.map(|recipient| &recipient.address);
         maillog::refused(user, &self.peer, sender, to, reply);
+    }
+
+    fn session_refused(&self, reply: &Reply) {
+        let user = self.machine.user().unwrap_or_default();
+        maillog::refused_command(&self.endpoint.name, user, &self.peer, reply);
     }
 
     /// Who sends; nobody any more where the configuration has changed.

@@ -159,7 +159,8 @@ fn refusal(who: Who, limit: &Limit, no_room: NoRoom) -> Reply {
     match no_room {
         NoRoom::For(wait) => {
             let seconds = wait.as_secs_f64().ceil() as u64;
-            Reply::over_limit(&who, limit.setting, limit.most, seconds)
+            let wait = Duration::from_secs(seconds);
+            Reply::over_limit(&who, limit.setting, limit.most, wait)
         }
         NoRoom::Ever => Reply::over_limit_alone(&who, limit.setting, limit.most),
     }
@@ -199,11 +200,11 @@ mod tests {
         };
         assert_eq!(take(3, 0), Ok(()));
         assert_eq!(take(3, 1), Ok(()));
-        let minute = "450 4.7.1 User erp: 2 are allowed (setting `messages_per_minute`), try again in 60 seconds";
-        assert_eq!(take(1, 2), Err(minute.replace("60 s", "59 s")));
+        let minute = "450 4.7.1 User erp: 2 messages per minute are allowed (setting `messages_per_minute`), try again in 58s";
+        assert_eq!(take(1, 2), Err(minute.to_owned()));
         let day = take(5, 70).unwrap_err();
         assert!(
-            day.starts_with("450 4.7.1 User erp: 10 are allowed (setting `recipients_per_day`)")
+            day.starts_with("450 4.7.1 User erp: 10 recipients per day are allowed (setting `recipients_per_day`), try again in 23h 58m 50s")
         );
         let never = take(11, 70).unwrap_err();
         assert!(never.starts_with("550 5.7.1"), "{never}");

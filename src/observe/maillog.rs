@@ -105,6 +105,11 @@ pub fn refused(
     info!(target: TARGET, event = "refused", user, %peer, from = %sender, to, reply = %reply, "refused");
 }
 
+/// A command, or a whole session, was refused.
+pub fn refused_command(listener: &str, user: &str, peer: &IpAddr, reply: &Reply) {
+    info!(target: TARGET, event = "refused", listener, user, %peer, reply = %reply, "refused");
+}
+
 /// A message that had an id was refused before it was accepted.
 pub fn refused_message(
     id: MessageId,
@@ -118,8 +123,8 @@ pub fn refused_message(
 }
 
 /// AUTH failed; so many times from there lately. config/fail2ban.conf reads this line.
-pub fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64) {
-    warn!(target: TARGET, event = "auth_failed", %peer, failures, listener, user, "authentication failed");
+pub fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64, reason: &str) {
+    warn!(target: TARGET, event = "auth_failed", %peer, failures, listener, user, reason, "authentication failed");
 }
 
 /// A session could not go on.
@@ -270,6 +275,11 @@ pub fn clock_set(by: SignedDuration) {
 /// The configuration was read again, and is in force.
 pub fn reloaded(path: &str) {
     info!(target: TARGET, event = "reloaded", path, "configuration reloaded");
+}
+
+/// These keys have changed, and a running program goes on as it is.
+pub fn needs_restart(keys: &str) {
+    warn!(target: TARGET, event = "needs_restart", keys, "restart mailferry for what has changed of these");
 }
 
 /// The configuration was read again, and is wrong: the old one stays.

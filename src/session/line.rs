@@ -107,8 +107,15 @@ fn decode(line: &[u8]) -> Line {
     }
     match std::str::from_utf8(line) {
         Ok(text) => Line::Whole(text.to_owned()),
+        // Old devices have names in Latin-1, and nothing depends on them.
+        Err(_) if is_hello(line) => Line::Whole(String::from_utf8_lossy(line).into_owned()),
         Err(_) => Line::Illegal,
     }
+}
+
+fn is_hello(line: &[u8]) -> bool {
+    let verb = line.get(..5).unwrap_or_default();
+    verb.eq_ignore_ascii_case(b"HELO ") || verb.eq_ignore_ascii_case(b"EHLO ")
 }
 
 #[cfg(test)]
@@ -148,6 +155,10 @@ mod tests {
         assert_eq!(read(&[b"NOOP\r\r\n"], 512), [Line::Illegal]);
         assert_eq!(read(&[b"NOOP\n"], 512), []);
         assert_eq!(read(&[b"caf\xe9\r\n"], 512), [Line::Illegal]);
+        assert_eq!(
+            read(&[b"helo caf\xe9\r\n"], 512),
+            [whole("helo caf\u{fffd}")]
+        );
     }
 
     #[test]

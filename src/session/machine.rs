@@ -124,6 +124,7 @@ pub struct Machine {
     phase: Phase,
     lines: LineReader,
     out: Vec<u8>,
+    refusals: Vec<Reply>,
     /// What the last message left behind, to be used for the next.
     content: Vec<u8>,
     helo: Option<(String, bool)>,
@@ -144,6 +145,7 @@ impl Machine {
             phase: Phase::Command,
             lines: LineReader::new(settings.bare_lf),
             out: Vec::new(),
+            refusals: Vec::new(),
             content: Vec::new(),
             helo: None,
             user,
@@ -192,7 +194,10 @@ impl Machine {
                 self.user = Some(name);
                 self.signed_in = true;
             }
-            Question::Authenticate { .. } => return self.error(&reply),
+            Question::Authenticate { .. } => {
+                self.reply(&reply);
+                return self.has_erred();
+            }
             Question::Sender(sender, parameters) if yes => {
                 let recipients = Vec::new();
                 let envelope = Envelope {
@@ -261,6 +266,11 @@ impl Machine {
         std::mem::take(&mut self.out)
     }
 
+    /// What was refused by the machine itself, not by an answer; taken away.
+    pub fn take_refusals(&mut self) -> Vec<Reply> {
+        std::mem::take(&mut self.refusals)
+    }
+
     /// Content of the message that came since it was last taken, line ends CRLF.
     pub fn take_content(&mut self) -> Vec<u8> {
         match &mut self.phase {
@@ -319,13 +329,27 @@ impl Machine {
         reply.write(&mut self.out);
     }
 
+    fn refuse(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.refusals.push(reply.clone());
+    }
+
     /// A reply to a command in error; too many of them end the session.
     fn error(&mut self, reply: &Reply) {
-        self.reply(reply);
+        self.refuse(reply);
+        self.has_erred();
+    }
+
+    fn has_erred(&mut self) {
         self.errors += 1;
         if self.errors >= self.settings.errors {
-            self.close(&Reply::too_many_errors());
+            self.end(&Reply::too_many_errors());
         }
+    }
+
+    fn end(&mut self, reply: &Reply) {
+        self.refuse(reply);
+        self.phase = Phase::Closed;
     }
 
     fn ask(&mut self, question: Question, event: Event) -> Option<Event> {
@@ -337,7 +361,7 @@ impl Machine {
     fn is_pipelined(&mut self, rest: &[u8]) -> bool {
         let is_pipelined = self.settings.bare_lf && !rest.is_empty();
         if is_pipelined {
-            self.close(&Reply::pipelined());
+            self.end(&Reply::pipelined());
         }
         is_pipelined
     }
@@ -364,7 +388,7 @@ impl Machine {
     fn command(&mut self, text: &str) -> Option<Event> {
         self.commands += 1;
         if self.commands > self.settings.commands {
-            self.close(&Reply::too_many_commands());
+            self.end(&Reply::too_many_commands());
             return None;
         }
         let command = match command::parse(text, self.assume_from.as_ref()) {
@@ -382,7 +406,7 @@ impl Machine {
         if let Err(reply) = self.check(&command) {
             match command {
                 // RFC 5321 §4.5.3.1.10: not the client's error.
-                Command::Rcpt(..) if reply == Reply::too_many_recipients() => self.reply(&reply),
+                Command::Rcpt(..) if reply == Reply::too_many_recipients() => self.refuse(&reply),
                 _ => self.error(&reply),
             }
             return None;
@@ -497,7 +521,7 @@ impl Machine {
         let envelope = self.transaction.take()?.envelope;
         match receiving.refusal {
             Some(reply) => {
-                self.reply(&reply);
+                self.refuse(&reply);
                 Some(Event::Discard)
             }
             None => {

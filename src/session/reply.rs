@@ -2,6 +2,7 @@
 //! the enhanced code (RFC 3463) that the standard has for it.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::base::{MessageId, limits};
 
@@ -213,7 +214,7 @@ impl Reply {
         Self::fixed(
             501,
             "5.5.2",
-            "Cannot decode that AUTH response: it must be base64 in the mechanism's form",
+            "Cannot take that AUTH response: it must be base64 in the mechanism's form, for nobody else's account",
         )
     }
 
@@ -234,6 +235,34 @@ impl Reply {
     /// MAIL before AUTH (RFC 4954 §6).
     pub const fn auth_required() -> Self {
         Self::fixed(530, "5.7.0", "Authentication required")
+    }
+
+    /// AUTH where no user has a password.
+    pub const fn auth_unavailable_here() -> Self {
+        Self::fixed(502, "5.5.1", "AUTH is not available here")
+    }
+
+    /// AUTH for a second time (RFC 4954 §4).
+    pub const fn authenticated_already() -> Self {
+        Self::fixed(503, "5.5.1", "Already authenticated")
+    }
+
+    /// MAIL from an address that is nobody's, where nobody signs in.
+    pub const fn unknown_client() -> Self {
+        Self::fixed(
+            550,
+            "5.7.1",
+            "Your address is in no user's `networks`, and AUTH is not available here",
+        )
+    }
+
+    /// Silence after what would be a command, did it end in CRLF.
+    pub const fn unended() -> Self {
+        Self::fixed(
+            421,
+            "4.4.2",
+            "Idle for too long: a command must end in CRLF (setting `bare_lf_commands`), closing",
+        )
     }
 
     /// Anything but EHLO, NOOP, STARTTLS, QUIT before TLS (RFC 3207 §4).
@@ -265,7 +294,7 @@ impl Reply {
         Self::fixed(
             500,
             "5.5.2",
-            "A command must be one line of text that ends in CRLF, without bare CR or LF",
+            "A command must be one line of UTF-8 text that ends in CRLF, without NUL, bare CR or LF",
         )
     }
 
@@ -316,7 +345,7 @@ impl Reply {
         Self::fixed(
             452,
             "4.5.3",
-            "Too many recipients: send the rest in a further message",
+            "Too many recipients (setting `recipients`): send the rest in a further message",
         )
     }
 
@@ -439,20 +468,19 @@ impl Reply {
         )
     }
 
-    /// Somebody sends more than the setting allows; there is room again in so many seconds.
+    /// Somebody sends more than the setting allows; there is room again after `wait`.
     pub fn over_limit(
         who: &impl std::fmt::Display,
         setting: &str,
         most: u64,
-        seconds: u64,
+        wait: Duration,
     ) -> Self {
-        let seconds = seconds.max(1);
+        let what = setting.replace('_', " ");
+        let wait = humantime::format_duration(Duration::from_secs(wait.as_secs().max(1)));
         Self::new(
             450,
             "4.7.1",
-            format!(
-                "{who}: {most} are allowed (setting `{setting}`), try again in {seconds} seconds"
-            ),
+            format!("{who}: {most} {what} are allowed (setting `{setting}`), try again in {wait}"),
         )
     }
 
@@ -461,7 +489,10 @@ impl Reply {
         Self::new(
             550,
             "5.7.1",
-            format!("{who}: {most} are allowed (setting `{setting}`), fewer than this message has"),
+            format!(
+                "{who}: {most} {} are allowed (setting `{setting}`), fewer than this message has",
+                setting.replace('_', " ")
+            ),
         )
     }
 
@@ -470,13 +501,17 @@ impl Reply {
         Self::fixed(
             452,
             "4.3.1",
-            "Too many messages are being received at once, try again later",
+            "Too many messages are being received at once (setting `memory`), try again later",
         )
     }
 
     /// A message comes more slowly than is allowed.
     pub const fn too_slow() -> Self {
-        Self::fixed(421, "4.4.2", "The message comes too slowly, closing")
+        Self::fixed(
+            421,
+            "4.4.2",
+            "The message comes too slowly (setting `minimum_rate`), closing",
+        )
     }
 
     /// A client that does not wait for replies where it has to.
@@ -501,32 +536,46 @@ impl Reply {
     }
 
     /// As many sessions of one client, or user, as may be.
-    pub fn too_many_sessions_of(who: &impl std::fmt::Display, most: usize) -> Self {
+    pub fn too_many_sessions_of(who: &impl std::fmt::Display, most: usize, setting: &str) -> Self {
         Self::new(
             421,
             "4.7.0",
-            format!("{who} has {most} sessions, which is the most, connect again later"),
+            format!(
+                "{who} has {most} sessions, which is the most (setting `{setting}`), connect again later"
+            ),
         )
     }
 
     /// Too many commands without a message.
     pub const fn too_many_commands() -> Self {
-        Self::fixed(421, "4.7.0", "Too many commands without a message, closing")
+        Self::fixed(
+            421,
+            "4.7.0",
+            "Too many commands without a message (setting `commands`), closing",
+        )
     }
 
     /// Too many commands in error.
     pub const fn too_many_errors() -> Self {
-        Self::fixed(421, "4.7.0", "Too many errors, closing")
+        Self::fixed(421, "4.7.0", "Too many errors (setting `errors`), closing")
     }
 
     /// The client was silent for too long.
     pub const fn idle() -> Self {
-        Self::fixed(421, "4.4.2", "Idle for too long, closing")
+        Self::fixed(
+            421,
+            "4.4.2",
+            "Idle for too long (setting `idle_time`), closing",
+        )
     }
 
     /// The session took too long in all.
     pub const fn session_time() -> Self {
-        Self::fixed(421, "4.4.2", "Session time is over, connect again")
+        Self::fixed(
+            421,
+            "4.4.2",
+            "Session time is over (setting `session_time`), connect again",
+        )
     }
 
     /// The program stops.
@@ -536,7 +585,11 @@ impl Reply {
 
     /// As many sessions as may be.
     pub const fn too_many_sessions() -> Self {
-        Self::fixed(421, "4.3.2", "Too many sessions, connect again later")
+        Self::fixed(
+            421,
+            "4.3.2",
+            "Too many sessions (setting `sessions`), connect again later",
+        )
     }
 
     const fn fixed(code: u16, enhanced: &'static str, text: &'static str) -> Self {

@@ -116,7 +116,7 @@ fn users_networks_servers_and_sizes_are_the_listeners_own() {
     );
     let over = client.command("MAIL FROM:<>");
     assert!(
-        over.starts_with("450 4.7.1 Listener printers: 2 are allowed"),
+        over.starts_with("450 4.7.1 Listener printers: 2 messages per minute are allowed"),
         "{over}"
     );
 }
@@ -249,7 +249,7 @@ fn a_user_sends_as_and_to_what_is_listed_and_no_more_than_that() {
     client.expect("RCPT TO:<a@example.net>", "250");
     let over = client.command("RCPT TO:<b@example.net>");
     assert!(
-        over.contains("3 are allowed (setting `recipients_per_day`)"),
+        over.contains("3 recipients per day are allowed (setting `recipients_per_day`)"),
         "{over}"
     );
     client.expect("RSET", "250");
@@ -260,7 +260,9 @@ fn a_user_sends_as_and_to_what_is_listed_and_no_more_than_that() {
     );
     let over = client.command(&format!("MAIL FROM:<{SENDER}>"));
     assert!(
-        over.starts_with("450 4.7.1 User erp: 2 are allowed (setting `messages_per_minute`)"),
+        over.starts_with(
+            "450 4.7.1 User erp: 2 messages per minute are allowed (setting `messages_per_minute`)"
+        ),
         "{over}"
     );
     lab.delivered(2);

@@ -106,11 +106,11 @@ impl Life {
         Self::on(lab, time)
     }
 
-    /// Nothing is taken, until the script is cleared.
-    fn cut_off(&self) {
+    /// Nothing comes through here, until the script is cleared.
+    fn cut_off(&self, stage: Stage) {
         let busy = "451 4.3.2 Busy".to_owned();
         self.lab.state().script.add([Fault {
-            stage: Stage::Mail,
+            stage,
             action: Action::Reply(busy),
             times: u32::MAX,
             matches: None,
@@ -310,9 +310,14 @@ fn who_waits_for_a_held_server_hears_of_it_through_one_that_works() {
 /// way round.
 #[test]
 fn a_clock_that_is_set_makes_no_message_old_and_none_wait() {
-    for days in [20_000, -20_000, 6, -6] {
+    for (days, stage) in [
+        (20_000, Stage::Token),
+        (-20_000, Stage::Mail),
+        (6, Stage::Mail),
+        (-6, Stage::Token),
+    ] {
         let life = Life::begin();
-        life.cut_off();
+        life.cut_off(stage);
         life.send("before");
         life.pass(20 * MINUTE, Duration::from_secs(5));
         life.time.set(SignedDuration::from_hours(24 * days));
@@ -333,7 +338,7 @@ fn a_clock_that_is_set_makes_no_message_old_and_none_wait() {
 #[test]
 fn what_was_switched_off_for_a_week_tries_before_it_gives_up() {
     let life = Life::begin();
-    life.cut_off();
+    life.cut_off(Stage::Mail);
     life.send("old");
     life.pass(10 * MINUTE, Duration::from_secs(5));
     let life = life.again_after(7 * 24 * HOUR);
@@ -346,7 +351,7 @@ fn what_was_switched_off_for_a_week_tries_before_it_gives_up() {
         actions.map(|action| arrived.iter().filter(|m| m.text.contains(action)).count())
     };
     assert_eq!(reports(&life.lab, 2), [1, 0], "it is late, and arrives");
-    life.cut_off();
+    life.cut_off(Stage::Mail);
     life.send("another");
     let life = life.again_after(7 * 24 * HOUR);
     life.pass(70 * MINUTE, Duration::from_secs(5));

@@ -1,7 +1,7 @@
 //! `[[listener]]`: where apps connect, and what holds there.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,9 +71,9 @@ impl Checker<'_> {
             let text = format!(
                 "{socket} is taken by the listener {:?} already; remove one{}",
                 other.name,
-                match (&other.socket, socket) {
-                    (a, b) if a == b => "",
-                    _ => ", or say only_ipv6 = true with [::]",
+                match is_of_both(&other.socket, socket) {
+                    true => ", or say only_ipv6 = true with [::]",
+                    false => "",
                 }
             );
             self.problem(span.clone(), "[[listener]] address", text);
@@ -107,17 +107,20 @@ impl Checker<'_> {
         };
         let by_password = listener.auth != ListenerAuth::Network
             && users.iter().filter(here).any(|user| user.hash.is_some());
-        // Where nobody signs in no password crosses the network; in clear it has to be said all the same.
         if mode == ListenerTls::None && !plaintext_auth && (by_password || listener.tls.is_none()) {
-            self.problem(
-                place_of(listener),
-                "[[listener]] address",
-                format!(
-                    "{socket} is not on loopback and has no TLS, so passwords would cross the network in clear; \
-                     add tls = \"required\", or say allow_plaintext = true"
-                ),
-            );
+            // Where nobody signs in no password crosses the network; it has to be said all the same.
+            let remedy = match listener.auth != ListenerAuth::Network {
+                true => {
+                    "passwords would cross the network in clear; add tls = \"required\", or say allow_plaintext = true"
+                }
+                false => {
+                    "mail would cross the network in clear; add tls = \"starttls\", or say tls = \"none\""
+                }
+            };
+            let message = format!("{socket} is not on loopback and has no TLS, so {remedy}");
+            self.problem(place_of(listener), "[[listener]] address", message);
         }
+        self.somebody_may_send(file, listener, users.iter().filter(here), by_password);
         let limits = &file.limits;
         let session = session::Settings {
             host: host.to_owned(),
@@ -154,6 +157,46 @@ impl Checker<'_> {
             proxies: text::networks(&listener.proxies),
             name,
             socket,
+        }
+    }
+
+    /// Users that a listener admits must have a way in, and a server that both they and it may use.
+    fn somebody_may_send<'u>(
+        &mut self,
+        file: &text::File,
+        listener: &text::Listener,
+        admitted: impl Iterator<Item = &'u User> + Clone,
+        by_password: bool,
+    ) {
+        let by_network = listener.auth != ListenerAuth::Password
+            && admitted.clone().any(|user| !user.networks.is_empty());
+        let named = listener.users.as_ref().map(Vec::len);
+        let are_known = named.is_none_or(|named| named == admitted.clone().count());
+        // Where a user has no way at all, that is said of the user.
+        let have_ways = |user: &User| user.hash.is_some() || !user.networks.is_empty();
+        let have_ways = admitted.clone().all(have_ways);
+        if are_known && have_ways && !by_password && !by_network {
+            let text = "nobody may send here; give a user of this listener a password (for auth = \"password\" or \"either\") \
+                        or networks (for \"network\" or \"either\")";
+            self.problem(place_of(listener), "[[listener]] users", text);
+        }
+        let (Some(here), Some(_)) = (&listener.servers, &listener.users) else {
+            return;
+        };
+        let is_here = |name: &str| here.iter().any(|server| server.get_ref() == name);
+        let is_admitted =
+            |user: &&text::User| admitted.clone().any(|it| it.name == *user.name.get_ref());
+        for user in file.user.iter().filter(is_admitted) {
+            let own = user.server.iter().chain(user.servers.iter().flatten());
+            let own: Vec<&str> = own.map(|server| server.get_ref().as_str()).collect();
+            if !own.is_empty() && !own.iter().any(|server| is_here(server)) {
+                let text = format!(
+                    "user {:?} may use {} only, so none of these; add one of them to both",
+                    user.name.get_ref(),
+                    own.join(", ")
+                );
+                self.problem(place_of(listener), "[[listener]] servers", text);
+            }
         }
     }
 
@@ -230,6 +273,15 @@ fn name_of(listener: &text::Listener, socket: &Socket) -> String {
     }
 }
 
+/// Whether one of them is of IPv4 and one of IPv6.
+fn is_of_both(one: &Socket, other: &Socket) -> bool {
+    let is_v4 = |socket: &Socket| match socket {
+        Socket::Address { address, .. } => Some(address.is_ipv4()),
+        Socket::Systemd(_) => None,
+    };
+    is_v4(one) != is_v4(other)
+}
+
 /// Whether two sockets cannot be had together; port 0 is any free one.
 fn overlap(one: &Socket, other: &Socket) -> bool {
     match (one, other) {
@@ -243,12 +295,13 @@ fn overlap(one: &Socket, other: &Socket) -> bool {
                 only_v6: b6,
             },
         ) => {
-            let dual = |all: &SocketAddr, only_v6: bool, v4: &SocketAddr| {
-                all.ip() == IpAddr::from([0u16; 8]) && !only_v6 && v4.is_ipv4()
+            let covers = |all: &SocketAddr, only_v6: bool, one: &SocketAddr| {
+                let is_dual = all.is_ipv6() && !only_v6;
+                all.ip().is_unspecified() && (all.is_ipv4() == one.is_ipv4() || is_dual)
             };
             a.port() == b.port()
                 && a.port() != 0
-                && (a.ip() == b.ip() || dual(a, *a6, b) || dual(b, *b6, a))
+                && (a.ip() == b.ip() || covers(a, *a6, b) || covers(b, *b6, a))
         }
         (one, other) => one == other,
     }

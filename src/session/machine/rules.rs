@@ -23,13 +23,14 @@ impl Machine {
             _ if !tls && !plaintext => Err(Reply::tls_required()),
             Command::Rset | Command::Vrfy => Ok(()),
             _ if self.helo.is_none() => Err(Reply::bad_sequence("EHLO")),
-            Command::Auth { .. } if self.signed_in => {
-                Err(Reply::bad_sequence("QUIT, already authenticated"))
-            }
+            Command::Auth { .. } if self.signed_in => Err(Reply::authenticated_already()),
             Command::Auth { .. } if self.transaction.is_some() => Err(Reply::bad_sequence("RSET")),
-            Command::Auth { .. } if !self.settings.offers_auth => Err(Reply::unknown_command()),
+            Command::Auth { .. } if !self.settings.offers_auth => {
+                Err(Reply::auth_unavailable_here())
+            }
             Command::Auth { .. } if !tls && !plaintext_auth => Err(Reply::encryption_required()),
             Command::Auth { .. } => Ok(()),
+            _ if self.user.is_none() && !self.settings.offers_auth => Err(Reply::unknown_client()),
             _ if self.user.is_none() => Err(Reply::auth_required()),
             Command::Mail(..) if self.transaction.is_some() => {
                 Err(Reply::bad_sequence("RSET or DATA"))
