@@ -266,9 +266,11 @@ pub fn claim_failed(server: &str, reason: &dyn std::fmt::Display) {
     error!(target: TARGET, event = "claim_failed", server, %reason, "spool not read, trying again");
 }
 
-/// The clock was set by so much; what waits has moved with it.
+/// The clock was set by so much, back where that is negative; what waits has moved with it.
 pub fn clock_set(by: SignedDuration) {
-    let by = format!("{by:#}");
+    let how_far = humantime::format_duration(Duration::from_secs(by.unsigned_abs().as_secs()));
+    let way = if by.is_negative() { "back" } else { "forward" };
+    let by = format!("{way} {how_far}");
     warn!(target: TARGET, event = "clock_set", by, "the clock was set: what waits is as old as it was, and waits as long as it would have");
 }
 
@@ -279,7 +281,7 @@ pub fn reloaded(path: &str) {
 
 /// These keys have changed, and a running program goes on as it is.
 pub fn needs_restart(keys: &str) {
-    warn!(target: TARGET, event = "needs_restart", keys, "restart mailferry for what has changed of these");
+    warn!(target: TARGET, event = "needs_restart", keys, "what has changed of these takes a restart");
 }
 
 /// The configuration was read again, and is wrong: the old one stays.

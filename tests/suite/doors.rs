@@ -109,6 +109,7 @@ fn users_networks_servers_and_sizes_are_the_listeners_own() {
         &format!("{MESSAGE}{}", "x".repeat(2_000)),
     );
     assert!(large.starts_with("552 5.3.4"), "{large}");
+    lab.logged(&["event=\"refused\"", "listener=\"printers\"", "552 5.3.4"]);
     assert!(
         client
             .send("", &["a@example.net"], MESSAGE)
@@ -270,7 +271,7 @@ fn a_user_sends_as_and_to_what_is_listed_and_no_more_than_that() {
 
 #[test]
 fn who_guesses_passwords_is_shut_out() {
-    let limits = "[limits]\nauth_failures = 2\nnever_shut_out = []\n";
+    let limits = "[limits]\nauth_failures = 2\nnever_shut_out = []\nsessions = 1\n";
     let lab = Lab::with(plan("", "", limits));
     let mut client = Smtp::connect(lab.address);
     client.expect("EHLO test", "250");
@@ -281,11 +282,21 @@ fn who_guesses_passwords_is_shut_out() {
         last.starts_with("421 4.7.0 Too many failed sign-ins"),
         "{last}"
     );
-    let reply = Smtp::silent(lab.address).reply();
-    assert!(
-        reply.starts_with("421 4.7.0 Too many failed sign-ins from 127.0.0.1"),
-        "{reply}"
-    );
+    // Whoever is turned away takes no place, though it does not hang up.
+    let mut waiting = Vec::new();
+    let mut shut_out = || {
+        let mut client = Smtp::silent(lab.address);
+        let reply = client.reply();
+        waiting.push(client);
+        let words = "421 4.7.0 Too many failed sign-ins from 127.0.0.1";
+        reply.starts_with(words).then_some(())
+    };
+    lab.wait_for("the end of the session", &mut shut_out);
+    for _ in 0..3 {
+        assert_eq!(shut_out(), Some(()));
+    }
+    lab.logged(&["event=\"auth_failed\"", "reason=\"wrong password\""]);
+    lab.logged(&["event=\"auth_failed\"", "reason=\"there is no such user\""]);
     lab.logged(&["event=\"shut_out\"", "peer=127.0.0.1", "failures=2"]);
     assert_eq!(
         lab.log()
