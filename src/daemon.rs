@@ -37,6 +37,14 @@ pub enum DaemonError {
         /// Why.
         source: std::io::Error,
     },
+    /// A socket that could be had, did this program not have one that covers it.
+    #[error("cannot listen on {socket} beside {own}, which this program listens on; restart it")]
+    Beside {
+        /// The new one.
+        socket: String,
+        /// The present one.
+        own: String,
+    },
     /// It may not run as whom it was started.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
@@ -130,6 +138,9 @@ impl Daemon {
     pub async fn start(config: Config, clock: Clock, root: Root) -> Result<Self, DaemonError> {
         let sockets = Sockets::passed();
         let bound = sockets.bind_all(config.endpoints.iter())?;
+        sockets
+            .unused(&config.endpoints)
+            .for_each(maillog::socket_unused);
         privilege::drop_rights(config.run_as.as_deref(), root)?;
         let endpoints = ready(&config)?;
         let spool: Arc<dyn Spool> = Arc::new(SqliteSpool::open(
@@ -210,6 +221,12 @@ impl Daemon {
         let asked: HashSet<Socket> = self.listeners.iter().map(Listener::asked).collect();
         let new = endpoints.iter();
         let new = new.filter(|endpoint| !asked.contains(&endpoint.socket));
+        if let Some((new, own)) = beside(new.clone(), &asked) {
+            return Err(DaemonError::Beside {
+                socket: new.to_string(),
+                own: own.to_string(),
+            });
+        }
         let bound = self.sockets.bind_all(new)?;
         let (delivery_settings, listener_settings) = settings(&config, &self.sources)?;
         self.accounts
@@ -228,12 +245,18 @@ impl Daemon {
                 .find(|endpoint| endpoint.socket == listener.asked());
             match kept {
                 Some(endpoint) => listener.reconfigure(endpoint.clone()),
-                None => listener.close(),
+                None => {
+                    listener.close();
+                    maillog::not_listening(&listener.name());
+                }
             }
             kept.is_some()
         });
         let new = serve_all(bound, &endpoints, &self.shared)?;
         self.listeners.extend(new);
+        self.sockets
+            .unused(&endpoints)
+            .for_each(maillog::socket_unused);
         self.grace = config.grace;
         if !changes.is_empty() {
             maillog::needs_restart(&changes.join(", "));
@@ -245,8 +268,7 @@ impl Daemon {
     pub async fn stop(self) {
         maillog::stopping(self.grace);
         self.listeners.iter().for_each(Listener::close);
-        self.shared.stop(self.grace).await;
-        self.delivery.stop(self.grace).await;
+        tokio::join!(self.shared.stop(self.grace), self.delivery.stop(self.grace));
         self.tending.abort();
         self.admin.close();
         if let Some(web) = &self.web {
@@ -254,6 +276,18 @@ impl Daemon {
         }
         maillog::stopped();
     }
+}
+
+/// A new endpoint whose socket cannot be had while we have another.
+fn beside<'s>(
+    mut new: impl Iterator<Item = &'s Endpoint>,
+    own: &'s HashSet<Socket>,
+) -> Option<(&'s Socket, &'s Socket)> {
+    new.find_map(|endpoint| {
+        let mut own = own.iter();
+        let own = own.find(|own| own.overlaps(&endpoint.socket))?;
+        Some((&endpoint.socket, own))
+    })
 }
 
 /// The servers and their accounts, where the program does not run: only one process can have the
@@ -358,11 +392,12 @@ fn serve_all(
 /// As configured, as far as the process may have files.
 fn listener_limits(config: &Config) -> listener::Limits {
     let mut limits = config.limits.clone();
-    let allowed = privilege::sessions_that_files_allow();
-    if allowed < limits.sessions {
-        maillog::few_files(allowed, limits.sessions);
-        limits.sessions = allowed;
+    let room = privilege::room_by_files();
+    if room.sessions < limits.sessions {
+        maillog::few_files(room.sessions, limits.sessions);
+        limits.sessions = room.sessions;
     }
+    limits.leaving = limits.leaving.min(room.leaving);
     limits
 }
 

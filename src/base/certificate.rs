@@ -87,11 +87,16 @@ fn signed_by_itself(host: &str, names: Vec<String>) -> Result<(String, String), 
 
 /// Writes it beside its place first, so that half of it is never there.
 fn write(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
-    let draft = path.with_extension("draft");
+    let draft = path.with_added_extension("draft");
+    // One that is left from a start that was broken off may have another mode.
+    if let Err(error) = std::fs::remove_file(&draft)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     let mut file = std::fs::File::options()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(mode)
         .open(&draft)?;
     file.write_all(text.as_bytes())?;

@@ -75,6 +75,9 @@ pub const AUTH_FAILURES: u64 = 10;
 /// See [`AUTH_FAILURES`].
 pub const AUTH_TIME: Duration = Duration::from_secs(600);
 
+/// Clients at once that are given a second to read why their session is over.
+pub const LEAVING: usize = 1_000;
+
 /// How long a TLS handshake may take.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(30);
 

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use ipnet::IpNet;
+
 use super::ConfigFile;
 use crate::config::{Config, Secrets};
 use crate::listener::Endpoint;
@@ -58,26 +60,39 @@ fn listeners(config: &Config) {
     }
 }
 
-/// What a listener does not let everybody do.
+/// What holds at a listener and not everywhere.
 fn restrictions(config: &Config, endpoint: &Endpoint) -> Vec<(&'static str, String)> {
     let servers = config.policy.listeners.get(&endpoint.name);
     let listed = |words: Vec<String>| words.join(", ");
+    let shown = |networks: &[IpNet]| listed(networks.iter().map(ToString::to_string).collect());
     let users = endpoint.users.as_ref().map(|users| {
         let known = config.users.iter().map(|user| user.name.clone());
         listed(known.filter(|name| users.contains(name)).collect())
     });
-    let networks = endpoint.networks.as_ref();
-    let networks =
-        networks.map(|networks| listed(networks.iter().map(ToString::to_string).collect()));
+    let proxies = Some(&endpoint.proxies).filter(|proxies| !proxies.is_empty());
+    let pause = endpoint.early_talkers;
+    let bare_lf = endpoint.session.bare_lf;
     let limits = endpoint.limits.iter();
     let limits = limits.map(|limit| ("at most", format!("{} {}", limit.most, limit.setting)));
     [
         ("users", users),
-        ("clients from", networks),
+        ("clients from", endpoint.networks.as_deref().map(shown)),
+        (
+            "clients by their PROXY header from",
+            proxies.map(|proxies| shown(proxies)),
+        ),
         ("servers", servers.map(|servers| servers.join(", "))),
         (
             "devices without an address send as",
             endpoint.assume_from.as_ref().map(ToString::to_string),
+        ),
+        (
+            "commands that end in LF alone",
+            bare_lf.then(|| "taken".to_owned()),
+        ),
+        (
+            "who talks before the greeting",
+            pause.map(|pause| format!("refused; it waits {}", humantime::format_duration(pause))),
         ),
     ]
     .into_iter()

@@ -175,6 +175,12 @@ fn ended(done: Result<ExitCode, String>) -> ExitCode {
     })
 }
 
+/// What was asked for is not there to be asked about.
+fn misused(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("mailferry: {error}");
+    ExitCode::from(USAGE)
+}
+
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("mailferry: {error}");
     ExitCode::from(UNAVAILABLE)

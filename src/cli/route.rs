@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{ConfigFile, NO, failed};
+use super::{ConfigFile, NO, misused};
 use crate::config::Secrets;
-use crate::listener::{User, permission};
+use crate::listener::{Endpoint, User, permission};
 use crate::message::{Author, ReversePath};
 use crate::routing::{Caller, Decision, Policy, Reason, Refusal, Route};
 use crate::session::Reply;
@@ -42,14 +42,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let sender = match ReversePath::parse(&arguments.from) {
-        Ok(sender) => sender,
-        Err(error) => return failed(&format!("--from: {error}")),
-    };
     if let Some(user) = &arguments.user
         && !config.policy.users.contains_key(user)
     {
-        return failed(&format!(
+        return misused(&format!(
             "--user: there is no [[user]] named {user:?} in {}",
             config.path.display()
         ));
@@ -61,11 +57,22 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             .any(|endpoint| endpoint.name == *name)
     {
         let names: Vec<&str> = config.endpoints.iter().map(|it| it.name.as_str()).collect();
-        return failed(&format!(
+        return misused(&format!(
             "--listener: there is no [[listener]] named {name:?}; there are: {}",
             names.join(", ")
         ));
     }
+    let named = |endpoint: &&Endpoint| Some(&endpoint.name) == arguments.listener.as_ref();
+    let endpoint = config.endpoints.iter().find(named);
+    let named = |user: &&User| Some(&user.name) == arguments.user.as_ref();
+    let user = config.users.iter().find(named);
+    let of_user = user.and_then(|user| user.assume_from.as_ref());
+    let assumed = of_user.or(endpoint.and_then(|endpoint| endpoint.assume_from.as_ref()));
+    let sender = match (ReversePath::parse(&arguments.from), assumed) {
+        (Ok(ReversePath::Null) | Err(_), Some(assumed)) => ReversePath::Mailbox(assumed.clone()),
+        (Ok(sender), _) => sender,
+        (Err(error), None) => return misused(&format!("--from: {error}")),
+    };
     let header = arguments
         .header_from
         .clone()
@@ -74,16 +81,21 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         arguments.user.as_deref().unwrap_or_default(),
         arguments.listener.as_deref().unwrap_or_default(),
     );
-    let user = config
-        .users
-        .iter()
-        .find(|user| Some(&user.name) == arguments.user.as_ref());
-    let decision = match user.map(|user| allowed(user, &sender, header.as_deref())) {
+    let decision = decide(&config.policy, caller, &sender, header.as_deref());
+    let allowed = user.map(|user| allowed(user, &sender, header.as_deref(), &decision));
+    let comes = user
+        .zip(endpoint)
+        .is_none_or(|(user, here)| here.lets_in(user));
+    let decision = match allowed {
+        _ if !comes => Decision::Refused(Refusal {
+            reply: Reply::bad_credentials(),
+            reason: Reason::NotHere,
+        }),
         Some(Err(reply)) => Decision::Refused(Refusal {
             reply,
             reason: Reason::NotAllowed,
         }),
-        _ => decide(&config.policy, caller, &sender, header.as_deref()),
+        _ => decision,
     };
     match (&decision, arguments.json) {
         (Decision::Route(route), true) => {
@@ -104,9 +116,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// Whether the user may send as both.
-fn allowed(user: &User, sender: &ReversePath, header: Option<&str>) -> Result<(), Reply> {
+fn allowed(
+    user: &User,
+    sender: &ReversePath,
+    header: Option<&str>,
+    decision: &Decision,
+) -> Result<(), Reply> {
     permission::sender(user, sender)?;
-    permission::author(user, &author(header))
+    permission::author(user, &author(header), decision.replaces_from())
 }
 
 /// The decision about a message of this sender with this From.

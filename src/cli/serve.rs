@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn serve(config: Config, root: Root) -> ExitCode {
-    let path = config.path.clone();
+    let (path, run_as) = (config.path.clone(), config.run_as.clone());
     for warning in &config.warnings {
         tracing::warn!(target: "config", "{}: {warning}", path.display());
     }
@@ -53,6 +53,11 @@ async fn serve(config: Config, root: Root) -> ExitCode {
         Ok(daemon) => daemon,
         Err(error) => return failed(&error),
     };
+    if let Some(user) = run_as
+        && let Err(error) = config::load(&path, Secrets::Read)
+    {
+        maillog::unreadable_as(&user, &error);
+    }
     while !told_to_end(&mut terminate, &mut interrupt, &mut hangup).await {
         let reloaded = match config::load(&path, Secrets::Read) {
             Ok(config) => daemon

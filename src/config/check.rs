@@ -16,12 +16,14 @@ use rustls::pki_types::CertificateDer;
 use toml::Spanned;
 use url::Url;
 
+use user::none_of_zero;
+
 use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
 use super::text::{self, BareNewlines, OnUncertain};
 use super::{Config, Secrets};
 use crate::admin::web;
-use crate::base::{Secret, tls};
+use crate::base::{self, Secret, tls};
 use crate::delivery::{BackOff, Schedule, Uncertain};
 use crate::listener::guard::Rules;
 use crate::listener::{Endpoint, Limits};
@@ -45,15 +47,15 @@ fn servers_here(file: &text::File, endpoints: &[Endpoint]) -> HashMap<String, Ve
 
 /// As written; 0 is no limit where there is one to be had.
 fn limits(limits: &text::Limits) -> Limits {
-    let none = |most: usize| if most == 0 { usize::MAX } else { most };
     Limits {
         idle_time: limits.idle_time.0,
         session_time: limits.session_time.0,
         sessions: limits.sessions,
-        sessions_per_address: none(limits.sessions_per_address),
-        sessions_per_user: none(limits.sessions_per_user),
+        sessions_per_address: none_of_zero(limits.sessions_per_address),
+        sessions_per_user: none_of_zero(limits.sessions_per_user),
         memory: limits.memory,
         minimum_rate: limits.minimum_rate,
+        leaving: base::limits::LEAVING,
         guard: Rules {
             failures: Some(limits.auth_failures).filter(|failures| *failures > 0),
             within: limits.auth_time.0,

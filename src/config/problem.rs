@@ -58,8 +58,17 @@ pub fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
     Problem {
         line,
         key,
-        text: with_remedy(error.message()),
+        text: match is_single(content, error.message()) {
+            true => format!("there may be several of it; write [{}]", content.trim()),
+            false => with_remedy(error.message()),
+        },
     }
+}
+
+/// `[listener]` for `[[listener]]`.
+fn is_single(content: &str, message: &str) -> bool {
+    let is_table = content.starts_with('[') && !content.starts_with("[[");
+    is_table && message.contains("map, expected a sequence")
 }
 
 fn with_remedy(message: &str) -> String {
@@ -82,6 +91,12 @@ fn with_remedy(message: &str) -> String {
         let message = kinds.fold(message.to_owned(), |message, kind| {
             message.replace(&format!("expected {kind}"), "expected a whole number")
         });
+        let message = message
+            .replace("a sequence", "a list, such as [\"one\", \"two\"]")
+            .replace(
+                "expected a string",
+                "expected a text in quotes, such as \"one\"",
+            );
         return format!("{message}; write a value of that kind");
     }
     if message.starts_with("invalid socket address") {

@@ -100,7 +100,8 @@ fn read(path: &Path) -> Result<String, SecretError> {
     })
 }
 
-fn check_mode(path: &Path) -> Result<(), SecretError> {
+/// Whether a file can be had, and by us alone.
+pub(super) fn check_mode(path: &Path) -> Result<(), SecretError> {
     let shown = path.display().to_string();
     let metadata = std::fs::metadata(path).map_err(|source| SecretError::Unreadable {
         path: shown.clone(),

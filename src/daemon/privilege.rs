@@ -4,8 +4,21 @@
 use nix::unistd::{User, initgroups, setgid, setuid};
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
-/// File descriptors that are not for sessions: the spool, upstream connections, contents, the page.
+/// File descriptors that are not for clients: the spool, upstream connections, the page.
 const OWN_FILES: u64 = 256;
+
+/// Of the others, one in so many is for the contents of large messages that come in, and one for clients
+/// that hear why their session is over.
+const ONE_IN: usize = 16;
+
+/// How many clients the process may have files for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Room {
+    /// In sessions.
+    pub sessions: usize,
+    /// Hearing why theirs is over.
+    pub leaving: usize,
+}
 
 /// Whether the program may stay root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +100,8 @@ fn become_user(name: &str) -> Result<(), PrivilegeError> {
     setuid(user.uid).map_err(refused)
 }
 
-/// Lets the process have as many files as it may; gives how many sessions that is enough for.
-pub fn sessions_that_files_allow() -> usize {
+/// Lets the process have as many files as it may; gives what that is enough for.
+pub fn room_by_files() -> Room {
     let limits = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limits.maximum,
@@ -96,9 +109,15 @@ pub fn sessions_that_files_allow() -> usize {
     };
     // Where it is refused, what there is has to do.
     let _ = setrlimit(Resource::Nofile, raised);
-    match getrlimit(Resource::Nofile).current {
-        Some(files) => usize::try_from(files.saturating_sub(OWN_FILES)).unwrap_or(usize::MAX),
-        None => usize::MAX,
+    room(getrlimit(Resource::Nofile).current)
+}
+
+fn room(files: Option<u64>) -> Room {
+    let files = files.map(|files| files.saturating_sub(OWN_FILES));
+    let files = files.map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
+    Room {
+        sessions: (files - files / ONE_IN * 2).max(1),
+        leaving: files / ONE_IN,
     }
 }
 
@@ -115,6 +134,15 @@ mod tests {
         assert_eq!(decide(false, None, Root::Refused), Ok(None));
         let somebody = PrivilegeError::NotRoot("no such".into());
         assert_eq!(decide(false, Some("no such"), Root::Allowed), Err(somebody));
+    }
+
+    #[test]
+    fn files_are_for_sessions_and_what_they_need() {
+        let (sessions, leaving) = (126, 9);
+        assert_eq!(room(Some(400)), Room { sessions, leaving });
+        assert_eq!(room(Some(20_000)).sessions, 17_276);
+        assert!(room(None).sessions > 1_000_000_000);
+        assert_eq!(room(Some(100)).sessions, 1);
     }
 
     #[test]

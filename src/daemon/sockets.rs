@@ -37,6 +37,15 @@ impl Sockets {
         Ok(all)
     }
 
+    /// The names of those that no endpoint has.
+    pub(super) fn unused<'s>(&'s self, endpoints: &'s [Endpoint]) -> impl Iterator<Item = &'s str> {
+        let names = self.0.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| {
+            let here = |endpoint: &Endpoint| endpoint.socket == Socket::Systemd((*name).to_owned());
+            !endpoints.iter().any(here)
+        })
+    }
+
     fn bind(&self, socket: &Socket) -> io::Result<Vec<Bound>> {
         match socket {
             Socket::Address { address, only_v6 } => Ok(vec![Listener::bind(*address, *only_v6)?]),

@@ -34,11 +34,13 @@ pub(super) struct Context {
     pub(super) mailboxes: Arc<Mailboxes>,
     pub(super) notices: Arc<Notices>,
     pub(super) steps: Arc<Mutex<Steps>>,
+    /// Held while fates are written, and while the spool moves with the clock.
+    pub(super) writing: Arc<tokio::sync::Mutex<()>>,
     pub(super) wake: Arc<Notify>,
     /// How many keep lanes from taking messages.
     pub(super) pauses: Arc<AtomicUsize>,
     pub(super) leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
-    pub(super) finishes: mpsc::Sender<Finish>,
+    pub(super) finishes: mpsc::Sender<Made>,
 }
 
 /// How the clock was set in this run.
@@ -49,6 +51,9 @@ pub(super) struct Steps {
     /// When it last was by much, or when the run began, in steady time.
     pub(super) last: Duration,
 }
+
+/// A fate, with by how much the clock had been set in all when it was found.
+pub(super) type Made = (SignedDuration, Finish);
 
 impl Context {
     /// How the clock was set in this run.
@@ -131,7 +136,7 @@ impl Context {
     /// Ends a lease with a fate, soon.
     pub(super) async fn finish(&self, finish: Finish) {
         // The receiver lives as long as the process's runtime.
-        let _ = self.finishes.send(finish).await;
+        let _ = self.finishes.send((self.steps().by, finish)).await;
     }
 
     /// Takes a message's lane from it, soon; gives it back where too many fates wait already.
@@ -144,7 +149,8 @@ impl Context {
             lane: String::new(),
             ..message.record
         };
-        place.send(Finish::new(id, Fate::Later(Box::new(record))));
+        let finish = Finish::new(id, Fate::Later(Box::new(record)));
+        place.send((self.steps().by, finish));
         None
     }
 
@@ -170,8 +176,10 @@ impl Context {
 /// must not be sent again.
 pub(super) async fn write_finishes(
     spool: Arc<dyn Spool>,
-    mut finishes: mpsc::Receiver<Finish>,
+    mut finishes: mpsc::Receiver<Made>,
     leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
+    steps: Arc<Mutex<Steps>>,
+    writing: Arc<tokio::sync::Mutex<()>>,
     wake: Arc<Notify>,
     clock: Clock,
 ) {
@@ -183,9 +191,23 @@ pub(super) async fn write_finishes(
         {
             batch.push(finish);
         }
-        let ids: Vec<MessageId> = batch.iter().map(|finish| finish.id).collect();
-        let group: Arc<[Finish]> = batch.drain(..).collect();
-        while let Err(error) = spool.finish(group.clone()).await {
+        let ids: Vec<MessageId> = batch.iter().map(|(_, finish)| finish.id).collect();
+        let (mut made, group): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let mut group: Arc<[Finish]> = group.into();
+        loop {
+            let turn = writing.lock().await;
+            let by = steps.lock().unwrap_or_else(PoisonError::into_inner).by;
+            // What the spool has refused it has given back.
+            let finishes = Arc::get_mut(&mut group).into_iter().flatten();
+            for (made, finish) in made.iter_mut().zip(finishes) {
+                finish.shift(by - *made);
+                *made = by;
+            }
+            let written = spool.finish(group.clone()).await;
+            drop(turn);
+            let Err(error) = written else {
+                break;
+            };
             maillog::finish_failed(group.len(), &error);
             clock.sleep(SPOOL_PAUSE).await;
         }

@@ -306,7 +306,10 @@ impl Worker {
             let Ended { finish, word } = attempt::run(&lane, &mut seat.session, message).await;
             match finish {
                 Some(mut finish) => {
-                    finish.shift(lane.context.steps().by - before);
+                    if let Some(record) = finish.record_mut() {
+                        let by = lane.context.steps().by - before;
+                        record.received = record.received.shifted(by);
+                    }
                     lane.context.finish(*finish).await;
                 }
                 None => lane.context.release_one(lease),

@@ -3,7 +3,9 @@
 //! ```text
 //! spool ─ fresh, claim ─▶ scheduler ─▶ lane (one a server) ─▶ attempt ─ routing, transmit ─▶ upstream
 //!              │                        │ fair: whose turn         └▶ outcome ─▶ settle ─ retry, notice ─ bounce
-//!              └──────────▶ patrol      └ mailbox: sessions, usage, holds            └▶ Finish ─▶ spool
+//!              │                        └ mailbox: sessions, usage, holds            └▶ Finish ─▶ spool
+//!              ├──────────▶ patrol: whose message waits long is told so, and at last that it is given up
+//!              └──────────▶ step: the clock was set, and all that waits moves with it
 //! ```
 
 mod attempt;

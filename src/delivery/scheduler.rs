@@ -110,24 +110,28 @@ impl Delivery {
         let (finishes, receiver) = mpsc::channel(FINISHES);
         let leases = Arc::new(Mutex::default());
         let wake = Arc::new(Notify::new());
+        let steps = Arc::new(Mutex::new(Steps {
+            by: SignedDuration::ZERO,
+            last: clock.steady(),
+        }));
+        let writing = Arc::default();
         tokio::spawn(write_finishes(
             spool.clone(),
             receiver,
             leases.clone(),
+            steps.clone(),
+            Arc::clone(&writing),
             wake.clone(),
             clock.clone(),
         ));
         let settings = Arc::new(settings);
-        let steps = Steps {
-            by: SignedDuration::ZERO,
-            last: clock.steady(),
-        };
         let context = Context {
             spool,
             dial,
             settings,
             clock,
-            steps: Arc::new(Mutex::new(steps)),
+            steps,
+            writing,
             mailboxes: Arc::new(mailboxes),
             notices: Arc::default(),
             pauses: Arc::default(),
@@ -157,6 +161,7 @@ impl Delivery {
             mailboxes: old.context.mailboxes.clone(),
             notices: old.context.notices.clone(),
             steps: old.context.steps.clone(),
+            writing: old.context.writing.clone(),
             pauses: old.context.pauses.clone(),
             wake: old.context.wake.clone(),
             leases: old.context.leases.clone(),
@@ -354,6 +359,7 @@ impl Lanes {
         }
         // What a lane has in hand has the old times.
         self.by_name.values().for_each(|lane| lane.give_back());
+        let _turn = self.context.writing.lock().await;
         step::shift(spool.as_ref(), by, clock.now().shifted(by)).await?;
         self.context.shift(by);
         clock.follow(by);

@@ -33,6 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// How long `accept` pauses at most.
 const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long sessions have to hear that the program ends, whatever is under way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What all listeners share.
 pub struct Shared {
     /// What sessions go by.
@@ -52,7 +55,7 @@ pub struct Shared {
     pub(super) memory: Arc<Memory>,
     pub(super) usage: Usage,
     pub(super) guard: Guard,
-    stopping: watch::Sender<bool>,
+    stopping: watch::Sender<Stopping>,
 }
 
 /// A socket that accepts.
@@ -60,6 +63,14 @@ pub struct Listener {
     endpoint: Arc<ArcSwap<Endpoint>>,
     address: SocketAddr,
     task: JoinHandle<()>,
+}
+
+/// Whether sessions are to end because the program does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(super) enum Stopping {
+    No,
+    BetweenMessages,
+    AtOnce,
 }
 
 /// Among all sessions, and those of a listener.
@@ -86,7 +97,7 @@ impl Shared {
             memory: Arc::default(),
             usage: Usage::default(),
             guard: Guard::default(),
-            stopping: watch::Sender::new(false),
+            stopping: watch::Sender::new(Stopping::No),
         })
     }
 
@@ -95,22 +106,28 @@ impl Shared {
         self.sessions.of(&())
     }
 
-    /// Turns true when the program is to end.
-    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
+    /// What tells that the program is to end.
+    pub(super) fn stopping(&self) -> watch::Receiver<Stopping> {
         self.stopping.subscribe()
     }
 
-    /// Asks all sessions to end where they may, and waits up to `grace` for it.
+    /// Asks all sessions to end between messages, and after `grace` to end wherever they are.
     pub async fn stop(&self, grace: Duration) {
-        self.stopping.send_replace(true);
+        for (how, time) in [
+            (Stopping::BetweenMessages, grace),
+            (Stopping::AtOnce, LAST_WORDS),
+        ] {
+            self.stopping.send_replace(how);
+            // What does not end by then is broken off; nothing was promised to it.
+            let _ = tokio::time::timeout(time, self.ended()).await;
+        }
+    }
+
+    async fn ended(&self) {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
-        let ended = async {
-            while self.sessions() + self.leaving.of(&()) > 0 {
-                tick.tick().await;
-            }
-        };
-        // Sessions beyond that are broken off; nothing was promised to them.
-        let _ = tokio::time::timeout(grace, ended).await;
+        while self.sessions() + self.leaving.of(&()) > 0 {
+            tick.tick().await;
+        }
     }
 
     fn place(&self, endpoint: &Endpoint) -> Option<Places> {
@@ -134,12 +151,17 @@ impl Listener {
         self.address
     }
 
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.endpoint.load().name.clone()
+    }
+
     /// Where it was asked to listen.
     pub fn asked(&self) -> Socket {
         self.endpoint.load().socket.clone()
     }
 
-    /// New sessions go by `endpoint`, whose socket is the same.
+    /// New sessions go by `endpoint`, whose socket is the same; those under way from their next message on.
     pub fn reconfigure(&self, endpoint: Endpoint) {
         self.endpoint.store(Arc::new(endpoint));
     }
@@ -179,7 +201,12 @@ impl Bound {
     /// Begins to accept.
     pub fn serve(self, endpoint: Endpoint, shared: Arc<Shared>) -> io::Result<Listener> {
         let address = self.0.local_addr()?;
-        let tls = endpoint.tls.as_ref().map(|tls| tls.implicit);
+        let tls = match &endpoint.tls {
+            None => "none",
+            Some(tls) if tls.implicit => "implicit",
+            Some(_) if endpoint.plaintext => "starttls",
+            Some(_) => "required",
+        };
         maillog::listening(&endpoint.name, address, tls);
         let endpoint = Arc::new(ArcSwap::from_pointee(endpoint));
         let task = tokio::spawn(accept(self.0, endpoint.clone(), shared));
@@ -197,15 +224,15 @@ async fn accept(socket: TcpListener, endpoint: Arc<ArcSwap<Endpoint>>, shared: A
         match socket.accept().await {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
-                admit(stream, peer, endpoint.load_full(), &shared);
+                admit(stream, peer, &endpoint, &shared);
             }
             Err(error) => {
                 maillog::accept_failed(&endpoint.load().name, &error);
-                if is_out_of_files(&error) && spare.take().is_some() {
-                    turn_one_away(&socket).await;
+                let has_spare = is_out_of_files(&error) && spare.take().is_some();
+                if !has_spare || !turn_one_away(&socket).await {
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(LONGEST_ACCEPT_PAUSE);
                 }
-                tokio::time::sleep(pause).await;
-                pause = (2 * pause).min(LONGEST_ACCEPT_PAUSE);
             }
         }
         if spare.is_none() {
@@ -214,16 +241,22 @@ async fn accept(socket: TcpListener, endpoint: Arc<ArcSwap<Endpoint>>, shared: A
     }
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, endpoint: Arc<Endpoint>, shared: &Arc<Shared>) {
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    current: &Arc<ArcSwap<Endpoint>>,
+    shared: &Arc<Shared>,
+) {
+    let endpoint = current.load_full();
     // Replies are small and awaited.
     let _ = stream.set_nodelay(true);
     let Some(places) = shared.place(&endpoint) else {
         let reply = Reply::too_many_sessions();
-        maillog::turned_away(&endpoint.name, &peer.ip(), &reply);
+        maillog::turned_away(&endpoint.name, &peer.ip().to_canonical(), &reply);
         tokio::spawn(arrival::turn_away(stream, reply, endpoint, shared.clone()));
         return;
     };
-    tokio::spawn(Arrival::new(stream, peer, endpoint, places, shared.clone()).run());
+    tokio::spawn(Arrival::new(stream, peer, current.clone(), places, shared.clone()).run());
 }
 
 /// A file descriptor that is given up where there is no other: with it, one client can be told why it
@@ -237,12 +270,15 @@ fn is_out_of_files(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
-async fn turn_one_away(socket: &TcpListener) {
+/// Whether there was one.
+async fn turn_one_away(socket: &TcpListener) -> bool {
     let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
-    if let Ok(Ok((stream, _))) = accepted {
-        let mut reply = Vec::new();
-        Reply::too_many_sessions().write(&mut reply);
-        // It fits into the empty buffer of a new connection, or nobody hears it.
-        let _ = stream.try_write(&reply);
-    }
+    let Ok(Ok((stream, _))) = accepted else {
+        return false;
+    };
+    let mut reply = Vec::new();
+    Reply::too_many_sessions().write(&mut reply);
+    // It fits into the empty buffer of a new connection, or nobody hears it.
+    let _ = stream.try_write(&reply);
+    true
 }

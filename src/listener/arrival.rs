@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -27,14 +28,13 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// with unread input is reset, and what was said last is lost.
 const LINGER: u64 = 64 * 1024;
 
-/// Clients that are given the time for it at once; it takes no session's place.
-const LEAVING: usize = 1_000;
-
 /// A connection at the door.
 pub(super) struct Arrival {
     stream: TcpStream,
     peer: SocketAddr,
     endpoint: Arc<Endpoint>,
+    /// As it is configured by now.
+    current: Arc<ArcSwap<Endpoint>>,
     places: Places,
     shared: Arc<Shared>,
 }
@@ -58,14 +58,15 @@ impl Arrival {
     pub(super) fn new(
         stream: TcpStream,
         peer: SocketAddr,
-        endpoint: Arc<Endpoint>,
+        current: Arc<ArcSwap<Endpoint>>,
         places: Places,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
             stream,
             peer,
-            endpoint,
+            endpoint: current.load_full(),
+            current,
             places,
             shared,
         }
@@ -110,7 +111,7 @@ impl Arrival {
             return say_and_close(stream, reply, &self.shared).await;
         }
         let shared = self.shared.clone();
-        let connection = Connection::new(stream, peer, self.endpoint.clone(), shared);
+        let connection = Connection::new(stream, peer, self.current, shared);
         let stream = connection.run().await;
         drop((place, self.places));
         if let Some(stream) = stream {
@@ -134,10 +135,12 @@ impl Arrival {
         if !self.endpoint.serves(peer) {
             return Err(Reply::no_access(&peer));
         }
-        if let Some(left) = self.shared.guard.shut_out(peer, Instant::now()) {
+        let settings = self.shared.settings.load();
+        let guard = &settings.limits.guard;
+        if let Some(left) = self.shared.guard.shut_out(peer, guard, Instant::now()) {
             return Err(Reply::shut_out(&peer, left.as_secs()));
         }
-        let most = self.shared.settings.load().limits.sessions_per_address;
+        let most = settings.limits.sessions_per_address;
         let place = self.shared.of_address.take(site(peer), most);
         place.ok_or_else(|| Reply::too_many_sessions_of(&peer, most, "sessions_per_address"))
     }
@@ -180,7 +183,8 @@ async fn say_and_close(mut stream: Stream, reply: Reply, shared: &Shared) {
 
 /// Closes so that what was said last is heard, whatever the client is still saying.
 async fn close(mut stream: Stream, shared: &Shared) {
-    let Some(_place) = shared.leaving.take((), LEAVING) else {
+    let most = shared.settings.load().limits.leaving;
+    let Some(_place) = shared.leaving.take((), most) else {
         return;
     };
     let closing = async {

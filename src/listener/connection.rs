@@ -7,13 +7,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::accept::Shared;
+use super::accept::{Shared, Stopping};
 use super::counts::{Counted, Share};
+use super::guard::Consequence;
 use super::stream::{self, Stream};
 use super::usage::{Amount, Who};
 use super::{Endpoint, Limits, Settings, User, permission};
@@ -29,13 +31,15 @@ pub(super) struct Connection {
     stream: Option<Stream>,
     peer: IpAddr,
     endpoint: Arc<Endpoint>,
+    /// As it is configured by now.
+    current: Arc<ArcSwap<Endpoint>>,
     machine: Machine,
     input: BytesMut,
     incoming: Option<Incoming>,
     share: Share,
     place_of_user: Option<Counted<String>>,
     shared: Arc<Shared>,
-    stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<Stopping>,
     ends: Instant,
 }
 
@@ -64,9 +68,10 @@ impl Connection {
     pub(super) fn new(
         stream: Stream,
         peer: IpAddr,
-        endpoint: Arc<Endpoint>,
+        current: Arc<ArcSwap<Endpoint>>,
         shared: Arc<Shared>,
     ) -> Self {
+        let endpoint = current.load_full();
         let settings = shared.settings.load_full();
         let implicit = matches!(stream, Stream::Tls(_));
         let protection = Protection {
@@ -83,6 +88,7 @@ impl Connection {
             peer,
             machine: Machine::new(endpoint.session.clone(), protection, name),
             endpoint,
+            current,
             input: BytesMut::new(),
             incoming: None,
             share: Share::none_of(&shared.memory),
@@ -97,6 +103,8 @@ impl Connection {
         if let Some(user) = user
             && let Err(reply) = connection.becomes(user, &settings.limits)
         {
+            // Instead of the greeting.
+            connection.machine.take_output();
             connection.machine.close(&reply);
         }
         connection
@@ -121,6 +129,7 @@ impl Connection {
             match event {
                 Event::NeedInput => {
                     self.flush().await?;
+                    self.takes_memory(0);
                     self.read().await?;
                 }
                 Event::Authenticate(credentials) => self.authenticate(credentials).await,
@@ -158,13 +167,15 @@ impl Connection {
         Ok(written.await.map_err(|_| Broken::Stalled)??)
     }
 
-    /// Reads on; silence, slowness, the session's end and the program's end close it with their 421,
-    /// the last only where nothing is under way.
+    /// Reads on; silence, slowness, the session's end and the program's end close it with their 421.
     async fn read(&mut self) -> Result<(), Broken> {
         let message = self.incoming.as_ref().map(|it| (it.since, it.octets));
         let limits = &self.shared.settings.load().limits;
         let (until, reply) = patience(limits, self.ends, message, Instant::now());
-        let is_free = self.machine.is_between_messages();
+        let enough = match self.machine.is_between_messages() {
+            true => Stopping::BetweenMessages,
+            false => Stopping::AtOnce,
+        };
         let stream = self.stream.as_mut().ok_or(Broken::Closed)?;
         let input = &mut self.input;
         let reading = async {
@@ -178,7 +189,7 @@ impl Connection {
         };
         let read = tokio::select! {
             read = timeout_at(until, reading) => read.map_err(|_| reply),
-            _ = self.stopping.wait_for(|stopping| *stopping), if is_free => {
+            _ = self.stopping.wait_for(|stopping| *stopping >= enough) => {
                 Err(Reply::shutting_down())
             }
         };
@@ -197,36 +208,45 @@ impl Connection {
         Ok(())
     }
 
-    /// Silence between messages is no news, but for a client that believes it has said something.
+    /// Silence between messages is no news, but for a client that believes it has said something, or was not
+    /// silent.
     fn instead_of(&self, reply: Reply) -> Reply {
         let reply = match self.input.ends_with(b"\n") {
             true => Reply::unended(),
             false => reply,
         };
-        if !self.machine.is_between_messages() || reply == Reply::unended() {
+        let is_news = [Reply::unended(), Reply::session_time()].contains(&reply);
+        if is_news || !self.machine.is_between_messages() {
             self.session_refused(&reply);
         }
         reply
     }
 
-    /// Octets of a message take memory until it is put, refused or in a file.
     fn has_read(&mut self, octets: u64) {
         let Some(incoming) = &mut self.incoming else {
             return;
         };
         incoming.octets += octets;
-        let held = self.input.len() + self.machine.content_held() + incoming.writer.in_memory();
-        let most = self.shared.settings.load().limits.memory;
-        if !self.share.resize(held as u64, most) {
+        if !self.takes_memory(0) {
             self.machine.refuse_message(Reply::out_of_memory());
             self.forget_message();
         }
     }
 
+    /// A message takes memory, its recipients too, until it is put, refused or in a file; whether there is
+    /// so much, and `more`.
+    fn takes_memory(&mut self, more: usize) -> bool {
+        let written = self.incoming.as_ref().map_or(0, |it| it.writer.in_memory());
+        let read = self.machine.envelope_held() + self.machine.content_held();
+        let held = self.input.len() + read + written + more;
+        let most = self.shared.settings.load().limits.memory;
+        self.share.resize(held as u64, most)
+    }
+
     /// Nothing of the message is kept; what was promised for it is the spool's.
     fn forget_message(&mut self) {
         self.incoming = None;
-        self.share.resize(0, 0);
+        self.takes_memory(0);
     }
 
     async fn start_tls(&mut self) -> Result<(), Broken> {
@@ -250,12 +270,30 @@ impl Connection {
     async fn authenticate(&mut self, credentials: Credentials) {
         let Credentials { name, password } = credentials;
         let settings = self.shared.settings.load_full();
+        let (shared, rules) = (self.shared.clone(), &settings.limits.guard);
+        let Ok(turn) = shared.guard.turn(self.peer, rules).await else {
+            return self.machine.answer(Reply::auth_unavailable());
+        };
+        if let Some(left) = shared
+            .guard
+            .shut_out(self.peer, rules, Instant::now().into_std())
+        {
+            let reply = Reply::shut_out(&self.peer, left.as_secs());
+            maillog::turned_away(&self.endpoint.name, &self.peer, &reply);
+            return self.machine.close(&reply);
+        }
         let is_right = match settings.users.verify(&name, password).await {
             Ok(is_right) => is_right && self.endpoint.admits(&name),
             Err(_) => return self.machine.answer(Reply::auth_unavailable()),
         };
         match settings.users.get(&name).filter(|_| is_right) {
-            None => self.sign_in_failed(&name, &settings.limits).await,
+            None => {
+                let then = shared
+                    .guard
+                    .failed(self.peer, rules, Instant::now().into_std());
+                drop(turn);
+                self.sign_in_failed(&name, then, rules.shut_out).await;
+            }
             Some(user) => match self.becomes(user, &settings.limits) {
                 Ok(()) => self.machine.answer(Reply::authenticated()),
                 Err(reply) => self.machine.close(&reply),
@@ -278,25 +316,21 @@ impl Connection {
             return Err(reply);
         };
         self.place_of_user = Some(place);
-        if let Some(address) = &user.assume_from {
-            self.machine.assume_from(Some(address.clone()));
-        }
+        let assumed = user.assume_from.as_ref();
+        let assumed = assumed.or(self.endpoint.assume_from.as_ref());
+        self.machine.assume_from(assumed.cloned());
         Ok(())
     }
 
-    async fn sign_in_failed(&mut self, name: &str, limits: &Limits) {
-        let guard = &self.shared.guard;
-        let now = std::time::Instant::now();
-        let then = guard.failed(self.peer, &limits.guard, now);
+    async fn sign_in_failed(&mut self, name: &str, then: Consequence, shut_out: Duration) {
         let reason = self.why_not(name);
         maillog::auth_failed(&self.endpoint.name, name, &self.peer, then.failures, reason);
         tokio::time::sleep(then.pause).await;
         self.machine.answer(Reply::bad_credentials());
         if then.is_shut_out {
-            let time = limits.guard.shut_out;
-            maillog::shut_out(&self.endpoint.name, &self.peer, then.failures, time);
+            maillog::shut_out(&self.endpoint.name, &self.peer, then.failures, shut_out);
             self.machine
-                .close(&Reply::shut_out(&self.peer, time.as_secs()));
+                .close(&Reply::shut_out(&self.peer, shut_out.as_secs()));
         }
     }
 
@@ -310,7 +344,26 @@ impl Connection {
         }
     }
 
+    /// A listener that has been configured anew may let this client, or user, in no more.
+    fn is_still_let_in(&mut self) -> Result<(), Reply> {
+        self.endpoint = self.current.load_full();
+        if !self.endpoint.serves(self.peer) {
+            return Err(Reply::no_access(&self.peer));
+        }
+        match self
+            .endpoint
+            .admits(self.machine.user().unwrap_or_default())
+        {
+            true => Ok(()),
+            false => Err(Reply::auth_required()),
+        }
+    }
+
     fn sender(&mut self, sender: &ReversePath) {
+        if let Err(reply) = self.is_still_let_in() {
+            self.session_refused(&reply);
+            return self.machine.close(&reply);
+        }
         let settings = self.shared.settings.load_full();
         let first = Amount {
             messages: 1,
@@ -341,6 +394,10 @@ impl Connection {
             .user(&settings)
             .and_then(|user| permission::recipient(user, &recipient.address))
             .and_then(|()| self.check_limits(&settings, so_far));
+        let allowed = allowed.and_then(|()| match self.takes_memory(recipient.held()) {
+            true => Ok(()),
+            false => Err(Reply::out_of_memory()),
+        });
         if let (Err(reply), Some(sender)) = (&allowed, self.machine.sender()) {
             self.refused(sender, Some(recipient), reply);
         }

@@ -1,11 +1,15 @@
 //! Who guesses passwords: an address whose sign-ins fail waits longer for each answer, and is then
 //! shut out for a while.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use ipnet::IpNet;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::counts::site;
 use crate::base::{Window, limits};
@@ -18,6 +22,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// Addresses that are remembered at most; some 5 KiB each at worst.
 const REMEMBERED: usize = 10_000;
+
+/// How long a turn is waited for.
+const TURN: Duration = Duration::from_secs(20);
+
+/// Among how many turns all addresses are spread.
+const TURNS: usize = 256;
 
 /// When an address is shut out.
 #[derive(Debug, Clone)]
@@ -46,6 +56,13 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// Whether nobody is shut out from there.
+    fn spares(&self, peer: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(&peer))
+    }
+}
+
 /// What a failure leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Consequence {
@@ -58,8 +75,12 @@ pub struct Consequence {
 }
 
 /// The addresses whose sign-ins failed lately.
-#[derive(Debug, Default)]
-pub struct Guard(DashMap<IpAddr, Seen>);
+#[derive(Debug)]
+pub struct Guard {
+    seen: DashMap<IpAddr, Seen>,
+    turns: [Mutex<()>; TURNS],
+    hasher: RandomState,
+}
 
 #[derive(Debug)]
 struct Seen {
@@ -67,7 +88,31 @@ struct Seen {
     shut_until: Option<Instant>,
 }
 
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            seen: DashMap::new(),
+            turns: std::array::from_fn(|_| Mutex::new(())),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
 impl Guard {
+    /// Waits until no other password from there is being checked: who guesses in many sessions at once has
+    /// no more guesses than who does it in one.
+    pub async fn turn(
+        &self,
+        peer: IpAddr,
+        rules: &Rules,
+    ) -> Result<Option<MutexGuard<'_, ()>>, Elapsed> {
+        if rules.failures.is_none() || rules.spares(peer) {
+            return Ok(None);
+        }
+        let which = self.hasher.hash_one(site(peer)) as usize % TURNS;
+        timeout(TURN, self.turns[which].lock()).await.map(Some)
+    }
+
     /// A sign-in from there has failed.
     pub fn failed(&self, peer: IpAddr, rules: &Rules, now: Instant) -> Consequence {
         self.make_room(now);
@@ -75,12 +120,11 @@ impl Guard {
             failures: Window::new(rules.within),
             shut_until: None,
         };
-        let mut seen = self.0.entry(site(peer)).or_insert_with(fresh);
+        let mut seen = self.seen.entry(site(peer)).or_insert_with(fresh);
         seen.failures.add(1, now);
         let failures = seen.failures.count(now);
-        let is_exempt = rules.exempt.iter().any(|network| network.contains(&peer));
         let is_over = rules.failures.is_some_and(|most| failures >= most);
-        let is_shut_out = is_over && !is_exempt;
+        let is_shut_out = is_over && !rules.spares(peer);
         if is_shut_out {
             seen.shut_until = Some(now + rules.shut_out);
         }
@@ -92,8 +136,11 @@ impl Guard {
     }
 
     /// How much longer nobody gets in from there, if so.
-    pub fn shut_out(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
-        let until = self.0.get(&site(peer))?.shut_until?;
+    pub fn shut_out(&self, peer: IpAddr, rules: &Rules, now: Instant) -> Option<Duration> {
+        if rules.spares(peer) {
+            return None;
+        }
+        let until = self.seen.get(&site(peer))?.shut_until?;
         until
             .checked_duration_since(now)
             .filter(|left| !left.is_zero())
@@ -101,17 +148,20 @@ impl Guard {
 
     /// Forgets who has behaved since, when there are too many; then whoever is not shut out.
     fn make_room(&self, now: Instant) {
-        if self.0.len() < REMEMBERED {
+        if self.seen.len() < REMEMBERED {
             return;
         }
         let is_shut = |seen: &Seen| seen.shut_until.is_some_and(|until| until > now);
-        self.0
+        self.seen
             .retain(|_, seen| is_shut(seen) || seen.failures.count(now) > 0);
-        if self.0.len() >= REMEMBERED {
-            self.0.retain(|_, seen| is_shut(seen));
+        if self.seen.len() >= REMEMBERED {
+            self.seen.retain(|_, seen| is_shut(seen));
         }
-        if self.0.len() >= REMEMBERED {
-            self.0.clear();
+        if self.seen.len() >= REMEMBERED {
+            // The longest shut out have the least left.
+            let ends = self.seen.iter().filter_map(|seen| seen.shut_until);
+            let soonest = ends.min();
+            self.seen.retain(|_, seen| seen.shut_until > soonest);
         }
     }
 }
@@ -140,13 +190,16 @@ mod tests {
         let peer = "192.0.2.7".parse().unwrap();
         let failed = || guard.failed(peer, &rules, now);
         assert_eq!(failed().pause, FIRST_PAUSE);
-        assert_eq!(guard.shut_out(peer, now), None);
+        assert_eq!(guard.shut_out(peer, &rules, now), None);
         assert_eq!(failed().pause, 2 * FIRST_PAUSE);
         let third = failed();
         assert!(third.is_shut_out && third.failures == 3);
-        assert_eq!(guard.shut_out(peer, now), Some(rules.shut_out));
-        assert_eq!(guard.shut_out("192.0.2.8".parse().unwrap(), now), None);
-        assert_eq!(guard.shut_out(peer, now + rules.shut_out), None);
+        assert_eq!(guard.shut_out(peer, &rules, now), Some(rules.shut_out));
+        assert_eq!(
+            guard.shut_out("192.0.2.8".parse().unwrap(), &rules, now),
+            None
+        );
+        assert_eq!(guard.shut_out(peer, &rules, now + rules.shut_out), None);
         assert!(!guard.failed(peer, &rules, now + rules.shut_out).is_shut_out);
     }
 
@@ -158,7 +211,7 @@ mod tests {
             assert!(!guard.failed(peer, &rules, now).is_shut_out);
         }
         assert_eq!(guard.failed(peer, &rules, now).pause, LONGEST_PAUSE);
-        assert_eq!(guard.shut_out(peer, now), None);
+        assert_eq!(guard.shut_out(peer, &rules, now), None);
     }
 
     #[test]
@@ -166,7 +219,7 @@ mod tests {
         let (guard, rules, now) = (Guard::default(), rules(), Instant::now());
         for number in 0..25_000u32 {
             guard.failed(IpAddr::V4(number.into()), &rules, now);
-            assert!(guard.0.len() <= REMEMBERED);
+            assert!(guard.seen.len() <= REMEMBERED);
         }
     }
 }

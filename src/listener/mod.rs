@@ -100,7 +100,8 @@ pub enum Certificate {
     SelfSigned,
 }
 
-/// What sessions go by; those under way see a change at their next command.
+/// What sessions go by; those under way see a change at their next command, and keep the user whom a network
+/// has made them.
 pub struct Settings {
     /// Routing.
     pub policy: Policy,
@@ -129,6 +130,8 @@ pub struct Limits {
     pub memory: u64,
     /// Octets a second that a message comes with at least, on the average after its first minute.
     pub minimum_rate: u64,
+    /// Clients at once that are given time to hear why their session is over; it takes no session's place.
+    pub leaving: usize,
     /// When an address is shut out.
     pub guard: guard::Rules,
 }
@@ -170,6 +173,13 @@ impl Endpoint {
         self.users.as_ref().is_none_or(|users| users.contains(user))
     }
 
+    /// Whether there is a way in for this user, by password or from somewhere.
+    pub fn lets_in(&self, user: &User) -> bool {
+        let by_password = self.session.offers_auth && user.hash.is_some();
+        let by_network = self.by_network && !user.networks.is_empty();
+        self.admits(&user.name) && (by_password || by_network)
+    }
+
     /// Whether somebody may connect from there.
     fn serves(&self, peer: IpAddr) -> bool {
         let networks = self.networks.as_ref();
@@ -194,7 +204,31 @@ impl Default for Limits {
             sessions_per_user: limits::SESSIONS_PER_ADDRESS,
             memory: limits::MEMORY,
             minimum_rate: limits::MINIMUM_RATE,
+            leaving: limits::LEAVING,
             guard: guard::Rules::default(),
+        }
+    }
+}
+
+impl Socket {
+    /// Whether the two cannot be had together; port 0 is any free one.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (Some((a, a6)), Some((b, b6))) = (self.address(), other.address()) else {
+            return self == other;
+        };
+        let covers = |all: SocketAddr, only_v6: bool, one: SocketAddr| {
+            let is_dual = all.is_ipv6() && !only_v6;
+            all.ip().is_unspecified() && (all.is_ipv4() == one.is_ipv4() || is_dual)
+        };
+        a.port() == b.port()
+            && a.port() != 0
+            && (a.ip() == b.ip() || covers(a, a6, b) || covers(b, b6, a))
+    }
+
+    fn address(&self) -> Option<(SocketAddr, bool)> {
+        match self {
+            Self::Address { address, only_v6 } => Some((*address, *only_v6)),
+            Self::Systemd(_) => None,
         }
     }
 }

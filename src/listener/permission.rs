@@ -5,6 +5,8 @@ use crate::session::Reply;
 
 use super::User;
 
+const HEADER: &str = "header From";
+
 /// Whether the user may say this in MAIL. The null sender speaks for nobody.
 pub fn sender(user: &User, sender: &ReversePath) -> Result<(), Reply> {
     match sender {
@@ -13,20 +15,18 @@ pub fn sender(user: &User, sender: &ReversePath) -> Result<(), Reply> {
     }
 }
 
-/// Whether the user may say this in From. Several authors cannot be told from one that hides behind
-/// another; a From that is missing or malformed is replaced on the way out.
-pub fn author(user: &User, author: &Author) -> Result<(), Reply> {
-    match author {
-        Author::One(mailbox) => speaks_as(user, "header From", &mailbox.address),
-        Author::Several(_) if user.senders.is_some() => {
-            let several = "several addresses";
-            Err(Reply::sender_not_allowed(
-                &user.name,
-                "header From",
-                &several,
-            ))
-        }
-        Author::Several(_) | Author::Missing | Author::Malformed => Ok(()),
+/// Whether the user may say this in From, which leaves as it is unless it is `replaced`. Several authors
+/// cannot be told from one that hides behind another; nor can what we do not understand, and others may.
+pub fn author(user: &User, author: &Author, replaced: bool) -> Result<(), Reply> {
+    let unread = match author {
+        Author::One(mailbox) => return speaks_as(user, HEADER, &mailbox.address),
+        Author::Several(_) => "several addresses",
+        Author::Malformed if !replaced => "an address that cannot be read",
+        Author::Missing | Author::Malformed => return Ok(()),
+    };
+    match user.senders {
+        Some(_) => Err(Reply::sender_not_allowed(&user.name, HEADER, &unread)),
+        None => Ok(()),
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     }
 
     fn may_say(from: &str) -> bool {
-        author(&user(), &Author::of_value(from.as_bytes())).is_ok()
+        author(&user(), &Author::of_value(from.as_bytes()), false).is_ok()
     }
 
     #[test]
@@ -76,7 +76,9 @@ mod tests {
         assert!(!may_say("Boss <boss@example.com>"));
         assert!(!may_say("erp@example.com, boss@example.com"));
         assert!(!may_say("\"erp@example.com\" <boss@example.com>"));
-        assert_eq!(author(&user(), &Author::Missing), Ok(()));
+        assert!(!may_say("Boss <boss@example.com> x"));
+        assert_eq!(author(&user(), &Author::Malformed, true), Ok(()));
+        assert_eq!(author(&user(), &Author::Missing, false), Ok(()));
     }
 
     #[test]

@@ -73,7 +73,11 @@ fn source(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
         (Command::Local, _) => None,
         (_, Addresses::IPv4(ends)) => Some((ends.source_address, ends.source_port).into()),
         (_, Addresses::IPv6(ends)) => Some((ends.source_address, ends.source_port).into()),
-        _ => None,
+        // What is the proxy's own may be more than its client's (§2.2: the receiver is free to reject).
+        _ => {
+            let words = "it names no IP address of the client";
+            return Err(ProxyError::Malformed(words.into()));
+        }
     })
 }
 
@@ -100,6 +104,13 @@ mod tests {
         assert_eq!(client, Some("192.0.2.7:40".parse().unwrap()));
         assert_eq!(source(&header(Command::Local)).unwrap(), None);
         assert_eq!(length(&header(Command::Proxy)).unwrap(), 12);
+    }
+
+    #[test]
+    fn refuses_what_names_nobody() {
+        let mut header = header(Command::Proxy);
+        header[13] = 0;
+        assert!(source(&header).is_err());
     }
 
     #[test]

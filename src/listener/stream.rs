@@ -10,12 +10,18 @@ use tokio_rustls::server::TlsStream;
 /// See the module.
 pub type Stream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
-/// Waits until there is something to read, where that can be told without reading: an idle session
-/// then needs no buffer.
+/// Waits until there is something to read: an idle session then needs no buffer.
 pub async fn readable(stream: &Stream) -> io::Result<()> {
     match stream {
         Stream::Plain(stream) => stream.readable().await,
-        Stream::Tls(_) => Ok(()),
+        Stream::Tls(stream) => {
+            let (socket, session) = stream.get_ref();
+            match session.wants_read() {
+                true => socket.readable().await,
+                // What came is deciphered already.
+                false => Ok(()),
+            }
+        }
     }
 }
 

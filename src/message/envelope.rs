@@ -26,6 +26,13 @@ pub struct Recipient {
     pub parameters: Parameters,
 }
 
+impl Recipient {
+    /// Octets of memory that it takes, more or less; an address has its text and a key.
+    pub fn held(&self) -> usize {
+        size_of::<Self>() + 2 * self.address.as_str().len() + self.parameters.0.len()
+    }
+}
+
 /// ESMTP parameters, raw: `KEYWORD=value` separated by single spaces, never decoded, so that what is
 /// passed on is what came. Only [`Parameters::parse`] makes one, and it lets no line end through.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

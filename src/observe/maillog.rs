@@ -25,14 +25,14 @@ fn recipients(envelope: &Envelope) -> String {
     shown.join(",")
 }
 
-/// A listener takes connections; `implicit` tells how it has TLS, if so.
-pub fn listening(listener: &str, address: SocketAddr, implicit: Option<bool>) {
-    let tls = match implicit {
-        Some(true) => "implicit",
-        Some(false) => "starttls",
-        None => "none",
-    };
+/// A listener takes connections; `tls` is as the configuration has it.
+pub fn listening(listener: &str, address: SocketAddr, tls: &str) {
     info!(target: TARGET, event = "listening", listener, %address, tls, "listening");
+}
+
+/// A listener is not configured any more.
+pub fn not_listening(listener: &str) {
+    info!(target: TARGET, event = "not_listening", listener, "no longer listening; sessions go on");
 }
 
 /// A certificate's files have changed, and it is in use.
@@ -277,6 +277,18 @@ pub fn clock_set(by: SignedDuration) {
 /// The configuration was read again, and is in force.
 pub fn reloaded(path: &str) {
     info!(target: TARGET, event = "reloaded", path, "configuration reloaded");
+}
+
+/// Nobody answers at a socket that was passed by this name.
+pub fn socket_unused(name: &str) {
+    warn!(target: TARGET, event = "socket_unused", name,
+        "systemd has passed a socket that no [[listener]] takes, so whoever connects there waits in vain; add one with systemd = its name, or stop the .socket unit");
+}
+
+/// As the user that it became, the program cannot read its configuration.
+pub fn unreadable_as(user: &str, reason: &dyn std::fmt::Display) {
+    warn!(target: TARGET, event = "unreadable", user, %reason,
+        "not for this user to read, so a reload will fail, and renewed certificates are not seen; let it read them");
 }
 
 /// These keys have changed, and a running program goes on as it is.

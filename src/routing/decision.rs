@@ -18,6 +18,13 @@ pub enum Decision {
     Refused(Refusal),
 }
 
+impl Decision {
+    /// Whether another From takes the place of the message's own.
+    pub fn replaces_from(&self) -> bool {
+        matches!(self, Self::Route(route) if route.plan.from.is_some())
+    }
+}
+
 /// The way of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -53,6 +60,8 @@ pub enum Reason {
     Unfiltered,
     /// Step 6: the first server takes what nobody admits.
     LastResort,
+    /// Refused before any step: the user does not get in by the listener.
+    NotHere,
     /// Refused before any step: the user may not send as this.
     NotAllowed,
     /// Step 6, refused: no server's filter admits the sender.
@@ -79,7 +88,10 @@ impl Policy {
     /// Decides about a message.
     pub fn decide(&self, sender: &ReversePath, author: &Author, caller: Caller) -> Decision {
         let Some(choice) = self.choose(sender, author.mailbox().map(|m| &m.address), caller) else {
-            return refused(self.not_admitted(sender, author), Reason::NotAdmitted);
+            return refused(
+                self.not_admitted(sender, author, caller),
+                Reason::NotAdmitted,
+            );
         };
         let from = match self.rewritten_from(&choice, author) {
             Ok(from) => from,
@@ -103,7 +115,7 @@ impl Policy {
         if self.keys.contains(&Key::Header) || self.choose(sender, None, caller).is_some() {
             return None;
         }
-        Some(Reply::not_admitted(sender))
+        Some(Reply::not_admitted(sender, caller.narrowed()))
     }
 
     /// The way of a report that this program writes itself: the default server, else the first that
@@ -152,7 +164,7 @@ impl Policy {
         ways
     }
 
-    fn not_admitted(&self, sender: &ReversePath, author: &Author) -> Reply {
+    fn not_admitted(&self, sender: &ReversePath, author: &Author, caller: Caller) -> Reply {
         let by_header = || {
             author
                 .mailbox()
@@ -163,7 +175,7 @@ impl Policy {
             _ if *sender == ReversePath::Null => by_header().unwrap_or(ReversePath::Null),
             _ => sender.clone(),
         };
-        Reply::not_admitted(&named)
+        Reply::not_admitted(&named, caller.narrowed())
     }
 }
 
@@ -185,8 +197,9 @@ impl fmt::Display for Reason {
             }
             Self::Unfiltered => f.write_str("no from_filter admits the sender; this is the first server without one"),
             Self::LastResort => f.write_str("no from_filter admits the sender; the first server is the last resort"),
+            Self::NotHere => f.write_str("the listener's `users` and `auth` do not let this user in"),
             Self::NotAllowed => f.write_str("the user's `senders` do not have it"),
-            Self::NotAdmitted => f.write_str("no server's from_filter admits the sender, and no default from is set that one admits"),
+            Self::NotAdmitted => f.write_str("no server that may be used has a from_filter that admits the sender, or the default from"),
             Self::FromNotAdmitted => f.write_str("the server's from_filter does not admit the header From, and on_mismatch is \"reject\""),
             Self::NoIdentity => f.write_str("the server has no address to speak as"),
             Self::Report => f.write_str("a report goes through the default server"),

@@ -97,6 +97,20 @@ pub struct Caller<'a> {
 }
 
 impl Caller<'_> {
+    /// What narrows the servers that may take it, to stand behind what is said of them.
+    pub(super) fn narrowed(&self) -> &'static str {
+        match (self.pinned.or(self.servers.map(|_| "")), self.here) {
+            (None, None) => "",
+            (Some(_), None) => {
+                ", of those that this user may use (`server` or `servers` of the user)"
+            }
+            (None, Some(_)) => ", of those that may be used here (`servers` of the listener)",
+            (Some(_), Some(_)) => {
+                ", of those that this user may use here (`server` or `servers` of the user, `servers` of the listener)"
+            }
+        }
+    }
+
     /// Whether the server may take it.
     pub(super) fn may_use(&self, server: &str) -> bool {
         let has = |names: Option<&[String]>| {

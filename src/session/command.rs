@@ -42,6 +42,9 @@ pub enum CommandError {
     /// An unknown verb.
     #[error("unknown command")]
     Unknown,
+    /// A request of HTTP: a web page has a browser speak to a server that it cannot reach itself.
+    #[error("this is HTTP")]
+    Http,
     /// A known verb with an argument of another form; the form is named.
     #[error("syntax: {0}")]
     Argument(&'static str),
@@ -73,18 +76,19 @@ pub fn parse(line: &str, assume_from: Option<&Address>) -> Result<Command, Comma
         "STARTTLS" => bare(Command::StartTls, "STARTTLS"),
         "AUTH" => auth(argument),
         "MAIL" => {
-            let sender = sender(argument);
-            match (assume_from, sender) {
-                (Some(assumed), Err(_)) => {
-                    let sender = ReversePath::Mailbox(assumed.clone());
-                    Ok(Command::Mail(sender, Parameters::default()))
+            let (path, parameters) = match path_and_parameters(argument, "FROM:", MAIL) {
+                Err(_) if assume_from.is_some() && is_nobody(argument) => {
+                    ("", Parameters::default())
                 }
-                (Some(assumed), Ok((ReversePath::Null, parameters))) => {
-                    let sender = ReversePath::Mailbox(assumed.clone());
-                    Ok(Command::Mail(sender, parameters))
+                read => read?,
+            };
+            let sender = match (sender(path), assume_from) {
+                (Ok(ReversePath::Null) | Err(_), Some(assumed)) => {
+                    ReversePath::Mailbox(assumed.clone())
                 }
-                (_, sender) => sender.map(|(sender, parameters)| Command::Mail(sender, parameters)),
-            }
+                (sender, _) => sender.map_err(CommandError::Sender)?,
+            };
+            Ok(Command::Mail(sender, parameters))
         }
         "RCPT" => {
             let (path, parameters) = path_and_parameters(argument, "TO:", RCPT)?;
@@ -97,17 +101,22 @@ pub fn parse(line: &str, assume_from: Option<&Address>) -> Result<Command, Comma
         "NOOP" => Ok(Command::Noop),
         "VRFY" | "EXPN" => Ok(Command::Vrfy),
         "HELP" => Ok(Command::Help),
+        "CONNECT" | "DELETE" | "GET" | "HEAD" | "OPTIONS" | "PATCH" | "POST" | "PRI" | "PUT"
+        | "TRACE" => Err(CommandError::Http),
         _ => Err(CommandError::Unknown),
     }
 }
 
-fn sender(argument: &str) -> Result<(ReversePath, Parameters), CommandError> {
-    let (path, parameters) = path_and_parameters(argument, "FROM:", MAIL)?;
-    let sender = match path {
-        "" => ReversePath::Null,
-        path => ReversePath::Mailbox(address(path).map_err(CommandError::Sender)?),
-    };
-    Ok((sender, parameters))
+fn sender(path: &str) -> Result<ReversePath, AddressError> {
+    match path {
+        "" => Ok(ReversePath::Null),
+        path => address(path).map(ReversePath::Mailbox),
+    }
+}
+
+/// `MAIL FROM:` with nothing behind it.
+fn is_nobody(argument: &str) -> bool {
+    argument.eq_ignore_ascii_case("FROM:")
 }
 
 /// What a client calls itself: the first word of whatever real devices say there, or nothing.
@@ -154,7 +163,8 @@ fn path_and_parameters<'a>(
     if !rest.is_empty() && !rest.starts_with(' ') {
         return Err(wrong);
     }
-    Ok((path, Parameters::parse(rest).ok_or(wrong)?))
+    // Some have blanks within the brackets.
+    Ok((path.trim(), Parameters::parse(rest).ok_or(wrong)?))
 }
 
 /// The `>` that is not within a quoted local part.
@@ -209,6 +219,7 @@ mod tests {
         assert_eq!(sender("MAIL FROM:<@r.net,@s.net:a@b.c>"), "a@b.c");
         assert_eq!(sender("MAIL FROM:<a@[192.0.2.1]>"), "a@[192.0.2.1]");
         assert_eq!(sender("MAIL FROM: a@b.c SIZE=5"), "a@b.c");
+        assert_eq!(sender("MAIL FROM:< a@b.c >"), "a@b.c");
     }
 
     #[test]
@@ -227,6 +238,19 @@ mod tests {
             assert_eq!(sender(line), "scanner@b.c", "{line:?}");
         }
         assert_eq!(sender("MAIL FROM:<a@b.c>"), "a@b.c");
+        let Ok(Command::Mail(_, parameters)) = super::parse("MAIL FROM:<x> SIZE=5", Some(&assumed))
+        else {
+            panic!("it is read");
+        };
+        assert_eq!(parameters.get("SIZE"), Some("5"));
+        for line in [
+            "MAIL FROM:<a@b.c>SIZE=1",
+            "MAIL FROM:<a@b.c",
+            "MAIL TO:<a@b.c>",
+            "MAIL",
+        ] {
+            assert!(super::parse(line, Some(&assumed)).is_err(), "{line:?}");
+        }
         assert!(super::parse("RCPT TO:<>", Some(&assumed)).is_err());
     }
 
@@ -259,6 +283,7 @@ mod tests {
         assert_eq!(parse("quit "), Ok(Command::Quit));
         assert_eq!(parse("DATA now"), Err(CommandError::Argument("DATA")));
         assert_eq!(parse("FOO"), Err(CommandError::Unknown));
+        assert_eq!(parse("POST / HTTP/1.1"), Err(CommandError::Http));
         assert_eq!(
             parse("auth plain AGEAYg=="),
             Ok(Command::Auth {

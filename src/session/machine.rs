@@ -85,6 +85,8 @@ pub struct Transaction {
     /// The envelope so far.
     pub envelope: Envelope,
     refused_recipients: usize,
+    /// Octets of memory that its recipients take.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -208,12 +210,16 @@ impl Machine {
                 self.transaction = Some(Transaction {
                     envelope,
                     refused_recipients: 0,
+                    held: 0,
                 });
             }
             Question::Recipient(recipient) => {
                 if let Some(transaction) = &mut self.transaction {
                     match yes {
-                        true => transaction.envelope.recipients.push(recipient),
+                        true => {
+                            transaction.held += recipient.held();
+                            transaction.envelope.recipients.push(recipient);
+                        }
                         false => transaction.refused_recipients += 1,
                     }
                 }
@@ -285,6 +291,11 @@ impl Machine {
             Phase::Data(receiving) => receiving.content.len(),
             _ => self.content.len(),
         }
+    }
+
+    /// Octets of memory that the recipients of the message under way take.
+    pub fn envelope_held(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |it| it.held)
     }
 
     /// The sender of the message under way.
@@ -398,6 +409,10 @@ impl Machine {
                 return None;
             }
             Ok(command) => command,
+            Err(CommandError::Http) => {
+                self.end(&Reply::not_http());
+                return None;
+            }
             Err(error) => {
                 self.error(&refusal_of(error));
                 return None;
@@ -465,8 +480,8 @@ impl Machine {
         let Protection {
             offers_tls,
             tls,
+            plaintext,
             plaintext_auth,
-            ..
         } = self.protection;
         let mut keywords = Vec::new();
         if !self.settings.bare_lf {
@@ -477,7 +492,7 @@ impl Machine {
         if offers_tls && !tls {
             keywords.push("STARTTLS".to_owned());
         }
-        if self.settings.offers_auth && (tls || plaintext_auth) {
+        if self.settings.offers_auth && (tls || plaintext && plaintext_auth) {
             keywords.push("AUTH PLAIN LOGIN".to_owned());
         }
         keywords
@@ -534,7 +549,7 @@ impl Machine {
 
 fn refusal_of(error: CommandError) -> Reply {
     match error {
-        CommandError::Unknown => Reply::unknown_command(),
+        CommandError::Unknown | CommandError::Http => Reply::unknown_command(),
         CommandError::Argument(usage) => Reply::bad_argument(usage),
         CommandError::Sender(error) => Reply::bad_address(true, error),
         CommandError::Recipient(error) => Reply::bad_address(false, error),

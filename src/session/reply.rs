@@ -284,9 +284,19 @@ impl Reply {
         Self::fixed(502, "5.5.1", "STARTTLS is not available here")
     }
 
+    /// STARTTLS after AUTH in clear.
+    pub const fn tls_too_late() -> Self {
+        Self::fixed(503, "5.5.1", "STARTTLS comes before AUTH, not after it")
+    }
+
     /// A verb that nobody knows.
     pub const fn unknown_command() -> Self {
         Self::fixed(500, "5.5.2", "Unknown command")
+    }
+
+    /// A request of HTTP, whose body may hold commands that its browser's user has never seen.
+    pub const fn not_http() -> Self {
+        Self::fixed(421, "4.7.0", "This is SMTP and not HTTP, closing")
     }
 
     /// Bytes that no command may hold: a bare CR or LF, NUL, or text that is not UTF-8.
@@ -394,12 +404,12 @@ impl Reply {
     }
 
     /// No server's from_filter admits the sender (`routing.md`, step 6).
-    pub fn not_admitted(sender: &impl std::fmt::Display) -> Self {
+    pub fn not_admitted(sender: &impl std::fmt::Display, which: &str) -> Self {
         Self::new(
             550,
             "5.7.1",
             format!(
-                "<{sender}>: no server's from_filter admits this sender, and none may send it as a default_from"
+                "<{sender}>: no server's from_filter admits this sender, and none may send it as a default_from{which}"
             ),
         )
     }
@@ -484,13 +494,13 @@ impl Reply {
         )
     }
 
-    /// One message has more recipients than the user may reach in all that time.
+    /// One message has more recipients than the user may reach in all that time (RFC 5321 §4.5.3.1.10).
     pub fn over_limit_alone(who: &impl std::fmt::Display, setting: &str, most: u64) -> Self {
         Self::new(
-            550,
-            "5.7.1",
+            452,
+            "4.5.3",
             format!(
-                "{who}: {most} {} are allowed (setting `{setting}`), fewer than this message has",
+                "{who}: {most} {} are allowed (setting `{setting}`), send the rest in a further message",
                 setting.replace('_', " ")
             ),
         )

@@ -81,13 +81,25 @@ impl Finish {
         }
     }
 
-    /// The clock was set by so much since the message was leased.
-    pub fn shift(&mut self, by: SignedDuration) {
+    /// The record that stays, if one does.
+    pub fn record_mut(&mut self) -> Option<&mut Record> {
         match &mut self.fate {
-            Fate::Gone => {}
-            Fate::Later(record) | Fate::Held(record) => {
-                record.received = record.received.shifted(by);
-            }
+            Fate::Gone => None,
+            Fate::Later(record) | Fate::Held(record) => Some(record),
+        }
+    }
+
+    /// The clock was set by so much.
+    pub fn shift(&mut self, by: SignedDuration) {
+        if let Some(record) = self.record_mut() {
+            record.shift(by);
+        }
+        for report in &mut self.reports {
+            report.record.shift(by);
+        }
+        if let Some(used) = &mut self.used {
+            used.at = used.at.shifted(by);
+            used.last = used.last.shifted(by);
         }
     }
 

@@ -43,10 +43,11 @@ pub(super) fn extensions(text: &str) -> Extensions {
 /// message needs it.
 pub(super) fn mail_command(message: &Outgoing, offered: &Extensions) -> String {
     let parameters = &message.envelope.parameters;
+    let utf8 = declares_utf8(message, offered);
     let sender = message
         .sender
         .address()
-        .map_or(String::new(), |a| written(a, offered.utf8));
+        .map_or(String::new(), |a| written(a, utf8));
     let mut command = format!("MAIL FROM:<{sender}>");
     if offered.size {
         let body = match &message.body {
@@ -61,12 +62,17 @@ pub(super) fn mail_command(message: &Outgoing, offered: &Extensions) -> String {
         _ => false,
     };
     pass_on(&mut command, parameters, passes_on);
-    let utf8_header = message.utf8_header && parameters.get("SMTPUTF8").is_some();
-    if offered.utf8 && (utf8_header || needs_utf8(message)) {
+    if utf8 {
         command.push_str(" SMTPUTF8");
     }
     command.push_str("\r\n");
     command
+}
+
+/// Whether its MAIL says SMTPUTF8.
+pub(super) fn declares_utf8(message: &Outgoing, offered: &Extensions) -> bool {
+    let is_asked_for = message.envelope.parameters.get("SMTPUTF8").is_some();
+    offered.utf8 && (message.utf8_header && is_asked_for || needs_utf8(message))
 }
 
 /// Whether an address has a local part that only SMTPUTF8 can carry (RFC 6531 §3.3).
@@ -98,7 +104,7 @@ pub(super) fn rcpt_command(
     command
 }
 
-/// As the app wrote it; without SMTPUTF8 a foreign domain goes as A-labels (RFC 6531 §3.2).
+/// As the app wrote it; where MAIL does not say SMTPUTF8 a foreign domain goes as A-labels (RFC 6531 §3.2).
 fn written(address: &Address, utf8: bool) -> String {
     match (utf8, address.to_ascii()) {
         (false, Some(ascii)) => ascii,
@@ -168,6 +174,10 @@ mod tests {
         assert_eq!(
             command("a@é.c", "", &none, false),
             "MAIL FROM:<a@xn--9ca.c>"
+        );
+        assert_eq!(
+            command("a@é.c", "SMTPUTF8", &all, false),
+            "MAIL FROM:<a@xn--9ca.c> SIZE=8"
         );
     }
 }

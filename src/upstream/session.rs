@@ -267,7 +267,8 @@ impl Session {
     /// MAIL, then each RCPT.
     fn envelope_commands(&self, message: &Outgoing<'_>) -> Vec<String> {
         let mut commands = vec![command::mail_command(message, &self.extensions)];
-        let Extensions { dsn, utf8, .. } = self.extensions;
+        let dsn = self.extensions.dsn;
+        let utf8 = command::declares_utf8(message, &self.extensions);
         commands.extend(message.envelope.recipients.iter().map(|recipient| {
             command::rcpt_command(&recipient.address, &recipient.parameters, dsn, utf8)
         }));

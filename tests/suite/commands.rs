@@ -314,6 +314,46 @@ fn sigterm_lets_a_message_under_way_end() {
 }
 
 #[test]
+fn sigterm_tells_whoever_does_not_end_in_time() {
+    let mut plan = Plan::default();
+    plan.configuration = plan
+        .configuration
+        .replace("grace = \"20s\"", "grace = \"1s\"");
+    let mut lab = Lab::with(plan);
+    let (mut mail, mut data) = (lab.client(), lab.client());
+    for client in [&mut mail, &mut data] {
+        client.expect("MAIL FROM:<notifications@example.com>", "250");
+        client.expect("RCPT TO:<someone@example.net>", "250");
+    }
+    data.expect("DATA", "354");
+    data.raw(b"Subject: too late\r\n");
+    lab.signal("TERM");
+    assert!(mail.reply().starts_with("421 4.3.2"));
+    assert!(data.reply().starts_with("421 4.3.2"));
+    assert!(mail.is_closed() && data.is_closed());
+    lab.ended();
+}
+
+#[test]
+fn a_listener_that_cannot_be_had_beside_its_own_takes_a_restart() {
+    let mut lab = Lab::stopped(Plan::default());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    let own = free.expect("a port");
+    let mut wider = own;
+    wider.set_ip("0.0.0.0".parse().expect("an address"));
+    let listening = |address| {
+        let door = format!("address = \"{address}\"\nallow_plaintext = true");
+        USUAL.replace("address = \"127.0.0.1:0\"", &door) + SERVER
+    };
+    lab.configure(&listening(own));
+    lab.start();
+    lab.configure(&listening(wider));
+    lab.signal("HUP");
+    lab.logged(&["event=\"reload_failed\"", &own.to_string(), "restart it"]);
+    assert!(lab.client().command("NOOP").starts_with("250"));
+}
+
+#[test]
 fn two_processes_cannot_open_one_spool() {
     let lab = Lab::new();
     let output = lab.run(&["serve"]);

@@ -1,5 +1,6 @@
 //! Bad configurations as plain files, `tests/configurations/*.toml`. Each `# expect:` line names the
-//! line, and parts of what is said about it; the program must say them all, and end with 78.
+//! line, and parts of what is said about it; the program must say them all, and end with 78. Those in
+//! `doubtful/` are right, and each `# warns:` line has parts of a warning.
 
 use std::path::Path;
 use std::process::Command;
@@ -28,6 +29,9 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).expect("the folder") {
         let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).expect("reads");
         let file = place.path().join(path.file_name().expect("a name"));
         std::fs::write(&file, &text).expect("writes");
@@ -63,13 +67,52 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
     assert!(count >= 10, "only {count} files were found");
 }
 
+#[test]
+fn what_is_doubtful_is_warned_of() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configurations/doubtful");
+    let place = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("makes");
+    for (name, pem) in [
+        ("c.pem", made.cert.pem()),
+        ("k.pem", made.signing_key.serialize_pem()),
+    ] {
+        write(&place.path().join(name), &pem, 0o644);
+    }
+    password_file(place.path());
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("reads");
+        let file = place.path().join(path.file_name().expect("a name"));
+        std::fs::write(&file, &text).expect("writes");
+        let (code, said, wrong) = check(&file);
+        assert_eq!(code, Some(0), "{}: {wrong}", path.display());
+        let of = |text: &str, start| -> Vec<String> {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(start));
+            lines.map(str::to_owned).collect()
+        };
+        let (said, expected) = (of(&said, "Warning: "), of(&text, "# warns: "));
+        let is_said = |parts: &String| {
+            let has_all = |told: &&String| parts.split(" | ").all(|part| told.contains(part));
+            said.iter().any(|told| has_all(&told))
+        };
+        assert!(expected.iter().all(is_said), "{}: {said:?}", path.display());
+        assert_eq!(said.len(), expected.len(), "{}: {said:?}", path.display());
+        count += 1;
+    }
+    assert!(count > 1, "only {count} files were found");
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).expect("writes");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+}
+
 /// One that others can read, and one that they cannot.
 fn secret_files(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
     for (name, mode) in [("exposed", 0o644), ("private", 0o600)] {
-        let path = folder.join(name);
-        std::fs::write(&path, "secret").expect("writes");
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+        write(&folder.join(name), "secret", mode);
     }
 }
 
@@ -89,18 +132,22 @@ fn the_unit_of_systemd_leaves_next_to_nothing_open() {
     assert!(output.status.success(), "{said}");
 }
 
-#[test]
-fn the_examples_of_config_are_right() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-    let place = tempfile::tempdir().expect("a folder");
+fn password_file(folder: &Path) {
     let made = Command::new("sh")
         .arg("-c")
         .arg(format!(
             "echo secret | {PROGRAM} hash-password --output {}",
-            place.path().join("erp.argon2").display()
+            folder.join("erp.argon2").display()
         ))
         .status();
     assert!(made.expect("runs").success());
+}
+
+#[test]
+fn the_examples_of_config_are_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let place = tempfile::tempdir().expect("a folder");
+    password_file(place.path());
     for name in ["minimal.toml", "mailferry.toml"] {
         let file = place.path().join(name);
         std::fs::copy(folder.join(name), &file).expect("copies");

@@ -478,6 +478,40 @@ fn a_full_disk_is_452_and_nothing_promised_is_lost() {
 }
 
 #[test]
+fn a_message_that_comes_in_leaves_the_reserve_alone() {
+    const RESERVE: u64 = 4 * 1024 * 1024;
+    let mut lab = Lab::stopped(Plan::default());
+    let Some(_disk) = SmallDisk::mount(lab.path("data")) else {
+        have(
+            "a_message_that_comes_in_leaves_the_reserve_alone",
+            &["the right to mount a tmpfs"],
+        );
+        return;
+    };
+    lab.start();
+    let mut client = lab.client();
+    client.expect("MAIL FROM:<notifications@example.com>", "250");
+    client.expect("RCPT TO:<a@example.net>", "250");
+    client.expect("DATA", "354");
+    client.raw(b"Subject: large\r\n\r\n");
+    client.raw(&b"0123456789abcdef\r\n".repeat(10_000_000 / 18));
+    // It is refused, and its file gone, before it has ended.
+    lab.wait_for("room", || {
+        let disk = rustix::fs::statvfs(lab.path("data")).expect("a disk");
+        let contents = std::fs::read_dir(lab.path("data/spool/content")).expect("a folder");
+        (disk.f_bavail * disk.f_frsize > RESERVE && contents.count() == 0).then_some(())
+    });
+    client.raw(b".\r\n");
+    assert!(client.reply().starts_with("452 4.3.1"));
+    assert!(
+        client
+            .send("notifications@example.com", &["a@b.c"], &admitted("small"))
+            .starts_with("250")
+    );
+    lab.delivered(1);
+}
+
+#[test]
 fn a_silent_client_and_an_endless_session_are_closed_with_421() {
     let configuration =
         USUAL.to_owned() + SERVER + "[limits]\nidle_time = \"300ms\"\nsession_time = \"1s\"\n";

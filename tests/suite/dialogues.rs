@@ -146,7 +146,7 @@ fn drive(dialogue: &Dialogue, cut: usize) -> Vec<Line> {
                 });
             }
             Event::Sender(sender) if sender.to_string().starts_with("refused@") => {
-                machine.answer(Reply::not_admitted(&sender));
+                machine.answer(Reply::not_admitted(&sender, ""));
             }
             Event::Sender(sender) => {
                 let mut reply = Reply::sender_ok();

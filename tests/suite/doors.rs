@@ -62,6 +62,7 @@ fn a_changed_certificate_is_shown_and_a_broken_one_is_not() {
     };
     let shown = |lab: &Lab| {
         let mut client = Smtp::connect(lab.address);
+        assert!(!client.expect("EHLO test", "250").contains("AUTH"));
         client.expect("MAIL FROM:<a@example.com>", "530");
         client.expect("STARTTLS", "220");
         let client = client.protected("localhost", &lab.path("trusted.pem"));
@@ -93,6 +94,16 @@ fn users_networks_servers_and_sizes_are_the_listeners_own() {
     plan.configuration.push_str(&other);
     let lab = Lab::with(plan);
     let mut client = Smtp::connect(lab.address);
+    let route = |arguments: &[&str]| {
+        let output = lab.run(&[&["route", "--listener", "printers"], arguments].concat());
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let by_erp = route(&["--user", "erp", "--from", SENDER]);
+    assert!(
+        by_erp.contains("the listener's `users` and `auth` do not let this user in"),
+        "{by_erp}"
+    );
+    assert!(route(&["--user", "scanner", "--from", "<>"]).contains("other"));
     let offered = client.expect("EHLO test", "250");
     assert!(
         offered.contains("SIZE 1000") && !offered.contains("AUTH"),
@@ -119,6 +130,34 @@ fn users_networks_servers_and_sizes_are_the_listeners_own() {
     assert!(
         over.starts_with("450 4.7.1 Listener printers: 2 messages per minute are allowed"),
         "{over}"
+    );
+}
+
+#[test]
+fn a_session_goes_by_its_listener_as_it_is_by_now() {
+    let lab = Lab::new();
+    let (mut client, mut other) = (lab.client(), lab.client());
+    assert!(
+        client
+            .send(SENDER, &["a@example.net"], MESSAGE)
+            .starts_with("250")
+    );
+    let configure = |listener: &str, times| {
+        lab.configure(&plan(listener, "", "").configuration);
+        lab.signal("HUP");
+        lab.wait_for("the reload", || {
+            (lab.log().matches("event=\"reloaded\"").count() == times).then_some(())
+        });
+    };
+    configure("networks = [\"192.0.2.0/24\"]", 1);
+    let refused = client.command(&format!("MAIL FROM:<{SENDER}>"));
+    assert!(refused.starts_with("554 5.7.1 127.0.0.1"), "{refused}");
+    assert!(client.is_closed());
+    configure("", 2);
+    assert!(
+        other
+            .send(SENDER, &["a@example.net"], MESSAGE)
+            .starts_with("250")
     );
 }
 
@@ -217,6 +256,11 @@ fn a_user_sends_as_and_to_what_is_listed_and_no_more_than_that() {
     let user = "senders = \"notifications@example.com, shop.example.com\"\nrecipients = \"example.net\"\nrecipients_per_day = 3\nmessages_per_minute = 2";
     let lab = Lab::with(plan("", user, ""));
     let mut client = lab.client();
+    let route = |arguments: &[&str]| {
+        let output = lab.run(&[&["route", "--user", "erp"], arguments].concat());
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(route(&["--from", "boss@example.com"]).contains("refused:   550"));
     let refused = client.command("MAIL FROM:<boss@example.com>");
     assert!(
         refused.starts_with("550 5.7.1 User erp may not send as <boss@example.com>"),
@@ -304,6 +348,134 @@ fn who_guesses_passwords_is_shut_out() {
             .count(),
         2
     );
+}
+
+#[test]
+fn who_guesses_in_many_sessions_at_once_has_no_more_guesses() {
+    let limits = "[limits]\nauth_failures = 3\nnever_shut_out = []\n";
+    let lab = Lab::with(plan("", "", limits));
+    let mut clients: Vec<Smtp> = (0..20).map(|_| Smtp::connect(lab.address)).collect();
+    for client in &mut clients {
+        client.expect("EHLO test", "250");
+    }
+    for client in &mut clients {
+        client.raw(format!("{WRONG}\r\n").as_bytes());
+    }
+    let replies: Vec<String> = clients.iter_mut().map(Smtp::reply).collect();
+    let checked = replies.iter().filter(|reply| reply.starts_with("535"));
+    assert_eq!(checked.count(), 3, "{replies:?}");
+    let shut_out = replies
+        .iter()
+        .filter(|reply| reply.starts_with("421 4.7.0"));
+    assert_eq!(shut_out.count(), 17, "{replies:?}");
+    // Nor does the right password get in, until the address is spared.
+    assert!(Smtp::silent(lab.address).reply().starts_with("421 4.7.0"));
+    lab.configure(&plan("", "", "").configuration);
+    lab.signal("HUP");
+    lab.logged(&["event=\"reloaded\""]);
+    lab.client();
+}
+
+#[test]
+fn what_the_log_says_of_them_fail2ban_reads() {
+    if !have("doors::fail2ban", &["fail2ban-regex"]) {
+        return;
+    }
+    let filter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/fail2ban.conf");
+    for format in ["human", "json"] {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+        let address = free.expect("a port");
+        let mut plan = plan("", "", &format!("[log]\nformat = \"{format}\"\n"));
+        plan.configuration = plan
+            .configuration
+            .replace("127.0.0.1:0", &address.to_string());
+        let mut lab = Lab::stopped(plan);
+        let serve = lab.command(&["serve"]);
+        lab.started_by_a_client(serve, address);
+        let mut client = Smtp::connect(lab.address);
+        client.expect("EHLO test", "250");
+        client.expect(WRONG, "535");
+        lab.logged(&["auth_failed"]);
+        let output = Command::new("fail2ban-regex")
+            .arg(lab.path("log"))
+            .arg(&filter)
+            .output();
+        let said = String::from_utf8(output.expect("runs").stdout).expect("text");
+        assert!(said.contains(" 1 matched"), "{format}: {said}");
+    }
+}
+
+#[test]
+fn commands_may_end_in_a_bare_lf_where_it_is_said() {
+    let lab = Lab::with(plan("bare_lf_commands = true", "", ""));
+    let mut client = Smtp::connect(lab.address);
+    client.raw(b"EHLO old\n");
+    let offered = client.reply();
+    assert!(
+        offered.starts_with("250") && !offered.contains("PIPELINING"),
+        "{offered}"
+    );
+    client.raw(format!("{PLAIN}\n").as_bytes());
+    assert!(client.reply().starts_with("235"));
+    assert!(
+        client
+            .send(SENDER, &["a@example.net"], MESSAGE)
+            .starts_with("250")
+    );
+    lab.delivered(1);
+    client.raw(b"NOOP\nNOOP\n");
+    assert!(client.reply().starts_with("421 4.7.0 PIPELINING"));
+}
+
+#[test]
+fn who_signs_in_is_no_longer_whom_the_network_made_them() {
+    let scanner = "[[user]]\nname = \"scanner\"\nnetworks = [\"127.0.0.0/8\"]\nassume_from = \"notifications@example.com\"\nsessions = 1\n";
+    let lab = Lab::with(plan("", "sessions = 0", scanner));
+    let mut client = Smtp::connect(lab.address);
+    client.expect("EHLO test", "250");
+    client.expect("MAIL FROM:<scanner>", "250");
+    client.expect("RSET", "250");
+    // Whom there is no place for is not greeted first.
+    assert!(
+        Smtp::silent(lab.address)
+            .reply()
+            .starts_with("421 4.7.0 User scanner has 1 sessions")
+    );
+    client.expect(PLAIN, "235");
+    client.expect("MAIL FROM:<scanner>", "501");
+}
+
+#[test]
+fn a_user_with_senders_hides_behind_no_from_that_cannot_be_read() {
+    let mut plan = plan("", "senders = \"example.com\"\nserver = \"free\"", "");
+    let filter = plan
+        .configuration
+        .lines()
+        .find(|line| line.starts_with("from_filter"));
+    let filter = filter.expect("a filter").to_owned();
+    let free = SERVER
+        .replace("name = \"notifications\"", "name = \"free\"")
+        .replace(&filter, "");
+    plan.configuration.push_str(&free);
+    let lab = Lab::with(plan);
+    let mut client = lab.client();
+    for from in [
+        "From: boss@example.org\r\nFrom: boss@example.org",
+        "From: Boss <boss@example.org> x",
+    ] {
+        let hidden = format!("{from}\r\n\r\nhi\r\n");
+        let refused = client.send(SENDER, &["a@example.net"], &hidden);
+        assert!(
+            refused.starts_with("550 5.7.1 User erp may not send as"),
+            "{refused}"
+        );
+    }
+    assert!(
+        client
+            .send(SENDER, &["a@example.net"], MESSAGE)
+            .starts_with("250")
+    );
+    lab.delivered(1);
 }
 
 #[test]

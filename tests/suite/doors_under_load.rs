@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use mailferry::base::{BoxFuture, Clock};
@@ -22,9 +22,19 @@ const MESSAGE: &str = "From: notifications@example.com\r\nSubject: x\r\n\r\nhi\r
 #[test]
 fn five_hundred_clients_of_one_instant_are_all_greeted() {
     let lab = Lab::new();
-    let clients: Vec<Smtp> = (0..500).map(|_| Smtp::silent(lab.address)).collect();
-    for mut client in clients {
-        assert!(client.reply().starts_with("220"));
+    let (count, address) = (500, lab.address);
+    let instant = Arc::new(Barrier::new(count));
+    let clients: Vec<_> = (0..count)
+        .map(|_| {
+            let instant = instant.clone();
+            std::thread::spawn(move || {
+                instant.wait();
+                Smtp::silent(address).reply()
+            })
+        })
+        .collect();
+    for client in clients {
+        assert!(client.join().expect("ends").starts_with("220"));
     }
 }
 
@@ -61,6 +71,39 @@ fn sessions_have_their_limits_in_all_for_an_address_and_for_a_user() {
         reply.starts_with("421 4.7.0 User erp has 1 sessions"),
         "{reply}"
     );
+}
+
+#[test]
+fn recipients_take_memory_too() {
+    let lab = Lab::with(plan("", "", "[limits]\nmemory = 20000\n"));
+    let mut client = lab.client();
+    client.expect(&format!("MAIL FROM:<{SENDER}>"), "250");
+    let taken = (0..1_000)
+        .take_while(|number| {
+            let reply = client.command(&format!("RCPT TO:<a{number}@example.net>"));
+            assert!(
+                reply.starts_with("250") || reply.starts_with("452 4.3.1"),
+                "{reply}"
+            );
+            reply.starts_with("250")
+        })
+        .count();
+    assert!((20..400).contains(&taken), "{taken}");
+    client.expect("RSET", "250");
+    client.expect(&format!("MAIL FROM:<{SENDER}>"), "250");
+    client.expect("RCPT TO:<a@example.net>", "250");
+}
+
+#[test]
+fn who_does_not_read_is_cut_off() {
+    let limits = "[limits]\nidle_time = \"1s\"\ncommands = 100000000\n";
+    let lab = Lab::with(plan("", "", limits));
+    let mut client = lab.client();
+    while client.try_raw(&b"HELP\r\n".repeat(1_000)).is_ok() {}
+    lab.logged(&[
+        "event=\"session_failed\"",
+        "the client does not read its replies",
+    ]);
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! `[[listener]]`: where apps connect, and what holds there.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::user::limit;
 use super::{BareNewlines, Checker};
 use crate::base::certificate::{self, Files};
+use crate::config::secret::{SecretError, check_mode};
 use crate::config::text::{self, ListenerAuth, ListenerTls};
 use crate::listener::usage::Unit;
 use crate::listener::{Certificate, Endpoint, Socket, Tls, User};
@@ -33,8 +35,12 @@ impl Checker<'_> {
         }
         let mut built: Vec<Endpoint> = Vec::new();
         for listener in &file.listener {
-            let servers = listener.servers.iter().flatten();
-            self.known_servers(servers, rules, "[[listener]] servers");
+            self.servers_of(
+                &listener.servers,
+                rules,
+                "[[listener]] servers",
+                place_of(listener),
+            );
             let Some(socket) = self.socket(listener) else {
                 continue;
             };
@@ -67,7 +73,7 @@ impl Checker<'_> {
 
     fn is_new(&mut self, listener: &text::Listener, socket: &Socket, others: &[Endpoint]) {
         let span = place_of(listener);
-        if let Some(other) = others.iter().find(|other| overlap(&other.socket, socket)) {
+        if let Some(other) = others.iter().find(|other| other.socket.overlaps(socket)) {
             let text = format!(
                 "{socket} is taken by the listener {:?} already; remove one{}",
                 other.name,
@@ -121,6 +127,9 @@ impl Checker<'_> {
             self.problem(place_of(listener), "[[listener]] address", message);
         }
         self.somebody_may_send(file, listener, users.iter().filter(here), by_password);
+        if listener.auth != ListenerAuth::Password && !on_loopback && listener.networks.is_none() {
+            self.everybody_may_send(&name, users.iter().filter(here));
+        }
         let limits = &file.limits;
         let session = session::Settings {
             host: host.to_owned(),
@@ -200,6 +209,23 @@ impl Checker<'_> {
         }
     }
 
+    /// A network wider than a private one (10.0.0.0/8 by RFC 1918 §3, fc00::/7 by RFC 4193 §3.1) admits
+    /// strangers.
+    fn everybody_may_send<'u>(&mut self, name: &str, admitted: impl Iterator<Item = &'u User>) {
+        for user in admitted {
+            let is_wide = |network: &&IpNet| {
+                network.prefix_len() < if network.addr().is_ipv4() { 8 } else { 7 }
+            };
+            if let Some(network) = user.networks.iter().find(is_wide) {
+                self.warnings.push(format!(
+                    "[[user]] {:?} networks: whoever in {network} reaches the listener {name:?} sends without a password; \
+                     write the networks of your own machines, or auth = \"password\" at the listener",
+                    user.name
+                ));
+            }
+        }
+    }
+
     fn users_of(&mut self, listener: &text::Listener, users: &[User]) -> Option<HashSet<String>> {
         let names = listener.users.as_ref()?;
         for name in names {
@@ -219,6 +245,9 @@ impl Checker<'_> {
                     chain: self.beside(chain.get_ref()),
                     key: self.beside(key.get_ref()),
                 };
+                if let Err(exposed @ SecretError::Exposed { .. }) = check_mode(&files.key) {
+                    self.warnings.push(format!("[[listener]] key: {exposed}"));
+                }
                 let config = certificate::server_config(files, maillog::certificate_taken);
                 let config = self.ok(config, chain.span(), "[[listener]] certificate");
                 // What stands in its place matters no more: there is a problem.
@@ -280,29 +309,4 @@ fn is_of_both(one: &Socket, other: &Socket) -> bool {
         Socket::Systemd(_) => None,
     };
     is_v4(one) != is_v4(other)
-}
-
-/// Whether two sockets cannot be had together; port 0 is any free one.
-fn overlap(one: &Socket, other: &Socket) -> bool {
-    match (one, other) {
-        (
-            Socket::Address {
-                address: a,
-                only_v6: a6,
-            },
-            Socket::Address {
-                address: b,
-                only_v6: b6,
-            },
-        ) => {
-            let covers = |all: &SocketAddr, only_v6: bool, one: &SocketAddr| {
-                let is_dual = all.is_ipv6() && !only_v6;
-                all.ip().is_unspecified() && (all.is_ipv4() == one.is_ipv4() || is_dual)
-            };
-            a.port() == b.port()
-                && a.port() != 0
-                && (a.ip() == b.ip() || covers(a, *a6, b) || covers(b, *b6, a))
-        }
-        (one, other) => one == other,
-    }
 }

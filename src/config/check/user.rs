@@ -1,6 +1,7 @@
 //! `[[user]]`: who may send, as whom and how much.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -58,8 +59,12 @@ impl Checker<'_> {
             );
         }
         self.known_servers(user.server.iter(), rules, &format!("{key} server"));
-        let servers = user.servers.iter().flatten();
-        self.known_servers(servers, rules, &format!("{key} servers"));
+        self.servers_of(
+            &user.servers,
+            rules,
+            &format!("{key} servers"),
+            user.name.span(),
+        );
         User {
             name: user.name.get_ref().clone(),
             hash: self.hash(user, &format!("{key} password")),
@@ -68,7 +73,7 @@ impl Checker<'_> {
             senders: self.filter(&user.senders, &format!("{key} senders")),
             recipients: self.filter(&user.recipients, &format!("{key} recipients")),
             limits: limits(user),
-            sessions: user.sessions,
+            sessions: user.sessions.map(none_of_zero),
             assume_from: self.address(&user.assume_from, &format!("{key} assume_from")),
         }
     }
@@ -81,6 +86,20 @@ impl Checker<'_> {
             self.problem(span, key, text);
         }
         Some(hash)
+    }
+
+    /// The servers of a user or a listener, where it says which.
+    pub(super) fn servers_of(
+        &mut self,
+        servers: &Option<Vec<Spanned<String>>>,
+        rules: &[ServerRule],
+        key: &str,
+        place: Range<usize>,
+    ) {
+        if servers.as_ref().is_some_and(Vec::is_empty) {
+            self.problem(place, key, "it is empty, so nothing could be sent; name servers, or remove the key to allow all");
+        }
+        self.known_servers(servers.iter().flatten(), rules, key);
     }
 
     /// Says which of these names are no server's.
@@ -114,12 +133,27 @@ impl Checker<'_> {
 
     fn filter(&mut self, filter: &Option<Spanned<String>>, key: &str) -> Option<Filter> {
         let filter = filter.as_ref()?;
-        self.ok(Filter::parse(filter.get_ref()), filter.span(), key)?
+        let text = filter.get_ref();
+        if text.is_empty() {
+            let text = "it is empty; name addresses or domains, or remove the key to allow all";
+            self.problem(filter.span(), key, text);
+        }
+        if text.contains(['*', ';']) {
+            let text =
+                "domains are compared as they are, without `*`, and parted by commas; name each";
+            self.problem(filter.span(), key, text);
+        }
+        self.ok(Filter::parse(text), filter.span(), key)?
     }
 }
 
 fn key_of(user: &text::User) -> String {
     format!("[[user]] {:?}", user.name.get_ref())
+}
+
+/// 0 is no limit.
+pub(super) fn none_of_zero(most: usize) -> usize {
+    if most == 0 { usize::MAX } else { most }
 }
 
 /// As written; 0 is no limit.

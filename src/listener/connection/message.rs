@@ -19,9 +19,15 @@ impl Connection {
         let Some(incoming) = &mut self.incoming else {
             return;
         };
-        if let Err(error) = incoming.writer.write(piece).await {
-            maillog::spool_failed(incoming.id, &error);
-            self.machine.refuse_message(refusal_of(&error));
+        let refusal = match self.shared.spool.has_room() {
+            true => incoming.writer.write(piece).await.err().map(|error| {
+                maillog::spool_failed(incoming.id, &error);
+                refusal_of(&error)
+            }),
+            false => Some(Reply::out_of_space()),
+        };
+        if let Some(reply) = refusal {
+            self.machine.refuse_message(reply);
             self.forget_message();
         }
     }
@@ -81,9 +87,10 @@ impl Connection {
             return Err(Reply::header_too_large());
         }
         let author = headers.author();
-        permission::author(user, &author)?;
         let caller = settings.policy.caller(&user.name, &self.endpoint.name);
-        match settings.policy.decide(&envelope.sender, &author, caller) {
+        let decision = settings.policy.decide(&envelope.sender, &author, caller);
+        permission::author(user, &author, decision.replaces_from())?;
+        match decision {
             Decision::Route(route) => Ok(route),
             Decision::Refused(refusal) => Err(refusal.reply),
         }

@@ -19,6 +19,8 @@ impl Machine {
                 Ok(())
             }
             Command::StartTls if tls || !offers_tls => Err(Reply::tls_unavailable()),
+            // What came in clear may be somebody else's (RFC 3207 §4.2).
+            Command::StartTls if self.signed_in => Err(Reply::tls_too_late()),
             Command::StartTls => Ok(()),
             _ if !tls && !plaintext => Err(Reply::tls_required()),
             Command::Rset | Command::Vrfy => Ok(()),
@@ -59,7 +61,7 @@ impl Machine {
         check_each(parameters, is_mail_parameter)?;
         let declared = parameters
             .get("SIZE")
-            .and_then(|size| size.parse::<u64>().ok());
+            .map(|size| size.parse::<u64>().unwrap_or(u64::MAX));
         match declared {
             Some(size) if size > self.settings.message_size => {
                 Err(Reply::too_large(self.settings.message_size))
@@ -84,7 +86,7 @@ fn check_each(parameters: &Parameters, known: fn(&str, &str) -> bool) -> Result<
 /// SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), AUTH (RFC 4954).
 fn is_mail_parameter(keyword: &str, value: &str) -> bool {
     match keyword {
-        "SIZE" => value.len() <= 20 && value.parse::<u64>().is_ok(),
+        "SIZE" => (1..=20).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit()),
         "BODY" => matches!(value, "7BIT" | "8BITMIME"),
         "SMTPUTF8" => value.is_empty(),
         "RET" => matches!(value, "FULL" | "HDRS"),
@@ -97,12 +99,7 @@ fn is_mail_parameter(keyword: &str, value: &str) -> bool {
 /// NOTIFY and ORCPT (RFC 3461 §4.1 and §4.2).
 fn is_rcpt_parameter(keyword: &str, value: &str) -> bool {
     match keyword {
-        "NOTIFY" => {
-            value == "NEVER"
-                || value
-                    .split(',')
-                    .all(|when| matches!(when, "SUCCESS" | "FAILURE" | "DELAY"))
-        }
+        "NOTIFY" => value == "NEVER" || is_notify_list(value),
         "ORCPT" => {
             value.len() <= 500
                 && value
@@ -111,4 +108,13 @@ fn is_rcpt_parameter(keyword: &str, value: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Each word once at most, so that a list has an end.
+fn is_notify_list(value: &str) -> bool {
+    let mut left = vec!["SUCCESS", "FAILURE", "DELAY"];
+    value.split(',').all(|when| {
+        let place = left.iter().position(|word| *word == when);
+        place.map(|place| left.remove(place)).is_some()
+    })
 }

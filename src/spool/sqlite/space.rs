@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Settings;
 
-/// How long an answer holds. Within it a disk fills by what the listener takes in that time, for
-/// which the reserve has room.
-const HOLDS: Duration = Duration::from_millis(20);
+/// How long an answer holds. It is asked for before each message, and each piece of a large one; what comes
+/// in meanwhile, a megabyte at a gigabyte a second, is what the reserve has room for.
+const HOLDS: Duration = Duration::from_millis(1);
 
 /// The free space on the spool's disk against its reserve.
 #[derive(Debug)]

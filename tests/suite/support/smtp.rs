@@ -68,6 +68,11 @@ impl Smtp {
         self.reader.get_mut().write_all(bytes).expect("writes");
     }
 
+    /// As [`Smtp::raw`], where the server may be gone.
+    pub fn try_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
+    }
+
     /// The next reply, all its lines.
     pub fn reply(&mut self) -> String {
         let mut reply = String::new();
