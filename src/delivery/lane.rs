@@ -302,6 +302,7 @@ impl Worker {
             let lease = (message.record.id, message.record.place());
             self.current = Some(message.record.id);
             lane.context.spool.sending(message.record.id);
+            lane.context.notices.sending(&message.record);
             let before = lane.context.steps().by;
             let Ended { finish, word } = attempt::run(&lane, &mut seat.session, message).await;
             match finish {

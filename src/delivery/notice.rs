@@ -34,6 +34,13 @@ impl Notices {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// This message is being sent: if it is a digest, it takes no more.
+    pub(super) fn sending(&self, record: &Record) {
+        if let Origin::Report(_) = record.origin {
+            self.storm().close(record.id);
+        }
+    }
+
     /// The clock was set by so much.
     pub(super) fn shift(&self, by: SignedDuration) {
         self.storm().shift(by);

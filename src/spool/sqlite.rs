@@ -91,6 +91,8 @@ struct Queue {
 struct Out {
     until: Timestamp,
     is_sending: bool,
+    /// Whether there is more in it by now than was leased.
+    has_grown: bool,
 }
 
 impl Out {
@@ -98,6 +100,7 @@ impl Out {
         Self {
             until,
             is_sending: false,
+            has_grown: false,
         }
     }
 }
@@ -140,6 +143,17 @@ impl Queue {
         }
         let dues = self.due.values_mut().flat_map(BTreeMap::values_mut);
         dues.for_each(|due| *due = due.shifted(by));
+    }
+
+    /// There is more in a message by now; whoever has it has not got that.
+    fn grows(&mut self, id: MessageId) {
+        if let Some(out) = self.leases.get_mut(&id) {
+            out.has_grown = true;
+        }
+    }
+
+    fn has_grown(&self, id: MessageId) -> bool {
+        self.leases.get(&id).is_some_and(|out| out.has_grown)
     }
 
     /// A message was put: it goes to delivery at once while there is room for it.

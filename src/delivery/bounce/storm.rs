@@ -82,6 +82,13 @@ impl Storm {
         Told::Digest(digest)
     }
 
+    /// This digest is on its way, before its time maybe; what comes now begins another.
+    pub fn close(&mut self, id: MessageId) {
+        for sender in self.senders.values_mut() {
+            sender.digest.take_if(|digest| digest.id == id);
+        }
+    }
+
     /// The clock was set by so much.
     pub fn shift(&mut self, by: SignedDuration) {
         for sender in self.senders.values_mut() {
@@ -150,5 +157,23 @@ mod tests {
             Some(44),
             "a long one is followed by another"
         );
+    }
+
+    #[test]
+    fn what_is_on_its_way_takes_no_more() {
+        let mut storm = Storm::default();
+        let to = Address::parse("app@x.com").unwrap();
+        let tell = |storm: &mut Storm, number| {
+            let id = MessageId::from_i64(100 + number);
+            match storm.tell(&to, 0, vec![line(number)], id, Timestamp(0)) {
+                Told::Report => panic!("none goes by itself"),
+                Told::Digest(digest) => (digest.id.to_i64(), digest.lines.len()),
+            }
+        };
+        assert_eq!(tell(&mut storm, 1), (101, 1));
+        storm.close(MessageId::from_i64(7));
+        assert_eq!(tell(&mut storm, 2), (101, 2));
+        storm.close(MessageId::from_i64(101));
+        assert_eq!(tell(&mut storm, 3), (103, 1));
     }
 }

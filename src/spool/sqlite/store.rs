@@ -215,11 +215,14 @@ impl Store {
     }
 
     pub(super) fn get(&self, id: MessageId) -> Result<Record, SpoolError> {
+        self.find(id)?.ok_or(SpoolError::Missing(id))
+    }
+
+    pub(super) fn find(&self, id: MessageId) -> Result<Option<Record>, SpoolError> {
         let sql = "SELECT record FROM message WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(params![id.to_i64()])?;
-        let row = rows.next()?.ok_or(SpoolError::Missing(id))?;
-        record(row, 0)
+        rows.next()?.map(|row| record(row, 0)).transpose()
     }
 
     pub(super) fn content(&self, id: MessageId) -> Result<Content, SpoolError> {

@@ -168,6 +168,66 @@ async fn a_report_comes_with_the_end_of_its_message() {
     );
 }
 
+/// A message that has failed, and the digest that tells so.
+async fn told_by(spool: &SqliteSpool, digest: &New, text: &str) {
+    let message = new(spool, "a", "x");
+    let gone = Finish::new(message.record.id, Fate::Gone);
+    let mut report = digest.clone();
+    report.record.size = text.len() as u64;
+    report.content = Content::Memory(text.to_owned().into());
+    spool.put(vec![message]).await.unwrap();
+    let reports = vec![report];
+    finish(spool, Finish { reports, ..gone }).await;
+}
+
+async fn text_of(spool: &SqliteSpool, id: MessageId) -> String {
+    match spool.content(id).await.unwrap() {
+        Content::Memory(text) => String::from_utf8(text.to_vec()).unwrap(),
+        Content::File(_) => panic!("a report is small"),
+    }
+}
+
+#[tokio::test]
+async fn a_digest_only_grows_and_goes_when_all_of_it_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let mut digest = new(&spool, "n", "");
+    let id = digest.record.id;
+    digest.record.due = NOW.after(Duration::from_secs(60));
+    let then = digest.record.due;
+    told_by(&spool, &digest, "one, two").await;
+    told_by(&spool, &digest, "one").await;
+    assert_eq!(text_of(&spool, id).await, "one, two");
+    let fates: [fn(Record) -> Fate; 3] = [
+        |_| Fate::Gone,
+        |record| Fate::Later(Box::new(record)),
+        |record| Fate::Held(Box::new(record)),
+    ];
+    for fate in fates {
+        let claimed = spool.claim(&place("n"), 9, then, UNTIL).await.unwrap();
+        let before = claimed[0].record.clone();
+        let text = text_of(&spool, id).await + ", more";
+        told_by(&spool, &digest, &text).await;
+        assert_eq!(due(&spool, "n"), Some(then), "as the digest says");
+        assert!(claim(&spool, "n", 9, then).await.is_empty(), "one has it");
+        finish(&spool, Finish::new(id, fate(before))).await;
+        let Entry { record, .. } = spool.get(id).await.unwrap();
+        assert_eq!((record.state, record.due), (State::Queued, then));
+        assert_eq!(text_of(&spool, id).await, text);
+        assert_eq!(record.size, text.len() as u64);
+        assert_eq!(due(&spool, "n"), Some(then), "it is heard of again");
+    }
+    act(&spool, all(), Deed::Hold("why not".into()))
+        .await
+        .unwrap();
+    told_by(&spool, &digest, "one, two, more, more, more, and more").await;
+    assert_eq!(spool.get(id).await.unwrap().record.state, State::Held);
+    act(&spool, all(), Deed::Release).await.unwrap();
+    assert_eq!(claim(&spool, "", 9, NOW).await, [id]);
+    finish(&spool, Finish::new(id, Fate::Gone)).await;
+    assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
+}
+
 #[tokio::test]
 async fn the_operator_reaches_what_is_not_under_way() {
     let folder = tempfile::tempdir().unwrap();

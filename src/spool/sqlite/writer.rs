@@ -271,12 +271,18 @@ impl Writer {
     }
 
     fn finish(&self, finish: &Finish, effect: &mut Effect) -> Result<(), SpoolError> {
-        let has_gone = matches!(finish.fate, Fate::Gone);
+        let has_grown = self.shared.queue().has_grown(finish.id);
+        let has_gone = matches!(finish.fate, Fate::Gone) && !has_grown;
         let ended = finish.events.last().map(|event| event.at);
         if !finish.events.is_empty() {
             self.tell(finish.id, ended.filter(|_| has_gone), &finish.events)?;
         }
         match &finish.fate {
+            // What was sent is not all that it tells by now.
+            _ if has_grown => {
+                let left = self.store.find(finish.id)?;
+                effect.due.extend(left.map(|left| (left.place(), left.due)));
+            }
             Fate::Gone => effect.files.extend(self.store.remove(finish.id)?),
             Fate::Later(record) => {
                 self.store.update(&Record {
@@ -295,11 +301,26 @@ impl Writer {
         if let Some(used) = &finish.used {
             self.store.count(used)?;
         }
-        for report in &finish.reports {
-            // A digest that tells of more by now has been here before.
-            self.store.remove(report.record.id)?;
-            self.store.insert(&report.record, &report.content)?;
+        finish
+            .reports
+            .iter()
+            .try_for_each(|report| self.report(report))
+    }
+
+    /// Puts a report. Where one of its name is there, the two are a digest at two times; a digest only
+    /// grows, so the larger tells all that the other does, in whatever order they come.
+    fn report(&self, report: &New) -> Result<(), SpoolError> {
+        let (id, size) = (report.record.id, report.record.size);
+        let Some(there) = self.store.find(id)? else {
+            return self.store.insert(&report.record, &report.content);
+        };
+        if there.size >= size {
+            return Ok(());
         }
+        self.store.remove(id)?;
+        self.store
+            .insert(&Record { size, ..there }, &report.content)?;
+        self.shared.queue().grows(id);
         Ok(())
     }
 
@@ -378,6 +399,7 @@ impl Writer {
         let mut queue = self.shared.queue();
         for (place, due) in &effect.due {
             queue.due_at(place, *due);
+            self.shared.changed.notify_one();
         }
         match job {
             Job::Put(messages, answer) => {
@@ -448,9 +470,8 @@ impl Writer {
         let mut queue = self.shared.queue();
         let mut messages = Vec::new();
         for id in ids {
-            let record = match self.store.get(*id) {
-                Err(SpoolError::Missing(_)) => continue,
-                found => found?,
+            let Some(record) = self.store.find(*id)? else {
+                continue;
             };
             let is_free = queue.leases.get(id).is_none_or(|out| out.until <= now);
             if is_free && record.state == State::Queued {
