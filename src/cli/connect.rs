@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::reach::{self, Reach};
 use super::{ConfigFile, NO};
 use crate::admin::accounts::{Attempt, Progress, Way, Wish};
@@ -44,6 +46,8 @@ async fn connect(reach: &Reach, arguments: &Arguments) -> Result<ExitCode, Strin
     let attempt = reach
         .connect(&arguments.server, Wish { way, anybody })
         .await?;
+    // Taken before anybody can know of the sign-in, so that none goes on that was ended.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     tell(&attempt, arguments);
     let ended = loop {
         tokio::select! {
@@ -51,7 +55,7 @@ async fn connect(reach: &Reach, arguments: &Arguments) -> Result<ExitCode, Strin
                 Progress::Waiting => {}
                 ended => break ended,
             },
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupt.recv() => {
                 reach.cancel(&attempt.id).await;
                 eprintln!("mailferry: the sign-in is cancelled; its address is good no more");
                 return Ok(ExitCode::from(INTERRUPTED));
