@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Lab, PROGRAM, Plan, SERVER, USUAL, admitted, id_of};
+use crate::support::{Lab, PROGRAM, Plan, SERVER, USUAL, admitted, free_port, id_of};
 
 fn route(lab: &Lab, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = lab.run(&[&["route", "--json"], arguments].concat());
@@ -214,7 +214,7 @@ fn the_queue_and_route_need_no_secret() {
     lab.start();
     let usual = USUAL.replace("TEST_SECRET", "NOT_IN_THIS_SHELL");
     lab.configure(&(usual.replace("erp.argon2", "not-for-us.argon2") + SERVER));
-    assert!(lab.stdout(&["queue", "list"]).contains("0 in the queue"));
+    lab.queued(0);
     assert!(lab.run(&["route", "--from", "a@b.c"]).status.success());
     assert_eq!(lab.run(&["check"]).status.code(), Some(78));
 }
@@ -337,19 +337,17 @@ fn sigterm_tells_whoever_does_not_end_in_time() {
 #[test]
 fn a_listener_that_cannot_be_had_beside_its_own_takes_a_restart() {
     let mut lab = Lab::stopped(Plan::default());
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-    let own = free.expect("a port");
-    let mut wider = own;
-    wider.set_ip("0.0.0.0".parse().expect("an address"));
-    let listening = |address| {
+    let port = free_port();
+    let (own, wider) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
+    let listening = |address: &str| {
         let door = format!("address = \"{address}\"\nallow_plaintext = true");
         USUAL.replace("address = \"127.0.0.1:0\"", &door) + SERVER
     };
-    lab.configure(&listening(own));
+    lab.configure(&listening(&own));
     lab.start();
-    lab.configure(&listening(wider));
+    lab.configure(&listening(&wider));
     lab.signal("HUP");
-    lab.logged(&["event=\"reload_failed\"", &own.to_string(), "restart it"]);
+    lab.logged(&["event=\"reload_failed\"", &own, "restart it"]);
     assert!(lab.client().command("NOOP").starts_with("250"));
 }
 
@@ -376,7 +374,7 @@ fn a_server_is_held_and_released_by_hand() {
         servers.contains("until it is released") && servers.contains("the mailbox moves"),
         "{servers}"
     );
-    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+    lab.queued(1);
     // A retry is not a release.
     lab.stdout(&["queue", "retry", "--all"]);
     assert!(lab.stdout(&["servers"]).contains("until it is released"));

@@ -144,11 +144,11 @@ fn nobody_is_told_where_nobody_asked() {
     lab.logged(&["failed", &never]);
     let null = id_of(&client.send("", &["a@b.c"], "From: notifications@example.com\r\n\r\nx"));
     lab.logged(&["held", &null]);
-    let listed = lab.stdout(&["queue", "list"]);
-    assert!(
-        listed.contains("held") && listed.contains(&null) && !listed.contains(&never),
-        "{listed}"
-    );
+    lab.wait_for("the held one alone", || {
+        let listed = lab.stdout(&["queue", "list"]);
+        let is_so = listed.contains("held") && listed.contains(&null) && !listed.contains(&never);
+        is_so.then_some(())
+    });
     assert_eq!(lab.state().stats().messages, 0);
 }
 
@@ -272,7 +272,7 @@ fn the_limits_of_a_mailbox_lose_nothing() {
         "server_crowded",
         "Message submission rate for this client has exceeded",
     ]);
-    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+    lab.queued(1);
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn a_day_that_is_used_up_elsewhere_holds_the_mailbox() {
         "SubmissionQuotaExceeded",
         "10,000 recipients of 24 hours",
     ]);
-    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+    lab.queued(1);
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn one_held_server_delays_no_other() {
             .iter()
             .all(|message| message.mailbox == "sales@example.com")
     );
-    assert!(lab.stdout(&["queue", "list"]).contains("11 in the queue"));
+    lab.queued(11);
 }
 
 /// A small disk of its own; gone with the test.
@@ -513,15 +513,18 @@ fn a_message_that_comes_in_leaves_the_reserve_alone() {
 
 #[test]
 fn a_silent_client_and_an_endless_session_are_closed_with_421() {
-    let configuration =
-        USUAL.to_owned() + SERVER + "[limits]\nidle_time = \"300ms\"\nsession_time = \"1s\"\n";
-    let lab = Lab::with(Plan {
-        configuration,
-        ..Plan::default()
-    });
+    let limited = |limit: &str| {
+        let configuration = format!("{USUAL}{SERVER}[limits]\n{limit}\n");
+        Lab::with(Plan {
+            configuration,
+            ..Plan::default()
+        })
+    };
+    let lab = limited("idle_time = \"300ms\"");
     let mut idle = Smtp::connect(lab.address);
     assert!(idle.reply().starts_with("421 4.4.2 Idle"));
     assert!(idle.is_closed());
+    let lab = limited("session_time = \"1s\"");
     let mut endless = Smtp::connect(lab.address);
     let reply = loop {
         let reply = endless.command("NOOP");

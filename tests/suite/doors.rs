@@ -1,11 +1,11 @@
 //! Listeners with policies of their own, and users with limits, by the program as it is built.
 
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 
 use ppp::v2::{Builder, Protocol, Version};
 
-use crate::support::{Lab, Plan, SERVER, SOON, Smtp, USUAL, have};
+use crate::support::{Lab, Plan, SERVER, SOON, Smtp, USUAL, free_port, have};
 
 const PLAIN: &str = "AUTH PLAIN AGVycABsb2Fk";
 const WRONG: &str = "AUTH PLAIN AGVycAB3cm9uZw==";
@@ -224,8 +224,7 @@ fn a_socket_of_systemd_is_taken_by_its_name() {
         .configuration
         .replace("address = \"127.0.0.1:0\"", systemd);
     let mut lab = Lab::stopped(plan);
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-    let address = free.expect("a port").to_string();
+    let address = format!("127.0.0.1:{}", free_port());
     let prefix = [
         "systemd-socket-activate",
         "--fdname=smtp",
@@ -383,8 +382,7 @@ fn what_the_log_says_of_them_fail2ban_reads() {
     }
     let filter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/fail2ban.conf");
     for format in ["human", "json"] {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-        let address = free.expect("a port");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let mut plan = plan("", "", &format!("[log]\nformat = \"{format}\"\n"));
         plan.configuration = plan
             .configuration
@@ -560,7 +558,8 @@ fn ipv4_reaches_a_listener_of_ipv6_unless_it_may_not() {
     }
     let configured = |more: &str| {
         let mut plan = Plan::default();
-        let door = format!("address = \"[::]:0\"\nallow_plaintext = true\n{more}");
+        let port = free_port();
+        let door = format!("address = \"[::]:{port}\"\nallow_plaintext = true\n{more}");
         plan.configuration = plan
             .configuration
             .replace("address = \"127.0.0.1:0\"", &door);

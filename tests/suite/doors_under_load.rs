@@ -96,7 +96,7 @@ fn recipients_take_memory_too() {
 
 #[test]
 fn who_does_not_read_is_cut_off() {
-    let limits = "[limits]\nidle_time = \"1s\"\ncommands = 100000000\n";
+    let limits = "[limits]\nidle_time = \"3s\"\ncommands = 100000000\n";
     let lab = Lab::with(plan("", "", limits));
     let mut client = lab.client();
     while client.try_raw(&b"HELP\r\n".repeat(1_000)).is_ok() {}

@@ -11,7 +11,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use crate::connect::Connect;
-use crate::support::{Lab, Plan, have};
+use crate::support::{Lab, Plan, free_port, have};
 
 pub const JANE: &str = "jane@example.com";
 
@@ -53,9 +53,7 @@ pub fn module_or_none(name: &'static str) -> &'static str {
 
 impl Provider {
     pub fn start(jwks: &str) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-        let port = free.local_addr().expect("bound").port();
-        drop(free);
+        let port = free_port();
         let mut child = Command::new("node")
             .arg(file("provider.mjs"))
             .args([&modules().display().to_string(), &port.to_string(), jwks])

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use tokio::runtime::Runtime;
 
-use crate::support::{Lab, Plan, SERVER, USUAL, admitted, by_refresh_token, id_of};
+use crate::support::{Lab, Plan, SERVER, USUAL, admitted, by_refresh_token, id_of, seed};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -140,9 +140,7 @@ fn outage() -> Vec<Action> {
 
 #[test]
 fn an_outage_of_an_hour_loses_nothing_and_ends_by_itself() {
-    let seed = std::env::var("MAILFERRY_SEED");
-    let seed = seed.ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(rand::random);
+    let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let life = Life::begin();
     life.send("before");
@@ -190,7 +188,7 @@ fn a_token_is_at_hand_while_it_is_used_and_asked_for_no_more_when_it_is_not() {
     life.lab.delivered(1);
     life.pass(26 * HOUR, 5 * MINUTE);
     let in_use = life.asked();
-    assert!((26..=40).contains(&in_use), "{in_use}");
+    assert!((15..=40).contains(&in_use), "{in_use}");
     life.pass(24 * HOUR, 5 * MINUTE);
     assert!(life.asked() <= in_use + 1, "{}", life.asked());
 }
@@ -362,23 +360,32 @@ fn what_was_switched_off_for_a_week_tries_before_it_gives_up() {
 
 #[test]
 fn a_password_reset_does_not_wait_for_a_campaign() {
-    let pace =
-        |server: String| server.replace("messages_per_minute = 0", "messages_per_minute = 10");
-    let life = Life::with(pace);
+    let life = Life::with(|server| {
+        // With several sessions it would matter which of them is open already.
+        let pace = "messages_per_minute = 10\nsessions = 1";
+        server.replace("messages_per_minute = 0", pace) + &SERVER.replace("notifications", "jane")
+    });
     let mut client = life.lab.client();
-    let mut send = |subject: &str, field: &str| {
+    let mut send = |sender: &str, subject: &str, field: &str| {
         let message = admitted(subject).replace("Subject", &format!("{field}\r\nSubject"));
+        let message = message.replace("notifications", sender);
         let to = ["someone@example.net"];
-        id_of(&client.send("notifications@example.com", &to, &message));
+        id_of(&client.send(&format!("{sender}@example.com"), &to, &message));
     };
-    (0..40).for_each(|number| send(&format!("campaign {number}"), "Precedence: bulk"));
+    for number in 0..40 {
+        let subject = format!("campaign {number}");
+        send("notifications", &subject, "Precedence: bulk");
+    }
     life.lab.delivered(10);
-    send("reset", "X-Other: 1");
-    send("urgent", "X-Priority: 1");
+    send("notifications", "reset", "X-Other: 1");
+    send("notifications", "urgent", "X-Priority: 1");
+    // By the time that this one has gone, those before it are known to their server.
+    send("jane", "another", "X-Other: 1");
+    life.lab.delivered(11);
     life.lab
         .wait_for("rest", || (life.time.sleepers() > LOOPS).then_some(()));
     life.time.advance(Duration::from_secs(61));
-    let arrived = life.lab.delivered(20);
+    let arrived = life.lab.delivered(21);
     let place = |subject: &str| {
         let field = format!("Subject: {subject}\r\n");
         arrived
@@ -386,7 +393,7 @@ fn a_password_reset_does_not_wait_for_a_campaign() {
             .position(|message| message.text.contains(&field))
     };
     let (reset, urgent) = (place("reset"), place("urgent"));
-    // Each of three sessions may have a message of the campaign in hand.
-    assert!(reset.is_some_and(|place| place < 15), "{reset:?}");
-    assert!(urgent.is_some_and(|place| place < 15), "{urgent:?}");
+    // One message of the campaign is in hand, and one may end before what has just come.
+    assert!(urgent.is_some_and(|place| place < 14), "{urgent:?}");
+    assert!(reset.is_some_and(|place| place < 14), "{reset:?}");
 }

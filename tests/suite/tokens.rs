@@ -43,7 +43,7 @@ fn a_rejected_token_is_replaced_once_and_then_the_server_is_held() {
     );
     id_of(&lab.send("notifications@example.com", &admitted("three")));
     lab.logged(&["server_held", "535 5.7.3", "SMTP.SendAsApp"]);
-    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+    lab.queued(1);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_revoked_sign_in_says_who_has_to_do_what() {
         "AADSTS50173",
         "run `mailferry connect notifications`",
     ]);
-    assert!(lab.stdout(&["queue", "list"]).contains("1 in the queue"));
+    lab.queued(1);
 }
 
 #[test]

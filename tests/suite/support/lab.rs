@@ -267,11 +267,16 @@ impl Lab {
 
     /// Waits until the queue is empty: what was delivered is then committed as well.
     pub fn empties(&self) {
-        self.wait_for("an empty queue", || {
-            self.stdout(&["queue", "list"])
-                .starts_with("0 in")
-                .then_some(())
-        });
+        self.queued(0);
+    }
+
+    /// Waits until so many are in the queue, what was delivered being committed; gives the list.
+    pub fn queued(&self, count: usize) -> String {
+        let line = format!("{count} in the queue");
+        self.wait_for(&line, || {
+            let list = self.stdout(&["queue", "list"]);
+            list.lines().any(|it| it == line).then_some(list)
+        })
     }
 
     /// Waits for a line of the log with all these parts.

@@ -5,7 +5,10 @@ mod plan;
 mod smtp;
 
 use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub use lab::Lab;
@@ -16,6 +19,17 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
 
 /// How long anything may take that should happen soon.
 pub const SOON: Duration = Duration::from_secs(60);
+
+/// What chance goes by: `MAILFERRY_SEED`, which may be `random`; else always the same, so that what has
+/// passed passes again.
+pub fn seed() -> u64 {
+    let said = std::env::var("MAILFERRY_SEED");
+    match said.as_deref() {
+        Ok("random") => rand::random_range(0..u64::MAX / 2),
+        Ok(number) => number.parse().expect("MAILFERRY_SEED is a number"),
+        Err(_) => 20_261_122,
+    }
+}
 
 /// The id in a 250 reply.
 pub fn id_of(reply: &str) -> String {
@@ -29,6 +43,17 @@ pub fn admitted(subject: &str) -> String {
     format!(
         "From: Notifications <notifications@example.com>\r\nTo: someone@example.net\r\nSubject: {subject}\r\n\r\nHello\r\n"
     )
+}
+
+/// A port of loopback that nobody listens on, and that nobody is given who asks for any: those begin
+/// above.
+pub fn free_port() -> u16 {
+    // Suites that run at the same time begin in different places.
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new(20_000 + (std::process::id() % 10_000) as u16));
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let mut ports = (0..2_000).map(|_| NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.find(is_free).expect("a free port")
 }
 
 /// Whether a program is here. Where it is not the test is skipped, which is said, or fails where
