@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::attempt::recipients_at_once;
 use super::bounce::{Failed, Kind};
 use super::context::Context;
 use super::lane::Lane;
@@ -91,7 +92,12 @@ pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
     let mut settling = Settling::new(&lane.context, &lane.server.name, &about);
     let delivered: Vec<&Recipient> = delivered.iter().map(|&place| &all[place]).collect();
     settling.delivered(&tried, &delivered);
-    settling.finish.used = lane.used(delivered.len(), now);
+    let taken = match tried.is_uncertain {
+        // What may have arrived may count.
+        true => recipients_at_once(lane, &tried.record),
+        false => delivered.len(),
+    };
+    settling.finish.used = lane.used(taken, now);
     let last = last(&tried);
     let next = match waiting.is_empty() {
         true => Next::Nothing,

@@ -245,16 +245,21 @@ fn what_may_have_arrived_is_sent_once_more_and_then_held() {
 }
 
 #[test]
-fn what_may_have_arrived_is_held_where_the_configuration_says_so() {
+fn what_may_have_arrived_is_held_where_the_configuration_says_so_and_counts() {
     let usual = USUAL.replace("uncertain_pause", "uncertain = \"hold\"\nuncertain_pause");
-    let lab = Lab::with(Plan {
-        configuration: usual + SERVER,
+    let server = SERVER.replace("recipients_per_day = 0", "recipients_per_day = 3");
+    let mut lab = Lab::with(Plan {
+        configuration: usual + &server,
         ..Plan::default()
     });
     lab.fault(r#"{"stage":"final_dot","action":"drop"}"#);
     let id = id_of(&lab.send("notifications@example.com", &admitted("once")));
     lab.logged(&["event=\"held\"", &id, "it may have arrived: "]);
     assert_eq!(lab.state().stats().messages, 0);
+    lab.stop();
+    lab.start();
+    let servers = lines(&lab.stdout(&["servers", "--json"]));
+    assert_eq!(servers[0]["recipients_of_day"], 1);
 }
 
 #[test]
