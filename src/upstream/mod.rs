@@ -18,7 +18,7 @@ use rustls::ClientConfig;
 use crate::base::Secret;
 use crate::session::{Reply, Stage};
 pub use link::{Dial, Link, Network};
-pub use session::{Outgoing, Session, Transcript};
+pub use session::{Body, Outgoing, Session, Transcript};
 
 /// A server as it is reached and signed in to.
 #[derive(Clone)]

@@ -1,7 +1,8 @@
 //! Ten thousand messages over fifty mailboxes, a thousand times, in simulated time: schedules of faults
 //! by seeds, restarts among them. Delivery is the real one; the spool is in memory, and Exchange Online
 //! is played. `tests/run` goes through a thousand schedules, `cargo test` through fewer;
-//! `MAILFERRY_SCHEDULES` says how many, `MAILFERRY_SEED` repeats one.
+//! `MAILFERRY_SCHEDULES` says how many, `MAILFERRY_SEED` repeats one, or is `random` for others than the
+//! usual.
 
 mod exchange;
 mod memory;
@@ -16,11 +17,12 @@ use mailferry::base::{MessageId, Simulation, Timestamp, tls};
 use mailferry::delivery::{self, BackOff, Delivery, Limits, Schedule, Uncertain};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
-use mailferry::spool::{Content, New, Origin, Record, Spool, State, What};
+use mailferry::spool::{Content, Deed, New, Origin, Record, Selection, Spool, State, What};
 use mailferry::upstream::{self, Auth, Tls};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::support::seed;
 use exchange::{Door, Exchange, Faults, PER_MINUTE, SESSIONS};
 use memory::Memory;
 
@@ -82,7 +84,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
         back_off: BackOff::default(),
         uncertain: Uncertain::Retry(Duration::from_secs(1_800)),
         warn_after: Some(Duration::from_secs(4 * 3_600)),
-        reports_per_hour: 20,
+        reports_per_hour: 3,
         host: "relay.example.com".into(),
         received: mailferry::message::Shown::Full,
     }
@@ -144,6 +146,8 @@ struct Plan {
     steps: Vec<(Duration, SignedDuration)>,
     /// By how much it is set between runs: back.
     back: SignedDuration,
+    /// When since the beginning an operator has all tried again.
+    retries: Vec<Duration>,
 }
 
 fn plan(random: &mut StdRng) -> Plan {
@@ -193,12 +197,19 @@ fn plan(random: &mut StdRng) -> Plan {
         false => 0,
     };
     let back = SignedDuration::from_secs(back);
+    let retries = match random.random_bool(0.3) {
+        true => random.random_range(1..40),
+        false => 0,
+    };
+    let retries = (0..retries).map(|_| Duration::from_secs(random.random_range(1..1_800)));
+    let retries = retries.collect();
     Plan {
         faults: Faults { outage, ..faults },
         bad,
         kills,
         steps,
         back,
+        retries,
     }
 }
 
@@ -208,7 +219,7 @@ fn run(
     exchange: &Arc<Exchange>,
     settings: &dyn Fn() -> delivery::Settings,
     time: &Arc<Simulation>,
-    steps: &mut Vec<(Duration, SignedDuration)>,
+    plan: &mut Plan,
     life: Duration,
 ) -> bool {
     let parked = time.clone();
@@ -226,7 +237,10 @@ fn run(
         while clock.steady() < ends && !(spool.is_done() && delivery.is_quiet()) {
             clock.sleep(Duration::from_secs(1)).await;
             if clock.steady() + NOTICED < ends {
-                set_clock(time, steps);
+                set_clock(time, &mut plan.steps);
+            }
+            if is_due(&mut plan.retries, clock.steady()) {
+                retry_all(spool, &delivery, clock.now()).await;
             }
         }
         clock.steady() >= ends
@@ -243,6 +257,21 @@ fn set_clock(time: &Simulation, steps: &mut Vec<(Duration, SignedDuration)>) {
     due.for_each(|(_, by)| time.set(by));
 }
 
+/// Whether the time of one of these has come; it is spent by that.
+fn is_due(times: &mut Vec<Duration>, now: Duration) -> bool {
+    times.extract_if(.., |at| *at <= now).count() > 0
+}
+
+/// As `queue retry --all` does.
+async fn retry_all(spool: &Memory, delivery: &Delivery, now: Timestamp) {
+    delivery.forgive();
+    let pause = delivery.pause();
+    let all = Selection::Matching(mailferry::spool::Filter::default());
+    spool.act(all, Deed::Retry, now).await.expect("retried");
+    drop(pause);
+    delivery.release_holds();
+}
+
 struct Outcome {
     took: Duration,
     delivered: usize,
@@ -252,7 +281,7 @@ struct Outcome {
 
 fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) -> Outcome {
     let mut random = StdRng::seed_from_u64(seed);
-    let plan = match faultless {
+    let mut plan = match faultless {
         true => Plan::default(),
         false => plan(&mut random),
     };
@@ -268,16 +297,15 @@ fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) 
     let settings = || settings(tls_config.clone());
     // What the server has taken and the program did not live to write down.
     let mut unwritten: HashSet<String> = HashSet::new();
-    let mut steps = plan.steps;
-    for kill in &plan.kills {
-        let life = Duration::from_secs(*kill);
-        if !run(&spool, &exchange, &settings, &time, &mut steps, life) {
+    for kill in std::mem::take(&mut plan.kills) {
+        let life = Duration::from_secs(kill);
+        if !run(&spool, &exchange, &settings, &time, &mut plan, life) {
             break;
         }
         unwritten.extend(left_taken(&spool, &exchange, &sent));
         time.set(plan.back);
     }
-    let ended = run(&spool, &exchange, &settings, &time, &mut steps, END);
+    let ended = run(&spool, &exchange, &settings, &time, &mut plan, END);
     assert!(
         !ended,
         "seed {seed}: not done in {END:?}: {:?}",
@@ -339,6 +367,14 @@ fn check(
     for (place, record) in sent.iter().enumerate() {
         let name = name(place);
         let failed = failed(spool, record.id);
+        let reports = reports(spool, exchange, record.id);
+        for to in &failed {
+            assert!(
+                reports.iter().any(|report| report.contains(to)),
+                "seed {seed}: no report of {name} names {to}: {:?}",
+                spool.events(record.id)
+            );
+        }
         let left = spool.left(record.id);
         for recipient in &record.envelope.recipients {
             let to = recipient.address.as_str();
@@ -367,6 +403,19 @@ fn check(
             "seed {seed}: {name} is left"
         );
     }
+}
+
+/// What the sender has got, or a person will see, of the reports about a message.
+fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
+    let of = |event: mailferry::spool::Event| match event.what {
+        What::Reported { report, .. } => {
+            let mut texts = exchange.reports(&format!("<{report}@relay.example.com>"));
+            texts.extend(spool.text(report));
+            texts
+        }
+        _ => Vec::new(),
+    };
+    spool.events(id).into_iter().flat_map(of).collect()
 }
 
 /// The recipients that the sender was told about.
@@ -435,7 +484,7 @@ fn whatever_goes_wrong_each_message_has_one_end() {
     let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
     let usual = if all { SCHEDULES } else { FEW_SCHEDULES };
     let count = number("MAILFERRY_SCHEDULES").unwrap_or(usual);
-    let base: u64 = rand::random_range(0..u64::MAX / 2);
+    let base = seed();
     let next = AtomicU64::new(0);
     let sums: [AtomicU64; 3] = Default::default();
     let work = || {

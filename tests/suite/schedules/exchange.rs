@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mailferry::base::{BoxFuture, Clock, Secret, Timestamp};
+use mailferry::message::ReversePath;
 use mailferry::session::{Reply, Stage};
-use mailferry::upstream::{Dial, Failure, Link, Outgoing, Settings, Transcript};
+use mailferry::upstream::{Body, Dial, Failure, Link, Outgoing, Settings, Transcript};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -45,6 +46,8 @@ pub struct Taken {
 struct Inner {
     open: HashMap<String, usize>,
     taken: HashMap<String, Vec<Taken>>,
+    /// The texts of the reports among them, by name.
+    reports: HashMap<String, Vec<String>>,
     wrong: Vec<String>,
 }
 
@@ -76,6 +79,11 @@ impl Exchange {
     /// By mailbox, in order.
     pub fn taken(&self) -> HashMap<String, Vec<Taken>> {
         self.inner().taken.clone()
+    }
+
+    /// What the reports of this name said.
+    pub fn reports(&self, name: &str) -> Vec<String> {
+        self.inner().reports.get(name).cloned().unwrap_or_default()
     }
 
     /// What was done that must not be.
@@ -119,6 +127,10 @@ impl Exchange {
         let at = self.now();
         let name = name_of(message.head);
         let mut inner = self.inner();
+        if let (ReversePath::Null, Body::Memory(body)) = (message.sender, &message.body) {
+            let text = String::from_utf8_lossy(body).into_owned();
+            inner.reports.entry(name.clone()).or_default().push(text);
+        }
         let taken = inner.taken.entry(mailbox.to_owned()).or_default();
         let accepted = message.envelope.recipients.iter().zip(recipients);
         for (recipient, _) in accepted.filter(|(_, reply)| reply.is_positive()) {

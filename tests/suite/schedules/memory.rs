@@ -1,7 +1,7 @@
 //! A spool in memory, for simulations: what the trait asks for, and nothing on a disk. It outlives the
 //! runs of the program that work on it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,7 +30,8 @@ struct Inner {
     order: BTreeSet<MessageId>,
     /// What is queued and not leased, in the order in which it is due.
     due: BTreeMap<String, BTreeMap<String, BTreeSet<(Timestamp, MessageId)>>>,
-    leases: HashSet<MessageId>,
+    /// Who is out, and whether there is more in it by now.
+    leases: HashMap<MessageId, bool>,
     events: HashMap<MessageId, Vec<Event>>,
     used: Vec<Used>,
     notes: BTreeMap<String, String>,
@@ -54,8 +55,8 @@ impl Memory {
     /// The program has died: what it had is nobody's.
     pub fn restart(&self) {
         let mut inner = self.inner();
-        let leases: Vec<MessageId> = inner.leases.drain().collect();
-        leases.into_iter().for_each(|id| inner.offer(id));
+        let leases = std::mem::take(&mut inner.leases);
+        leases.into_keys().for_each(|id| inner.offer(id));
     }
 
     /// Whether nothing is left but what waits for a person.
@@ -74,6 +75,13 @@ impl Memory {
             .messages
             .get(&id)
             .map(|(record, _)| record.clone())
+    }
+
+    /// What is left of a message's content.
+    pub fn text(&self, id: MessageId) -> Option<String> {
+        let inner = self.inner();
+        let (_, content) = inner.messages.get(&id)?;
+        Some(String::from_utf8_lossy(content).into_owned())
     }
 
     /// What there is to tell of a message.
@@ -100,7 +108,7 @@ impl Inner {
         let Some((record, _)) = self.messages.get(&id) else {
             return;
         };
-        if record.state == State::Queued && !self.leases.contains(&id) {
+        if record.state == State::Queued && !self.leases.contains_key(&id) {
             let place = record.place();
             let flows = self.due.entry(place.lane).or_default();
             let due = flows.entry(place.flow.key()).or_default();
@@ -120,7 +128,7 @@ impl Inner {
     fn lease(&mut self, id: MessageId, until: Timestamp) -> Option<Leased> {
         self.take(id);
         let (record, content) = self.messages.get(&id)?;
-        self.leases.insert(id);
+        self.leases.insert(id, false);
         Some(Leased {
             record: record.clone(),
             content: Some(Content::Memory(content.clone())),
@@ -133,13 +141,14 @@ impl Inner {
 
     fn finish(&mut self, finish: &Finish) {
         let id = finish.id;
-        self.leases.remove(&id);
+        let has_grown = self.leases.remove(&id).unwrap_or_default();
         self.events
             .entry(id)
             .or_default()
             .extend(finish.events.iter().cloned());
         self.used.extend(finish.used.clone());
         match &finish.fate {
+            _ if has_grown => {}
             Fate::Gone => {
                 self.messages.remove(&id);
                 self.order.remove(&id);
@@ -148,7 +157,35 @@ impl Inner {
             Fate::Held(record) => self.update(record, State::Held),
         }
         self.offer(id);
-        finish.reports.iter().for_each(|report| self.put(report));
+        finish.reports.iter().for_each(|report| self.report(report));
+    }
+
+    /// See the trait: a digest only grows.
+    fn report(&mut self, report: &New) {
+        let (id, size) = (report.record.id, report.record.size);
+        let Some((there, _)) = self.messages.get(&id) else {
+            return self.put(report);
+        };
+        if there.size < size {
+            let there = there.clone();
+            self.put(&New {
+                record: Record { size, ..there },
+                content: report.content.clone(),
+            });
+            if let Some(has_grown) = self.leases.get_mut(&id) {
+                *has_grown = true;
+            }
+        }
+    }
+
+    /// An operator has it tried again.
+    fn retry(&mut self, id: MessageId, at: Timestamp) {
+        self.take(id);
+        if let Some((record, _)) = self.messages.get_mut(&id) {
+            record.due = at;
+            record.lane = String::new();
+        }
+        self.offer(id);
     }
 
     fn update(&mut self, record: &Record, state: State) {
@@ -208,7 +245,7 @@ impl Spool for Memory {
         for id in ids {
             let is_queued =
                 matches!(inner.messages.get(&id), Some((r, _)) if r.state == State::Queued);
-            if is_queued && !inner.leases.contains(&id) {
+            if is_queued && !inner.leases.contains_key(&id) {
                 leased.extend(inner.lease(id, until));
             }
         }
@@ -268,7 +305,7 @@ impl Spool for Memory {
             .range((after, before.map_or(Unbounded, Excluded)));
         let entry = |id: &MessageId| {
             let record = inner.messages.get(id)?.0.clone();
-            let lease = inner.leases.contains(id).then(|| Lease {
+            let lease = inner.leases.contains_key(id).then(|| Lease {
                 owner: owner(),
                 until: Timestamp(0),
             });
@@ -288,8 +325,21 @@ impl Spool for Memory {
         }))
     }
 
-    fn act(&self, _: Selection, _: Deed, _: Timestamp) -> Later<'_, usize> {
-        now(Ok(0))
+    /// Only what the simulation does: all that is queued is tried again.
+    fn act(&self, _: Selection, _: Deed, at: Timestamp) -> Later<'_, usize> {
+        let mut inner = self.inner();
+        let is_free = |(record, _): &(Record, Bytes)| record.state == State::Queued;
+        let queued = inner
+            .messages
+            .iter()
+            .filter(|(_, message)| is_free(message));
+        let ids: Vec<MessageId> = queued.map(|(id, _)| *id).collect();
+        let free = ids.into_iter().filter(|id| !inner.leases.contains_key(id));
+        let free: Vec<MessageId> = free.collect();
+        free.iter().for_each(|id| inner.retry(*id, at));
+        drop(inner);
+        self.changed.notify_one();
+        now(Ok(free.len()))
     }
 
     fn story(&self, id: MessageId) -> Later<'_, Story> {
