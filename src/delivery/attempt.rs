@@ -302,7 +302,6 @@ fn temporary(reply: Option<Reply>, reason: String) -> Reply {
     }
 }
 
-/// A content that is gone or broken: held, so that a person sees it.
 /// What the spool has kept, and only if it is what was put.
 async fn kept(lane: &Lane, record: &Record) -> Result<Content, SpoolError> {
     let content = lane.context.spool.content(record.id).await?;
@@ -313,6 +312,7 @@ async fn kept(lane: &Lane, record: &Record) -> Result<Content, SpoolError> {
     Ok(content)
 }
 
+/// A content that is gone or broken: held, so that a person sees it.
 fn unreadable(record: Record, error: &SpoolError, now: Timestamp) -> Ended {
     match error {
         SpoolError::Missing(_) | SpoolError::Closed => Ended::released(Word::Nothing),
