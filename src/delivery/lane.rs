@@ -108,6 +108,7 @@ impl Lane {
         if state.queue.len() >= CONTENTS {
             message.content = None;
         }
+        self.context.notices.leaves(&message.record);
         state.queue.push(flow, message);
         if state.workers < self.mailbox.limits().sessions {
             state.workers += 1;
@@ -302,7 +303,6 @@ impl Worker {
             let lease = (message.record.id, message.record.place());
             self.current = Some(message.record.id);
             lane.context.spool.sending(message.record.id);
-            lane.context.notices.sending(&message.record);
             let before = lane.context.steps().by;
             let Ended { finish, word } = attempt::run(&lane, &mut seat.session, message).await;
             match finish {

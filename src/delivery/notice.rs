@@ -34,8 +34,8 @@ impl Notices {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This message is being sent: if it is a digest, it takes no more.
-    pub(super) fn sending(&self, record: &Record) {
+    /// This message is on its way: if it is a digest, it takes no more.
+    pub(super) fn leaves(&self, record: &Record) {
         if let Origin::Report(_) = record.origin {
             self.storm().close(record.id);
         }
