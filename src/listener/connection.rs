@@ -128,8 +128,8 @@ impl Connection {
             }
             match event {
                 Event::NeedInput => {
-                    self.flush().await?;
                     self.takes_memory(0);
+                    self.flush().await?;
                     self.read().await?;
                 }
                 Event::Authenticate(credentials) => self.authenticate(credentials).await,
@@ -139,10 +139,9 @@ impl Connection {
                 Event::Content => self.content().await,
                 Event::Message(envelope) => {
                     let reply = self.message(envelope).await;
-                    self.forget_message();
                     self.machine.answer(reply);
                 }
-                Event::Discard => self.forget_message(),
+                Event::Discard => self.incoming = None,
                 Event::StartTls => self.start_tls().await?,
                 Event::Close => return self.flush().await,
             }
@@ -229,7 +228,7 @@ impl Connection {
         incoming.octets += octets;
         if !self.takes_memory(0) {
             self.machine.refuse_message(Reply::out_of_memory());
-            self.forget_message();
+            self.incoming = None;
         }
     }
 
@@ -241,12 +240,6 @@ impl Connection {
         let held = self.input.len() + read + written + more;
         let most = self.shared.settings.load().limits.memory;
         self.share.resize(held as u64, most)
-    }
-
-    /// Nothing of the message is kept; what was promised for it is the spool's.
-    fn forget_message(&mut self) {
-        self.incoming = None;
-        self.takes_memory(0);
     }
 
     async fn start_tls(&mut self) -> Result<(), Broken> {

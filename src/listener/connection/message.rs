@@ -28,7 +28,7 @@ impl Connection {
         };
         if let Some(reply) = refusal {
             self.machine.refuse_message(reply);
-            self.forget_message();
+            self.incoming = None;
         }
     }
 
