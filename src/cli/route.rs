@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{ConfigFile, NO, misused};
-use crate::config::Secrets;
+use crate::config::{Config, Secrets};
 use crate::listener::{Endpoint, User, permission};
 use crate::message::{Author, ReversePath};
 use crate::routing::{Caller, Decision, Policy, Reason, Refusal, Route};
@@ -42,67 +42,18 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    if let Some(user) = &arguments.user
-        && !config.policy.users.contains_key(user)
-    {
-        return misused(&format!(
-            "--user: there is no [[user]] named {user:?} in {}",
-            config.path.display()
-        ));
-    }
-    if let Some(name) = &arguments.listener
-        && !config
-            .endpoints
-            .iter()
-            .any(|endpoint| endpoint.name == *name)
-    {
-        let names: Vec<&str> = config.endpoints.iter().map(|it| it.name.as_str()).collect();
-        return misused(&format!(
-            "--listener: there is no [[listener]] named {name:?}; there are: {}",
-            names.join(", ")
-        ));
-    }
-    let named = |endpoint: &&Endpoint| Some(&endpoint.name) == arguments.listener.as_ref();
-    let endpoint = config.endpoints.iter().find(named);
-    let named = |user: &&User| Some(&user.name) == arguments.user.as_ref();
-    let user = config.users.iter().find(named);
-    let of_user = user.and_then(|user| user.assume_from.as_ref());
-    let assumed = of_user.or(endpoint.and_then(|endpoint| endpoint.assume_from.as_ref()));
-    let sender = match (ReversePath::parse(&arguments.from), assumed) {
-        (Ok(ReversePath::Null) | Err(_), Some(assumed)) => ReversePath::Mailbox(assumed.clone()),
-        (Ok(sender), _) => sender,
-        (Err(error), None) => return misused(&format!("--from: {error}")),
+    let question = match Question::of(arguments, &config) {
+        Ok(question) => question,
+        Err(error) => return misused(&error),
     };
-    let header = arguments
-        .header_from
-        .clone()
-        .or(sender.address().map(|a| a.to_string()));
-    let caller = config.policy.caller(
-        arguments.user.as_deref().unwrap_or_default(),
-        arguments.listener.as_deref().unwrap_or_default(),
-    );
-    let decision = decide(&config.policy, caller, &sender, header.as_deref());
-    let allowed = user.map(|user| allowed(user, &sender, header.as_deref(), &decision));
-    let comes = user
-        .zip(endpoint)
-        .is_none_or(|(user, here)| here.lets_in(user));
-    let decision = match allowed {
-        _ if !comes => Decision::Refused(Refusal {
-            reply: Reply::bad_credentials(),
-            reason: Reason::NotHere,
-        }),
-        Some(Err(reply)) => Decision::Refused(Refusal {
-            reply,
-            reason: Reason::NotAllowed,
-        }),
-        _ => decision,
-    };
+    let decision = question.decide(&config.policy);
+    let Question { sender, header, .. } = &question;
     match (&decision, arguments.json) {
         (Decision::Route(route), true) => {
-            println!("{}", route_json(route, &sender, header.as_deref()))
+            println!("{}", route_json(route, sender, header.as_deref()))
         }
         (Decision::Route(route), false) => {
-            print!("{}", explained(route, &sender, header.as_deref()))
+            print!("{}", explained(route, sender, header.as_deref()))
         }
         (Decision::Refused(refusal), true) => println!("{}", refusal_json(refusal)),
         (Decision::Refused(Refusal { reply, reason }), false) => {
@@ -115,15 +66,72 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Whether the user may send as both.
-fn allowed(
-    user: &User,
-    sender: &ReversePath,
-    header: Option<&str>,
-    decision: &Decision,
-) -> Result<(), Reply> {
-    permission::sender(user, sender)?;
-    permission::author(user, &author(header), decision.replaces_from())
+/// Who sends, by which way in and as whom.
+struct Question<'a> {
+    user: Option<&'a User>,
+    listener: Option<&'a Endpoint>,
+    sender: ReversePath,
+    header: Option<String>,
+}
+
+impl<'a> Question<'a> {
+    fn of(arguments: &Arguments, config: &'a Config) -> Result<Self, String> {
+        let user = arguments.user.as_ref().map(|name| {
+            let user = config.users.iter().find(|user| user.name == *name);
+            let path = config.path.display();
+            user.ok_or_else(|| format!("--user: there is no [[user]] named {name:?} in {path}"))
+        });
+        let listener = arguments.listener.as_ref().map(|name| {
+            let listener = config.endpoints.iter().find(|it| it.name == *name);
+            listener.ok_or_else(|| {
+                let names = config.endpoints.iter().map(|it| it.name.as_str());
+                let names = names.collect::<Vec<_>>().join(", ");
+                format!("--listener: there is no [[listener]] named {name:?}; there are: {names}")
+            })
+        });
+        let (user, listener) = (user.transpose()?, listener.transpose()?);
+        let of_user = user.and_then(|user| user.assume_from.as_ref());
+        let assumed = of_user.or(listener.and_then(|listener| listener.assume_from.as_ref()));
+        let sender = match (ReversePath::parse(&arguments.from), assumed) {
+            (Ok(ReversePath::Null) | Err(_), Some(assumed)) => {
+                ReversePath::Mailbox(assumed.clone())
+            }
+            (sender, _) => sender.map_err(|error| format!("--from: {error}"))?,
+        };
+        let header = arguments.header_from.clone();
+        let header = header.or(sender.address().map(ToString::to_string));
+        Ok(Self {
+            user,
+            listener,
+            sender,
+            header,
+        })
+    }
+
+    fn decide(&self, policy: &Policy) -> Decision {
+        let refused = |reply, reason| Decision::Refused(Refusal { reply, reason });
+        if let (Some(user), Some(listener)) = (self.user, self.listener)
+            && !listener.lets_in(user)
+        {
+            return refused(Reply::bad_credentials(), Reason::NotHere);
+        }
+        let caller = policy.caller(
+            self.user.map_or("", |user| &user.name),
+            self.listener.map_or("", |listener| &listener.name),
+        );
+        let decision = decide(policy, caller, &self.sender, self.header.as_deref());
+        match self.user.map(|user| self.allowed(user, &decision)) {
+            Some(Err(reply)) => refused(reply, Reason::NotAllowed),
+            _ => decision,
+        }
+    }
+
+    /// Whether the user may send as both.
+    fn allowed(&self, user: &User, decision: &Decision) -> Result<(), Reply> {
+        permission::sender(user, &self.sender)?;
+        let author = author(self.header.as_deref());
+        permission::author(user, &author, decision.replaces_from())
+    }
 }
 
 /// The decision about a message of this sender with this From.
