@@ -98,17 +98,16 @@ impl Lane {
         }
     }
 
-    /// Takes a message; gives it back where there is no room.
+    /// Takes a message; gives it back where there is no room, or more of it to come.
     pub(super) fn push(self: &Arc<Self>, mut message: Leased) -> Option<Leased> {
         let mut state = self.state();
         let flow = message.record.place().flow;
-        if self.room_in(&state, &flow) == 0 {
+        if self.room_in(&state, &flow) == 0 || !self.context.notices.leaves(&message.record) {
             return Some(message);
         }
         if state.queue.len() >= CONTENTS {
             message.content = None;
         }
-        self.context.notices.leaves(&message.record);
         state.queue.push(flow, message);
         if state.workers < self.mailbox.limits().sessions {
             state.workers += 1;

@@ -34,11 +34,10 @@ impl Notices {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This message is on its way: if it is a digest, it takes no more.
-    pub(super) fn leaves(&self, record: &Record) {
-        if let Origin::Report(_) = record.origin {
-            self.storm().close(record.id);
-        }
+    /// Whether this message may leave; see [`Storm::leaves`].
+    pub(super) fn leaves(&self, record: &Record) -> bool {
+        let is_report = matches!(record.origin, Origin::Report(_));
+        !is_report || self.storm().leaves(record.id, record.size)
     }
 
     /// The clock was set by so much.
@@ -122,11 +121,13 @@ fn written(
     let lines = told_of.iter().map(|failed| line(about, failed, kind, host));
     let most = context.settings.reports_per_hour;
     if let Told::Digest(told) = storm.tell(to, most, lines.collect(), id, now) {
+        let content = digest::content(from, to, told.id, host, now, &told.lines);
+        told.size = content.len() as u64;
         return Written {
             id: told.id,
             due: told.due,
             envelope: bounce::envelope(to, false),
-            content: digest::content(from, to, told.id, host, now, &told.lines),
+            content,
         };
     }
     let record = about.record;

@@ -27,7 +27,8 @@ pub struct Storm {
 #[derive(Debug, Default)]
 struct Sender {
     told: VecDeque<Timestamp>,
-    digest: Option<Digest>,
+    /// Those that have not left; the last may take more.
+    digests: Vec<Digest>,
 }
 
 /// What a sender will be told at once.
@@ -39,6 +40,8 @@ pub struct Digest {
     pub due: Timestamp,
     /// What it tells.
     pub lines: Vec<Line>,
+    /// Octets of the text that was made of it last; the spool may not have it yet.
+    pub size: u64,
 }
 
 /// How a sender is told something.
@@ -47,7 +50,7 @@ pub enum Told<'a> {
     /// By a report of its own.
     Report,
     /// By this digest, which tells it by now.
-    Digest(&'a Digest),
+    Digest(&'a mut Digest),
 }
 
 impl Storm {
@@ -69,24 +72,32 @@ impl Storm {
         }
         let begun = sender.told.front().copied().unwrap_or(now);
         let takes = |digest: &Digest| digest.lines.len() < LINES && digest.due > now.after(CLOSING);
-        let digest = match sender.digest.take().filter(takes) {
-            Some(digest) => digest,
-            None => Digest {
+        if !sender.digests.last().is_some_and(takes) {
+            sender.digests.push(Digest {
                 id,
                 due: begun.after(HOUR).max(now.after(2 * CLOSING)),
                 lines: Vec::new(),
-            },
-        };
-        let digest = sender.digest.insert(digest);
+                size: 0,
+            });
+        }
+        let place = sender.digests.len() - 1;
+        let digest = &mut sender.digests[place];
         digest.lines.extend(lines);
         Told::Digest(digest)
     }
 
-    /// This digest is on its way, before its time maybe; what comes now begins another.
-    pub fn close(&mut self, id: MessageId) {
-        for sender in self.senders.values_mut() {
-            sender.digest.take_if(|digest| digest.id == id);
+    /// Whether a message may leave, of which the spool had `size` octets. A digest may not while more of
+    /// it is still to be written: it would go twice. Once it leaves, before its time maybe, what comes
+    /// begins another.
+    pub fn leaves(&mut self, id: MessageId, size: u64) -> bool {
+        let is_more = |digest: &Digest| digest.id == id && digest.size > size;
+        let mut digests = self.senders.values().flat_map(|sender| &sender.digests);
+        if digests.any(is_more) {
+            return false;
         }
+        let senders = self.senders.values_mut();
+        senders.for_each(|sender| sender.digests.retain(|digest| digest.id != id));
+        true
     }
 
     /// The clock was set by so much.
@@ -95,7 +106,7 @@ impl Storm {
             for told in &mut sender.told {
                 *told = told.shifted(by);
             }
-            if let Some(digest) = &mut sender.digest {
+            for digest in &mut sender.digests {
                 digest.due = digest.due.shifted(by);
             }
         }
@@ -105,7 +116,7 @@ impl Storm {
         self.senders.retain(|_, sender| {
             sender.told.retain(|told| now < told.after(HOUR));
             let is_open = |digest: &Digest| digest.due > now;
-            !sender.told.is_empty() || sender.digest.as_ref().is_some_and(is_open)
+            !sender.told.is_empty() || sender.digests.iter().any(is_open)
         });
     }
 }
@@ -167,13 +178,25 @@ mod tests {
             let id = MessageId::from_i64(100 + number);
             match storm.tell(&to, 0, vec![line(number)], id, Timestamp(0)) {
                 Told::Report => panic!("none goes by itself"),
-                Told::Digest(digest) => (digest.id.to_i64(), digest.lines.len()),
+                Told::Digest(digest) => {
+                    digest.size += 10;
+                    (digest.id.to_i64(), digest.lines.len())
+                }
             }
         };
+        let id = MessageId::from_i64;
         assert_eq!(tell(&mut storm, 1), (101, 1));
-        storm.close(MessageId::from_i64(7));
+        assert!(storm.leaves(id(7), 0), "it is no digest");
         assert_eq!(tell(&mut storm, 2), (101, 2));
-        storm.close(MessageId::from_i64(101));
-        assert_eq!(tell(&mut storm, 3), (103, 1));
+        assert!(!storm.leaves(id(101), 10), "half of it is to be written");
+        assert_eq!(tell(&mut storm, 3), (101, 3));
+        assert!(storm.leaves(id(101), 30));
+        assert_eq!(tell(&mut storm, 4), (104, 1));
+        for number in 5..LINES as i64 + 4 {
+            tell(&mut storm, number);
+        }
+        assert_eq!(tell(&mut storm, 1_000), (1_100, 1), "the other is full");
+        assert!(!storm.leaves(id(104), 2_490), "and waits for its end still");
+        assert!(storm.leaves(id(104), 2_500));
     }
 }
