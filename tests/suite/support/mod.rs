@@ -48,9 +48,10 @@ pub fn admitted(subject: &str) -> String {
 /// A port of loopback that nobody listens on, and that nobody is given who asks for any: those begin
 /// above.
 pub fn free_port() -> u16 {
-    // Suites that run at the same time begin in different places.
+    // Suites that run at the same time begin in different places, and far from each other: one that
+    // starts with another has the next id.
     static NEXT: LazyLock<AtomicU16> =
-        LazyLock::new(|| AtomicU16::new(20_000 + (std::process::id() % 10_000) as u16));
+        LazyLock::new(|| AtomicU16::new(20_000 + 200 * (std::process::id() % 50) as u16));
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let mut ports = (0..2_000).map(|_| NEXT.fetch_add(1, Ordering::Relaxed));
     ports.find(is_free).expect("a free port")
