@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// Lines of a digest; more begin another one.
 const LINES: usize = 250;
 
-/// A digest that is due so soon takes no more: it may be on its way already.
+/// A digest that is due so soon takes no more, so that all of it is written when it is due.
 const CLOSING: Duration = Duration::from_secs(60);
 
 /// What every sender was told of late.
@@ -27,7 +27,7 @@ pub struct Storm {
 #[derive(Debug, Default)]
 struct Sender {
     told: VecDeque<Timestamp>,
-    /// Those that have not left; the last may take more.
+    /// Those that are not due, nor have left; the last may take more.
     digests: Vec<Digest>,
 }
 
@@ -72,16 +72,13 @@ impl Storm {
         }
         let begun = sender.told.front().copied().unwrap_or(now);
         let takes = |digest: &Digest| digest.lines.len() < LINES && digest.due > now.after(CLOSING);
-        if !sender.digests.last().is_some_and(takes) {
-            sender.digests.push(Digest {
-                id,
-                due: begun.after(HOUR).max(now.after(2 * CLOSING)),
-                lines: Vec::new(),
-                size: 0,
-            });
-        }
-        let place = sender.digests.len() - 1;
-        let digest = &mut sender.digests[place];
+        let digest = sender.digests.pop_if(|digest| takes(digest));
+        let digest = sender.digests.push_mut(digest.unwrap_or_else(|| Digest {
+            id,
+            due: begun.after(HOUR).max(now.after(2 * CLOSING)),
+            lines: Vec::new(),
+            size: 0,
+        }));
         digest.lines.extend(lines);
         Told::Digest(digest)
     }
@@ -115,8 +112,8 @@ impl Storm {
     fn forget(&mut self, now: Timestamp) {
         self.senders.retain(|_, sender| {
             sender.told.retain(|told| now < told.after(HOUR));
-            let is_open = |digest: &Digest| digest.due > now;
-            !sender.told.is_empty() || sender.digests.iter().any(is_open)
+            sender.digests.retain(|digest| digest.due > now);
+            !sender.told.is_empty() || !sender.digests.is_empty()
         });
     }
 }
@@ -168,6 +165,8 @@ mod tests {
             Some(44),
             "a long one is followed by another"
         );
+        let kept = &storm.senders["app@x.com"].digests;
+        assert_eq!(kept.len(), 2, "the first was due");
     }
 
     #[test]
