@@ -61,7 +61,9 @@ pub struct Finish {
     pub id: MessageId,
     /// What becomes of it.
     pub fate: Fate,
-    /// Messages of our own about it, put in the same transaction.
+    /// Messages of our own about it, put in the same transaction. One whose name is there already is a
+    /// digest that has grown: the larger text stays, and whoever has leased the smaller ends the lease
+    /// only, whatever the fate.
     pub reports: Vec<New>,
     /// What there is to tell of it.
     pub events: Vec<Event>,

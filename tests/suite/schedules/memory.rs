@@ -160,7 +160,7 @@ impl Inner {
         finish.reports.iter().for_each(|report| self.report(report));
     }
 
-    /// See the trait: a digest only grows.
+    /// See [`Finish::reports`].
     fn report(&mut self, report: &New) {
         let (id, size) = (report.record.id, report.record.size);
         let Some((there, _)) = self.messages.get(&id) else {
@@ -328,14 +328,10 @@ impl Spool for Memory {
     /// Only what the simulation does: all that is queued is tried again.
     fn act(&self, _: Selection, _: Deed, at: Timestamp) -> Later<'_, usize> {
         let mut inner = self.inner();
-        let is_free = |(record, _): &(Record, Bytes)| record.state == State::Queued;
-        let queued = inner
-            .messages
-            .iter()
-            .filter(|(_, message)| is_free(message));
-        let ids: Vec<MessageId> = queued.map(|(id, _)| *id).collect();
-        let free = ids.into_iter().filter(|id| !inner.leases.contains_key(id));
-        let free: Vec<MessageId> = free.collect();
+        let free = inner.messages.iter().filter(|(id, (record, _))| {
+            record.state == State::Queued && !inner.leases.contains_key(id)
+        });
+        let free: Vec<MessageId> = free.map(|(id, _)| *id).collect();
         free.iter().for_each(|id| inner.retry(*id, at));
         drop(inner);
         self.changed.notify_one();
