@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use tracing::Level;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use super::maillog;
 use super::mask::Masking;
@@ -41,7 +41,7 @@ pub fn start(settings: &Settings) {
         level,
         mask_addresses,
     } = settings;
-    let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = filter(std::env::var("MAILFERRY_LOG").ok().as_deref(), level);
     let of_maillog = Targets::new().with_target(maillog::TARGET, Level::INFO);
     let registry = tracing_subscriber::registry().with(Counting::begin().with_filter(of_maillog));
     let writer = match mask_addresses {
@@ -55,4 +55,11 @@ pub fn start(settings: &Settings) {
     };
     // It only fails where something logs already, which is as good.
     let _ = registry.with(lines).try_init();
+}
+
+/// The levels to write: those of the variable where it can be read, else the setting's, else `info`.
+fn filter(variable: Option<&str>, setting: &str) -> Targets {
+    let mut wanted = variable.into_iter().chain([setting]);
+    let parsed = wanted.find_map(|levels| levels.parse().ok());
+    parsed.unwrap_or_else(|| Targets::new().with_default(Level::INFO))
 }
