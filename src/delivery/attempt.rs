@@ -253,7 +253,7 @@ fn tell_direct(lane: &Lane, record: &Record, reply: &Reply, message_id: String) 
         .map(|recipient| recipient.address.clone())
         .collect();
     let (server, words, count) = (record.lane.clone(), reply.to_string(), to.len());
-    let what = match reply.is_positive() {
+    let what = match reply.is_completion() {
         true => What::Delivered {
             server,
             to,
@@ -271,7 +271,7 @@ fn tell_direct(lane: &Lane, record: &Record, reply: &Reply, message_id: String) 
         ended: Some(at),
         events: vec![Event { at, what }],
     };
-    let used = lane.used(count, at).filter(|_| reply.is_positive());
+    let used = lane.used(count, at).filter(|_| reply.is_completion());
     let spool = lane.context.spool.clone();
     tokio::spawn(async move { spool.tell(story, used).await });
 }
@@ -281,8 +281,8 @@ fn answer_of(transcript: Transcript) -> Reply {
     let refused = transcript
         .recipients
         .into_iter()
-        .find(|reply| !reply.is_positive());
-    match (transcript.mail.is_positive(), refused, transcript.message) {
+        .find(|reply| !reply.is_completion());
+    match (transcript.mail.is_completion(), refused, transcript.message) {
         (false, ..) => transcript.mail,
         (_, Some(refused), _) => refused,
         (_, _, Some((_, reply))) => reply,

@@ -104,7 +104,7 @@ pub fn judge(
         return verdict;
     }
     // Where no recipient was accepted, pipelined DATA is refused as well, which says nothing more.
-    let has_some = recipients.iter().any(Reply::is_positive);
+    let has_some = recipients.iter().any(Reply::is_completion);
     let message = message.filter(|_| has_some);
     let message = message.map(|(stage, reply)| (verdict.row(*stage, reply), reply));
     for (place, reply) in recipients.iter().enumerate() {

@@ -265,12 +265,12 @@ async fn message(session: &mut Session, letter: Letter) -> Step {
             let refused = transcript
                 .recipients
                 .into_iter()
-                .find(|reply| !reply.is_positive());
+                .find(|reply| !reply.is_completion());
             let refused = Some(transcript.mail)
-                .filter(|reply| !reply.is_positive())
+                .filter(|reply| !reply.is_completion())
                 .or(refused);
             match (refused, last) {
-                (None, Some(reply)) if reply.is_positive() => {
+                (None, Some(reply)) if reply.is_completion() => {
                     well("message", format!("to {to}: {reply}"))
                 }
                 (refused, last) => {

@@ -81,6 +81,11 @@ impl Reply {
         self.code < 400
     }
 
+    /// Whether it is a positive completion reply, 2yz (RFC 5321 §4.2.1): the command has done its work.
+    pub fn is_completion(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
     /// Whether it says not now (4yz).
     pub fn is_transient(&self) -> bool {
         (400..500).contains(&self.code)

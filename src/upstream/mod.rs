@@ -31,10 +31,47 @@ pub struct Settings {
     pub tls: Tls,
     /// The client's side of TLS, with the roots that this server is trusted by.
     pub tls_config: Arc<ClientConfig>,
+    /// Whose server it is.
+    pub service: Service,
     /// What this host calls itself in EHLO.
     pub hello: String,
     /// How it signs in.
     pub auth: Auth,
+}
+
+/// Whose server it is: some replies mean what they mean at Microsoft's alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Service {
+    /// Exchange Online, in any of Microsoft's clouds.
+    ExchangeOnline,
+    /// Any other server, such as a smarthost.
+    #[default]
+    Other,
+}
+
+impl Service {
+    /// The domains of Microsoft's submission servers (`exchange-online.md`, "Endpoints").
+    const DOMAINS: [&str; 5] = [
+        "outlook.com",
+        "office365.com",
+        "office365.us",
+        "outlook.cn",
+        "mx.microsoft",
+    ];
+
+    /// The service at a host, as far as its name says.
+    pub fn at(host: &str) -> Self {
+        let host = host.to_ascii_lowercase();
+        let is_within = |domain: &str| {
+            let rest = host.strip_suffix(domain);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        if Self::DOMAINS.into_iter().any(is_within) {
+            Self::ExchangeOnline
+        } else {
+            Self::Other
+        }
+    }
 }
 
 /// How a connection is protected.
@@ -152,6 +189,25 @@ impl Failure {
         match self {
             Self::Refused { reply, .. } => Some(reply),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_known_by_its_domain() {
+        for (host, service) in [
+            ("smtp.office365.com", Service::ExchangeOnline),
+            ("smtp-mail.Outlook.com", Service::ExchangeOnline),
+            ("smtp.hve.mx.microsoft", Service::ExchangeOnline),
+            ("smtp.notoutlook.com", Service::Other),
+            ("smtp.gmail.com", Service::Other),
+            ("127.0.0.1", Service::Other),
+        ] {
+            assert_eq!(Service::at(host), service, "{host}");
         }
     }
 }

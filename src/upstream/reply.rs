@@ -14,6 +14,9 @@ pub enum ReplyError {
     /// Lines that are no reply.
     #[error("the server's reply is not SMTP")]
     Malformed,
+    /// The lines of one reply have different codes (RFC 5321 §4.2.1 wants one).
+    #[error("the lines of the server's reply have different codes")]
+    MixedCodes,
     /// Too long.
     #[error("the server's reply is longer than {REPLY} octets")]
     TooLong,
@@ -22,6 +25,7 @@ pub enum ReplyError {
 /// Takes the next whole reply off `input`; none while it is incomplete.
 pub fn take(input: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
     let mut end = 0;
+    let mut code = None;
     loop {
         let Some(length) = memchr(b'\n', &input[end..]) else {
             return match input.len() > REPLY {
@@ -31,9 +35,14 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
         };
         let line = &input[end..end + length];
         end += length + 1;
-        let is_code = line.len() >= 3 && line[..3].iter().all(u8::is_ascii_digit);
+        // 1yz needs a mechanism that SMTP does not have, and nothing begins with 6 or more (§4.2.1).
+        let is_code = matches!(line, [b'2'..=b'5', tens, ones, ..] if tens.is_ascii_digit() && ones.is_ascii_digit());
         if !is_code || end > REPLY {
             return Err(ReplyError::Malformed);
+        }
+        let its_code: [u8; 3] = [line[0], line[1], line[2]];
+        if *code.get_or_insert(its_code) != its_code {
+            return Err(ReplyError::MixedCodes);
         }
         if line.get(3) != Some(&b'-') {
             break;
@@ -46,7 +55,7 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
 
 /// Lines that all begin with a code; the enhanced code (RFC 2034 §3) leads each text.
 fn parse(lines: &[u8]) -> Reply {
-    let text = String::from_utf8_lossy(lines);
+    let text = harmless(&String::from_utf8_lossy(lines));
     let code = text[..3].parse().unwrap_or_default();
     let texts: Vec<&str> = text
         .lines()
@@ -64,6 +73,16 @@ fn parse(lines: &[u8]) -> Reply {
         })
         .collect();
     Reply::new(code, enhanced.to_owned(), stripped.join("\n"))
+}
+
+/// The text without what could act on a terminal or reorder a line of a log or report: control characters,
+/// and the format characters that set the direction of writing. A space takes their place.
+fn harmless(text: &str) -> String {
+    let is_direction = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_harmful = |c: char| c != '\n' && c.is_control() || is_direction(c);
+    text.chars()
+        .map(|c| if is_harmful(c) { ' ' } else { c })
+        .collect()
 }
 
 /// `x.y.z` of the reply's own class (RFC 3463 §2); Exchange has three digits at the end, as in 5.7.139.
@@ -128,6 +147,23 @@ mod tests {
             take(&mut BytesMut::from(&vec![b'2'; REPLY + 1][..])),
             Err(ReplyError::TooLong)
         );
+        for code in ["150", "099", "650"] {
+            let line = format!("{code} x\r\n");
+            assert_eq!(
+                take(&mut BytesMut::from(line.as_bytes())),
+                Err(ReplyError::Malformed)
+            );
+        }
+        assert_eq!(
+            take(&mut BytesMut::from(&b"220-a\r\n554 b\r\n"[..])),
+            Err(ReplyError::MixedCodes)
+        );
+    }
+
+    #[test]
+    fn a_reply_cannot_act_on_a_terminal() {
+        let reply = one("550 5.1.1 a\u{1b}[31m\u{7}b\0\rc\u{9b}d\u{202e}e\u{2066}f\r\n");
+        assert_eq!(reply.text, "a [31m b  c d e f");
     }
 
     proptest! {

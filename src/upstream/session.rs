@@ -3,7 +3,7 @@
 mod open;
 
 use std::io::ErrorKind;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::command::{self, Extensions};
 use super::stuff::Stuffer;
-use super::{Failure, reply};
+use super::{Failure, Service, reply};
 use crate::base::limits::{FILE_CHUNK, READ_CHUNK, upstream as wait};
 use crate::message::{Envelope, ReversePath};
 use crate::session::{Reply, Stage};
@@ -26,6 +26,13 @@ const RCPTS_AT_ONCE: usize = 100;
 /// A message up to this size (octets) goes in one write with its envelope where the server offers
 /// CHUNKING: more would be wasted too often on recipients that are refused.
 const AT_ONCE: usize = 64 * 1024;
+
+/// The answer to DATA that asks for the message (RFC 5321 §4.1.1.4).
+const GO_ON: u16 = 354;
+
+const UNASKED: &str = "the server sent something that no command had asked for";
+
+const CLOSED: &str = "the server closed it";
 
 /// A message to be sent.
 pub struct Outgoing<'a> {
@@ -71,8 +78,11 @@ pub struct Session {
     host: String,
     stream: Stream,
     input: BytesMut,
+    service: Service,
     extensions: Extensions,
     offers: String,
+    /// Whether a 354 has shown that each reply belongs to the command that it was read for.
+    in_step: bool,
     is_spent: bool,
 }
 
@@ -88,6 +98,7 @@ impl Session {
                 offers_dsn: self.extensions.dsn,
             });
         }
+        self.expect_silence().await?;
         if self.fits_in_one_write(&message) {
             return self.at_once(&message).await;
         }
@@ -95,14 +106,16 @@ impl Session {
         let accepted = transcript
             .recipients
             .iter()
-            .filter(|reply| reply.is_positive())
+            .filter(|reply| reply.is_completion())
             .count();
-        let wanted = match message.all_or_none {
-            true => message.envelope.recipients.len(),
-            false => 1,
+        let wanted = if message.all_or_none {
+            message.envelope.recipients.len()
+        } else {
+            1
         };
         match &transcript.message {
-            Some((_, data)) if data.code == 354 => {
+            Some((_, data)) if data.code == GO_ON => {
+                self.in_step = true;
                 let reply = if accepted >= wanted {
                     self.content(message).await?
                 } else {
@@ -111,13 +124,16 @@ impl Session {
                 transcript.message = Some((Stage::FinalDot, reply));
             }
             Some(_) => self.reset().await,
-            None if accepted >= wanted && transcript.mail.is_positive() => {
+            None if accepted >= wanted && transcript.mail.is_completion() => {
                 let data = self.command("DATA\r\n", Stage::Data, wait::DATA).await?;
-                let go_ahead = data.code == 354;
+                let go_ahead = data.code == GO_ON;
                 transcript.message = Some((Stage::Data, data));
                 if go_ahead {
+                    self.in_step = true;
                     let reply = self.content(message).await?;
                     transcript.message = Some((Stage::FinalDot, reply));
+                } else {
+                    self.reset().await;
                 }
             }
             None => self.reset().await,
@@ -192,7 +208,7 @@ impl Session {
                 transcript.message = Some((Stage::Data, self.read(Stage::Data, wait::DATA).await?));
             }
         }
-        if !transcript.mail.is_positive() {
+        if !transcript.mail.is_completion() {
             transcript.recipients.clear();
         }
         Ok(transcript)
@@ -203,7 +219,9 @@ impl Session {
             return false;
         };
         let few = message.envelope.recipients.len();
-        self.extensions.pipelining
+        self.in_step
+            && self.service == Service::ExchangeOnline
+            && self.extensions.pipelining
             && self.extensions.chunking
             && message.head.len() + body.len() <= AT_ONCE
             && few
@@ -216,6 +234,11 @@ impl Session {
 
     /// MAIL, RCPTs and the content as one last chunk (RFC 3030), in one write: one round trip. Once it
     /// is sent the server may have the message, so a connection that ends then leaves it uncertain.
+    ///
+    /// Only Exchange Online is sent this: a server that refused MAIL and, against RFC 3030 §2, did not
+    /// discard the chunk would take the message's lines for commands. And only in a session in which
+    /// a 354 has answered DATA: 250 is the answer to everything here, so nothing else would show that
+    /// the server is one reply ahead of the commands.
     async fn at_once(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
         let mut out = self.envelope_commands(message).concat().into_bytes();
         let body: &[u8] = match &message.body {
@@ -249,11 +272,11 @@ impl Session {
                     .map_err(uncertain)?,
             );
         }
-        let last = self.read(Stage::FinalDot, wait::FINAL_DOT).await?;
-        if !mail.is_positive() {
+        let last = self.final_reply().await?;
+        if !mail.is_completion() {
             recipients.clear();
         }
-        if !last.is_positive() {
+        if !last.is_completion() {
             self.reset().await;
         }
         Ok(Transcript {
@@ -282,7 +305,7 @@ impl Session {
     ) -> Result<Transcript, Failure> {
         let mail = self.command(mail, Stage::Mail, wait::ENVELOPE).await?;
         let mut recipients = Vec::new();
-        if mail.is_positive() {
+        if mail.is_completion() {
             for line in rcpts {
                 recipients.push(self.command(line, Stage::Rcpt, wait::ENVELOPE).await?);
             }
@@ -309,7 +332,37 @@ impl Session {
         }
         stuffer.end(&mut out);
         self.write(&out, Stage::Content, wait::BLOCK).await?;
-        self.read(Stage::FinalDot, wait::FINAL_DOT).await
+        self.final_reply().await
+    }
+
+    /// The answer to the final dot or the last chunk. If more octets follow it at once, nobody can say
+    /// which of them is the answer, and the message may or may not have arrived; a 421 behind it only
+    /// ends the session (RFC 5321 §3.8).
+    async fn final_reply(&mut self) -> Result<Reply, Failure> {
+        let reply = self.read(Stage::FinalDot, wait::FINAL_DOT).await?;
+        if self.input.starts_with(b"421") {
+            self.is_spent = true;
+        } else if !self.input.is_empty() {
+            return Err(self.lost(Stage::FinalDot, UNASKED));
+        }
+        Ok(reply)
+    }
+
+    /// Fails if the server has sent something since its last reply was read.
+    async fn expect_silence(&mut self) -> Result<(), Failure> {
+        self.input.reserve(READ_CHUNK);
+        let read = std::future::poll_fn(|context| {
+            let read = pin!(self.stream.read_buf(&mut self.input));
+            Poll::Ready(match read.poll(context) {
+                Poll::Pending => None,
+                Poll::Ready(read) => Some(read),
+            })
+        });
+        match read.await {
+            None if self.input.is_empty() => Ok(()),
+            None | Some(Ok(1..)) => Err(self.lost(Stage::Mail, UNASKED)),
+            Some(_) => Err(self.lost(Stage::Mail, CLOSED)),
+        }
     }
 
     async fn file(
@@ -356,7 +409,7 @@ impl Session {
     /// Clears what a refusal left behind. The refusal stands, however this goes.
     async fn reset(&mut self) {
         let reply = self.command("RSET\r\n", Stage::End, wait::ENVELOPE).await;
-        self.is_spent = !reply.is_ok_and(|reply| reply.is_positive());
+        self.is_spent = !reply.is_ok_and(|reply| reply.is_completion());
     }
 
     async fn command(
@@ -372,18 +425,23 @@ impl Session {
     /// A reply that must be positive for the session to go on.
     async fn expect(&mut self, stage: Stage, within: Duration) -> Result<Reply, Failure> {
         let reply = self.read(stage, within).await?;
-        match reply.is_positive() {
-            true => Ok(reply),
-            false => Err(Failure::Refused {
-                host: self.host.clone(),
-                stage,
-                reply,
-                detail: None,
-            }),
+        if reply.is_completion() {
+            return Ok(reply);
         }
+        Err(Failure::Refused {
+            host: self.host.clone(),
+            stage,
+            reply,
+            detail: None,
+        })
     }
 
+    /// Writes commands or content. Octets that are unread by then belong to no command: the answer to
+    /// what is written now could not be told from them.
     async fn write(&mut self, bytes: &[u8], stage: Stage, within: Duration) -> Result<(), Failure> {
+        if !self.input.is_empty() {
+            return Err(self.lost(stage, UNASKED));
+        }
         let written = timeout(within, async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
@@ -401,15 +459,19 @@ impl Session {
             Ok(reply) => reply?,
             Err(_) => return Err(self.lost(stage, format!("no reply in {} s", within.as_secs()))),
         };
-        match reply.code {
-            421 => Err(Failure::Refused {
+        if reply.code == 421 {
+            return Err(Failure::Refused {
                 host: self.host.clone(),
                 stage,
                 reply,
                 detail: None,
-            }),
-            _ => Ok(reply),
+            });
         }
+        if !belongs_at(stage, &reply) {
+            let reason = format!("{reply} is no answer here");
+            return Err(self.lost(stage, reason));
+        }
+        Ok(reply)
     }
 
     async fn next_reply(&mut self, stage: Stage) -> Result<Reply, Failure> {
@@ -421,11 +483,11 @@ impl Session {
             }
             self.input.reserve(READ_CHUNK);
             match self.stream.read_buf(&mut self.input).await {
-                Ok(0) => return Err(self.lost(stage, "the server closed it")),
+                Ok(0) => return Err(self.lost(stage, CLOSED)),
                 Ok(_) => {}
                 // Without TLS's own goodbye, which rustls tells at length.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                    return Err(self.lost(stage, "the server closed it"));
+                    return Err(self.lost(stage, CLOSED));
                 }
                 Err(error) => return Err(self.lost(stage, error)),
             }
@@ -437,6 +499,44 @@ impl Session {
             host: self.host.clone(),
             stage,
             reason: reason.to_string(),
+        }
+    }
+}
+
+/// Whether a reply can be the answer to what was sent at this stage (RFC 5321 §4.3.2). Intermediate
+/// replies, 3yz, answer AUTH and DATA alone, and DATA by nothing positive but 354.
+fn belongs_at(stage: Stage, reply: &Reply) -> bool {
+    match reply.code {
+        200..=299 => stage != Stage::Data,
+        334 => stage == Stage::Auth,
+        GO_ON => stage == Stage::Data,
+        300..=399 => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_354_goes_on_after_data_and_only_2yz_ends_a_message_well() {
+        for (stage, code, expected) in [
+            (Stage::Data, 354, true),
+            (Stage::Data, 250, false),
+            (Stage::Data, 334, false),
+            (Stage::Data, 451, true),
+            (Stage::Data, 554, true),
+            (Stage::FinalDot, 250, true),
+            (Stage::FinalDot, 354, false),
+            (Stage::FinalDot, 334, false),
+            (Stage::Mail, 354, false),
+            (Stage::Rcpt, 251, true),
+            (Stage::Auth, 334, true),
+            (Stage::Auth, 354, false),
+        ] {
+            let reply = Reply::new(code, "", "x");
+            assert_eq!(belongs_at(stage, &reply), expected, "{code} at {stage}");
         }
     }
 }

@@ -16,6 +16,7 @@ mod delivery;
 mod dialogues;
 mod doors;
 mod doors_under_load;
+mod faulty_upstream;
 mod identity;
 mod layers;
 mod postfix;

@@ -18,7 +18,7 @@ use mailferry::delivery::{self, BackOff, Delivery, Limits, Schedule, Uncertain};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::spool::{Content, Deed, New, Origin, Record, Selection, Spool, State, What};
-use mailferry::upstream::{self, Auth, Tls};
+use mailferry::upstream::{self, Auth, Service, Tls};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -57,6 +57,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
         upstream: upstream::Settings {
             host: "exchange".into(),
             port: 587,
+            service: Service::ExchangeOnline,
             tls: Tls::Starttls,
             tls_config: tls_config.clone(),
             hello: "relay.example.com".into(),

@@ -14,7 +14,7 @@ use crate::config::text::{self, Auth, Mode};
 use crate::delivery::Limits;
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
-use crate::upstream::{self, Tls};
+use crate::upstream::{self, Service, Tls};
 
 /// The submission port (RFC 6409 §3.1), and the one for implicit TLS (RFC 8314 §7.3).
 const PORTS: (u16, u16) = (587, 465);
@@ -131,6 +131,11 @@ impl Checker<'_> {
             server.name.span(),
             &format!("{key} host"),
         )?;
+        let service = if provider == Some(Provider::Microsoft) {
+            Service::ExchangeOnline
+        } else {
+            Service::at(&host)
+        };
         let tls = self.tls_mode(server, &host, key);
         let roots = self.roots(&server.ca, &format!("{key} ca"))?;
         let tls_config = self.client_config(&roots, server.name.span(), key)?;
@@ -149,6 +154,7 @@ impl Checker<'_> {
                     PORTS.0
                 }),
                 host,
+                service,
                 tls,
                 tls_config,
                 hello: hello.to_owned(),

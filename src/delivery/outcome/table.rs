@@ -295,7 +295,7 @@ static TABLE: &[Row] = &[
 /// What most answers are: no other row is about them.
 static DONE: Row = Row {
     name: "done",
-    codes: 200..=399,
+    codes: 200..=299,
     reaction: Reaction::Delivered,
     ..ANY
 };

@@ -38,8 +38,10 @@ impl Session {
                 Stream::Plain(client)
             },
             input: BytesMut::new(),
+            service: settings.service,
             extensions: Extensions::default(),
             offers: String::new(),
+            in_step: false,
             is_spent: false,
         };
         session.expect(Stage::Greeting, wait::GREETING).await?;

@@ -2,6 +2,7 @@
 
 mod lab;
 mod plan;
+mod smarthost;
 mod smtp;
 
 use std::io::Write;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use lab::Lab;
 pub use plan::{Plan, SERVER, USUAL, by_refresh_token};
+pub use smarthost::{Asked, Smarthost};
 pub use smtp::Smtp;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");

@@ -1,0 +1,92 @@
+//! Servers, or what stands between, that break the protocol: no message counts as delivered unless its
+//! content was taken, and none is lost.
+
+use crate::support::{Asked, Lab, Plan, Smarthost, USUAL, admitted, id_of};
+
+/// The program beside this server; it tries again at once.
+fn lab(server: &Smarthost) -> Lab {
+    Lab::with(Plan {
+        configuration: USUAL.to_owned() + &server.server("main"),
+        ..Plan::default()
+    })
+}
+
+fn send(lab: &Lab) -> String {
+    id_of(&lab.send("notifications@example.com", &admitted("held on to")))
+}
+
+#[test]
+fn nothing_but_354_goes_on_after_data() {
+    let server = Smarthost::start(|asked, seen| {
+        let is_first = seen.connections == 1;
+        (asked == Asked::Command("DATA") && is_first).then_some("250 2.0.0 ok")
+    });
+    let lab = lab(&server);
+    let id = send(&lab);
+    let deferred = lab.logged(&["event=\"deferred\"", &id]);
+    assert!(
+        deferred.contains("250 2.0.0 ok is no answer here"),
+        "{deferred}"
+    );
+    lab.logged(&["event=\"delivered\"", &id, "250 2.0.0 taken"]);
+    let seen = server.seen();
+    assert_eq!((seen.contents.len(), seen.connections), (1, 2));
+}
+
+#[test]
+fn a_server_that_is_a_reply_ahead_is_noticed() {
+    let server = Smarthost::start(|asked, seen| match asked {
+        Asked::Command(line) if line.starts_with("EHLO") && seen.connections == 1 => {
+            Some("250-smarthost\r\n250 PIPELINING\r\n250 stray")
+        }
+        _ => None,
+    });
+    let lab = lab(&server);
+    let id = send(&lab);
+    lab.logged(&["event=\"delivered\"", &id, "250 2.0.0 taken"]);
+    assert_eq!(server.seen().contents.len(), 1);
+}
+
+#[test]
+fn a_reply_that_comes_late_is_noticed_at_data() {
+    let server = Smarthost::start(|asked, seen| match asked {
+        // As if one more 250 had been on its way since before MAIL.
+        Asked::Command(line) if line.starts_with("MAIL") && seen.connections == 1 => {
+            Some("250 stray\r\n250 2.1.0 ok")
+        }
+        _ => None,
+    });
+    let lab = lab(&server);
+    let id = send(&lab);
+    lab.logged(&["event=\"delivered\"", &id, "250 2.0.0 taken"]);
+    assert_eq!(server.seen().contents.len(), 1);
+}
+
+#[test]
+fn what_is_no_answer_to_the_final_dot_leaves_the_message_uncertain() {
+    let server = Smarthost::start(|asked, seen| match asked {
+        Asked::FinalDot(_) if seen.connections == 1 => Some("354 go on"),
+        _ => None,
+    });
+    let lab = lab(&server);
+    let id = send(&lab);
+    lab.logged(&["event=\"deferred\"", &id, "uncertain=true", "354 go on"]);
+    lab.logged(&["event=\"delivered\"", &id, "250 2.0.0 taken"]);
+    assert_eq!(server.seen().contents.len(), 2);
+}
+
+#[test]
+fn a_goodbye_behind_the_answer_does_not_put_it_in_doubt() {
+    let server = Smarthost::start(|asked, _| match asked {
+        Asked::FinalDot(_) => Some("250 2.0.0 taken\r\n421 4.4.2 closing"),
+        _ => None,
+    });
+    let lab = lab(&server);
+    for _ in 0..2 {
+        let id = send(&lab);
+        lab.logged(&["event=\"delivered\"", &id]);
+    }
+    lab.empties();
+    let seen = server.seen();
+    assert_eq!((seen.contents.len(), seen.connections), (2, 2));
+}
