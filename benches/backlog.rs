@@ -54,6 +54,8 @@ fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> New {
         last: None,
         uncertain: false,
         warned: false,
+        holds: 0,
+        former_lane: None,
     };
     let content = Content::Memory(text.into());
     New { record, content }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{median, memory, verdict};
 use mailferry::base::{Clock, tls};
 use mailferry::config::{self, Config, Secrets};
-use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings};
+use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
 use mailferry::token::{Sources, Vault};
 use tokio::runtime::Runtime;
 
@@ -56,6 +56,7 @@ async fn sandbox() -> Sandbox {
         clock_skew: 0,
         token_life: Duration::from_secs(3_600),
         rotates: false,
+        shared_sign_in: SharedSignIn::Person,
         limits: Limits::none(),
         keep: 0,
     };

@@ -8,10 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 use crate::admin::accounts::Named;
 use crate::admin::{self, Accounts, Admin, Web, web};
+use crate::base::secret::ExposeSecret;
 use crate::base::tls::TlsError;
 use crate::base::{BoxFuture, Clock, certificate};
 use crate::config::{Config, Server};
@@ -20,7 +23,7 @@ use crate::listener::accept::Bound;
 use crate::listener::{self, Certificate, Direct, Endpoint, Listener, Shared, Socket, Users};
 use crate::observe::{logging, maillog};
 use crate::session::Reply;
-use crate::spool::{Content, Owner, Record, Spool, SpoolError, SqliteSpool};
+use crate::spool::{self, Content, Owner, Record, Spool, SpoolError, SqliteSpool};
 use crate::token::{Sources, Vault, VaultError};
 use crate::upstream::Network;
 pub use privilege::{PrivilegeError, Root};
@@ -93,12 +96,13 @@ pub struct Daemon {
 }
 
 /// What a running program does not change.
-#[derive(PartialEq)]
 struct Lasting {
     data_dir: PathBuf,
     log: logging::Settings,
     run_as: Option<String>,
     web: Option<web::Settings>,
+    spool: spool::sqlite::Settings,
+    vault_key: Option<Zeroizing<String>>,
 }
 
 impl Lasting {
@@ -108,6 +112,11 @@ impl Lasting {
             log: config.log.clone(),
             run_as: config.run_as.clone(),
             web: config.web.clone(),
+            spool: config.spool.clone(),
+            vault_key: config
+                .vault_key
+                .as_ref()
+                .map(|key| Zeroizing::new(key.expose_secret().to_owned())),
         }
     }
 
@@ -118,6 +127,9 @@ impl Lasting {
             ("[log] or [privacy] mask_addresses", self.log != other.log),
             ("run_as", self.run_as != other.run_as),
             ("[web]", self.web != other.web),
+            ("[spool] reserve", self.spool.reserve != other.spool.reserve),
+            ("[spool] history", self.spool.history != other.spool.history),
+            ("vault_key", self.vault_key != other.vault_key),
         ];
         let changed = keys.into_iter().filter(|(_, differs)| *differs);
         changed.map(|(key, _)| key).collect()
@@ -159,7 +171,7 @@ impl Daemon {
             .iter()
             .map(|server| server.name.clone())
             .collect();
-        spool.reroute(names).await?;
+        spool.reroute(names, Vec::new()).await?;
         let delivery = Delivery::start(
             spool.clone(),
             delivery_settings,
@@ -167,6 +179,7 @@ impl Daemon {
             clock.clone(),
         );
         let delivery = Arc::new(delivery.await?);
+        tokio::spawn(follow_sign_ins(accounts.connected(), delivery.clone()));
         let socket = admin::socket(&config.spool.folder);
         let web = match &config.web {
             Some(settings) => Some(serve_web(settings, &accounts, &delivery).await?),
@@ -275,6 +288,17 @@ impl Daemon {
             web.close();
         }
         maillog::stopped();
+    }
+}
+
+/// Uses servers again once somebody has signed in for them.
+async fn follow_sign_ins(mut connected: broadcast::Receiver<String>, delivery: Arc<Delivery>) {
+    loop {
+        match connected.recv().await {
+            Ok(server) => delivery.signed_in(&server),
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
     }
 }
 
@@ -412,6 +436,7 @@ fn settings(
         upstream: server.upstream.clone(),
         token,
         limits: server.limits,
+        tenant: server.tenant.clone(),
     };
     let servers = config.servers.iter().zip(accounts).map(server).collect();
     let delivery = delivery::Settings {

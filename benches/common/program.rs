@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings};
+use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
 
 use crate::common;
 
@@ -87,6 +87,7 @@ pub async fn sandbox() -> Sandbox {
         clock_skew: 0,
         token_life: Duration::from_secs(3_600),
         rotates: false,
+        shared_sign_in: SharedSignIn::Person,
         limits: Limits::none(),
         keep: 0,
     };

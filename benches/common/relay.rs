@@ -182,7 +182,7 @@ impl Spool for Bare {
         Box::pin(std::future::ready(Err(SpoolError::Missing(id))))
     }
 
-    fn reroute(&self, _: Vec<String>) -> Later<'_, ()> {
+    fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> Later<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 use url::Url;
 
@@ -35,6 +35,8 @@ pub struct Accounts {
     by_server: ArcSwap<Vec<Named>>,
     attempts: Mutex<HashMap<String, UnderWay>>,
     returns: Arc<Returns>,
+    /// Tells for which server somebody has signed in.
+    connected: broadcast::Sender<String>,
     /// Where the page answers browsers from outside, where it does.
     page: Option<Url>,
 }
@@ -159,8 +161,14 @@ impl Accounts {
             by_server: ArcSwap::from_pointee(servers),
             attempts: Mutex::default(),
             returns: Arc::default(),
+            connected: broadcast::Sender::new(ATTEMPTS),
             page,
         }
+    }
+
+    /// The names of the servers for which somebody signs in from now on.
+    pub fn connected(&self) -> broadcast::Receiver<String> {
+        self.connected.subscribe()
     }
 
     /// Other servers; sign-ins under way go on.
@@ -219,7 +227,7 @@ impl Accounts {
             let _ = ended.await;
         };
         let page = callback.map(|callback| callback.serve(self.returns.clone(), ended));
-        let server = server.to_owned();
+        let (server, connected) = (server.to_owned(), self.connected.clone());
         let waiting = tokio::spawn(async move {
             let result = match tokio::time::timeout(sign_in::TIME, &mut back.brought).await {
                 Ok(Ok(Brought::Code(code))) => {
@@ -248,7 +256,7 @@ impl Accounts {
                 // Who waits for the end may end the program: the browser has its page before.
                 let _ = tokio::time::timeout(PAGE, page).await;
             }
-            let _ = progress.send(ended_as(&server, result));
+            let _ = progress.send(ended_as(&server, result, &connected));
         });
         self.wait_by(id, waiting.abort_handle());
         Ok(attempt)
@@ -294,14 +302,14 @@ impl Accounts {
             user_code: Some(code.user_code.clone()),
             user: source.settings().user.clone(),
         };
-        let server = server.to_owned();
+        let (server, connected) = (server.to_owned(), self.connected.clone());
         let waiting = tokio::spawn(async move {
             let who = Who {
                 server: &server,
                 anybody: wish.anybody,
             };
             let result = source.finish_device(&code, who).await;
-            let _ = progress.send(ended_as(&server, result));
+            let _ = progress.send(ended_as(&server, result, &connected));
         });
         self.wait_by(id, waiting.abort_handle());
         Ok(attempt)
@@ -424,10 +432,16 @@ async fn whole(
     tokio::spawn(finishing).await.map_err(broken)?
 }
 
-fn ended_as(server: &str, result: Result<SignedIn, SignInError>) -> Progress {
+fn ended_as(
+    server: &str,
+    result: Result<SignedIn, SignInError>,
+    connected: &broadcast::Sender<String>,
+) -> Progress {
     match result {
         Ok(SignedIn { user }) => {
             maillog::signed_in(server, user.as_deref().unwrap_or_default());
+            // Nobody listens where a command has signed in without `serve`.
+            let _ = connected.send(server.to_owned());
             Progress::Done(user)
         }
         Err(error) => {

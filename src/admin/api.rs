@@ -5,15 +5,20 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use axum::body::Body;
 use axum::extract::{Path as InPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use http_body::Frame;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::accounts::{Accounts, AccountsError, Attempt, Disconnected, Progress, Wish};
@@ -45,26 +50,6 @@ pub struct Parts {
     pub web: Option<Arc<Web>>,
 }
 
-/// The servers that are not used for now.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Status {
-    /// Each with its reason.
-    pub held: Vec<HeldServer>,
-}
-
-/// A server that is not used for now.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct HeldServer {
-    /// Its name.
-    pub name: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// When it is probed; none where an operator holds it.
-    pub until: Option<Timestamp>,
-    /// Why, with the remedy.
-    pub reason: String,
-}
-
 impl Admin {
     /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
     /// spool's lock may do.
@@ -80,7 +65,6 @@ impl Admin {
             .route("/servers", get(servers))
             .route("/hold/{server}", post(hold))
             .route("/release/{server}", post(release))
-            .route("/status", get(status))
             .merge(queue::routes())
             .route("/tokens", get(tokens))
             .route("/connect/{server}", post(connect))
@@ -137,19 +121,6 @@ pub(super) async fn metrics_of(accounts: &Accounts, delivery: &Delivery) -> Stri
     metrics::text(&rows(accounts, delivery).await, Timestamp::now())
 }
 
-/// Tests the way to a server, which is used again where that is free.
-pub(super) async fn probe(
-    delivery: &Delivery,
-    server: &str,
-    to: Option<Address>,
-) -> Option<Vec<Step>> {
-    let steps = delivery.probe(server, to).await?;
-    if steps.iter().all(|step| step.well) {
-        delivery.release_holds();
-    }
-    Some(steps)
-}
-
 /// What may be known of each server.
 pub(super) async fn rows(accounts: &Accounts, delivery: &Delivery) -> Vec<TokenRow> {
     let mut rows = accounts.tokens().await;
@@ -158,22 +129,6 @@ pub(super) async fn rows(accounts: &Accounts, delivery: &Delivery) -> Vec<TokenR
         row.held = holds.remove(&row.server).map(|hold| hold.reason);
     }
     rows
-}
-
-async fn status(State(parts): State<Parts>) -> Json<Status> {
-    let held = parts
-        .delivery
-        .holds()
-        .into_iter()
-        .map(|(name, hold)| HeldServer {
-            name,
-            since: hold.since,
-            until: hold.until,
-            reason: hold.reason,
-        });
-    Json(Status {
-        held: held.collect(),
-    })
 }
 
 async fn servers(State(parts): State<Parts>) -> Json<Vec<ServerState>> {
@@ -216,16 +171,11 @@ async fn connect(
     Ok(Json(parts.accounts.connect(&server, wish).await?))
 }
 
-/// Uses held servers again once somebody has signed in.
 async fn progress(
     State(parts): State<Parts>,
     InPath(id): InPath<String>,
 ) -> Result<Json<Progress>, Trouble> {
-    let progress = parts.accounts.progress(&id).await?;
-    if matches!(progress, Progress::Done(_)) {
-        parts.delivery.release_holds();
-    }
-    Ok(Json(progress))
+    Ok(Json(parts.accounts.progress(&id).await?))
 }
 
 /// Nobody waits for it any more.
@@ -234,13 +184,37 @@ async fn cancel(State(parts): State<Parts>, InPath(id): InPath<String>) -> Json<
     Json(())
 }
 
+/// Each step as it is done, one JSON object a line.
 async fn test(
     State(parts): State<Parts>,
     InPath(server): InPath<String>,
     Json(to): Json<Option<Address>>,
-) -> Result<Json<Vec<Step>>, Trouble> {
-    let steps = probe(&parts.delivery, &server, to).await;
-    Ok(Json(steps.ok_or_else(|| no_server(&server))?))
+) -> Result<Body, Trouble> {
+    if !parts.delivery.has(&server) {
+        return Err(no_server(&server));
+    }
+    let (steps, receiver) = mpsc::channel(1);
+    tokio::spawn(parts.delivery.clone().probe(server, to, steps));
+    Ok(Body::new(Lines(receiver)))
+}
+
+/// What comes in, one JSON object a line.
+struct Lines(mpsc::Receiver<Step>);
+
+impl http_body::Body for Lines {
+    type Data = Bytes;
+    type Error = serde_json::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, serde_json::Error>>> {
+        let step = self.0.poll_recv(context);
+        step.map(|step| {
+            let line = serde_json::to_string(&step?);
+            Some(line.map(|line| Frame::data(Bytes::from(line + "\n"))))
+        })
+    }
 }
 
 async fn disconnect(

@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::accounts::{Attempt, Disconnected, Progress, Wish};
-use super::api::Status;
 use super::queue::{Act, Whose};
 use super::row::TokenRow;
 use crate::base::secret::ExposeSecret;
@@ -20,6 +19,9 @@ use crate::spool::{Entry, Page, Story};
 
 /// How long the running program may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long a test of a server may take, all its steps together.
+const TEST: Duration = Duration::from_secs(300);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +49,6 @@ impl Client {
             .timeout(ANSWER)
             .build();
         Some(Self { http: http.ok()? })
-    }
-
-    /// The servers that are not used for now.
-    pub async fn status(&self) -> Result<Status, ClientError> {
-        self.get("status").await
     }
 
     /// A part of the queue.
@@ -115,9 +112,28 @@ impl Client {
         answer(self.http.delete(format!("http://mailferry/progress/{id}"))).await
     }
 
-    /// Tests the way to a server.
-    pub async fn test(&self, server: &str, to: Option<&Address>) -> Result<Vec<Step>, ClientError> {
-        self.post(&format!("test/{server}"), &to).await
+    /// Tests the way to a server; shows each step when it is done, and says whether all went well.
+    pub async fn test(
+        &self,
+        server: &str,
+        to: Option<&Address>,
+        mut show: impl FnMut(&Step),
+    ) -> Result<bool, ClientError> {
+        let url = format!("http://mailferry/test/{server}");
+        let request = self.http.post(url).timeout(TEST).json(&to);
+        let mut response = accepted(request).await?;
+        let (mut line, mut is_well) = (Vec::new(), true);
+        while let Some(piece) = response.chunk().await.map_err(unreachable)? {
+            line.extend_from_slice(&piece);
+            while let Some(end) = memchr::memchr(b'\n', &line) {
+                let step: Vec<u8> = line.drain(..=end).collect();
+                let step: Step = serde_json::from_slice(&step)
+                    .map_err(|error| ClientError::Refused(error.to_string()))?;
+                is_well &= step.well;
+                show(&step);
+            }
+        }
+        Ok(is_well)
     }
 
     /// Each server.

@@ -12,7 +12,7 @@ pub mod web;
 use std::path::{Path, PathBuf};
 
 pub use accounts::Accounts;
-pub use api::{Admin, Parts, Status};
+pub use api::{Admin, Parts};
 pub use client::Client;
 pub use web::Web;
 

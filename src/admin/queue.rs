@@ -1,5 +1,7 @@
 //! The queue and the stories over the API: listed, shown, acted on, exported.
 
+use std::collections::HashSet;
+
 use axum::body::Body;
 use axum::extract::{Path as InPath, State};
 use axum::routing::{get, post};
@@ -9,7 +11,7 @@ use tokio_util::io::ReaderStream;
 
 use super::api::{Parts, Trouble};
 use crate::base::{MessageId, Timestamp};
-use crate::spool::{Content, Deed, Entry, Page, Selection, Story};
+use crate::spool::{Content, Deed, Entry, Page, Selection, Spool, SpoolError, Story};
 
 /// Messages in one answer at the most.
 pub const PAGE: usize = 1_000;
@@ -57,25 +59,56 @@ async fn show(
     Ok(Json(parts.spool.get(id).await?))
 }
 
-/// A retry also uses held servers again, and asks for tokens anew: whoever retries has mended
-/// something.
+/// Whoever retries messages has mended something about their servers: those are used again.
 async fn act(
     State(parts): State<Parts>,
     Json(Act { which, deed }): Json<Act>,
 ) -> Result<Json<usize>, Trouble> {
-    let is_retry = deed == Deed::Retry;
-    if is_retry {
-        // Before they are due, or the first would meet the failure that is remembered.
-        parts.delivery.forgive();
-    }
+    let servers = match deed {
+        Deed::Retry => servers_of(parts.spool.as_ref(), &which).await?,
+        _ => HashSet::new(),
+    };
     let pause = parts.delivery.pause();
     let count = parts.spool.act(which, deed, Timestamp::now()).await;
+    // Before the pause ends, or the first message would meet the failure that is remembered.
+    servers
+        .iter()
+        .for_each(|server| parts.delivery.mended(server));
     drop(pause);
-    let count = count?;
-    if is_retry {
-        parts.delivery.release_holds();
+    Ok(Json(count?))
+}
+
+/// The servers that these messages wait for.
+async fn servers_of(spool: &dyn Spool, which: &Selection) -> Result<HashSet<String>, SpoolError> {
+    let mut servers = HashSet::new();
+    match which {
+        Selection::Ids(ids) => {
+            for id in ids {
+                match spool.get(*id).await {
+                    Ok(entry) => servers.insert(entry.record.lane),
+                    Err(SpoolError::Missing(_)) => continue,
+                    Err(error) => return Err(error),
+                };
+            }
+        }
+        Selection::Matching(filter) => {
+            let mut after = None;
+            loop {
+                let page = Page {
+                    after,
+                    limit: PAGE,
+                    filter: filter.clone(),
+                };
+                let entries = spool.list(page).await?;
+                let Some(last) = entries.last() else {
+                    break;
+                };
+                after = Some(last.record.id);
+                servers.extend(entries.into_iter().map(|entry| entry.record.lane));
+            }
+        }
     }
-    Ok(Json(count))
+    Ok(servers)
 }
 
 /// As the app sent it.

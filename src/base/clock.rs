@@ -60,6 +60,11 @@ impl Timestamp {
         Some(Self(begin.timestamp().as_millisecond()))
     }
 
+    /// The day in UTC, such as `2027-05-01`.
+    pub fn date(self) -> String {
+        self.jiff().strftime("%Y-%m-%d").to_string()
+    }
+
     /// The date as RFC 5322 §3.3 writes it, in UTC.
     pub fn rfc5322(self) -> String {
         rfc2822::to_string(&self.jiff().to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default()

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod id;
 pub mod limits;
 pub mod secret;
+pub mod service;
 pub mod stream;
 pub mod tls;
 pub mod window;
@@ -12,6 +13,7 @@ pub mod window;
 pub use clock::{Clock, Simulation, Timestamp};
 pub use id::MessageId;
 pub use secret::Secret;
+pub use service::Service;
 pub use window::Window;
 
 /// A boxed future, the return type of the traits that stand between rooms.

@@ -19,7 +19,7 @@ use crate::listener::users::hash_password;
 use crate::message::{Address, Headers, ReversePath};
 use crate::observe::logging;
 use crate::routing::Decision;
-use crate::sandbox::{Addresses, App, Delivered, Limits, Mailbox, Sandbox, Settings};
+use crate::sandbox::{Addresses, App, Delivered, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
 
 /// The relay and a stand-in for Microsoft 365 on this machine, in a temporary folder: three messages
 /// go through as an ERP would send them, each shown with the app's dialogue, the decision and the
@@ -149,6 +149,7 @@ fn tenant() -> Outcome<Settings> {
         clock_skew: 0,
         token_life: Duration::from_secs(3_600),
         rotates: false,
+        shared_sign_in: SharedSignIn::Person,
         limits: Limits::default(),
         keep: 100,
     })

@@ -2,6 +2,7 @@
 
 mod print;
 pub(super) mod reach;
+pub(super) mod reason;
 mod select;
 
 use std::path::PathBuf;
@@ -9,8 +10,8 @@ use std::process::ExitCode;
 
 use super::{ConfigFile, NO, USAGE, plain};
 use crate::admin::queue::PAGE;
-use crate::base::MessageId;
-use crate::spool::{Deed, Filter, Page, Selection};
+use crate::base::{MessageId, Timestamp};
+use crate::spool::{Deed, Entry, Filter, Page, Selection};
 pub(super) use print::{story, summary};
 use reach::Queue;
 use select::{Filters, Which};
@@ -42,8 +43,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Try messages again at once, held ones too, but for those that may have arrived: they are named or
-    /// released
+    /// Retry messages now, including held ones. Messages that may already have been delivered are skipped
+    /// unless you name their id or release them
     Retry(Which),
     /// Hold messages: they wait until they are released
     Hold {
@@ -105,7 +106,7 @@ async fn each(queue: &Queue, which: &Which, deed: Deed, done: &str) -> Result<Ex
     println!("{count} {done}");
     if count < named {
         eprintln!(
-            "mailferry: {} left as they are: delivery sends them just now, or they are in that state already",
+            "mailferry: {} left unchanged: they are being sent now, or are already in that state",
             named - count
         );
         return Ok(ExitCode::from(NO));
@@ -120,6 +121,7 @@ async fn list(queue: &Queue, filter: Filter, json: bool) -> Result<(), String> {
         filter,
     };
     let mut count = 0;
+    let (servers, now) = (queue.servers().await?, Timestamp::now());
     loop {
         let entries = queue.list(page.clone()).await?;
         let Some(last) = entries.last() else {
@@ -127,41 +129,58 @@ async fn list(queue: &Queue, filter: Filter, json: bool) -> Result<(), String> {
         };
         page.after = Some(last.record.id);
         count += entries.len();
-        entries.iter().for_each(|entry| match json {
-            true => println!("{}", serde_json::to_string(entry).unwrap_or_default()),
-            false => println!("{}", print::line(entry)),
-        });
+        for entry in &entries {
+            let reason = reason::reason(entry, &servers, now);
+            if json {
+                println!("{}", with_reasons(entry, reason.as_slice())?);
+            } else {
+                println!("{}", print::line(entry, reason.as_deref()));
+            }
+        }
     }
     if json {
         return Ok(());
     }
-    match page.filter == Filter::default() {
-        true => println!("{count} in the queue"),
-        false => println!("{count} found"),
+    if page.filter == Filter::default() {
+        println!("{count} in the queue");
+    } else {
+        println!("{count} found");
     }
-    for held in queue.status().await?.held {
-        let until = held.until.map_or("until it is released".into(), |until| {
-            format!("to be tried at {until}")
+    for server in servers.into_iter().flatten() {
+        let Some(hold) = server.hold else {
+            continue;
+        };
+        let until = hold.until.map_or("until it is released".into(), |until| {
+            format!("next try {until} ({})", reason::from_now(until, now))
         });
         println!(
-            "\nserver {} is held since {}, {}:\n  {}",
-            held.name,
-            held.since,
-            until,
-            plain(&held.reason)
+            "\nserver {} is held since {}, {until}:\n  {}",
+            server.name,
+            hold.since,
+            plain(&hold.reason)
         );
     }
     Ok(())
 }
 
+/// An entry as JSON, with why it waits.
+fn with_reasons(entry: &Entry, reasons: &[String]) -> Result<serde_json::Value, String> {
+    let mut value = serde_json::to_value(entry).map_err(|error| error.to_string())?;
+    if !reasons.is_empty() {
+        value["waits"] = reasons.join("; ").into();
+    }
+    Ok(value)
+}
+
 async fn show(queue: &Queue, id: MessageId, json: bool) -> Result<(), String> {
     let entry = queue.show(id).await?;
     let story = queue.story(id).await?;
+    let reasons = queue.reasons(&entry).await?;
     if !json {
-        print::entry(&entry, &story);
+        print::entry(&entry, &story, &reasons);
         return Ok(());
     }
-    let mut value = serde_json::to_value(&entry).map_err(|error| error.to_string())?;
+    let mut value = with_reasons(&entry, &reasons)?;
     value["events"] = serde_json::to_value(&story.events).map_err(|error| error.to_string())?;
     println!("{value:#}");
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tokio::sync::mpsc;
+
 use super::{ConfigFile, block_on, ended};
 use crate::admin::accounts::{Attempt, Disconnected, Progress, Wish};
 use crate::admin::row::TokenRow;
@@ -82,17 +84,34 @@ impl Reach {
         }
     }
 
+    /// Shows each step when it is done; whether all went well.
     pub(super) async fn test(
         &self,
         server: &str,
         to: Option<&Address>,
-    ) -> Result<Vec<Step>, String> {
-        match self {
-            Self::Running(client) => client.test(server, to).await.map_err(text),
-            Self::Stopped(parts) => probe::probe_named(&parts.1, server, to.cloned())
-                .await
-                .ok_or_else(|| format!("there is no server named {server}")),
-        }
+        mut show: impl FnMut(&Step),
+    ) -> Result<bool, String> {
+        let parts = match self {
+            Self::Running(client) => return client.test(server, to, show).await.map_err(text),
+            Self::Stopped(parts) => parts,
+        };
+        let (sender, mut receiver) = mpsc::channel(1);
+        let probing = async {
+            let probed = probe::probe_named(&parts.1, server, to.cloned(), &sender).await;
+            drop(sender);
+            probed
+        };
+        let showing = async {
+            let mut is_well = true;
+            while let Some(step) = receiver.recv().await {
+                is_well &= step.well;
+                show(&step);
+            }
+            is_well
+        };
+        let (probed, is_well) = tokio::join!(probing, showing);
+        probed.ok_or_else(|| format!("there is no server named {server}"))?;
+        Ok(is_well)
     }
 
     pub(super) async fn disconnect(&self, server: &str) -> Result<Disconnected, String> {

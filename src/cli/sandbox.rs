@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{block_on, failed};
 use crate::message::Address;
-use crate::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings};
+use crate::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
 
 const HELP: &str = r#"Prints one line of JSON with where everything listens, then serves until Ctrl-C. What is sent to it
 goes nowhere. The app's id is "sandbox-app", its secret "sandbox-secret", the tenant "contoso"; a
@@ -45,7 +45,7 @@ pub(super) struct Arguments {
         default_value = "notifications@example.com"
     )]
     mailbox: Vec<Address>,
-    /// A mailbox that another user may sign in to, as MAILBOX=USER; may be said several times
+    /// A mailbox that another user may send as, as MAILBOX=USER; may be said several times
     #[arg(long, value_name = "MAILBOX=USER", value_parser = pair)]
     shared: Vec<(Address, Address)>,
     /// No limits of messages a minute and sessions, for measuring
@@ -63,6 +63,10 @@ pub(super) struct Arguments {
     /// A refresh token that was used is worthless afterwards
     #[arg(long)]
     rotate: bool,
+    /// A person signs in for a shared mailbox by the mailbox's name, as Microsoft documents it, not by
+    /// the person's, as Exchange Online was seen to want it
+    #[arg(long)]
+    sign_in_by_mailbox: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -107,6 +111,11 @@ fn settings(arguments: &Arguments) -> Settings {
         clock_skew: arguments.clock_skew.saturating_mul(1_000),
         token_life: Duration::from_secs(arguments.token_life),
         rotates: arguments.rotate,
+        shared_sign_in: if arguments.sign_in_by_mailbox {
+            SharedSignIn::Mailbox
+        } else {
+            SharedSignIn::Person
+        },
         limits: if arguments.unlimited {
             Limits::none()
         } else {

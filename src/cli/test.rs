@@ -32,14 +32,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 async fn test(reach: &Reach, arguments: &Arguments) -> Result<ExitCode, String> {
     let to = arguments.to.as_deref().map(Address::parse).transpose();
     let to = to.map_err(|error| format!("--to: {error}"))?;
-    let steps = reach.test(&arguments.server, to.as_ref()).await?;
-    for step in &steps {
-        match arguments.json {
-            true => println!("{}", serde_json::to_string(step).unwrap_or_default()),
-            false => show(step),
+    let shown = |step: &Step| {
+        if arguments.json {
+            println!("{}", serde_json::to_string(step).unwrap_or_default());
+        } else {
+            show(step);
         }
-    }
-    let is_well = steps.iter().all(|step| step.well);
+    };
+    let is_well = reach.test(&arguments.server, to.as_ref(), shown).await?;
     Ok(if is_well {
         ExitCode::SUCCESS
     } else {
@@ -53,9 +53,10 @@ fn show(step: &Step) {
     } else {
         ("FAILED", "31")
     };
-    let mark = match std::io::stdout().is_terminal() {
-        true => format!("\x1b[{colour}m{mark:<7}\x1b[0m"),
-        false => format!("{mark:<7}"),
+    let mark = if std::io::stdout().is_terminal() {
+        format!("\x1b[{colour}m{mark:<7}\x1b[0m")
+    } else {
+        format!("{mark:<7}")
     };
     println!("{mark} {:<8} {}", step.name, step.text);
     if let Some(remedy) = &step.remedy {

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use super::queue::{self, reach};
 use super::{ConfigFile, NO};
 use crate::base::MessageId;
-use crate::spool::Story;
 
 /// Works while `mailferry serve` runs and while it does not; knows messages for as long as
 /// `[spool] history` says.
@@ -13,8 +12,8 @@ use crate::spool::Story;
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// A message's id, as the 250 reply and the Received field have it; or an address, or @DOMAIN, of
-    /// senders and recipients
+    /// A message's id, as the 250 reply and the Received field have it; its Message-ID in angle brackets;
+    /// or an address, or @DOMAIN, of senders and recipients
     #[arg(value_name = "ID|ADDRESS")]
     what: String,
     /// At most so many of an address, the newest
@@ -31,32 +30,48 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         if !what.contains('@') {
             let id: MessageId = what.parse().map_err(|error| format!("{error}"))?;
             let story = queue.story(id).await?;
-            match arguments.json {
-                true => println!("{}", json(&story)),
-                false => queue::story(&story),
+            let reasons = if story.ended.is_some() {
+                Vec::new()
+            } else {
+                queue.reasons(&queue.show(id).await?).await?
+            };
+            if arguments.json {
+                let mut value = serde_json::to_value(&story).unwrap_or_default();
+                if !reasons.is_empty() {
+                    value["waits"] = reasons.join("; ").into();
+                }
+                println!("{value}");
+            } else {
+                queue::story(&story, &reasons);
             }
             return Ok(ExitCode::SUCCESS);
         }
         let stories = queue.stories(what, arguments.limit).await?;
         for story in &stories {
-            match arguments.json {
-                true => println!("{}", json(story)),
-                false => println!("{}", queue::summary(story, what)),
+            if arguments.json {
+                println!("{}", serde_json::to_string(story).unwrap_or_default());
+            } else {
+                println!("{}", queue::summary(story, what));
             }
         }
         if !arguments.json {
-            println!(
-                "{} found; `mailferry trace ID` has all of one",
-                stories.len()
-            );
+            println!("{}", found(stories.len(), arguments.limit));
         }
-        Ok(match stories.is_empty() {
-            true => ExitCode::from(NO),
-            false => ExitCode::SUCCESS,
+        Ok(if stories.is_empty() {
+            ExitCode::from(NO)
+        } else {
+            ExitCode::SUCCESS
         })
     })
 }
 
-fn json(story: &Story) -> String {
-    serde_json::to_string(story).unwrap_or_default()
+fn found(count: usize, limit: usize) -> String {
+    let details = "`mailferry trace ID` shows all details of one message";
+    if count == 0 {
+        "0 found; a message that was refused is only in the log".to_owned()
+    } else if count == limit {
+        format!("the newest {count}, `--limit` shows more; {details}")
+    } else {
+        format!("{count} found; {details}")
+    }
 }

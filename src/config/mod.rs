@@ -82,6 +82,8 @@ pub struct Server {
     pub token: Option<token::Settings>,
     /// What it may do.
     pub limits: Limits,
+    /// The Microsoft tenant that it sends for, where one is named.
+    pub tenant: Option<String>,
 }
 
 /// Whether secrets are read, or left where they are by a command that needs none: whoever runs it

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::lane::Lane;
-use super::outcome::{self, Verdict};
+use super::outcome::{self, Verdict, table};
 use super::settle::{Tried, settle};
 use super::transmit::transmit;
 use super::trouble::{Trouble, Word};
@@ -13,7 +13,7 @@ use crate::message::rewrite::{self, Composed};
 use crate::message::{Address, Envelope, Headers, Trace};
 use crate::observe::maillog;
 use crate::routing::{Decision, Reason, Route};
-use crate::session::Reply;
+use crate::session::{Reply, Stage};
 use crate::spool::content::Shape;
 use crate::spool::{
     Content, Event, Fate, Finish, Leased, Origin, Place, Record, SpoolError, Story, What,
@@ -26,17 +26,26 @@ pub(super) struct Ended {
     pub(super) finish: Option<Box<Finish>>,
     /// What it has shown of the mailbox.
     pub(super) word: Word,
+    /// Recipients that may have got the message: only they count to the mailbox's limits.
+    pub(super) reached: usize,
 }
 
 impl Ended {
     fn released(word: Word) -> Self {
-        Self { finish: None, word }
+        Self {
+            finish: None,
+            word,
+            reached: 0,
+        }
     }
 
-    /// With a fate.
+    /// With a fate, and nobody reached.
     pub(super) fn with(finish: Finish, word: Word) -> Self {
-        let finish = Some(Box::new(finish));
-        Self { finish, word }
+        Self {
+            finish: Some(Box::new(finish)),
+            word,
+            reached: 0,
+        }
     }
 }
 
@@ -44,6 +53,18 @@ impl Ended {
 pub(super) fn recipients_at_once(lane: &Lane, record: &Record) -> usize {
     let most = lane.mailbox.limits().recipients;
     record.envelope.recipients.len().min(most)
+}
+
+/// Where the tenant's mail to external recipients waits: the recipients that are not external first, and
+/// how many those are.
+fn without_external(lane: &Lane, record: &mut Record) -> usize {
+    let recipients = &mut record.envelope.recipients;
+    let (own, external): (Vec<_>, Vec<_>) = std::mem::take(recipients)
+        .into_iter()
+        .partition(|recipient| lane.context.is_own_domain(&recipient.address));
+    let count = own.len();
+    *recipients = own.into_iter().chain(external).collect();
+    count
 }
 
 /// Attempts a message of the queue.
@@ -82,10 +103,18 @@ pub(super) async fn run(
             return Ended::with(finish, Word::Nothing);
         }
     };
-    let composed = compose(lane, &record, &headers, &route);
+    let mut record = record;
     let count = record.envelope.recipients.len();
-    let at_once = recipients_at_once(lane, &record);
+    let mut at_once = recipients_at_once(lane, &record);
+    if let Some((until, reason)) = lane.external_hold() {
+        at_once = at_once.min(without_external(lane, &mut record));
+        if at_once == 0 {
+            return Ended::with(waits(record, until, reason), Word::Nothing);
+        }
+    }
+    let composed = compose(lane, &record, &headers, &route);
     let sender = route.plan.envelope_sender.address();
+    let author = route.plan.from.as_ref().map(|mailbox| &mailbox.address);
     let now = lane.context.clock.now();
     let mut tried = Tried {
         message_id: rewrite::message_id(&headers, record.id, &lane.context.settings.host),
@@ -99,17 +128,21 @@ pub(super) async fn run(
             Content::Memory(bytes) => Some(bytes.clone()),
             Content::File(_) => None,
         },
+        sender: sender.or(author).cloned(),
     };
     if let Some(reply) = sender.and_then(|sender| lane.mailbox.refuses(sender, now)) {
-        tried.verdict.failed = (0..count).map(|place| (place, reply.clone())).collect();
+        let row = table::row(lane.server.upstream.service, Stage::FinalDot, &reply);
+        let all = (0..count).map(|place| (place, reply.clone(), row));
+        tried.verdict.failed = all.collect();
         return Ended::with(settle(lane, tried), Word::Nothing);
     }
-    let envelope = match at_once == count {
-        true => Cow::Borrowed(&tried.record.envelope),
-        false => Cow::Owned(Envelope {
+    let envelope = if at_once == count {
+        Cow::Borrowed(&tried.record.envelope)
+    } else {
+        Cow::Owned(Envelope {
             recipients: tried.record.envelope.recipients[..at_once].to_vec(),
             ..tried.record.envelope.clone()
-        }),
+        })
     };
     let sent = transmit(lane, session, &envelope, &route, &composed, &content, false).await;
     match sent {
@@ -126,10 +159,15 @@ pub(super) async fn run(
                 delivered, failed, ..
             } = &tried.verdict;
             let nothing_happened = delivered.is_empty() && failed.is_empty();
-            if nothing_happened && !tried.verdict.is_counted() {
+            let is_innocent = !tried.verdict.is_counted() && tried.verdict.holds_for().is_none();
+            if nothing_happened && is_innocent {
                 return Ended::released(word);
             }
-            Ended::with(settle(lane, tried), word)
+            let reached = tried.reached(at_once);
+            Ended {
+                reached,
+                ..Ended::with(settle(lane, tried), word)
+            }
         }
         Err(Trouble::Mailbox { word, .. }) => Ended::released(word),
         Err(Trouble::Spool(error)) => unreadable(tried.record, &error, now),
@@ -139,7 +177,11 @@ pub(super) async fn run(
             tried.verdict.deferred = (0..count).collect();
             tried.is_uncertain = uncertain;
             tried.reason = Some(reason);
-            Ended::with(settle(lane, tried), Word::Nothing)
+            let reached = tried.reached(at_once);
+            Ended {
+                reached,
+                ..Ended::with(settle(lane, tried), Word::Nothing)
+            }
         }
     }
 }
@@ -152,7 +194,8 @@ fn judged(lane: &Lane, count: usize, transcript: &Transcript) -> Verdict {
         message,
         ..
     } = transcript;
-    let verdict = outcome::judge(count, mail, recipients, message.as_ref());
+    let service = lane.server.upstream.service;
+    let verdict = outcome::judge(service, count, mail, recipients, message.as_ref());
     for reply in &verdict.unclassified {
         maillog::unclassified(&lane.server.name, reply);
     }
@@ -182,13 +225,14 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
         Decision::Route(route) => route,
         Decision::Refused(refusal) => return refusal.reply,
     };
-    let composed = compose(lane, record, &headers, &route);
+    let sender = route.plan.envelope_sender.address();
     let now = lane.context.clock.now();
-    if lane
-        .mailbox
-        .admit(record.envelope.recipients.len(), now)
-        .is_err()
-    {
+    if let Some(reply) = sender.and_then(|sender| lane.mailbox.refuses(sender, now)) {
+        return reply;
+    }
+    let composed = compose(lane, record, &headers, &route);
+    let count = record.envelope.recipients.len();
+    if lane.mailbox.admit(count, now).is_err() {
         let reason = "the mailbox has reached its limit for now";
         return temporary(None, reason.to_owned());
     }
@@ -204,6 +248,7 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
     )
     .await;
     lane.mailbox.park(seat, lane.context.clock.now());
+    lane.mailbox.settle(count, reached(&sent, count), now);
     match sent {
         Ok(transcript) => {
             let host = &lane.context.settings.host;
@@ -220,6 +265,19 @@ pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> R
     }
 }
 
+/// How many of the recipients of a message that is sent to all or none may have got it.
+fn reached(sent: &Result<Transcript, Trouble>, count: usize) -> usize {
+    let may_have = match sent {
+        Ok(transcript) => {
+            let last = transcript.message.as_ref();
+            last.is_some_and(|(_, reply)| reply.is_completion())
+        }
+        Err(Trouble::Passing { uncertain, .. }) => *uncertain,
+        Err(_) => false,
+    };
+    if may_have { count } else { 0 }
+}
+
 /// The mailbox's trouble is not the message's fault; else what the upstream said.
 fn direct_answer(
     lane: &Lane,
@@ -231,7 +289,7 @@ fn direct_answer(
     let verdict = judged(lane, record.envelope.recipients.len(), &transcript);
     let Some((row, reply)) = verdict.mailbox.as_ref() else {
         lane.note(Word::Well);
-        let reply = answer_of(transcript);
+        let (_, reply) = transcript.decisive();
         tell_direct(lane, record, &reply, message_id);
         return reply;
     };
@@ -239,9 +297,10 @@ fn direct_answer(
     if let Some(word) = Word::of(lane, row, reply, &reply.to_string(), sender) {
         lane.note(word);
     }
-    match verdict.is_counted() {
-        true => answer_of(transcript),
-        false => temporary(Some(reply.clone()), reply.to_string()),
+    if verdict.is_counted() {
+        transcript.decisive().1
+    } else {
+        temporary(Some(reply.clone()), reply.to_string())
     }
 }
 
@@ -274,20 +333,6 @@ fn tell_direct(lane: &Lane, record: &Record, reply: &Reply, message_id: String) 
     let used = lane.used(count, at).filter(|_| reply.is_completion());
     let spool = lane.context.spool.clone();
     tokio::spawn(async move { spool.tell(story, used).await });
-}
-
-/// What an app of a `direct` server hears: the first refusal, else the answer to the final dot.
-fn answer_of(transcript: Transcript) -> Reply {
-    let refused = transcript
-        .recipients
-        .into_iter()
-        .find(|reply| !reply.is_completion());
-    match (transcript.mail.is_completion(), refused, transcript.message) {
-        (false, ..) => transcript.mail,
-        (_, Some(refused), _) => refused,
-        (_, _, Some((_, reply))) => reply,
-        (_, _, None) => Reply::try_again(),
-    }
 }
 
 /// Trouble with the server is not the message's fault: never 5yz, whatever the server said.
@@ -323,6 +368,16 @@ fn unreadable(record: Record, error: &SpoolError, now: Timestamp) -> Ended {
     }
 }
 
+/// Queued until then, with the reason.
+fn waits(record: Record, until: Timestamp, reason: String) -> Finish {
+    let later = Record {
+        due: until,
+        last: Some(reason),
+        ..record
+    };
+    Finish::new(later.id, Fate::Later(Box::new(later)))
+}
+
 /// For a person to decide.
 pub(super) fn held(mut record: Record, reason: String, now: Timestamp) -> Finish {
     maillog::held(record.id, &reason);
@@ -352,7 +407,16 @@ pub(super) async fn assign(
     };
     let now = context.clock.now();
     match route(context, &record, &Headers::parse(&head)) {
-        Ok(route) => Ok(moved(record, route.server, now)),
+        Ok(route) => {
+            if let Some(former) = record
+                .former_lane
+                .as_ref()
+                .filter(|it| **it != route.server)
+            {
+                maillog::rerouted(record.id, former, &route.server);
+            }
+            Ok(moved(record, route.server, now))
+        }
         Err(reason) => Ok(held(record, reason, now)),
     }
 }
@@ -360,6 +424,7 @@ pub(super) async fn assign(
 fn moved(record: Record, lane: String, now: Timestamp) -> Finish {
     let moved = Record {
         lane,
+        former_lane: None,
         due: now,
         ..record
     };

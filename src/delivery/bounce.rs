@@ -31,6 +31,8 @@ pub struct Failed {
     pub reply: Reply,
     /// Whether `reply` is the upstream's.
     pub by_upstream: bool,
+    /// What mends it; empty where nothing is known to.
+    pub remedy: String,
 }
 
 /// What a report is made of.
@@ -187,6 +189,9 @@ impl Report<'_> {
                 failed.recipient.address,
                 failed.said(self.upstream, self.host)
             ));
+            if !failed.remedy.is_empty() {
+                text.push_str(&format!("    {}\r\n", folded(&failed.remedy)));
+            }
         }
         text.push_str(&format!(
             "\r\nThe message is known to {} as {}.\r\n",
@@ -323,6 +328,7 @@ mod tests {
             recipient: recipient("ORCPT=rfc822;old@y.com"),
             reply: Reply::new(550, "5.1.1", "no such\nuser"),
             by_upstream: true,
+            remedy: "correct the address".into(),
         }];
         let report = Report {
             kind: Kind::Failed,
@@ -343,7 +349,7 @@ mod tests {
         for part in [
             "Original-Envelope-Id: 42\r\n",
             "Original-Recipient: rfc822;old@y.com\r\nFinal-Recipient: rfc822; to@y.com\r\nAction: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; smtp.example\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user\r\n",
-            "smtp.example said: 550 5.1.1 no such user",
+            "smtp.example said: 550 5.1.1 no such user\r\n    correct the address\r\n",
             "text/rfc822-headers\r\n\r\nSubject: hi\r\n",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");

@@ -1,7 +1,7 @@
 //! What lanes and workers share, and how fates reach the spool.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use tokio::sync::{Notify, mpsc};
 use super::lane::Server;
 use super::mailbox::Mailboxes;
 use super::notice::Notices;
-use super::scheduler::{SPOOL_PAUSE, Settings};
+use super::scheduler::{LEASE, SPOOL_PAUSE, Settings};
+use super::settle::BEHIND_OTHERS;
 use super::step;
 use crate::base::{Clock, MessageId, Timestamp};
+use crate::message::Address;
 use crate::observe::maillog;
 use crate::spool::{Fate, Finish, Leased, Place, Record, Spool};
 use crate::upstream::Dial;
@@ -41,6 +43,9 @@ pub(super) struct Context {
     pub(super) pauses: Arc<AtomicUsize>,
     pub(super) leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
     pub(super) finishes: mpsc::Sender<Made>,
+    /// Whether fates cannot be written just now. Nothing is sent meanwhile: whatever is sent and not
+    /// written is sent again by the next run.
+    pub(super) stuck: Arc<AtomicBool>,
 }
 
 /// How the clock was set in this run.
@@ -74,8 +79,7 @@ impl Context {
             .values_mut()
             .for_each(|until| *until = until.shifted(by));
         drop(leases);
-        let mailboxes = self.mailboxes.all();
-        mailboxes.iter().for_each(|mailbox| mailbox.shift(by));
+        self.mailboxes.shift(by);
         self.notices.shift(by);
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.by += by;
@@ -90,19 +94,20 @@ impl Context {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Whether lanes take no messages for a moment.
+    /// Whether lanes take no messages for now.
     pub(super) fn is_paused(&self) -> bool {
-        self.pauses.load(Ordering::Acquire) > 0
+        self.pauses.load(Ordering::Acquire) > 0 || self.is_stuck()
+    }
+
+    /// Whether fates cannot be written just now.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Acquire)
     }
 
     /// Whether a server is used just now.
     pub(super) fn works(&self, server: &str) -> bool {
         let known = self.server(server);
-        known.is_some_and(|server| {
-            self.mailboxes
-                .held(&server.upstream, &server.name)
-                .is_none()
-        })
+        known.is_some_and(|server| self.mailboxes.held(server).is_none())
     }
 
     /// Whether a report would leave just now.
@@ -114,11 +119,26 @@ impl Context {
         route.is_some_and(|(route, _)| self.works(&route.server))
     }
 
+    /// Whether an address is in a domain that this configuration sends as: mail to it stays within the
+    /// tenant, as far as is known.
+    pub(super) fn is_own_domain(&self, address: &Address) -> bool {
+        let policy = &self.settings.policy;
+        let own = policy
+            .servers
+            .iter()
+            .filter_map(|rule| rule.address.as_ref());
+        let mut own = own.chain(&policy.default_from);
+        own.any(|own| own.domain_key() == address.domain_key())
+            || policy
+                .servers
+                .iter()
+                .any(|rule| rule.names_domain_of(address))
+    }
+
     /// Why a server is not used, if it is not.
     pub(super) fn reason_of(&self, server: &str) -> Option<String> {
         let server = self.server(server)?;
-        let hold = self.mailboxes.held(&server.upstream, &server.name)?;
-        Some(hold.reason)
+        Some(self.mailboxes.held(server)?.reason)
     }
 
     /// The host of a server.
@@ -131,6 +151,23 @@ impl Context {
             .servers
             .iter()
             .find(|server| server.name == name)
+    }
+
+    /// Makes queued messages due in a moment, whatever they wait for.
+    pub(super) async fn hasten(&self, ids: Vec<MessageId>) {
+        let now = self.clock.now();
+        let leased = match self.spool.lease(ids, now, now.after(LEASE)).await {
+            Ok(leased) => leased,
+            Err(error) => return maillog::claim_failed("", &error),
+        };
+        for message in leased {
+            let soon = Record {
+                due: now.after(BEHIND_OTHERS),
+                ..message.record
+            };
+            self.finish(Finish::new(soon.id, Fate::Later(Box::new(soon))))
+                .await;
+        }
     }
 
     /// Ends a lease with a fate, soon.
@@ -172,53 +209,75 @@ impl Context {
     }
 }
 
-/// Commits fates in groups; where the spool fails it goes on trying, since what the upstream took
-/// must not be sent again.
-pub(super) async fn write_finishes(
-    spool: Arc<dyn Spool>,
-    mut finishes: mpsc::Receiver<Made>,
-    leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
-    steps: Arc<Mutex<Steps>>,
-    writing: Arc<tokio::sync::Mutex<()>>,
-    wake: Arc<Notify>,
-    clock: Clock,
-) {
-    let mut batch = Vec::new();
-    while finishes.recv_many(&mut batch, FINISHES).await > 0 {
-        clock.sleep(GATHER).await;
-        while batch.len() < FINISHES
-            && let Ok(finish) = finishes.try_recv()
-        {
-            batch.push(finish);
+/// What fates are written by.
+pub(super) struct Scribe {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
+    pub(super) steps: Arc<Mutex<Steps>>,
+    pub(super) writing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) stuck: Arc<AtomicBool>,
+    pub(super) clock: Clock,
+}
+
+impl Scribe {
+    /// Commits fates in groups; where the spool fails it goes on trying, since what the upstream took
+    /// must not be sent again, and nothing more is sent until it is written.
+    pub(super) async fn write(self, mut finishes: mpsc::Receiver<Made>) {
+        let mut batch = Vec::new();
+        while finishes.recv_many(&mut batch, FINISHES).await > 0 {
+            self.clock.sleep(GATHER).await;
+            while batch.len() < FINISHES
+                && let Ok(finish) = finishes.try_recv()
+            {
+                batch.push(finish);
+            }
+            let ids: Vec<MessageId> = batch.iter().map(|(_, finish)| finish.id).collect();
+            self.commit(batch.drain(..).unzip()).await;
+            if self.stuck.swap(false, Ordering::AcqRel) {
+                maillog::finishes_written();
+                self.wake.notify_one();
+            }
+            self.end_leases(ids);
         }
-        let ids: Vec<MessageId> = batch.iter().map(|(_, finish)| finish.id).collect();
-        let (mut made, group): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+    }
+
+    fn end_leases(&self, ids: Vec<MessageId>) {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            leases.remove(&id);
+        }
+        if leases.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// By how much the clock was set in this run.
+    fn set_by(&self) -> SignedDuration {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.by
+    }
+
+    /// Writes a group, however often it takes.
+    async fn commit(&self, (mut made, group): (Vec<SignedDuration>, Vec<Finish>)) {
         let mut group: Arc<[Finish]> = group.into();
         loop {
-            let turn = writing.lock().await;
-            let by = steps.lock().unwrap_or_else(PoisonError::into_inner).by;
+            let turn = self.writing.lock().await;
+            let by = self.set_by();
             // What the spool has refused it has given back.
             let finishes = Arc::get_mut(&mut group).into_iter().flatten();
             for (made, finish) in made.iter_mut().zip(finishes) {
                 finish.shift(by - *made);
                 *made = by;
             }
-            let written = spool.finish(group.clone()).await;
+            let written = self.spool.finish(group.clone()).await;
             drop(turn);
             let Err(error) = written else {
-                break;
+                return;
             };
+            self.stuck.store(true, Ordering::Release);
             maillog::finish_failed(group.len(), &error);
-            clock.sleep(SPOOL_PAUSE).await;
-        }
-        let mut leases = leases
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        for id in ids {
-            leases.remove(&id);
-        }
-        if leases.is_empty() {
-            wake.notify_one();
+            self.clock.sleep(SPOOL_PAUSE).await;
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::attempt::{self, Ended};
 use super::context::Context;
 use super::fair::Fair;
-use super::mailbox::{Hold, Mailbox, Seat};
+use super::mailbox::{Gate, Hold, Mailbox, Seat};
 use super::outcome::{Patience, Until};
 use super::scheduler::ServerState;
 use super::trouble::Word;
@@ -46,6 +46,65 @@ pub struct Server {
     pub token: Option<Arc<Source>>,
     /// What it may do.
     pub limits: Limits,
+    /// The tenant whose limits count besides the mailbox's, where one is known.
+    pub tenant: Option<String>,
+}
+
+/// Whose name stands in `user=` where a person signs in for a shared mailbox. Microsoft documents the
+/// mailbox; what was measured is the person (`exchange-online.md`, "The SMTP session").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum SignInName {
+    /// The person's.
+    #[default]
+    Person,
+    /// The mailbox's.
+    Mailbox,
+}
+
+impl SignInName {
+    /// The one to try when this one was refused.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Person => Self::Mailbox,
+            Self::Mailbox => Self::Person,
+        }
+    }
+}
+
+impl Server {
+    /// The person whose token signs in, where the mailbox is another's: a shared mailbox.
+    pub(super) fn person(&self) -> Option<&str> {
+        let settings = self.token.as_ref()?.settings();
+        let person = settings.user.as_deref()?;
+        let mailbox = self.upstream.auth.username()?;
+        let is_shared = settings.grant.is_by_user() && !person.eq_ignore_ascii_case(mailbox);
+        is_shared.then_some(person)
+    }
+
+    /// Whose limits count: those of whoever signs in.
+    pub(super) fn limited(&self) -> Option<&str> {
+        self.person().or(self.upstream.auth.username())
+    }
+
+    /// Whether nothing differs in how the server is reached and signed in to.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let is_same_token = match (&self.token, &other.token) {
+            (Some(token), Some(other)) => token.settings().is_same(other.settings()),
+            (token, other) => token.is_none() && other.is_none(),
+        };
+        is_same_token && self.upstream.is_same(&other.upstream) && self.limits == other.limits
+    }
+
+    /// The way to the server, signing in by this name.
+    pub(super) fn upstream_as(&self, name: SignInName) -> upstream::Settings {
+        let mut upstream = self.upstream.clone();
+        if let (SignInName::Person, Some(person)) = (name, self.person()) {
+            upstream.auth = upstream::Auth::XOAuth2 {
+                username: person.to_owned(),
+            };
+        }
+        upstream
+    }
 }
 
 /// See the module.
@@ -66,9 +125,7 @@ struct State {
 
 impl Lane {
     pub(super) fn new(server: Server, context: Arc<Context>) -> Arc<Self> {
-        let mailbox = context
-            .mailboxes
-            .of(&server.upstream, &server.name, server.limits);
+        let mailbox = context.mailboxes.of(&server);
         Arc::new(Self {
             server,
             context,
@@ -90,11 +147,13 @@ impl Lane {
     }
 
     fn room_in(&self, state: &State, flow: &Flow) -> usize {
-        let is_free = self.mailbox.is_free() && !state.is_closed && !self.context.is_paused();
-        match is_free && self.mailbox.is_probing() {
-            true => 1usize.saturating_sub(state.workers + state.queue.len()),
-            false if is_free => state.queue.room(flow),
-            false => 0,
+        if state.is_closed || self.context.is_paused() {
+            return 0;
+        }
+        match self.mailbox.gate() {
+            Gate::Open => state.queue.room(flow),
+            Gate::OneMessage => 1usize.saturating_sub(state.workers + state.queue.len()),
+            Gate::Closed => 0,
         }
     }
 
@@ -116,6 +175,7 @@ impl Lane {
                     lane: self.clone(),
                     is_counted: true,
                     current: None,
+                    is_probe: false,
                 }
                 .run(),
             );
@@ -206,9 +266,33 @@ impl Lane {
         self.mailbox.held()
     }
 
-    /// The mailbox is used again.
+    /// A hold has ended, and one message will show whether the mailbox can be used.
+    pub(super) fn probes(&self) {
+        maillog::server_probing(&self.server.name);
+    }
+
+    /// A hold has ended before its time. The messages that brought it about are due again, behind others.
     pub(super) fn released(&self) {
-        maillog::server_released(&self.server.name);
+        self.probes();
+        let (context, suspects) = (self.context.clone(), self.mailbox.take_suspects());
+        tokio::spawn(async move { context.hasten(suspects).await });
+    }
+
+    /// Until when the tenant's mail to external recipients waits, and why, if it does.
+    pub(super) fn external_hold(&self) -> Option<(Timestamp, String)> {
+        let now = self.context.clock.now();
+        self.context.mailboxes.external_hold(self.tenant(), now)
+    }
+
+    /// Why its messages are held, where an operator holds the server and the configuration drops it.
+    pub(super) fn reason_of_orphans(&self) -> Option<String> {
+        let hold = self.held().filter(|hold| hold.until.is_none())?;
+        let name = &self.server.name;
+        Some(format!(
+            "server {name} is no longer configured, and it was held by hand ({}); `queue release` sends the message \
+             by another server, `queue delete` removes it",
+            hold.reason
+        ))
     }
 
     /// Takes nothing more; what is under way may end.
@@ -241,6 +325,7 @@ impl Lane {
         // Whoever is told that it is too many, or too fast, has been let in.
         let is_in = !matches!(word, Word::Nothing | Word::Slowed(..) | Word::Held(..));
         if is_in && self.mailbox.well() {
+            maillog::server_released(&self.server.name);
             self.context.wake.notify_one();
         }
         match word {
@@ -258,20 +343,29 @@ impl Lane {
             // Another session has met it already.
             Word::Slowed(..) | Word::Held(..) => {}
             Word::Refused(sender, reply) => self.mailbox.refuse(sender, reply, now),
+            Word::ExternalHeld(time, reason) => self.hold_external(now.after(time), reason),
         }
     }
 
-    /// The same for a worker, whose place stays empty for a while where it was one too many.
-    async fn heed(&self, word: Word, seat: &mut Seat) {
-        let is_crowded = matches!(word, Word::Crowded(_));
-        self.note(word);
-        if is_crowded {
-            if let Some(session) = seat.session.take() {
-                session.quit().await;
-            }
-            let share = 0.5 + rand::random::<f64>();
-            self.rest(CROWD_REST.mul_f64(share)).await;
+    fn hold_external(&self, until: Timestamp, reason: String) {
+        let tenant = self.tenant();
+        maillog::external_held(tenant, until, &reason);
+        self.context.mailboxes.hold_external(tenant, until, reason);
+    }
+
+    /// The tenant; where its name is not configured, the mailbox is all that is known of it.
+    fn tenant(&self) -> &str {
+        let tenant = self.server.tenant.as_deref();
+        tenant.unwrap_or(self.mailbox.name())
+    }
+
+    /// Where the mailbox had one session too many, leaves this one's place empty for a while.
+    async fn thin_out(&self, seat: &mut Seat) {
+        if let Some(session) = seat.session.take() {
+            session.quit().await;
         }
+        let share = 0.5 + rand::random::<f64>();
+        self.rest(CROWD_REST.mul_f64(share)).await;
     }
 }
 
@@ -281,6 +375,8 @@ struct Worker {
     lane: Arc<Lane>,
     is_counted: bool,
     current: Option<MessageId>,
+    /// Whether what it sends now is to show whether a hold is over.
+    is_probe: bool,
 }
 
 impl Worker {
@@ -298,26 +394,62 @@ impl Worker {
                 }
                 continue;
             }
+            if !self.may_send() {
+                lane.mailbox.settle(count, 0, now);
+                self.put_back(message);
+                lane.give_back();
+                continue;
+            }
             lane.mailbox.renew(&mut seat);
             let lease = (message.record.id, message.record.place());
             self.current = Some(message.record.id);
             lane.context.spool.sending(message.record.id);
-            let before = lane.context.steps().by;
-            let Ended { finish, word } = attempt::run(&lane, &mut seat.session, message).await;
+            let (before, holds) = (lane.context.steps().by, message.record.holds);
+            let Ended {
+                finish,
+                word,
+                reached,
+            } = attempt::run(&lane, &mut seat.session, message).await;
+            lane.mailbox.settle(count, reached, now);
+            let is_crowded = matches!(word, Word::Crowded(_));
+            lane.note(word);
+            self.end_probe();
             match finish {
                 Some(mut finish) => {
                     if let Some(record) = finish.record_mut() {
                         let by = lane.context.steps().by - before;
                         record.received = record.received.shifted(by);
+                        if record.holds > holds {
+                            lane.mailbox.suspect(record.id);
+                        }
                     }
                     lane.context.finish(*finish).await;
                 }
                 None => lane.context.release_one(lease),
             }
             self.current = None;
-            lane.heed(word, &mut seat).await;
+            if is_crowded {
+                lane.thin_out(&mut seat).await;
+            }
         }
         lane.mailbox.park(seat, lane.context.clock.now());
+    }
+
+    /// Whether the mailbox lets a message go, and the spool can keep what becomes of it.
+    fn may_send(&mut self) -> bool {
+        if self.lane.context.is_stuck() {
+            return false;
+        }
+        let gate = self.lane.mailbox.pass_gate();
+        self.is_probe = gate == Gate::OneMessage;
+        gate != Gate::Closed
+    }
+
+    fn end_probe(&mut self) {
+        if std::mem::take(&mut self.is_probe) {
+            self.lane.mailbox.probe_again();
+            self.lane.context.wake.notify_one();
+        }
     }
 
     /// The next message; where there is none the place is given back, in one step, so that whoever
@@ -339,18 +471,18 @@ impl Worker {
     /// It is the next still, if the lane is.
     fn put_back(&self, message: Leased) {
         let mut state = self.lane.state();
-        match state.is_closed {
-            true => self.lane.context.release(Some(message)),
-            false => {
-                let flow = message.record.place().flow;
-                state.queue.put_back(flow, message);
-            }
+        if state.is_closed {
+            self.lane.context.release(Some(message));
+        } else {
+            let flow = message.record.place().flow;
+            state.queue.put_back(flow, message);
         }
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        self.end_probe();
         if self.is_counted {
             self.lane.state().workers -= 1;
         }

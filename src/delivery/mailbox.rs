@@ -9,16 +9,14 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::lane::{Server, SignInName};
 use super::outcome::Until;
 use super::usage::{BackOff, Limits, Usage};
-use crate::base::{Timestamp, limits};
+use crate::base::{MessageId, Service, Timestamp, limits};
 use crate::message::Address;
 use crate::session::Reply;
 use crate::spool::{Spool, SpoolError, Used};
-use crate::upstream::{self, Link};
-
-/// How long a mailbox that needs a person is left alone; then one message probes it.
-const PROBE: Duration = Duration::from_secs(300);
+use crate::upstream::Link;
 
 /// Where the spool keeps that an operator holds a mailbox.
 const NOTE: &str = "hold/";
@@ -31,6 +29,9 @@ const REFUSED: Duration = Duration::from_secs(3_600);
 
 /// Senders that are refused so; the oldest make room.
 const MOST_REFUSED: usize = 100;
+
+/// Messages that are remembered to have brought about a hold: more than sessions that meet it at once.
+const MOST_SUSPECTS: usize = 100;
 
 /// A mailbox is not used for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,7 @@ pub struct Hold {
 /// See the module.
 pub(super) struct Mailbox {
     name: String,
+    former_name: String,
     permits: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -54,13 +56,39 @@ struct State {
     limits: Limits,
     /// Sessions that nobody uses just now, with since when.
     parked: Vec<(Box<dyn Link>, Timestamp)>,
+    /// The name that the last sign-in for a shared mailbox worked with.
+    sign_in: SignInName,
     /// Grows when sessions of before are to be used no more.
     epoch: u64,
-    /// Whether a hold has just ended: one message goes first.
-    is_probing: bool,
+    probe: Probe,
     usage: Usage,
     hold: Option<Hold>,
+    /// Messages whose attempts brought about the hold; the oldest make room.
+    suspects: Vec<MessageId>,
     refused: Vec<(Address, Timestamp, Reply)>,
+}
+
+/// After a hold one message goes first, whichever server's it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Probe {
+    /// There is nothing to be found out.
+    #[default]
+    None,
+    /// One message may go.
+    Due,
+    /// It is on its way.
+    UnderWay,
+}
+
+/// What a mailbox lets its servers send now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Whatever its limits allow.
+    Open,
+    /// One message, to find out whether the hold is over.
+    OneMessage,
+    /// Nothing.
+    Closed,
 }
 
 /// A place among the sessions of a mailbox, with the session if there is one.
@@ -76,12 +104,28 @@ pub(super) struct Mailboxes {
     known: Mutex<HashMap<String, Arc<Mailbox>>>,
     used: Vec<Used>,
     holds: Vec<(String, Hold)>,
+    /// Tenants whose mail to external recipients waits, until when, and why.
+    external: Mutex<HashMap<String, (Timestamp, String)>>,
 }
 
-/// What a mailbox is called: who signs in, and where; the server's name where nobody does.
-fn name_of(upstream: &upstream::Settings, server: &str) -> String {
-    let user = upstream.auth.username().unwrap_or(server).to_lowercase();
-    format!("{user} at {}:{}", upstream.host, upstream.port)
+/// What a mailbox is called: whose limits count, and where; the server's name where nobody signs in.
+/// Exchange Online has each mailbox once, by whatever host it is reached.
+fn name_of(server: &Server) -> String {
+    let user = server.limited().unwrap_or(&server.name).to_lowercase();
+    match server.upstream.service {
+        Service::ExchangeOnline => format!("{user} at Exchange Online"),
+        Service::Other => format!("{user} at {}", address_of(server)),
+    }
+}
+
+/// What versions before 0.2 called it in the spool.
+fn former_name_of(server: &Server) -> String {
+    let user = server.upstream.auth.username().unwrap_or(&server.name);
+    format!("{} at {}", user.to_lowercase(), address_of(server))
+}
+
+fn address_of(server: &Server) -> String {
+    format!("{}:{}", server.upstream.host, server.upstream.port)
 }
 
 impl Mailboxes {
@@ -102,6 +146,7 @@ impl Mailboxes {
             known: Mutex::default(),
             used,
             holds: notes.filter_map(hold).collect(),
+            external: Mutex::default(),
         })
     }
 
@@ -109,26 +154,48 @@ impl Mailboxes {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The mailbox that these settings sign in to; `server` is the server's name.
-    pub(super) fn of(
-        &self,
-        upstream: &upstream::Settings,
-        server: &str,
-        limits: Limits,
-    ) -> Arc<Mailbox> {
-        let name = name_of(upstream, server);
+    /// The mailbox that a server sends by.
+    pub(super) fn of(&self, server: &Server) -> Arc<Mailbox> {
         let mut known = self.all_known();
         let mailbox = known
-            .entry(name.clone())
-            .or_insert_with(|| Mailbox::new(name, limits, self));
-        mailbox.limit(limits);
+            .entry(name_of(server))
+            .or_insert_with(|| Mailbox::new(server, self));
+        mailbox.limit(server.limits);
         mailbox.clone()
     }
 
     /// Why a server's mailbox is not used, if it is not.
-    pub(super) fn held(&self, upstream: &upstream::Settings, server: &str) -> Option<Hold> {
+    pub(super) fn held(&self, server: &Server) -> Option<Hold> {
         let known = self.all_known();
-        known.get(&name_of(upstream, server))?.held()
+        known.get(&name_of(server))?.held()
+    }
+
+    fn external(&self) -> MutexGuard<'_, HashMap<String, (Timestamp, String)>> {
+        self.external.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tenant's mail to external recipients waits until then.
+    pub(super) fn hold_external(&self, tenant: &str, until: Timestamp, reason: String) {
+        self.external().insert(tenant.to_owned(), (until, reason));
+    }
+
+    /// Until when the tenant's mail to external recipients waits, and why, if it does.
+    pub(super) fn external_hold(
+        &self,
+        tenant: &str,
+        now: Timestamp,
+    ) -> Option<(Timestamp, String)> {
+        let mut external = self.external();
+        external.retain(|_, (until, _)| now < *until);
+        external.get(tenant).cloned()
+    }
+
+    /// The clock was set by this much.
+    pub(super) fn shift(&self, by: SignedDuration) {
+        for (until, _) in self.external().values_mut() {
+            *until = until.shifted(by);
+        }
+        self.all().iter().for_each(|mailbox| mailbox.shift(by));
     }
 
     /// All of them.
@@ -144,24 +211,29 @@ impl Mailboxes {
 }
 
 impl Mailbox {
-    fn new(name: String, limits: Limits, before: &Mailboxes) -> Arc<Self> {
+    fn new(server: &Server, before: &Mailboxes) -> Arc<Self> {
+        let (name, former, limits) = (name_of(server), former_name_of(server), server.limits);
+        let is_own = |its: &str| its == name || its == former;
         let mut usage = Usage::default();
-        let own = before.used.iter().filter(|used| used.mailbox == name);
+        let own = before.used.iter().filter(|used| is_own(&used.mailbox));
         own.for_each(|used| {
             usage.restore(used.messages, used.recipients, used.at, used.last);
         });
-        let held = before.holds.iter().find(|(held, _)| *held == name);
+        let held = before.holds.iter().find(|(held, _)| is_own(held));
         let hold = held.map(|(_, hold)| hold.clone());
         Arc::new(Self {
             name,
+            former_name: former,
             permits: Arc::new(Semaphore::new(limits.sessions)),
             state: Mutex::new(State {
                 limits,
                 parked: Vec::new(),
                 epoch: 0,
-                is_probing: false,
+                probe: Probe::None,
+                sign_in: SignInName::default(),
                 usage,
                 hold,
+                suspects: Vec::new(),
                 refused: Vec::new(),
             }),
         })
@@ -180,7 +252,20 @@ impl Mailbox {
     pub(super) async fn note(&self, spool: &dyn Spool) -> Result<(), SpoolError> {
         let by_hand = self.held().filter(|hold| hold.until.is_none());
         let value = by_hand.and_then(|hold| serde_json::to_string(&hold).ok());
+        spool
+            .note(&format!("{NOTE}{}", self.former_name), None)
+            .await?;
         spool.note(&format!("{NOTE}{}", self.name), value).await
+    }
+
+    /// The name to try first when a person signs in for a shared mailbox.
+    pub(super) fn sign_in_name(&self) -> SignInName {
+        self.state().sign_in
+    }
+
+    /// A sign-in by this name has worked.
+    pub(super) fn signed_in_as(&self, name: SignInName) {
+        self.state().sign_in = name;
     }
 
     /// Other limits from now on; of several servers' the strictest would be right, the last one holds.
@@ -298,22 +383,47 @@ impl Mailbox {
         state.usage.admit(&state.limits, recipients as u64, now)
     }
 
-    /// It was too fast.
+    /// Of a message to `recipients` that was admitted at `at`, `reached` may have got it.
+    pub(super) fn settle(&self, recipients: usize, reached: usize, at: Timestamp) {
+        let unreached = recipients.saturating_sub(reached) as u64;
+        let mut state = self.state();
+        state.usage.take_back(unreached, reached == 0, at);
+    }
+
+    /// The server says that it was too fast.
     pub(super) fn exhaust(&self, now: Timestamp) {
         let state = &mut *self.state();
         state.usage.exhaust(&state.limits, now);
     }
 
-    /// It sends; whether that was to be seen.
+    /// The server took what was sent; whether that ends a hold.
     pub(super) fn well(&self) -> bool {
         let mut state = self.state();
         state.usage.well();
-        std::mem::take(&mut state.is_probing)
+        std::mem::take(&mut state.probe) != Probe::None
     }
 
-    /// Whether one message goes first.
-    pub(super) fn is_probing(&self) -> bool {
-        self.state().is_probing
+    /// What may be sent now.
+    pub(super) fn gate(&self) -> Gate {
+        self.state().gate()
+    }
+
+    /// What a worker may send now; it is the one that sends the one message.
+    pub(super) fn pass_gate(&self) -> Gate {
+        let mut state = self.state();
+        let gate = state.gate();
+        if gate == Gate::OneMessage {
+            state.probe = Probe::UnderWay;
+        }
+        gate
+    }
+
+    /// The one message has told nothing: another may go.
+    pub(super) fn probe_again(&self) {
+        let mut state = self.state();
+        if state.probe == Probe::UnderWay {
+            state.probe = Probe::Due;
+        }
     }
 
     /// Leaves it alone for a while, longer each time; gives until when.
@@ -332,10 +442,7 @@ impl Mailbox {
 
     /// Leaves it alone until then; gives when that is.
     pub(super) fn hold(&self, until: Until, reason: String, now: Timestamp) -> Timestamp {
-        let until = now.after(match until {
-            Until::Probe => PROBE,
-            Until::Hours(hours) => Duration::from_secs(hours * 3_600),
-        });
+        let until = now.after(until.lasts());
         self.state().hold(now, Some(until), reason);
         until
     }
@@ -367,7 +474,7 @@ impl Mailbox {
         let over = state.hold.as_ref().is_some_and(is_over);
         if over {
             state.hold = None;
-            state.is_probing = true;
+            state.probe = Probe::Due;
         }
         over
     }
@@ -379,7 +486,7 @@ impl Mailbox {
         let ended = state.hold.as_ref().is_some_and(ends);
         if ended {
             state.hold = None;
-            state.is_probing = true;
+            state.probe = Probe::Due;
             state.refused.clear();
         }
         ended
@@ -397,6 +504,20 @@ impl Mailbox {
         for at in parked.chain(refused).chain(held) {
             *at = at.shifted(by);
         }
+    }
+
+    /// An attempt at this message brought about a hold.
+    pub(super) fn suspect(&self, id: MessageId) {
+        let suspects = &mut self.state().suspects;
+        if suspects.len() >= MOST_SUSPECTS {
+            suspects.remove(0);
+        }
+        suspects.push(id);
+    }
+
+    /// The messages that brought about the hold that has ended.
+    pub(super) fn take_suspects(&self) -> Vec<MessageId> {
+        std::mem::take(&mut self.state().suspects)
     }
 
     /// The server does not let it send as `sender`, in these words.
@@ -420,6 +541,14 @@ impl Mailbox {
 }
 
 impl State {
+    fn gate(&self) -> Gate {
+        match (&self.hold, self.probe) {
+            (Some(_), _) | (None, Probe::UnderWay) => Gate::Closed,
+            (None, Probe::Due) => Gate::OneMessage,
+            (None, Probe::None) => Gate::Open,
+        }
+    }
+
     /// What an operator holds stays held, unless by another word of an operator.
     fn hold(&mut self, since: Timestamp, until: Option<Timestamp>, reason: String) {
         let is_by_hand = self.hold.as_ref().is_some_and(|hold| hold.until.is_none());

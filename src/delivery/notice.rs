@@ -93,6 +93,8 @@ pub(super) fn notice(
         last: None,
         uncertain: false,
         warned: false,
+        holds: 0,
+        former_lane: None,
     };
     let content = Content::Memory(written.content.into());
     Some((New { record, content }, event))

@@ -4,58 +4,78 @@
 
 pub mod table;
 
+use std::time::Duration;
+
+use crate::base::Service;
 use crate::session::{Reply, Stage};
 pub use table::Row;
 
 /// What an answer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaction {
-    /// It is done.
+    /// The command was carried out.
     Delivered,
-    /// It is tried again, by the schedule.
+    /// The message is tried again by the schedule.
     Deferred,
-    /// It is tried again soon, uncounted; the mailbox gets fewer sessions at once.
+    /// The message is tried again soon, uncounted; the mailbox gets fewer sessions at once.
     Crowded,
-    /// It is tried again soon, uncounted; the mailbox pauses.
+    /// The message is tried again soon, uncounted; the mailbox pauses.
     TooFast,
-    /// It is sent in another transaction, at once.
+    /// The recipient goes into another transaction, at once.
     NextTransaction,
-    /// It is tried again, and the mailbox is left alone for a while, longer each time.
+    /// The message is tried again, and the mailbox pauses, longer each time.
     Slowed(Patience),
-    /// It is tried again late, and may have arrived already.
+    /// The message is tried again late, and may have arrived already.
     Uncertain,
-    /// It has failed, for this recipient or, past RCPT, for all that were accepted.
+    /// The message has failed, for this recipient or, past RCPT, for all that were accepted.
     Failed,
-    /// The same, and further mail of this sender fails early for a while: asking again would have the
-    /// mailbox blocked.
+    /// As [`Reaction::Failed`], and the mailbox pauses: repeated, such failures get it blocked.
+    FailedAndSlowed,
+    /// As [`Reaction::Failed`], and further mail of this sender fails early for a while: asking again
+    /// would get the mailbox blocked.
     SenderRefused,
-    /// The token was not taken: a fresh one, once, then as held until a probe.
+    /// The token was refused: a fresh one, once, then as held until a probe.
     FreshToken,
     /// The mailbox is not used; its mail stays queued, uncounted.
     Held(Until),
+    /// The tenant's mail to external recipients waits this long, uncounted; other mail goes on.
+    ExternalHeld(Duration),
 }
 
-/// How long a mailbox that is slowed is left alone in the end.
+/// How long a mailbox pauses in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// The server may be back at any moment.
     Minutes,
-    /// It is about what the mailbox has done.
+    /// The pause is about what the mailbox has sent.
     Hours,
 }
 
-/// When a mailbox that is held is used again.
+/// When a held mailbox is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// Somebody has to mend something; one message probes now and then whether it is.
+    /// Somebody has to mend something; one message probes now and then whether it is mended.
     Probe,
-    /// It passes in so many hours.
-    Hours(u64),
+    /// The hold passes after this time.
+    For(Duration),
+}
+
+/// How long a mailbox that needs a person is held; then one message probes it.
+const PROBE: Duration = Duration::from_secs(300);
+
+impl Until {
+    /// How long the hold lasts.
+    pub fn lasts(self) -> Duration {
+        match self {
+            Self::Probe => PROBE,
+            Self::For(time) => time,
+        }
+    }
 }
 
 /// The reaction to a reply.
-pub fn of_reply(stage: Stage, reply: &Reply) -> Reaction {
-    table::row(stage, reply).reaction
+pub fn of_reply(service: Service, stage: Stage, reply: &Reply) -> Reaction {
+    table::row(service, stage, reply).reaction
 }
 
 /// The reaction to a connection that ended without a reply.
@@ -74,8 +94,8 @@ pub fn of_loss(stage: Stage) -> Reaction {
 pub struct Verdict {
     /// Those that have it.
     pub delivered: Vec<usize>,
-    /// Those that failed, with the answer.
-    pub failed: Vec<(usize, Reply)>,
+    /// Those that failed, with the answer and its row.
+    pub failed: Vec<(usize, Reply, &'static Row)>,
     /// Those to be tried again.
     pub deferred: Vec<usize>,
     /// Those for another transaction at once.
@@ -90,15 +110,16 @@ pub struct Verdict {
     pub unclassified: Vec<Reply>,
 }
 
-/// Judges the replies to MAIL, to each RCPT, and to DATA or the final dot.
+/// Judges the replies of a service to MAIL, to each RCPT, and to DATA or the final dot.
 pub fn judge(
+    service: Service,
     count: usize,
     mail: &Reply,
     recipients: &[Reply],
     message: Option<&(Stage, Reply)>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let mail_row = verdict.row(Stage::Mail, mail);
+    let mail_row = verdict.row(service, Stage::Mail, mail);
     if mail_row.reaction != Reaction::Delivered {
         (0..count).for_each(|place| verdict.put(place, mail_row, mail));
         return verdict;
@@ -106,9 +127,9 @@ pub fn judge(
     // Where no recipient was accepted, pipelined DATA is refused as well, which says nothing more.
     let has_some = recipients.iter().any(Reply::is_completion);
     let message = message.filter(|_| has_some);
-    let message = message.map(|(stage, reply)| (verdict.row(*stage, reply), reply));
+    let message = message.map(|(stage, reply)| (verdict.row(service, *stage, reply), reply));
     for (place, reply) in recipients.iter().enumerate() {
-        let row = verdict.row(Stage::Rcpt, reply);
+        let row = verdict.row(service, Stage::Rcpt, reply);
         match (row.reaction, message) {
             (Reaction::Delivered, Some((row, reply))) => verdict.put(place, row, reply),
             // Accepted, but the message was not sent: another recipient forbade it.
@@ -125,23 +146,32 @@ pub fn judge(
 }
 
 impl Verdict {
-    /// Whether the message itself was judged: what is said of the mailbox only is not its fault, and
-    /// no attempt of its.
+    /// Whether the message itself was judged. An answer about the mailbox or the tenant is not the
+    /// message's fault, and no attempt at it.
     pub fn is_counted(&self) -> bool {
-        let of_mailbox = |row: &Row| {
-            matches!(
+        let is_about_message = |row: &Row| {
+            !matches!(
                 row.reaction,
-                Reaction::Crowded | Reaction::TooFast | Reaction::Held(_)
+                Reaction::Crowded
+                    | Reaction::TooFast
+                    | Reaction::Held(_)
+                    | Reaction::ExternalHeld(_)
             )
         };
-        !self
-            .mailbox
-            .as_ref()
-            .is_some_and(|(row, _)| of_mailbox(row))
+        let row = self.mailbox.as_ref().map(|(row, _)| *row);
+        row.is_none_or(is_about_message)
     }
 
-    fn row(&mut self, stage: Stage, reply: &Reply) -> &'static Row {
-        let row = table::row(stage, reply);
+    /// How long the mailbox is held for what it was told about this message, if it is.
+    pub fn holds_for(&self) -> Option<Duration> {
+        match self.mailbox.as_ref()?.0.reaction {
+            Reaction::Held(until) => Some(until.lasts()),
+            _ => None,
+        }
+    }
+
+    fn row(&mut self, service: Service, stage: Stage, reply: &Reply) -> &'static Row {
+        let row = table::row(service, stage, reply);
         if row.is_unclassified() {
             self.unclassified.push(reply.clone());
         }
@@ -152,14 +182,14 @@ impl Verdict {
         row
     }
 
-    fn put(&mut self, place: usize, row: &Row, reply: &Reply) {
+    fn put(&mut self, place: usize, row: &'static Row, reply: &Reply) {
         match row.reaction {
             Reaction::Delivered => {
                 self.delivered.push(place);
                 self.accepted = Some(reply.clone());
             }
-            Reaction::Failed | Reaction::SenderRefused => {
-                self.failed.push((place, reply.clone()));
+            Reaction::Failed | Reaction::FailedAndSlowed | Reaction::SenderRefused => {
+                self.failed.push((place, reply.clone(), row));
             }
             Reaction::NextTransaction => {
                 self.next.push(place);
@@ -182,17 +212,34 @@ fn gravity(reaction: Reaction) -> u8 {
         | Reaction::Uncertain
         | Reaction::Failed => 0,
         Reaction::SenderRefused => 1,
-        Reaction::Crowded => 2,
-        Reaction::TooFast => 3,
-        Reaction::Slowed(_) => 4,
-        Reaction::FreshToken => 5,
-        Reaction::Held(_) => 6,
+        Reaction::ExternalHeld(_) => 2,
+        Reaction::Crowded => 3,
+        Reaction::TooFast => 4,
+        Reaction::Slowed(_) | Reaction::FailedAndSlowed => 5,
+        Reaction::FreshToken => 6,
+        Reaction::Held(_) => 7,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn judge_here(
+        count: usize,
+        mail: &Reply,
+        recipients: &[Reply],
+        message: Option<&(Stage, Reply)>,
+    ) -> Verdict {
+        judge(Service::ExchangeOnline, count, mail, recipients, message)
+    }
+
+    fn failed(verdict: &Verdict) -> Vec<(usize, Reply)> {
+        let failed = verdict.failed.iter();
+        failed
+            .map(|(place, reply, _)| (*place, reply.clone()))
+            .collect()
+    }
 
     fn reply(code: u16, enhanced: &'static str) -> Reply {
         Reply::new(code, enhanced, "x")
@@ -215,9 +262,9 @@ mod tests {
             reply(452, "4.5.3"),
         ];
         let done = (Stage::FinalDot, Reply::new(250, "2.0.0", "queued"));
-        let verdict = judge(4, &ok, &rcpts, Some(&done));
+        let verdict = judge_here(4, &ok, &rcpts, Some(&done));
+        assert_eq!(failed(&verdict), [(1, reply(550, "5.1.1"))]);
         assert_eq!((verdict.delivered, verdict.deferred), (vec![0], vec![2]));
-        assert_eq!(verdict.failed, [(1, reply(550, "5.1.1"))]);
         assert_eq!(verdict.next, [3]);
         assert_eq!(verdict.accepted, Some(done.1));
         assert_eq!(verdict.not_now, Some(reply(452, "4.5.3")));
@@ -227,14 +274,14 @@ mod tests {
     #[test]
     fn another_transaction_needs_one_that_took_somebody() {
         let ok = reply(250, "");
-        let verdict = judge(1, &ok, &[reply(452, "4.5.3")], None);
+        let verdict = judge_here(1, &ok, &[reply(452, "4.5.3")], None);
         assert_eq!((verdict.next, verdict.deferred), (vec![], vec![0]));
     }
 
     #[test]
     fn data_after_refused_recipients_says_nothing() {
         let need = (Stage::Data, reply(503, "5.5.2"));
-        let verdict = judge(1, &reply(250, ""), &[reply(550, "5.1.10")], Some(&need));
+        let verdict = judge_here(1, &reply(250, ""), &[reply(550, "5.1.10")], Some(&need));
         assert_eq!(verdict.failed.len(), 1);
         assert!(verdict.unclassified.is_empty());
     }
@@ -243,8 +290,8 @@ mod tests {
     fn a_refused_message_fails_for_those_that_were_accepted() {
         let ok = reply(250, "");
         let refused = (Stage::FinalDot, reply(554, "5.6.0"));
-        let verdict = judge(2, &ok, &[ok.clone(), reply(450, "4.4.7")], Some(&refused));
-        assert_eq!(verdict.failed, [(0, refused.1)]);
+        let verdict = judge_here(2, &ok, &[ok.clone(), reply(450, "4.4.7")], Some(&refused));
+        assert_eq!(failed(&verdict), [(0, refused.1)]);
         assert_eq!((verdict.deferred, verdict.unclassified.len()), (vec![1], 1));
     }
 
@@ -252,12 +299,12 @@ mod tests {
     fn the_gravest_word_about_the_mailbox_counts_and_not_against_the_message() {
         let ok = reply(250, "");
         let throttled = (Stage::FinalDot, reply(550, "5.2.251"));
-        let verdict = judge(2, &ok, &[ok.clone(), reply(432, "4.3.2")], Some(&throttled));
+        let verdict = judge_here(2, &ok, &[ok.clone(), reply(432, "4.3.2")], Some(&throttled));
         let (row, _) = verdict.mailbox.as_ref().unwrap();
         assert_eq!(row.name, "mailbox_blocked");
         assert!(!verdict.is_counted());
         assert_eq!(verdict.deferred, [0, 1]);
-        let verdict = judge(1, &reply(530, "5.7.57"), &[], None);
+        let verdict = judge_here(1, &reply(530, "5.7.57"), &[], None);
         assert_eq!(verdict.mailbox.unwrap().0.reaction, Reaction::FreshToken);
         assert_eq!(verdict.deferred, [0]);
     }

@@ -2,24 +2,25 @@
 //! fails the most likely cause and what mends it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::lane::Server;
+use super::lane::{Server, SignInName};
 use super::outcome::table;
 use super::scheduler::Settings;
 use super::trouble;
-use crate::base::Timestamp;
-use crate::base::limits::upstream as wait;
 use crate::base::secret::ExposeSecret;
+use crate::base::{Secret, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::session::Stage;
 use crate::token::{Access, Claims};
-use crate::upstream::session::Body;
-use crate::upstream::{Auth, Failure, Outgoing, Session, Tls};
+use crate::upstream::session::{Body, open};
+use crate::upstream::{self, Auth, Failure, Outgoing, Session, Tls};
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,13 +46,26 @@ pub struct Letter {
     pub nonce: u64,
 }
 
+/// Where steps go as they are done. Whoever has gone loses nothing: the steps are what it is for.
+pub type Steps = mpsc::Sender<Step>;
+
+/// The longest that a step may take; a person waits for it.
+const STEP: Duration = Duration::from_secs(15);
+
+/// The longest that a message may take from MAIL to the reply to its final dot.
+const MESSAGE: Duration = Duration::from_secs(60);
+
+/// The port that TLS begins on at once (RFC 8314 §7.3).
+const IMPLICIT_TLS: u16 = 465;
+
 /// Probes the server of this name, with a message to `to` in the end where that is given; none where
 /// there is no such server.
 pub async fn probe_named(
     settings: &Settings,
     name: &str,
     to: Option<Address>,
-) -> Option<Vec<Step>> {
+    steps: &Steps,
+) -> Option<()> {
     let server = settings.servers.iter().find(|server| server.name == name)?;
     let rule = settings
         .policy
@@ -65,15 +79,15 @@ pub async fn probe_named(
         to,
         nonce: rand::random(),
     });
-    Some(probe(server, letter).await)
+    probe(server, letter, steps).await;
+    Some(())
 }
 
 /// Goes the way to `server` until a step fails. Uses sessions of its own, beside those of delivery.
-pub async fn probe(server: &Server, letter: Option<Letter>) -> Vec<Step> {
-    let mut steps = Vec::new();
-    // The steps are what it is for; how far it came stands in them.
-    let _ = go(server, letter, &mut steps).await;
-    steps
+pub async fn probe(server: &Server, letter: Option<Letter>, steps: &Steps) {
+    if let Err(failed) = go(server, letter, steps).await {
+        let _ = steps.send(failed).await;
+    }
 }
 
 fn well(name: &str, text: impl ToString) -> Step {
@@ -93,115 +107,160 @@ fn wrong(name: &str, text: impl ToString, remedy: Option<String>) -> Step {
     }
 }
 
-async fn go(server: &Server, letter: Option<Letter>, steps: &mut Vec<Step>) -> Option<()> {
+async fn go(server: &Server, letter: Option<Letter>, steps: &Steps) -> Result<(), Step> {
+    let done = async |step: Step| drop(steps.send(step).await);
     reach(server, steps).await?;
-    let mut session = connect(server, steps).await?;
+    let session = connect(server).await?;
+    done(match session.tls() {
+        Some(tls) => well("TLS", tls),
+        None => well("TLS", "none, as configured"),
+    })
+    .await;
+    done(well("EHLO", session.offers())).await;
     let access = token(server, steps).await?;
     let token = access.as_ref().map(|access| &access.token);
-    match session.sign_in(&server.upstream, token).await {
-        Ok(()) => steps.push(well("AUTH", signed_in(&server.upstream.auth))),
-        Err(failure) => {
-            let remedy = failure
-                .reply()
-                .map(|reply| table::row(Stage::Auth, reply))
-                .map(|row| trouble::remedy(&server.upstream.auth, row, None))
-                .filter(|remedy| !remedy.is_empty());
-            steps.push(wrong("AUTH", failure, remedy));
-            return None;
-        }
-    }
+    let (mut session, signed_in) = sign_in(server, session, token).await?;
+    done(well("AUTH", signed_in)).await;
     if let Some(letter) = letter {
-        steps.push(message(&mut session, letter).await);
+        done(message(server, &mut session, letter).await).await;
     }
     session.quit().await;
-    Some(())
+    Ok(())
 }
 
 /// DNS, and a connection to see that there is a way.
-async fn reach(server: &Server, steps: &mut Vec<Step>) -> Option<()> {
+async fn reach(server: &Server, steps: &Steps) -> Result<(), Step> {
     let (host, port) = (server.upstream.host.as_str(), server.upstream.port);
-    let found = timeout(wait::CONNECT, lookup_host((host, port))).await;
+    let no_name = |text: String| wrong("DNS", text, Some(open::DNS_REMEDY.into()));
+    let found = timeout(STEP, lookup_host((host, port))).await;
     let addresses: Vec<_> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => {
-            let remedy = "check the server's `host`, and DNS on this machine";
-            steps.push(wrong(
-                "DNS",
-                format!("{host}: {error}"),
-                Some(remedy.into()),
-            ));
-            return None;
-        }
+        Ok(Err(error)) => return Err(no_name(format!("{host}: {error}"))),
         Err(_) => {
-            let remedy = "check DNS on this machine (/etc/resolv.conf)";
-            steps.push(wrong(
-                "DNS",
-                format!("{host}: no answer"),
-                Some(remedy.into()),
-            ));
-            return None;
+            return Err(no_name(format!(
+                "{host}: no answer in {} s",
+                STEP.as_secs()
+            )));
         }
     };
     let ips: Vec<String> = addresses
         .iter()
         .map(|address| address.ip().to_string())
         .collect();
-    steps.push(well("DNS", format!("{host} is {}", ips.join(", "))));
+    let step = well("DNS", format!("{host} is {}", ips.join(", ")));
+    let _ = steps.send(step).await;
     let mut last = "the name has no address".to_owned();
     for address in addresses {
-        match timeout(wait::CONNECT, TcpStream::connect(address)).await {
+        match timeout(STEP, TcpStream::connect(address)).await {
             Ok(Ok(_)) => {
-                steps.push(well("TCP", format!("{address} is open")));
-                return Some(());
+                let step = well("TCP", format!("{address} is open"));
+                let _ = steps.send(step).await;
+                return Ok(());
             }
             Ok(Err(error)) => last = format!("{address}: {error}"),
-            Err(_) => last = format!("{address}: no answer in {} s", wait::CONNECT.as_secs()),
+            Err(_) => last = format!("{address}: no answer in {} s", STEP.as_secs()),
         }
     }
-    let remedy = format!(
-        "let this machine reach TCP port {port} outwards (firewall, provider); check the server's `host` and `port`"
-    );
-    steps.push(wrong("TCP", last, Some(remedy)));
-    None
+    Err(wrong("TCP", last, Some(open::tcp_remedy(port))))
 }
 
 /// Greeting, TLS and EHLO.
-async fn connect(server: &Server, steps: &mut Vec<Step>) -> Option<Session> {
-    match Session::connect(&server.upstream).await {
-        Ok(session) => {
-            steps.push(match session.tls() {
-                Some(tls) => well("TLS", tls),
-                None => well("TLS", "none, as configured"),
-            });
-            steps.push(well("EHLO", session.offers()));
-            Some(session)
-        }
-        Err(failure) => {
-            let (name, remedy) = match (&failure, server.upstream.tls) {
-                (Failure::Tls { .. }, _) => (
-                    "TLS",
-                    "check `host` and `tls`; where something on the way opens TLS on purpose, name its certificate in the server's `ca`",
-                ),
-                (_, Tls::Implicit) => (
-                    "EHLO",
-                    "check `port` and `tls`: implicit TLS is on port 465, STARTTLS on 587",
-                ),
-                _ => (
-                    "EHLO",
-                    "check `host` and `port`: is it a submission server?",
-                ),
+async fn connect(server: &Server) -> Result<Session, Step> {
+    let upstream = &server.upstream;
+    match timeout(STEP, Session::connect(upstream)).await {
+        Ok(Ok(session)) => Ok(session),
+        Ok(Err(failure)) => {
+            let name = match failure {
+                Failure::Tls { .. } => "TLS",
+                _ => "EHLO",
             };
-            steps.push(wrong(name, failure, Some(remedy.into())));
-            None
+            let remedy = trouble::failure_remedy(server, &failure, None);
+            Err(wrong(
+                name,
+                failure,
+                remedy.or_else(|| tls_remedy(upstream)),
+            ))
+        }
+        Err(_) => {
+            let text = format!("no answer in {} s", STEP.as_secs());
+            let name = if upstream.tls == Tls::Implicit {
+                "TLS"
+            } else {
+                "EHLO"
+            };
+            Err(wrong(name, text, tls_remedy(upstream)))
+        }
+    }
+}
+
+/// What most likely mends a conversation that does not begin.
+fn tls_remedy(upstream: &upstream::Settings) -> Option<String> {
+    let remedy = match (upstream.tls, upstream.port) {
+        (Tls::Starttls | Tls::None, IMPLICIT_TLS) => {
+            "nothing came in clear: this port expects TLS at once, so set the server's `tls` to \"implicit\""
+        }
+        (Tls::Starttls | Tls::None, _) => {
+            "check the server's `host` and `port`: is it a submission server? If the port expects TLS at once, set `tls` \
+             to \"implicit\""
+        }
+        (Tls::Implicit, _) => {
+            "check the server's `port` and `tls`: implicit TLS is on port 465, STARTTLS on 587"
+        }
+    };
+    Some(remedy.to_owned())
+}
+
+/// Signs in over `session`: for a shared mailbox as the person whose token it is, else, over another
+/// session, by the mailbox's name. Says whose name was taken.
+async fn sign_in(
+    server: &Server,
+    mut session: Session,
+    token: Option<&Secret>,
+) -> Result<(Session, String), Step> {
+    let failed = |failure: Failure| {
+        let remedy = trouble::failure_remedy(server, &failure, None);
+        wrong("AUTH", failure, remedy)
+    };
+    let in_time = async |session: &mut Session, name: SignInName| {
+        let upstream = server.upstream_as(name);
+        let signed_in = timeout(STEP, session.sign_in(&upstream, token)).await;
+        let late = || wrong("AUTH", format!("no answer in {} s", STEP.as_secs()), None);
+        signed_in.map_err(|_| late())
+    };
+    let failure = match in_time(&mut session, SignInName::Person).await? {
+        Ok(()) => return Ok((session, signed_in(server, SignInName::Person))),
+        Err(failure) => failure,
+    };
+    if server.person().is_none() {
+        return Err(failed(failure));
+    }
+    let mut session = connect(server).await?;
+    match in_time(&mut session, SignInName::Mailbox).await? {
+        Ok(()) => Ok((session, signed_in(server, SignInName::Mailbox))),
+        Err(_) => Err(failed(failure)),
+    }
+}
+
+fn signed_in(server: &Server, name: SignInName) -> String {
+    match (&server.upstream.auth, server.person(), name) {
+        (Auth::None, ..) => "none, as configured".into(),
+        (Auth::Plain { username, .. }, ..) => format!("PLAIN as {username}"),
+        (Auth::Login { username, .. }, ..) => format!("LOGIN as {username}"),
+        (Auth::XOAuth2 { username }, None, _) => format!("XOAUTH2 as {username}"),
+        (Auth::XOAuth2 { username }, Some(person), SignInName::Person) => {
+            format!("XOAUTH2 as {person}, who sends as {username}; the limits of {person} count")
+        }
+        (Auth::XOAuth2 { username }, Some(person), SignInName::Mailbox) => {
+            format!("XOAUTH2 as {username}, by the token of {person}")
         }
     }
 }
 
 /// A new token, where the server needs one, since one at hand would hide that the app is refused by
 /// now; what it says of itself, not the token.
-async fn token(server: &Server, steps: &mut Vec<Step>) -> Option<Option<Arc<Access>>> {
+async fn token(server: &Server, steps: &Steps) -> Result<Option<Arc<Access>>, Step> {
     let Some(source) = &server.token else {
-        return Some(None);
+        return Ok(None);
     };
     // Whoever tests has mended something.
     source.forgive();
@@ -212,26 +271,14 @@ async fn token(server: &Server, steps: &mut Vec<Step>) -> Option<Option<Arc<Acce
             let text = claims
                 .filter(|text| !text.is_empty())
                 .unwrap_or_else(opaque);
-            steps.push(well("token", text));
-            Some(Some(access))
+            let _ = steps.send(well("token", text)).await;
+            Ok(Some(access))
         }
-        Err(error) => {
-            steps.push(wrong("token", error, None));
-            None
-        }
+        Err(error) => Err(wrong("token", error, None)),
     }
 }
 
-fn signed_in(auth: &Auth) -> String {
-    match auth {
-        Auth::None => "none, as configured".into(),
-        Auth::Plain { username, .. } => format!("PLAIN as {username}"),
-        Auth::Login { username, .. } => format!("LOGIN as {username}"),
-        Auth::XOAuth2 { username } => format!("XOAUTH2 as {username}"),
-    }
-}
-
-async fn message(session: &mut Session, letter: Letter) -> Step {
+async fn message(server: &Server, session: &mut Session, letter: Letter) -> Step {
     let Letter { from, to, nonce } = letter;
     let head = format!(
         "Date: {}\r\nFrom: {from}\r\nTo: {to}\r\nSubject: mailferry test\r\nMessage-ID: <{nonce:016x}.mailferry@{}>\r\n\
@@ -239,7 +286,7 @@ async fn message(session: &mut Session, letter: Letter) -> Step {
         Timestamp::now().rfc5322(),
         from.domain(),
     );
-    let sender = ReversePath::Mailbox(from);
+    let sender = ReversePath::Mailbox(from.clone());
     let recipient = Recipient {
         address: to.clone(),
         parameters: Parameters::default(),
@@ -259,30 +306,22 @@ async fn message(session: &mut Session, letter: Letter) -> Step {
         utf8_header: !head.is_ascii(),
         all_or_none: true,
     };
-    match session.send(outgoing).await {
-        Ok(transcript) => {
-            let last = transcript.message.map(|(_, reply)| reply);
-            let refused = transcript
-                .recipients
-                .into_iter()
-                .find(|reply| !reply.is_completion());
-            let refused = Some(transcript.mail)
-                .filter(|reply| !reply.is_completion())
-                .or(refused);
-            match (refused, last) {
-                (None, Some(reply)) if reply.is_completion() => {
-                    well("message", format!("to {to}: {reply}"))
-                }
-                (refused, last) => {
-                    let reply = refused
-                        .or(last)
-                        .map_or("no reply".to_owned(), |reply| reply.to_string());
-                    let is_send_as = reply.contains("5.7.60") || reply.contains("5.2.252");
-                    let remedy = "give the account Send As of the address (Exchange admin center, Mailbox delegation)";
-                    wrong("message", reply, is_send_as.then(|| remedy.into()))
-                }
-            }
+    let transcript = match timeout(MESSAGE, session.send(outgoing)).await {
+        Ok(Ok(transcript)) => transcript,
+        Ok(Err(failure)) => {
+            let remedy = trouble::failure_remedy(server, &failure, Some(&from));
+            return wrong("message", failure, remedy);
         }
-        Err(failure) => wrong("message", failure, None),
+        Err(_) => {
+            let text = format!("no answer in {} s", MESSAGE.as_secs());
+            return wrong("message", text, None);
+        }
+    };
+    let (stage, reply) = transcript.decisive();
+    if stage == Stage::FinalDot && reply.is_completion() {
+        return well("message", format!("to {to}: {reply}"));
     }
+    let row = table::row(server.upstream.service, stage, &reply);
+    let remedy = trouble::remedy(server, row, Some(&from));
+    wrong("message", reply, Some(remedy).filter(|it| !it.is_empty()))
 }

@@ -1,7 +1,7 @@
 //! Takes what is due from the spool to the lanes, and what has ended back to the spool.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::attempt;
-use super::context::{Context, FINISHES, Steps, write_finishes};
+use super::context::{Context, FINISHES, Scribe, Steps};
 use super::lane::{Lane, Server};
 use super::mailbox::{Hold, Mailboxes};
 use super::patrol::Patrol;
@@ -115,15 +115,17 @@ impl Delivery {
             last: clock.steady(),
         }));
         let writing = Arc::default();
-        tokio::spawn(write_finishes(
-            spool.clone(),
-            receiver,
-            leases.clone(),
-            steps.clone(),
-            Arc::clone(&writing),
-            wake.clone(),
-            clock.clone(),
-        ));
+        let stuck = Arc::new(AtomicBool::new(false));
+        let scribe = Scribe {
+            spool: spool.clone(),
+            leases: leases.clone(),
+            steps: steps.clone(),
+            writing: Arc::clone(&writing),
+            wake: wake.clone(),
+            stuck: stuck.clone(),
+            clock: clock.clone(),
+        };
+        tokio::spawn(scribe.write(receiver));
         let settings = Arc::new(settings);
         let context = Context {
             spool,
@@ -138,6 +140,7 @@ impl Delivery {
             wake,
             leases,
             finishes,
+            stuck,
         };
         let lanes = Arc::new(ArcSwap::from_pointee(Lanes::new(context)));
         let stopping = Arc::new(Notify::new());
@@ -148,10 +151,25 @@ impl Delivery {
     /// Goes by other settings from now on; what is being sent ends by the old ones.
     pub async fn reconfigure(&self, settings: Settings) {
         let old = self.lanes.load_full();
-        let names = settings
+        let names: Vec<String> = settings
             .servers
             .iter()
             .map(|server| server.name.clone())
+            .collect();
+        let changed: Vec<String> = settings
+            .servers
+            .iter()
+            .filter(|server| {
+                let former = old.by_name.get(&server.name);
+                former.is_some_and(|former| !former.server.is_same(server))
+            })
+            .map(|server| server.name.clone())
+            .collect();
+        let held: Vec<(String, String)> = old
+            .by_name
+            .values()
+            .filter(|lane| !names.contains(&lane.server.name))
+            .filter_map(|lane| Some((lane.server.name.clone(), lane.reason_of_orphans()?)))
             .collect();
         let context = Context {
             spool: old.context.spool.clone(),
@@ -166,18 +184,19 @@ impl Delivery {
             wake: old.context.wake.clone(),
             leases: old.context.leases.clone(),
             finishes: old.context.finishes.clone(),
+            stuck: old.context.stuck.clone(),
         };
         let mailboxes = context.mailboxes.clone();
         self.lanes.store(Arc::new(Lanes::new(context)));
         mailboxes.sweep();
         // What held them may be what was mended.
-        self.release_holds();
+        changed.iter().for_each(|server| self.mended(server));
         old.by_name.values().for_each(|lane| lane.close());
         let mailboxes = old.context.mailboxes.all();
         mailboxes
             .iter()
             .for_each(|mailbox| mailbox.close_sessions());
-        if let Err(error) = old.context.spool.reroute(names).await {
+        if let Err(error) = old.context.spool.reroute(names, held).await {
             maillog::claim_failed("", &error);
         }
         old.context.wake.notify_one();
@@ -201,52 +220,94 @@ impl Delivery {
         Pause(lanes)
     }
 
-    /// Asks for tokens anew at the next need, where that failed.
-    pub fn forgive(&self) {
-        self.lanes.load().forgive();
-    }
-
-    /// Uses held servers again at once.
-    pub fn release_holds(&self) {
-        self.forgive();
+    /// Somebody has mended something about a server: its token is asked for again at the next need, and
+    /// its mailbox is used again at once, unless an operator holds it.
+    pub fn mended(&self, server: &str) {
         let lanes = self.lanes.load();
-        for lane in lanes.by_name.values() {
-            if lane.mailbox.release(false) {
-                lane.released();
-            }
+        let Some(lane) = lanes.by_name.get(server) else {
+            return;
+        };
+        if let Some(token) = &lane.server.token {
+            token.forgive();
+        }
+        if lane.mailbox.release(false) {
+            lane.released();
         }
         lanes.context.wake.notify_one();
+    }
+
+    /// Somebody has signed in for a server: it is mended, and so are those that share its account.
+    pub fn signed_in(&self, server: &str) {
+        let lanes = self.lanes.load_full();
+        for lane in lanes.sharing(server) {
+            self.mended(&lane.server.name);
+        }
     }
 
     /// Closes the sessions with a server, and with others that share its account: their token
     /// is to be used no more.
     pub fn forget_sessions(&self, server: &str) {
         let lanes = self.lanes.load();
-        let account = |lane: &Lane| Some(lane.server.token.as_ref()?.settings().account.clone());
-        let ours = lanes.by_name.get(server).and_then(|lane| account(lane));
-        let sharing = |lane: &&Arc<Lane>| ours.is_some() && account(lane) == ours;
-        let sharing = lanes.by_name.values().filter(sharing);
+        let sharing = lanes.sharing(server);
         sharing.for_each(|lane| lane.mailbox.close_sessions());
     }
 
-    /// Tests the way to a server; see [`probe::probe_named`]. A message counts to the mailbox's limits.
-    pub async fn probe(&self, server: &str, to: Option<Address>) -> Option<Vec<Step>> {
+    /// Tests the way to a server, giving each step as it is done; see [`probe::probe_named`]. A message
+    /// counts to the mailbox's limits. If no step fails the server is used again. Whether there is such a
+    /// server.
+    pub async fn probe(
+        self: Arc<Self>,
+        server: String,
+        to: Option<Address>,
+        steps: probe::Steps,
+    ) -> bool {
         let lanes = self.lanes.load_full();
-        let lane = lanes.by_name.get(server)?;
+        let (Some(lane), now) = (lanes.by_name.get(&server), lanes.context.clock.now()) else {
+            return false;
+        };
         let waits = match &to {
-            Some(_) => lane.mailbox.admit(1, lanes.context.clock.now()).err(),
+            Some(_) => lane.mailbox.admit(1, now).err(),
             None => None,
         };
-        let to = to.filter(|_| waits.is_none());
+        let counts = to.is_some() && waits.is_none();
+        let to = to.filter(|_| counts);
         let settings = &lanes.context.settings;
-        let mut steps = probe::probe_named(settings, server, to).await?;
-        steps.extend(waits.map(|until| Step {
-            name: "message".into(),
-            well: false,
-            text: format!("not sent: the mailbox has reached its limit until {until}"),
-            remedy: None,
-        }));
-        Some(steps)
+        let (sender, mut receiver) = mpsc::channel(1);
+        let probing = async {
+            let probed = probe::probe_named(settings, &server, to, &sender).await;
+            drop(sender);
+            probed
+        };
+        let passing_on = async {
+            let (mut is_well, mut has_sent) = (true, false);
+            while let Some(step) = receiver.recv().await {
+                is_well &= step.well;
+                has_sent |= step.well && step.name == "message";
+                let _ = steps.send(step).await;
+            }
+            (is_well, has_sent)
+        };
+        let (_, (is_well, has_sent)) = tokio::join!(probing, passing_on);
+        if counts && !has_sent {
+            lane.mailbox.settle(1, 0, now);
+        }
+        if let Some(until) = waits {
+            let step = Step {
+                name: "message".into(),
+                well: false,
+                text: format!("not sent: the mailbox has reached its limit until {until}"),
+                remedy: None,
+            };
+            let _ = steps.send(step).await;
+        } else if is_well {
+            self.mended(&server);
+        }
+        true
+    }
+
+    /// Whether there is such a server.
+    pub fn has(&self, server: &str) -> bool {
+        self.lanes.load().by_name.contains_key(server)
     }
 
     /// Holds a server's mailbox until it is released, also over a restart; whether there is such a
@@ -344,6 +405,14 @@ impl Lanes {
         Self { by_name, context }
     }
 
+    /// The lane of a server with an account, and those that share the account.
+    fn sharing(&self, server: &str) -> impl Iterator<Item = &Arc<Lane>> {
+        let account = |lane: &Lane| Some(lane.server.token.as_ref()?.settings().account.clone());
+        let ours = self.by_name.get(server).and_then(|lane| account(lane));
+        let lanes = self.by_name.values();
+        lanes.filter(move |lane| ours.is_some() && account(lane) == ours)
+    }
+
     fn forgive(&self) {
         let lanes = self.by_name.values();
         let tokens = lanes.filter_map(|lane| lane.server.token.as_ref());
@@ -404,7 +473,7 @@ impl Lanes {
         }
         for (name, lane) in &self.by_name {
             if lane.mailbox.end_hold(now) {
-                lane.released();
+                lane.probes();
             }
             let ends = lane.held().and_then(|hold| hold.until);
             next = ends.map_or(next, |ends| next.min(ends));

@@ -10,11 +10,18 @@ use super::context::Context;
 use super::lane::Lane;
 use super::notice::{About, notice};
 use super::outcome::Verdict;
+use super::trouble;
 use crate::base::Timestamp;
 use crate::message::{Address, Recipient};
 use crate::observe::maillog;
 use crate::session::Reply;
 use crate::spool::{Event, Fate, Finish, Record, What};
+
+/// Holds of a mailbox that one message may bring about; then it is set aside.
+const MOST_HOLDS: u32 = 2;
+
+/// How long after the end of a hold the message that brought it about is due: any other goes first.
+pub(super) const BEHIND_OTHERS: Duration = Duration::from_secs(5);
 
 /// What becomes of a message that may have arrived, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,19 @@ pub(super) struct Tried<'a> {
     pub(super) whole: Option<Bytes>,
     /// What it is known by at the other end.
     pub(super) message_id: String,
+    /// The address that it was sent as: the reverse-path or, of a report, whom it is from.
+    pub(super) sender: Option<Address>,
+}
+
+impl Tried<'_> {
+    /// How many of the `attempted` recipients may have got the message.
+    pub(super) fn reached(&self, attempted: usize) -> usize {
+        if self.is_uncertain {
+            attempted
+        } else {
+            self.verdict.delivered.len()
+        }
+    }
 }
 
 /// What becomes of those recipients that are not done with.
@@ -77,10 +97,12 @@ pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
     record.uncertain |= tried.is_uncertain;
     let waiting = [&tried.verdict.deferred[..], &tried.verdict.next].concat();
     let waiting: Vec<Recipient> = waiting.iter().map(|&place| all[place].clone()).collect();
-    let failed = failed.iter().map(|(place, reply)| Failed {
+    let sender = tried.sender.as_ref();
+    let failed = failed.iter().map(|(place, reply, row)| Failed {
         recipient: all[*place].clone(),
         reply: reply.clone(),
         by_upstream: true,
+        remedy: trouble::remedy(&lane.server, row, sender),
     });
     let failed: Vec<Failed> = failed.collect();
     let about = About {
@@ -92,24 +114,19 @@ pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
     let mut settling = Settling::new(&lane.context, &lane.server.name, &about);
     let delivered: Vec<&Recipient> = delivered.iter().map(|&place| &all[place]).collect();
     settling.delivered(&tried, &delivered);
-    let taken = match tried.is_uncertain {
-        // What may have arrived may count.
-        true => recipients_at_once(lane, &tried.record),
-        false => delivered.len(),
-    };
-    settling.finish.used = lane.used(taken, now);
+    let reached = tried.reached(recipients_at_once(lane, &tried.record));
+    settling.finish.used = lane.used(reached, now);
     let last = last(&tried);
-    let next = match waiting.is_empty() {
-        true => Next::Nothing,
-        false if is_counted => next(
-            lane.context.settings.uncertain,
-            &tried,
-            usual(lane, &record, now),
-            now,
-        ),
-        false => Next::Later(now),
+    let next = if waiting.is_empty() {
+        Next::Nothing
+    } else if is_counted {
+        let usual = usual(lane, &record, now);
+        next(lane.context.settings.uncertain, &tried, usual, now)
+    } else {
+        after_hold(&tried, now)
     };
     let mut later = record.clone();
+    later.holds += u32::from(tried.verdict.holds_for().is_some());
     later.lane = lane.server.name.clone();
     later.last = Some(last.clone())
         .filter(|last| !last.is_empty())
@@ -136,6 +153,7 @@ pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
                 recipient,
                 reply: reply.clone(),
                 by_upstream: false,
+                remedy: String::new(),
             });
             settling.failed(failed.into_iter().chain(late).collect());
         }
@@ -152,6 +170,7 @@ pub(super) fn give_up(context: &Context, server: &str, about: &About, last: &str
         recipient: recipient.clone(),
         reply: reply.clone(),
         by_upstream: false,
+        remedy: String::new(),
     });
     let mut settling = Settling::new(context, server, about);
     settling.failed(failed.collect());
@@ -171,6 +190,7 @@ pub(super) fn warn(context: &Context, about: &About, last: &str) -> Option<Finis
         recipient: recipient.clone(),
         reply: Reply::new(451, "4.4.7", format!("Delayed: {last}")),
         by_upstream: false,
+        remedy: String::new(),
     });
     let late: Vec<Failed> = late.collect();
     if late.is_empty() {
@@ -202,11 +222,28 @@ fn last(tried: &Tried) -> String {
     tried.reason.clone().or_else(said).unwrap_or_default()
 }
 
+/// When a message is tried again whose attempt was no fault of it: at once, but behind all others where
+/// its attempt got the mailbox held. One that did so twice waits for a person.
+fn after_hold(tried: &Tried, now: Timestamp) -> Next {
+    let Some(hold) = tried.verdict.holds_for() else {
+        return Next::Later(now);
+    };
+    if tried.record.holds + 1 < MOST_HOLDS {
+        return Next::Later(now.after(hold).after(BEHIND_OTHERS));
+    }
+    Next::Held(format!(
+        "sending it got the mailbox held {MOST_HOLDS} times, so it is set aside: {}; `queue retry` sends it \
+         again, `queue delete` removes it",
+        last(tried)
+    ))
+}
+
 /// When a message that was tried is tried again by the schedule, unless that would be too late.
 fn usual(lane: &Lane, record: &Record, now: Timestamp) -> Option<Timestamp> {
-    let received = match lane.context.has_tried() {
-        true => record.received,
-        false => now,
+    let received = if lane.context.has_tried() {
+        record.received
+    } else {
+        now
     };
     let schedule = &lane.context.settings.schedule;
     schedule.next(received, record.attempts, now, rand::random())
@@ -276,6 +313,7 @@ impl<'a> Settling<'a> {
                 recipient: Recipient::clone(recipient),
                 reply: answer.clone(),
                 by_upstream: true,
+                remedy: String::new(),
             })
             .collect();
         if asked.is_empty() {
@@ -310,14 +348,17 @@ impl<'a> Settling<'a> {
     fn failed(&mut self, failed: Vec<Failed>) {
         let record = self.about.record;
         for Failed {
-            recipient, reply, ..
+            recipient,
+            reply,
+            remedy,
+            ..
         } in &failed
         {
-            maillog::failed(record.id, self.server, &recipient.address, reply);
+            maillog::failed(record.id, self.server, &recipient.address, reply, remedy);
             self.tell(What::Failed {
                 server: self.server.to_owned(),
                 to: vec![recipient.address.clone()],
-                reply: reply.to_string(),
+                reply: trouble::with_remedy(&reply.to_string(), remedy),
             });
         }
         let wanted = failed.into_iter();
@@ -356,9 +397,10 @@ impl<'a> Settling<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::MessageId;
-    use crate::delivery::Schedule;
+    use crate::base::{MessageId, Service};
+    use crate::delivery::{Schedule, outcome};
     use crate::message::{Envelope, Parameters, Priority, ReversePath};
+    use crate::session::Stage;
     use crate::spool::{Origin, State};
 
     fn tried(was_uncertain: bool, is_uncertain: bool) -> Tried<'static> {
@@ -381,6 +423,8 @@ mod tests {
             last: None,
             uncertain: was_uncertain,
             warned: false,
+            holds: 0,
+            former_lane: None,
         };
         Tried {
             record,
@@ -391,7 +435,31 @@ mod tests {
             head: b"",
             whole: None,
             message_id: String::new(),
+            sender: None,
         }
+    }
+
+    #[test]
+    fn a_message_that_got_its_mailbox_held_goes_behind_the_others_and_then_aside() {
+        let blocked = Reply::new(550, "5.2.251", "Sender throttled");
+        let mut tried = tried(false, false);
+        tried.reason = None;
+        let ok = Reply::ok();
+        tried.verdict = outcome::judge(
+            Service::ExchangeOnline,
+            1,
+            &ok,
+            std::slice::from_ref(&ok),
+            Some(&(Stage::FinalDot, blocked)),
+        );
+        let hours = Duration::from_secs(4 * 3_600);
+        let later = Next::Later(Timestamp(0).after(hours).after(BEHIND_OTHERS));
+        assert_eq!(after_hold(&tried, Timestamp(0)), later);
+        tried.record.holds = 1;
+        let Next::Held(reason) = after_hold(&tried, Timestamp(0)) else {
+            panic!("it is set aside");
+        };
+        assert!(reason.contains("5.2.251"), "{reason}");
     }
 
     fn next_of(uncertain: Uncertain, was: bool, is: bool, minutes: u64) -> Next {

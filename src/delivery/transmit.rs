@@ -6,12 +6,13 @@ use tokio::io::AsyncSeekExt;
 use super::lane::Lane;
 use super::outcome::{self, Reaction};
 use super::trouble::{Trouble, of_failure, reaction, refused, token_trouble};
+use crate::base::Secret;
 use crate::message::Envelope;
 use crate::message::rewrite::Composed;
 use crate::routing::Route;
 use crate::session::Stage;
 use crate::spool::{Content, SpoolError};
-use crate::upstream::{Link, Outgoing, Transcript};
+use crate::upstream::{Failure, Link, Outgoing, Transcript};
 
 /// Sends over the session at hand or a new one. A kept session that proves dead before anything was
 /// said, and one that the server does not take for signed in, are each replaced once.
@@ -24,6 +25,7 @@ pub(super) async fn transmit(
     content: &Content,
     all_or_none: bool,
 ) -> Result<Transcript, Trouble> {
+    let service = lane.server.upstream.service;
     let (mut was_kept, mut fresh_token) = (session.is_some(), false);
     loop {
         let mut current = match session.take() {
@@ -40,17 +42,18 @@ pub(super) async fn transmit(
         };
         match current.send(outgoing).await {
             Ok(transcript) => {
-                let not_signed_in =
-                    outcome::of_reply(Stage::Mail, &transcript.mail) == Reaction::FreshToken;
+                let not_signed_in = outcome::of_reply(service, Stage::Mail, &transcript.mail)
+                    == Reaction::FreshToken;
                 if !not_signed_in {
                     // A server that is too busy for a message is relieved of the session as well.
                     let is_busy = transcript
                         .message
                         .as_ref()
                         .is_some_and(|(_, reply)| reply.is_transient());
-                    match is_busy || current.is_spent() {
-                        true => current.quit().await,
-                        false => *session = Some(current),
+                    if is_busy || current.is_spent() {
+                        current.quit().await;
+                    } else {
+                        *session = Some(current);
                     }
                     return Ok(transcript);
                 }
@@ -90,10 +93,8 @@ async fn body(
 async fn open(lane: &Lane, fresh_token: bool) -> Result<Box<dyn Link>, Trouble> {
     let (server, dial) = (&lane.server, &lane.context.dial);
     let Some(source) = &server.token else {
-        return dial
-            .open(&server.upstream, None)
-            .await
-            .map_err(|failure| of_failure(lane, &failure));
+        let opened = dial.open(&server.upstream, None).await;
+        return opened.map_err(|failure| of_failure(lane, &failure));
     };
     let token_trouble = |error| token_trouble(&server.name, &error);
     let mut access = source.get().await.map_err(token_trouble)?;
@@ -103,15 +104,40 @@ async fn open(lane: &Lane, fresh_token: bool) -> Result<Box<dyn Link>, Trouble> 
             .await
             .map_err(token_trouble)?;
     }
-    match dial.open(&server.upstream, Some(&access.token)).await {
-        Err(failure) if reaction(&failure) == Reaction::FreshToken && !fresh_token => {
-            let access = source
-                .after_rejection(&access)
-                .await
-                .map_err(token_trouble)?;
-            let again = dial.open(&server.upstream, Some(&access.token)).await;
-            again.map_err(|failure| of_failure(lane, &failure))
-        }
-        opened => opened.map_err(|failure| of_failure(lane, &failure)),
+    let mut opened = sign_in(lane, &access.token).await;
+    if !fresh_token && is_refused(lane, &opened) {
+        let access = source
+            .after_rejection(&access)
+            .await
+            .map_err(token_trouble)?;
+        opened = sign_in(lane, &access.token).await;
     }
+    opened.map_err(|failure| of_failure(lane, &failure))
+}
+
+/// Signs in with a token: for a shared mailbox by the name that worked last, else by the other one.
+async fn sign_in(lane: &Lane, token: &Secret) -> Result<Box<dyn Link>, Failure> {
+    let (server, dial) = (&lane.server, &lane.context.dial);
+    if server.person().is_none() {
+        return dial.open(&server.upstream, Some(token)).await;
+    }
+    let name = lane.mailbox.sign_in_name();
+    let opened = dial.open(&server.upstream_as(name), Some(token)).await;
+    if !is_refused(lane, &opened) {
+        return opened;
+    }
+    let other = server.upstream_as(name.other());
+    let again = dial.open(&other, Some(token)).await;
+    if again.is_err() {
+        return opened;
+    }
+    lane.mailbox.signed_in_as(name.other());
+    again
+}
+
+/// Whether the server did not take the token, or not for this name.
+fn is_refused<T>(lane: &Lane, opened: &Result<T, Failure>) -> bool {
+    let service = lane.server.upstream.service;
+    let failure = opened.as_ref().err();
+    failure.is_some_and(|failure| reaction(service, failure) == Reaction::FreshToken)
 }

@@ -1,7 +1,10 @@
 //! What stands in the way of a message without being its fault, told with its remedy.
 
-use super::lane::Lane;
+use std::time::Duration;
+
+use super::lane::{Lane, Server};
 use super::outcome::{self, Patience, Reaction, Row, Until, table};
+use crate::base::Service;
 use crate::message::Address;
 use crate::session::{Reply, Stage};
 use crate::spool::SpoolError;
@@ -39,6 +42,8 @@ pub(super) enum Word {
     Held(Until, String),
     /// It may not send as this sender.
     Refused(Address, Reply),
+    /// Its tenant sends nothing to external recipients for this long.
+    ExternalHeld(Duration, String),
 }
 
 impl Word {
@@ -50,15 +55,13 @@ impl Word {
         said: &str,
         sender: Option<&Address>,
     ) -> Option<Self> {
-        let remedy = remedy(&lane.server.upstream.auth, row, sender);
-        let reason = match remedy.is_empty() {
-            true => said.to_owned(),
-            false => format!("{said}; {remedy}"),
-        };
+        let reason = with_remedy(said, &remedy(&lane.server, row, sender));
         Some(match row.reaction {
             Reaction::Crowded => Self::Crowded(reason),
             Reaction::TooFast => Self::TooFast(reason),
             Reaction::Slowed(patience) => Self::Slowed(patience, reason),
+            Reaction::FailedAndSlowed => Self::Slowed(Patience::Minutes, reason),
+            Reaction::ExternalHeld(time) => Self::ExternalHeld(time, reason),
             Reaction::FreshToken => Self::Held(Until::Probe, reason),
             Reaction::Held(until) => Self::Held(until, reason),
             Reaction::SenderRefused => Self::Refused(sender?.clone(), reply.clone()),
@@ -73,25 +76,48 @@ impl Word {
             Self::Crowded(reason)
             | Self::TooFast(reason)
             | Self::Slowed(_, reason)
-            | Self::Held(_, reason) => reason.clone(),
+            | Self::Held(_, reason)
+            | Self::ExternalHeld(_, reason) => reason.clone(),
             Self::Refused(_, reply) => reply.to_string(),
         }
     }
 }
 
-pub(super) fn reaction(failure: &Failure) -> Reaction {
+/// What a server said, and what mends it, where something does.
+pub(super) fn with_remedy(said: &str, remedy: &str) -> String {
+    if remedy.is_empty() {
+        said.to_owned()
+    } else {
+        format!("{said}; {remedy}")
+    }
+}
+
+pub(super) fn reaction(service: Service, failure: &Failure) -> Reaction {
     match failure.reply() {
-        Some(reply) => outcome::of_reply(failure.stage(), reply),
+        Some(reply) => outcome::of_reply(service, failure.stage(), reply),
         None => outcome::of_loss(failure.stage()),
     }
+}
+
+/// What mends a failure that the server explained; none where nothing is known to.
+pub(super) fn failure_remedy(
+    server: &Server,
+    failure: &Failure,
+    sender: Option<&Address>,
+) -> Option<String> {
+    let service = server.upstream.service;
+    let row = table::row(service, failure.stage(), failure.reply()?);
+    Some(remedy(server, row, sender)).filter(|remedy| !remedy.is_empty())
 }
 
 /// A session that could not begin, or ended.
 pub(super) fn of_failure(lane: &Lane, failure: &Failure) -> Trouble {
     let said = failure.to_string();
-    let word = match (failure.reply(), reaction(failure)) {
+    let service = lane.server.upstream.service;
+    let reaction = reaction(service, failure);
+    let word = match (failure.reply(), reaction) {
         (Some(reply), _) => {
-            let row = table::row(failure.stage(), reply);
+            let row = table::row(service, failure.stage(), reply);
             Word::of(lane, row, reply, &said, None)
         }
         (None, Reaction::Slowed(patience)) => Some(Word::Slowed(patience, said.clone())),
@@ -102,7 +128,7 @@ pub(super) fn of_failure(lane: &Lane, failure: &Failure) -> Trouble {
         Some(word) => Trouble::Mailbox { word, reply },
         None => Trouble::Passing {
             reason: said,
-            uncertain: reaction(failure) == Reaction::Uncertain,
+            uncertain: reaction == Reaction::Uncertain,
             reply,
         },
     }
@@ -110,7 +136,7 @@ pub(super) fn of_failure(lane: &Lane, failure: &Failure) -> Trouble {
 
 /// The server does not take us for signed in, whatever we do.
 pub(super) fn refused(lane: &Lane, reply: &Reply) -> Trouble {
-    let row = table::row(Stage::Mail, reply);
+    let row = table::row(lane.server.upstream.service, Stage::Mail, reply);
     let word = Word::of(lane, row, reply, &reply.to_string(), None);
     Trouble::Mailbox {
         word: word.unwrap_or(Word::Nothing),
@@ -118,11 +144,12 @@ pub(super) fn refused(lane: &Lane, reply: &Reply) -> Trouble {
     }
 }
 
-/// What mends what a row of the table is about, for who signs in like this.
-pub(super) fn remedy(auth: &Auth, row: &Row, sender: Option<&Address>) -> String {
+/// What mends what a row of the table is about, for this server.
+pub(super) fn remedy(server: &Server, row: &Row, sender: Option<&Address>) -> String {
+    let upstream = &server.upstream;
     let is_sign_in = matches!(row.name, "not_authenticated" | "sign_in_refused");
-    let mailbox = auth.username().unwrap_or_default();
-    match auth {
+    let mailbox = server.limited().unwrap_or_default();
+    match &upstream.auth {
         Auth::None if is_sign_in => {
             "the server wants a sign-in: set `auth`, `username` and `password`".to_owned()
         }
@@ -133,6 +160,7 @@ pub(super) fn remedy(auth: &Auth, row: &Row, sender: Option<&Address>) -> String
             let sender = sender.map(Address::to_string).unwrap_or_default();
             let text = row.remedy.replace("{mailbox}", mailbox);
             text.replace("{sender}", &sender)
+                .replace("{host}", &upstream.hello)
         }
     }
 }

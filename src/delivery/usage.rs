@@ -98,6 +98,18 @@ impl Usage {
         Ok(())
     }
 
+    /// Of a message that was admitted at `at`, this many recipients cannot have got it; if `unsent`, none
+    /// has, and the message does not count to its minute either.
+    pub fn take_back(&mut self, recipients: u64, unsent: bool, at: Timestamp) {
+        if unsent && let Some(place) = self.sent.iter().rposition(|sent| *sent == at) {
+            self.sent.remove(place);
+        }
+        let mut slices = self.day.iter_mut().rev();
+        if let Some((_, count)) = slices.find(|(began, _)| *began <= at) {
+            *count = count.saturating_sub(recipients);
+        }
+    }
+
     /// What an earlier run has sent in a piece of time, which has passed: as if all of it had been sent
     /// with the last.
     pub fn restore(&mut self, messages: u64, recipients: u64, at: Timestamp, last: Timestamp) {
@@ -254,6 +266,21 @@ mod tests {
         assert_eq!(restored.admit(&LIMITS, 50, seconds(7_200)), Err(again));
         let huge = usage.admit(&LIMITS, 500, again.after(DAY + DAY));
         assert_eq!(huge, Ok(()), "more than a day's at once");
+    }
+
+    #[test]
+    fn what_reached_nobody_does_not_count() {
+        let mut usage = Usage::default();
+        for _ in 0..200 {
+            assert_eq!(usage.admit(&LIMITS, 100, seconds(0)), Ok(()));
+            usage.take_back(100, true, seconds(0));
+        }
+        assert_eq!(usage.of_day(seconds(1)), 0);
+        assert_eq!(usage.minute_until(&LIMITS, seconds(1)), None);
+        usage.admit(&LIMITS, 10, seconds(2)).unwrap();
+        usage.take_back(4, false, seconds(2));
+        assert_eq!(usage.of_day(seconds(3)), 6);
+        assert_eq!(usage.sent.len(), 1);
     }
 
     #[test]

@@ -156,9 +156,10 @@ pub fn deferred(
     warn!(target: TARGET, event = "deferred", %id, server, until = %until, attempts, reason, uncertain, "deferred");
 }
 
-/// It failed for good for this recipient.
-pub fn failed(id: MessageId, server: &str, to: &Address, reply: &Reply) {
-    warn!(target: TARGET, event = "failed", %id, server, to = %to, reply = %reply, "failed");
+/// The message failed for good for this recipient; the remedy may be empty.
+pub fn failed(id: MessageId, server: &str, to: &Address, reply: &Reply, remedy: &str) {
+    let remedy = (!remedy.is_empty()).then_some(remedy);
+    warn!(target: TARGET, event = "failed", %id, server, to = %to, reply = %reply, remedy, "failed");
 }
 
 /// A report about a message was put into the queue.
@@ -251,14 +252,30 @@ pub fn unclassified(server: &str, reply: &Reply) {
     warn!(target: TARGET, event = "unclassified", server, reply = %reply, "an answer that is not known: taken by its class");
 }
 
-/// A server is used again.
+/// A tenant's mail to external recipients waits; other mail goes on.
+pub fn external_held(tenant: &str, until: Timestamp, reason: &str) {
+    error!(target: TARGET, event = "external_held", tenant, until = %until, reason,
+        "mail to external recipients waits, mail within the tenant goes on");
+}
+
+/// A hold has ended, and one message shows whether the server can be used again.
+pub fn server_probing(server: &str) {
+    info!(target: TARGET, event = "server_probing", server, "the hold has ended, one message tries the server");
+}
+
+/// A server has proved to be usable again.
 pub fn server_released(server: &str) {
     info!(target: TARGET, event = "server_released", server, "server in use again");
 }
 
 /// What was done to messages could not be written down; it is tried again.
 pub fn finish_failed(count: usize, reason: &dyn std::fmt::Display) {
-    error!(target: TARGET, event = "finish_failed", count, %reason, "spool not written, trying again");
+    error!(target: TARGET, event = "finish_failed", count, %reason, "spool not written, trying again; nothing is sent until it is");
+}
+
+/// All that was to be written to the spool is written.
+pub fn finishes_written() {
+    info!(target: TARGET, event = "finishes_written", "spool written again, sending goes on");
 }
 
 /// The queue could not be read; it is tried again.

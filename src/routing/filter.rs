@@ -61,6 +61,13 @@ impl Filter {
             .any(|domain| domain == address.domain_key())
     }
 
+    /// Whether a part is its domain, or an address in its domain.
+    pub fn names_domain_of(&self, address: &Address) -> bool {
+        let own = self.addresses.iter();
+        let mut own = own.map(|own| own.domain_key());
+        own.any(|domain| domain == address.domain_key()) || self.has_domain(address)
+    }
+
     /// Whether any part admits it.
     pub fn admits(&self, address: &Address) -> bool {
         self.has_address(address) || self.has_domain(address)

@@ -127,6 +127,13 @@ impl ServerRule {
             .is_none_or(|filter| filter.admits(address))
     }
 
+    /// Whether its filter names the address's domain, by itself or in an address.
+    pub(crate) fn names_domain_of(&self, address: &Address) -> bool {
+        self.filter
+            .as_ref()
+            .is_some_and(|filter| filter.names_domain_of(address))
+    }
+
     pub(super) fn has_address(&self, address: &Address) -> bool {
         self.filter
             .as_ref()

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::script::{Action, Stage};
-use super::state::{Bearer, Delivered, State};
+use super::state::{Bearer, Delivered, SharedSignIn, State};
 use crate::base::limits;
 use crate::base::stream::Stream;
 use crate::message::{Address, Headers, ReversePath};
@@ -220,9 +220,14 @@ impl Client {
         let may = match self.state.bearer(token, self.state.now())? {
             Bearer::App => true,
             Bearer::User(user) => {
-                let owners = mailbox.shared_with.iter().chain([&mailbox.address]);
                 let user: Address = user.parse().ok()?;
-                owners.into_iter().any(|owner| *owner == user)
+                match self.state.settings.shared_sign_in {
+                    SharedSignIn::Person => user == mailbox.address,
+                    SharedSignIn::Mailbox if self.state.has_shared(&user) => {
+                        mailbox.shared_with.contains(&user)
+                    }
+                    SharedSignIn::Mailbox => user == mailbox.address,
+                }
             }
         };
         may.then(|| mailbox.address.to_string())
@@ -341,6 +346,7 @@ impl Client {
         else {
             return Err(Over);
         };
+        self.state.count(|stats| stats.contents += 1);
         let fault = self.state.script.strike(Stage::FinalDot, &mailbox);
         match &fault {
             Some(Action::Reply(line)) => {
@@ -458,9 +464,13 @@ impl Client {
     }
 
     fn may_send_as(&self, mailbox: &str, address: &Address) -> bool {
-        let known = self.state.mailbox(mailbox);
-        known
-            .is_some_and(|mailbox| mailbox.address == *address || mailbox.send_as.contains(address))
+        let Some(mailbox) = self.state.mailbox(mailbox) else {
+            return false;
+        };
+        let shared = self.state.mailbox(address.as_str());
+        let is_shared = shared.is_some_and(|shared| shared.shared_with.contains(&mailbox.address));
+        let is_person = self.state.settings.shared_sign_in == SharedSignIn::Person;
+        mailbox.address == *address || mailbox.send_as.contains(address) || is_person && is_shared
     }
 
     /// Whether the script has answered in our place.

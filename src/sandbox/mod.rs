@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::base::tls;
 pub use script::{Action, Answer, Fault, Stage};
-pub use state::{App, Delivered, Limits, Mailbox, Settings, State, Stats};
+pub use state::{App, Delivered, Limits, Mailbox, Settings, SharedSignIn, State, Stats};
 
 /// Where to listen; port 0 takes a free one.
 #[derive(Debug, Clone, Copy)]

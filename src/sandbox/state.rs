@@ -29,10 +29,23 @@ pub struct Settings {
     pub token_life: Duration,
     /// Whether a refresh token that was used is worthless afterwards.
     pub rotates: bool,
+    /// Whose name a person's token is for, where the mailbox is shared with the person.
+    pub shared_sign_in: SharedSignIn,
     /// Exchange's limits.
     pub limits: Limits,
     /// Messages that are kept to be looked at; older ones go.
     pub keep: usize,
+}
+
+/// Whose name stands in `user=` where a person signs in for a shared mailbox (`exchange-online.md`, "The
+/// SMTP session").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SharedSignIn {
+    /// The person's alone, as was measured of Exchange.
+    #[default]
+    Person,
+    /// The mailbox's alone, as Microsoft documents it.
+    Mailbox,
 }
 
 /// An app registration; public where it has nothing to prove itself with.
@@ -85,7 +98,7 @@ pub(super) enum Device {
 pub struct Mailbox {
     /// Its address, which is its user's name.
     pub address: Address,
-    /// Users besides its own who may sign in to it: a shared mailbox (full access).
+    /// Users besides its own who may send as it: a shared mailbox.
     pub shared_with: Vec<Address>,
     /// Other addresses that it may send as.
     pub send_as: Vec<Address>,
@@ -163,6 +176,8 @@ pub struct Stats {
     pub connections: u64,
     /// Sessions signed in.
     pub signed_in: u64,
+    /// Messages whose content came, those that were refused too.
+    pub contents: u64,
     /// Messages taken.
     pub messages: u64,
 }
@@ -365,6 +380,12 @@ impl State {
         let inner = self.inner();
         let (user, expires) = inner.access.get(token)?;
         (now < *expires).then(|| user.clone().map_or(Bearer::App, Bearer::User))
+    }
+
+    /// Whether a mailbox is shared with this user.
+    pub(super) fn has_shared(&self, user: &Address) -> bool {
+        let mut mailboxes = self.settings.mailboxes.iter();
+        mailboxes.any(|mailbox| mailbox.shared_with.contains(user))
     }
 
     pub(super) fn mailbox(&self, name: &str) -> Option<&Mailbox> {

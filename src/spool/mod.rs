@@ -280,8 +280,13 @@ pub trait Spool: Send + Sync + 'static {
     /// The content of a message.
     fn content(&self, id: MessageId) -> BoxFuture<'_, Result<Content, SpoolError>>;
 
-    /// Moves messages whose lane is not among these to the lane `""`, to be routed anew.
-    fn reroute(&self, lanes: Vec<String>) -> BoxFuture<'_, Result<(), SpoolError>>;
+    /// Moves messages whose lane is not among `lanes` to the lane `""`, to be routed anew. Those of a lane
+    /// in `held` are held instead, with the reason that stands beside it.
+    fn reroute(
+        &self,
+        lanes: Vec<String>,
+        held: Vec<(String, String)>,
+    ) -> BoxFuture<'_, Result<(), SpoolError>>;
 
     /// What is queued and held, oldest first.
     fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Entry>, SpoolError>>;

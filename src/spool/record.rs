@@ -42,6 +42,16 @@ pub struct Record {
     /// Whether its sender was told that it is late.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warned: bool,
+    /// Holds of its mailbox that attempts at it have brought about.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub holds: u32,
+    /// The server that would have taken it before the configuration changed, until it is routed anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_lane: Option<String>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Messages between which time alone decides: of one user, equally urgent.

@@ -373,8 +373,16 @@ impl Spool for SqliteSpool {
         self.ask(move |answer| Job::Content(id, answer))
     }
 
-    fn reroute(&self, lanes: Vec<String>) -> BoxFuture<'_, Result<(), SpoolError>> {
-        self.ask(|answer| Job::Reroute(lanes, answer))
+    fn reroute(
+        &self,
+        lanes: Vec<String>,
+        held: Vec<(String, String)>,
+    ) -> BoxFuture<'_, Result<(), SpoolError>> {
+        self.ask(|answer| Job::Reroute {
+            lanes,
+            held,
+            answer,
+        })
     }
 
     fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Entry>, SpoolError>> {

@@ -14,8 +14,12 @@ pub mod stuff;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use zeroize::Zeroizing;
 
 use crate::base::Secret;
+pub use crate::base::Service;
+use crate::base::secret::ExposeSecret;
 use crate::session::{Reply, Stage};
 pub use link::{Dial, Link, Network};
 pub use session::{Body, Outgoing, Session, Transcript};
@@ -31,6 +35,8 @@ pub struct Settings {
     pub tls: Tls,
     /// The client's side of TLS, with the roots that this server is trusted by.
     pub tls_config: Arc<ClientConfig>,
+    /// The roots that the configuration adds to the system's.
+    pub roots: Vec<CertificateDer<'static>>,
     /// Whose server it is.
     pub service: Service,
     /// What this host calls itself in EHLO.
@@ -39,38 +45,15 @@ pub struct Settings {
     pub auth: Auth,
 }
 
-/// Whose server it is: some replies mean what they mean at Microsoft's alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Service {
-    /// Exchange Online, in any of Microsoft's clouds.
-    ExchangeOnline,
-    /// Any other server, such as a smarthost.
-    #[default]
-    Other,
-}
-
-impl Service {
-    /// The domains of Microsoft's submission servers (`exchange-online.md`, "Endpoints").
-    const DOMAINS: [&str; 5] = [
-        "outlook.com",
-        "office365.com",
-        "office365.us",
-        "outlook.cn",
-        "mx.microsoft",
-    ];
-
-    /// The service at a host, as far as its name says.
-    pub fn at(host: &str) -> Self {
-        let host = host.to_ascii_lowercase();
-        let is_within = |domain: &str| {
-            let rest = host.strip_suffix(domain);
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        if Self::DOMAINS.into_iter().any(is_within) {
-            Self::ExchangeOnline
-        } else {
-            Self::Other
-        }
+impl Settings {
+    /// Whether nothing differs.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.host == other.host
+            && self.port == other.port
+            && self.tls == other.tls
+            && self.roots == other.roots
+            && self.hello == other.hello
+            && self.auth.is_same(&other.auth)
     }
 }
 
@@ -114,6 +97,21 @@ pub enum Auth {
 }
 
 impl Auth {
+    /// Whether it signs in the same way, with the same name and password.
+    fn is_same(&self, other: &Self) -> bool {
+        let parts = |auth: &Self| match auth {
+            Self::None => (0, None),
+            Self::Plain { password, .. } => (1, Some(password.expose_secret().to_owned())),
+            Self::Login { password, .. } => (2, Some(password.expose_secret().to_owned())),
+            Self::XOAuth2 { .. } => (3, None),
+        };
+        let [(kind, password), (its_kind, its_password)] = [self, other].map(|auth| {
+            let (kind, password) = parts(auth);
+            (kind, password.map(Zeroizing::new))
+        });
+        kind == its_kind && password == its_password && self.username() == other.username()
+    }
+
     /// Who signs in.
     pub fn username(&self) -> Option<&str> {
         match self {
@@ -189,25 +187,6 @@ impl Failure {
         match self {
             Self::Refused { reply, .. } => Some(reply),
             _ => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_is_known_by_its_domain() {
-        for (host, service) in [
-            ("smtp.office365.com", Service::ExchangeOnline),
-            ("smtp-mail.Outlook.com", Service::ExchangeOnline),
-            ("smtp.hve.mx.microsoft", Service::ExchangeOnline),
-            ("smtp.notoutlook.com", Service::Other),
-            ("smtp.gmail.com", Service::Other),
-            ("127.0.0.1", Service::Other),
-        ] {
-            assert_eq!(Service::at(host), service, "{host}");
         }
     }
 }

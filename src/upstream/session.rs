@@ -1,6 +1,6 @@
 //! One session with a server: connected, protected, signed in, used for one message after another.
 
-mod open;
+pub(crate) mod open;
 
 use std::io::ErrorKind;
 use std::pin::{Pin, pin};
@@ -69,6 +69,20 @@ pub struct Transcript {
     pub message: Option<(Stage, Reply)>,
     /// Whether the server takes DSN parameters, so that it confirms what was asked to be confirmed.
     pub offers_dsn: bool,
+}
+
+impl Transcript {
+    /// The reply that decided about a message that is sent to all its recipients or to none: the first
+    /// refusal, else the answer to DATA or to the final dot.
+    pub fn decisive(self) -> (Stage, Reply) {
+        let mut recipients = self.recipients.into_iter();
+        let refused = recipients.find(|reply| !reply.is_completion());
+        match (self.mail.is_completion(), refused, self.message) {
+            (true, Some(refused), _) => (Stage::Rcpt, refused),
+            (true, None, Some(message)) => message,
+            _ => (Stage::Mail, self.mail),
+        }
+    }
 }
 
 type Stream = crate::base::stream::Stream<TlsStream<TcpStream>>;
@@ -428,12 +442,7 @@ impl Session {
         if reply.is_completion() {
             return Ok(reply);
         }
-        Err(Failure::Refused {
-            host: self.host.clone(),
-            stage,
-            reply,
-            detail: None,
-        })
+        Err(self.refused(stage, reply))
     }
 
     /// Writes commands or content. Octets that are unread by then belong to no command: the answer to
@@ -460,12 +469,7 @@ impl Session {
             Err(_) => return Err(self.lost(stage, format!("no reply in {} s", within.as_secs()))),
         };
         if reply.code == 421 {
-            return Err(Failure::Refused {
-                host: self.host.clone(),
-                stage,
-                reply,
-                detail: None,
-            });
+            return Err(self.refused(stage, reply));
         }
         if !belongs_at(stage, &reply) {
             let reason = format!("{reply} is no answer here");
@@ -491,6 +495,15 @@ impl Session {
                 }
                 Err(error) => return Err(self.lost(stage, error)),
             }
+        }
+    }
+
+    fn refused(&self, stage: Stage, reply: Reply) -> Failure {
+        Failure::Refused {
+            host: self.host.clone(),
+            stage,
+            reply,
+            detail: None,
         }
     }
 

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
+use mailferry::sandbox::SharedSignIn;
+
 use crate::support::{Lab, Plan, SERVER, USUAL, id_of};
 
 const JANE: &str = "jane@example.com";
@@ -272,13 +274,14 @@ fn the_test_of_a_connection_tells_each_step_and_what_mends_it() {
     assert!(!lab.run(&["test", "nobody"]).status.success());
 }
 
-#[test]
-fn a_person_signs_in_for_a_shared_mailbox() {
+/// Jane, signed in, and the mailbox that is shared with her.
+fn shared_mailbox(shared_sign_in: SharedSignIn) -> Lab {
     let plan = plan("authorization_code");
     let shared = "username = \"sales@example.com\"\naccount = \"jane@example.com\"";
     let lab = Lab::with(Plan {
         mailboxes: vec![JANE, "sales@example.com", "other@example.com"],
         shared: Some(("sales@example.com", JANE)),
+        shared_sign_in,
         configuration: plan
             .configuration
             .replace("username = \"jane@example.com\"", shared)
@@ -292,28 +295,58 @@ fn a_person_signs_in_for_a_shared_mailbox() {
     let connect = Connect::begin(&lab, &["--no-browser"]);
     assert_eq!(browse(&lab, &connect.url(), JANE, "yes").0, 200);
     assert!(connect.ended().0);
+    lab
+}
+
+fn offer(lab: &Lab) {
     id_of(&lab.send(
         "sales@example.com",
         "From: sales@example.com\r\n\r\nan offer\r\n",
     ));
+}
+
+#[test]
+fn a_person_signs_in_for_a_shared_mailbox_and_sends_as_it() {
+    let lab = shared_mailbox(SharedSignIn::Person);
+    offer(&lab);
     let delivered = lab.delivered(1);
-    assert_eq!(delivered[0].mailbox, "sales@example.com");
+    assert_eq!(delivered[0].mailbox, JANE, "whose limits count");
+    assert_eq!(delivered[0].sender, "sales@example.com");
+    let test = lab.stdout(&["test", "jane"]);
     assert!(
-        lab.stdout(&["test", "jane"])
-            .contains("XOAUTH2 as sales@example.com")
+        test.contains("XOAUTH2 as jane@example.com, who sends as sales@example.com"),
+        "{test}"
     );
-    // Her token does not open a mailbox that is not shared with her.
+    // She may not send as a mailbox that is not shared with her.
     let text = std::fs::read_to_string(lab.path("mailferry.toml")).expect("reads");
     let other = text.replace("username = \"sales@", "username = \"other@");
     lab.write("mailferry.toml", &other);
     lab.signal("HUP");
     lab.logged(&["event=\"reloaded\""]);
-    let test = lab.run(&["test", "jane"]);
+    let test = lab.run(&["test", "jane", "--to", "someone@example.net"]);
     assert!(!test.status.success());
+    let said = String::from_utf8_lossy(&test.stdout);
     assert!(
-        String::from_utf8_lossy(&test.stdout)
-            .contains("check that other@example.com is the mailbox")
+        said.contains("Add-RecipientPermission -Identity other@example.com"),
+        "{said}"
     );
+}
+
+#[test]
+fn where_a_shared_mailbox_wants_its_own_name_it_gets_that() {
+    let lab = shared_mailbox(SharedSignIn::Mailbox);
+    offer(&lab);
+    assert_eq!(lab.delivered(1)[0].mailbox, "sales@example.com");
+    let test = lab.stdout(&["test", "jane"]);
+    assert!(
+        test.contains("XOAUTH2 as sales@example.com, by the token of jane@example.com"),
+        "{test}"
+    );
+    // The name that worked is tried first from then on.
+    let signed_in = lab.state().stats().connections;
+    offer(&lab);
+    lab.delivered(2);
+    assert!(lab.state().stats().connections <= signed_in + 1);
 }
 
 #[test]

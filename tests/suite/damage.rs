@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::support::{Lab, PROGRAM, Plan, have, id_of};
 
@@ -88,7 +89,7 @@ fn what_a_failing_disk_did_not_take_was_not_promised() {
         return;
     }
     // The writes and syncs of the database's log, from the given one on, for a while; then all is well.
-    for (call, when) in [("fsync", "20..32"), ("pwrite64", "150..190")] {
+    for (call, when) in [("fdatasync", "20..32"), ("pwrite64", "150..190")] {
         let mut lab = Lab::stopped(Plan::default());
         let log = lab
             .path("data/spool/spool.sqlite-wal")
@@ -137,4 +138,44 @@ fn what_a_failing_disk_did_not_take_was_not_promised() {
                 .then_some(())
         });
     }
+}
+
+#[test]
+fn while_fates_cannot_be_written_nothing_more_is_sent() {
+    if !have("damage::fates", &["strace"]) {
+        return;
+    }
+    const WAITING: usize = 600;
+    let lab = Lab::new();
+    lab.fault(r#"{"stage":"connect","action":"drop","times":1000000}"#);
+    let mut client = lab.client();
+    for number in 0..WAITING {
+        id_of(&client.send(SENDER, &["to@b.c"], &message(&format!("{number}-"), 10)));
+    }
+    let log = lab.path("data/spool/spool.sqlite-wal");
+    let id = lab.id().to_string();
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-p", &id, "-P"])
+        .arg(&log)
+        .args(["-e", "inject=pwrite64:error=ENOSPC"])
+        .spawn()
+        .expect("starts");
+    lab.wait_for("strace", || {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let tracer = status.lines().find(|line| line.starts_with("TracerPid:"))?;
+        (tracer.trim_end() != "TracerPid:\t0").then_some(())
+    });
+    lab.state().script.clear();
+    // Several tries to write, with a second between them.
+    lab.wait_for("failures", || {
+        (lab.log().matches("event=\"finish_failed\"").count() >= 3).then_some(())
+    });
+    let sent = lab.state().stats().messages;
+    assert!((1..100).contains(&sent), "{sent} of {WAITING} were sent");
+    strace.kill().expect("ours");
+    strace.wait().expect("ends");
+    lab.logged(&["event=\"finishes_written\""]);
+    let delivered = lab.delivered(WAITING as u64);
+    lab.empties();
+    assert_eq!(delivered.len(), WAITING, "each once");
 }

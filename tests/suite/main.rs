@@ -17,6 +17,7 @@ mod dialogues;
 mod doors;
 mod doors_under_load;
 mod faulty_upstream;
+mod holds;
 mod identity;
 mod layers;
 mod postfix;

@@ -1,6 +1,7 @@
 //! Each answer of `tests/replies.txt`, played by the stand-in at its stage against the program: what
 //! becomes of the message, of the server, and of what the operator sees.
 
+use mailferry::base::Service;
 use mailferry::delivery::outcome::{Reaction, table};
 use mailferry::session::{Reply, Stage};
 
@@ -10,6 +11,7 @@ use crate::support::{Lab, Plan, admitted, id_of};
 const AT_ONCE: usize = 4;
 
 struct Line {
+    service: Service,
     stage: &'static str,
     said: &'static str,
     row: &'static str,
@@ -22,8 +24,14 @@ fn lines() -> Vec<Line> {
         .map(|line| {
             let mut parts = line.splitn(3, " | ");
             let mut part = || parts.next().expect("three parts");
+            let stage = part();
+            let (service, stage) = match stage.strip_prefix("smarthost ") {
+                Some(stage) => (Service::Other, stage),
+                None => (Service::ExchangeOnline, stage),
+            };
             Line {
-                stage: part(),
+                service,
+                stage,
                 said: part(),
                 row: part(),
             }
@@ -47,6 +55,7 @@ fn reaction(line: &Line) -> Reaction {
         _ => ("", rest),
     };
     let row = table::row(
+        line.service,
         stage,
         &Reply::new(code.parse().expect("a code"), enhanced, text),
     );
@@ -61,7 +70,19 @@ fn words(line: &Line) -> &'static str {
 }
 
 fn play(line: &Line) {
-    let lab = Lab::with(Plan::default());
+    let exchange = Plan::default();
+    let configuration = match line.service {
+        Service::ExchangeOnline => exchange.configuration,
+        // The stand-in as a server of a provider that is not Microsoft.
+        Service::Other => exchange.configuration.replace(
+            "tenant = \"contoso\"",
+            "provider = \"custom\"\nscopes = [\"mail\"]",
+        ),
+    };
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
     let stage = match line.stage {
         "greeting" => "connect",
         stage => stage,
@@ -100,6 +121,22 @@ fn play(line: &Line) {
             let report = &lab.delivered(1)[0];
             assert_eq!(report.sender, "", "{}", report.text);
             assert!(report.text.contains(words(line)), "{}", report.text);
+        }
+        Reaction::FailedAndSlowed => {
+            lab.logged(&["event=\"failed\"", &id, words(line)]);
+            lab.logged(&["event=\"server_slowed\"", words(line)]);
+            assert_eq!(lab.delivered(1)[0].sender, "", "the report");
+        }
+        Reaction::ExternalHeld(_) => {
+            lab.logged(&["event=\"external_held\"", "contoso", words(line)]);
+            let own = ["jane@example.com"];
+            let mut client = lab.client();
+            client.send("notifications@example.com", &own, &admitted("inside"));
+            assert!(lab.delivered(1)[0].text.contains("Subject: inside"));
+            lab.wait_for("the reason", || {
+                let list = lab.queued(1);
+                (list.contains(&id) && list.contains(words(line))).then_some(())
+            });
         }
         Reaction::SenderRefused => {
             lab.delivered(1);

@@ -60,6 +60,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
             service: Service::ExchangeOnline,
             tls: Tls::Starttls,
             tls_config: tls_config.clone(),
+            roots: Vec::new(),
             hello: "relay.example.com".into(),
             auth: Auth::XOAuth2 {
                 username: mailbox(number),
@@ -72,6 +73,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
             per_day: Some(10_000),
             recipients: 500,
         },
+        tenant: None,
     };
     delivery::Settings {
         policy: Policy {
@@ -130,6 +132,8 @@ fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, b
         last: None,
         uncertain: false,
         warned: false,
+        holds: 0,
+        former_lane: None,
     };
     let content = Content::Memory(text.into());
     New { record, content }
@@ -265,12 +269,14 @@ fn is_due(times: &mut Vec<Duration>, now: Duration) -> bool {
 
 /// As `queue retry --all` does.
 async fn retry_all(spool: &Memory, delivery: &Delivery, now: Timestamp) {
-    delivery.forgive();
     let pause = delivery.pause();
     let all = Selection::Matching(mailferry::spool::Filter::default());
     spool.act(all, Deed::Retry, now).await.expect("retried");
+    let servers = delivery.servers();
+    servers
+        .iter()
+        .for_each(|server| delivery.mended(&server.name));
     drop(pause);
-    delivery.release_holds();
 }
 
 struct Outcome {

@@ -182,6 +182,35 @@ fn an_outage_of_an_hour_loses_nothing_and_ends_by_itself() {
 }
 
 #[test]
+fn an_outage_of_a_week_uses_up_nothing_of_the_mailboxs_day() {
+    let most = "recipients_per_day = 60";
+    let life = Life::with(|server| server.replace("recipients_per_day = 0", most));
+    let text = std::fs::read_to_string(life.lab.path("mailferry.toml")).expect("reads");
+    let text = text.replace("grace = \"20s\"", "grace = \"20s\"\nexpire_after = \"10d\"");
+    life.lab.write("mailferry.toml", &text);
+    let life = life.again_after(MINUTE);
+    life.cut_off(Stage::Connect);
+    let recipients: Vec<String> = (0..50).map(|number| format!("to{number}@b.c")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let mut client = life.lab.client();
+    id_of(&client.send(
+        "notifications@example.com",
+        &recipients,
+        &admitted("all week"),
+    ));
+    life.pass(7 * 24 * HOUR, 10 * MINUTE);
+    let stats = life.lab.state().stats();
+    assert!(stats.connections > 100, "it was tried: {stats:?}");
+    assert_eq!(stats.messages, 0);
+    life.lab.state().script.clear();
+    // The longest pause of a server, and its jitter.
+    life.pass(20 * MINUTE, MINUTE);
+    let delivered = life.lab.state().delivered();
+    let mut all = delivered.iter().filter(|it| it.recipients.len() == 50);
+    assert!(all.next().is_some(), "{delivered:?}");
+}
+
+#[test]
 fn a_token_is_at_hand_while_it_is_used_and_asked_for_no_more_when_it_is_not() {
     let life = Life::begin();
     life.send("the one of today");

@@ -19,11 +19,12 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use url::Url;
 
 use super::accounts::{Accounts, Attempt, Progress, Way, Wish};
-use super::api::{metrics_of, probe, rows};
+use super::api::{metrics_of, rows};
 use crate::base::Timestamp;
 use crate::delivery::Delivery;
 use crate::observe::maillog;
@@ -282,9 +283,6 @@ async fn come_back(
         return (StatusCode::NOT_FOUND, html(page)).into_response();
     }
     let (status, words) = parts.accounts.come_back(uri.path(), &query).await;
-    if status.is_success() {
-        parts.delivery.release_holds();
-    }
     (status, html(page::notice("Sign in", &words))).into_response()
 }
 
@@ -349,7 +347,6 @@ async fn sign_in(State(parts): State<Arc<Parts>>, _: Session, Path(id): Path<Str
         Progress::Waiting => html(page::waiting(&server, &attempt)).into_response(),
         Progress::Done(_) => {
             parts.attempts().remove(&id);
-            parts.delivery.release_holds();
             Redirect::to("/").into_response()
         }
         Progress::Failed(reason) => {
@@ -360,11 +357,15 @@ async fn sign_in(State(parts): State<Arc<Parts>>, _: Session, Path(id): Path<Str
 }
 
 async fn test(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _: Ours) -> Response {
-    match probe(&parts.delivery, &server, None).await {
-        Some(steps) => html(page::steps(&server, &steps)).into_response(),
-        None => {
-            let page = page::notice("No such server", &server);
-            (StatusCode::NOT_FOUND, html(page)).into_response()
-        }
+    if !parts.delivery.has(&server) {
+        let page = page::notice("No such server", &server);
+        return (StatusCode::NOT_FOUND, html(page)).into_response();
     }
+    let (sender, mut receiver) = mpsc::channel(1);
+    tokio::spawn(parts.delivery.clone().probe(server.clone(), None, sender));
+    let mut steps = Vec::new();
+    while let Some(step) = receiver.recv().await {
+        steps.push(step);
+    }
+    html(page::steps(&server, &steps)).into_response()
 }

@@ -3,15 +3,22 @@
 use std::fmt::Display;
 
 use crate::cli::plain;
+use crate::message::Address;
 use crate::spool::filter;
 use crate::spool::{Entry, Event, Origin, Record, State, Story, What};
 
-/// A message in a line.
-pub(super) fn line(Entry { record, lease }: &Entry) -> String {
+/// Recipients that a line shows; more are counted.
+const SHOWN: usize = 3;
+
+/// Characters of a reason that a line shows; `queue show` has all of it.
+const REASON: usize = 200;
+
+/// A message in a line, with why it waits.
+pub(super) fn line(Entry { record, lease }: &Entry, reason: Option<&str>) -> String {
     let state = match record.state {
         _ if lease.is_some() => "active".to_owned(),
         State::Held => "held".to_owned(),
-        State::Queued if record.attempts == 0 => "new".to_owned(),
+        State::Queued if record.attempts == 0 => "queued".to_owned(),
         State::Queued => format!("next {}", record.due),
     };
     let uncertain = if record.uncertain { " uncertain" } else { "" };
@@ -21,15 +28,33 @@ pub(super) fn line(Entry { record, lease }: &Entry) -> String {
         .iter()
         .map(|r| r.address.as_str())
         .collect();
+    let reason = reason.map_or(String::new(), |reason| {
+        format!("  {}", cut(&plain(reason), REASON))
+    });
     format!(
-        "{}  {}  {state}{uncertain}  {}  <{}> -> {}  {} octets",
+        "{}  {}  {state}{uncertain}  {}  <{}> -> {}  {} octets{reason}",
         record.id,
         record.received,
         lane(record, "-"),
         record.envelope.sender,
-        to.join(", "),
+        shown(&to),
         record.size
     )
+}
+
+fn shown(to: &[&str]) -> String {
+    let first = to[..to.len().min(SHOWN)].join(", ");
+    match to.len().saturating_sub(SHOWN) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn lane<'a>(record: &'a Record, none: &'a str) -> &'a str {
@@ -43,8 +68,8 @@ fn row(name: &str, value: impl Display) {
     println!("{name:<12}{}", plain(&value.to_string()));
 }
 
-/// All that is known of a message in the queue.
-pub(super) fn entry(entry: &Entry, story: &Story) {
+/// All that is known of a message in the queue, with why it waits.
+pub(super) fn entry(entry: &Entry, story: &Story, reasons: &[String]) {
     let Entry { record, lease } = entry;
     origin(story);
     row("server", lane(record, "to be routed"));
@@ -62,6 +87,7 @@ pub(super) fn entry(entry: &Entry, story: &Story) {
     }
     row("attempts", record.attempts);
     row("last", record.last.as_deref().unwrap_or("-"));
+    because(reasons);
     if record.uncertain {
         row(
             "uncertain",
@@ -71,8 +97,14 @@ pub(super) fn entry(entry: &Entry, story: &Story) {
     events(&story.events);
 }
 
-/// A message's whole story.
-pub(in crate::cli) fn story(story: &Story) {
+fn because(reasons: &[String]) {
+    for (place, reason) in reasons.iter().enumerate() {
+        row(if place == 0 { "waits" } else { "" }, reason);
+    }
+}
+
+/// A message's whole story, with why it still waits.
+pub(in crate::cli) fn story(story: &Story, reasons: &[String]) {
     origin(story);
     let state = match (story.ended, story.record.state) {
         (Some(ended), _) => format!("ended {ended}"),
@@ -80,30 +112,64 @@ pub(in crate::cli) fn story(story: &Story) {
         (None, State::Queued) => "in the queue".to_owned(),
     };
     row("state", state);
+    because(reasons);
     events(&story.events);
 }
 
-/// A story in a line: what became of it last for whom it is about, or at all.
+/// A story in a line: what became of the message for whom it is asked about, or for everybody.
 pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
     let record = &story.record;
-    let is_theirs = |event: &&Event| match &event.what {
-        What::Delivered { to, .. } | What::Failed { to, .. } => {
-            to.iter().any(|to| filter::is(whose, to.as_str()))
-        }
-        _ => false,
-    };
-    let theirs = story.events.iter().rev().find(is_theirs);
-    let last = theirs.or(story.events.last());
-    let last = last.map_or("queued".to_owned(), |event| words(&event.what));
-    let to: Vec<&str> = story.recipients().iter().map(|to| to.as_str()).collect();
+    let all = story.recipients();
+    let theirs = all.iter().filter(|to| filter::is(whose, to.as_str()));
+    let theirs: Vec<&Address> = theirs.copied().collect();
+    let asked = if theirs.is_empty() { &all } else { &theirs };
+    let to: Vec<&str> = all.iter().map(|to| to.as_str()).collect();
     format!(
         "{}  {}  <{}> -> {}  {}",
         record.id,
         record.received,
         record.envelope.sender,
-        to.join(", "),
-        plain(&last)
+        shown(&to),
+        plain(&outcome(story, asked))
     )
+}
+
+/// What became of a message for these recipients.
+fn outcome(story: &Story, asked: &[&Address]) -> String {
+    let decided = |to: &Address| {
+        let mut events = story.events.iter().rev().map(|event| &event.what);
+        events.find(|what| match what {
+            What::Delivered { to: all, .. } | What::Failed { to: all, .. } => all.contains(to),
+            _ => false,
+        })
+    };
+    let fates: Vec<Option<&What>> = asked.iter().map(|to| decided(to)).collect();
+    if let [fate] = fates[..] {
+        let last = fate.or(story.events.last().map(|event| &event.what));
+        return last.map_or("queued".to_owned(), words);
+    }
+    let is_delivered = |fate: &&Option<&What>| matches!(fate, Some(What::Delivered { .. }));
+    let delivered = fates.iter().filter(is_delivered).count();
+    let failed = fates.iter().flatten().count() - delivered;
+    let waiting = fates.len() - delivered - failed;
+    let counts = [
+        (delivered, "delivered"),
+        (failed, "failed"),
+        (
+            waiting,
+            if story.ended.is_some() {
+                "given up"
+            } else {
+                "waiting"
+            },
+        ),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    counts.join(", ")
 }
 
 fn origin(story: &Story) {
@@ -143,7 +209,7 @@ fn events(events: &[Event]) {
 }
 
 fn words(what: &What) -> String {
-    let list = |to: &[crate::message::Address]| {
+    let list = |to: &[Address]| {
         let all: Vec<&str> = to.iter().map(|address| address.as_str()).collect();
         all.join(", ")
     };
@@ -175,8 +241,8 @@ fn words(what: &What) -> String {
         }
         What::Held { reason } => format!("held: {reason}"),
         What::Reported { report, to } => format!("reported to {to} by {report}"),
-        What::Warned { report, to } => format!("{to} told that it is late, by {report}"),
-        What::Retried => "to be tried at once, by hand".to_owned(),
+        What::Warned { report, to } => format!("delay notice {report} sent to {to}"),
+        What::Retried => "retry requested by an operator".to_owned(),
         What::Deleted => "deleted by hand".to_owned(),
     }
 }

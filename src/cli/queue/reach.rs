@@ -4,13 +4,15 @@ use std::process::ExitCode;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::admin::api::Status;
-use crate::admin::queue::Act;
+use super::reason::{self, Servers};
+use crate::admin::queue::{Act, PAGE};
 use crate::admin::{self, Client};
 use crate::base::{MessageId, Timestamp};
 use crate::cli::{ConfigFile, block_on, ended};
 use crate::config::{Config, Secrets};
-use crate::spool::{Content, Deed, Entry, Owner, Page, Selection, Spool, SqliteSpool, Story};
+use crate::spool::{
+    Content, Deed, Entry, Filter, Owner, Page, Selection, Spool, SqliteSpool, Story, Wanted,
+};
 
 /// See the module.
 pub(in crate::cli) enum Queue {
@@ -64,7 +66,7 @@ impl Queue {
         }
     }
 
-    pub(super) async fn show(&self, id: MessageId) -> Result<Entry, String> {
+    pub(in crate::cli) async fn show(&self, id: MessageId) -> Result<Entry, String> {
         match self {
             Self::Running(client) => client.show(id).await.map_err(text),
             Self::Stopped(spool) => spool.get(id).await.map_err(text),
@@ -115,10 +117,49 @@ impl Queue {
         }
     }
 
-    pub(super) async fn status(&self) -> Result<Status, String> {
+    /// The servers of the running program.
+    pub(super) async fn servers(&self) -> Result<Servers, String> {
         match self {
-            Self::Running(client) => client.status().await.map_err(text),
-            Self::Stopped(_) => Ok(Status::default()),
+            Self::Running(client) => client.servers().await.map(Some).map_err(text),
+            Self::Stopped(_) => Ok(None),
+        }
+    }
+
+    /// Why a message waits, and for how long it does where the mailbox's pace decides.
+    pub(in crate::cli) async fn reasons(&self, entry: &Entry) -> Result<Vec<String>, String> {
+        let servers = self.servers().await?;
+        let first = reason::reason(entry, &servers, Timestamp::now());
+        if first.is_none() || reason::pace(entry, &servers, 1).is_none() {
+            return Ok(first.into_iter().collect());
+        }
+        let before = self.before(entry).await?;
+        let then = reason::pace(entry, &servers, before);
+        Ok(first.into_iter().chain(then).collect())
+    }
+
+    /// How many messages of its server came before this one.
+    async fn before(&self, entry: &Entry) -> Result<usize, String> {
+        let mut page = Page {
+            after: None,
+            limit: PAGE,
+            filter: Filter {
+                server: Some(entry.record.lane.clone()),
+                state: Some(Wanted::Queued),
+                ..Filter::default()
+            },
+        };
+        let mut count = 0;
+        loop {
+            let entries = self.list(page.clone()).await?;
+            let older = entries
+                .iter()
+                .take_while(|it| it.record.id < entry.record.id);
+            let older = older.count();
+            count += older;
+            match entries.last() {
+                Some(last) if older == entries.len() => page.after = Some(last.record.id),
+                _ => return Ok(count),
+            }
         }
     }
 }

@@ -157,11 +157,15 @@ impl Checker<'_> {
                 service,
                 tls,
                 tls_config,
+                roots,
                 hello: hello.to_owned(),
                 auth,
             },
             token,
             limits,
+            tenant: registration
+                .and_then(|(_, registration)| registration.tenant.as_ref())
+                .map(|tenant| tenant.get_ref().to_lowercase()),
         })
     }
 

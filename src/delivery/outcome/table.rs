@@ -2,8 +2,10 @@
 //! Pure. The first row that matches holds, so the particular stand before the general.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::{Patience, Reaction, Until};
+use crate::base::Service;
 use crate::session::{Reply, Stage};
 
 /// One kind of answer, and what to do about it.
@@ -11,6 +13,8 @@ use crate::session::{Reply, Stage};
 pub struct Row {
     /// What it is called in logs and metrics.
     pub name: &'static str,
+    /// The service whose answer means this; none for any.
+    service: Option<Service>,
     /// The stages at which it means this; none for any.
     stages: &'static [Stage],
     codes: RangeInclusive<u16>,
@@ -20,7 +24,8 @@ pub struct Row {
     says: &'static [&'static str],
     /// What it asks for.
     pub reaction: Reaction,
-    /// What a person does about it, `{mailbox}` being the one that sends; empty where nothing helps.
+    /// What a person does about it; empty where nothing helps. `{mailbox}` is the one that sends,
+    /// `{sender}` the address it sends as, `{host}` the name that we gave in EHLO.
     pub remedy: &'static str,
 }
 
@@ -29,6 +34,7 @@ type Enhanced = (u16, u16, RangeInclusive<u16>);
 
 const ANY: Row = Row {
     name: "",
+    service: None,
     stages: &[],
     codes: 0..=999,
     enhanced: &[],
@@ -36,6 +42,14 @@ const ANY: Row = Row {
     reaction: Reaction::Deferred,
     remedy: "",
 };
+
+/// A row that holds for Microsoft's servers alone.
+const EXCHANGE: Row = Row {
+    service: Some(Service::ExchangeOnline),
+    ..ANY
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Before MAIL the server speaks of itself, not of a message.
 const SESSION: &[Stage] = &[
@@ -63,13 +77,22 @@ static TABLE: &[Row] = &[
         name: "crowded",
         codes: 432..=432,
         reaction: Reaction::Crowded,
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "pace",
         codes: 400..=499,
         says: &["submission rate for this client has exceeded"],
         reaction: Reaction::TooFast,
+        ..ANY
+    },
+    Row {
+        name: "hello_refused",
+        stages: &[Stage::Ehlo],
+        codes: 501..=501,
+        reaction: Reaction::Slowed(Patience::Minutes),
+        remedy: "the server does not take {host} for a host name: set `host` (at the top of the configuration) to a \
+                 name with dots, letters, digits and dashes, such as relay.example.com",
         ..ANY
     },
     Row {
@@ -92,7 +115,7 @@ static TABLE: &[Row] = &[
         remedy: "SMTP AUTH is switched off for the tenant: an Exchange administrator runs \
                  Set-TransportConfig -SmtpClientAuthenticationDisabled $false, or switches it on for this mailbox: \
                  Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "smtp_auth_off_mailbox",
@@ -101,7 +124,7 @@ static TABLE: &[Row] = &[
         reaction: Reaction::Held(Until::Probe),
         remedy: "SMTP AUTH is switched off for the mailbox: an Exchange administrator runs \
                  Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "sign_in_forbidden",
@@ -111,7 +134,7 @@ static TABLE: &[Row] = &[
         remedy: "a policy forbids the sign-in: look at security defaults, Conditional Access and the authentication policy of \
                  {mailbox} (Entra admin center, Sign-in logs), and that SMTP AUTH is on: \
                  Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "basic_auth_gone",
@@ -119,6 +142,16 @@ static TABLE: &[Row] = &[
         enhanced: &[(5, 7, 30..=30)],
         reaction: Reaction::Held(Until::Probe),
         remedy: "Exchange Online takes no passwords any more: give the server `oauth` and a `grant` instead of `auth` and `password`",
+        ..EXCHANGE
+    },
+    Row {
+        name: "token_expires_soon",
+        stages: &[Stage::Auth],
+        codes: 501..=501,
+        enhanced: &[(5, 5, 127..=127)],
+        reaction: Reaction::FreshToken,
+        remedy: "the server wants a token that lives longer: check this machine's clock, and that no token lifetime policy \
+                 shortens the tokens of this app",
         ..ANY
     },
     Row {
@@ -163,22 +196,41 @@ static TABLE: &[Row] = &[
         ..ANY
     },
     Row {
+        name: "external_recipients_of_the_day",
+        codes: 500..=599,
+        enhanced: &[(5, 7, 232..=233)],
+        reaction: Reaction::ExternalHeld(HOUR),
+        remedy: "the tenant of {mailbox} has used up its external recipients of 24 hours, so more mailboxes do not help: \
+                 wait, buy licences, or send mass mail by Azure Communication Services; mail within the tenant goes on",
+        ..EXCHANGE
+    },
+    Row {
+        name: "invalid_recipients",
+        stages: MESSAGE,
+        codes: 500..=599,
+        says: &["invalidrecipientsexception"],
+        reaction: Reaction::FailedAndSlowed,
+        remedy: "Exchange says this of the message's recipients: remove the addresses that do not exist; repeated, such \
+                 messages get {mailbox} blocked",
+        ..EXCHANGE
+    },
+    Row {
         name: "mailbox_blocked",
         codes: 500..=599,
         enhanced: &[(5, 2, 251..=251), (5, 2, 253..=255)],
-        reaction: Reaction::Held(Until::Hours(4)),
+        reaction: Reaction::Held(Until::For(HOUR.saturating_mul(4))),
         remedy: "{mailbox} is blocked for a time because of repeated errors: mend what they were about (the log has them), \
                  and let it rest",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "mailbox_blocked",
         codes: 500..=599,
         says: &["throttled due to continuous"],
-        reaction: Reaction::Held(Until::Hours(4)),
+        reaction: Reaction::Held(Until::For(HOUR.saturating_mul(4))),
         remedy: "{mailbox} is blocked for a time because of repeated errors: mend what they were about (the log has them), \
                  and let it rest",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "banned",
@@ -191,10 +243,10 @@ static TABLE: &[Row] = &[
             (5, 7, 708..=708),
             (5, 7, 750..=750),
         ],
-        reaction: Reaction::Held(Until::Hours(1)),
+        reaction: Reaction::Held(Until::For(HOUR)),
         remedy: "Microsoft has barred {mailbox}, or its tenant, from sending: an administrator looks at Restricted entities \
                  (Microsoft Defender portal, Email & collaboration, Review), secures the account, and unblocks it",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "recipients_of_the_day",
@@ -204,10 +256,10 @@ static TABLE: &[Row] = &[
             "recipient rate limit",
             "exceeded the maximum number of recipients",
         ],
-        reaction: Reaction::Held(Until::Hours(2)),
+        reaction: Reaction::Held(Until::For(HOUR.saturating_mul(2))),
         remedy: "{mailbox} has used up its 10,000 recipients of 24 hours: spread the mail over more mailboxes, or use \
                  High Volume Email or Azure Communication Services for mass mail",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "send_as_denied",
@@ -216,7 +268,7 @@ static TABLE: &[Row] = &[
         reaction: Reaction::SenderRefused,
         remedy: "{mailbox} may not send as {sender}: Add-RecipientPermission -Identity {sender} -Trustee {mailbox} -AccessRights SendAs, \
                  or leave {sender} out of `from_filter` so that it is rewritten",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "send_as_denied",
@@ -225,17 +277,42 @@ static TABLE: &[Row] = &[
         reaction: Reaction::SenderRefused,
         remedy: "{mailbox} may not send as {sender}: Add-RecipientPermission -Identity {sender} -Trustee {mailbox} -AccessRights SendAs, \
                  or leave {sender} out of `from_filter` so that it is rewritten",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "mailbox_full",
         stages: MESSAGE,
         codes: 500..=599,
         enhanced: &[(5, 2, 2..=2)],
-        reaction: Reaction::Held(Until::Hours(1)),
+        reaction: Reaction::Held(Until::For(HOUR)),
         remedy: "{mailbox} is full, most likely of Sent Items: empty it, or archive; \
                  Set-MailboxMessageConfiguration and retention policies keep it so",
-        ..ANY
+        ..EXCHANGE
+    },
+    Row {
+        name: "high_volume_email",
+        codes: 500..=599,
+        enhanced: &[(5, 5, 105..=105), (5, 7, 62..=62)],
+        reaction: Reaction::Failed,
+        remedy: "a High Volume Email account sends to recipients within the tenant only: route external mail through \
+                 another server",
+        ..EXCHANGE
+    },
+    Row {
+        name: "high_volume_email",
+        codes: 500..=599,
+        enhanced: &[(5, 6, 241..=241), (5, 2, 240..=240)],
+        reaction: Reaction::Failed,
+        remedy: "a High Volume Email account sends as itself only: set `from_filter` of its server to {mailbox}",
+        ..EXCHANGE
+    },
+    Row {
+        name: "direct_send_rejected",
+        codes: 500..=599,
+        enhanced: &[(5, 7, 68..=68)],
+        reaction: Reaction::Failed,
+        remedy: "the tenant rejects Direct Send: let the server sign in (`oauth`, `grant`, `username`)",
+        ..EXCHANGE
     },
     Row {
         name: "too_large",
@@ -258,13 +335,30 @@ static TABLE: &[Row] = &[
         reaction: Reaction::Slowed(Patience::Hours),
         remedy: "Microsoft limits the sender for its reputation: look at what {mailbox} has sent lately, and at \
                  Restricted entities (Microsoft Defender portal); it passes by itself",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "too_many_recipients",
         stages: &[Stage::Rcpt],
         codes: 452..=452,
         enhanced: &[(4, 5, 3..=3)],
+        reaction: Reaction::NextTransaction,
+        ..ANY
+    },
+    // RFC 5321 §4.5.3.1.10: 552 in this place means 452.
+    Row {
+        name: "too_many_recipients",
+        stages: &[Stage::Rcpt],
+        codes: 552..=552,
+        says: &["too many recipients"],
+        reaction: Reaction::NextTransaction,
+        ..ANY
+    },
+    Row {
+        name: "too_many_recipients",
+        stages: &[Stage::Rcpt],
+        codes: 552..=552,
+        enhanced: &[(5, 5, 3..=3)],
         reaction: Reaction::NextTransaction,
         ..ANY
     },
@@ -275,7 +369,7 @@ static TABLE: &[Row] = &[
         reaction: Reaction::Slowed(Patience::Hours),
         remedy: "Exchange cannot open {mailbox}: most often the app or user lacks full access \
                  (Add-MailboxPermission -Identity {mailbox} -User ... -AccessRights FullAccess)",
-        ..ANY
+        ..EXCHANGE
     },
     Row {
         name: "transient",
@@ -314,14 +408,17 @@ static UNKNOWN: &[Row] = &[
     },
 ];
 
-/// The row of a reply at a stage.
-pub fn row(stage: Stage, reply: &Reply) -> &'static Row {
+/// The row of a service's reply at a stage.
+pub fn row(service: Service, stage: Stage, reply: &Reply) -> &'static Row {
     if DONE.codes.contains(&reply.code) {
         return &DONE;
     }
     let text = reply.text.to_lowercase();
     let enhanced = parts(&reply.enhanced);
-    let matches = |row: &&Row| row.matches(stage, reply.code, enhanced, &text);
+    let matches = |row: &&Row| {
+        row.service.is_none_or(|its| its == service)
+            && row.matches(stage, reply.code, enhanced, &text)
+    };
     let mut rows = TABLE.iter().chain(UNKNOWN);
     rows.find(matches).unwrap_or(&UNKNOWN[1])
 }
@@ -388,7 +485,11 @@ mod tests {
             let [at, said, expected] = line.splitn(3, " | ").collect::<Vec<_>>()[..] else {
                 panic!("{line}");
             };
-            let row = row(stage(at), &reply(said));
+            let (service, at) = match at.strip_prefix("smarthost ") {
+                Some(at) => (Service::Other, at),
+                None => (Service::ExchangeOnline, at),
+            };
+            let row = row(service, stage(at), &reply(said));
             assert_eq!(row.name, expected, "{line}");
             met.insert(std::ptr::from_ref(row));
         }

@@ -142,6 +142,8 @@ impl Connection {
             last: None,
             uncertain: false,
             warned: false,
+            holds: 0,
+            former_lane: None,
         }
     }
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::store::{FILE, record};
 use crate::base::{MessageId, Timestamp};
-use crate::spool::{Record, SpoolError, Story, filter};
+use crate::spool::{Record, SpoolError, Story, What, filter};
 
 /// Rows read in one go, so that no read holds the WAL for long.
 const CHUNK: usize = 1_000;
@@ -79,8 +79,16 @@ impl Reader {
         }
     }
 
-    /// The newest stories in which an address stands, newest first.
+    /// The newest stories in which an address or, in angle brackets, a Message-ID stands, newest first.
     pub(super) fn stories(&self, address: &str, limit: usize) -> Result<Vec<Story>, SpoolError> {
+        if address.starts_with('<') {
+            let id = address.to_lowercase();
+            let needle = serde_json::to_string(&id).unwrap_or_default();
+            let found = self.search(&needle, limit, |story| has_message_id(story, &id))?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
         let wanted = address.trim_matches(['<', '>']).to_lowercase();
         // In JSON an address stands between quotes, its domain before one.
         let needle = serde_json::to_string(&wanted).unwrap_or_default();
@@ -94,6 +102,16 @@ impl Reader {
         } else {
             "@".into()
         };
+        self.search(&needle, limit, |story| stands_in(&wanted, story))
+    }
+
+    /// The newest stories with this text in lower case that `is_one` admits, newest first.
+    fn search(
+        &self,
+        needle: &str,
+        limit: usize,
+        is_one: impl Fn(&Story) -> bool,
+    ) -> Result<Vec<Story>, SpoolError> {
         let sql = "
             SELECT id FROM (
                 SELECT id FROM message WHERE id < ?2 AND instr(lower(record), ?1)
@@ -108,7 +126,7 @@ impl Reader {
             let ids: Vec<i64> = rows.collect::<Result<_, _>>()?;
             for id in &ids {
                 let story = self.story(MessageId::from_i64(*id))?;
-                if stands_in(&wanted, &story) {
+                if is_one(&story) {
                     found.push(story);
                 }
                 if found.len() == limit {
@@ -121,6 +139,14 @@ impl Reader {
             }
         }
     }
+}
+
+fn has_message_id(story: &Story, id: &str) -> bool {
+    let mut events = story.events.iter().map(|event| &event.what);
+    events.any(|what| match what {
+        What::Delivered { message_id, .. } => message_id.eq_ignore_ascii_case(id),
+        _ => false,
+    })
 }
 
 fn stands_in(wanted: &str, story: &Story) -> bool {

@@ -245,9 +245,19 @@ impl Store {
     /// Empties the lane of what is queued in this one.
     pub(super) fn empty_lane(&self, lane: &str) -> Result<(), SpoolError> {
         self.run(
-            "UPDATE message SET lane = '', record = json_set(record, '$.lane', '')
+            "UPDATE message SET lane = '', record = json_set(record, '$.lane', '', '$.former_lane', ?1)
              WHERE state = 0 AND lane = ?1",
             params![lane],
+        )?;
+        Ok(())
+    }
+
+    /// Holds what is queued in this lane.
+    pub(super) fn hold_lane(&self, lane: &str, reason: &str) -> Result<(), SpoolError> {
+        self.run(
+            "UPDATE message SET state = 1, record = json_set(record, '$.state', 'held', '$.last', ?2)
+             WHERE state = 0 AND lane = ?1",
+            params![lane, reason],
         )?;
         Ok(())
     }

@@ -47,6 +47,8 @@ fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
         last: None,
         uncertain: false,
         warned: false,
+        holds: 0,
+        former_lane: None,
     };
     New {
         record,
@@ -338,7 +340,7 @@ async fn messages_of_lanes_that_are_no_more_are_routed_anew() {
             .map(|m| (m.record.id, m.record.place()))
             .collect(),
     );
-    spool.reroute(vec!["new".into()]).await.unwrap();
+    spool.reroute(vec!["new".into()], vec![]).await.unwrap();
     assert_eq!(claim(&spool, "", 9, NOW).await, [id]);
     assert_eq!(spool.get(id).await.unwrap().record.lane, "");
 }

@@ -37,7 +37,11 @@ pub(super) enum Job {
         answer: Answer<Vec<Leased>>,
     },
     Content(MessageId, Answer<Content>),
-    Reroute(Vec<String>, Answer<()>),
+    Reroute {
+        lanes: Vec<String>,
+        held: Vec<(String, String)>,
+        answer: Answer<()>,
+    },
     Act {
         ids: Vec<MessageId>,
         deed: Deed,
@@ -222,7 +226,10 @@ impl Writer {
                     .iter()
                     .try_for_each(|finish| self.finish(finish, &mut effect))?;
             }
-            Job::Reroute(lanes, _) => {
+            Job::Reroute { lanes, held, .. } => {
+                for (lane, reason) in held {
+                    self.store.hold_lane(lane, reason)?;
+                }
                 for (place, due) in self.store.earliest_due()? {
                     if !place.lane.is_empty() && !lanes.contains(&place.lane) {
                         self.store.empty_lane(&place.lane)?;
@@ -417,7 +424,7 @@ impl Writer {
                 }
                 let _ = answer.send(Ok(()));
             }
-            Job::Reroute(_, answer) | Job::Tell(_, _, answer) | Job::Note(_, _, answer) => {
+            Job::Reroute { answer, .. } | Job::Tell(_, _, answer) | Job::Note(_, _, answer) => {
                 drop(answer.send(Ok(())));
             }
             Job::Shift { by, answer, .. } => {
@@ -496,7 +503,7 @@ impl Writer {
 fn makes_due(job: &Job) -> bool {
     match job {
         Job::Finish(batch, _) => batch.iter().any(Finish::makes_due),
-        Job::Put(..) | Job::Reroute(..) | Job::Act { .. } => true,
+        Job::Put(..) | Job::Reroute { .. } | Job::Act { .. } => true,
         _ => false,
     }
 }
@@ -513,7 +520,7 @@ fn refuse(job: Job, error: SpoolError) {
     match job {
         Job::Put(_, answer)
         | Job::Finish(_, answer)
-        | Job::Reroute(_, answer)
+        | Job::Reroute { answer, .. }
         | Job::Tell(_, _, answer)
         | Job::Shift { answer, .. }
         | Job::Note(_, _, answer) => drop(answer.send(Err(error))),

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use mail_send::SmtpClient;
-use rustls::HandshakeKind;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, HandshakeKind};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -82,11 +82,20 @@ impl Session {
         )
     }
 
+    /// EHLO, or HELO where the server does not know EHLO (RFC 5321 §3.2).
     async fn ehlo(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let command = format!("EHLO {}\r\n", settings.hello);
-        self.write(command.as_bytes(), Stage::Ehlo, wait::GREETING)
-            .await?;
-        let reply = self.expect(Stage::Ehlo, wait::GREETING).await?;
+        let hello = &settings.hello;
+        let ehlo = format!("EHLO {hello}\r\n");
+        let reply = self.command(&ehlo, Stage::Ehlo, wait::GREETING).await?;
+        let reply = if matches!(reply.code, 500 | 502) {
+            let helo = format!("HELO {hello}\r\n");
+            self.command(&helo, Stage::Ehlo, wait::GREETING).await?
+        } else {
+            reply
+        };
+        if !reply.is_completion() {
+            return Err(self.refused(Stage::Ehlo, reply));
+        }
         self.extensions = command::extensions(&reply.text);
         self.offers = reply.text.lines().skip(1).collect::<Vec<_>>().join(", ");
         Ok(())
@@ -94,7 +103,7 @@ impl Session {
 
     async fn start_tls(mut self, settings: &Settings) -> Result<Self, Failure> {
         if !self.extensions.starttls {
-            let reason = "the server does not offer STARTTLS; check host and port, or set the server's `tls`";
+            let reason = "the server does not offer STARTTLS; correct its `host` and `port`, or set its `tls`";
             return Err(Failure::Tls {
                 host: self.host,
                 reason: reason.into(),
@@ -201,6 +210,16 @@ fn facts(certificate: &CertificateDer) -> Option<String> {
     ))
 }
 
+/// What mends a name that is not found.
+pub const DNS_REMEDY: &str = "check the server's `host`, and DNS on this machine";
+
+/// What mends a port that is not reached.
+pub fn tcp_remedy(port: u16) -> String {
+    format!(
+        "let this machine reach TCP port {port} outwards (firewall, provider), and check the server's `host` and `port`"
+    )
+}
+
 /// Each address that the name has, in turn.
 async fn connect(settings: &Settings) -> Result<TcpStream, Failure> {
     let unreachable = |reason: String| Failure::Unreachable {
@@ -212,8 +231,8 @@ async fn connect(settings: &Settings) -> Result<TcpStream, Failure> {
     let found = timeout(wait::CONNECT, tokio::net::lookup_host(name)).await;
     let addresses: Vec<SocketAddr> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(unreachable("DNS did not answer".into())),
+        Ok(Err(error)) => return Err(unreachable(format!("{error}; {DNS_REMEDY}"))),
+        Err(_) => return Err(unreachable(format!("DNS did not answer; {DNS_REMEDY}"))),
     };
     let mut failure = "the name has no address".to_owned();
     for address in addresses {
@@ -223,23 +242,97 @@ async fn connect(settings: &Settings) -> Result<TcpStream, Failure> {
                 let _ = client.stream.set_nodelay(true);
                 return Ok(client.stream);
             }
+            Err(error) if address.ip().to_string() == settings.host => failure = error.to_string(),
             Err(error) => failure = format!("{address}: {error}"),
         }
     }
-    Err(unreachable(failure))
+    let remedy = tcp_remedy(settings.port);
+    Err(unreachable(format!("{failure}; {remedy}")))
 }
 
 async fn handshake(settings: &Settings, stream: TcpStream) -> Result<Stream, Failure> {
-    let client = SmtpClient {
-        stream,
-        timeout: wait::CONNECT,
+    let failed = |reason: String| Failure::Tls {
+        host: settings.host.clone(),
+        reason,
     };
+    let name = ServerName::try_from(settings.host.clone());
+    let name = name.map_err(|error| failed(error.to_string()))?;
     let connector = TlsConnector::from(settings.tls_config.clone());
-    match client.into_tls(&connector, &settings.host).await {
-        Ok(client) => Ok(Stream::Tls(Box::new(client.stream))),
-        Err(error) => Err(Failure::Tls {
-            host: settings.host.clone(),
-            reason: error.to_string(),
-        }),
+    match timeout(wait::CONNECT, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => {
+            let now = Timestamp::now();
+            Err(failed(tls_words(&error, settings, now)))
+        }
+        Err(_) => Err(failed(format!(
+            "no answer in {} s",
+            wait::CONNECT.as_secs()
+        ))),
+    }
+}
+
+/// Why a handshake failed, and what mends it.
+fn tls_words(error: &std::io::Error, settings: &Settings, now: Timestamp) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(error)) => certificate_words(error, settings, now),
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "what the server sent is not TLS; for a port that begins in clear, such as 587, set the server's \
+             `tls` to \"starttls\""
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn certificate_words(error: &CertificateError, settings: &Settings, now: Timestamp) -> String {
+    let host = &settings.host;
+    let at = |time: &UnixTime| Timestamp(time.as_secs() as i64 * 1_000).date();
+    let clock = format!("if that is wrong, check this machine's clock (now {now})");
+    match error {
+        CertificateError::UnknownIssuer => "the certificate is signed by an authority that this machine does not know; if a \
+             firewall inspects TLS, or the server is internal, put its CA certificate (PEM) into the server's `ca`"
+            .to_owned(),
+        CertificateError::NotValidForName => {
+            format!("the certificate is not for {host}; correct the server's `host`")
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            let names: Vec<&str> = presented.iter().map(|name| plain_name(name)).collect();
+            format!(
+                "the certificate is for {}, not {host}; correct the server's `host`",
+                names.join(", ")
+            )
+        }
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("the server's certificate expired on {}; {clock}", at(not_after))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => format!(
+            "the server's certificate is valid from {} on; {clock}",
+            at(not_before)
+        ),
+        CertificateError::Expired => format!("the server's certificate has expired; {clock}"),
+        CertificateError::NotValidYet => {
+            format!("the server's certificate is not valid yet; {clock}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// `DnsName("mx.example.com")`, as rustls shows a name, without what is around it.
+fn plain_name(shown: &str) -> &str {
+    let inside = shown
+        .split_once('"')
+        .and_then(|(_, rest)| rest.split_once('"'));
+    inside.map_or(shown, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_without_its_type() {
+        assert_eq!(plain_name("DnsName(\"mx.example.com\")"), "mx.example.com");
+        assert_eq!(plain_name("mx.example.com"), "mx.example.com");
     }
 }

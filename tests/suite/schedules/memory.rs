@@ -292,7 +292,7 @@ impl Spool for Memory {
         now(content.ok_or(SpoolError::Missing(id)))
     }
 
-    fn reroute(&self, _: Vec<String>) -> Later<'_, ()> {
+    fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> Later<'_, ()> {
         now(Ok(()))
     }
 

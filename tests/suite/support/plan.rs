@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use mailferry::sandbox::{App, Limits, Mailbox, Settings};
+use mailferry::sandbox::{App, Limits, Mailbox, Settings, SharedSignIn};
 
 /// What a test may change before the laboratory is set up.
 pub struct Plan {
     pub mailboxes: Vec<&'static str>,
     /// A mailbox, and a user who may sign in to it besides its own.
     pub shared: Option<(&'static str, &'static str)>,
+    /// Other addresses that each mailbox may send as.
+    pub send_as: Vec<&'static str>,
     pub limits: Limits,
     pub token_life: Duration,
     pub rotates: bool,
+    pub shared_sign_in: SharedSignIn,
     /// How far the provider's clock is ahead (milliseconds).
     pub clock_skew: i64,
     /// App registrations besides the usual one.
@@ -25,9 +28,11 @@ impl Default for Plan {
         Self {
             mailboxes: vec!["notifications@example.com"],
             shared: None,
+            send_as: Vec::new(),
             limits: Limits::none(),
             token_life: Duration::from_secs(3_600),
             rotates: false,
+            shared_sign_in: SharedSignIn::Person,
             clock_skew: 0,
             apps: Vec::new(),
             configuration: USUAL.to_owned() + SERVER,
@@ -96,7 +101,11 @@ impl Plan {
                 }
                 _ => Vec::new(),
             },
-            send_as: Vec::new(),
+            send_as: self
+                .send_as
+                .iter()
+                .map(|address| address.parse().expect("an address"))
+                .collect(),
             refresh_token: Some(format!("refresh-{address}")),
         };
         Settings {
@@ -110,6 +119,7 @@ impl Plan {
             clock_skew: self.clock_skew,
             token_life: self.token_life,
             rotates: self.rotates,
+            shared_sign_in: self.shared_sign_in,
             limits: self.limits,
             keep: 100_000,
         }
