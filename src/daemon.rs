@@ -20,7 +20,9 @@ use crate::base::{BoxFuture, Clock, certificate};
 use crate::config::{Config, Server};
 use crate::delivery::{self, Delivery};
 use crate::listener::accept::Bound;
-use crate::listener::{self, Certificate, Direct, Endpoint, Listener, Shared, Socket, Users};
+use crate::listener::{
+    self, Certificate, Checks, Direct, Endpoint, Listener, Shared, Socket, Users,
+};
 use crate::observe::{logging, maillog};
 use crate::session::Reply;
 use crate::spool::{self, Content, Owner, Record, Spool, SpoolError, SqliteSpool};
@@ -86,6 +88,7 @@ pub struct Daemon {
     shared: Arc<Shared>,
     delivery: Arc<Delivery>,
     sources: Arc<Sources>,
+    checks: Arc<Checks>,
     accounts: Arc<Accounts>,
     listeners: Vec<Listener>,
     admin: Admin,
@@ -165,7 +168,8 @@ impl Daemon {
             by_server(&config, &sources)?,
             config.web.as_ref().and_then(|web| web.external_url.clone()),
         ));
-        let (delivery_settings, listener_settings) = settings(&config, &sources)?;
+        let checks = Arc::default();
+        let (delivery_settings, listener_settings) = settings(&config, &sources, &checks)?;
         let names = config
             .servers
             .iter()
@@ -205,6 +209,7 @@ impl Daemon {
             shared,
             delivery,
             sources,
+            checks,
             accounts,
             listeners,
             admin,
@@ -241,7 +246,8 @@ impl Daemon {
             });
         }
         let bound = self.sockets.bind_all(new)?;
-        let (delivery_settings, listener_settings) = settings(&config, &self.sources)?;
+        let (delivery_settings, listener_settings) =
+            settings(&config, &self.sources, &self.checks)?;
         self.accounts
             .reconfigure(by_server(&config, &self.sources)?);
         let accounts = config
@@ -319,7 +325,7 @@ fn beside<'s>(
 pub fn accounts(config: &Config) -> Result<(Accounts, delivery::Settings), DaemonError> {
     let vault = Vault::visit(tokens(config), config.vault_key.as_ref())?;
     let sources = Arc::new(Sources::new(vault, Clock::default()));
-    let (delivery, _) = settings(config, &sources)?;
+    let (delivery, _) = settings(config, &sources, &Arc::default())?;
     let by_server = by_server(config, &sources)?;
     Ok((Accounts::new(sources, by_server, None), delivery))
 }
@@ -429,6 +435,7 @@ fn listener_limits(config: &Config) -> listener::Limits {
 fn settings(
     config: &Config,
     sources: &Sources,
+    checks: &Arc<Checks>,
 ) -> Result<(delivery::Settings, listener::Settings), DaemonError> {
     let accounts = by_server(config, sources)?.into_iter();
     let server = |(server, (name, token)): (&Server, _)| delivery::Server {
@@ -452,7 +459,7 @@ fn settings(
     };
     let listener = listener::Settings {
         policy: config.policy.clone(),
-        users: Users::new(config.users.clone()),
+        users: Users::new(config.users.clone(), checks.clone()),
         direct: config.direct.clone(),
         limits: listener_limits(config),
     };

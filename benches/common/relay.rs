@@ -61,7 +61,7 @@ pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
     };
     let settings = Settings {
         policy,
-        users: Users::new(vec![user]),
+        users: Users::new(vec![user], Arc::default()),
         direct: HashSet::new(),
         limits,
     };

@@ -15,7 +15,7 @@ use super::{block_on, failed, route};
 use crate::base::{Clock, Secret};
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};
-use crate::listener::users::hash_password;
+use crate::listener::password::hash_password;
 use crate::message::{Address, Headers, ReversePath};
 use crate::observe::logging;
 use crate::routing::Decision;

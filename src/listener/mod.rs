@@ -12,6 +12,7 @@ mod arrival;
 pub mod connection;
 pub mod counts;
 pub mod guard;
+pub mod password;
 pub mod permission;
 pub mod proxy;
 pub mod stream;
@@ -31,6 +32,7 @@ use crate::routing::Policy;
 use crate::session::{self, Reply};
 use crate::spool::{Content, Record};
 pub use accept::{Listener, Shared};
+pub use password::Checks;
 pub use users::{User, Users};
 
 /// Where apps connect, and what holds there.

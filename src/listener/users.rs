@@ -1,18 +1,15 @@
-//! Who may send: users by password (argon2, off the runtime) or by network.
+//! Who may send: users by password or by network.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use argon2::Argon2;
-use argon2::Params;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{CustomizedPasswordHasher, PasswordHasher, PasswordVerifier};
 use aws_lc_rs::{constant_time, hmac};
 use dashmap::DashMap;
 use ipnet::IpNet;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
+use super::password::{Busy, Checks, Hash};
 use super::usage::Limit;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
@@ -21,9 +18,6 @@ use crate::routing::Filter;
 
 /// How long a password that was right need not be hashed again.
 const REMEMBERED: Duration = Duration::from_secs(300);
-
-/// How long a check may wait for its turn; each takes 19 MiB and some 20 ms of a core.
-const TURN: Duration = Duration::from_secs(20);
 
 /// A user of the listener.
 #[derive(Debug, Clone, Default)]
@@ -48,12 +42,12 @@ pub struct User {
     pub assume_from: Option<Address>,
 }
 
-/// The passwords could not be checked just now.
-#[derive(Debug, thiserror::Error)]
-#[error("too many passwords are being checked at once")]
-pub struct Busy;
-
 impl User {
+    /// What the password is checked against; none where there is none.
+    fn hash(&self) -> Option<Hash> {
+        Hash::parse(self.hash.as_ref()?.expose_secret())
+    }
+
     /// Somebody of this name who may do everything, and whom nothing admits yet.
     pub fn named(name: &str) -> Self {
         Self {
@@ -70,25 +64,32 @@ impl User {
 /// what either is, and a wrong password always costs the full check.
 pub struct Users {
     users: Vec<User>,
-    turns: Semaphore,
+    by_name: HashMap<String, usize>,
+    checks: Arc<Checks>,
     key: hmac::Key,
     remembered: DashMap<String, (hmac::Tag, Instant)>,
-    /// Checked for names that do not exist, so that they cost the same.
-    nobody: String,
+    /// Checked for names that do not exist, so that they cost what names that exist do.
+    nobodies: Vec<Hash>,
 }
 
 impl Users {
-    /// These users; earlier ones win where networks overlap.
-    pub fn new(users: Vec<User>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    /// These users, whose passwords `checks` checks; earlier ones win where networks overlap.
+    pub fn new(users: Vec<User>, checks: Arc<Checks>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        let nobody = hash_of_nobody(&users);
+        let hashes = users.iter().filter_map(User::hash);
+        let mut nobodies: Vec<Hash> = hashes.map(|hash| Hash::of_nobody(Some(&hash))).collect();
+        if nobodies.is_empty() {
+            nobodies.push(Hash::of_nobody(None));
+        }
+        let names = users.iter().enumerate().rev();
+        let by_name = names.map(|(place, user)| (user.name.clone(), place));
         Self {
+            by_name: by_name.collect(),
             users,
-            turns: Semaphore::new((cores / 2).max(1)),
+            checks,
             key,
             remembered: DashMap::new(),
-            nobody,
+            nobodies,
         }
     }
 
@@ -103,7 +104,7 @@ impl Users {
 
     /// The user of this name.
     pub fn get(&self, name: &str) -> Option<&User> {
-        self.users.iter().find(|user| user.name == name)
+        self.by_name.get(name).map(|place| &self.users[*place])
     }
 
     /// Whether the password is the user's.
@@ -116,21 +117,28 @@ impl Users {
         if self.is_remembered(name, seen.as_ref()) {
             return Ok(true);
         }
-        let _turn = match timeout(TURN, self.turns.acquire()).await {
-            Ok(Ok(turn)) => turn,
-            _ => return Err(Busy),
-        };
+        let turn = self.checks.turn().await?;
         // Another session of the same app may have been right while this one waited.
         if self.is_remembered(name, seen.as_ref()) {
             return Ok(true);
         }
-        let against = hash.unwrap_or_else(|| self.nobody.clone());
-        let right = check(against, password).await? && seen.is_some();
+        let own = hash.as_deref().and_then(Hash::parse);
+        let against = own.unwrap_or_else(|| self.nobody(name).clone());
+        let right = turn.is_right(against, password).await? && seen.is_some();
         if let (true, Some(seen)) = (right, seen) {
             self.remembered
                 .insert(name.to_owned(), (seen, Instant::now()));
         }
         Ok(right)
+    }
+
+    /// What the password of an unknown name is checked against: always the same for a name, and over all
+    /// names as costly as users' hashes are.
+    fn nobody(&self, name: &str) -> &Hash {
+        let tag = hmac::sign(&self.key, name.as_bytes());
+        let number = tag.as_ref().iter().take(8);
+        let number = number.fold(0u64, |number, octet| number << 8 | u64::from(*octet));
+        &self.nobodies[(number % self.nobodies.len() as u64) as usize]
     }
 
     fn is_remembered(&self, name: &str, seen: Option<&hmac::Tag>) -> bool {
@@ -151,52 +159,14 @@ impl Users {
     }
 }
 
-/// The full check, off the runtime.
-async fn check(hash: String, password: Secret) -> Result<bool, Busy> {
-    let checked = tokio::task::spawn_blocking(move || {
-        let Ok(hash) = PasswordHash::new(&hash) else {
-            return false;
-        };
-        Argon2::default()
-            .verify_password(password.expose_secret().as_bytes(), &hash)
-            .is_ok()
-    });
-    checked.await.map_err(|_| Busy)
-}
-
-/// The argon2id hash of a password, with a salt of its own.
-pub fn hash_password(password: &Secret) -> Result<String, argon2::password_hash::Error> {
-    let hash = Argon2::default().hash_password(password.expose_secret().as_bytes())?;
-    Ok(hash.to_string())
-}
-
-/// A hash that nothing matches, as costly as the users' own are.
-fn hash_of_nobody(users: &[User]) -> String {
-    let mut hashes = users.iter().filter_map(|user| user.hash.as_ref());
-    let params = hashes.find_map(|hash| {
-        let hash = PasswordHash::new(hash.expose_secret()).ok()?;
-        Params::try_from(&hash).ok()
-    });
-    let salt = rand::random::<[u8; 16]>();
-    let argon2 = Argon2::default();
-    let params = params.unwrap_or_default();
-    let hash = argon2.hash_password_customized(b"nobody", &salt, None, None, params);
-    hash.map(|hash| hash.to_string()).unwrap_or_default()
-}
-
-/// Whether a text is a hash that passwords can be checked against: argon2id, and no weaker kind.
-pub fn is_hash(text: &str) -> bool {
-    PasswordHash::new(text).is_ok_and(|hash| hash.algorithm.as_str() == "argon2id")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::password::hash_password;
 
     fn users() -> Users {
         let hash = hash_password(&"right".to_owned().into()).unwrap();
-        assert!(is_hash(&hash) && !is_hash("right"));
-        Users::new(vec![
+        let users = vec![
             User {
                 hash: Some(hash.into()),
                 ..User::named("erp")
@@ -205,7 +175,8 @@ mod tests {
                 networks: vec!["192.0.2.0/24".parse().unwrap()],
                 ..User::named("scanner")
             },
-        ])
+        ];
+        Users::new(users, Arc::default())
     }
 
     #[tokio::test]
@@ -240,19 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_has_costs_what_the_users_cost() {
-        let params = |hash: &str| Params::try_from(&PasswordHash::new(hash).unwrap()).unwrap();
-        let cheap = Params::new(64, 1, 1, None).unwrap();
-        let hash = Argon2::default()
-            .hash_password_customized(b"right", b"somesaltsomesalt", None, None, cheap.clone())
-            .unwrap();
-        let user = User {
-            hash: Some(hash.to_string().into()),
-            ..User::named("erp")
+    fn names_that_nobody_has_cost_what_the_users_do() {
+        let hash = |memory| {
+            let hash = hash_password(&"right".to_owned().into()).unwrap();
+            hash.replace("m=9216", &format!("m={memory}"))
         };
-        let users = Users::new(vec![User::named("scanner"), user]);
-        assert_eq!(params(&users.nobody).m_cost(), cheap.m_cost());
-        assert_eq!(params(&users.nobody).t_cost(), cheap.t_cost());
-        assert!(!is_hash(&users.nobody.replace("argon2id", "argon2i")));
+        let user = |name: &str, memory| User {
+            hash: Some(hash(memory).into()),
+            ..User::named(name)
+        };
+        let users = vec![user("cheap", 64), user("costly", 8_192)];
+        let users = Users::new(users, Arc::default());
+        let cost = |name: &str| users.nobody(name).cost().0;
+        let of = |memory| (0..200).filter(move |n| cost(&n.to_string()) == memory);
+        assert_eq!(cost("somebody"), cost("somebody"));
+        assert!((60..140).contains(&of(64).count()));
+        assert_eq!(of(64).count() + of(8_192).count(), 200);
     }
 }

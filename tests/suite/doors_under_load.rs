@@ -224,7 +224,7 @@ fn a_panic_ends_its_session_and_no_other() {
                 keys: vec![Key::Envelope],
                 ..Policy::default()
             },
-            users: Users::new(vec![user]),
+            users: Users::new(vec![user], Arc::default()),
             direct: HashSet::from(["n".to_owned()]),
             limits: listener::Limits::default(),
         };

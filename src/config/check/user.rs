@@ -10,8 +10,8 @@ use super::Checker;
 use crate::base::secret::ExposeSecret;
 use crate::config::{Secrets, text};
 use crate::listener::User;
+use crate::listener::password::Hash;
 use crate::listener::usage::{Limit, Unit};
-use crate::listener::users::is_hash;
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
 
@@ -80,7 +80,7 @@ impl Checker<'_> {
 
     fn hash(&mut self, user: &text::User, key: &str) -> Option<crate::base::Secret> {
         let hash = self.secret(&user.password, key)?;
-        if self.secrets == Secrets::Read && !is_hash(hash.expose_secret()) {
+        if self.secrets == Secrets::Read && Hash::parse(hash.expose_secret()).is_none() {
             let span = user.password.as_ref()?.span();
             let text = "it is not an argon2id hash; make one with `mailferry hash-password`";
             self.problem(span, key, text);

@@ -1,0 +1,194 @@
+//! Passwords and their argon2id hashes. Each check takes the memory that its hash asks for, 9 MiB as
+//! [`hash_password`] makes it, so only so many run at once, and each of these turns has one buffer that it
+//! keeps: a buffer of each check's own would stay with the thread that ran it (glibc's arenas), and there
+//! are many threads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use argon2::password_hash::CustomizedPasswordHasher;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use aws_lc_rs::constant_time;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::base::Secret;
+use crate::base::secret::ExposeSecret;
+
+/// How long a check may wait for its turn.
+const TURN: Duration = Duration::from_secs(20);
+
+/// Memory (KiB) and passes of new hashes: one of the equal choices of OWASP's Password Storage Cheat
+/// Sheet, the one that takes little memory.
+const NEW: (u32, u32) = (9_216, 4);
+
+/// Octets of a hash that nobody's password has.
+const OUTPUT: usize = Params::DEFAULT_OUTPUT_LEN;
+
+/// Octets of a salt (RFC 9106 §3.1).
+const SALT: usize = 16;
+
+/// Too many passwords are being checked at once.
+#[derive(Debug, thiserror::Error)]
+#[error("too many passwords are being checked at once")]
+pub struct Busy;
+
+/// What a password is checked against, read from a PHC string.
+#[derive(Clone)]
+pub struct Hash {
+    params: Params,
+    version: Version,
+    salt: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Hash {
+    /// Reads a PHC string; none where it is no argon2id hash.
+    pub fn parse(text: &str) -> Option<Self> {
+        let phc = PasswordHash::new(text).ok()?;
+        if phc.algorithm.as_str() != Algorithm::Argon2id.as_str() {
+            return None;
+        }
+        let version = phc.version.unwrap_or(Version::default() as u32);
+        Some(Self {
+            params: Params::try_from(&phc).ok()?,
+            version: Version::try_from(version).ok()?,
+            salt: phc.salt?.as_ref().to_vec(),
+            output: phc.hash?.as_bytes().to_vec(),
+        })
+    }
+
+    /// A hash that no password has, and that costs as much to check as `like`; with an own salt.
+    pub fn of_nobody(like: Option<&Self>) -> Self {
+        let (memory, passes) = NEW;
+        let usual = Params::new(memory, passes, 1, None).unwrap_or_default();
+        Self {
+            params: like.map_or(usual, |like| like.params.clone()),
+            version: Version::default(),
+            salt: rand::random::<[u8; SALT]>().to_vec(),
+            output: rand::random::<[u8; OUTPUT]>().to_vec(),
+        }
+    }
+
+    /// What a check costs: memory (KiB), passes, lanes.
+    pub fn cost(&self) -> (u32, u32, u32) {
+        let Self { params, .. } = self;
+        (params.m_cost(), params.t_cost(), params.p_cost())
+    }
+
+    fn is_of(&self, password: &Secret, memory: &mut Vec<Block>) -> bool {
+        let needed = self.params.block_count();
+        if memory.len() < needed {
+            memory.resize(needed, Block::new());
+        }
+        let argon2 = Argon2::new(Algorithm::Argon2id, self.version, self.params.clone());
+        let mut output = vec![0; self.output.len()];
+        let password = password.expose_secret().as_bytes();
+        let memory = &mut memory[..needed];
+        let computed =
+            argon2.hash_password_into_with_memory(password, &self.salt, &mut output, memory);
+        computed.is_ok() && constant_time::verify_slices_are_equal(&output, &self.output).is_ok()
+    }
+}
+
+/// Checks passwords, as many at once as there are turns.
+pub struct Checks {
+    turns: Semaphore,
+    /// The buffers of the turns that nobody has just now.
+    buffers: Arc<Mutex<Vec<Vec<Block>>>>,
+}
+
+impl Default for Checks {
+    /// Half of the cores.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            turns: Semaphore::new((cores / 2).max(1)),
+            buffers: Arc::default(),
+        }
+    }
+}
+
+impl Checks {
+    /// Waits for a turn.
+    pub async fn turn(&self) -> Result<Turn<'_>, Busy> {
+        let turn = timeout(TURN, self.turns.acquire()).await;
+        let permit = turn.map_err(|_| Busy)?.map_err(|_| Busy)?;
+        Ok(Turn {
+            buffers: &self.buffers,
+            _permit: permit,
+        })
+    }
+}
+
+/// The right to check one password.
+pub struct Turn<'a> {
+    buffers: &'a Arc<Mutex<Vec<Vec<Block>>>>,
+    _permit: tokio::sync::SemaphorePermit<'a>,
+}
+
+impl Turn<'_> {
+    /// Whether the password has this hash; off the runtime.
+    pub async fn is_right(self, hash: Hash, password: Secret) -> Result<bool, Busy> {
+        let buffers = self.buffers.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let mut memory = free(&buffers).pop().unwrap_or_default();
+            let is_right = hash.is_of(&password, &mut memory);
+            free(&buffers).push(memory);
+            is_right
+        });
+        checked.await.map_err(|_| Busy)
+    }
+}
+
+fn free(buffers: &Mutex<Vec<Vec<Block>>>) -> std::sync::MutexGuard<'_, Vec<Vec<Block>>> {
+    buffers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The argon2id hash of a password as a PHC string, with a salt of its own.
+pub fn hash_password(password: &Secret) -> Result<String, argon2::password_hash::Error> {
+    let (memory, passes) = NEW;
+    let params = Params::new(memory, passes, 1, None)?;
+    let (password, salt) = (password.expose_secret(), rand::random::<[u8; SALT]>());
+    let argon2 = Argon2::default();
+    let hash = argon2.hash_password_customized(password.as_bytes(), &salt, None, None, params)?;
+    Ok(hash.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_buffer_serves_one_check_after_another() {
+        let checks = Checks::default();
+        let hash = Hash::parse(&hash_password(&"right".to_owned().into()).unwrap()).unwrap();
+        let check = async |hash: &Hash, password: &str| {
+            let turn = checks.turn().await.unwrap();
+            turn.is_right(hash.clone(), password.to_owned().into())
+                .await
+                .unwrap()
+        };
+        assert!(check(&hash, "right").await);
+        assert!(!check(&hash, "wrong").await);
+        assert!(!check(&Hash::of_nobody(Some(&hash)), "right").await);
+        assert!(check(&hash, "right").await);
+        assert_eq!(free(&checks.buffers).len(), 1);
+    }
+
+    #[test]
+    fn reads_what_other_tools_hashed_and_no_weaker_kind() {
+        let argon2 = Argon2::default();
+        let params = Params::new(64, 1, 1, None).unwrap();
+        let phc =
+            argon2.hash_password_customized(b"right", b"somesaltsomesalt", None, None, params);
+        let text = phc.unwrap().to_string();
+        let hash = Hash::parse(&text).unwrap();
+        assert_eq!(hash.cost(), (64, 1, 1));
+        assert!(hash.is_of(&"right".to_owned().into(), &mut Vec::new()));
+        assert!(Hash::parse(&text.replace("argon2id", "argon2i")).is_none());
+        assert!(Hash::parse("right").is_none());
+        assert_eq!(Hash::of_nobody(Some(&hash)).cost(), hash.cost());
+    }
+}
