@@ -395,7 +395,9 @@ fn own_certificate(config: &Config) -> Result<Arc<rustls::ServerConfig>, DaemonE
         folder: folder.display().to_string(),
         source,
     })?;
-    maillog::own_certificate(&files.chain);
+    files
+        .iter()
+        .for_each(|files| maillog::own_certificate(&files.chain));
     let config = certificate::server_config(files, maillog::certificate_taken)?;
     Ok(Arc::new(config))
 }

@@ -53,6 +53,7 @@ pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
         reject_bare_newlines: false,
         offers_auth: false,
         bare_lf: false,
+        postmaster: None,
     };
     let limits = Limits {
         sessions_per_address: usize::MAX,

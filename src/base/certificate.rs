@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use rcgen::{KeyPair, RsaKeySize};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -42,47 +43,61 @@ struct Current {
     told: Told,
 }
 
-/// The server's side of TLS with the certificate of these files, whatever they have at the time; what
-/// cannot be used changes nothing.
-pub fn server_config(files: Files, told: Told) -> Result<ServerConfig, TlsError> {
-    let stamps = files.stamps();
-    let key = tls::certified_key(&files.chain, &files.key)?;
-    let current = Current {
-        files,
-        key: ArcSwap::from_pointee(key),
-        seen: Mutex::new((Instant::now(), stamps)),
-        told,
-    };
-    tls::server_config_by(Arc::new(current))
+/// The server's side of TLS with the certificates of these files, whatever they have at the time: of each
+/// client the first that it can verify. What cannot be used changes nothing.
+pub fn server_config(files: Vec<Files>, told: Told) -> Result<ServerConfig, TlsError> {
+    let current = files.into_iter().map(|files| Current::new(files, told));
+    let current: Result<Vec<Current>, TlsError> = current.collect();
+    tls::server_config_by(Arc::new(Choice(current?)))
 }
 
-/// A certificate for this host that nobody else has signed, made in `folder` unless one is there.
-pub fn self_signed(folder: &Path, host: &str) -> std::io::Result<Files> {
-    let files = Files {
-        chain: folder.join("self-signed.pem"),
-        key: folder.join("self-signed.key"),
+/// Certificates for this host that nobody else has signed, made in `folder` unless they are there: with an
+/// elliptic curve, and with RSA for devices that know no other.
+pub fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<Files>> {
+    let kinds = [("self-signed", Kind::Curve), ("self-signed-rsa", Kind::Rsa)];
+    let made = |(name, kind): (&str, Kind)| {
+        let files = Files {
+            chain: folder.join(name).with_added_extension("pem"),
+            key: folder.join(name).with_added_extension("key"),
+        };
+        if files.chain.exists() && files.key.exists() {
+            return Ok(files);
+        }
+        let names = vec![host.to_owned(), "localhost".to_owned()];
+        let key = kind.generate().map_err(std::io::Error::other)?;
+        let certificate = signed_by_itself(&key, host, names).map_err(std::io::Error::other)?;
+        std::fs::create_dir_all(folder)?;
+        write(&files.key, 0o600, &key.serialize_pem())?;
+        write(&files.chain, 0o644, &certificate)?;
+        Ok(files)
     };
-    if files.chain.exists() && files.key.exists() {
-        return Ok(files);
+    kinds.into_iter().map(made).collect()
+}
+
+/// A kind of keys.
+#[derive(Clone, Copy)]
+enum Kind {
+    Curve,
+    Rsa,
+}
+
+impl Kind {
+    fn generate(self) -> Result<KeyPair, rcgen::Error> {
+        match self {
+            Self::Curve => KeyPair::generate(),
+            Self::Rsa => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
+        }
     }
-    let names = vec![host.to_owned(), "localhost".to_owned()];
-    let (key, certificate) = signed_by_itself(host, names).map_err(std::io::Error::other)?;
-    std::fs::create_dir_all(folder)?;
-    write(&files.key, 0o600, &key)?;
-    write(&files.chain, 0o644, &certificate)?;
-    Ok(files)
 }
 
-/// The key and the certificate, as PEM.
-fn signed_by_itself(host: &str, names: Vec<String>) -> Result<(String, String), rcgen::Error> {
-    let key = rcgen::KeyPair::generate()?;
+/// The certificate of a key, as PEM.
+fn signed_by_itself(key: &KeyPair, host: &str, names: Vec<String>) -> Result<String, rcgen::Error> {
     let mut parameters = rcgen::CertificateParams::new(names)?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters
         .distinguished_name
         .push(rcgen::DnType::CommonName, host);
-    let certificate = parameters.self_signed(&key)?;
-    Ok((key.serialize_pem(), certificate.pem()))
+    Ok(parameters.self_signed(key)?.pem())
 }
 
 /// Writes it beside its place first, so that half of it is never there.
@@ -112,6 +127,26 @@ impl Files {
 }
 
 impl Current {
+    fn new(files: Files, told: Told) -> Result<Self, TlsError> {
+        let stamps = files.stamps();
+        let key = tls::certified_key(&files.chain, &files.key)?;
+        Ok(Self {
+            files,
+            key: ArcSwap::from_pointee(key),
+            seen: Mutex::new((Instant::now(), stamps)),
+            told,
+        })
+    }
+
+    fn certified_key(&self) -> Arc<CertifiedKey> {
+        if self.have_changed(Instant::now()) {
+            let taken = tls::certified_key(&self.files.chain, &self.files.key);
+            let result = taken.map(|key| self.key.store(Arc::new(key)));
+            (self.told)(&self.files.chain, result);
+        }
+        self.key.load_full()
+    }
+
     /// Whether the files are not as they were when they were last taken, or tried.
     fn have_changed(&self, now: Instant) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,15 +160,31 @@ impl Current {
     }
 }
 
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if self.have_changed(Instant::now()) {
-            let taken = tls::certified_key(&self.files.chain, &self.files.key);
-            let result = taken.map(|key| self.key.store(Arc::new(key)));
-            (self.told)(&self.files.chain, result);
-        }
-        Some(self.key.load_full())
+/// Several certificates, of which each client gets the first that it can verify.
+#[derive(Debug)]
+struct Choice(Vec<Current>);
+
+impl ResolvesServerCert for Choice {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let keys = self.0.iter().map(Current::certified_key);
+        let keys: Vec<Arc<CertifiedKey>> = keys.collect();
+        let is_known = |key: &&Arc<CertifiedKey>| {
+            let scheme = key.key.choose_scheme(hello.signature_schemes());
+            scheme.is_some() && has_suite_for(key, &hello)
+        };
+        keys.iter().find(is_known).or(keys.first()).cloned()
     }
+}
+
+/// Whether a client offers a cipher suite for the kind of a key; those of TLS 1.3 are for any.
+fn has_suite_for(key: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
+    let kind = key.key.algorithm();
+    let suites = tls::provider().cipher_suites.clone();
+    let offered = hello.cipher_suites();
+    let mut offered = suites
+        .iter()
+        .filter(|suite| offered.contains(&suite.suite()));
+    offered.any(|suite| suite.usable_for_signature_algorithm(kind))
 }
 
 #[cfg(test)]
@@ -146,11 +197,13 @@ mod tests {
         tls::install_provider();
         let folder = tempfile::tempdir().unwrap();
         let made = self_signed(folder.path(), "relay.example").unwrap();
-        let key = std::fs::read(&made.key).unwrap();
+        let key = std::fs::read(&made[0].key).unwrap();
         assert_eq!(self_signed(folder.path(), "relay.example").unwrap(), made);
-        assert_eq!(std::fs::read(&made.key).unwrap(), key);
-        let mode = std::fs::metadata(&made.key).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read(&made[0].key).unwrap(), key);
+        for Files { key, .. } in &made {
+            let mode = std::fs::metadata(key).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
         server_config(made, |_, _| ()).unwrap();
     }
 
@@ -159,14 +212,10 @@ mod tests {
         tls::install_provider();
         let folder = tempfile::tempdir().unwrap();
         let files = self_signed(folder.path(), "relay.example").unwrap();
-        let key = tls::certified_key(&files.chain, &files.key).unwrap();
+        let files = files[0].clone();
+        let mut current = Current::new(files.clone(), |_, _| ()).unwrap();
         let begin = Instant::now();
-        let current = Current {
-            seen: Mutex::new((begin, files.stamps())),
-            files: files.clone(),
-            key: ArcSwap::from_pointee(key),
-            told: |_, _| (),
-        };
+        current.seen = Mutex::new((begin, files.stamps()));
         assert!(!current.have_changed(begin + 2 * LOOK));
         std::fs::write(&files.chain, "short").unwrap();
         assert!(!current.have_changed(begin + 2 * LOOK));

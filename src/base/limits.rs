@@ -21,6 +21,9 @@ pub const DOMAIN: usize = 255;
 /// Octets in a header section: the largest that Exchange's receive connectors take (MaxHeaderSize).
 pub const HEADER_SECTION: usize = 256 * 1024;
 
+/// Received fields with which a message is taken to go in a circle (RFC 5321 §6.3: at least 100).
+pub const RECEIVED: usize = 100;
+
 /// A body up to this size (octets) is kept in the spool's database and in memory while it is
 /// received; a larger one streams to a file. At 64 KiB SQLite and a file for each are equally fast
 /// (16 writers), and a row is rewritten whole when its message is deferred, so it must stay small.
@@ -32,9 +35,9 @@ pub const READ_CHUNK: usize = 8 * 1024;
 /// Octets of a body that stands in a file, read at a time on its way out.
 pub const FILE_CHUNK: usize = 64 * 1024;
 
-/// Default message size in octets: 35 MB, the mailbox default of Exchange Online, plus a third for
-/// base64 as clients count it.
-pub const MESSAGE_SIZE: u64 = 48 * 1024 * 1024;
+/// Default message size in octets: what a mailbox of Exchange Online takes by default
+/// (`exchange-online.md`, "The SMTP session").
+pub const MESSAGE_SIZE: u64 = 35 * 1024 * 1024;
 
 /// Default for recipients in one message (RFC 5321 §4.5.3.1.8 asks for 100 at least; Exchange
 /// Online takes up to 1,000).
@@ -66,7 +69,7 @@ pub const MEMORY: u64 = 256 * 1024 * 1024;
 /// that people still send mail over (Postfix asks for 500 under stress: smtpd_min_data_rate).
 pub const MINIMUM_RATE: u64 = 100;
 
-/// For so long a message may come as slowly as it likes.
+/// The minimum rate is not enforced during this time at the start of a message.
 pub const RATE_GRACE: Duration = Duration::from_secs(60);
 
 /// Default for the failed sign-ins that shut an address out, for the time in which they are counted,

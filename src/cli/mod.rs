@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Secrets};
+use crate::observe::logging;
 
 /// The answer is no: a sender that is refused, a message that is not there.
 const NO: u8 = 1;
@@ -135,7 +136,13 @@ fn plain(text: &str) -> String {
 pub fn run() -> ExitCode {
     end_with_the_reader();
     crate::base::tls::install_provider();
-    match Cli::parse().command {
+    let ended = run_command(Cli::parse().command);
+    logging::flush();
+    ended
+}
+
+fn run_command(command: Command) -> ExitCode {
+    match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Route(arguments) => route::run(&arguments),

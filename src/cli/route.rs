@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{ConfigFile, NO, misused};
 use crate::config::{Config, Secrets};
 use crate::listener::{Endpoint, User, permission};
-use crate::message::{Author, ReversePath};
+use crate::message::{Author, Plan, ReplyTo, ReversePath};
 use crate::routing::{Caller, Decision, Policy, Reason, Refusal, Route};
 use crate::session::Reply;
 
@@ -167,13 +167,20 @@ pub(super) fn explained(route: &Route, sender: &ReversePath, header: Option<&str
     let mut text = format!(
         "server:    {server}\nbecause:   {reason}\nenvelope:  {envelope}\nFrom:      {from}\n"
     );
-    if plan.reply_to {
+    if let Some(reply_to) = reply_to(plan, header) {
         text.push_str(&format!(
-            "Reply-To:  {} (added, unless there is one)\n",
-            header.unwrap_or_default()
+            "Reply-To:  {reply_to} (added, unless there is one)\n"
         ));
     }
     text
+}
+
+/// The Reply-To that is added, if one is.
+fn reply_to(plan: &Plan, header: Option<&str>) -> Option<String> {
+    match plan.reply_to.as_ref()? {
+        ReplyTo::AsItCame => header.map(str::to_owned),
+        ReplyTo::Address(address) => Some(address.to_string()),
+    }
 }
 
 fn route_json(route: &Route, sender: &ReversePath, header: Option<&str>) -> serde_json::Value {
@@ -183,7 +190,7 @@ fn route_json(route: &Route, sender: &ReversePath, header: Option<&str>) -> serd
         "server": route.server,
         "envelope_from": envelope,
         "header_from": plan.from.as_ref().map(ToString::to_string),
-        "reply_to": header.filter(|_| plan.reply_to),
+        "reply_to": reply_to(plan, header),
         "reason": route.reason.to_string(),
     })
 }

@@ -6,6 +6,7 @@ mod server;
 mod user;
 
 use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use user::none_of_zero;
 use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
 use super::text::{self, BareNewlines, OnUncertain};
-use super::{Config, Secrets};
+use super::{Config, Secrets, Server};
 use crate::admin::web;
 use crate::base::{self, Secret, tls};
 use crate::delivery::{BackOff, Schedule, Uncertain};
 use crate::listener::guard::Rules;
-use crate::listener::{Endpoint, Limits};
+use crate::listener::{Endpoint, Limits, Socket};
 use crate::message::{Address, address};
 use crate::observe::logging;
 use crate::routing::{Policy, ServerRule, UserRule};
@@ -172,6 +173,7 @@ impl Checker<'_> {
         let (servers, rules, direct) = self.servers(&file, &host);
         let users = self.users(&file.user, &rules);
         let endpoints = self.listeners(&file, &users, &rules, &host);
+        self.circles(&servers, &endpoints, &host);
         let policy = self.policy(&file, rules, &endpoints);
         let waits: Vec<_> = file
             .delivery
@@ -268,15 +270,58 @@ impl Checker<'_> {
             Some(host) => {
                 let normal = address::normal_domain(host.get_ref());
                 let bad = "it is not a host name; write one such as relay.example.com";
-                self.ok(normal.ok_or(bad), host.span(), "host")
-                    .unwrap_or_default()
+                let host = self.ok(normal.ok_or(bad), host.span(), "host");
+                self.odd_host(host.unwrap_or_default())
             }
             None => {
                 let name = rustix::system::uname()
                     .nodename()
                     .to_string_lossy()
                     .into_owned();
-                address::normal_domain(&name).unwrap_or_else(|| "localhost".into())
+                let name = address::normal_domain(&name).unwrap_or_else(|| "localhost".into());
+                self.odd_host(name)
+            }
+        }
+    }
+
+    /// Some servers refuse an EHLO name that is no host name (RFC 1123 §2.1), such as one with underscores.
+    fn odd_host(&mut self, host: String) -> String {
+        let is_label = |label: &str| {
+            let is_plain = label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            is_plain && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+        };
+        let is_literal = host.starts_with('[');
+        if !host.is_empty() && !is_literal && !host.split('.').all(is_label) {
+            self.warnings.push(format!(
+                "host: Exchange Online refuses the name {host} in EHLO, since a host name has letters, digits, dashes and dots only; \
+                 set `host` at the top of the file to a name such as relay.example.com"
+            ));
+        }
+        host
+    }
+
+    /// A server that is a listener of ours sends mail in a circle.
+    fn circles(&mut self, servers: &[Server], endpoints: &[Endpoint], own: &str) {
+        for server in servers {
+            let (host, port) = (server.upstream.host.as_str(), server.upstream.port);
+            let ip: Option<IpAddr> = host.parse().ok();
+            let is_local = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
+            let is_here = |address: &SocketAddr| {
+                let is_ours = is_local || host == own || ip == Some(address.ip());
+                address.port() == port && is_ours
+            };
+            let listener = endpoints.iter().find(|endpoint| match &endpoint.socket {
+                Socket::Address { address, .. } => is_here(address),
+                Socket::Systemd(_) => false,
+            });
+            if let Some(listener) = listener {
+                self.warnings.push(format!(
+                    "[[server]] {:?}: {host}:{port} is the listener {:?} of this configuration, so mail would go in a circle; write the \
+                     host and port of another server",
+                    server.name, listener.name
+                ));
             }
         }
     }

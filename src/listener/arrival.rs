@@ -150,7 +150,7 @@ async fn implicit_tls(stream: TcpStream, endpoint: &Endpoint) -> Result<Stream, 
     let config = endpoint.tls().ok_or("TLS: there is no certificate")?;
     let shaking = stream::start_tls(Stream::Plain(stream), config.clone());
     match timeout(limits::TLS_HANDSHAKE, shaking).await {
-        Ok(shaken) => shaken.map_err(|error| format!("TLS: {error}")),
+        Ok(shaken) => shaken.map_err(|error| format!("TLS: {}", stream::tls_words(&error))),
         Err(_) => Err("TLS: the client did not shake hands in time".into()),
     }
 }

@@ -26,6 +26,9 @@ use crate::session::auth::Credentials;
 use crate::session::{Event, Machine, Protection, Reply};
 use crate::spool::ContentWriter;
 
+/// How a TLS record of a handshake begins (RFC 8446 §5.1).
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
+
 /// A session at work.
 pub(super) struct Connection {
     stream: Option<Stream>,
@@ -62,6 +65,10 @@ enum Broken {
     Tls(String),
     #[error("the client does not read its replies")]
     Stalled,
+    #[error(
+        "the client closed the connection after a message that ended in LF . LF, and only CR LF . CR LF ends one: let the app end its lines in CR LF"
+    )]
+    Unended,
 }
 
 impl Connection {
@@ -114,6 +121,9 @@ impl Connection {
     pub(super) async fn run(mut self) -> Option<Stream> {
         match self.converse().await {
             Ok(()) => return self.stream,
+            Err(Broken::Closed) if self.machine.lacks_tls() => {
+                maillog::left_without_tls(&self.endpoint.name, &self.peer);
+            }
             Err(Broken::Closed) if self.machine.is_between_messages() => {}
             Err(broken) => maillog::session_failed(&self.endpoint.name, &self.peer, &broken),
         }
@@ -128,7 +138,12 @@ impl Connection {
             }
             match event {
                 Event::NeedInput => {
-                    self.takes_memory(0);
+                    if !self.takes_memory(0) && self.incoming.is_none() {
+                        let reply = Reply::out_of_memory_closing();
+                        self.session_refused(&reply);
+                        self.machine.close(&reply);
+                        continue;
+                    }
                     self.flush().await?;
                     self.read().await?;
                 }
@@ -170,7 +185,8 @@ impl Connection {
     async fn read(&mut self) -> Result<(), Broken> {
         let message = self.incoming.as_ref().map(|it| (it.since, it.octets));
         let limits = &self.shared.settings.load().limits;
-        let (until, reply) = patience(limits, self.ends, message, Instant::now());
+        let ends = self.machine.is_between_messages().then_some(self.ends);
+        let (until, reply) = patience(limits, ends, message, Instant::now());
         let enough = match self.machine.is_between_messages() {
             true => Stopping::BetweenMessages,
             false => Stopping::AtOnce,
@@ -193,12 +209,18 @@ impl Connection {
             }
         };
         match read {
+            Ok(Ok(0)) if self.machine.ends_in_lf_dot_lf() => return Err(Broken::Unended),
             Ok(Ok(0)) => return Err(Broken::Closed),
             // Many a client goes without TLS's own goodbye (RFC 8446 §6.1).
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(Broken::Closed);
             }
             Ok(octets) => self.has_read(octets? as u64),
+            Err(_) if self.machine.ends_in_lf_dot_lf() => {
+                let reply = Reply::unended_message();
+                self.session_refused(&reply);
+                self.machine.close(&reply);
+            }
             Err(reply) => {
                 let reply = self.instead_of(reply);
                 self.machine.close(&reply);
@@ -222,6 +244,12 @@ impl Connection {
     }
 
     fn has_read(&mut self, octets: u64) {
+        if self.machine.is_before_helo_in_clear() && self.input.starts_with(&TLS_HANDSHAKE) {
+            let reply = Reply::tls_in_clear();
+            maillog::speaks_tls(&self.endpoint.name, &self.peer);
+            self.input.clear();
+            return self.machine.close(&reply);
+        }
         let Some(incoming) = &mut self.incoming else {
             return;
         };
@@ -254,7 +282,7 @@ impl Connection {
         self.stream = Some(
             shaken
                 .map_err(slow)?
-                .map_err(|error| Broken::Tls(error.to_string()))?,
+                .map_err(|error| Broken::Tls(stream::tls_words(&error)))?,
         );
         self.machine.tls_established();
         Ok(())
@@ -353,7 +381,13 @@ impl Connection {
     }
 
     fn sender(&mut self, sender: &ReversePath) {
-        if let Err(reply) = self.is_still_let_in() {
+        // The last message may have taken the session beyond its time.
+        let in_time = if self.ends <= Instant::now() {
+            Err(Reply::session_time())
+        } else {
+            Ok(())
+        };
+        if let Err(reply) = in_time.and_then(|()| self.is_still_let_in()) {
             self.session_refused(&reply);
             return self.machine.close(&reply);
         }
@@ -439,25 +473,26 @@ impl Connection {
 }
 
 /// Until when something has to come, and what is said when nothing did: after silence, at the session's
-/// end, or when the message that began then has come too slowly with so many octets.
+/// end where no message is under way, or when the message that began then has come too slowly with so many
+/// octets.
 fn patience(
     limits: &Limits,
-    ends: Instant,
+    ends: Option<Instant>,
     message: Option<(Instant, u64)>,
     now: Instant,
 ) -> (Instant, Reply) {
     let first = (now + limits.idle_time, Reply::idle());
-    let session = (ends, Reply::session_time());
+    let session = ends.map(|ends| (ends, Reply::session_time()));
     let slow = message.filter(|_| limits.minimum_rate > 0);
     let slow = slow.map(|(since, octets)| {
         let allowed = Duration::from_secs(octets / limits.minimum_rate);
         (since + limits::RATE_GRACE + allowed, Reply::too_slow())
     });
-    let others = std::iter::once(session).chain(slow);
-    others.fold(first, |first, next| match next.0 < first.0 {
-        true => next,
-        false => first,
-    })
+    let others = session.into_iter().chain(slow);
+    others.fold(
+        first,
+        |first, next| if next.0 < first.0 { next } else { first },
+    )
 }
 
 /// Whose the user's limits are.
@@ -478,18 +513,22 @@ mod tests {
     fn silence_slowness_and_the_sessions_time_each_have_their_end() {
         let (now, limits) = (Instant::now(), Limits::default());
         let at = |seconds| now + Duration::from_secs(seconds);
-        let patience = |ends, message| patience(&limits, at(ends), message, now);
+        let patience = |ends, message: Option<_>| {
+            let ends = message.is_none().then_some(at(ends));
+            patience(&limits, ends, message, now)
+        };
         assert_eq!(patience(3_600, None), (at(300), Reply::idle()));
         assert_eq!(patience(10, None), (at(10), Reply::session_time()));
         let begun = |octets| Some((now, octets));
         assert_eq!(patience(3_600, begun(0)), (at(60), Reply::too_slow()));
+        assert_eq!(patience(10, begun(1_000_000)), (at(300), Reply::idle()));
         assert_eq!(patience(3_600, begun(1_000)), (at(70), Reply::too_slow()));
         assert_eq!(patience(3_600, begun(1_000_000)), (at(300), Reply::idle()));
         let any = Limits {
             minimum_rate: 0,
             ..limits.clone()
         };
-        let (until, _) = super::patience(&any, at(3_600), begun(0), now);
+        let (until, _) = super::patience(&any, None, begun(0), now);
         assert_eq!(until, at(300));
     }
 }

@@ -19,10 +19,12 @@ pub fn sender(user: &User, sender: &ReversePath) -> Result<(), Reply> {
 /// cannot be told from one that hides behind another; nor can what we do not understand, and others may.
 pub fn author(user: &User, author: &Author, replaced: bool) -> Result<(), Reply> {
     let unread = match author {
-        Author::One(mailbox) => return speaks_as(user, HEADER, &mailbox.address),
+        Author::One(mailbox) | Author::Lenient(mailbox) => {
+            return speaks_as(user, HEADER, &mailbox.address);
+        }
         Author::Several(_) => "several addresses",
-        Author::Malformed if !replaced => "an address that cannot be read",
-        Author::Missing | Author::Malformed => return Ok(()),
+        Author::Malformed(_) if !replaced => "an address that cannot be read",
+        Author::Missing | Author::Malformed(_) => return Ok(()),
     };
     match user.senders {
         Some(_) => Err(Reply::sender_not_allowed(&user.name, HEADER, &unread)),
@@ -77,7 +79,7 @@ mod tests {
         assert!(!may_say("erp@example.com, boss@example.com"));
         assert!(!may_say("\"erp@example.com\" <boss@example.com>"));
         assert!(!may_say("Boss <boss@example.com> x"));
-        assert_eq!(author(&user(), &Author::Malformed, true), Ok(()));
+        assert_eq!(author(&user(), &Author::Malformed(None), true), Ok(()));
         assert_eq!(author(&user(), &Author::Missing, false), Ok(()));
     }
 

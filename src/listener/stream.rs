@@ -35,3 +35,35 @@ pub async fn start_tls(stream: Stream, config: Arc<rustls::ServerConfig>) -> io:
         protected => Ok(protected),
     }
 }
+
+/// Why a client's handshake failed, and what mends it.
+pub fn tls_words(error: &io::Error) -> String {
+    use rustls::{AlertDescription, Error, PeerIncompatible};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let too_old = "update the device, or give it a listener of its own with tls = \"none\" on a network you trust";
+    match inner {
+        Some(Error::PeerIncompatible(
+            PeerIncompatible::NoCipherSuitesInCommon
+            | PeerIncompatible::NoKxGroupsInCommon
+            | PeerIncompatible::NoSignatureSchemesInCommon
+            | PeerIncompatible::NoEcPointFormatsInCommon,
+        )) => format!(
+            "the client offers no cipher suite that this listener has, TLS 1.2 with ECDHE or TLS 1.3 ({error}): {too_old}"
+        ),
+        Some(Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        )) => format!("the client speaks TLS 1.1 or older: {too_old}"),
+        Some(Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired,
+        )) => format!(
+            "the client does not trust this listener's certificate ({error}): import it into the client, or set `certificate` and `key`"
+        ),
+        Some(Error::InvalidMessage(_)) => {
+            "the client does not speak TLS here: set it to SSL/TLS, or the listener's `tls` to \"starttls\"".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}

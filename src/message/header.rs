@@ -1,14 +1,14 @@
 //! The header section: where each field stands, byte by byte, and who the author is.
 //!
-//! mail-parser lives here only. It passes over lines that are no fields without saying where they
-//! stood, so the section is cut into fields here, by the one rule that cannot be argued with: the
-//! section ends at the first line that is not a field, and what follows is body.
+//! The section ends at the first line that is not a field, and what follows is body. Only a first line
+//! that separates messages in an mbox file is passed over: it belongs to the file, not to the message.
 
 use std::ops::Range;
 
 use memchr::memchr;
 
 use super::mailbox::{self, Mailbox};
+use super::phrase;
 
 /// One field: `Name: value CRLF`, folds included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,28 +43,42 @@ pub enum Author {
     /// One From with several mailboxes or a group, which is valid, but names no single author; the
     /// first mailbox lends its name.
     Several(Option<Mailbox>),
-    /// More than one From, or one that cannot be parsed: to be replaced, whatever else holds.
-    Malformed,
+    /// A From that the grammar does not admit, and that can mean only this; or several, which all mean
+    /// it. It is written anew, whatever else holds.
+    Lenient(Mailbox),
+    /// More than one From, or one without an address: to be replaced, whatever else holds. The name stays,
+    /// if there is one.
+    Malformed(Option<String>),
 }
 
 impl Author {
     /// The author, if there is exactly one.
     pub fn mailbox(&self) -> Option<&Mailbox> {
         match self {
-            Self::One(mailbox) => Some(mailbox),
+            Self::One(mailbox) | Self::Lenient(mailbox) => Some(mailbox),
             _ => None,
         }
     }
 
     /// Reads the value of a From.
     pub fn of_value(value: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(value);
-        match mailbox::parse_list(&text) {
-            None => Self::Malformed,
-            Some(mut list) if list.mailboxes.len() == 1 && !list.grouped => {
-                Self::One(list.mailboxes.remove(0))
-            }
-            Some(list) => Self::Several(list.mailboxes.into_iter().next()),
+        let (text, is_valid) = phrase::text_of(value);
+        let list = mailbox::parse_list(&text);
+        let Some(mut list) = list else {
+            let found = mailbox::read_leniently(&text);
+            return match found.mailbox {
+                Some(mailbox) => Self::Lenient(mailbox),
+                None => Self::Malformed(found.name),
+            };
+        };
+        if list.mailboxes.len() != 1 || list.grouped {
+            return Self::Several(list.mailboxes.into_iter().next());
+        }
+        let mailbox = list.mailboxes.remove(0);
+        if is_valid {
+            Self::One(mailbox)
+        } else {
+            Self::Lenient(mailbox)
         }
     }
 }
@@ -73,7 +87,7 @@ impl<'a> Headers<'a> {
     /// Cuts the start of a message, whose line ends are all CRLF, into fields.
     pub fn parse(bytes: &'a [u8]) -> Self {
         let mut fields: Vec<Field> = Vec::with_capacity(24);
-        let mut at = 0;
+        let mut at = mbox_separator(bytes);
         loop {
             let line = line_at(bytes, at);
             let content = &bytes[line.clone()];
@@ -128,24 +142,41 @@ impl<'a> Headers<'a> {
 
     /// Who the message says it is from.
     pub fn author(&self) -> Author {
-        let mut froms = self.fields.iter().filter(|field| self.is(field, "From"));
-        match (froms.next(), froms.next()) {
-            (None, _) => Author::Missing,
-            (Some(_), Some(_)) => Author::Malformed,
-            (Some(from), None) => Author::of_value(self.slice(&from.value)),
+        let froms = self.fields.iter().filter(|field| self.is(field, "From"));
+        let mut authors = froms.map(|from| Author::of_value(self.slice(&from.value)));
+        let Some(first) = authors.next() else {
+            return Author::Missing;
+        };
+        let mut others = authors.peekable();
+        if others.peek().is_none() {
+            return first;
         }
+        let address = |author: &Author| author.mailbox().map(|mailbox| mailbox.address.clone());
+        match first.mailbox() {
+            Some(mailbox) if others.all(|it| address(&it).as_ref() == Some(&mailbox.address)) => {
+                Author::Lenient(mailbox.clone())
+            }
+            _ => Author::Malformed(None),
+        }
+    }
+
+    /// How many fields have this name.
+    pub fn count(&self, name: &str) -> usize {
+        let fields = self.fields.iter();
+        fields.filter(|field| self.is(field, name)).count()
     }
 }
 
-/// A display name with its quotes and RFC 2047 words undone.
-pub(super) fn decode_phrase(phrase: &str) -> Option<String> {
-    if phrase.is_empty() {
-        return None;
+/// The length of a first line `From ...` or `>From ...`, as mbox files have it before each message.
+fn mbox_separator(bytes: &[u8]) -> usize {
+    let is_one = bytes.starts_with(b"From ") || bytes.starts_with(b">From ");
+    let line = line_at(bytes, 0);
+    // `From : a@b.c` is the field, with the white space that was allowed once (RFC 5322 §4.5).
+    if is_one && field_colon(&bytes[line.clone()]).is_none() {
+        (line.end + 2).min(bytes.len())
+    } else {
+        0
     }
-    let value = format!("{phrase} <a@b.c>\r\n");
-    let parsed = mail_parser::parsers::MessageStream::new(value.as_bytes()).parse_address();
-    let name = parsed.as_address()?.first()?.name.as_deref()?;
-    Some(name.to_owned())
 }
 
 /// The line that starts at `at`, without its line end.
@@ -209,8 +240,14 @@ mod tests {
     fn knows_the_author() {
         let author = |message: &str| Headers::parse(message.as_bytes()).author();
         assert_eq!(author("To: a@x\r\n\r\n"), Author::Missing);
-        assert_eq!(author("From: a@x\r\nFROM: b@x\r\n\r\n"), Author::Malformed);
-        assert_eq!(author("From: nobody\r\n\r\n"), Author::Malformed);
+        let none = Author::Malformed(None);
+        assert_eq!(author("From: a@x\r\nFROM: b@x\r\n\r\n"), none);
+        let same = author("From: A <a@x>\r\nFROM: a@X\r\n\r\n");
+        assert!(matches!(same, Author::Lenient(it) if it.name.as_deref() == Some("A")));
+        let named = Author::Malformed(Some("nobody".into()));
+        assert_eq!(author("From: nobody\r\n\r\n"), named);
+        let latin = Headers::parse(b"From: J\xf6hn <j@x>\r\n\r\n").author();
+        assert!(matches!(latin, Author::Lenient(it) if it.name.as_deref() == Some("J\u{f6}hn")));
         assert!(matches!(author("From: A <a@x>\r\n\r\n"), Author::One(_)));
         assert!(matches!(
             author("from : a@x, b@x\r\n\r\n"),

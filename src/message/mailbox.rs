@@ -1,19 +1,22 @@
 //! The mailbox list of a header such as From, read so that nobody can be deceived.
 //!
 //! Which address a header names decides who a mail is from, so the structure (quotes, comments,
-//! angle brackets, commas, groups) is read here strictly: what is not plainly one thing is an error.
-//! mail-parser decodes what has no say in that, the display name.
+//! angle brackets, commas, groups) is read strictly first: [`parse_list`]. Apps write fields that the
+//! grammar does not admit all the same, and [`read_leniently`] finds the one address that such a field
+//! can mean; it must leave written anew, so that nobody reads another in it.
 
 use std::borrow::Cow;
 
 use super::address::Address;
-use super::header::decode_phrase;
+use super::phrase::{self, Phrase};
 
 /// One mailbox (RFC 5322 §3.4): a display name, if it has a visible one, and an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
     /// Decoded (quotes and RFC 2047 undone), on one line, trimmed, never empty.
     pub name: Option<String>,
+    /// Whether the name could not be decoded, and stands as it came: it leaves so, without quotes.
+    pub is_name_raw: bool,
     /// The address.
     pub address: Address,
 }
@@ -41,7 +44,27 @@ impl Mailbox {
     pub fn new(name: Option<&str>, address: Address) -> Self {
         Self {
             name: name.map(clean).filter(|name| !name.is_empty()),
+            is_name_raw: false,
             address,
+        }
+    }
+
+    /// A mailbox with a name as a header has it.
+    fn with_phrase(phrase: Option<Phrase>, address: Address) -> Self {
+        let is_raw = phrase.as_ref().is_some_and(|phrase| !phrase.is_readable);
+        let named = Self::new(phrase.as_ref().map(|phrase| phrase.text.as_str()), address);
+        Self {
+            is_name_raw: is_raw && named.name.as_deref().is_some_and(str::is_ascii),
+            ..named
+        }
+    }
+
+    /// Another address under the name of this mailbox, or else under its local part.
+    pub fn encapsulated_in(&self, address: &Address) -> Self {
+        let name = self.name.as_deref().unwrap_or(self.address.local_part());
+        Self {
+            is_name_raw: self.is_name_raw,
+            ..Self::new(Some(name), address.clone())
         }
     }
 
@@ -53,6 +76,11 @@ impl Mailbox {
         let Some(name) = &self.name else {
             return address.into_owned().into_bytes();
         };
+        if self.is_name_raw {
+            // A fold before each word: lines of one encoded word each (RFC 2047 §2).
+            let words: Vec<&str> = name.split(' ').collect();
+            return format!("{} <{address}>", words.join("\r\n ")).into_bytes();
+        }
         let mut value = Vec::new();
         Builder::new_address(Some(name.as_str()), address).write_header(&mut value, column);
         while value.ends_with(b"\r\n") {
@@ -105,6 +133,69 @@ pub fn parse_list(value: &str) -> Option<MailboxList> {
     (!in_group && (list.grouped || !list.mailboxes.is_empty())).then_some(list)
 }
 
+/// What is found in a field that the grammar does not admit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The one mailbox that it can mean, if there is one.
+    pub mailbox: Option<Mailbox>,
+    /// The name, where there is one and no address.
+    pub name: Option<String>,
+}
+
+/// Reads a field that [`parse_list`] refuses (`routing.md`, "author"): encoded words are undone once, then
+/// the only `<...>` with one `@` is the address and what stands before it the name, else the only word
+/// with an `@` is the address and the others are the name.
+pub fn read_leniently(value: &str) -> Found {
+    let decoded = phrase::decode_words(value);
+    let text = decoded.as_deref().unwrap_or(value);
+    let mailbox = in_brackets(text).or_else(|| by_its_at(text));
+    let has_address = mailbox.is_some() || text.contains('@');
+    Found {
+        mailbox,
+        name: (!has_address)
+            .then(|| plain_name(text))
+            .filter(|name| !name.is_empty()),
+    }
+}
+
+/// Whether a field names a mailbox, however it is written.
+pub fn names_somebody(value: &[u8]) -> bool {
+    let (text, _) = phrase::text_of(value);
+    match parse_list(&text) {
+        Some(list) => !list.mailboxes.is_empty(),
+        None => read_leniently(&text).mailbox.is_some() || text.contains('@'),
+    }
+}
+
+fn in_brackets(text: &str) -> Option<Mailbox> {
+    let (before, rest) = text.split_once('<')?;
+    let (inside, after) = rest.split_once('>')?;
+    let is_only = !inside.contains('<') && !after.contains(['<', '>']) && !before.contains('>');
+    let address = Address::parse(route_removed(inside.trim())).ok()?;
+    let has_one_at = inside.matches('@').count() == 1;
+    let name = plain_name(before);
+    (is_only && has_one_at).then(|| Mailbox::new(Some(&name), address))
+}
+
+fn by_its_at(text: &str) -> Option<Mailbox> {
+    let is_between = |c: char| c.is_whitespace() || ",;<>()\"".contains(c);
+    let mut words = text.split(is_between).filter(|word| word.contains('@'));
+    let (word, None) = (words.next()?, words.next()) else {
+        return None;
+    };
+    let address = Address::parse(word.trim_matches(':')).ok()?;
+    let name = plain_name(&text.replacen(word, " ", 1));
+    Some(Mailbox::new(Some(&name), address))
+}
+
+/// A name without what was only there to set it apart.
+fn plain_name(text: &str) -> String {
+    let text = text.replace(['"', '\\', '<', '>', '(', ')'], " ");
+    let name = clean(&text);
+    let name = name.trim_matches(|c: char| c.is_whitespace() || ",;:".contains(c));
+    name.replace(" ,", ",").replace(" ;", ";")
+}
+
 impl MailboxList {
     /// Ends a list element; an empty one is allowed (RFC 5322 §4.4).
     fn push(&mut self, pieces: &mut Pieces) -> Option<()> {
@@ -113,8 +204,8 @@ impl MailboxList {
         match pieces.angle {
             Some(angle) => {
                 let address = Address::parse(route_removed(angle.trim())).ok()?;
-                self.mailboxes
-                    .push(Mailbox::new(decode_phrase(phrase).as_deref(), address));
+                let mailbox = Mailbox::with_phrase(phrase::decode(phrase), address);
+                self.mailboxes.push(mailbox);
             }
             None if phrase.is_empty() => {}
             None => self
@@ -309,7 +400,81 @@ mod tests {
         assert_eq!(Mailbox::new(None, to.clone()).to_string(), "n@example.com");
     }
 
+    #[test]
+    fn what_the_grammar_refuses_is_read_if_it_can_mean_one_thing() {
+        let found = |value: &str| {
+            assert_eq!(parse_list(value), None, "{value:?}");
+            let mailbox = read_leniently(value).mailbox?;
+            Some((
+                mailbox.name.unwrap_or_default(),
+                mailbox.address.to_string(),
+            ))
+        };
+        let is = |name: &str, address: &str| Some((name.to_owned(), address.to_owned()));
+        for (value, expected) in [
+            (
+                "Schmid, Jürgen <jane@x.org>",
+                is("Schmid, Jürgen", "jane@x.org"),
+            ),
+            (
+                "Machin &amp; Brol <s@x.org>",
+                is("Machin &amp; Brol", "s@x.org"),
+            ),
+            ("Team: Jane <jane@x.org>", is("Team: Jane", "jane@x.org")),
+            (
+                "=?utf-8?q?J=C3=B6hn_=3Cjohn=40x=2Eorg=3E?=",
+                is("Jöhn", "john@x.org"),
+            ),
+            ("John Doe john@x.com", is("John Doe", "john@x.com")),
+            ("\"open <a@b.c>", is("open", "a@b.c")),
+            ("<a@b.c", is("", "a@b.c")),
+            ("X <a@b.c> tail", is("X", "a@b.c")),
+            ("<a@b.c> <c@d.e>", None),
+            ("a@b@c", None),
+            ("a@b.c d@e.f", None),
+            ("<>", None),
+            ("@x.com", None),
+            ("A <a@x.com>; b <b@x.com>", None),
+            ("=?utf-8?q?a=40b=2Ec=2C_d=40e=2Ef?=", None),
+        ] {
+            assert_eq!(found(value), expected, "{value:?}");
+        }
+        assert_eq!(
+            read_leniently("Nobody \"at all\"").name.unwrap(),
+            "Nobody at all"
+        );
+    }
+
+    #[test]
+    fn a_reply_to_without_a_mailbox_names_nobody() {
+        for value in ["", " ", " <>", "undisclosed-recipients:;", "nobody"] {
+            assert!(!names_somebody(value.as_bytes()), "{value:?}");
+        }
+        for value in [" a@b.c", "Doe, J <a@b.c>", "a@b.c, d@e.f;", "T: a@b.c;"] {
+            assert!(names_somebody(value.as_bytes()), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_read_leaves_as_it_came() {
+        let list = parse_list("=?x-odd?B?AAAA?= Doe <a@b.c>").unwrap();
+        let to = Address::parse("n@example.com").unwrap();
+        let value = list.mailboxes[0].encapsulated_in(&to).to_header_value(6);
+        let text = String::from_utf8(value).unwrap();
+        assert_eq!(text, "=?x-odd?B?AAAA?=\r\n Doe <n@example.com>");
+    }
+
     proptest! {
+        #[test]
+        fn what_is_read_leniently_leaves_well_formed(value in "[ -~é\r\n]{0,60}") {
+            if let Some(mailbox) = read_leniently(&value).mailbox {
+                let text = String::from_utf8(mailbox.to_header_value(6)).unwrap();
+                let list = parse_list(&text).unwrap();
+                prop_assert_eq!(list.mailboxes.len(), 1);
+                prop_assert_eq!(&list.mailboxes[0].address, &mailbox.address);
+            }
+        }
+
         #[test]
         fn what_is_written_is_read_again(name in "\\PC{0,120}") {
             let address = Address::parse("n@example.com").unwrap();

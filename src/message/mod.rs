@@ -4,6 +4,7 @@ pub mod address;
 pub mod envelope;
 pub mod header;
 pub mod mailbox;
+mod phrase;
 pub mod priority;
 pub mod rewrite;
 
@@ -12,4 +13,4 @@ pub use envelope::{Envelope, Parameters, Recipient};
 pub use header::{Author, Headers};
 pub use mailbox::Mailbox;
 pub use priority::Priority;
-pub use rewrite::{Composed, Plan, Shown, Trace};
+pub use rewrite::{Composed, Plan, ReplyTo, Shown, Trace};

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::address::ReversePath;
+use super::address::{Address, ReversePath};
 use super::envelope::Envelope;
 use super::header::{Field, Headers};
-use super::mailbox::Mailbox;
+use super::mailbox::{self, Mailbox};
 use crate::base::{MessageId, Timestamp};
 
 /// What routing decided to change (`routing.md`, "Rewriting").
@@ -15,8 +15,19 @@ pub struct Plan {
     pub envelope_sender: ReversePath,
     /// The From that takes the place of all there are; none leaves them as they are.
     pub from: Option<Mailbox>,
-    /// Whether the original From becomes Reply-To where there is none.
-    pub reply_to: bool,
+    /// Whether `from` is another than the author, for whom the message is sent.
+    pub is_for_another: bool,
+    /// What becomes Reply-To where that names nobody.
+    pub reply_to: Option<ReplyTo>,
+}
+
+/// What answers to a rewritten message are sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyTo {
+    /// The original From as it stood.
+    AsItCame,
+    /// The author, where the original From was malformed.
+    Address(Address),
 }
 
 /// How much of a client its message's `Received` field shows to the world.
@@ -65,12 +76,17 @@ pub fn compose(headers: &Headers, envelope: &Envelope, plan: &Plan, trace: &Trac
     let mut head = Vec::with_capacity(headers.end + 512);
     received(&mut head, envelope, trace);
     let mut from = plan.from.as_ref();
+    let reply_to = plan.reply_to.as_ref().filter(|_| !has_reply_to(headers));
     for field in &headers.fields {
         if plan.from.is_some() && headers.is(field, "From") {
             if let Some(mailbox) = from.take() {
                 replaced_from(&mut head, mailbox);
-                reply_to(&mut head, headers, field, plan);
+                if let Some(to) = reply_to {
+                    write_reply_to(&mut head, headers, field, to);
+                }
             }
+        } else if reply_to.is_some() && headers.is(field, "Reply-To") {
+            // It names nobody, and another takes its place.
         } else if !is_removed(headers, field, plan) {
             head.extend_from_slice(headers.slice(&field.whole));
         }
@@ -105,12 +121,21 @@ pub fn spoken_by(headers: &Headers, from: &Mailbox) -> Composed {
     }
 }
 
-/// `Bcc` would tell what it is made to hide, `Return-Path` belongs to final delivery (RFC 5321
+/// Whether a Reply-To names somebody.
+fn has_reply_to(headers: &Headers) -> bool {
+    let mut fields = headers.fields.iter();
+    fields.any(|field| {
+        headers.is(field, "Reply-To") && mailbox::names_somebody(headers.slice(&field.value))
+    })
+}
+
+/// `Bcc` and `Resent-Bcc` would tell what they are made to hide, `Return-Path` belongs to final delivery (RFC 5321
 /// §4.4), and `Sender` names somebody this mailbox does not speak for once From was rewritten.
 fn is_removed(headers: &Headers, field: &Field, plan: &Plan) -> bool {
     headers.is(field, "Bcc")
+        || headers.is(field, "Resent-Bcc")
         || headers.is(field, "Return-Path")
-        || (plan.from.is_some() && headers.is(field, "Sender"))
+        || (plan.is_for_another && headers.is(field, "Sender"))
 }
 
 fn received(head: &mut Vec<u8>, envelope: &Envelope, trace: &Trace) {
@@ -149,13 +174,14 @@ fn replaced_from(head: &mut Vec<u8>, mailbox: &Mailbox) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// The original value as it stood, folds and all, so that an answer reaches the author.
-fn reply_to(head: &mut Vec<u8>, headers: &Headers, from: &Field, plan: &Plan) {
-    if plan.reply_to && headers.value("Reply-To").is_none() {
-        head.extend_from_slice(b"Reply-To:");
-        head.extend_from_slice(headers.slice(&from.value));
-        head.extend_from_slice(b"\r\n");
+/// So that an answer reaches the author.
+fn write_reply_to(head: &mut Vec<u8>, headers: &Headers, from: &Field, to: &ReplyTo) {
+    head.extend_from_slice(b"Reply-To:");
+    match to {
+        ReplyTo::AsItCame => head.extend_from_slice(headers.slice(&from.value)),
+        ReplyTo::Address(address) => head.extend_from_slice(format!(" {address}").as_bytes()),
     }
+    head.extend_from_slice(b"\r\n");
 }
 
 /// RFC 6409 §8.2 and §8.3. Both values are the same at every attempt.
@@ -209,7 +235,8 @@ mod tests {
         let plan = Plan {
             envelope_sender: ReversePath::Null,
             from: from.map(|name| Mailbox::new(Some(name), Address::parse("n@x.com").unwrap())),
-            reply_to,
+            is_for_another: from.is_some(),
+            reply_to: reply_to.then_some(ReplyTo::AsItCame),
         };
         let headers = Headers::parse(message.as_bytes());
         let out = compose(&headers, &envelope(), &plan, &trace());
@@ -269,6 +296,31 @@ mod tests {
                 "{RECEIVED}From: \"N\" <n@x.com>\r\nReply-To: r@x\r\nDate: d\r\nMessage-ID: <1>\r\n\r\n"
             )
         );
+    }
+
+    #[test]
+    fn a_reply_to_that_names_nobody_gives_way() {
+        for empty in ["Reply-To: <>\r\n", "Reply-To:\r\n"] {
+            let message = format!("{empty}From: J <j@x>\r\nDate: d\r\nMessage-ID: <1>\r\n\r\n");
+            assert_eq!(
+                composed(&message, Some("J"), true),
+                format!(
+                    "{RECEIVED}From: \"J\" <n@x.com>\r\nReply-To: J <j@x>\r\nDate: d\r\nMessage-ID: <1>\r\n\r\n"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_of_an_mbox_file_is_left_behind() {
+        for line in ["From a@x Mon Jan  1 00:00:00 2024\r\n", ">From a@x x\r\n"] {
+            let message = "From: a@x\r\nDate: d\r\nMessage-ID: <1>\r\n\r\nhi\r\n";
+            let with_line = format!("{line}{message}");
+            assert_eq!(
+                composed(&with_line, None, false),
+                format!("{RECEIVED}{message}")
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Where log lines go and how they look.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 use tracing_subscriber::Layer;
@@ -8,9 +10,11 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::format::Lines;
 use super::maillog;
 use super::mask::Masking;
 use super::metrics::Counting;
+use super::writer::Buffered;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,15 @@ pub struct Settings {
     pub mask_addresses: bool,
 }
 
+static LOG: OnceLock<Buffered> = OnceLock::new();
+
+/// Writes what has been logged so far, before the program ends.
+pub fn flush() {
+    if let Some(log) = LOG.get() {
+        log.flush();
+    }
+}
+
 /// Begins to log to standard error. A second call changes nothing.
 pub fn start(settings: &Settings) {
     let Settings {
@@ -44,13 +57,21 @@ pub fn start(settings: &Settings) {
     let filter = filter(std::env::var("MAILFERRY_LOG").ok().as_deref(), level);
     let of_maillog = Targets::new().with_target(maillog::TARGET, Level::INFO);
     let registry = tracing_subscriber::registry().with(Counting::begin().with_filter(of_maillog));
-    let writer = match mask_addresses {
-        true => BoxMakeWriter::new(|| Masking(std::io::stderr())),
-        false => BoxMakeWriter::new(std::io::stderr),
+    let masked = *mask_addresses;
+    let begun = if masked {
+        Buffered::new(Masking(std::io::stderr()))
+    } else {
+        Buffered::new(std::io::stderr())
+    };
+    let writer = match begun {
+        Ok(log) => BoxMakeWriter::new(LOG.get_or_init(|| log).clone()),
+        // Without a thread the lines go at once.
+        Err(_) if masked => BoxMakeWriter::new(|| Masking(std::io::stderr())),
+        Err(_) => BoxMakeWriter::new(std::io::stderr),
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
-        Format::Human => lines.with_ansi(false).with_filter(filter).boxed(),
+        Format::Human => lines.event_format(Lines).with_filter(filter).boxed(),
         Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
     // It only fails where something logs already, which is as good.

@@ -10,8 +10,11 @@ use tracing::{error, info, warn};
 
 use crate::base::tls::TlsError;
 use crate::base::{MessageId, Timestamp};
-use crate::message::{Address, Envelope, ReversePath};
+use crate::message::{Address, Author, Envelope, ReversePath};
 use crate::session::Reply;
+
+/// Characters of a header From that are shown.
+const FROM: usize = 200;
 
 /// The target of all these events.
 pub const TARGET: &str = "mail";
@@ -91,6 +94,35 @@ pub fn accepted(
 ) {
     info!(target: TARGET, event = "accepted", %id, user, %peer, from = %envelope.sender,
         to = recipients(envelope), size, server, reason, "accepted");
+}
+
+/// What the header From of a message said, where it had to be guessed or says nothing.
+pub fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
+    let from = String::from_utf8_lossy(from.unwrap_or_default());
+    let from: String = from.trim().chars().take(FROM).collect();
+    match author {
+        Author::Lenient(mailbox) => {
+            info!(target: TARGET, event = "author_guessed", %id, header_from = from, read_as = %mailbox,
+                "the header From is malformed: it is read as this, and leaves well formed");
+        }
+        Author::Malformed(_) => {
+            warn!(target: TARGET, event = "author_unknown", %id, header_from = from,
+                "the header From names no address, or several fields name different ones: another takes its place, and answers do not reach its author");
+        }
+        Author::Missing | Author::One(_) | Author::Several(_) => {}
+    }
+}
+
+/// A client begins with TLS at a listener that does not.
+pub fn speaks_tls(listener: &str, peer: &IpAddr) {
+    warn!(target: TARGET, event = "speaks_tls", listener, %peer,
+        "the client begins with TLS, and this listener does not: set the app to STARTTLS or none, or the listener's tls to \"implicit\"");
+}
+
+/// A client that has seen that it must begin TLS has left.
+pub fn left_without_tls(listener: &str, peer: &IpAddr) {
+    info!(target: TARGET, event = "left_without_tls", listener, %peer,
+        "the client left without STARTTLS, which this listener requires: switch STARTTLS on in the app");
 }
 
 /// A message, or its sender, was refused.
@@ -316,6 +348,11 @@ pub fn needs_restart(keys: &str) {
 /// The configuration was read again, and is wrong: the old one stays.
 pub fn reload_failed(reason: &dyn std::fmt::Display) {
     error!(target: TARGET, event = "reload_failed", %reason, "configuration not reloaded, the old one stays in force");
+}
+
+/// So many lines were not written: standard error was not read.
+pub fn lines_dropped(count: u64) {
+    warn!(target: TARGET, event = "lines_dropped", count, "log lines are missing here: standard error was not read fast enough");
 }
 
 /// The program ends.

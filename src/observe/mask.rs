@@ -6,7 +6,7 @@ use std::io::{self, Write};
 /// What stands for the hidden part.
 const HIDDEN: &str = "***";
 
-/// Passes on what is written, masked. Each write is a whole line, as tracing's are.
+/// Passes on what is written, masked. Each write is of whole lines.
 pub(super) struct Masking<W>(pub W);
 
 impl<W: Write> Write for Masking<W> {

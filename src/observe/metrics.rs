@@ -1,9 +1,11 @@
 //! What is counted and measured, in Prometheus' text format: the mail log's events as they happen, and
 //! what holds at the moment when somebody looks.
 
-use std::sync::OnceLock;
+use std::cell::RefCell;
+use std::sync::{LazyLock, OnceLock};
 
-use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use dashmap::DashMap;
+use metrics::{Counter, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -34,26 +36,53 @@ impl Counting {
     }
 }
 
+/// The counters by event and server, so that they are looked up by the text alone.
+static COUNTERS: LazyLock<DashMap<String, Counter>> = LazyLock::new(DashMap::new);
+
 impl<S: Subscriber> Layer<S> for Counting {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut seen = Seen::default();
-        event.record(&mut seen);
-        metrics::counter!(EVENTS, "event" => seen.event, "server" => seen.server).increment(1);
+        thread_local! {
+            static SEEN: RefCell<Seen> = RefCell::default();
+        }
+        SEEN.with_borrow_mut(|seen| {
+            seen.key.clear();
+            seen.event = 0;
+            event.record(seen);
+            seen.count();
+        });
     }
 }
 
-/// What tells one count from another; the server is empty where none has to do with it.
+/// What tells one count from another: the event, then the server, which is empty where none has to do
+/// with it.
 #[derive(Default)]
 struct Seen {
-    event: String,
-    server: String,
+    key: String,
+    /// Where the event ends in the key.
+    event: usize,
+}
+
+impl Seen {
+    fn count(&self) {
+        if let Some(counter) = COUNTERS.get(&self.key) {
+            return counter.increment(1);
+        }
+        let (event, server) = self.key.split_at(self.event);
+        let (event, server) = (event.to_owned(), server.to_owned());
+        let counter = metrics::counter!(EVENTS, "event" => event, "server" => server);
+        counter.increment(1);
+        COUNTERS.insert(self.key.clone(), counter);
+    }
 }
 
 impl Visit for Seen {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "event" => self.event = value.to_owned(),
-            "server" => self.server = value.to_owned(),
+            "event" => {
+                self.key.insert_str(0, value);
+                self.event = value.len();
+            }
+            "server" => self.key.push_str(value),
             _ => {}
         }
     }

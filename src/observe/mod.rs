@@ -3,7 +3,9 @@
 //!
 //! Subjects, bodies, passwords and tokens are in no event.
 
+mod format;
 pub mod logging;
 pub mod maillog;
 pub mod mask;
 pub mod metrics;
+mod writer;

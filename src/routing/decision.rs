@@ -6,7 +6,7 @@ mod rewriting;
 use std::fmt;
 
 use super::policy::{Caller, Key, NullSender, Policy, ServerRule};
-use crate::message::{Address, Author, Mailbox, Plan, ReversePath};
+use crate::message::{Address, Author, Mailbox, Plan, ReplyTo, ReversePath};
 use crate::session::Reply;
 
 /// What becomes of a message.
@@ -98,11 +98,18 @@ impl Policy {
             Err(refusal) => return Decision::Refused(refusal),
         };
         let envelope_sender = self.rewritten_sender(&choice, sender, author, from.as_ref());
-        let valid_author = matches!(author, Author::One(_) | Author::Several(Some(_)));
+        let own = author.mailbox().map(|mailbox| &mailbox.address);
+        let is_for_another = from.as_ref().is_some_and(|from| own != Some(&from.address));
+        let reply_to = match author {
+            Author::One(_) | Author::Several(Some(_)) => Some(ReplyTo::AsItCame),
+            Author::Lenient(mailbox) => Some(ReplyTo::Address(mailbox.address.clone())),
+            _ => None,
+        };
         Decision::Route(Route {
             server: choice.server.name.clone(),
             plan: Plan {
-                reply_to: self.reply_to && from.is_some() && valid_author,
+                reply_to: reply_to.filter(|_| self.reply_to && is_for_another),
+                is_for_another,
                 envelope_sender,
                 from,
             },
@@ -131,7 +138,8 @@ impl Policy {
         let plan = Plan {
             envelope_sender,
             from: Some(Mailbox::new(Some("Mail Delivery System"), identity.clone())),
-            reply_to: false,
+            is_for_another: false,
+            reply_to: None,
         };
         let route = Route {
             server: server.name.clone(),

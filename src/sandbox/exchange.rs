@@ -18,7 +18,7 @@ use crate::base::limits;
 use crate::base::stream::Stream;
 use crate::message::{Address, Headers, ReversePath};
 use crate::session::Reply;
-use crate::session::command::{self, Command};
+use crate::session::command::{self, Assumed, Command};
 use crate::session::data::Decoder;
 use crate::session::line::{Line, LineReader};
 
@@ -103,7 +103,7 @@ impl Client {
             match verb.to_ascii_uppercase().as_str() {
                 "AUTH" => self.auth(argument).await?,
                 "BDAT" => self.bdat(argument).await?,
-                _ => match command::parse(&line, None) {
+                _ => match command::parse(&line, &Assumed::default()) {
                     Ok(command) => self.command(command, &line).await?,
                     Err(_) => self.say(Reply::unknown_command()),
                 },

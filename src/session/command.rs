@@ -1,5 +1,6 @@
 //! One command line, read (RFC 5321 §4.1.1).
 
+use crate::base::limits;
 use crate::message::{Address, AddressError, Parameters, ReversePath};
 
 /// A command with its argument.
@@ -59,9 +60,20 @@ pub enum CommandError {
 const MAIL: &str = "MAIL FROM:<address> [parameters]";
 const RCPT: &str = "RCPT TO:<address> [parameters]";
 
-/// Reads a line without its CRLF. Verbs are case-insensitive (RFC 5321 §2.4). `assume_from` takes the
-/// place of a sender that is null, or no address.
-pub fn parse(line: &str, assume_from: Option<&Address>) -> Result<Command, CommandError> {
+/// Addresses that stand for what a client leaves out.
+#[derive(Debug, Clone, Default)]
+pub struct Assumed {
+    /// The sender of messages that have none, or no address.
+    pub from: Option<Address>,
+    /// Who `<Postmaster>` is.
+    pub postmaster: Option<Address>,
+}
+
+/// Reads a line without its CRLF. Verbs are case-insensitive (RFC 5321 §2.4). `assumed.from` takes the
+/// place of a sender that is null, or no address, and `assumed.postmaster` that of a recipient `<Postmaster>`
+/// without a domain (RFC 5321 §4.5.1).
+pub fn parse(line: &str, assumed: &Assumed) -> Result<Command, CommandError> {
+    let assume_from = assumed.from.as_ref();
     let (verb, argument) = match line.split_once(' ') {
         Some((verb, argument)) => (verb, argument.trim()),
         None => (line.trim_end(), ""),
@@ -92,7 +104,10 @@ pub fn parse(line: &str, assume_from: Option<&Address>) -> Result<Command, Comma
         }
         "RCPT" => {
             let (path, parameters) = path_and_parameters(argument, "TO:", RCPT)?;
-            let recipient = address(path).map_err(CommandError::Recipient)?;
+            let recipient = match &assumed.postmaster {
+                Some(postmaster) if path.eq_ignore_ascii_case("postmaster") => postmaster.clone(),
+                _ => address(path).map_err(CommandError::Recipient)?,
+            };
             Ok(Command::Rcpt(recipient, parameters))
         }
         "DATA" => bare(Command::Data, "DATA"),
@@ -119,10 +134,16 @@ fn is_nobody(argument: &str) -> bool {
     argument.eq_ignore_ascii_case("FROM:")
 }
 
-/// What a client calls itself: the first word of whatever real devices say there, or nothing.
+/// What a client calls itself: the first word of whatever real devices say there, or nothing. It will
+/// stand in `Received` and in logs, so only characters of host names and address literals stay, and no
+/// more than a domain may have (RFC 5321 §4.1.3, §4.5.3.1.2); devices write underscores.
 fn name(argument: &str) -> String {
     let word = argument.split_whitespace().next().unwrap_or_default();
-    word.chars().filter(|c| !c.is_control()).collect()
+    let is_harmless = |c: &char| c.is_ascii_alphanumeric() || ".-_:[]".contains(*c);
+    word.chars()
+        .filter(is_harmless)
+        .take(limits::DOMAIN)
+        .collect()
 }
 
 fn auth(argument: &str) -> Result<Command, CommandError> {
@@ -200,7 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(line: &str) -> Result<Command, CommandError> {
-        super::parse(line, None)
+        super::parse(line, &Assumed::default())
     }
 
     fn sender(line: &str) -> String {
@@ -224,8 +245,11 @@ mod tests {
 
     #[test]
     fn a_device_without_a_mailbox_is_given_one() {
-        let assumed = Address::parse("scanner@b.c").unwrap();
-        let sender = |line| match super::parse(line, Some(&assumed)) {
+        let assumed = Assumed {
+            from: Some(Address::parse("scanner@b.c").unwrap()),
+            postmaster: Some(Address::parse("postmaster@b.c").unwrap()),
+        };
+        let sender = |line| match super::parse(line, &assumed) {
             Ok(Command::Mail(sender, _)) => sender.to_string(),
             other => panic!("{line:?} gives {other:?}"),
         };
@@ -238,7 +262,7 @@ mod tests {
             assert_eq!(sender(line), "scanner@b.c", "{line:?}");
         }
         assert_eq!(sender("MAIL FROM:<a@b.c>"), "a@b.c");
-        let Ok(Command::Mail(_, parameters)) = super::parse("MAIL FROM:<x> SIZE=5", Some(&assumed))
+        let Ok(Command::Mail(_, parameters)) = super::parse("MAIL FROM:<x> SIZE=5", &assumed)
         else {
             panic!("it is read");
         };
@@ -249,9 +273,9 @@ mod tests {
             "MAIL TO:<a@b.c>",
             "MAIL",
         ] {
-            assert!(super::parse(line, Some(&assumed)).is_err(), "{line:?}");
+            assert!(super::parse(line, &assumed).is_err(), "{line:?}");
         }
-        assert!(super::parse("RCPT TO:<>", Some(&assumed)).is_err());
+        assert!(super::parse("RCPT TO:<>", &assumed).is_err());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! `<CRLF>.<CRLF>` ends a message and nothing else does (RFC 5321 §4.1.1.4); a bare CR or LF is not a
 //! line end, whatever stands around it (§2.3.8), so no sequence of them can end a message here that
-//! an upstream would see go on, nor the other way round. What is written holds CRLF line ends only.
+//! an upstream would see go on, nor the other way round. What is written holds CRLF line ends only. CRs
+//! before a CRLF are part of that one line end: text with CRLF that was converted to CRLF again has them.
 //!
 //! Devices that end their commands in a bare LF end the lines of their messages so, too. For them,
 //! where the configuration lets them in, LF counts as CRLF does.
@@ -30,6 +31,10 @@ pub struct Decoder {
     place: Place,
     lf_ends: bool,
     bare_newlines: u64,
+    /// CRs before the one that the decoder stands after.
+    more_crs: usize,
+    /// Whether the input so far ends in LF . LF, as if that ended a message.
+    ends_in_lf_dot_lf: bool,
 }
 
 impl Default for Decoder {
@@ -45,6 +50,8 @@ impl Decoder {
             place: Place::LineStart,
             lf_ends,
             bare_newlines: 0,
+            more_crs: 0,
+            ends_in_lf_dot_lf: false,
         }
     }
 
@@ -52,6 +59,7 @@ impl Decoder {
     /// ended there; it is used whole unless the message ended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         let mut at = 0;
+        self.ends_in_lf_dot_lf &= input.is_empty();
         while at < input.len() {
             let byte = input[at];
             match self.place {
@@ -74,17 +82,32 @@ impl Decoder {
                     self.place = Place::LineStart;
                     return (at + 1, true);
                 }
-                Place::DotCr => self.bare(out),
+                // The dot is gone, and the CR may be the first of several before LF.
+                Place::DotCr => self.place = Place::Cr,
                 Place::Cr if byte == b'\n' => {
                     out.extend_from_slice(b"\r\n");
+                    self.bare_newlines += std::mem::take(&mut self.more_crs).min(1) as u64;
                     self.place = Place::LineStart;
                     at += 1;
                 }
-                Place::Cr => self.bare(out),
+                Place::Cr if byte == b'\r' => {
+                    self.more_crs += 1;
+                    at += 1;
+                }
+                Place::Cr => {
+                    for _ in 0..=std::mem::take(&mut self.more_crs) {
+                        self.bare(out);
+                    }
+                }
                 Place::Text => at = self.text(input, at, out),
             }
         }
         (at, false)
+    }
+
+    /// Whether the input so far ends in LF . LF, which ends no message.
+    pub fn ends_in_lf_dot_lf(&self) -> bool {
+        self.ends_in_lf_dot_lf
     }
 
     /// How many bare CR and LF were met, and made CRLF.
@@ -108,7 +131,10 @@ impl Decoder {
                     out.extend_from_slice(b"\r\n");
                     self.place = Place::LineStart;
                 }
-                b'\n' => self.bare(out),
+                b'\n' => {
+                    self.ends_in_lf_dot_lf = at + 1 == input.len() && out.ends_with(b"\r\n.");
+                    self.bare(out);
+                }
                 _ => self.place = Place::Cr,
             }
             return at + 1;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::auth::Credentials;
-use super::command::{self, Command, CommandError};
+use super::command::{self, Assumed, Command, CommandError};
 use super::data::Decoder;
 use super::line::{Line, LineReader};
 use super::reply::Reply;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub errors: u32,
     /// Whether a bare CR or LF in a message refuses it, instead of leaving as CRLF.
     pub reject_bare_newlines: bool,
+    /// Who a recipient `<Postmaster>` without a domain is (RFC 5321 §4.5.1).
+    pub postmaster: Option<Address>,
     /// Whether anybody may sign in here, so that AUTH is offered.
     pub offers_auth: bool,
     /// Whether commands may end in a bare LF. PIPELINING is not offered then, and whoever does not wait
@@ -133,7 +135,7 @@ pub struct Machine {
     user: Option<String>,
     /// Whether the user came by AUTH; by network they may still sign in as somebody.
     signed_in: bool,
-    assume_from: Option<Address>,
+    assumed: Assumed,
     transaction: Option<Transaction>,
     commands: u32,
     errors: u32,
@@ -152,7 +154,10 @@ impl Machine {
             helo: None,
             user,
             signed_in: false,
-            assume_from: None,
+            assumed: Assumed {
+                from: None,
+                postmaster: settings.postmaster.clone(),
+            },
             transaction: None,
             commands: 0,
             errors: 0,
@@ -243,7 +248,7 @@ impl Machine {
 
     /// From now on a sender that is null, or no address, is this one.
     pub fn assume_from(&mut self, address: Option<Address>) {
-        self.assume_from = address;
+        self.assumed.from = address;
     }
 
     /// Refuses the message under way: its rest is read and thrown away, then this is the answer.
@@ -307,6 +312,24 @@ impl Machine {
     pub fn recipients(&self) -> usize {
         let envelope = self.transaction.as_ref().map(|it| &it.envelope);
         envelope.map_or(0, |envelope| envelope.recipients.len())
+    }
+
+    /// Whether the message under way ends in LF . LF so far, as if that were its end.
+    pub fn ends_in_lf_dot_lf(&self) -> bool {
+        match &self.phase {
+            Phase::Data(receiving) => receiving.decoder.ends_in_lf_dot_lf(),
+            _ => false,
+        }
+    }
+
+    /// Whether the client has seen that TLS is required here, and has not begun it.
+    pub fn lacks_tls(&self) -> bool {
+        self.helo.is_some() && !self.protection.tls && !self.protection.plaintext
+    }
+
+    /// Whether what comes is in clear, and before EHLO.
+    pub fn is_before_helo_in_clear(&self) -> bool {
+        self.helo.is_none() && !self.protection.tls
     }
 
     /// Whether nothing is under way that closing now would break off.
@@ -402,7 +425,7 @@ impl Machine {
             self.end(&Reply::too_many_commands());
             return None;
         }
-        let command = match command::parse(text, self.assume_from.as_ref()) {
+        let command = match command::parse(text, &self.assumed) {
             Ok(Command::Auth { mechanism, initial }) => Command::Auth { mechanism, initial },
             _ if text.len() + 2 > limits::COMMAND_LINE => {
                 self.error(&Reply::line_too_long());

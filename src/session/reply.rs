@@ -219,7 +219,7 @@ impl Reply {
         Self::fixed(
             501,
             "5.5.2",
-            "Cannot take that AUTH response: it must be base64 in the mechanism's form, for nobody else's account",
+            "Malformed AUTH response: expected base64, and no authorization identity other than the user's own",
         )
     }
 
@@ -267,6 +267,35 @@ impl Reply {
             421,
             "4.4.2",
             "Idle for too long: a command must end in CRLF (setting `bare_lf_commands`), closing",
+        )
+    }
+
+    /// Silence after a message that ended in LF . LF, which ends none (RFC 5321 §4.1.1.4).
+    pub const fn unended_message() -> Self {
+        Self::fixed(
+            421,
+            "4.4.2",
+            "The message ended in LF . LF, and only CR LF . CR LF ends one: let the app end its lines in CR LF, closing",
+        )
+    }
+
+    /// A TLS handshake where none is expected (it begins with 0x16 0x03, RFC 8446 §5.1).
+    pub const fn tls_in_clear() -> Self {
+        Self::fixed(
+            421,
+            "4.7.0",
+            "This port does not begin with TLS: set the app to STARTTLS or none, or the listener's `tls` to \"implicit\"",
+        )
+    }
+
+    /// A message that has passed so many servers goes in a circle (RFC 5321 §6.3).
+    pub fn mail_loop(count: usize) -> Self {
+        Self::new(
+            554,
+            "5.4.6",
+            format!(
+                "Mail loop: the message has {count} Received fields, so it comes back again and again"
+            ),
         )
     }
 
@@ -328,7 +357,7 @@ impl Reply {
         Self::new(
             501,
             if sender { "5.1.7" } else { "5.1.3" },
-            what.to_string(),
+            shortened(&what.to_string()),
         )
     }
 
@@ -337,7 +366,10 @@ impl Reply {
         Self::new(
             555,
             "5.5.4",
-            format!("Parameter {keyword} is not offered or its value is not understood"),
+            format!(
+                "Parameter {} is not offered or its value is not understood",
+                shortened(keyword)
+            ),
         )
     }
 
@@ -520,6 +552,15 @@ impl Reply {
         )
     }
 
+    /// As many octets of commands are being received as memory is meant for.
+    pub const fn out_of_memory_closing() -> Self {
+        Self::fixed(
+            421,
+            "4.3.1",
+            "Too much is being received at once (setting `memory`), connect again later",
+        )
+    }
+
     /// A message comes more slowly than is allowed.
     pub const fn too_slow() -> Self {
         Self::fixed(
@@ -624,6 +665,15 @@ impl std::fmt::Display for Reply {
             write!(f, " {}", self.enhanced)?;
         }
         write!(f, " {}", self.text.replace('\n', " "))
+    }
+}
+
+/// As much of what a client said as is good for a reply and for the log.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -60,6 +60,7 @@ fn read(text: &str) -> Dialogue {
             reject_bare_newlines: false,
             offers_auth: true,
             bare_lf: false,
+            postmaster: None,
         },
         protection: Protection {
             offers_tls: false,

@@ -204,7 +204,7 @@ fn a_proxy_says_who_the_client_is() {
     assert!(client.reply().starts_with("220"));
     client.expect("EHLO test", "250");
     client.expect(WRONG, "535");
-    lab.logged(&["event=\"auth_failed\"", "peer=192.0.2.7"]);
+    lab.logged(&["event=\"auth_failed\"", "peer=\"192.0.2.7\""]);
     let mut client = Smtp::silent(lab.address);
     client.raw(&header([198, 51, 100, 1]));
     assert!(client.reply().starts_with("554 5.7.1 198.51.100.1"));
@@ -340,10 +340,10 @@ fn who_guesses_passwords_is_shut_out() {
     }
     lab.logged(&["event=\"auth_failed\"", "reason=\"wrong password\""]);
     lab.logged(&["event=\"auth_failed\"", "reason=\"there is no such user\""]);
-    lab.logged(&["event=\"shut_out\"", "peer=127.0.0.1", "failures=2"]);
+    lab.logged(&["event=\"shut_out\"", "peer=\"127.0.0.1\"", "failures=2"]);
     assert_eq!(
         lab.log()
-            .matches("event=\"auth_failed\" peer=127.0.0.1")
+            .matches("event=\"auth_failed\" peer=\"127.0.0.1\"")
             .count(),
         2
     );

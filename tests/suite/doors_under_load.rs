@@ -243,6 +243,7 @@ fn a_panic_ends_its_session_and_no_other() {
             reject_bare_newlines: false,
             offers_auth: false,
             bare_lf: false,
+            postmaster: None,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bound = Listener::bind(address, false).expect("binds");

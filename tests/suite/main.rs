@@ -19,6 +19,7 @@ mod doors_under_load;
 mod faulty_upstream;
 mod holds;
 mod identity;
+mod inputs;
 mod layers;
 mod postfix;
 mod replies;

@@ -185,8 +185,9 @@ fn behind_a_proxy_the_browser_comes_back_to_the_page() {
     });
     let line = lab.logged(&["event=\"page\""]);
     let address = line
-        .split("address=")
+        .split("address=\"")
         .nth(1)
+        .and_then(|rest| rest.split('"').next())
         .expect("an address")
         .to_owned();
     let http = reqwest::Client::builder().redirect(Policy::none()).build();

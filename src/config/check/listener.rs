@@ -14,6 +14,7 @@ use crate::config::secret::{SecretError, check_mode};
 use crate::config::text::{self, ListenerAuth, ListenerTls};
 use crate::listener::usage::Unit;
 use crate::listener::{Certificate, Endpoint, Socket, Tls, User};
+use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::ServerRule;
 use crate::session;
@@ -34,6 +35,7 @@ impl Checker<'_> {
             );
         }
         let mut built: Vec<Endpoint> = Vec::new();
+        let postmaster = postmaster(file, rules);
         for listener in &file.listener {
             self.servers_of(
                 &listener.servers,
@@ -45,7 +47,8 @@ impl Checker<'_> {
                 continue;
             };
             self.is_new(listener, &socket, &built);
-            built.push(self.endpoint(file, listener, socket, users, host));
+            let names = (host, postmaster.as_ref());
+            built.push(self.endpoint(file, listener, socket, users, names));
         }
         built
     }
@@ -97,7 +100,7 @@ impl Checker<'_> {
         listener: &text::Listener,
         socket: Socket,
         users: &[User],
-        host: &str,
+        (host, postmaster): (&str, Option<&Address>),
     ) -> Endpoint {
         let name = name_of(listener, &socket);
         let allowed = self.users_of(listener, users);
@@ -140,6 +143,7 @@ impl Checker<'_> {
             reject_bare_newlines: limits.bare_newlines == BareNewlines::Reject,
             offers_auth: by_password,
             bare_lf: listener.bare_lf_commands,
+            postmaster: postmaster.cloned(),
         };
         let rate = limit(
             "messages_per_minute",
@@ -248,7 +252,7 @@ impl Checker<'_> {
                 if let Err(exposed @ SecretError::Exposed { .. }) = check_mode(&files.key) {
                     self.warnings.push(format!("[[listener]] key: {exposed}"));
                 }
-                let config = certificate::server_config(files, maillog::certificate_taken);
+                let config = certificate::server_config(vec![files], maillog::certificate_taken);
                 let config = self.ok(config, chain.span(), "[[listener]] certificate");
                 // What stands in its place matters no more: there is a problem.
                 Some(config.map_or(Certificate::SelfSigned, |it| {
@@ -309,4 +313,16 @@ fn is_of_both(one: &Socket, other: &Socket) -> bool {
         Socket::Systemd(_) => None,
     };
     is_v4(one) != is_v4(other)
+}
+
+/// Who a recipient `<Postmaster>` is: the one of the domain that this program sends as.
+fn postmaster(file: &text::File, rules: &[ServerRule]) -> Option<Address> {
+    let from = file.sender.default_from.as_ref();
+    let of_default = from.and_then(|from| Some(from.get_ref().split_once('@')?.1));
+    let of_catchall = file.sender.catchall_domain.as_ref();
+    let of_servers = rules.iter().find_map(|rule| rule.address.as_ref());
+    let domain = of_default
+        .or(of_catchall.map(|domain| domain.get_ref().as_str()))
+        .or(of_servers.map(|address| address.domain()))?;
+    Address::parse(&format!("postmaster@{domain}")).ok()
 }

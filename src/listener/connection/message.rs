@@ -39,12 +39,17 @@ impl Connection {
         };
         let stored = async {
             writer.write(self.machine.take_content()).await?;
-            let content = writer.finish().await?;
-            let head = content.head().await?;
-            Ok((content, head))
+            writer.finish().await
         };
-        let (content, head) = match stored.await {
-            Ok(stored) => stored,
+        let content = match stored.await {
+            Ok(content) => content,
+            Err(error) => return not_taken(id, &error),
+        };
+        if !self.takes_memory(in_memory(&content)) {
+            return self.not_allowed(id, &envelope, Reply::out_of_memory());
+        }
+        let head = match content.head().await {
+            Ok(head) => head,
             Err(error) => return not_taken(id, &error),
         };
         let settings = self.shared.settings.load_full();
@@ -64,6 +69,7 @@ impl Connection {
         if let Err(reply) = self.take_limits(user, amount) {
             return self.not_allowed(id, &envelope, reply);
         }
+        maillog::author(id, &headers.author(), headers.value("From"));
         let mut record = self.record(id, envelope, &route, &content);
         record.priority = Priority::of(&headers, user.priority.or(self.endpoint.priority));
         let reply = match settings.direct.contains(&route.server) {
@@ -85,6 +91,10 @@ impl Connection {
     ) -> Result<Route, Reply> {
         if headers.body > limits::HEADER_SECTION {
             return Err(Reply::header_too_large());
+        }
+        let passed = headers.count("Received");
+        if passed >= limits::RECEIVED {
+            return Err(Reply::mail_loop(passed));
         }
         let author = headers.author();
         let caller = settings.policy.caller(&user.name, &self.endpoint.name);
@@ -189,6 +199,14 @@ impl Connection {
         let user = self.machine.user().unwrap_or_default();
         maillog::refused_message(id, user, &self.peer, envelope, &reply);
         reply
+    }
+}
+
+/// Octets of memory that a message takes until it is put: itself, or the header section of one in a file.
+fn in_memory(content: &Content) -> usize {
+    match content {
+        Content::Memory(bytes) => bytes.len(),
+        Content::File(_) => limits::HEADER_SECTION.min(content.size() as usize),
     }
 }
 

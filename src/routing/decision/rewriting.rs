@@ -27,10 +27,10 @@ impl Policy {
         let stays = match author {
             Author::Missing => false,
             _ if is_pinned_free => true,
-            Author::Malformed if by_filter && self.on_mismatch == OnMismatch::Reject => {
+            Author::Malformed(_) if by_filter && self.on_mismatch == OnMismatch::Reject => {
                 return Err(mismatch(server, address));
             }
-            Author::Malformed => false,
+            Author::Malformed(_) => false,
             _ if by_filter => match (address.is_some_and(|a| server.admits(a)), self.on_mismatch) {
                 (true, _) | (false, OnMismatch::Keep) => true,
                 (false, OnMismatch::Rewrite) => false,
@@ -41,7 +41,10 @@ impl Policy {
             _ => address.is_some() && address == identity.as_ref(),
         };
         if stays {
-            return Ok(None);
+            return Ok(match author {
+                Author::Lenient(mailbox) => Some(mailbox.clone()),
+                _ => None,
+            });
         }
         match identity {
             Some(identity) => Ok(Some(encapsulated(author, identity))),
@@ -91,13 +94,11 @@ fn mismatch(server: &ServerRule, author: Option<&Address>) -> Refusal {
 
 /// The author's name (else the local part) around the identity.
 fn encapsulated(author: &Author, identity: &Address) -> Mailbox {
-    let first = match author {
-        Author::One(mailbox) | Author::Several(Some(mailbox)) => Some(mailbox),
-        Author::Missing | Author::Malformed | Author::Several(None) => None,
-    };
-    let name = first.map(|mailbox| match &mailbox.name {
-        Some(name) => name.as_str(),
-        None => mailbox.address.local_part(),
-    });
-    Mailbox::new(name, identity.clone())
+    match author {
+        Author::One(mailbox) | Author::Lenient(mailbox) | Author::Several(Some(mailbox)) => {
+            mailbox.encapsulated_in(identity)
+        }
+        Author::Malformed(name) => Mailbox::new(name.as_deref(), identity.clone()),
+        Author::Missing | Author::Several(None) => Mailbox::new(None, identity.clone()),
+    }
 }

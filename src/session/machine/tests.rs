@@ -11,6 +11,7 @@ fn settings() -> Settings {
         reject_bare_newlines: false,
         offers_auth: true,
         bare_lf: false,
+        postmaster: None,
     }
 }
 

@@ -38,6 +38,7 @@ impl Setup {
             reject_bare_newlines: has(2),
             offers_auth: true,
             bare_lf: self.bare_lf(),
+            postmaster: None,
         };
         let protection = Protection {
             offers_tls: has(4),

@@ -100,9 +100,9 @@ impl Lab {
             let line = log[before..]
                 .lines()
                 .find(|line| line.contains("event=\"listening\""))?;
-            line.split("address=").nth(1).map(str::to_owned)
+            line.split("address=\"").nth(1).map(str::to_owned)
         });
-        let address = line.split_whitespace().next().expect("an address");
+        let address = line.split('"').next().expect("an address");
         self.address = address.parse().expect("an address");
     }
 

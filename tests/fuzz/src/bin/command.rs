@@ -4,11 +4,11 @@
 use libfuzzer_sys::fuzz_target;
 use mailferry::message::{Address, ReversePath};
 use mailferry::session::auth;
-use mailferry::session::command::{Command, parse};
+use mailferry::session::command::{Assumed, Command, parse};
 
 fuzz_target!(|line: &str| {
     let _ = auth::plain(line);
-    match parse(line, None) {
+    match parse(line, &Assumed::default()) {
         Ok(Command::Mail(ReversePath::Mailbox(address), _) | Command::Rcpt(address, _)) => {
             assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
             assert!(!address.as_str().contains(['\r', '\n', '\0']));

@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use mailferry::base::{MessageId, Timestamp};
 use mailferry::message::{
-    Address, Author, Envelope, Headers, Mailbox, Parameters, Plan, ReversePath, Shown, Trace,
-    rewrite,
+    Address, Author, Envelope, Headers, Mailbox, Parameters, Plan, ReplyTo, ReversePath, Shown,
+    Trace, rewrite,
 };
 use mailferry::session::data::Decoder;
 
@@ -14,7 +14,11 @@ fuzz_target!(|input: &[u8]| {
     let mut message = Vec::new();
     Decoder::default().decode(input, &mut message);
     let headers = Headers::parse(&message);
-    let mut at = 0;
+    // A line of an mbox file may stand before the first field.
+    let mut at = headers
+        .fields
+        .first()
+        .map_or(headers.end, |field| field.whole.start);
     for field in &headers.fields {
         assert_eq!(field.whole.start, at);
         assert!(field.name.end <= field.value.start && field.value.end <= field.whole.end);
@@ -28,7 +32,8 @@ fuzz_target!(|input: &[u8]| {
     let plan = Plan {
         envelope_sender: ReversePath::Null,
         from: Some(Mailbox::new(name.as_deref(), address.clone())),
-        reply_to: true,
+        is_for_another: true,
+        reply_to: Some(ReplyTo::AsItCame),
     };
     let envelope = Envelope {
         sender: ReversePath::Null,
