@@ -50,6 +50,11 @@ impl MessageId {
         Self((at.0.max(0) as u64) << SEQUENCE_BITS)
     }
 
+    /// When the message was taken.
+    pub fn time(self) -> Timestamp {
+        Timestamp((self.0 >> SEQUENCE_BITS) as i64)
+    }
+
     /// The id of a spool's key.
     pub fn from_i64(key: i64) -> Self {
         Self(key as u64)

@@ -1,6 +1,7 @@
 //! One attempt at one message: routed, rewritten, sent, judged.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::context::Context;
 use super::lane::Lane;
@@ -19,6 +20,12 @@ use crate::spool::{
     Content, Event, Fate, Finish, Leased, Origin, Place, Record, SpoolError, Story, What,
 };
 use crate::upstream::{Link, Transcript};
+
+/// Attempts at a message whose content cannot be read; then it is held.
+const MOST_READS: u32 = 5;
+
+/// The pause after a content could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// How an attempt ended.
 pub(super) struct Ended {
@@ -357,14 +364,21 @@ async fn kept(lane: &Lane, record: &Record) -> Result<Content, SpoolError> {
     Ok(content)
 }
 
-/// A content that is gone or broken: held, so that a person sees it.
+/// A content that is gone or broken: held, so that a person sees it. A read that failed is tried again
+/// first: a disk may do better the next time.
 fn unreadable(record: Record, error: &SpoolError, now: Timestamp) -> Ended {
+    let reason = format!("its content cannot be read: {error}");
+    let is_gone = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
     match error {
         SpoolError::Missing(_) | SpoolError::Closed => Ended::released(Word::Nothing),
-        error => {
-            let reason = format!("its content cannot be read: {error}");
-            Ended::with(held(record, reason, now), Word::Nothing)
+        SpoolError::Io { source, .. } if !is_gone(source) && record.attempts < MOST_READS => {
+            let (id, until) = (record.id, now.after(READ_AGAIN));
+            let attempts = record.attempts + 1;
+            maillog::deferred(id, &record.lane, until, attempts, &reason, false);
+            let tried = Record { attempts, ..record };
+            Ended::with(waits(tried, until, reason), Word::Nothing)
         }
+        _ => Ended::with(held(record, reason, now), Word::Nothing),
     }
 }
 

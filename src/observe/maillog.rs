@@ -219,6 +219,11 @@ pub fn token_failed(server: &str, error: &dyn std::fmt::Display) {
     warn!(target: TARGET, event = "token_failed", server, reason = %error, "token not renewed");
 }
 
+/// The kept token of an app that signs in by itself cannot be read; another is asked for.
+pub fn token_unreadable(server: &str, reason: &dyn std::fmt::Display) {
+    warn!(target: TARGET, event = "token_unreadable", server, %reason, "the kept token cannot be read, asking for another");
+}
+
 /// Tokens that are kept cannot be read.
 pub fn vault_unreadable(reason: impl std::fmt::Display) {
     error!(target: TARGET, event = "vault_unreadable", %reason, "tokens cannot be read");
@@ -308,6 +313,24 @@ pub fn finish_failed(count: usize, reason: &dyn std::fmt::Display) {
 /// All that was to be written to the spool is written.
 pub fn finishes_written() {
     info!(target: TARGET, event = "finishes_written", "spool written again, sending goes on");
+}
+
+/// A message's record cannot be read: it is set aside, and the others go on.
+pub fn record_damaged(id: MessageId, reason: &dyn std::fmt::Display) {
+    error!(target: TARGET, event = "record_damaged", %id, %reason,
+        "the disk has damaged a message's record: `mailferry queue export` saves its content, `queue delete` removes it");
+}
+
+/// The database's log is damaged in the middle; the copy has all of it.
+pub fn spool_log_damaged(commits: u64, copy: &Path) {
+    error!(target: TARGET, event = "spool_log_damaged", commits, copy = %copy.display(),
+        "the disk has damaged the log of spool.sqlite: messages that were accepted last may be missing, and some that were delivered may go again");
+}
+
+/// Contents of messages that the database does not know were moved to this folder.
+pub fn contents_without_rows(count: usize, folder: &Path) {
+    warn!(target: TARGET, event = "contents_without_rows", count, folder = %folder.display(),
+        "contents without a record were moved there: they came in the instant of a crash and were never accepted, or the disk has lost their records");
 }
 
 /// The queue could not be read; it is tried again.

@@ -1,7 +1,7 @@
 //! The content of a message: in memory while it is small, in a file beside the database when not.
 //!
 //! A file is written as the content arrives and synced with its folder before anything refers to
-//! it. It belongs to whoever holds the [`Content`], and goes with it, until the spool has committed
+//! it; until then it is called `.part`. It belongs to whoever holds the [`Content`], and goes with it, until the spool has committed
 //! the row that names it.
 
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::SpoolError;
 use crate::base::{MessageId, limits};
+
+/// What a file is called while its content still comes: nothing was promised of it.
+pub(super) const ARRIVING: &str = "part";
 
 /// Header section and body, line ends CRLF.
 #[derive(Debug, Clone)]
@@ -31,6 +34,11 @@ pub struct Shape {
     pub size: u64,
     /// CRC-32 of them: against disks, not against people.
     pub sum: u32,
+}
+
+/// The name of a message's file while its content still comes.
+fn arriving(path: &Path) -> PathBuf {
+    path.with_extension(ARRIVING)
 }
 
 /// A content's file, removed when dropped unless the spool keeps it.
@@ -206,10 +214,10 @@ impl ContentWriter {
             let open = File::options()
                 .write(true)
                 .create_new(true)
-                .open(&self.path)
+                .open(arriving(&self.path))
                 .await?;
             let guard = ContentFile {
-                path: self.path.clone(),
+                path: arriving(&self.path),
                 size: 0,
                 sum: None,
                 kept: AtomicBool::new(false),
@@ -236,6 +244,8 @@ impl ContentWriter {
         let synced = async {
             file.flush().await?;
             file.sync_all().await?;
+            tokio::fs::rename(&guard.path, &self.path).await?;
+            guard.path.clone_from(&self.path);
             let folder = self.path.parent().unwrap_or(Path::new("."));
             File::open(folder).await?.sync_all().await
         };

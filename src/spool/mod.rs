@@ -2,7 +2,7 @@
 //!
 //! | state | on the disk | who moves it on | what a crash leaves |
 //! | --- | --- | --- | --- |
-//! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing promised; the file is swept at the next opening |
+//! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing promised; the next opening removes an unfinished file, and moves a finished one to `lost/`, since it might be one that the disk has lost the row of |
 //! | queued | a row with state 0, content in the row's neighbour or in a file | `claim` once due, or `fresh` at once | the same; it is due |
 //! | leased | the same as queued | delivery, with `finish` or `release` | queued: a lease ends with its owner |
 //! | held | a row with state 1 and the reason | the operator, with `act` | the same |
@@ -142,6 +142,16 @@ pub enum SpoolError {
     InUse {
         /// Where.
         folder: String,
+    },
+    /// The database is gone, and contents are not.
+    #[error(
+        "{file} is missing or empty, and content/ beside it has {count} messages: put the database back from a backup, or move the files of content/ elsewhere to begin anew"
+    )]
+    Emptied {
+        /// The database.
+        file: String,
+        /// Messages in the content folder.
+        count: usize,
     },
     /// Written by a later version of the program.
     #[error(

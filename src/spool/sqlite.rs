@@ -8,6 +8,7 @@
 mod reader;
 mod space;
 mod store;
+mod wal;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,13 +21,14 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::content::ContentWriter;
+use super::content::{self, ContentWriter};
 use super::{
     Content, Deed, Entry, Finish, Flow, Lease, Leased, New, Owner, Page, Place, Record, Selection,
     Spool, SpoolError, Story, Used,
 };
 use crate::base::id::MessageIds;
 use crate::base::{BoxFuture, MessageId, Timestamp};
+use crate::observe::maillog;
 use reader::Reader;
 use space::Space;
 use store::Store;
@@ -198,8 +200,14 @@ impl SqliteSpool {
             changed: Notify::new(),
             space: Space::new(&settings),
         });
+        look_at_log(&settings.folder)?;
+        let is_new = is_empty(&settings.folder.join(store::FILE));
+        if is_new && let count @ 1.. = finished(&content)?.len() {
+            let file = settings.folder.join(store::FILE).display().to_string();
+            return Err(SpoolError::Emptied { file, count });
+        }
         let store = Store::open(&settings.folder)?;
-        sweep(&content, &store)?;
+        sweep(&settings.folder, &store)?;
         for (place, due) in store.earliest_due()? {
             shared.queue().due_at(&place, due);
         }
@@ -536,19 +544,65 @@ fn lock(folder: &Path) -> Result<File, SpoolError> {
     }
 }
 
-/// Removes content files that no row refers to: their messages never were accepted.
-fn sweep(folder: &Path, store: &Store) -> Result<(), SpoolError> {
-    let io = |error| SpoolError::io(folder, error);
-    for entry in std::fs::read_dir(folder).map_err(io)? {
+/// Where contents are moved that have no row and should have one.
+const LOST: &str = "lost";
+
+/// Keeps a copy of a log that a disk has damaged, before SQLite drops what it cannot read of it.
+fn look_at_log(folder: &Path) -> Result<(), SpoolError> {
+    let log = folder.join(format!("{}-wal", store::FILE));
+    let io = |error| SpoolError::io(&log, error);
+    let lost = wal::lost_commits(&log).map_err(io)?;
+    if lost > 0 {
+        let copy = log.with_added_extension(format!("damaged-{}", Timestamp::now().0));
+        std::fs::copy(&log, &copy).map_err(io)?;
+        maillog::spool_log_damaged(lost, &copy);
+    }
+    Ok(())
+}
+
+fn is_empty(file: &Path) -> bool {
+    std::fs::metadata(file).map_or(true, |metadata| metadata.len() == 0)
+}
+
+/// The finished contents of a folder, with the messages that they are of.
+fn finished(content: &Path) -> Result<Vec<(MessageId, PathBuf)>, SpoolError> {
+    let io = |error| SpoolError::io(content, error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(content).map_err(io)? {
         let path = entry.map_err(io)?.path();
         let id = path
             .file_stem()
-            .and_then(|stem| stem.to_str()?.parse::<MessageId>().ok());
-        if let Some(id) = id
-            && !store.exists(id)?
-        {
+            .and_then(|stem| stem.to_str()?.parse().ok());
+        let is_arriving = path.extension().is_some_and(|it| it == content::ARRIVING);
+        if is_arriving {
             std::fs::remove_file(&path).map_err(|error| SpoolError::io(&path, error))?;
+        } else {
+            found.extend(id.map(|id| (id, path)));
         }
+    }
+    Ok(found)
+}
+
+/// Removes contents whose messages have ended, and moves aside those that no row and no story knows: they
+/// came in the instant of a crash and were never answered, or the disk has lost their rows.
+fn sweep(folder: &Path, store: &Store) -> Result<(), SpoolError> {
+    let (mut count, lost) = (0, folder.join(LOST));
+    for (id, path) in finished(&folder.join("content"))? {
+        let io = |error| SpoolError::io(&path, error);
+        if store.exists(id)? {
+            continue;
+        }
+        if store.has_story(id)? {
+            std::fs::remove_file(&path).map_err(io)?;
+            continue;
+        }
+        std::fs::create_dir_all(&lost).map_err(io)?;
+        let name = path.file_name().unwrap_or_default();
+        std::fs::rename(&path, lost.join(name)).map_err(io)?;
+        count += 1;
+    }
+    if count > 0 {
+        maillog::contents_without_rows(count, &lost);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use super::vault::Vault;
 use crate::base::secret::ExposeSecret;
 use crate::base::tls::TlsError;
 use crate::base::{Clock, Timestamp};
+use crate::observe::maillog;
 pub use sign_in::Who;
 
 /// One request to the token endpoint, all of it.
@@ -338,7 +339,13 @@ impl Source {
             let (vault, name) = (self.vault.clone(), self.settings.account.clone());
             let loaded = tokio::task::spawn_blocking(move || vault.load(&name)).await;
             *account = Some(match loaded {
-                Ok(loaded) => loaded.map_err(|error| TokenError::Vault(error.to_string()))?,
+                Ok(Ok(loaded)) => loaded,
+                // What an app gets by itself can be asked for again.
+                Ok(Err(error)) if !self.settings.grant.is_by_user() => {
+                    maillog::token_unreadable(&self.settings.server, &error);
+                    Account::default()
+                }
+                Ok(Err(error)) => return Err(TokenError::Vault(error.to_string())),
                 Err(panic) => return Err(TokenError::Vault(panic.to_string())),
             });
         }

@@ -313,7 +313,10 @@ fn mismatches_are_kept_or_rejected_when_said_so() {
     );
     policy.on_mismatch = OnMismatch::Keep;
     assert_eq!(decide(&policy, "t@two.org"), "d | same | same");
-    assert_eq!(decide(&policy, "not an address"), format!("d | same | \"not an address\" <{N}>"));
+    assert_eq!(
+        decide(&policy, "not an address"),
+        format!("d | same | \"not an address\" <{N}>")
+    );
     policy.on_mismatch = OnMismatch::Reject;
     assert_eq!(decide(&policy, "t@two.org"), "refused 550");
     assert_eq!(decide(&policy, "j@example.com"), "d | same | same");

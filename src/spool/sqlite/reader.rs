@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::store::{FILE, record};
+use super::store::{FILE, record_or_damage};
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{Record, SpoolError, Story, What, filter};
 
@@ -32,13 +32,13 @@ impl Reader {
         let mut found = Vec::new();
         let mut statement = self
             .0
-            .prepare("SELECT record FROM message WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+            .prepare("SELECT record, id FROM message WHERE id > ?1 ORDER BY id LIMIT ?2")?;
         loop {
             let key = after.map_or(-1, MessageId::to_i64);
             let mut rows = statement.query(params![key, CHUNK as i64])?;
             let mut count = 0;
             while let Some(row) = rows.next()? {
-                let record = record(row, 0)?;
+                let record = record_or_damage(MessageId::from_i64(row.get(1)?), row, 0)?;
                 (after, count) = (Some(record.id), count + 1);
                 found.extend(admitted(record));
                 if found.len() >= limit {
@@ -55,7 +55,7 @@ impl Reader {
         let sql = "SELECT record FROM message WHERE id = ?1";
         let mut statement = self.0.prepare(sql)?;
         let mut rows = statement.query([id.to_i64()])?;
-        record(rows.next()?.ok_or(SpoolError::Missing(id))?, 0)
+        record_or_damage(id, rows.next()?.ok_or(SpoolError::Missing(id))?, 0)
     }
 
     /// The story of a message, told or not: one that was never tried has none of its own.
@@ -63,7 +63,7 @@ impl Reader {
         let sql = "SELECT record, ended, events FROM story WHERE id = ?1";
         let mut statement = self.0.prepare(sql)?;
         let mut rows = statement.query([id.to_i64()])?;
-        let told = rows.next()?.map(story).transpose()?;
+        let told = rows.next()?.map(|row| story(id, row)).transpose()?;
         let queued = match self.get(id) {
             Err(SpoolError::Missing(_)) => None,
             found => Some(found?),
@@ -156,7 +156,7 @@ fn stands_in(wanted: &str, story: &Story) -> bool {
         .any(|address| filter::is(wanted, address))
 }
 
-fn story(row: &Row) -> Result<Story, SpoolError> {
+fn story(id: MessageId, row: &Row) -> Result<Story, SpoolError> {
     let text = format!(
         "[{}]",
         row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?
@@ -167,7 +167,7 @@ fn story(row: &Row) -> Result<Story, SpoolError> {
     })?;
     let ended: Option<i64> = row.get(1)?;
     Ok(Story {
-        record: record(row, 0)?,
+        record: record_or_damage(id, row, 0)?,
         ended: ended.map(Timestamp),
         events,
     })

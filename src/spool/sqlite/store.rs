@@ -8,8 +8,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use crate::base::{MessageId, Timestamp};
+use crate::message::{Envelope, Parameters, Priority, ReversePath};
 use crate::spool::content::{self, ContentFile};
-use crate::spool::{Content, Event, Flow, Place, Record, SpoolError, State, Used};
+use crate::spool::{Content, Event, Flow, Origin, Place, Record, SpoolError, State, Used};
 
 /// The database, in the spool's folder.
 pub(super) const FILE: &str = "spool.sqlite";
@@ -246,7 +247,7 @@ impl Store {
     pub(super) fn empty_lane(&self, lane: &str) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET lane = '', record = json_set(record, '$.lane', '', '$.former_lane', ?1)
-             WHERE state = 0 AND lane = ?1",
+             WHERE state = 0 AND lane = ?1 AND json_valid(record)",
             params![lane],
         )?;
         Ok(())
@@ -256,7 +257,7 @@ impl Store {
     pub(super) fn hold_lane(&self, lane: &str, reason: &str) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET state = 1, record = json_set(record, '$.state', 'held', '$.last', ?2)
-             WHERE state = 0 AND lane = ?1",
+             WHERE state = 0 AND lane = ?1 AND json_valid(record)",
             params![lane, reason],
         )?;
         Ok(())
@@ -358,7 +359,8 @@ impl Store {
         let by = [by.as_millis() as i64];
         self.run(
             "UPDATE message SET due = due + ?1, record = json_set(record,
-                 '$.due', due + ?1, '$.received', (record ->> '$.received') + ?1)",
+                 '$.due', due + ?1, '$.received', (record ->> '$.received') + ?1)
+             WHERE json_valid(record)",
             by,
         )?;
         // In two steps, so that no slice takes the place of one that has not moved yet.
@@ -405,8 +407,85 @@ impl Store {
         Ok(statement.exists(params![id.to_i64()])?)
     }
 
+    /// Whether anything was told of a message.
+    pub(super) fn has_story(&self, id: MessageId) -> Result<bool, SpoolError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM story WHERE id = ?1")?;
+        Ok(statement.exists(params![id.to_i64()])?)
+    }
+
+    /// Sets a row aside that cannot be read: it is not due any more.
+    pub(super) fn set_aside(&self, id: MessageId) -> Result<(), SpoolError> {
+        self.run(
+            "UPDATE message SET state = 2 WHERE id = ?1",
+            params![id.to_i64()],
+        )?;
+        Ok(())
+    }
+
     fn run(&self, sql: &str, params: impl Params) -> Result<usize, SpoolError> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
+    }
+}
+
+/// The record of a row or, where it cannot be read, one that says so, and that nothing is done with but to
+/// show it and to delete the message.
+pub(super) fn record_or_damage(
+    id: MessageId,
+    row: &Row,
+    column: usize,
+) -> Result<Record, SpoolError> {
+    match record(row, column) {
+        Err(error) if is_damage(&error) => Ok(damaged(id, &error)),
+        read => read,
+    }
+}
+
+/// Whether a row was read, and its record was none.
+pub(super) fn is_damage(error: &SpoolError) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType};
+    let SpoolError::Database(error) = error else {
+        return false;
+    };
+    matches!(
+        **error,
+        FromSqlConversionFailure(..) | InvalidColumnType(..)
+    ) || matches!(**error, rusqlite::Error::Utf8Error(..))
+}
+
+fn damaged(id: MessageId, error: &SpoolError) -> Record {
+    let unknown = String::new;
+    Record {
+        id,
+        received: id.time(),
+        origin: Origin::Client {
+            user: unknown(),
+            listener: unknown(),
+            peer: unknown(),
+            helo: unknown(),
+            protocol: unknown(),
+        },
+        envelope: Envelope {
+            sender: ReversePath::Null,
+            parameters: Parameters::default(),
+            recipients: Vec::new(),
+        },
+        size: 0,
+        sum: None,
+        lane: String::new(),
+        priority: Priority::Normal,
+        state: State::Held,
+        due: id.time(),
+        attempts: 0,
+        last: Some(format!(
+            "the disk has damaged its record in spool.sqlite ({error}): `queue export {id}` saves its content, `queue delete {id}` \
+             removes it"
+        )),
+        uncertain: false,
+        warned: false,
+        holds: 0,
+        former_lane: None,
     }
 }
 

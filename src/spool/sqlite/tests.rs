@@ -262,6 +262,80 @@ async fn the_operator_reaches_what_is_not_under_way() {
 }
 
 #[tokio::test]
+async fn a_damaged_row_stops_nothing_but_its_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let messages: Vec<New> = (0..3).map(|_| new(&spool, "a", "x")).collect();
+    let ids: Vec<MessageId> = messages.iter().map(|new| new.record.id).collect();
+    spool.put(messages).await.unwrap();
+    drop(spool);
+    let damage = |id: MessageId, record: &str| {
+        let database = rusqlite::Connection::open(folder.path().join(store::FILE)).unwrap();
+        let sql = "UPDATE message SET record = ?2 WHERE id = ?1";
+        database
+            .execute(sql, rusqlite::params![id.to_i64(), record])
+            .unwrap();
+    };
+    damage(ids[1], "{\"id\": 5, broken");
+    let spool = open(settings(folder.path())).unwrap();
+    let claimed = spool.claim(&place("a"), 9, NOW, UNTIL).await.unwrap();
+    let got: Vec<MessageId> = claimed.iter().map(|it| it.record.id).collect();
+    assert_eq!(got, [ids[0], ids[2]]);
+    assert_eq!(due(&spool, "a"), None, "it is not due any more");
+    let listed = spool
+        .list(Page {
+            limit: 9,
+            ..Page::default()
+        })
+        .await
+        .unwrap();
+    let shown = &listed[1].record;
+    assert_eq!((shown.id, shown.state), (ids[1], State::Held));
+    assert!(shown.last.as_ref().unwrap().contains("queue export"));
+    assert_eq!(spool.content(ids[1]).await.unwrap().size(), 1);
+    spool
+        .shift(SignedDuration::from_secs(60), ("note", String::new()))
+        .await
+        .unwrap();
+    let retry = act(&spool, Selection::Ids(vec![ids[1]]), Deed::Retry).await;
+    assert_eq!(retry.unwrap(), 0, "its record must stay as it is");
+    let delete = act(&spool, Selection::Ids(vec![ids[1]]), Deed::Delete).await;
+    assert_eq!(delete.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn nothing_that_may_have_been_accepted_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let mut message = new(&spool, "a", "");
+    let id = message.record.id;
+    let mut writer = spool.writer(id);
+    writer.write(vec![b'y'; 300 * 1024]).await.unwrap();
+    message.content = writer.finish().await.unwrap();
+    message.record.size = message.content.size();
+    spool.put(vec![message]).await.unwrap();
+    drop(spool);
+    let name = format!("{id}.eml");
+    let database = folder.path().join(store::FILE);
+    let whole = std::fs::read(&database).unwrap();
+    std::fs::write(&database, b"").unwrap();
+    let refused = open(settings(folder.path()))
+        .err()
+        .map(|error| error.to_string());
+    assert!(
+        refused
+            .unwrap()
+            .contains("content/ beside it has 1 messages")
+    );
+    std::fs::write(&database, whole).unwrap();
+    let connection = rusqlite::Connection::open(&database).unwrap();
+    connection.execute("DELETE FROM message", []).unwrap();
+    drop(connection);
+    drop(open(settings(folder.path())).unwrap());
+    assert!(folder.path().join("lost").join(name).exists());
+}
+
+#[tokio::test]
 async fn only_one_opens_it_and_strays_are_swept() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(settings(folder.path())).unwrap();
@@ -269,18 +343,17 @@ async fn only_one_opens_it_and_strays_are_swept() {
         open(settings(folder.path())),
         Err(SpoolError::InUse { .. })
     ));
-    let mut writer = spool.writer(spool.next_id(NOW));
-    writer.write(vec![b'x'; 300 * 1024]).await.unwrap();
-    let kept = writer.finish().await.unwrap();
+    let mut arriving = spool.writer(spool.next_id(NOW));
+    arriving.write(vec![b'x'; 300 * 1024]).await.unwrap();
     let mut message = new(&spool, "a", "");
-    message.record.size = kept.size();
+    message.record.size = 300 * 1024;
     let id = message.record.id;
     // The content carries its own name; the row must carry the same.
     let mut writer = spool.writer(id);
     writer.write(vec![b'y'; 300 * 1024]).await.unwrap();
     message.content = writer.finish().await.unwrap();
     spool.put(vec![message]).await.unwrap();
-    std::mem::forget(kept);
+    std::mem::forget(arriving);
     drop(spool);
     let spool = open(settings(folder.path())).unwrap();
     assert_eq!(

@@ -7,9 +7,10 @@ use std::thread::JoinHandle;
 use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
-use super::store::Store;
+use super::store::{Store, is_damage};
 use super::{Out, Settings, Shared};
 use crate::base::{MessageId, Timestamp};
+use crate::observe::maillog;
 use crate::spool::{
     Content, Deed, Event, Fate, Finish, Lease, Leased, New, Place, Record, SpoolError, State,
     Story, Used, What,
@@ -352,7 +353,17 @@ impl Writer {
         named: bool,
         effect: &mut Effect,
     ) -> Result<(), SpoolError> {
-        let record = self.store.get(id)?;
+        let record = match self.store.get(id) {
+            // All that can be done about it is to remove it.
+            Err(error) if is_damage(&error) => {
+                if *deed == Deed::Delete {
+                    effect.files.extend(self.store.remove(id)?);
+                    effect.count += 1;
+                }
+                return Ok(());
+            }
+            read => read?,
+        };
         if self.shared.queue().leases.contains_key(&id) {
             return Ok(());
         }
@@ -450,7 +461,7 @@ impl Writer {
         until: Timestamp,
     ) -> Result<Vec<Leased>, SpoolError> {
         let mut queue = self.shared.queue();
-        let mut messages = Vec::new();
+        let (mut messages, mut damaged) = (Vec::new(), Vec::new());
         let next = self.store.each_queued(place, |id, due, record| {
             if queue.leases.get(&id).is_some_and(|out| out.until > now) {
                 return Ok(None);
@@ -458,12 +469,23 @@ impl Writer {
             if due > now || messages.len() >= max {
                 return Ok(Some(due));
             }
-            let record = record()?;
+            let record = match record() {
+                Err(error) if is_damage(&error) => {
+                    damaged.push((id, error));
+                    return Ok(None);
+                }
+                read => read?,
+            };
             queue.leases.insert(id, Out::until(until));
             messages.push(self.leased(record, until));
             Ok(None)
         })?;
         queue.due_is(place, next);
+        drop(queue);
+        for (id, error) in damaged {
+            maillog::record_damaged(id, &error);
+            self.transaction(|| self.store.set_aside(id))?;
+        }
         Ok(messages)
     }
 
@@ -477,7 +499,11 @@ impl Writer {
         let mut queue = self.shared.queue();
         let mut messages = Vec::new();
         for id in ids {
-            let Some(record) = self.store.find(*id)? else {
+            let record = match self.store.find(*id) {
+                Err(error) if is_damage(&error) => continue,
+                found => found?,
+            };
+            let Some(record) = record else {
                 continue;
             };
             let is_free = queue.leases.get(id).is_none_or(|out| out.until <= now);
