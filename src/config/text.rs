@@ -136,13 +136,13 @@ pub(super) enum ListenerAuth {
 pub(super) struct Limits {
     #[serde(deserialize_with = "positive")]
     pub message_size: u64,
-    #[serde(deserialize_with = "positive")]
+    #[serde(deserialize_with = "count")]
     pub recipients: usize,
     #[serde(deserialize_with = "positive")]
     pub commands: u32,
     #[serde(deserialize_with = "positive")]
     pub errors: u32,
-    #[serde(deserialize_with = "positive")]
+    #[serde(deserialize_with = "count")]
     pub sessions: usize,
     pub sessions_per_address: usize,
     pub sessions_per_user: usize,
@@ -281,6 +281,7 @@ pub(super) struct Server {
     #[serde(default)]
     pub mode: Mode,
     pub sessions: Option<Spanned<usize>>,
+    #[serde(default, deserialize_with = "some_count")]
     pub messages_per_minute: Option<usize>,
     pub recipients_per_day: Option<u64>,
     pub recipients_per_message: Option<Spanned<usize>>,
@@ -357,6 +358,12 @@ impl Default for Spool {
     }
 }
 
+/// The longest time that can be configured: clocks have an end.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3_600);
+
+/// The largest number of messages, sessions or recipients that can be configured: each takes memory.
+pub(super) const MOST: u64 = 1_000_000;
+
 /// A time in words: `90s`, `15m`, `5 days`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait(pub std::time::Duration);
@@ -365,6 +372,11 @@ impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let read = humantime::parse_duration(&text).map(Self);
+        if read.as_ref().is_ok_and(|wait| wait.0 > LONGEST) {
+            let words =
+                format!("invalid value {text:?}: 10 years are the most; write a shorter time");
+            return Err(serde::de::Error::custom(words));
+        }
         read.map_err(|error| {
             let words = format!("invalid value {text:?} ({error}): write a time such as \"90s\", \"15m\" or \"5 days\"");
             serde::de::Error::custom(words)
@@ -392,6 +404,36 @@ impl<'de> Deserialize<'de> for Network {
 pub(super) fn networks(networks: &[Network]) -> Vec<IpNet> {
     networks.iter().map(|network| network.0).collect()
 }
+
+/// A number of something that takes memory, and lets something through.
+fn count<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default + Copy + PartialEq + TryInto<u64>,
+{
+    let number: T = positive(deserializer)?;
+    if number.try_into().is_ok_and(|number| number <= MOST) {
+        Ok(number)
+    } else {
+        Err(serde::de::Error::custom(TOO_MANY))
+    }
+}
+
+/// The same where 0 is no limit.
+fn some_count<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Copy + TryInto<u64>,
+{
+    let number = T::deserialize(deserializer)?;
+    if number.try_into().is_ok_and(|number| number <= MOST) {
+        Ok(Some(number))
+    } else {
+        Err(serde::de::Error::custom(TOO_MANY))
+    }
+}
+
+const TOO_MANY: &str = "1000000 is the most; write a smaller number";
 
 /// A number that lets something through.
 fn positive<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -4,6 +4,7 @@
 //! Host must be ours (rebinding), each form carries the session's token, and nothing may frame it.
 
 mod page;
+mod serve;
 mod sessions;
 
 use std::collections::HashMap;
@@ -82,6 +83,10 @@ impl Parts {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_session(&self, cookie: &str) -> bool {
+        self.sessions().session(cookie, Timestamp::now()).is_some()
+    }
+
     fn hosts(&self) -> impl Iterator<Item = &str> {
         let all = self.own_hosts.iter().chain(&self.outer_host);
         all.map(String::as_str)
@@ -135,10 +140,7 @@ impl Web {
             .fallback(get(come_back))
             .layer(middleware::from_fn_with_state(parts.clone(), guard))
             .with_state(parts.clone());
-        let task = tokio::spawn(async move {
-            // It ends with the program.
-            let _ = axum::serve(listener, router).await;
-        });
+        let task = tokio::spawn(async move { match serve::serve(listener, router).await {} });
         Ok(Self { parts, task })
     }
 
@@ -192,8 +194,8 @@ async fn only_sessions(
     let session = cookie(request.headers());
     let session = session.and_then(|cookie| parts.sessions().session(&cookie, Timestamp::now()));
     let Some(session) = session else {
-        let words = "Run `mailferry web` on this machine, and open the link that it prints.";
-        let page = page::notice("Nobody is signed in here", words);
+        let words = "Run the command \u{201c}mailferry web\u{201d} on this machine, and open the link that it prints.";
+        let page = page::notice("Access needs a link", words);
         return (StatusCode::FORBIDDEN, html(page)).into_response();
     };
     request.extensions_mut().insert(session);
@@ -252,10 +254,15 @@ async fn style() -> Response {
 async fn enter(
     State(parts): State<Arc<Parts>>,
     Path(link): Path<String>,
+    headers: HeaderMap,
     method: Method,
 ) -> Response {
     if method == Method::HEAD {
         return StatusCode::OK.into_response();
+    }
+    let known = cookie(&headers);
+    if known.is_some_and(|cookie| parts.is_session(&cookie)) {
+        return Redirect::to("/").into_response();
     }
     let random = [rand::random(), rand::random()];
     let Some(cookie) = parts.sessions().enter(&link, random, Timestamp::now()) else {

@@ -184,6 +184,13 @@ impl Checker<'_> {
                 self.problem(value.span(), &format!("{key} {name}"), text);
                 return None;
             }
+            if let Some(value) = value
+                && *value.get_ref() as u64 > text::MOST
+            {
+                let text = format!("{} is the most; write a smaller number", text::MOST);
+                self.problem(value.span(), &format!("{key} {name}"), text);
+                return None;
+            }
         }
         let own = |value: &Option<Spanned<usize>>| value.as_ref().map(|value| *value.get_ref());
         let per_minute = server
