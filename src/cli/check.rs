@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use super::ConfigFile;
 use crate::config::{Config, Secrets};
 use crate::listener::Endpoint;
-use crate::routing::{Key, OnMismatch, Policy};
+use crate::message::{Address, Author, ReversePath};
+use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
 use crate::upstream::{Auth, Tls};
 
 /// Nothing is started and nothing is changed. Ends with 78 where the configuration is wrong, and
@@ -19,7 +20,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let config = match arguments.config.load(Secrets::Read) {
+    let config = match arguments.config.load(Secrets::Looked) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -169,27 +170,31 @@ fn routing(policy: &Policy) {
     let keys: Vec<String> = policy.keys.iter().map(Key::to_string).collect();
     println!("\nRouting (by {})", keys.join(", then "));
     for server in &policy.servers {
-        match &server.filter {
-            Some(filter) => println!("  {filter}  ->  {}", server.name),
-            None => println!(
-                "  what no other admits  ->  {} (no from_filter)",
-                server.name
-            ),
+        if let Some(filter) = &server.filter {
+            println!("  {filter}  ->  {}", server.name);
         }
     }
-    match (&policy.default_from, policy.report_route(|_| true)) {
-        (Some(from), Some((route, _))) => {
-            println!("  everybody else  ->  {}, sent as {from}", route.server)
-        }
-        _ if policy.last_resort => {
-            println!("  everybody else  ->  the first server, as the last resort")
-        }
-        _ => println!("  everybody else  ->  refused, unless a server has no from_filter"),
-    }
+    println!("  everybody else  ->  {}", everybody_else(policy));
     let mismatch = match policy.on_mismatch {
         OnMismatch::Rewrite => "is rewritten",
         OnMismatch::Keep => "is kept",
         OnMismatch::Reject => "is refused",
     };
     println!("  a From that the chosen server does not admit {mismatch}");
+}
+
+/// The way of a sender that no filter names, as routing decides it.
+fn everybody_else(policy: &Policy) -> String {
+    let nobody = Address::parse("nobody@unlisted.invalid").map(ReversePath::Mailbox);
+    let Ok(sender) = nobody else {
+        return String::new();
+    };
+    let author = Author::of_value(sender.to_string().as_bytes());
+    match policy.decide(&sender, &author, Caller::default()) {
+        Decision::Route(Route { server, plan, .. }) => match plan.from {
+            Some(from) => format!("{server}, sent as {}", from.address),
+            None => format!("{server}, sent as they are"),
+        },
+        Decision::Refused(_) => "refused".to_owned(),
+    }
 }

@@ -1,5 +1,6 @@
 //! From the text to the settings: everything that can be wrong before anything is started.
 
+mod doubtful;
 mod listener;
 mod oauth;
 mod server;
@@ -20,10 +21,11 @@ use url::Url;
 use user::none_of_zero;
 
 use super::problem::{self, ConfigError, Problem};
-use super::secret::SecretText;
+use super::secret::{SecretError, SecretText};
 use super::text::{self, BareNewlines, OnUncertain};
 use super::{Config, Secrets, Server};
 use crate::admin::web;
+use crate::base::secret::ExposeSecret;
 use crate::base::{self, Secret, tls};
 use crate::delivery::{BackOff, Schedule, Uncertain};
 use crate::listener::guard::Rules;
@@ -89,13 +91,19 @@ pub fn check(
         tls: HashMap::new(),
         accounts: HashMap::new(),
         page: None,
+        missing: HashSet::new(),
     };
     let config = checker.config(file);
     match checker.problems.is_empty() {
         true => Ok(config),
         false => {
-            checker.problems.sort_by_key(|problem| problem.line);
-            Err(wrong(checker.problems))
+            let mut problems = checker.problems;
+            problems.sort_by(|one, other| {
+                let parts = |it: &Problem| (it.line, it.key.clone(), it.text.clone());
+                parts(one).cmp(&parts(other))
+            });
+            problems.dedup();
+            Err(wrong(problems))
         }
     }
 }
@@ -114,6 +122,8 @@ struct Checker<'a> {
     accounts: HashMap<String, token::Settings>,
     /// Where the page is reached from outside.
     page: Option<Url>,
+    /// What is wrong with secrets, each told once.
+    missing: HashSet<String>,
 }
 
 impl Checker<'_> {
@@ -141,8 +151,28 @@ impl Checker<'_> {
         if self.secrets == Secrets::Left {
             return Some(String::new().into());
         }
-        let resolved = secret.get_ref().resolve(self.path, self.env);
-        self.ok(resolved, secret.span(), key)
+        match secret.get_ref().resolve(self.path, self.env) {
+            Ok(secret) => Some(secret),
+            Err(SecretError::NoCredential(name)) if self.is_outside_the_service() => {
+                self.warnings.push(format!(
+                    "{key}: the credential {name} was not checked here: only the service has it from systemd"
+                ));
+                Some(String::new().into())
+            }
+            Err(error) => {
+                let said = error.to_string();
+                // One secret may be used in many places.
+                if self.missing.insert(said.clone()) {
+                    self.problem(secret.span(), key, said);
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether this is a look at the configuration from outside of the service that has the credentials.
+    fn is_outside_the_service(&self) -> bool {
+        self.secrets == Secrets::Looked && (self.env)("CREDENTIALS_DIRECTORY").is_none()
     }
 
     /// The client's side of TLS that trusts these roots besides the system's.
@@ -168,12 +198,14 @@ impl Checker<'_> {
     fn config(&mut self, file: text::File) -> Config {
         let page = file.web.as_ref().and_then(|web| web.external_url.as_ref());
         self.page = page.map(|url| url.get_ref().clone());
+        self.level(&file.log.level);
         let host = self.host(&file.host);
         let data_dir = self.data_dir(&file.data_dir);
         let (servers, rules, direct) = self.servers(&file, &host);
         let users = self.users(&file.user, &rules);
         let endpoints = self.listeners(&file, &users, &rules, &host);
         self.circles(&servers, &endpoints, &host);
+        self.doubtful(&file, &servers, &rules);
         let policy = self.policy(&file, rules, &endpoints);
         let waits: Vec<_> = file
             .delivery
@@ -201,7 +233,7 @@ impl Checker<'_> {
             path: self.path.to_owned(),
             log: logging::Settings {
                 format: file.log.format,
-                level: file.log.level,
+                level: file.log.level.into_inner(),
                 mask_addresses: file.privacy.mask_addresses,
             },
             endpoints,
@@ -263,6 +295,12 @@ impl Checker<'_> {
         ];
         let odd = odd.into_iter().filter(|(is_odd, _)| *is_odd);
         self.warnings.extend(odd.map(|(_, words)| words.to_owned()));
+    }
+
+    fn level(&mut self, level: &Spanned<String>) {
+        let read = logging::levels(level.get_ref());
+        let bad = "it is no level; write \"error\", \"warn\", \"info\" or \"debug\", or one for a part, such as \"info,mail=debug\"";
+        self.ok(read.ok_or(bad), level.span(), "[log] level");
     }
 
     fn host(&mut self, host: &Option<Spanned<String>>) -> String {
@@ -337,7 +375,7 @@ impl Checker<'_> {
 
     fn vault_key(&mut self, text: &Option<Spanned<SecretText>>) -> Option<Secret> {
         let key = self.secret(text, "vault_key")?;
-        if self.secrets == Secrets::Read {
+        if self.secrets != Secrets::Left && !key.expose_secret().is_empty() {
             let span = text.as_ref()?.span();
             self.ok(token::vault::check_key(&key), span, "vault_key")?;
         }

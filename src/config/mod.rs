@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::admin::web;
+use crate::base;
 use crate::base::Secret;
 use crate::delivery::{BackOff, Limits, Schedule, Uncertain};
 use crate::listener::{self, Endpoint, User};
@@ -92,15 +93,30 @@ pub struct Server {
 pub enum Secrets {
     /// From their files, the environment and systemd.
     Read,
+    /// The same for a look from outside: those that only the service has are not missed.
+    Looked,
     /// Each that is named is empty.
     Left,
 }
 
 /// Reads a configuration file.
 pub fn load(path: &Path, secrets: Secrets) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+    let unreadable = |reason| ConfigError::Unreadable {
         path: path.display().to_string(),
-        source,
-    })?;
+        reason,
+    };
+    let octets = std::fs::read(path).map_err(|error| unreadable(why_unreadable(&error)))?;
+    let text = String::from_utf8(octets);
+    let text = text.map_err(|_| unreadable("it is not UTF-8 text; save it as UTF-8".to_owned()))?;
     check::check(path, &text, secrets, &|name| std::env::var(name).ok())
+}
+
+fn why_unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => format!(
+            "permission denied (you are {}): let this user read it, or run the command as the user that mailferry runs as",
+            base::user_name()
+        ),
+        _ => format!("{error}; name the configuration file with --config FILE"),
+    }
 }

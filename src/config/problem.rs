@@ -17,12 +17,12 @@ pub struct Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {source}; name the configuration file with --config FILE")]
+    #[error("cannot read {path}: {reason}")]
     Unreadable {
         /// The file.
         path: String,
-        /// Why.
-        source: std::io::Error,
+        /// Why, and what mends it.
+        reason: String,
     },
     /// It is wrong.
     #[error("{}", shown(path, problems))]

@@ -9,6 +9,7 @@ use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
 use crate::base::Secret;
+use crate::base::secret::ExposeSecret;
 
 /// The secret as the file names it.
 #[derive(Clone)]
@@ -66,7 +67,10 @@ impl SecretText {
             Self::Inline(secret) => {
                 // The configuration then is a secret file itself.
                 check_mode(config)?;
-                return Ok(secret.clone());
+                return match secret.expose_secret().trim() {
+                    "" => Err(SecretError::Empty("a secret in the text".into())),
+                    _ => Ok(secret.clone()),
+                };
             }
             Self::File(file) => {
                 let path = config.parent().unwrap_or(Path::new("")).join(file);

@@ -55,14 +55,14 @@ pub struct File {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
     pub format: Format,
-    pub level: String,
+    pub level: Spanned<String>,
 }
 
 impl Default for Log {
     fn default() -> Self {
         Self {
             format: Format::Human,
-            level: "info".into(),
+            level: Spanned::new(0..0, "info".into()),
         }
     }
 }
@@ -274,7 +274,7 @@ pub(super) struct Server {
     pub refresh_token: Option<Spanned<SecretText>>,
     pub auth: Option<Spanned<Auth>>,
     pub password: Option<Spanned<SecretText>>,
-    pub host: Option<String>,
+    pub host: Option<Spanned<String>>,
     pub port: Option<u16>,
     pub tls: Option<Spanned<Tls>>,
     pub ca: Option<Spanned<String>>,

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -78,9 +78,18 @@ pub fn start(settings: &Settings) {
     let _ = registry.with(lines).try_init();
 }
 
+/// Levels as tracing reads them: `info`, or `info,mail=debug`.
+pub fn levels(text: &str) -> Option<Targets> {
+    // A single word that is no level would be read as a target.
+    let words = text.split(',').filter(|part| !part.contains('='));
+    let mut words = words.map(|word| word.trim().parse::<LevelFilter>());
+    let read = text.parse().ok();
+    read.filter(|_| words.all(|level| level.is_ok()))
+}
+
 /// The levels to write: those of the variable where it can be read, else the setting's, else `info`.
 fn filter(variable: Option<&str>, setting: &str) -> Targets {
     let mut wanted = variable.into_iter().chain([setting]);
-    let parsed = wanted.find_map(|levels| levels.parse().ok());
+    let parsed = wanted.find_map(levels);
     parsed.unwrap_or_else(|| Targets::new().with_default(Level::INFO))
 }

@@ -68,6 +68,11 @@ impl Filter {
         own.any(|domain| domain == address.domain_key()) || self.has_domain(address)
     }
 
+    /// The domain parts.
+    pub fn domains(&self) -> &[String] {
+        &self.domains
+    }
+
     /// Whether any part admits it.
     pub fn admits(&self, address: &Address) -> bool {
         self.has_address(address) || self.has_domain(address)

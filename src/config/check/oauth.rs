@@ -36,7 +36,12 @@ impl Checker<'_> {
         let key_grant = format!("{key} grant");
         let grant = self.ok(grant.ok_or(missing), server.name.span(), &key_grant)?;
         let table = format!("[oauth.{name}]");
-        let credential = self.credential(oauth, &table)?;
+        // What is wrong is told all at once.
+        let (credential, endpoints) = (
+            self.credential(oauth, &table),
+            self.endpoints(oauth, grant, &table),
+        );
+        let (credential, endpoints) = (credential?, endpoints?);
         if grant == Grant::ClientCredentials && credential == Credential::None {
             self.problem(
                 oauth.client_id.span(),
@@ -59,7 +64,7 @@ impl Checker<'_> {
             },
             server: server.name.get_ref().clone(),
             oauth: name.to_owned(),
-            endpoints: self.endpoints(oauth, grant, &table)?,
+            endpoints,
             client_id: oauth.client_id.get_ref().clone(),
             credential,
             scopes: match &oauth.scopes {
@@ -301,12 +306,40 @@ impl Checker<'_> {
             self.problem(span, &key, text);
             return None;
         }
+        if needs_tenant
+            && !tenant
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
+        {
+            let text = format!(
+                "{tenant:?} is no tenant; write the directory (tenant) id, or contoso.onmicrosoft.com"
+            );
+            self.problem(span, &key, text);
+            return None;
+        }
+        let id = oauth.client_id.get_ref();
+        if needs_tenant && !is_guid(id) {
+            let text = format!(
+                "{id:?} is no application (client) id, which looks like 12345678-1234-1234-1234-123456789abc"
+            );
+            self.problem(oauth.client_id.span(), &format!("{table} client_id"), text);
+            return None;
+        }
         if needs_tenant && !grant.is_by_user() && SHARED_TENANTS.contains(&tenant) {
             self.problem(span, &key, format!("client_credentials needs one tenant, not {tenant:?}; write the directory (tenant) id"));
             return None;
         }
         Some(tenant.to_owned())
     }
+}
+
+/// Eight, four, four, four and twelve hexadecimal digits.
+fn is_guid(text: &str) -> bool {
+    let lengths = text.split('-').map(|part| {
+        let is_hex = part.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_hex { part.len() } else { 0 }
+    });
+    lengths.eq([8, 4, 4, 4, 12])
 }
 
 fn tenant_span(oauth: &text::OAuth) -> Range<usize> {

@@ -119,7 +119,14 @@ impl Checker<'_> {
             _ => None,
         };
         let provider = registration.map(|(_, registration)| registration.provider);
-        let host = server.host.clone().or(registration
+        let written = server.host.as_ref().map(|host| host.get_ref().clone());
+        if let Some(host) = &server.host
+            && let Some(text) = no_host(host.get_ref())
+        {
+            self.problem(host.span(), &format!("{key} host"), text);
+            return None;
+        }
+        let host = written.or(registration
             .and_then(|(_, r)| {
                 let tenant = r.tenant.as_ref().map(|tenant| tenant.get_ref().as_str());
                 r.provider.host(r.cloud, tenant.unwrap_or_default())
@@ -253,6 +260,14 @@ impl Checker<'_> {
             &format!("{key} username"),
         )?;
         if wanted == Auth::XOAuth2 {
+            if !username.contains('@') {
+                let span = server.username.as_ref().map(Spanned::span);
+                let text = format!(
+                    "{username:?} is no address; write the mailbox's, such as name@example.com"
+                );
+                self.problem(span.unwrap_or(0..0), &format!("{key} username"), text);
+                return None;
+            }
             return Some(upstream::Auth::XOAuth2 { username });
         }
         let key_password = format!("{key} password");
@@ -300,5 +315,19 @@ impl Checker<'_> {
             }
             None => Some(Vec::new()),
         }
+    }
+}
+
+/// Why a text is no host, if it is none.
+fn no_host(text: &str) -> Option<&'static str> {
+    let is_address = text.parse::<IpAddr>().is_ok();
+    if text.contains("://") || text.contains('/') {
+        Some("it is an address of the web; write the host's name alone, such as smtp.example.com")
+    } else if text.contains(':') && !is_address {
+        Some("write the host's name alone, and the port as port = NUMBER")
+    } else if text.trim().is_empty() || text.contains(char::is_whitespace) {
+        Some("it is no host name; write one such as smtp.example.com")
+    } else {
+        None
     }
 }

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::Checker;
 use crate::base::secret::ExposeSecret;
-use crate::config::{Secrets, text};
+use crate::config::text;
 use crate::listener::User;
 use crate::listener::password::Hash;
 use crate::listener::usage::{Limit, Unit};
@@ -80,7 +80,8 @@ impl Checker<'_> {
 
     fn hash(&mut self, user: &text::User, key: &str) -> Option<crate::base::Secret> {
         let hash = self.secret(&user.password, key)?;
-        if self.secrets == Secrets::Read && Hash::parse(hash.expose_secret()).is_none() {
+        let is_read = !hash.expose_secret().is_empty();
+        if is_read && Hash::parse(hash.expose_secret()).is_none() {
             let span = user.password.as_ref()?.span();
             let text = "it is not an argon2id hash; make one with `mailferry hash-password`";
             self.problem(span, key, text);

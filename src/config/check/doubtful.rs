@@ -1,0 +1,100 @@
+//! What is right by itself, and most likely not meant: each is a warning with what mends it.
+
+use super::Checker;
+use crate::base::Service;
+use crate::config::Server;
+use crate::config::text;
+use crate::message::address;
+use crate::routing::ServerRule;
+use crate::upstream::Tls;
+
+/// What stands in the examples that come with mailferry.
+const EXAMPLES: [&str; 2] = [
+    "contoso.onmicrosoft.com",
+    "11111111-2222-3333-4444-555555555555",
+];
+
+/// The port that TLS begins on at once (RFC 8314 §7.3).
+const IMPLICIT_TLS: u16 = 465;
+
+impl Checker<'_> {
+    /// Servers that cannot be meant as they are.
+    pub(super) fn doubtful(&mut self, file: &text::File, servers: &[Server], rules: &[ServerRule]) {
+        for (name, oauth) in &file.oauth {
+            let values = [
+                ("tenant", oauth.tenant.as_ref().map(|value| value.get_ref())),
+                ("client_id", Some(oauth.client_id.get_ref())),
+            ];
+            for (key, value) in values {
+                if let Some(value) = value.filter(|value| EXAMPLES.contains(&value.as_str())) {
+                    self.warnings.push(format!(
+                        "[oauth.{}] {key}: {value} is the example's; write your own from the Entra admin center",
+                        name.get_ref()
+                    ));
+                }
+            }
+        }
+        for text in &file.server {
+            self.filter_of(text);
+        }
+        for server in servers {
+            let rule = rules.iter().find(|rule| rule.name == server.name);
+            let warnings = rule.into_iter().flat_map(|rule| of_server(server, rule));
+            self.warnings.extend(warnings);
+        }
+    }
+
+    /// Parts of a filter that match nothing.
+    fn filter_of(&mut self, server: &text::Server) {
+        let filter = server.from_filter.as_ref();
+        let parts = filter.iter().flat_map(|filter| filter.get_ref().split(','));
+        let name = server.name.get_ref();
+        for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
+            let domain = part
+                .rsplit('@')
+                .next()
+                .unwrap_or(part)
+                .trim_end_matches('>');
+            let why = if part.contains('*') {
+                "there are no wildcards; write the domain alone to admit all of its addresses"
+            } else if address::normal_domain(domain).is_none() {
+                "that is no domain; separate the parts by commas"
+            } else if !domain.contains('.') && !domain.starts_with('[') && domain != "localhost" {
+                "that domain has no dot; is its end missing?"
+            } else {
+                continue;
+            };
+            self.warnings.push(format!(
+                "[[server]] {name:?} from_filter: {part:?} matches no sender: {why}"
+            ));
+        }
+    }
+}
+
+fn of_server(server: &Server, rule: &ServerRule) -> Vec<String> {
+    let Server { name, upstream, .. } = server;
+    let mut warnings = Vec::new();
+    if upstream.tls == Tls::Starttls && upstream.port == IMPLICIT_TLS {
+        warnings.push(format!(
+            "[[server]] {name:?} tls: port 465 expects TLS at once; write tls = \"implicit\", or port = 587"
+        ));
+    }
+    let (Some(filter), Some(address)) = (&rule.filter, &rule.address) else {
+        return warnings;
+    };
+    if !filter.admits(address) {
+        warnings.push(format!(
+            "[[server]] {name:?} from_filter: its own address {address} is not in it, so mail of {address} goes by another server, or \
+             is refused; add it"
+        ));
+    }
+    let domains = filter.domains();
+    if upstream.service == Service::ExchangeOnline && !domains.is_empty() {
+        let domains = domains.join(", ");
+        warnings.push(format!(
+            "[[server]] {name:?} from_filter: it has all addresses of {domains}, and Exchange refuses those that {address} has no Send As \
+             right for; give it the right (Add-RecipientPermission), or list the addresses that it may send as"
+        ));
+    }
+    warnings
+}
