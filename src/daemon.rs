@@ -16,7 +16,7 @@ use crate::admin::accounts::Named;
 use crate::admin::{self, Accounts, Admin, Web, web};
 use crate::base::secret::ExposeSecret;
 use crate::base::tls::TlsError;
-use crate::base::{BoxFuture, Clock, certificate};
+use crate::base::{BoxFuture, Clock, Timestamp, certificate};
 use crate::config::{Config, Server};
 use crate::delivery::{self, Delivery};
 use crate::listener::accept::Bound;
@@ -199,6 +199,7 @@ impl Daemon {
             path: socket.display().to_string(),
             source,
         })?;
+        tell_of_accounts(&accounts).await;
         let tended = sources.clone();
         let tending = tokio::spawn(async move { tended.tend().await });
         let direct = Arc::new(Through(delivery.clone()));
@@ -277,6 +278,7 @@ impl Daemon {
             .unused(&endpoints)
             .for_each(maillog::socket_unused);
         self.grace = config.grace;
+        tell_of_accounts(&self.accounts).await;
         if !changes.is_empty() {
             maillog::needs_restart(&changes.join(", "));
         }
@@ -294,6 +296,20 @@ impl Daemon {
             web.close();
         }
         maillog::stopped();
+    }
+}
+
+/// Warns of servers that nobody has signed in for, and of tokens that no server has.
+async fn tell_of_accounts(accounts: &Accounts) {
+    let now = Timestamp::now();
+    for row in accounts.tokens().await {
+        if row.needs_sign_in(now) {
+            maillog::needs_sign_in(&row.server);
+        }
+    }
+    // What the vault cannot list was told when it was opened.
+    for account in accounts.unused().unwrap_or_default() {
+        maillog::tokens_unused(&account);
     }
 }
 

@@ -365,6 +365,16 @@ impl Accounts {
         rows
     }
 
+    /// Accounts that tokens are kept of, and that no server has.
+    pub fn unused(&self) -> Result<Vec<String>, AccountsError> {
+        Ok(self.sources.unused()?)
+    }
+
+    /// Forgets the tokens of accounts that no server has; gives the accounts.
+    pub fn forget_unused(&self) -> Result<Vec<String>, AccountsError> {
+        Ok(self.sources.forget_unused()?)
+    }
+
     /// Forgets the tokens of a server's account.
     pub async fn disconnect(&self, server: &str) -> Result<Disconnected, AccountsError> {
         let source = self.source(server)?;

@@ -67,6 +67,7 @@ impl Admin {
             .route("/release/{server}", post(release))
             .merge(queue::routes())
             .route("/tokens", get(tokens))
+            .route("/tokens/unused", get(unused).delete(forget_unused))
             .route("/connect/{server}", post(connect))
             .route("/disconnect/{server}", post(disconnect))
             .route("/test/{server}", post(test))
@@ -132,7 +133,15 @@ pub(super) async fn rows(accounts: &Accounts, delivery: &Delivery) -> Vec<TokenR
 }
 
 async fn servers(State(parts): State<Parts>) -> Json<Vec<ServerState>> {
-    Json(parts.delivery.servers())
+    let mut servers = parts.delivery.servers();
+    let now = Timestamp::now();
+    for row in parts.accounts.tokens().await {
+        let server = servers.iter_mut().find(|server| server.name == row.server);
+        if let Some(server) = server {
+            server.needs_sign_in = row.needs_sign_in(now);
+        }
+    }
+    Json(servers)
 }
 
 fn no_server(server: &str) -> Trouble {
@@ -161,6 +170,14 @@ async fn release(
 
 async fn tokens(State(parts): State<Parts>) -> Json<Vec<TokenRow>> {
     Json(rows(&parts.accounts, &parts.delivery).await)
+}
+
+async fn unused(State(parts): State<Parts>) -> Result<Json<Vec<String>>, Trouble> {
+    Ok(Json(parts.accounts.unused()?))
+}
+
+async fn forget_unused(State(parts): State<Parts>) -> Result<Json<Vec<String>>, Trouble> {
+    Ok(Json(parts.accounts.forget_unused()?))
 }
 
 async fn connect(

@@ -11,7 +11,7 @@ use super::accounts::{Attempt, Disconnected, Progress, Wish};
 use super::queue::{Act, Whose};
 use super::row::TokenRow;
 use crate::base::secret::ExposeSecret;
-use crate::base::{MessageId, Secret};
+use crate::base::{self, MessageId, Secret};
 use crate::delivery::ServerState;
 use crate::delivery::probe::Step;
 use crate::message::Address;
@@ -29,6 +29,18 @@ pub enum ClientError {
     /// The program does not run, or is not ours to ask.
     #[error("the running mailferry does not answer on its control socket: {0}")]
     Unreachable(String),
+    /// This user may not reach it.
+    #[error(
+        "cannot reach mailferry's control socket {socket}: permission denied (you are {user}); run the command as the user that mailferry runs as, such as: sudo -u {owner} mailferry ..."
+    )]
+    NotAllowed {
+        /// The socket.
+        socket: String,
+        /// Who asks.
+        user: String,
+        /// Whose the nearest folder is that can be seen.
+        owner: String,
+    },
     /// It said no, in these words.
     #[error("{0}")]
     Refused(String),
@@ -40,15 +52,27 @@ pub struct Client {
 }
 
 impl Client {
-    /// The program that listens on `socket`; none where nobody does.
-    pub async fn connect(socket: &Path) -> Option<Self> {
-        tokio::net::UnixStream::connect(socket).await.ok()?;
+    /// The program that listens on `socket`; none where nobody does. An error where this user may not
+    /// know.
+    pub async fn connect(socket: &Path) -> Result<Option<Self>, ClientError> {
+        match tokio::net::UnixStream::connect(socket).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(ClientError::NotAllowed {
+                    socket: socket.display().to_string(),
+                    user: base::user_name(),
+                    owner: owner_of(socket),
+                });
+            }
+            Err(_) => return Ok(None),
+        }
         let http = reqwest::Client::builder()
             .unix_socket(socket)
             .no_proxy()
             .timeout(ANSWER)
             .build();
-        Some(Self { http: http.ok()? })
+        let http = http.map_err(unreachable)?;
+        Ok(Some(Self { http }))
     }
 
     /// A part of the queue.
@@ -95,6 +119,16 @@ impl Client {
     /// What may be known of each server's tokens.
     pub async fn tokens(&self) -> Result<Vec<TokenRow>, ClientError> {
         self.get("tokens").await
+    }
+
+    /// Accounts that tokens are kept of, and that no server has.
+    pub async fn unused(&self) -> Result<Vec<String>, ClientError> {
+        self.get("tokens/unused").await
+    }
+
+    /// Forgets their tokens; gives the accounts.
+    pub async fn forget_unused(&self) -> Result<Vec<String>, ClientError> {
+        answer(self.http.delete("http://mailferry/tokens/unused")).await
     }
 
     /// Begins a sign-in.
@@ -183,6 +217,17 @@ impl Client {
         )
         .await
     }
+}
+
+/// Who owns a path, or the nearest folder above it that can be seen.
+fn owner_of(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let seen = path.ancestors().find_map(|path| path.metadata().ok());
+    let Some(uid) = seen.map(|metadata| metadata.uid()) else {
+        return "mailferry".to_owned();
+    };
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+    user.map_or_else(|| format!("#{uid}"), |user| user.name)
 }
 
 fn unreachable(error: reqwest::Error) -> ClientError {

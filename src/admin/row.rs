@@ -28,6 +28,9 @@ pub struct TokenRow {
     pub has_worked: bool,
     /// Why there is no newer token, with the remedy.
     pub trouble: Option<String>,
+    /// Whether the trouble passes only when a person mends something.
+    #[serde(default)]
+    pub needs_person: bool,
     /// Why the server is not used for now, where it is known.
     pub held: Option<String>,
 }
@@ -57,6 +60,7 @@ impl TokenRow {
             credential_expires: source.and_then(|source| source.settings().credential.expires()),
             has_worked: false,
             trouble: None,
+            needs_person: false,
             held: None,
         };
         let Some(source) = source else {
@@ -70,20 +74,27 @@ impl TokenRow {
                 row.expires = status.expires;
                 row.has_worked = status.has_worked;
                 row.trouble = status.trouble;
+                row.needs_person = status.needs_person;
             }
             Err(error) => row.trouble = Some(error.to_string()),
         }
         row
     }
 
-    /// The trouble, where the hold does not say it already.
-    pub fn trouble_besides(&self) -> Option<&str> {
-        let trouble = self.trouble.as_deref()?;
-        let is_said = self
-            .held
-            .as_ref()
-            .is_some_and(|held| held.contains(trouble));
-        (!is_said).then_some(trouble)
+    /// Whether a token is needed, and cannot be had until a person mends something.
+    pub fn lacks_token(&self, now: Timestamp) -> bool {
+        let light = self.token_glance(now).0;
+        self.grant.is_some() && (self.needs_person || light == Light::Red)
+    }
+
+    /// Whether nobody has signed in yet, or somebody has to again.
+    pub fn needs_sign_in(&self, now: Timestamp) -> bool {
+        self.grant.is_some_and(Grant::is_by_user) && self.lacks_token(now)
+    }
+
+    /// Why there is no newer token, or else why the server is paused; once, where both are the same.
+    pub fn reason(&self) -> Option<&str> {
+        self.held.as_deref().or(self.trouble.as_deref())
     }
 
     /// What there is to say of the end of the client secret or certificate.
@@ -101,11 +112,8 @@ impl TokenRow {
     /// The state in a glance, and in words.
     pub fn glance(&self, now: Timestamp) -> (Light, String) {
         let (light, words) = self.token_glance(now);
-        if let Some(reason) = &self.held {
-            return (
-                Light::Red,
-                format!("{words}; but the server is held: {reason}"),
-            );
+        if self.held.is_some() {
+            return (Light::Red, format!("{words}; the server is paused"));
         }
         match self.credential_end(now) {
             Some(end) if light != Light::Red => (Light::Amber, format!("{words}; {end}")),
@@ -116,10 +124,10 @@ impl TokenRow {
     fn token_glance(&self, now: Timestamp) -> (Light, String) {
         let valid = self.expires.filter(|expires| now < *expires);
         let words = match (self.grant, valid, &self.trouble) {
-            (None, ..) => "needs no token".to_owned(),
+            (None, ..) => "no token needed".to_owned(),
             (_, Some(until), None) => format!("token valid until {until}"),
             (_, Some(until), Some(_)) => {
-                let words = format!("token valid until {until}, and no newer one");
+                let words = format!("token valid until {until}, but it cannot be renewed");
                 return (Light::Amber, words);
             }
             (_, None, Some(_)) => return (Light::Red, "no token".into()),
@@ -156,6 +164,7 @@ mod tests {
             credential_expires: None,
             has_worked: true,
             trouble: None,
+            needs_person: false,
             held: None,
         }
     }
@@ -178,6 +187,16 @@ mod tests {
         };
         assert_eq!(light(&held, 0), Light::Red);
         assert_eq!(light(&row(Some(Grant::DeviceCode)), DAY), Light::Red);
+        assert!(!held.lacks_token(Timestamp(0)), "its token is good");
+        assert!(row(Some(Grant::DeviceCode)).lacks_token(Timestamp(DAY)));
+        let revoked = TokenRow {
+            needs_person: true,
+            ..app.clone()
+        };
+        assert!(
+            revoked.lacks_token(Timestamp(0)),
+            "only the old one is left"
+        );
         let trouble = Some("refused".to_owned());
         let failing = TokenRow {
             trouble,

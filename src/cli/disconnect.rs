@@ -12,19 +12,32 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
     /// The server, as its `name` in the configuration says
-    server: String,
+    #[arg(required_unless_present = "unused")]
+    server: Option<String>,
+    /// Forget the tokens of accounts that no server has any more
+    #[arg(long, conflicts_with = "server")]
+    unused: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     reach::run(&arguments.config, async |reach, _| {
-        let done = reach.disconnect(&arguments.server).await?;
+        let Some(server) = &arguments.server else {
+            let unused = reach.forget_unused().await?;
+            println!(
+                "{} unused accounts forgotten {}",
+                unused.len(),
+                unused.join(", ")
+            );
+            return Ok(ExitCode::SUCCESS);
+        };
+        let done = reach.disconnect(server).await?;
         match (done.there_was, &done.servers[..]) {
-            (false, _) => println!("Server {} had no tokens.", arguments.server),
+            (false, _) => println!("Server {server} had no tokens."),
             (true, [_, _, ..]) => println!(
                 "The tokens of {} are forgotten: these servers share the account.",
                 done.servers.join(", ")
             ),
-            (true, _) => println!("The tokens of server {} are forgotten.", arguments.server),
+            (true, _) => println!("The tokens of server {server} are forgotten."),
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -110,6 +110,10 @@ impl ConfigFile {
     }
 }
 
+/// Why a command finds nobody to ask.
+const NOT_RUNNING: &str = "mailferry does not run with this configuration (if systemd runs it, set `data_dir` to its folder, such as \
+                           /var/lib/mailferry)";
+
 /// Who reads what is printed may stop reading, as `head` does: then the rest is not wanted.
 fn end_with_the_reader() {
     let usual = std::panic::take_hook();

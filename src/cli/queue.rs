@@ -173,8 +173,9 @@ fn with_reasons(entry: &Entry, reasons: &[String]) -> Result<serde_json::Value, 
 }
 
 async fn show(queue: &Queue, id: MessageId, json: bool) -> Result<(), String> {
-    let entry = queue.show(id).await?;
+    // Whoever is not in the queue may have a story, or never was here.
     let story = queue.story(id).await?;
+    let entry = queue.show(id).await?;
     let reasons = queue.reasons(&entry).await?;
     if !json {
         print::entry(&entry, &story, &reasons);

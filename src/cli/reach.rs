@@ -32,10 +32,14 @@ where
         Err(code) => return code,
     };
     block_on(async {
-        let reached = match Client::connect(&admin::socket(&found.spool.folder)).await {
+        let client = match Client::connect(&admin::socket(&found.spool.folder)).await {
+            Ok(client) => client,
+            Err(error) => return ended(Err(error.to_string())),
+        };
+        let reached = match client {
             Some(client) => Ok((Reach::Running(client), found)),
             None => match config.load(Secrets::Read) {
-                Ok(config) => match daemon::accounts(&config) {
+                Ok(config) => match accounts_of(&config) {
                     Ok(parts) => Ok((Reach::Stopped(Box::new(parts)), config)),
                     Err(error) => Err(error.to_string()),
                 },
@@ -50,6 +54,19 @@ where
     })
 }
 
+/// The accounts where nothing runs. Tokens in a folder that is only made now are told of: it may be another
+/// than the one of a running service.
+fn accounts_of(config: &Config) -> Result<(Accounts, delivery::Settings), daemon::DaemonError> {
+    if !config.data_dir.exists() {
+        let folder = config.data_dir.display();
+        eprintln!(
+            "mailferry: nothing runs with this configuration, so tokens are kept in {folder}, which is new. If systemd runs \
+             mailferry, set `data_dir` to its folder, such as /var/lib/mailferry"
+        );
+    }
+    daemon::accounts(config)
+}
+
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
@@ -59,6 +76,22 @@ impl Reach {
         match self {
             Self::Running(client) => client.tokens().await.map_err(text),
             Self::Stopped(parts) => Ok(parts.0.tokens().await),
+        }
+    }
+
+    /// Accounts that tokens are kept of, and that no server has.
+    pub(super) async fn unused(&self) -> Result<Vec<String>, String> {
+        match self {
+            Self::Running(client) => client.unused().await.map_err(text),
+            Self::Stopped(parts) => parts.0.unused().map_err(text),
+        }
+    }
+
+    /// Forgets their tokens; gives the accounts.
+    pub(super) async fn forget_unused(&self) -> Result<Vec<String>, String> {
+        match self {
+            Self::Running(client) => client.forget_unused().await.map_err(text),
+            Self::Stopped(parts) => parts.0.forget_unused().map_err(text),
         }
     }
 

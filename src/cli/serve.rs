@@ -17,7 +17,7 @@ use crate::observe::{logging, maillog};
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Stay root, as a container may have it; else root is refused, or becomes `run_as`
+    /// Allow running as root (for containers). Without this, root is refused unless `run_as` is set
     #[arg(long, env = "MAILFERRY_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
     allow_root: bool,
 }
@@ -37,9 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 async fn serve(config: Config, root: Root) -> ExitCode {
     let (path, run_as) = (config.path.clone(), config.run_as.clone());
-    for warning in &config.warnings {
-        tracing::warn!(target: "config", "{}: {warning}", path.display());
-    }
+    warn_of(&config);
     let signals = [
         SignalKind::terminate(),
         SignalKind::interrupt(),
@@ -60,10 +58,11 @@ async fn serve(config: Config, root: Root) -> ExitCode {
     }
     while !told_to_end(&mut terminate, &mut interrupt, &mut hangup).await {
         let reloaded = match config::load(&path, Secrets::Read) {
-            Ok(config) => daemon
-                .reload(config)
-                .await
-                .map_err(|error| error.to_string()),
+            Ok(config) => {
+                warn_of(&config);
+                let reloaded = daemon.reload(config).await;
+                reloaded.map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         match reloaded {
@@ -73,6 +72,12 @@ async fn serve(config: Config, root: Root) -> ExitCode {
     }
     daemon.stop().await;
     ExitCode::SUCCESS
+}
+
+fn warn_of(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(target: "config", "{}: {warning}", config.path.display());
+    }
 }
 
 /// Whether it is the end, or only a new configuration.

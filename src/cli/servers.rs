@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, block_on, ended, plain};
+use super::queue::reason::from_now;
+use super::{ConfigFile, NOT_RUNNING, block_on, ended, plain};
 use crate::admin::{self, Client};
+use crate::base::Timestamp;
 use crate::config::Secrets;
 use crate::delivery::ServerState;
 
@@ -64,7 +66,9 @@ pub(super) fn release(arguments: &Release) -> ExitCode {
     let server = &arguments.server;
     ask(&arguments.config, async |client| {
         match client.release(server).await.map_err(text)? {
-            true => println!("Server {server} is used again."),
+            true => println!(
+                "Server {server} is released; its next message shows whether it can be used."
+            ),
             false => println!("Server {server} was not held."),
         }
         Ok(())
@@ -79,11 +83,18 @@ fn show(server: &ServerState) {
         recipients_of_day,
         minute_until,
         hold,
+        needs_sign_in,
     } = server;
+    let now = Timestamp::now();
     let state = match hold {
+        None if *needs_sign_in => format!("needs a sign-in: mailferry connect {name}"),
         None => "in use".to_owned(),
         Some(hold) => match hold.until {
-            Some(until) => format!("held since {}, to be tried at {until}", hold.since),
+            Some(until) => format!(
+                "held since {}, next try {until} ({})",
+                hold.since,
+                from_now(until, now)
+            ),
             None => format!("held since {}, until it is released", hold.since),
         },
     };
@@ -93,22 +104,23 @@ fn show(server: &ServerState) {
     }
     let line = |name: &str, text: String| println!("    {name:<14}{text}");
     line("mailbox", mailbox.clone());
-    let most = |most: Option<u64>| most.map_or("any number".into(), |most| most.to_string());
-    let pace = most(limits.per_minute.map(|most| most as u64));
-    line(
-        "at most",
-        format!("{} sessions, {pace} messages a minute", limits.sessions),
-    );
+    let pace = match limits.per_minute {
+        Some(most) => format!("{most} messages a minute"),
+        None => "no limit per minute".to_owned(),
+    };
+    line("limits", format!("{} sessions, {pace}", limits.sessions));
     if let Some(until) = minute_until {
         line(
             "pace",
-            format!("used up until {until}; what waits goes on then"),
+            format!("sending limit reached; continues at {until}"),
         );
     }
-    let day = most(limits.per_day);
+    let of = limits
+        .per_day
+        .map_or("no limit".to_owned(), |most| format!("of {most}"));
     line(
         "recipients",
-        format!("{recipients_of_day} in 24 hours, of {day}"),
+        format!("{recipients_of_day} in 24 hours, {of}"),
     );
 }
 
@@ -127,10 +139,9 @@ where
     };
     block_on(async {
         let done = match Client::connect(&admin::socket(&config.spool.folder)).await {
-            Some(client) => work(client).await,
-            None => {
-                Err("mailferry does not run with this configuration, so no server is in use".into())
-            }
+            Ok(Some(client)) => work(client).await,
+            Ok(None) => Err(format!("{NOT_RUNNING}, so no server is in use")),
+            Err(error) => Err(error.to_string()),
         };
         ended(done.map(|()| ExitCode::SUCCESS))
     })

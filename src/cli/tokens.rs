@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::reach;
-use super::{ConfigFile, NO};
+use super::{ConfigFile, NO, plain};
 use crate::admin::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::token::{Grant, Origin};
@@ -22,16 +22,25 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     reach::run(&arguments.config, async |reach, _| {
         let now = Timestamp::now();
-        let mut has_red = false;
+        let mut lacks_one = false;
         for row in reach.tokens().await? {
             let (light, words) = row.glance(now);
-            has_red |= light == Light::Red;
-            match arguments.json {
-                true => println!("{}", json(&row, light, &words)),
-                false => show(&row, light, &words),
+            lacks_one |= row.lacks_token(now);
+            if arguments.json {
+                println!("{}", json(&row, light, &words));
+            } else {
+                show(&row, light, &words);
             }
         }
-        Ok(if has_red {
+        if !arguments.json {
+            for account in reach.unused().await? {
+                println!(
+                    "{account}  unused: no server has this account (was its [oauth] table or `account` renamed?)\n    `mailferry \
+                     disconnect --unused` forgets such tokens"
+                );
+            }
+        }
+        Ok(if lacks_one {
             ExitCode::from(NO)
         } else {
             ExitCode::SUCCESS
@@ -72,8 +81,8 @@ fn show(row: &TokenRow, light: Light, words: &str) {
     if let Some(at) = row.credential_expires {
         line("secret until", at.to_string());
     }
-    if let Some(trouble) = row.trouble_besides() {
-        line("trouble", trouble.to_owned());
+    if let Some(reason) = row.reason() {
+        line("because", plain(reason));
     }
 }
 
@@ -82,7 +91,7 @@ fn obtained(row: &TokenRow, grant: Grant) -> String {
         (Some(Origin::Browser), _) => "by a sign-in with a browser",
         (Some(Origin::Device), _) => "by a sign-in on another device",
         (Some(Origin::Configuration), _) => "by the refresh token in the configuration",
-        (None, Grant::ClientCredentials) => "by the app's own right (client_credentials)",
+        (None, Grant::ClientCredentials) => "client credentials (no person signs in)",
         (None, _) => return format!("not yet: run `mailferry connect {}`", row.server),
     };
     match &row.user {

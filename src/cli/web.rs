@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, NO, block_on};
+use super::{ConfigFile, NO, NOT_RUNNING, block_on};
 use crate::admin::{self, Client};
 use crate::config::Secrets;
 
@@ -24,10 +24,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     block_on(async {
         let link = match Client::connect(&admin::socket(&config.spool.folder)).await {
-            Some(client) => client.web_link().await.map_err(|error| error.to_string()),
-            None => Err(
-                "mailferry does not run with this configuration; start `mailferry serve`".into(),
-            ),
+            Ok(Some(client)) => client.web_link().await.map_err(|error| error.to_string()),
+            Ok(None) => Err(format!("{NOT_RUNNING}; start `mailferry serve`")),
+            Err(error) => Err(error.to_string()),
         };
         let missing = "the running configuration has no page; add [web] with address = \"127.0.0.1:2580\", and restart";
         match link.and_then(|link| link.ok_or_else(|| missing.to_owned())) {
@@ -35,7 +34,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                 println!("{link}");
                 if !arguments.no_browser && open::that_detached(&link).is_err() {
                     eprintln!(
-                        "No browser could be opened: open the link with one on this machine."
+                        "No browser could be opened. Open the link with one on this machine; from another, forward the port first, such as: \
+                         ssh -L 2580:127.0.0.1:2580 this-machine"
                     );
                 }
                 ExitCode::SUCCESS

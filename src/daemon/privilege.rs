@@ -34,7 +34,7 @@ pub enum Root {
 pub enum PrivilegeError {
     /// It is root, and nothing says who it should be.
     #[error(
-        "it does not run as root: start it as a user of its own, or set run_as = \"USER\" for it to become one once its ports are bound (--allow-root lets it stay root)"
+        "mailferry refuses to run as root: start it as its own user, set `run_as = \"mailferry\"` (it switches to that user after binding its ports), or pass --allow-root (containers)"
     )]
     Root,
     /// It is not root, and should become somebody.

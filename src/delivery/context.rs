@@ -72,6 +72,12 @@ impl Context {
         step::has_tried(age, self.settings.schedule.expires_after)
     }
 
+    /// How long it is from now until messages may be given up.
+    pub(super) fn tries_for(&self) -> Duration {
+        let age = self.clock.steady().saturating_sub(self.steps().last);
+        step::tries_for(age, self.settings.schedule.expires_after)
+    }
+
     /// The clock was set by so much: moves what is in memory.
     pub(super) fn shift(&self, by: SignedDuration) {
         let mut leases = self.leases();

@@ -214,8 +214,8 @@ impl Lane {
     fn hold_for_day(&self, until: Timestamp) {
         let most = self.mailbox.limits().per_day.unwrap_or_default();
         let reason = format!(
-            "{most} recipients in 24 hours are used up, which is this mailbox's limit: spread the mail over more \
-             mailboxes, or raise `recipients_per_day` where Exchange allows more"
+            "the daily limit of {most} recipients is reached; sending continues at {until}. Spread the mail over more \
+             mailboxes, or raise `recipients_per_day` if Exchange allows more"
         );
         maillog::server_held(&self.server.name, until, &reason);
         let now = self.context.clock.now();
@@ -240,6 +240,7 @@ impl Lane {
             recipients_of_day: self.mailbox.recipients_of_day(now),
             minute_until: self.mailbox.minute_until(now),
             hold: self.held(),
+            needs_sign_in: false,
         }
     }
 

@@ -87,6 +87,9 @@ pub struct ServerState {
     pub minute_until: Option<Timestamp>,
     /// Why it is not used for now, if it is not.
     pub hold: Option<Hold>,
+    /// Whether a person has to sign in; whoever knows the tokens sets it.
+    #[serde(default)]
+    pub needs_sign_in: bool,
 }
 
 /// Delivery at work. Dropping it does not stop it; [`Delivery::stop`] does.

@@ -179,10 +179,10 @@ pub(super) fn give_up(context: &Context, server: &str, about: &About, last: &str
 
 /// Tells the sender that a message is late, and until when it is tried.
 pub(super) fn warn(context: &Context, about: &About, last: &str) -> Option<Finish> {
-    let until = about
-        .record
-        .received
-        .after(context.settings.schedule.expires_after);
+    let expires = context.settings.schedule.expires_after;
+    let until = about.record.received.after(expires);
+    // A run that has just begun gives nothing up yet.
+    let until = until.max(context.clock.now().after(context.tries_for()));
     let kind = Kind::Delayed(until);
     let recipients = about.record.envelope.recipients.iter();
     let late = recipients.filter(|recipient| kind.is_wanted(recipient));

@@ -46,7 +46,12 @@ pub(super) fn between_runs(seen: Timestamp, now: Timestamp) -> Option<SignedDura
 /// Whether a run that is so old, counted from when its clock was last set, may give messages up that
 /// `expires_after` has passed for.
 pub(super) fn has_tried(age: Duration, expires_after: Duration) -> bool {
-    age >= TRIES.min(expires_after)
+    tries_for(age, expires_after).is_zero()
+}
+
+/// How much longer such a run only tries.
+pub(super) fn tries_for(age: Duration, expires_after: Duration) -> Duration {
+    TRIES.min(expires_after).saturating_sub(age)
 }
 
 /// Notes that the spool is at work, for the next run.

@@ -35,7 +35,7 @@ pub fn listening(listener: &str, address: SocketAddr, tls: &str) {
 
 /// A listener is not configured any more.
 pub fn not_listening(listener: &str) {
-    info!(target: TARGET, event = "not_listening", listener, "no longer listening; sessions go on");
+    info!(target: TARGET, event = "not_listening", listener, "stopped listening; open sessions continue");
 }
 
 /// A certificate's files have changed, and it is in use.
@@ -53,7 +53,7 @@ pub fn certificate_taken(path: &Path, result: Result<(), TlsError>) {
 
 /// A listener shows a certificate that nobody else has signed.
 pub fn own_certificate(path: &Path) {
-    info!(target: TARGET, event = "own_certificate", file = %path.display(), "a certificate of our own is shown: clients have to trust it, or not to check");
+    info!(target: TARGET, event = "own_certificate", file = %path.display(), "using a self-signed certificate: import it into your apps, or set certificate and key");
 }
 
 /// There are fewer file descriptors than sessions may be.
@@ -79,7 +79,7 @@ pub fn accept_failed(listener: &str, reason: &dyn std::fmt::Display) {
 
 /// The page for people answers here.
 pub fn page(address: SocketAddr) {
-    info!(target: TARGET, event = "page", %address, "the page answers");
+    info!(target: TARGET, event = "page", %address, "web page listening");
 }
 
 /// A message is on stable storage and was answered 250.
@@ -196,12 +196,12 @@ pub fn failed(id: MessageId, server: &str, to: &Address, reply: &Reply, remedy: 
 
 /// A report about a message was put into the queue.
 pub fn reported(id: MessageId, report: MessageId, to: &Address, action: &str) {
-    info!(target: TARGET, event = "reported", %id, report = %report, to = %to, action, "told the sender");
+    info!(target: TARGET, event = "reported", %id, report = %report, to = %to, action, "report queued for the sender");
 }
 
 /// A message waits for a person.
 pub fn held(id: MessageId, reason: &str) {
-    warn!(target: TARGET, event = "held", %id, reason, "held: see `mailferry queue show`, then retry or delete it");
+    warn!(target: TARGET, event = "held", %id, reason, "held for you: `mailferry queue show ID`, then `queue retry ID` or `queue delete ID`");
 }
 
 /// A message goes another way since the configuration changed.
@@ -234,6 +234,17 @@ pub fn secret_refused(oauth: &str, error: &dyn std::fmt::Display) {
     warn!(target: TARGET, event = "secret_refused", oauth, reason = %error, "a client secret was refused, another was taken: replace the one");
 }
 
+/// A server cannot send until somebody signs in.
+pub fn needs_sign_in(server: &str) {
+    warn!(target: TARGET, event = "needs_sign_in", server, "nobody has signed in, or somebody has to again: run `mailferry connect`");
+}
+
+/// Tokens are kept of an account that no server has.
+pub fn tokens_unused(account: &str) {
+    warn!(target: TARGET, event = "tokens_unused", account,
+        "tokens are kept of an account that no server has: was its [oauth] table or `account` renamed? `mailferry disconnect --unused` forgets them");
+}
+
 /// Somebody has signed in for a server.
 pub fn signed_in(server: &str, user: &str) {
     info!(target: TARGET, event = "signed_in", server, user, "signed in");
@@ -256,12 +267,12 @@ pub fn vault_rotated(accounts: usize) {
 
 /// A browser has come in by a link of `mailferry web`.
 pub fn page_entered() {
-    info!(target: TARGET, event = "page_entered", "a browser has come in");
+    info!(target: TARGET, event = "page_entered", "web page: signed in");
 }
 
 /// A client secret or certificate is about to end, or has.
 pub fn credential_expires(oauth: &str, expires: Timestamp) {
-    warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires, or has: make a new one and configure it");
+    warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires soon, or has expired: make a new one and configure it");
 }
 
 /// A server is not used until then; its mail stays queued.
@@ -276,7 +287,7 @@ pub fn server_held_by_hand(server: &str, reason: &str) {
 
 /// A server is left alone for a while; its mail stays queued.
 pub fn server_slowed(server: &str, until: Timestamp, reason: &str) {
-    warn!(target: TARGET, event = "server_slowed", server, until = %until, reason, "server left alone for a while, its mail stays queued");
+    warn!(target: TARGET, event = "server_slowed", server, until = %until, reason, "server paused, its mail stays queued");
 }
 
 /// A mailbox has more sessions, or sends faster, than the server allows.
@@ -286,7 +297,7 @@ pub fn server_crowded(server: &str, reason: &str) {
 
 /// An answer that no rule explains.
 pub fn unclassified(server: &str, reply: &Reply) {
-    warn!(target: TARGET, event = "unclassified", server, reply = %reply, "an answer that is not known: taken by its class");
+    warn!(target: TARGET, event = "unclassified", server, reply = %reply, "unknown reply, treated by its first digit as temporary or permanent");
 }
 
 /// A tenant's mail to external recipients waits; other mail goes on.
@@ -343,7 +354,7 @@ pub fn clock_set(by: SignedDuration) {
     let how_far = humantime::format_duration(Duration::from_secs(by.unsigned_abs().as_secs()));
     let way = if by.is_negative() { "back" } else { "forward" };
     let by = format!("{way} {how_far}");
-    warn!(target: TARGET, event = "clock_set", by, "the clock was set: what waits is as old as it was, and waits as long as it would have");
+    warn!(target: TARGET, event = "clock_set", by, "the system clock changed; ages and retry times of queued messages were adjusted");
 }
 
 /// The configuration was read again, and is in force.
@@ -365,7 +376,7 @@ pub fn unreadable_as(user: &str, reason: &dyn std::fmt::Display) {
 
 /// These keys have changed, and a running program goes on as it is.
 pub fn needs_restart(keys: &str) {
-    warn!(target: TARGET, event = "needs_restart", keys, "what has changed of these takes a restart");
+    warn!(target: TARGET, event = "needs_restart", keys, "restart to apply the changes to these settings");
 }
 
 /// The configuration was read again, and is wrong: the old one stays.

@@ -172,7 +172,7 @@ pub enum SpoolError {
     Missing(MessageId),
     /// No such message, nor its story.
     #[error(
-        "nothing is known of message {0}: it never was here, or its story need be kept no longer ([spool] history)"
+        "unknown message {0}: it was never received, or its history has been removed ([spool] history)"
     )]
     Unknown(MessageId),
     /// A file could not be read or written.

@@ -83,6 +83,8 @@ pub struct Status {
     pub has_worked: bool,
     /// Why there is no newer one.
     pub trouble: Option<String>,
+    /// Whether that passes only when a person mends something.
+    pub needs_person: bool,
 }
 
 impl Source {
@@ -203,6 +205,8 @@ impl Source {
                 .filter(|_| is_by_user),
             expires: account.access().map(|access| access.expires),
             has_worked: account.access.is_some(),
+            needs_person: account.trouble.is_some()
+                || failure.as_ref().is_some_and(|it| !it.error.is_transient()),
             trouble: failure
                 .map(|failure| failure.error.to_string())
                 .or_else(|| account.trouble.clone()),

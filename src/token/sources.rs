@@ -91,6 +91,22 @@ impl Sources {
         sources.map(|entry| entry.value().clone()).collect()
     }
 
+    /// Accounts that tokens are kept of, and that no server has.
+    pub fn unused(&self) -> Result<Vec<String>, VaultError> {
+        let mut accounts = self.vault.accounts()?;
+        accounts.retain(|account| !self.by_account.contains_key(account));
+        Ok(accounts)
+    }
+
+    /// Forgets the tokens of accounts that no server has; gives the accounts.
+    pub fn forget_unused(&self) -> Result<Vec<String>, VaultError> {
+        let unused = self.unused()?;
+        for account in &unused {
+            self.vault.remove(account)?;
+        }
+        Ok(unused)
+    }
+
     /// Seals the vault with another key; see [`Vault::rotate`].
     pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, VaultError> {
         self.vault.rotate(key)

@@ -162,6 +162,23 @@ impl Vault {
         })
     }
 
+    /// The accounts that something is kept of.
+    pub fn accounts(&self) -> Result<Vec<String>, VaultError> {
+        let files = files(&self.folder, "token")?;
+        let name = |path: &PathBuf| {
+            let stem = path.file_stem()?.to_str()?;
+            let pair = url::form_urlencoded::parse(stem.as_bytes()).next()?;
+            Some(pair.0.into_owned())
+        };
+        Ok(files.iter().filter_map(name).collect())
+    }
+
+    /// Removes what is kept of an account.
+    pub fn remove(&self, account: &str) -> Result<(), VaultError> {
+        let path = self.path(account);
+        std::fs::remove_file(&path).map_err(|error| io(&path, error))
+    }
+
     /// What is kept and cannot be read, with the reason: another key, or damage.
     pub fn unreadable(&self) -> Vec<VaultError> {
         let read = self.with(|cipher| {
@@ -318,10 +335,14 @@ fn io(path: &Path, source: std::io::Error) -> VaultError {
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");
+    // One that a crash has left, or a link that somebody has planted, is not written through.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut file = File::options()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&new)?;
     file.write_all(bytes)?;

@@ -381,7 +381,7 @@ fn a_server_is_held_and_released_by_hand() {
     assert_eq!(lab.state().stats().connections, 0);
     assert!(
         lab.stdout(&["release", "notifications"])
-            .contains("is used again")
+            .contains("notifications is released")
     );
     lab.delivered(1);
     lab.logged(&["delivered", &id]);

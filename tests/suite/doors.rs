@@ -490,7 +490,7 @@ fn root_is_refused_unless_it_becomes_somebody_else() {
         .expect("runs");
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(
-        said.contains("does not run as root") && said.contains("run_as"),
+        said.contains("refuses to run as root") && said.contains("run_as"),
         "{said}"
     );
     let mut lab = Lab::stopped(Plan {

@@ -77,7 +77,7 @@ fn server(row: &TokenRow, form_token: &str, now: Timestamp) -> Markup {
             td {
                 span class={ "light " (class) } { "● " (said) }
                 small { (words) }
-                @if let Some(trouble) = row.trouble_besides() { small { (trouble) } }
+                @if let Some(trouble) = row.reason() { small { (trouble) } }
                 @if let Some(at) = row.credential_expires { small { "client secret or certificate until " (at) } }
             }
             td {

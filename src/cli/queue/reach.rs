@@ -45,13 +45,14 @@ fn text(error: impl std::fmt::Display) -> String {
 impl Queue {
     async fn open(config: &Config) -> Result<Self, String> {
         let folder = &config.spool.folder;
-        if let Some(client) = Client::connect(&admin::socket(folder)).await {
+        let client = Client::connect(&admin::socket(folder)).await;
+        if let Some(client) = client.map_err(text)? {
             return Ok(Self::Running(client));
         }
         if !SqliteSpool::is_in(folder) {
             return Err(format!(
-                "there is no spool in {}: `serve` has not run with this configuration. Where systemd \
-                 gave it a StateDirectory, set `data_dir` to that folder",
+                "there is no spool in {}: `serve` has not run with this configuration. If systemd runs mailferry, \
+                 set `data_dir` to its folder, such as /var/lib/mailferry",
                 folder.display()
             ));
         }
