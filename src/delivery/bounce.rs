@@ -11,6 +11,13 @@ use crate::session::Reply;
 /// Octets of a line of a server's words; a word may be longer.
 const LINE: usize = 400;
 
+/// Octets of servers' words in one report, shared among its recipients: what a server writes for each of a
+/// thousand must not make a report that nobody can take.
+const WORDS: usize = 256 * 1024;
+
+/// Octets of a server's words for one recipient, however many there are.
+const FEWEST_WORDS: usize = 200;
+
 /// What a report is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -100,8 +107,12 @@ impl Kind {
 
 /// The envelope of what this program writes to `to`: its sender is null, so that it is never reported
 /// itself.
-pub fn envelope(to: &Address, is_8bit: bool) -> Envelope {
-    let parameters = if is_8bit { "BODY=8BITMIME" } else { "" };
+pub fn envelope(to: &Address, content: &[u8]) -> Envelope {
+    let parameters = if content.is_ascii() {
+        ""
+    } else {
+        "BODY=8BITMIME"
+    };
     let recipient = Recipient {
         address: to.clone(),
         parameters: Parameters::default(),
@@ -121,21 +132,21 @@ pub fn wants_whole(parameters: &Parameters) -> bool {
 }
 
 impl Report<'_> {
-    /// The report's own envelope.
-    pub fn envelope(&self) -> Envelope {
-        envelope(self.to, !self.returned().is_ascii())
-    }
-
     /// The report, a multipart/report of three parts, line ends CRLF.
     pub fn content(&self) -> Vec<u8> {
         let boundary = format!("={}=", self.id);
         let mut out = self.headers(&boundary);
         out.push_str(&format!("--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"));
         out.push_str(&self.explanation());
+        let status = self.status();
+        // RFC 3464 §2.1.2: message/delivery-status is ASCII; RFC 6533 §3 has the one that is not.
+        let kind = match status.is_ascii() {
+            true => "message/delivery-status",
+            false => "message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit",
+        };
         out.push_str(&format!(
-            "\r\n--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n"
+            "\r\n--{boundary}\r\nContent-Type: {kind}\r\n\r\n{status}"
         ));
-        out.push_str(&self.status());
         let kind = match self.whole {
             Some(_) => "message/rfc822",
             None => "text/rfc822-headers",
@@ -187,10 +198,10 @@ impl Report<'_> {
             text.push_str(&format!(
                 "\r\n  {}\r\n    {}\r\n",
                 failed.recipient.address,
-                failed.said(self.upstream, self.host)
+                failed.said(self.upstream, self.host, self.words())
             ));
             if !failed.remedy.is_empty() {
-                text.push_str(&format!("    {}\r\n", folded(&failed.remedy)));
+                text.push_str(&format!("    {}\r\n", folded(&failed.remedy, WORDS)));
             }
         }
         text.push_str(&format!(
@@ -200,10 +211,15 @@ impl Report<'_> {
         text
     }
 
+    /// Octets of words that each recipient gets, twice.
+    fn words(&self) -> usize {
+        (WORDS / 2 / self.failed.len().max(1)).max(FEWEST_WORDS)
+    }
+
     /// RFC 3464 §2.2 and §2.3.
     fn status(&self) -> String {
         let mut text = String::new();
-        if let Some(id) = self.parameters.get("ENVID") {
+        if let Some(id) = self.parameters.get_xtext("ENVID") {
             text.push_str(&format!("Original-Envelope-Id: {id}\r\n"));
         }
         text.push_str(&format!(
@@ -222,7 +238,7 @@ impl Report<'_> {
             recipient, reply, ..
         } = failed;
         let mut text = String::from("\r\n");
-        if let Some(original) = recipient.parameters.get("ORCPT") {
+        if let Some(original) = recipient.parameters.get_xtext("ORCPT") {
             text.push_str(&format!("Original-Recipient: {original}\r\n"));
         }
         let kind = match recipient.address.as_str().is_ascii() {
@@ -238,7 +254,7 @@ impl Report<'_> {
         if failed.by_upstream {
             text.push_str(&format!("Remote-MTA: dns; {}\r\n", self.upstream));
         }
-        let said = folded(&reply.to_string());
+        let said = folded(&reply.to_string(), self.words());
         text.push_str(&format!("Diagnostic-Code: smtp; {said}\r\n"));
         if let Kind::Delayed(until) = self.kind {
             text.push_str(&format!("Will-Retry-Until: {}\r\n", until.rfc5322()));
@@ -259,15 +275,16 @@ impl Report<'_> {
 }
 
 impl Failed {
-    /// Who said what, in words.
-    pub fn said(&self, upstream: &str, host: &str) -> String {
+    /// Who said what, in at most so many octets of words.
+    pub fn said(&self, upstream: &str, host: &str, most: usize) -> String {
         let who = if self.by_upstream { upstream } else { host };
-        format!("{who} said: {}", folded(&self.reply.to_string()))
+        format!("{who} said: {}", folded(&self.reply.to_string(), most))
     }
 }
 
 /// What a server said may be long, and a line must not (RFC 5322 §2.1.1).
-fn folded(text: &str) -> String {
+fn folded(text: &str, most: usize) -> String {
+    let text = &text[..text.floor_char_boundary(most)];
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let last = lines.last_mut().expect("there is one");
@@ -323,9 +340,9 @@ mod tests {
     fn the_report_says_who_said_what() {
         let sender = Address::parse("app@x.com").unwrap();
         let from = Address::parse("n@x.com").unwrap();
-        let parameters = Parameters::parse("ENVID=42").unwrap();
+        let parameters = Parameters::parse("ENVID=4+2B2").unwrap();
         let failed = [Failed {
-            recipient: recipient("ORCPT=rfc822;old@y.com"),
+            recipient: recipient("ORCPT=rfc822;old+2Bx@y.com"),
             reply: Reply::new(550, "5.1.1", "no such\nuser"),
             by_upstream: true,
             remedy: "correct the address".into(),
@@ -347,19 +364,46 @@ mod tests {
         };
         let text = String::from_utf8(report.content()).unwrap();
         for part in [
-            "Original-Envelope-Id: 42\r\n",
-            "Original-Recipient: rfc822;old@y.com\r\nFinal-Recipient: rfc822; to@y.com\r\nAction: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; smtp.example\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user\r\n",
+            "Original-Envelope-Id: 4+2\r\n",
+            "Original-Recipient: rfc822;old+x@y.com\r\nFinal-Recipient: rfc822; to@y.com\r\nAction: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; smtp.example\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user\r\n",
             "smtp.example said: 550 5.1.1 no such user\r\n    correct the address\r\n",
             "text/rfc822-headers\r\n\r\nSubject: hi\r\n",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
-        assert_eq!(report.envelope().sender, ReversePath::Null);
+        let plain = envelope(&sender, text.as_bytes());
+        assert_eq!(plain.sender, ReversePath::Null);
+        assert!(plain.parameters.is_empty());
+        let unknown = [Failed {
+            reply: Reply::new(550, "", "Empf\u{e4}nger unbekannt"),
+            ..failed[0].clone()
+        }];
+        let foreign = Report {
+            failed: &unknown,
+            ..report
+        };
+        let text = String::from_utf8(foreign.content()).unwrap();
+        assert!(text.contains("Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"), "{text}");
+        let eight_bit = envelope(&sender, text.as_bytes());
+        assert_eq!(eight_bit.parameters.get("BODY"), Some("8BITMIME"));
+        let many = vec![
+            Failed {
+                reply: Reply::new(550, "5.1.1", "no such user ".repeat(300)),
+                ..failed[0].clone()
+            };
+            1_000
+        ];
+        let loud = Report {
+            failed: &many,
+            ..foreign
+        };
+        assert!(loud.content().len() < 1024 * 1024);
         let late = Report {
             kind: Kind::Delayed(Timestamp(432_000_000)),
             whole: Some(b"Subject: hi\r\n\r\nText\r\n"),
-            ..report
+            failed: &failed,
+            ..loud
         };
         let text = String::from_utf8(late.content()).unwrap();
         for part in [

@@ -55,6 +55,9 @@ pub(super) fn sender(record: &Record) -> Option<&Address> {
     }
 }
 
+/// Octets of a server's words in one line of a digest.
+const WORDS: usize = 400;
+
 /// Tells the sender of these recipients; gives the message that does and the event, or none where
 /// nobody can be told.
 pub(super) fn notice(
@@ -66,7 +69,7 @@ pub(super) fn notice(
     let to = sender(about.record)?;
     let works = |server: &str| context.works(server);
     let (route, from) = context.settings.policy.report_route(works)?;
-    let written = written(context, about, kind, told_of, to, &from);
+    let written = written(context, about, kind, told_of, to, &from)?;
     let id = written.id;
     maillog::reported(about.record.id, id, to, kind.action());
     let (report, to) = (id, to.clone());
@@ -115,22 +118,26 @@ fn written(
     told_of: &[Failed],
     to: &Address,
     from: &Address,
-) -> Written {
+) -> Option<Written> {
     let now = context.clock.now();
     let host = &context.settings.host;
     let id = context.spool.next_id(now);
     let mut storm = context.notices.storm();
     let lines = told_of.iter().map(|failed| line(about, failed, kind, host));
     let most = context.settings.reports_per_hour;
-    if let Told::Digest(told) = storm.tell(to, most, lines.collect(), id, now) {
-        let content = digest::content(from, to, told.id, host, now, &told.lines);
-        told.size = content.len() as u64;
-        return Written {
-            id: told.id,
-            due: told.due,
-            envelope: bounce::envelope(to, false),
-            content,
-        };
+    match storm.tell(to, most, lines.collect(), id, now) {
+        Told::Report => (),
+        Told::TooMany => return None,
+        Told::Digest(told) => {
+            let content = digest::content(from, to, told.id, host, now, &told.lines);
+            told.size = content.len() as u64;
+            return Some(Written {
+                id: told.id,
+                due: told.due,
+                envelope: bounce::envelope(to, &content),
+                content,
+            });
+        }
     }
     let record = about.record;
     let wants_whole = kind == Kind::Failed && bounce::wants_whole(&record.envelope.parameters);
@@ -149,23 +156,27 @@ fn written(
         id,
         now,
     };
-    Written {
+    let content = report.content();
+    Some(Written {
         id,
         due: now,
-        envelope: report.envelope(),
-        content: report.content(),
-    }
+        envelope: bounce::envelope(to, &content),
+        content,
+    })
 }
 
 fn line(about: &About, failed: &Failed, kind: Kind, host: &str) -> Line {
-    let said = failed.said(about.upstream, host);
+    let said = failed.said(about.upstream, host, WORDS);
     Line {
         about: about.record.id,
         received: about.record.received,
         recipient: failed.recipient.address.clone(),
         said: match kind {
+            Kind::Failed => format!("Could not be delivered; {said}"),
             Kind::Delayed(_) => format!("Not delivered yet; {said}"),
-            Kind::Failed | Kind::Relayed => said,
+            Kind::Relayed => {
+                format!("Passed on to a server that does not confirm delivery; {said}")
+            }
         },
     }
 }

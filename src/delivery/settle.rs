@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::attempt::recipients_at_once;
+use super::bounce::storm::SENDERS;
 use super::bounce::{Failed, Kind};
 use super::context::Context;
 use super::lane::Lane;
-use super::notice::{About, notice};
+use super::notice::{About, notice, sender};
 use super::outcome::Verdict;
 use super::trouble;
 use crate::base::Timestamp;
@@ -377,8 +378,14 @@ impl<'a> Settling<'a> {
     }
 
     fn untold(&mut self, wanted: Vec<Failed>) {
+        let why = match sender(self.about.record) {
+            Some(to) => format!(
+                "no report goes to {to}: no server can send one, or {SENDERS} senders had some within the hour"
+            ),
+            None => "it has no sender".to_owned(),
+        };
         let reason = format!(
-            "failed, and it has no sender to be told: {}",
+            "failed, and nobody is told because {why}: {}",
             wanted[0].reply
         );
         let recipients = wanted.into_iter().map(|failed| failed.recipient);

@@ -68,6 +68,23 @@ impl Parameters {
             .map(|(_, value)| value.unwrap_or_default())
     }
 
+    /// As [`Parameters::get`], undone from xtext (RFC 3461 §4). None where the value is no xtext, or what
+    /// it stands for is not printable ASCII and so fits in no header.
+    pub fn get_xtext(&self, keyword: &str) -> Option<String> {
+        let mut rest = self.get(keyword)?;
+        let mut text = String::with_capacity(rest.len());
+        while let Some((plain, coded)) = rest.split_once('+') {
+            let octet = u8::from_str_radix(coded.get(..2)?, 16).ok()?;
+            text.push_str(plain);
+            text.push(char::from(octet));
+            rest = &coded[2..];
+        }
+        text.push_str(rest);
+        text.bytes()
+            .all(|b| matches!(b, b' '..=b'~'))
+            .then_some(text)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -107,6 +124,25 @@ mod tests {
             Parameters::parse("SMTPUTF8").unwrap().get("smtputf8"),
             Some("")
         );
+    }
+
+    #[test]
+    fn xtext_is_undone_where_a_header_can_have_it() {
+        let xtext = |text: &str| Parameters::parse(text).unwrap().get_xtext("ENVID");
+        assert_eq!(xtext("ENVID=QQ+2B314159").as_deref(), Some("QQ+314159"));
+        assert_eq!(xtext("ENVID=a+3Db+20c").as_deref(), Some("a=b c"));
+        assert_eq!(xtext("ENVID=42").as_deref(), Some("42"));
+        for text in [
+            "ENVID=a+0D+0Ab",
+            "ENVID=a+E4b",
+            "ENVID=a+2",
+            "ENVID=a+ZZ",
+            "ENVID=+\u{e4}\u{e4}",
+            "ENVID=\u{e4}",
+            "RET=HDRS",
+        ] {
+            assert_eq!(xtext(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -12,5 +12,6 @@ pub use address::{Address, AddressError, ReversePath};
 pub use envelope::{Envelope, Parameters, Recipient};
 pub use header::{Author, Headers};
 pub use mailbox::Mailbox;
+pub use phrase::text_of;
 pub use priority::Priority;
 pub use rewrite::{Composed, Plan, ReplyTo, Shown, Trace};

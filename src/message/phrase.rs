@@ -28,9 +28,9 @@ pub(super) struct Phrase {
     pub(super) is_readable: bool,
 }
 
-/// The text of a header's value. Octets that are not UTF-8 are windows-1252, as old apps have it; then
-/// the value is none that RFC 6532 admits.
-pub(super) fn text_of(value: &[u8]) -> (Cow<'_, str>, bool) {
+/// Octets from elsewhere as text, and whether they were UTF-8 (in a header, RFC 6532 admits nothing
+/// else). Others are read as windows-1252, which old apps and servers write.
+pub fn text_of(value: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(value) {
         Ok(text) => (text.into(), true),
         Err(_) => {

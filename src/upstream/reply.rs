@@ -3,10 +3,15 @@
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
+use crate::message::text_of;
 use crate::session::Reply;
 
 /// Octets of one reply with all its lines; a server that says more is not one.
 const REPLY: usize = 64 * 1024;
+
+/// Octets of a reply's text that are kept: they go to the log, the queue and reports. RFC 5321 §4.5.3.1.5
+/// allows 512 for a line; capabilities and the longest text of Exchange fit.
+const TEXT: usize = 4_096;
 
 /// What is wrong with what came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +60,7 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
 
 /// Lines that all begin with a code; the enhanced code (RFC 2034 §3) leads each text.
 fn parse(lines: &[u8]) -> Reply {
-    let text = harmless(&String::from_utf8_lossy(lines));
+    let text = harmless(&text_of(lines).0);
     let code = text[..3].parse().unwrap_or_default();
     let texts: Vec<&str> = text
         .lines()
@@ -72,7 +77,12 @@ fn parse(lines: &[u8]) -> Reply {
             _ => line,
         })
         .collect();
-    Reply::new(code, enhanced.to_owned(), stripped.join("\n"))
+    let mut text = stripped.join("\n");
+    if text.len() > TEXT {
+        text.truncate(text.floor_char_boundary(TEXT));
+        text.push_str(" [...]");
+    }
+    Reply::new(code, enhanced.to_owned(), text)
 }
 
 /// The text without what could act on a terminal or reorder a line of a log or report: control characters,
@@ -164,6 +174,15 @@ mod tests {
     fn a_reply_cannot_act_on_a_terminal() {
         let reply = one("550 5.1.1 a\u{1b}[31m\u{7}b\0\rc\u{9b}d\u{202e}e\u{2066}f\r\n");
         assert_eq!(reply.text, "a [31m b  c d e f");
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_can_be_read_and_a_long_one_is_cut() {
+        let mut input = BytesMut::from(&b"550-First line\r\n550 Empf\xe4nger unbekannt\r\n"[..]);
+        let reply = take(&mut input).unwrap().unwrap();
+        assert_eq!(reply.text, "First line\nEmpf\u{e4}nger unbekannt");
+        let long = one(&format!("550 5.1.1 {}\r\n", "\u{e4}".repeat(9_000)));
+        assert_eq!(long.text.len(), TEXT + " [...]".len());
     }
 
     proptest! {

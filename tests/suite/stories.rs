@@ -295,7 +295,7 @@ fn many_failures_are_told_of_together() {
     assert!(
         lab.delivered(3)[2]
             .text
-            .contains("Subject: Undelivered mail: 3 more recipients")
+            .contains("Subject: Mail reports: 3 more recipients")
     );
 }
 

@@ -25,13 +25,13 @@ pub fn content(
     now: Timestamp,
     lines: &[Line],
 ) -> Vec<u8> {
-    let subject = format!("Undelivered mail: {} more recipients", lines.len());
+    let subject = format!("Mail reports: {} more recipients", lines.len());
     let mut text = super::fields(from, to, &subject, id, host, now);
     text.push_str(
         "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
     );
     text.push_str(
-        "So many of your messages could not be delivered that they are told of\r\ntogether, after the first ones.\r\n",
+        "To spare you one report for each, several more of your messages are\r\nlisted here together.\r\n",
     );
     for Line {
         about,
@@ -64,7 +64,7 @@ mod tests {
         let id = MessageId::from_i64(6);
         let text = content(&from, &from, id, "relay.example", Timestamp(1), &[line]);
         let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("Subject: Undelivered mail: 1 more recipients\r\n"));
+        assert!(text.contains("Subject: Mail reports: 1 more recipients\r\n"));
         assert!(text.contains(
             "\r\n\r\n  to@y.com\r\n    smtp.example said: 550 5.1.1 no such user\r\n    The message of Thu, 1 Jan"
         ));

@@ -12,6 +12,10 @@ use crate::message::Address;
 /// The time in which a sender is told so much.
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// Senders that are told something within the hour. Whoever may use any sender address must not make this
+/// program write to the whole world.
+pub const SENDERS: usize = 1_000;
+
 /// Lines of a digest; more begin another one.
 const LINES: usize = 250;
 
@@ -51,6 +55,8 @@ pub enum Told<'a> {
     Report,
     /// By this digest, which tells it by now.
     Digest(&'a mut Digest),
+    /// Not at all: [`SENDERS`] others were told something within the hour.
+    TooMany,
 }
 
 impl Storm {
@@ -65,7 +71,11 @@ impl Storm {
         now: Timestamp,
     ) -> Told<'_> {
         self.forget(now);
-        let sender = self.senders.entry(to.as_str().to_lowercase()).or_default();
+        let key = to.as_str().to_lowercase();
+        if self.senders.len() >= SENDERS && !self.senders.contains_key(&key) {
+            return Told::TooMany;
+        }
+        let sender = self.senders.entry(key).or_default();
         if sender.told.len() < most {
             sender.told.push_back(now);
             return Told::Report;
@@ -145,6 +155,7 @@ mod tests {
                 now,
             ) {
                 Told::Report => None,
+                Told::TooMany => panic!("it is one sender"),
                 Told::Digest(digest) => {
                     Some((digest.id.to_i64(), digest.due.0 / 1_000, digest.lines.len()))
                 }
@@ -170,13 +181,27 @@ mod tests {
     }
 
     #[test]
+    fn so_many_senders_are_told_in_an_hour_and_no_more() {
+        let mut storm = Storm::default();
+        let mut tell = |number: usize, now| {
+            let to = Address::parse(&format!("a{number}@x.com")).unwrap();
+            let id = MessageId::from_i64(1);
+            storm.tell(&to, 2, vec![line(1)], id, Timestamp(now)) == Told::Report
+        };
+        assert!((0..SENDERS).all(|number| tell(number, 0)));
+        assert!(!tell(SENDERS, 1));
+        assert!(tell(7, 1), "one of them is still told");
+        assert!(tell(SENDERS, 3_600_000));
+    }
+
+    #[test]
     fn what_is_on_its_way_takes_no_more() {
         let mut storm = Storm::default();
         let to = Address::parse("app@x.com").unwrap();
         let tell = |storm: &mut Storm, number| {
             let id = MessageId::from_i64(100 + number);
             match storm.tell(&to, 0, vec![line(number)], id, Timestamp(0)) {
-                Told::Report => panic!("none goes by itself"),
+                Told::Report | Told::TooMany => panic!("each goes with the digest"),
                 Told::Digest(digest) => {
                     digest.size += 10;
                     (digest.id.to_i64(), digest.lines.len())
