@@ -100,6 +100,9 @@ pub mod upstream {
     pub const BLOCK: Duration = Duration::from_secs(180);
     /// The reply to the final dot (§4.5.3.2.6).
     pub const FINAL_DOT: Duration = Duration::from_secs(600);
+    /// One more look when a wait has ended. The whole process may have stood still for all of it, on a
+    /// suspended machine, and what has come since was not looked at.
+    pub const LAST_LOOK: Duration = Duration::from_secs(1);
     /// QUIT: a courtesy, not worth waiting for.
     pub const QUIT: Duration = Duration::from_secs(5);
     /// How long an unused session is kept: well before a server closes it (Exchange Online: minutes).

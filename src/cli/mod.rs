@@ -9,6 +9,7 @@ mod hash_password;
 mod queue;
 mod reach;
 mod route;
+mod running;
 mod sandbox;
 mod serve;
 mod servers;

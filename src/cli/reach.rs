@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use tokio::sync::mpsc;
 
+use super::running::running;
 use super::{ConfigFile, block_on, ended};
 use crate::admin::accounts::{Attempt, Disconnected, Progress, Wish};
 use crate::admin::row::TokenRow;
-use crate::admin::{self, Accounts, Client};
+use crate::admin::{Accounts, Client};
 use crate::base::Secret;
 use crate::config::{Config, Secrets};
 use crate::daemon;
@@ -32,9 +33,9 @@ where
         Err(code) => return code,
     };
     block_on(async {
-        let client = match Client::connect(&admin::socket(&found.spool.folder)).await {
+        let client = match running(&found).await {
             Ok(client) => client,
-            Err(error) => return ended(Err(error.to_string())),
+            Err(error) => return ended(Err(error)),
         };
         let reached = match client {
             Some(client) => Ok((Reach::Running(client), found)),

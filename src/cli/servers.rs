@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use super::queue::reason::from_now;
+use super::running::running;
 use super::{ConfigFile, NOT_RUNNING, block_on, ended, plain};
-use crate::admin::{self, Client};
+use crate::admin::Client;
 use crate::base::Timestamp;
 use crate::config::Secrets;
 use crate::delivery::ServerState;
@@ -138,10 +139,10 @@ where
         Err(code) => return code,
     };
     block_on(async {
-        let done = match Client::connect(&admin::socket(&config.spool.folder)).await {
+        let done = match running(&config).await {
             Ok(Some(client)) => work(client).await,
             Ok(None) => Err(format!("{NOT_RUNNING}, so no server is in use")),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         };
         ended(done.map(|()| ExitCode::SUCCESS))
     })

@@ -60,6 +60,8 @@ fn show(step: &Step) {
     };
     println!("{mark} {:<8} {}", step.name, step.text);
     if let Some(remedy) = &step.remedy {
-        println!("{:17}{remedy}", "");
+        for line in remedy.lines() {
+            println!("{:17}{line}", "");
+        }
     }
 }

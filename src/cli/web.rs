@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::running::running;
 use super::{ConfigFile, NO, NOT_RUNNING, block_on};
-use crate::admin::{self, Client};
 use crate::config::Secrets;
 
 /// Needs the running program, and `[web]` in its configuration. The link is good once, for five
@@ -23,10 +23,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     block_on(async {
-        let link = match Client::connect(&admin::socket(&config.spool.folder)).await {
+        let link = match running(&config).await {
             Ok(Some(client)) => client.web_link().await.map_err(|error| error.to_string()),
             Ok(None) => Err(format!("{NOT_RUNNING}; start `mailferry serve`")),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         };
         let missing = "the running configuration has no page; add [web] with address = \"127.0.0.1:2580\", and restart";
         match link.and_then(|link| link.ok_or_else(|| missing.to_owned())) {

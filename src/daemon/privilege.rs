@@ -2,7 +2,10 @@
 //! and parses it has no business being root.
 
 use nix::unistd::{User, initgroups, setgid, setuid};
-use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, geteuid, getrlimit, set_dumpable_behavior, setrlimit, umask,
+};
 
 /// File descriptors that are not for clients: the spool, upstream connections, the page.
 const OWN_FILES: u64 = 256;
@@ -75,12 +78,16 @@ fn is_already(user: &str) -> bool {
     found.is_some_and(|found| found.uid.as_raw() == geteuid().as_raw())
 }
 
-/// Gives up what is not needed any more; called once the ports are bound.
+/// Gives up what is not needed any more, once the ports are bound; and shuts others of the same machine out
+/// of what is in memory and of the files that are made.
 pub fn drop_rights(run_as: Option<&str>, root: Root) -> Result<(), PrivilegeError> {
-    match decide(geteuid().is_root(), run_as, root)? {
-        None => Ok(()),
-        Some(name) => become_user(name),
+    if let Some(name) = decide(geteuid().is_root(), run_as, root)? {
+        become_user(name)?;
     }
+    // A crash writes no core: secrets and tokens would be in it. Where that is refused, nothing is lost.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    umask(Mode::RWXG | Mode::RWXO);
+    Ok(())
 }
 
 fn become_user(name: &str) -> Result<(), PrivilegeError> {

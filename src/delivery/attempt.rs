@@ -203,7 +203,8 @@ fn judged(lane: &Lane, count: usize, transcript: &Transcript) -> Verdict {
     } = transcript;
     let service = lane.server.upstream.service;
     let verdict = outcome::judge(service, count, mail, recipients, message.as_ref());
-    for reply in &verdict.unclassified {
+    let news = verdict.unclassified.iter();
+    for reply in news.filter(|reply| lane.is_news(reply)) {
         maillog::unclassified(&lane.server.name, reply);
     }
     verdict

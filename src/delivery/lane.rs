@@ -4,6 +4,7 @@
 //! then leaves the session behind, still signed in, for whoever comes next. What the mailbox may do,
 //! and whether it rests, is the [`Mailbox`]'s, which several lanes may share.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::trouble::Word;
 use super::usage::{BackOff, Limits};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
+use crate::session::Reply;
 use crate::spool::{Flow, Leased, Used};
 use crate::token::Source;
 use crate::upstream;
@@ -121,7 +123,12 @@ struct State {
     queue: Fair<Leased>,
     workers: usize,
     is_closed: bool,
+    /// Unknown replies that were told of; each is told of once.
+    unknown: HashSet<String>,
 }
+
+/// Unknown replies of one server that are kept apart. More are told of each time.
+const UNKNOWN: usize = 1_000;
 
 impl Lane {
     pub(super) fn new(server: Server, context: Arc<Context>) -> Arc<Self> {
@@ -139,6 +146,16 @@ impl Lane {
         self.state
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether this unknown reply has not been told of. Exchange ends a reply with the name of the machine
+    /// that gave it: `[AM0PR01CA0001...]`.
+    pub(super) fn is_news(&self, reply: &Reply) -> bool {
+        let text = reply.to_string();
+        let words = text.split('[').next().unwrap_or_default();
+        let mut state = self.state();
+        !state.unknown.contains(words)
+            && (state.unknown.len() >= UNKNOWN || state.unknown.insert(words.to_owned()))
     }
 
     /// How many more messages of a flow it takes now.

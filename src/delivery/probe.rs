@@ -14,11 +14,11 @@ use super::lane::{Server, SignInName};
 use super::outcome::table;
 use super::scheduler::Settings;
 use super::trouble;
+use crate::base::Timestamp;
 use crate::base::secret::ExposeSecret;
-use crate::base::{Secret, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::session::Stage;
-use crate::token::{Access, Claims};
+use crate::token::{Access, Claims, clock_words};
 use crate::upstream::session::{Body, open};
 use crate::upstream::{self, Auth, Failure, Outgoing, Session, Tls};
 
@@ -118,8 +118,7 @@ async fn go(server: &Server, letter: Option<Letter>, steps: &Steps) -> Result<()
     .await;
     done(well("EHLO", session.offers())).await;
     let access = token(server, steps).await?;
-    let token = access.as_ref().map(|access| &access.token);
-    let (mut session, signed_in) = sign_in(server, session, token).await?;
+    let (mut session, signed_in) = sign_in(server, session, access.as_deref()).await?;
     done(well("AUTH", signed_in)).await;
     if let Some(letter) = letter {
         done(message(server, &mut session, letter).await).await;
@@ -215,10 +214,13 @@ fn tls_remedy(upstream: &upstream::Settings) -> Option<String> {
 async fn sign_in(
     server: &Server,
     mut session: Session,
-    token: Option<&Secret>,
+    access: Option<&Access>,
 ) -> Result<(Session, String), Step> {
+    let token = access.map(|access| &access.token);
     let failed = |failure: Failure| {
+        let commands = || trouble::permit_commands(server, &failure, access?);
         let remedy = trouble::failure_remedy(server, &failure, None);
+        let remedy = commands().or(remedy);
         wrong("AUTH", failure, remedy)
     };
     let in_time = async |session: &mut Session, name: SignInName| {
@@ -271,10 +273,14 @@ async fn token(server: &Server, steps: &Steps) -> Result<Option<Arc<Access>>, St
             let text = claims
                 .filter(|text| !text.is_empty())
                 .unwrap_or_else(opaque);
-            let _ = steps.send(well("token", text)).await;
+            let step = Step {
+                remedy: clock_words(),
+                ..well("token", text)
+            };
+            let _ = steps.send(step).await;
             Ok(Some(access))
         }
-        Err(error) => Err(wrong("token", error, None)),
+        Err(error) => Err(wrong("token", error, clock_words())),
     }
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::lane::{Lane, Server};
 use super::outcome::{self, Patience, Reaction, Row, Until, table};
 use crate::base::Service;
+use crate::base::secret::ExposeSecret;
 use crate::message::Address;
 use crate::session::{Reply, Stage};
 use crate::spool::SpoolError;
-use crate::token::TokenError;
+use crate::token::{Access, Claims, TokenError};
 use crate::upstream::{Auth, Failure};
 
 /// Why nothing was sent, or nothing is known of it.
@@ -108,6 +109,31 @@ pub(super) fn failure_remedy(
     let service = server.upstream.service;
     let row = table::row(service, failure.stage(), failure.reply()?);
     Some(remedy(server, row, sender)).filter(|remedy| !remedy.is_empty())
+}
+
+/// What an Exchange administrator runs so that an app whose token was refused may send as the mailbox
+/// (`exchange-online.md`, "Tokens", Permissions); none where that is not what is wrong.
+pub(super) fn permit_commands(
+    server: &Server,
+    failure: &Failure,
+    access: &Access,
+) -> Option<String> {
+    let service = server.upstream.service;
+    let row = table::row(service, failure.stage(), failure.reply()?);
+    let claims = Claims::of(access.token.expose_secret())?;
+    let is_app = !claims.roles.is_empty() && claims.scopes.is_none();
+    let is_it = service == Service::ExchangeOnline && row.name == "not_authenticated" && is_app;
+    let (app, object, mailbox) = (claims.app?, claims.object?, server.limited()?);
+    is_it.then(|| {
+        format!(
+            "if Exchange does not know this app yet, an administrator runs in Exchange Online PowerShell:\n\
+             New-ServicePrincipal -AppId {app} -ObjectId {object}\n\
+             New-ManagementScope -Name mailferry -RecipientRestrictionFilter \"PrimarySmtpAddress -eq '{mailbox}'\"\n\
+             New-ManagementRoleAssignment -App {app} -Role \"Application SMTP.SendAsApp\" -CustomResourceScope mailferry\n\
+             Set-CASMailbox {mailbox} -SmtpClientAuthenticationDisabled $false\n\
+             Exchange takes up to 2 hours to apply it"
+        )
+    })
 }
 
 /// A session that could not begin, or ended.

@@ -234,6 +234,11 @@ pub fn secret_refused(oauth: &str, error: &dyn std::fmt::Display) {
     warn!(target: TARGET, event = "secret_refused", oauth, reason = %error, "a client secret was refused, another was taken: replace the one");
 }
 
+/// This machine's clock is wrong.
+pub fn clock_wrong(reason: &str) {
+    warn!(target: TARGET, event = "clock_wrong", reason, "the clock is wrong: certificates and tokens may be refused");
+}
+
 /// A server cannot send until somebody signs in.
 pub fn needs_sign_in(server: &str) {
     warn!(target: TARGET, event = "needs_sign_in", server, "nobody has signed in, or somebody has to again: run `mailferry connect`");

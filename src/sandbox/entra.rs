@@ -124,8 +124,9 @@ const REVOKED: Refusal = (
 fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal> {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     client::check(state, form, now)?;
+    let app = field("client_id");
     let user = match field("grant_type") {
-        "client_credentials" => return Ok(granted(state, None, None, now)),
+        "client_credentials" => return Ok(granted(state, app, None, None, now)),
         "refresh_token" => {
             let wrong = (
                 "invalid_grant",
@@ -134,7 +135,7 @@ fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal
             );
             let used = state.use_refresh(field("refresh_token"));
             let (user, next) = used.ok_or(wrong)?.ok_or(REVOKED)?;
-            return Ok(granted(state, Some(user), Some(next), now));
+            return Ok(granted(state, app, Some(user), Some(next), now));
         }
         "authorization_code" => sign_in::redeem(state, form, now)?,
         "urn:ietf:params:oauth:grant-type:device_code" => sign_in::redeem_device(state, form, now)?,
@@ -144,13 +145,19 @@ fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal
         }
     };
     let refresh = state.issue_refresh(&user);
-    let mut body = granted(state, Some(user.clone()), Some(refresh), now);
+    let mut body = granted(state, app, Some(user.clone()), Some(refresh), now);
     body["id_token"] = sign_in::id_token(&user);
     Ok(body)
 }
 
-fn granted(state: &State, user: Option<String>, refresh: Option<String>, now: Timestamp) -> Value {
-    let access = state.issue_access(user, now);
+fn granted(
+    state: &State,
+    app: &str,
+    user: Option<String>,
+    refresh: Option<String>,
+    now: Timestamp,
+) -> Value {
+    let access = state.issue_access(app, user, now);
     let life = state.settings.token_life.as_secs();
     let mut body = json!({ "token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": access });
     if let Some(refresh) = refresh {

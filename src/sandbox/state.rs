@@ -4,10 +4,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::script::Script;
@@ -353,9 +356,24 @@ impl State {
         token
     }
 
-    pub(super) fn issue_access(&self, user: Option<String>, now: Timestamp) -> String {
-        let token = random("access", 1_200);
+    /// A token that begins as a JWT does, so that it tells what a real one tells of itself.
+    pub(super) fn issue_access(&self, app: &str, user: Option<String>, now: Timestamp) -> String {
         let expires = now.after(self.settings.token_life);
+        let part = |value: Value| BASE64.encode(value.to_string());
+        let mut claims = json!({
+            "aud": "https://outlook.office365.com", "tid": self.settings.tenant, "exp": expires.0 / 1_000,
+            "appid": app, "oid": format!("object-of-{app}"),
+        });
+        match &user {
+            Some(user) => {
+                claims["scp"] = "SMTP.Send".into();
+                claims["upn"] = user.as_str().into();
+                claims["oid"] = format!("object-of-{user}").into();
+            }
+            None => claims["roles"] = json!(["SMTP.SendAsApp"]),
+        }
+        let header = part(json!({ "alg": "none", "typ": "JWT" }));
+        let token = format!("{header}.{}.{}", part(claims), random("access", 1_200));
         self.inner().access.insert(token.clone(), (user, expires));
         token
     }

@@ -12,7 +12,7 @@ mod wal;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -187,13 +187,19 @@ impl SqliteSpool {
         folder.join(store::FILE).exists()
     }
 
+    /// Whether a process has the spool open.
+    pub fn is_in_use(folder: &Path) -> bool {
+        let lock = File::open(folder.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Opens the spool for `owner`, makes it when missing, and recovers what a crash left.
     pub fn open(settings: Settings, owner: Owner) -> Result<Self, SpoolError> {
         let content = settings.folder.join("content");
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
         restrict(&settings.folder)?;
         sync_new_folders(&content)?;
-        let lock = lock(&settings.folder)?;
+        let lock = lock_soon(&settings.folder)?;
         let shared = Arc::new(Shared {
             owner,
             queue: Mutex::default(),
@@ -526,8 +532,26 @@ fn restrict(folder: &Path) -> Result<(), SpoolError> {
     std::fs::set_permissions(folder, mode).map_err(|error| SpoolError::io(folder, error))
 }
 
+/// Whoever has the spool open has a lock on this file.
+const LOCK: &str = "lock";
+
+/// How often, and with which pause, the lock is tried: a command that only looks whether it is taken has it
+/// for a moment.
+const LOCK_LOOKS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+fn lock_soon(folder: &Path) -> Result<File, SpoolError> {
+    for _ in 1..LOCK_LOOKS {
+        match lock(folder) {
+            Err(SpoolError::InUse { .. }) => std::thread::sleep(LOCK_PAUSE),
+            locked => return locked,
+        }
+    }
+    lock(folder)
+}
+
 fn lock(folder: &Path) -> Result<File, SpoolError> {
-    let path = folder.join("lock");
+    let path = folder.join(LOCK);
     let io = |error| SpoolError::io(&path, error);
     let file = File::options()
         .create(true)
@@ -537,10 +561,10 @@ fn lock(folder: &Path) -> Result<File, SpoolError> {
         .map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(SpoolError::InUse {
+        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse {
             folder: folder.display().to_string(),
         }),
-        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
+        Err(TryLockError::Error(error)) => Err(io(error)),
     }
 }
 

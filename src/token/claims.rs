@@ -27,6 +27,9 @@ pub struct Claims {
     /// The app's id.
     #[serde(rename = "appid")]
     pub app: Option<String>,
+    /// The object id of whom it was granted to; for an app, that of its enterprise application.
+    #[serde(rename = "oid")]
+    pub object: Option<String>,
     #[serde(rename = "exp")]
     expires: Option<i64>,
     upn: Option<String>,

@@ -1,6 +1,7 @@
 //! Requests to the token endpoint (RFC 6749 §4 and §6, RFC 7636, RFC 8628). oauth2 lives here only.
 
 mod client;
+mod skew;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::base::Timestamp;
 use crate::base::secret::ExposeSecret;
 use crate::observe::maillog;
 use client::{Client, Seen, Success};
+pub use skew::clock_words;
 
 /// What the token endpoint is asked with.
 #[derive(Clone, Copy)]

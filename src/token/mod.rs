@@ -29,7 +29,7 @@ mod tests;
 pub use claims::Claims;
 pub use credential::{AppSecret, Certificate, Credential};
 pub use error::TokenError;
-pub use flow::DeviceCode;
+pub use flow::{DeviceCode, clock_words};
 pub use settings::{Endpoints, Grant, Settings};
 pub use sign_in::{Begun, SignInError, SignedIn};
 pub use source::{Source, Status, Who};

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use super::state::Account;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
-use lock::{lock, lock_soon};
+use lock::lock_soon;
 use seal::{cipher, seal, unseal, unseal_file};
 
 /// The format that this program writes.
@@ -121,7 +121,7 @@ impl Vault {
     /// the folder, which is made at first start. Only one process can have it open.
     pub fn open(folder: PathBuf, key: Option<&Secret>) -> Result<Self, VaultError> {
         prepare(&folder)?;
-        let lock = lock(&folder)?;
+        let lock = lock_soon(&folder)?;
         let cipher = opened(&folder, key)?;
         let access = Access::Owned {
             cipher: RwLock::new(cipher),

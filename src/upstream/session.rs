@@ -464,7 +464,11 @@ impl Session {
 
     /// The next reply; 421 ends the session at any place (RFC 5321 §3.8).
     async fn read(&mut self, stage: Stage, within: Duration) -> Result<Reply, Failure> {
-        let reply = match timeout(within, self.next_reply(stage)).await {
+        let mut found = timeout(within, self.next_reply(stage)).await;
+        if found.is_err() {
+            found = timeout(wait::LAST_LOOK, self.next_reply(stage)).await;
+        }
+        let reply = match found {
             Ok(reply) => reply?,
             Err(_) => return Err(self.lost(stage, format!("no reply in {} s", within.as_secs()))),
         };

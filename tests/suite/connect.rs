@@ -271,6 +271,17 @@ fn the_test_of_a_connection_tells_each_step_and_what_mends_it() {
         auth.contains("AUTH") && auth.contains("Set-CASMailbox"),
         "{auth}"
     );
+    let unknown = failing(
+        r#"{"stage":"auth","action":{"reply":"535 5.7.3 Authentication unsuccessful"},"times":2}"#,
+    );
+    for command in [
+        "New-ServicePrincipal -AppId ",
+        "-ObjectId object-of-",
+        "PrimarySmtpAddress -eq 'notifications@example.com'",
+        "-Role \"Application SMTP.SendAsApp\" -CustomResourceScope mailferry",
+    ] {
+        assert!(unknown.contains(command), "{command} is not in {unknown}");
+    }
     assert!(!lab.run(&["test", "nobody"]).status.success());
 }
 

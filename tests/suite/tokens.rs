@@ -273,6 +273,9 @@ fn clocks_that_disagree_matter_only_where_something_is_signed() {
         });
         id_of(&lab.send("notifications@example.com", &admitted("all the same")));
         lab.delivered(1);
+        lab.logged(&["clock_wrong", "this machine's clock is 24h"]);
+        let tested = lab.stdout(&["test", "notifications"]);
+        assert!(tested.contains("this machine's clock is 24h"), "{tested}");
         let lab = signed(skew);
         id_of(&lab.send("notifications@example.com", &admitted("waits")));
         lab.logged(&["server_held", "AADSTS700024", "set this one by NTP"]);

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::reason::{self, Servers};
+use crate::admin::Client;
 use crate::admin::queue::{Act, PAGE};
-use crate::admin::{self, Client};
 use crate::base::{MessageId, Timestamp};
+use crate::cli::running::running;
 use crate::cli::{ConfigFile, block_on, ended};
 use crate::config::{Config, Secrets};
 use crate::spool::{
@@ -45,8 +46,7 @@ fn text(error: impl std::fmt::Display) -> String {
 impl Queue {
     async fn open(config: &Config) -> Result<Self, String> {
         let folder = &config.spool.folder;
-        let client = Client::connect(&admin::socket(folder)).await;
-        if let Some(client) = client.map_err(text)? {
+        if let Some(client) = running(config).await? {
             return Ok(Self::Running(client));
         }
         if !SqliteSpool::is_in(folder) {

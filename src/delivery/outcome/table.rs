@@ -378,6 +378,13 @@ static TABLE: &[Row] = &[
         ..ANY
     },
     Row {
+        name: "temporary_server_error",
+        codes: 451..=451,
+        enhanced: &[(4, 7, 0..=0)],
+        says: &["temporary server error"],
+        ..EXCHANGE
+    },
+    Row {
         name: "recipient_refused",
         stages: &[Stage::Rcpt],
         codes: 500..=599,

@@ -11,10 +11,11 @@ use oauth2::{
     AccessToken, AuthType, ClientId, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse,
     RefreshToken, Scope, StandardRevocableToken, TokenResponse, TokenUrl,
 };
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{DATE, RETRY_AFTER};
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
+use super::skew;
 use crate::base::Timestamp;
 use crate::token::error::Refusal;
 
@@ -67,8 +68,12 @@ pub(super) async fn perform(
     seen: Seen,
 ) -> Result<HttpResponse, reqwest::Error> {
     let mut response = http.execute(request.try_into()?).await?;
-    let pause = response.headers().get(RETRY_AFTER);
-    let pause = pause.and_then(|value| pause_of(value.to_str().ok()?.trim(), Timestamp::now()));
+    let now = Timestamp::now();
+    let header = |name| response.headers().get(name)?.to_str().ok();
+    if let Some(date) = header(DATE).and_then(Timestamp::of_http) {
+        skew::note(date, now);
+    }
+    let pause = header(RETRY_AFTER).and_then(|value| pause_of(value.trim(), now));
     seen.0
         .0
         .store(response.status().as_u16(), Ordering::Relaxed);

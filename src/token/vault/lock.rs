@@ -12,7 +12,7 @@ const LOCK_LOOKS: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The lock, or who has it.
-pub(super) fn lock(folder: &Path) -> Result<File, VaultError> {
+fn lock(folder: &Path) -> Result<File, VaultError> {
     let path = folder.join("lock");
     let file = File::options()
         .create(true)
@@ -39,7 +39,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, VaultError> {
     }
 }
 
-/// The lock, which another command may have for a moment.
+/// The lock, which a command may have for a moment.
 pub(super) fn lock_soon(folder: &Path) -> Result<File, VaultError> {
     for _ in 1..LOCK_LOOKS {
         match lock(folder) {

@@ -1,0 +1,64 @@
+//! How far this machine's clock is from the provider's. A wrong clock makes certificates and assertions
+//! look wrong, and nothing else names it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::base::Timestamp;
+use crate::observe::maillog;
+
+/// Less is the way of the answer, or of the clock's second.
+const SMALLEST: i64 = 60_000;
+
+/// What the last answer said (milliseconds, positive when this clock is ahead). A machine has one clock, so
+/// the process has one of these.
+static SKEW: AtomicI64 = AtomicI64::new(0);
+
+/// A provider's answer was made at `date` by its clock, and has just come.
+pub(super) fn note(date: Timestamp, now: Timestamp) {
+    let skew = now.0.saturating_sub(date.0);
+    let before = SKEW.swap(skew, Ordering::Relaxed);
+    if let Some(words) = words(skew).filter(|_| skew.abs_diff(before) > SMALLEST as u64) {
+        maillog::clock_wrong(&words);
+    }
+}
+
+/// What is wrong with this machine's clock, by the last answer of a provider, and the remedy; none where it
+/// is right, or no provider has answered.
+pub fn clock_words() -> Option<String> {
+    words(SKEW.load(Ordering::Relaxed))
+}
+
+fn words(skew: i64) -> Option<String> {
+    // To the minute, which is what a person compares.
+    let by = Duration::from_secs((skew.unsigned_abs() / 1_000 + 30) / 60 * 60);
+    let side = if skew > 0 { "ahead of" } else { "behind" };
+    (skew.unsigned_abs() > SMALLEST as u64).then(|| {
+        format!(
+            "this machine's clock is {} {side} the token endpoint's: set it by NTP (timedatectl set-ntp true)",
+            jiff::SignedDuration::try_from(by).map_or_else(|_| "far".to_owned(), |by| format!("{by:#}"))
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_clock_is_said_in_words() {
+        assert_eq!(words(59_000), None);
+        assert_eq!(words(-60_000), None);
+        let ahead = words(600_500).unwrap();
+        assert!(
+            ahead.starts_with("this machine's clock is 10m ahead of the"),
+            "{ahead}"
+        );
+        let behind = words(-7_200_000).unwrap();
+        assert!(
+            behind.starts_with("this machine's clock is 2h behind the"),
+            "{behind}"
+        );
+        assert!(words(i64::MIN).is_some());
+    }
+}
