@@ -143,11 +143,25 @@ fn password_file(folder: &Path) {
     assert!(made.expect("runs").success());
 }
 
+/// The certificate and key that README makes with openssl.
+fn app_files(folder: &Path) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
+    let certificate = rcgen::CertificateParams::default().self_signed(&key);
+    let certificate = certificate.expect("a certificate").pem();
+    std::fs::write(folder.join("app.pem"), certificate).expect("writes");
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.write(true).create(true).mode(0o600);
+    let mut file = file.open(folder.join("app.key")).expect("makes");
+    std::io::Write::write_all(&mut file, key.serialize_pem().as_bytes()).expect("writes");
+}
+
 #[test]
 fn the_examples_of_config_are_right() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let place = tempfile::tempdir().expect("a folder");
     password_file(place.path());
+    app_files(place.path());
     for name in ["minimal.toml", "mailferry.toml"] {
         let file = place.path().join(name);
         std::fs::copy(folder.join(name), &file).expect("copies");
