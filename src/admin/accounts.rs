@@ -118,7 +118,9 @@ pub enum AccountsError {
         known: String,
     },
     /// It does not sign in by a person.
-    #[error("server {0} signs in by itself, so there is nobody to connect; see `mailferry tokens`")]
+    #[error(
+        "server {0} uses client credentials, so no sign-in is needed; check it with `mailferry test {0}`"
+    )]
     NobodyToSignIn(String),
     /// The provider has no such endpoint.
     #[error("the provider of server {0} is configured without {1}; add it to its [oauth] table")]

@@ -66,7 +66,7 @@ pub enum TokenError {
     },
     /// Nobody has signed in yet.
     #[error(
-        "nobody has signed in for {account}; run `mailferry connect {account}`, or give the server another `refresh_token`"
+        "nobody has signed in for {account}; run `mailferry connect {account}` (for grant refresh_token: give the server a new `refresh_token`)"
     )]
     NotConnected {
         /// The server.
@@ -119,12 +119,12 @@ impl TokenError {
 fn unreachable_remedy(reason: &str) -> &'static str {
     match reason {
         _ if reason.contains("UnknownIssuer") => {
-            "something on the way opens TLS: name its certificate in the `ca` of the [oauth] table"
+            "the certificate is signed by an authority that this machine does not know; if a firewall inspects TLS, put its CA certificate (PEM) into the `ca` of the [oauth] table"
         }
         _ if reason.contains("certificate") => {
             "check the name in the URL, and this machine's clock"
         }
-        _ => "check the network, DNS and the URL; it is tried again",
+        _ => "check the network, DNS and the URL",
     }
 }
 
@@ -133,7 +133,7 @@ fn outage_remedy(status: u16) -> &'static str {
         300..=399 | 403..=405 => {
             "so it is no token endpoint, or something stands before it: check `tenant` and the URLs of the [oauth] table"
         }
-        _ => "as in an outage or behind a captive portal; it is tried again",
+        _ => "as in an outage or behind a captive portal",
     }
 }
 

@@ -23,6 +23,8 @@ const light = (page) => page.$eval(".light", (light) => `${light.className}: ${l
 async function open() {
   const page = await browser.newPage();
   await page.setJavaScriptEnabled(false);
+  // A small telephone.
+  await page.setViewport({ width: 360, height: 740 });
   return page;
 }
 
@@ -51,12 +53,20 @@ async function signIn(page) {
   return text(page);
 }
 
-const saw = {};
+const saw = { width: 0 };
+
+// How wide our page is; wider than the window, it scrolls sideways.
+async function measure(page) {
+  saw.width = Math.max(saw.width, await page.$eval("html", (html) => html.scrollWidth));
+}
+
 try {
   const page = await open();
   await page.goto(link);
   saw.before = await light(page);
+  await measure(page);
   await press(page, `form[action="/connect/${server}"] button`);
+  await measure(page);
   const provider = await page.$eval("a.main", (there) => there.href);
   const tab = await open();
   await tab.goto(provider);
@@ -64,8 +74,10 @@ try {
   await page.bringToFront();
   await page.waitForSelector(`form[action="/test/${server}"]`, { timeout: 30000 });
   saw.after = await light(page);
+  await measure(page);
   await press(page, `form[action="/test/${server}"] button`);
   saw.test = await text(page);
+  await measure(page);
 } catch (error) {
   saw.error = String(error);
 } finally {

@@ -19,6 +19,9 @@ pub(super) const STYLE: &str = "
     button.main, .button.main { background: #0b57d0; border-color: #0b57d0; color: #fff; }
     .light { font-weight: 600; } .green { color: #1a7f37; } .amber { color: #9a6700; } .red { color: #cf222e; }
     small { color: #57606a; display: block; } code { font-size: 1.3rem; letter-spacing: .1em; }
+    td, li, p { overflow-wrap: anywhere; }
+    @media (max-width: 34rem) { thead { display: none; } tr { display: block; border-top: 1px solid #d0d7de; }
+           td { display: block; border: 0; padding: .2rem 0; } }
     @media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #0d1117; } a { color: #6ea8fe; }
            td, th { border-color: #30363d; } button, .button { background: #21262d; border-color: #57606a; }
            .green { color: #3fb950; } .amber { color: #d29922; } .red { color: #f85149; } small { color: #8b949e; } }
@@ -110,7 +113,7 @@ pub(super) fn waiting(server: &str, attempt: &Attempt) -> Markup {
             p { "Sign in" @if let Some(user) = &attempt.user { " as " strong { (user) } } " at the provider, and press Yes." }
             @if let Some(code) = &attempt.user_code { p { "The code to enter there: " code { (code) } } }
             p { a class="button main" href=(attempt.url) target="_blank" rel="noopener" { "Sign in at the provider" } }
-            p { "This page goes on by itself." }
+            p { "Waiting for the sign-in. This page updates by itself." }
         },
     )
 }
