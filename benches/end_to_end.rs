@@ -12,18 +12,19 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Load, machine_time, median, memory, processor_time, send, verdict};
-use program::{PROGRAM, Process, configuration, free_port, serve};
+use program::{PROGRAM, Process, USERS, configuration, free_port, serve};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|word| word == "load") {
         return load(&arguments[2..]);
     }
+    peak();
     throughput();
     latency();
 }
 
-/// The load's own process: `load ADDRESS SESSIONS MESSAGES`.
+/// The load's own process: `load ADDRESS SESSIONS MESSAGES USERS`.
 fn load(arguments: &[String]) {
     let number = |place: usize| arguments[place].parse().expect("a number");
     let load = Load {
@@ -33,7 +34,7 @@ fn load(arguments: &[String]) {
         size: 4_096,
         kept: true,
         pipelining: true,
-        auth: true,
+        users: number(3),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -42,8 +43,17 @@ fn load(arguments: &[String]) {
     println!("{}", took.as_secs_f64());
 }
 
-fn throughput() {
-    let messages: u32 = 20_000;
+/// The program and its stand-in, each a process.
+struct Started {
+    relay: Process,
+    address: String,
+    /// Where the stand-in tells what it has.
+    http: String,
+    _sandbox: Process,
+    _folder: tempfile::TempDir,
+}
+
+fn start() -> Started {
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
     let mut sandbox = Command::new(PROGRAM)
@@ -73,26 +83,57 @@ fn throughput() {
         "sessions = 8",
     );
     let relay = serve(folder.path(), port);
-    let http = at["http"].as_str().expect("an address").to_owned();
+    Started {
+        relay,
+        address: format!("127.0.0.1:{port}"),
+        http: at["http"].as_str().expect("an address").to_owned(),
+        _sandbox: sandbox,
+        _folder: folder,
+    }
+}
+
+/// Sends so many messages over so many sessions of so many users, from a process of its own.
+fn send_from_outside(address: &str, sessions: u32, messages: u32, users: usize) {
+    let numbers = [
+        sessions.to_string(),
+        messages.to_string(),
+        users.to_string(),
+    ];
+    let load = Command::new(std::env::current_exe().expect("this program"))
+        .args(["load", address])
+        .args(numbers)
+        .stdout(Stdio::null())
+        .status();
+    assert!(load.expect("runs").success());
+}
+
+/// Memory while many users sign in and send: checking a password takes megabytes, for a moment.
+fn peak() {
+    let started = start();
+    send_from_outside(&started.address, 50, 10_000, USERS);
+    let resident = memory(started.relay.0.id(), "VmHWM") as f64 / 1_024.0;
+    verdict(
+        "peak resident memory, 50 sessions of 20 users, MiB",
+        format!("{resident:.1}"),
+        "< 32",
+        resident < 32.0,
+    );
+}
+
+fn throughput() {
+    let messages: u32 = 20_000;
+    let started = start();
+    let (relay, http) = (&started.relay, &started.http);
     let mut rates = Vec::new();
     let mut taken = 0;
     for round in 0..4 {
         let count = if round == 0 { 2_000 } else { messages };
         let (begin, machine) = (Instant::now(), machine_time());
         let processor = processor_time(relay.0.id());
-        let load = Command::new(std::env::current_exe().expect("this program"))
-            .args([
-                "load",
-                &format!("127.0.0.1:{port}"),
-                "16",
-                &count.to_string(),
-            ])
-            .stdout(Stdio::null())
-            .status();
-        assert!(load.expect("runs").success());
+        send_from_outside(&started.address, 16, count, 1);
         let accepted = begin.elapsed().as_secs_f64();
         taken += u64::from(count);
-        while delivered(&http) < taken {
+        while delivered(http) < taken {
             std::thread::sleep(Duration::from_millis(2));
             assert!(
                 begin.elapsed() < Duration::from_secs(120),

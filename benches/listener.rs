@@ -104,7 +104,7 @@ fn compare() {
                 kept,
                 // mailin-embedded does not offer it.
                 pipelining: false,
-                auth: false,
+                users: 0,
             };
             messages as f64 / runtime.block_on(send(load)).as_secs_f64()
         };

@@ -112,7 +112,7 @@ async fn deliver(
         size: 4_096,
         kept: true,
         pipelining: true,
-        auth: true,
+        users: 1,
     };
     let begin = Instant::now();
     send(load).await;

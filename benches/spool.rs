@@ -29,7 +29,7 @@ fn main() {
                 size: 4_096,
                 kept: true,
                 pipelining: true,
-                auth: false,
+                users: 0,
             };
             messages as f64 / runtime.block_on(send(load)).as_secs_f64()
         };

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -41,8 +43,8 @@ async fn replies(stream: &mut tokio::net::TcpStream, count: usize, buffer: &mut 
     assert!(bad.is_none(), "{:?}", bad.map(String::from_utf8_lossy));
 }
 
-/// A session with the server: greeting, EHLO, and AUTH where asked for.
-async fn open(server: SocketAddr, auth: bool) -> tokio::net::TcpStream {
+/// A session with the server: greeting, EHLO, and AUTH if it is to sign in as a user.
+async fn open(server: SocketAddr, user: Option<&str>) -> tokio::net::TcpStream {
     let mut stream = tokio::net::TcpStream::connect(server)
         .await
         .expect("connects");
@@ -61,11 +63,10 @@ async fn open(server: SocketAddr, auth: bool) -> tokio::net::TcpStream {
             .expect("the server answers");
         assert!(read > 0, "the server closed after EHLO");
     }
-    if auth {
-        stream
-            .write_all(b"AUTH PLAIN AGVycABsb2Fk\r\n")
-            .await
-            .expect("writes");
+    if let Some(user) = user {
+        let proof = BASE64_STANDARD.encode(format!("\0{user}\0load"));
+        let line = format!("AUTH PLAIN {proof}\r\n");
+        stream.write_all(line.as_bytes()).await.expect("writes");
         replies(&mut stream, 1, &mut buffer).await;
     }
     stream
@@ -100,7 +101,16 @@ pub struct Load {
     pub size: usize,
     pub kept: bool,
     pub pipelining: bool,
-    pub auth: bool,
+    /// The sessions sign in as so many users, `erp` and `erp1` and so on; 0 for no sign-in.
+    pub users: usize,
+}
+
+/// The name of a user; all have the password "load".
+pub fn user(number: usize) -> String {
+    match number {
+        0 => "erp".into(),
+        number => format!("erp{number}"),
+    }
 }
 
 /// Sends a load; gives the time it took.
@@ -109,7 +119,8 @@ pub async fn send(load: Load) -> Duration {
     let left = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(load.messages));
     let begin = Instant::now();
     let workers: Vec<_> = (0..load.sessions)
-        .map(|_| {
+        .map(|number| {
+            let user = number.checked_rem(load.users).map(user);
             let (body, left) = (body.clone(), left.clone());
             let take = move || {
                 use std::sync::atomic::Ordering::Relaxed;
@@ -122,7 +133,7 @@ pub async fn send(load: Load) -> Duration {
                 while take() {
                     let mut stream = match session.take() {
                         Some(stream) => stream,
-                        None => open(load.server, load.auth).await,
+                        None => open(load.server, user.as_deref()).await,
                     };
                     transact(&mut stream, &body, load.pipelining, &mut buffer).await;
                     match load.kept {
@@ -215,7 +226,7 @@ pub struct Client {
 impl Client {
     pub async fn open(server: SocketAddr) -> Self {
         Self {
-            stream: open(server, true).await,
+            stream: open(server, Some("erp")).await,
             buffer: Vec::new(),
         }
     }

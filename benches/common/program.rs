@@ -22,12 +22,20 @@ impl Drop for Process {
     }
 }
 
+/// Users of the program, who sign in by password.
+pub const USERS: usize = 20;
+
 /// A configuration with one server, `keys` among its keys.
 pub fn configuration(folder: &Path, smtp: u16, token_url: &str, port: u16, keys: &str) {
+    let users = (0..USERS).map(|number| {
+        let name = crate::common::user(number);
+        format!("[[user]]\nname = \"{name}\"\npassword = {{ file = \"erp.argon2\" }}\n")
+    });
+    let users: String = users.collect();
     let text = format!(
         "host = \"relay.example.com\"\ndata_dir = \"data\"\n[log]\nlevel = \"info\"\n\
          [[listener]]\naddress = \"127.0.0.1:{port}\"\n\
-         [[user]]\nname = \"erp\"\npassword = {{ file = \"erp.argon2\" }}\n\
+         {users}\
          [oauth.o]\ntenant = \"contoso\"\nclient_id = \"sandbox-app\"\nclient_secret = {{ env = \"BENCH_SECRET\" }}\n\
          token_url = \"{token_url}\"\nca = \"ca.pem\"\n\
          [[server]]\nname = \"n\"\nusername = \"notifications@example.com\"\nfrom_filter = \"example.com\"\noauth = \"o\"\n\

@@ -163,6 +163,10 @@ impl Spool for Bare {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
+    fn waiting_lanes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn due(&self, _: &str) -> Vec<(Flow, Timestamp)> {
         Vec::new()
     }

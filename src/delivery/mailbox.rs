@@ -2,6 +2,7 @@
 //! of the configuration that sign in to it share one.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub(super) struct Mailbox {
     former_name: String,
     permits: Arc<Semaphore>,
     state: Mutex<State>,
+    /// Whether there is a hold, for who looks at a thousand mailboxes after each message.
+    is_held: Arc<AtomicBool>,
 }
 
 struct State {
@@ -63,6 +66,7 @@ struct State {
     probe: Probe,
     usage: Usage,
     hold: Option<Hold>,
+    is_held: Arc<AtomicBool>,
     /// Messages whose attempts brought about the hold; the oldest make room.
     suspects: Vec<MessageId>,
     refused: Vec<(Address, Timestamp, Reply)>,
@@ -221,7 +225,9 @@ impl Mailbox {
         });
         let held = before.holds.iter().find(|(held, _)| is_own(held));
         let hold = held.map(|(_, hold)| hold.clone());
+        let is_held = Arc::new(AtomicBool::new(hold.is_some()));
         Arc::new(Self {
+            is_held: is_held.clone(),
             name,
             former_name: former,
             permits: Arc::new(Semaphore::new(limits.sessions)),
@@ -233,6 +239,7 @@ impl Mailbox {
                 sign_in: SignInName::default(),
                 usage,
                 hold,
+                is_held,
                 suspects: Vec::new(),
                 refused: Vec::new(),
             }),
@@ -462,6 +469,11 @@ impl Mailbox {
         self.state().hold.clone()
     }
 
+    /// Whether there is a hold, over or not.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::Acquire)
+    }
+
     /// Whether it is used.
     pub(super) fn is_free(&self) -> bool {
         self.state().hold.is_none()
@@ -473,7 +485,7 @@ impl Mailbox {
         let is_over = |hold: &Hold| hold.until.is_some_and(|until| until <= now);
         let over = state.hold.as_ref().is_some_and(is_over);
         if over {
-            state.hold = None;
+            state.set_hold(None);
             state.probe = Probe::Due;
         }
         over
@@ -485,7 +497,7 @@ impl Mailbox {
         let ends = |hold: &Hold| also_by_hand || hold.until.is_some();
         let ended = state.hold.as_ref().is_some_and(ends);
         if ended {
-            state.hold = None;
+            state.set_hold(None);
             state.probe = Probe::Due;
             state.refused.clear();
         }
@@ -553,11 +565,16 @@ impl State {
     fn hold(&mut self, since: Timestamp, until: Option<Timestamp>, reason: String) {
         let is_by_hand = self.hold.as_ref().is_some_and(|hold| hold.until.is_none());
         if until.is_none() || !is_by_hand {
-            self.hold = Some(Hold {
+            self.set_hold(Some(Hold {
                 since,
                 until,
                 reason,
-            });
+            }));
         }
+    }
+
+    fn set_hold(&mut self, hold: Option<Hold>) {
+        self.is_held.store(hold.is_some(), Ordering::Release);
+        self.hold = hold;
     }
 }

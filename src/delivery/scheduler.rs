@@ -474,12 +474,19 @@ impl Lanes {
                 false => next = next.min(due),
             }
         }
-        for (name, lane) in &self.by_name {
+        let held = self.by_name.values().filter(|lane| lane.mailbox.is_held());
+        for lane in held {
             if lane.mailbox.end_hold(now) {
                 lane.probes();
             }
             let ends = lane.held().and_then(|hold| hold.until);
             next = ends.map_or(next, |ends| next.min(ends));
+        }
+        let waiting = context.spool.waiting_lanes();
+        let waiting = waiting
+            .iter()
+            .filter_map(|name| self.by_name.get_key_value(name));
+        for (name, lane) in waiting {
             for (flow, due) in context.spool.due(name) {
                 match self.fill(lane, flow, due, now).await {
                     Ok(Some(due)) => next = next.min(due),

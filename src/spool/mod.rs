@@ -271,6 +271,10 @@ pub trait Spool: Send + Sync + 'static {
         until: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>>;
 
+    /// The lanes that have messages which nobody has leased, as far as is known; few, however many lanes
+    /// there are.
+    fn waiting_lanes(&self) -> Vec<String>;
+
     /// When the next message of each flow in `lane` that nobody has leased is due, as far as is known.
     fn due(&self, lane: &str) -> Vec<(Flow, Timestamp)>;
 

@@ -133,6 +133,9 @@ impl Queue {
             Some(at) => flows.insert(place.flow.clone(), at),
             None => flows.remove(&place.flow),
         };
+        if flows.is_empty() {
+            self.due.remove(&place.lane);
+        }
     }
 
     fn shift(&mut self, by: SignedDuration) {
@@ -342,6 +345,10 @@ impl Spool for SqliteSpool {
             until,
             answer,
         })
+    }
+
+    fn waiting_lanes(&self) -> Vec<String> {
+        self.shared.queue().due.keys().cloned().collect()
     }
 
     fn due(&self, lane: &str) -> Vec<(Flow, Timestamp)> {

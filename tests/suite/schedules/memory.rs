@@ -252,6 +252,10 @@ impl Spool for Memory {
         now(Ok(leased))
     }
 
+    fn waiting_lanes(&self) -> Vec<String> {
+        self.inner().due.keys().cloned().collect()
+    }
+
     fn due(&self, lane: &str) -> Vec<(Flow, Timestamp)> {
         let inner = self.inner();
         let flows = inner.due.get(lane).into_iter().flatten();
