@@ -71,6 +71,30 @@ fn is_single(content: &str, message: &str) -> bool {
     is_table && message.contains("map, expected a sequence")
 }
 
+/// What serde says of a value of the wrong kind, as `invalid type: FOUND, expected KIND`, in TOML's words.
+fn wrong_kind(message: &str) -> Option<String> {
+    let rest = message
+        .strip_prefix("invalid type: ")
+        .or_else(|| message.strip_prefix("invalid value: "))?;
+    let (found, kind) = rest.rsplit_once(", expected ")?;
+    let found = match found {
+        "sequence" => "a list",
+        "map" => "a table",
+        found => found,
+    };
+    let kind = match kind {
+        "u64" | "u32" | "usize" => "a whole number",
+        "u16" => "a whole number from 0 to 65535",
+        "socket address" => {
+            "an IP address and a port in quotes, such as \"127.0.0.1:2525\" or \"[::]:25\""
+        }
+        "a string" => "text in quotes, such as \"one\" or \"one, two\"",
+        "a sequence" => "a list, such as [\"one\", \"two\"]",
+        kind => kind,
+    };
+    Some(format!("this is {found}; write {kind}"))
+}
+
 fn with_remedy(message: &str) -> String {
     let message = message.trim();
     if let Some(rest) = message.strip_prefix("unknown field ") {
@@ -83,21 +107,15 @@ fn with_remedy(message: &str) -> String {
     if message.starts_with("missing field ") {
         return format!("{message}: add it");
     }
-    if message.starts_with("invalid type")
-        || message.starts_with("invalid value")
-        || message.starts_with("unknown variant")
-    {
-        let kinds = ["u64", "u32", "u16", "usize"].iter();
-        let message = kinds.fold(message.to_owned(), |message, kind| {
-            message.replace(&format!("expected {kind}"), "expected a whole number")
-        });
-        let message = message
-            .replace("a sequence", "a list, such as [\"one\", \"two\"]")
-            .replace(
-                "expected a string",
-                "expected a text in quotes, such as \"one\"",
-            );
-        return format!("{message}; write a value of that kind");
+    if let Some(message) = wrong_kind(message) {
+        return message;
+    }
+    // Ours, which say what to write.
+    if message.starts_with("invalid value") {
+        return message.to_owned();
+    }
+    if message.starts_with("unknown variant") {
+        return format!("{message}; write one of these");
     }
     if message.starts_with("invalid socket address") {
         return "it must be an IP address and a port, such as \"127.0.0.1:2525\" or \"[::]:25\""
