@@ -318,3 +318,35 @@ fn servers_that_share_an_account_are_disconnected_together_and_told_so() {
     );
     lab.logged(&["event=\"disconnected\"", "server=\"other\""]);
 }
+
+#[test]
+fn tokens_that_a_renamed_table_leaves_behind_are_listed_and_forgotten() {
+    let mut lab = Lab::new();
+    assert!(lab.run(&["test", "notifications"]).status.success());
+    assert!(!lab.stdout(&["tokens"]).contains("unused"));
+    let renamed = (USUAL.to_owned() + SERVER).replace("contoso]", "fabrikam]");
+    lab.configure(&renamed.replace("oauth = \"contoso\"", "oauth = \"fabrikam\""));
+    lab.stop();
+    lab.start();
+    lab.logged(&["tokens_unused", "contoso"]);
+    let unused = |lab: &Lab| {
+        let said = lab.run(&["tokens"]);
+        String::from_utf8_lossy(&said.stdout).contains("unused: no server has this account")
+    };
+    assert!(unused(&lab));
+    let said = lab.stdout(&["disconnect", "--unused"]);
+    assert!(said.contains("contoso"), "{said}");
+    assert!(!unused(&lab));
+}
+
+#[test]
+fn a_server_that_nobody_has_signed_in_for_is_named() {
+    let lab = Lab::with(crate::connect::plan("device_code"));
+    lab.logged(&["needs_sign_in", "server=\"jane\"", "mailferry connect"]);
+    assert_eq!(lab.run(&["tokens"]).status.code(), Some(1));
+    let servers = lab.stdout(&["servers"]);
+    assert!(
+        servers.contains("needs a sign-in: mailferry connect jane"),
+        "{servers}"
+    );
+}

@@ -7,7 +7,7 @@ use reqwest::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 
 use crate::connect::{Connect, answered, browse, plan};
-use crate::support::{Lab, Plan};
+use crate::support::{Lab, Plan, admitted};
 
 const WEB: &str = "[web]\naddress = \"127.0.0.1:0\"\n";
 
@@ -272,4 +272,26 @@ fn an_end_that_is_near_is_told_in_the_log_on_the_page_and_as_a_metric() {
             "{line} is not in\n{text}"
         );
     }
+}
+
+#[test]
+fn connections_that_say_nothing_take_a_few_places_and_no_more() {
+    let lab = with_page(Plan::default());
+    let link = lab.stdout(&["web", "--no-browser"]);
+    let url = reqwest::Url::parse(link.trim()).expect("a link");
+    let address = (url.host_str().expect("a host"), url.port().expect("a port"));
+    let open = || std::net::TcpStream::connect(address).expect("connects");
+    let silent: Vec<_> = (0..200).map(|_| open()).collect();
+    let is_closed = |mut stream: &std::net::TcpStream| {
+        stream.set_nonblocking(true).expect("can");
+        matches!(std::io::Read::read(&mut stream, &mut [0]), Ok(0))
+    };
+    // The others close too once they were silent for too long.
+    let closed = || {
+        let count = silent.iter().filter(|stream| is_closed(stream)).count();
+        (count >= 200 - 64).then_some(())
+    };
+    lab.wait_for("all but 64 closed", closed);
+    lab.send("notifications@example.com", &admitted("all the same"));
+    lab.delivered(1);
 }
