@@ -84,6 +84,32 @@ fn a_damaged_database_is_named_with_what_mends_it() {
 }
 
 #[test]
+fn a_damaged_log_of_the_database_is_told_and_nothing_of_it_is_swept() {
+    let mut lab = Lab::new();
+    lab.stdout(&["hold", "notifications"]);
+    let first = id_of(&lab.send(SENDER, &message("first", 200_000)));
+    let log = lab.path("data/spool/spool.sqlite-wal");
+    let octets = std::fs::metadata(&log).expect("a log").len();
+    for number in 0..8 {
+        id_of(&lab.send(SENDER, &message(&format!("{number}"), 200_000)));
+    }
+    lab.kill();
+    let file = std::fs::File::options().write(true).open(&log);
+    // In the first frame behind the first message.
+    let written = file.expect("opens").write_at(&[0x55; 64], octets + 100);
+    written.expect("writes");
+    lab.start();
+    lab.logged(&["spool_log_damaged", "spool.sqlite-wal.damaged-"]);
+    lab.logged(&["contents_without_rows", "count=8", "spool/lost"]);
+    let lost = std::fs::read_dir(lab.path("data/spool/lost")).expect("a folder");
+    assert_eq!(lost.count(), 8, "the contents are kept for a person");
+    assert!(lab.stdout(&["queue", "list"]).contains(&first));
+    lab.stdout(&["release", "notifications"]);
+    assert!(lab.delivered(1)[0].text.contains("Subject: first"));
+    lab.empties();
+}
+
+#[test]
 fn what_a_failing_disk_did_not_take_was_not_promised() {
     if !have("damage::failing", &["strace"]) {
         return;
