@@ -214,7 +214,7 @@ mod tests {
     fn names_that_nobody_has_cost_what_the_users_do() {
         let hash = |memory| {
             let hash = hash_password(&"right".to_owned().into()).unwrap();
-            hash.replace("m=9216", &format!("m={memory}"))
+            hash.replace("m=7168", &format!("m={memory}"))
         };
         let user = |name: &str, memory| User {
             hash: Some(hash(memory).into()),

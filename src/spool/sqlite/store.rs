@@ -97,7 +97,7 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        connection.pragma_update(None, "cache_size", -4_096)?;
+        connection.pragma_update(None, "cache_size", -2_048)?;
         connection.set_prepared_statement_cache_capacity(32);
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
