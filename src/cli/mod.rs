@@ -170,12 +170,23 @@ fn run_command(command: Command) -> ExitCode {
 
 /// Runs a command that waits for things.
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers(cores))
         .enable_all()
         .build();
     match runtime {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => failed(&format!("cannot start: {error}")),
+    }
+}
+
+/// Worker threads of so many cores. On a small machine one core is left to the thread that writes the spool and
+/// to the system: workers on it take turns with them, and pass work to each other.
+fn workers(cores: usize) -> usize {
+    match cores {
+        0..=4 => cores.saturating_sub(1).max(1),
+        more => more,
     }
 }
 
