@@ -215,7 +215,7 @@ async fn test(
     Ok(Body::new(Lines(receiver)))
 }
 
-/// What comes in, one JSON object a line.
+/// A body that sends each step as one line of JSON.
 struct Lines(mpsc::Receiver<Step>);
 
 impl http_body::Body for Lines {

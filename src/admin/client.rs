@@ -52,8 +52,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// The program that listens on `socket`; none where nobody does. An error where this user may not
-    /// know.
+    /// The program that listens on `socket`; none if no program does. It is an error if this user may not
+    /// reach the socket.
     pub async fn connect(socket: &Path) -> Result<Option<Self>, ClientError> {
         match tokio::net::UnixStream::connect(socket).await {
             Ok(_) => {}

@@ -92,7 +92,7 @@ impl TokenRow {
         self.grant.is_some_and(Grant::is_by_user) && self.lacks_token(now)
     }
 
-    /// Why there is no newer token, or else why the server is paused; once, where both are the same.
+    /// Why there is no newer token, or else why the server is held; once if both are the same.
     pub fn reason(&self) -> Option<&str> {
         self.held.as_deref().or(self.trouble.as_deref())
     }
@@ -113,7 +113,7 @@ impl TokenRow {
     pub fn glance(&self, now: Timestamp) -> (Light, String) {
         let (light, words) = self.token_glance(now);
         if self.held.is_some() {
-            return (Light::Red, format!("{words}; the server is paused"));
+            return (Light::Red, format!("{words}; the server is held"));
         }
         match self.credential_end(now) {
             Some(end) if light != Light::Red => (Light::Amber, format!("{words}; {end}")),

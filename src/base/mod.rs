@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod clock;
 pub mod id;
 pub mod limits;
+pub mod lock;
 pub mod secret;
 pub mod service;
 pub mod stream;

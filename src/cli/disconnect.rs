@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let Some(server) = &arguments.server else {
             let unused = reach.forget_unused().await?;
             println!(
-                "{} unused accounts forgotten {}",
+                "Forgot the tokens of {} unused accounts: {}",
                 unused.len(),
                 unused.join(", ")
             );

@@ -173,7 +173,7 @@ fn with_reasons(entry: &Entry, reasons: &[String]) -> Result<serde_json::Value, 
 }
 
 async fn show(queue: &Queue, id: MessageId, json: bool) -> Result<(), String> {
-    // Whoever is not in the queue may have a story, or never was here.
+    // A message that has left the queue has a story; one that never came has none.
     let story = queue.story(id).await?;
     let entry = queue.show(id).await?;
     let reasons = queue.reasons(&entry).await?;

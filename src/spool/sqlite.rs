@@ -27,6 +27,7 @@ use super::{
     Spool, SpoolError, Story, Used,
 };
 use crate::base::id::MessageIds;
+use crate::base::lock::lock_within;
 use crate::base::{BoxFuture, MessageId, Timestamp};
 use crate::observe::maillog;
 use reader::Reader;
@@ -202,7 +203,7 @@ impl SqliteSpool {
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
         restrict(&settings.folder)?;
         sync_new_folders(&content)?;
-        let lock = lock_soon(&settings.folder)?;
+        let lock = lock(&settings.folder)?;
         let shared = Arc::new(Shared {
             owner,
             queue: Mutex::default(),
@@ -542,20 +543,9 @@ fn restrict(folder: &Path) -> Result<(), SpoolError> {
 /// Whoever has the spool open has a lock on this file.
 const LOCK: &str = "lock";
 
-/// How often, and with which pause, the lock is tried: a command that only looks whether it is taken has it
-/// for a moment.
-const LOCK_LOOKS: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-fn lock_soon(folder: &Path) -> Result<File, SpoolError> {
-    for _ in 1..LOCK_LOOKS {
-        match lock(folder) {
-            Err(SpoolError::InUse { .. }) => std::thread::sleep(LOCK_PAUSE),
-            locked => return locked,
-        }
-    }
-    lock(folder)
-}
+/// How long another process may have the lock for: a command that only looks whether it is taken has it for
+/// a moment.
+const LOCK_WAIT: Duration = Duration::from_millis(200);
 
 fn lock(folder: &Path) -> Result<File, SpoolError> {
     let path = folder.join(LOCK);
@@ -566,7 +556,7 @@ fn lock(folder: &Path) -> Result<File, SpoolError> {
         .write(true)
         .open(&path)
         .map_err(io)?;
-    match file.try_lock() {
+    match lock_within(&file, LOCK_WAIT) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(SpoolError::InUse {
             folder: folder.display().to_string(),

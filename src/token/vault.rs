@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use super::state::Account;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
-use lock::lock_soon;
+use lock::lock;
 use seal::{cipher, seal, unseal, unseal_file};
 
 /// The format that this program writes.
@@ -121,7 +121,7 @@ impl Vault {
     /// the folder, which is made at first start. Only one process can have it open.
     pub fn open(folder: PathBuf, key: Option<&Secret>) -> Result<Self, VaultError> {
         prepare(&folder)?;
-        let lock = lock_soon(&folder)?;
+        let lock = lock(&folder)?;
         let cipher = opened(&folder, key)?;
         let access = Access::Owned {
             cipher: RwLock::new(cipher),
@@ -249,7 +249,7 @@ impl Vault {
                 act(&cipher.read().unwrap_or_else(PoisonError::into_inner))
             }
             Access::Visited(key) => {
-                let _lock = lock_soon(&self.folder)?;
+                let _lock = lock(&self.folder)?;
                 act(&opened(&self.folder, key.as_ref())?)
             }
         }

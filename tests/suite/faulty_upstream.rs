@@ -15,6 +15,14 @@ fn send(lab: &Lab) -> String {
     id_of(&lab.send("notifications@example.com", &admitted("held on to")))
 }
 
+/// A message is delivered, and the server gets it once.
+fn delivers_once(server: &Smarthost) {
+    let lab = lab(server);
+    let id = send(&lab);
+    lab.logged(&["event=\"delivered\"", &id, "250 2.0.0 taken"]);
+    assert_eq!(server.seen().contents.len(), 1);
+}
+
 #[test]
 fn nothing_but_354_goes_on_after_data() {
     let server = Smarthost::start(|asked, seen| {
@@ -41,10 +49,7 @@ fn a_server_that_is_a_reply_ahead_is_noticed() {
         }
         _ => None,
     });
-    let lab = lab(&server);
-    let id = send(&lab);
-    lab.logged(&["event=\"delivered\"", &id, "250 2.0.0 taken"]);
-    assert_eq!(server.seen().contents.len(), 1);
+    delivers_once(&server);
 }
 
 #[test]
@@ -56,10 +61,7 @@ fn a_reply_that_comes_late_is_noticed_at_data() {
         }
         _ => None,
     });
-    let lab = lab(&server);
-    let id = send(&lab);
-    lab.logged(&["event=\"delivered\"", &id, "250 2.0.0 taken"]);
-    assert_eq!(server.seen().contents.len(), 1);
+    delivers_once(&server);
 }
 
 #[test]

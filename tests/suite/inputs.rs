@@ -38,6 +38,15 @@ fn leaves_with(lab: &Lab, number: u64, from: &[u8]) -> String {
     head.replace("\r\n ", " ")
 }
 
+/// A session that may send a message's octets now.
+fn in_data(lab: &Lab) -> Smtp {
+    let mut client = lab.client();
+    client.expect(&format!("MAIL FROM:<{N}>"), "250");
+    client.expect("RCPT TO:<b@example.net>", "250");
+    client.expect("DATA", "354");
+    client
+}
+
 #[test]
 fn authors_of_malformed_fields_are_found_and_answered() {
     let lab = lab();
@@ -239,10 +248,7 @@ fn the_end_of_a_session_waits_for_the_message_under_way() {
         configuration,
         ..Plan::default()
     });
-    let mut client = lab.client();
-    client.expect(&format!("MAIL FROM:<{N}>"), "250");
-    client.expect("RCPT TO:<b@example.net>", "250");
-    client.expect("DATA", "354");
+    let mut client = in_data(&lab);
     client.raw(admitted("slow").as_bytes());
     // Another session shows that the time is over.
     let mut idle = lab.client();
@@ -264,10 +270,7 @@ fn a_message_that_ends_in_lf_dot_lf_gets_a_hint() {
         configuration,
         ..Plan::default()
     });
-    let mut client = lab.client();
-    client.expect(&format!("MAIL FROM:<{N}>"), "250");
-    client.expect("RCPT TO:<b@example.net>", "250");
-    client.expect("DATA", "354");
+    let mut client = in_data(&lab);
     client.raw(b"From: a@example.com\n\nhi\n.\n");
     let reply = client.reply();
     assert!(

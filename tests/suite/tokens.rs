@@ -294,7 +294,7 @@ fn a_held_server_is_red_however_good_its_token_until_a_test_goes_well() {
     // The exit code speaks of tokens, and this one is good.
     let said = lab.stdout(&["tokens", "--json"]);
     assert!(said.contains(r#""state":"red""#), "{said}");
-    assert!(said.contains("the server is paused"), "{said}");
+    assert!(said.contains("the server is held"), "{said}");
     assert!(lab.run(&["test", "notifications"]).status.success());
     lab.delivered(1);
     assert!(

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{VaultError, io};
+use crate::base::lock::lock_within;
 
-/// How often, and with which pause, a command looks whether another has left the vault.
-const LOCK_LOOKS: u32 = 40;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// How long a command may have the vault for.
+const WAIT: Duration = Duration::from_secs(2);
 
-/// The lock, or who has it.
-fn lock(folder: &Path) -> Result<File, VaultError> {
+/// The lock, which a command may have for a moment; or who has it.
+pub(super) fn lock(folder: &Path) -> Result<File, VaultError> {
     let path = folder.join("lock");
     let file = File::options()
         .create(true)
@@ -21,7 +21,7 @@ fn lock(folder: &Path) -> Result<File, VaultError> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| io(&path, error))?;
-    match file.try_lock() {
+    match lock_within(&file, WAIT) {
         Ok(()) => {
             // Told to those who find it taken; a lock without it is one all the same.
             let _ = std::fs::write(&path, std::process::id().to_string());
@@ -37,15 +37,4 @@ fn lock(folder: &Path) -> Result<File, VaultError> {
         }
         Err(std::fs::TryLockError::Error(error)) => Err(io(&path, error)),
     }
-}
-
-/// The lock, which a command may have for a moment.
-pub(super) fn lock_soon(folder: &Path) -> Result<File, VaultError> {
-    for _ in 1..LOCK_LOOKS {
-        match lock(folder) {
-            Err(VaultError::InUse { .. }) => std::thread::sleep(LOCK_PAUSE),
-            locked => return locked,
-        }
-    }
-    lock(folder)
 }
