@@ -59,7 +59,7 @@ async fn show(
     Ok(Json(parts.spool.get(id).await?))
 }
 
-/// Whoever retries messages has mended something about their servers: those are used again.
+/// An operator who retries messages has mended something about their servers, so those are used again.
 async fn act(
     State(parts): State<Parts>,
     Json(Act { which, deed }): Json<Act>,

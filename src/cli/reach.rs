@@ -55,8 +55,8 @@ where
     })
 }
 
-/// The accounts where nothing runs. Tokens in a folder that is only made now are told of: it may be another
-/// than the one of a running service.
+/// The accounts if nothing runs. It says so if the folder for the tokens is new: a running service may
+/// have another.
 fn accounts_of(config: &Config) -> Result<(Accounts, delivery::Settings), daemon::DaemonError> {
     if !config.data_dir.exists() {
         let folder = config.data_dir.display();

@@ -1,4 +1,4 @@
-//! The running program, where there is one.
+//! How a command finds the running program.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::spool::SqliteSpool;
 const STARTING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The running program; none where none runs.
+/// The program that runs with this configuration; none if it does not run.
 pub(super) async fn running(config: &Config) -> Result<Option<Client>, String> {
     let folder = &config.spool.folder;
     let until = Instant::now() + STARTING;

@@ -83,7 +83,7 @@ pub struct Server {
     pub token: Option<token::Settings>,
     /// What it may do.
     pub limits: Limits,
-    /// The Microsoft tenant that it sends for, where one is named.
+    /// The Microsoft tenant that it sends for, if one is named.
     pub tenant: Option<String>,
 }
 

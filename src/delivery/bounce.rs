@@ -38,7 +38,7 @@ pub struct Failed {
     pub reply: Reply,
     /// Whether `reply` is the upstream's.
     pub by_upstream: bool,
-    /// What mends it; empty where nothing is known to.
+    /// What mends it; empty if nothing is known to.
     pub remedy: String,
 }
 

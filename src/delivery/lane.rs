@@ -48,7 +48,7 @@ pub struct Server {
     pub token: Option<Arc<Source>>,
     /// What it may do.
     pub limits: Limits,
-    /// The tenant whose limits count besides the mailbox's, where one is known.
+    /// The tenant whose limits count besides the mailbox's, if one is known.
     pub tenant: Option<String>,
 }
 

@@ -112,7 +112,7 @@ pub(super) struct Mailboxes {
     external: Mutex<HashMap<String, (Timestamp, String)>>,
 }
 
-/// What a mailbox is called: whose limits count, and where; the server's name where nobody signs in.
+/// What a mailbox is called: whose limits count, and where; the server's name if nobody signs in.
 /// Exchange Online has each mailbox once, by whatever host it is reached.
 fn name_of(server: &Server) -> String {
     let user = server.limited().unwrap_or(&server.name).to_lowercase();

@@ -84,7 +84,7 @@ impl Word {
     }
 }
 
-/// What a server said, and what mends it, where something does.
+/// What a server said, and what mends it, if something does.
 pub(super) fn with_remedy(said: &str, remedy: &str) -> String {
     if remedy.is_empty() {
         said.to_owned()
@@ -100,7 +100,7 @@ pub(super) fn reaction(service: Service, failure: &Failure) -> Reaction {
     }
 }
 
-/// What mends a failure that the server explained; none where nothing is known to.
+/// What mends a failure that the server explained; none if nothing is known to.
 pub(super) fn failure_remedy(
     server: &Server,
     failure: &Failure,
@@ -112,7 +112,7 @@ pub(super) fn failure_remedy(
 }
 
 /// What an Exchange administrator runs so that an app whose token was refused may send as the mailbox
-/// (`exchange-online.md`, "Tokens", Permissions); none where that is not what is wrong.
+/// (`exchange-online.md`, "Tokens", Permissions); none if that is not what is wrong.
 pub(super) fn permit_commands(
     server: &Server,
     failure: &Failure,

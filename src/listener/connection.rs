@@ -473,7 +473,7 @@ impl Connection {
 }
 
 /// Until when something has to come, and what is said when nothing did: after silence, at the session's
-/// end where no message is under way, or when the message that began then has come too slowly with so many
+/// end if no message is under way, or when the message that began then has come too slowly with so many
 /// octets.
 fn patience(
     limits: &Limits,

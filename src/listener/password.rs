@@ -44,7 +44,7 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// Reads a PHC string; none where it is no argon2id hash.
+    /// Reads a PHC string; none if it is no argon2id hash.
     pub fn parse(text: &str) -> Option<Self> {
         let phc = PasswordHash::new(text).ok()?;
         if phc.algorithm.as_str() != Algorithm::Argon2id.as_str() {

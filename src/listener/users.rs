@@ -43,7 +43,7 @@ pub struct User {
 }
 
 impl User {
-    /// What the password is checked against; none where there is none.
+    /// What the password is checked against; none if there is none.
     fn hash(&self) -> Option<Hash> {
         Hash::parse(self.hash.as_ref()?.expose_secret())
     }

@@ -138,7 +138,7 @@ pub fn parse_list(value: &str) -> Option<MailboxList> {
 pub struct Found {
     /// The one mailbox that it can mean, if there is one.
     pub mailbox: Option<Mailbox>,
-    /// The name, where there is one and no address.
+    /// The name, if there is one and no address.
     pub name: Option<String>,
 }
 

@@ -22,7 +22,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// A display name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Phrase {
-    /// Decoded; or as it came, where it cannot be read.
+    /// Decoded; or as it came, if it cannot be read.
     pub(super) text: String,
     /// Whether every encoded word of it could be read.
     pub(super) is_readable: bool,
@@ -42,7 +42,7 @@ pub fn text_of(value: &[u8]) -> (Cow<'_, str>, bool) {
     }
 }
 
-/// Reads a phrase; none where it is empty.
+/// Reads a phrase; none if it is empty.
 pub(super) fn decode(phrase: &str) -> Option<Phrase> {
     let mut joined = Joined::default();
     let mut rest = phrase.trim();
@@ -67,7 +67,7 @@ pub(super) fn decode(phrase: &str) -> Option<Phrase> {
     Some(joined.finish(phrase))
 }
 
-/// A text in which encoded words are undone wherever they stand, and nothing else; none where it has
+/// A text in which encoded words are undone wherever they stand, and nothing else; none if it has
 /// none, or none that can be read.
 pub(super) fn decode_words(text: &str) -> Option<String> {
     let mut joined = Joined::default();
@@ -115,7 +115,7 @@ fn quoted(text: &str) -> (String, &str) {
 /// An encoded word: `=?charset?encoding?text?=`.
 struct Word<'a> {
     charset: &'a str,
-    /// What the text stands for; none where it is damaged.
+    /// What the text stands for; none if it is damaged.
     octets: Option<Vec<u8>>,
 }
 
@@ -161,7 +161,7 @@ fn q_decoded(encoded: &str) -> Vec<u8> {
     octets
 }
 
-/// Octets of one character set as text; none where it is unknown, or they are not of it.
+/// Octets of one character set as text; none if it is unknown, or they are not of it.
 fn in_charset(charset: &str, octets: &[u8]) -> Option<String> {
     if charset.eq_ignore_ascii_case("utf-8") {
         return String::from_utf8(octets.to_vec()).ok();

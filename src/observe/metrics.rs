@@ -53,7 +53,7 @@ impl<S: Subscriber> Layer<S> for Counting {
     }
 }
 
-/// What tells one count from another: the event, then the server, which is empty where none has to do
+/// What tells one count from another: the event, then the server, which is empty if none has to do
 /// with it.
 #[derive(Default)]
 struct Seen {

@@ -279,7 +279,7 @@ impl Reply {
         )
     }
 
-    /// A TLS handshake where none is expected (it begins with 0x16 0x03, RFC 8446 §5.1).
+    /// A TLS handshake on a port that expects none (it begins with 0x16 0x03, RFC 8446 §5.1).
     pub const fn tls_in_clear() -> Self {
         Self::fixed(
             421,

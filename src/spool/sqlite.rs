@@ -540,7 +540,7 @@ fn restrict(folder: &Path) -> Result<(), SpoolError> {
     std::fs::set_permissions(folder, mode).map_err(|error| SpoolError::io(folder, error))
 }
 
-/// Whoever has the spool open has a lock on this file.
+/// The process that has the spool open has a lock on this file.
 const LOCK: &str = "lock";
 
 /// How long another process may have the lock for: a command that only looks whether it is taken has it for

@@ -24,7 +24,7 @@ pub struct Row {
     says: &'static [&'static str],
     /// What it asks for.
     pub reaction: Reaction,
-    /// What a person does about it; empty where nothing helps. `{mailbox}` is the one that sends,
+    /// What a person does about it; empty if nothing helps. `{mailbox}` is the one that sends,
     /// `{sender}` the address it sends as, `{host}` the name that we gave in EHLO.
     pub remedy: &'static str,
 }

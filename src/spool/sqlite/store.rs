@@ -429,7 +429,7 @@ impl Store {
     }
 }
 
-/// The record of a row or, where it cannot be read, one that says so, and that nothing is done with but to
+/// The record of a row or, if it cannot be read, one that says so, and that nothing is done with but to
 /// show it and to delete the message.
 pub(super) fn record_or_damage(
     id: MessageId,

@@ -23,7 +23,7 @@ pub(super) fn note(date: Timestamp, now: Timestamp) {
     }
 }
 
-/// What is wrong with this machine's clock, by the last answer of a provider, and the remedy; none where it
+/// What is wrong with this machine's clock, by the last answer of a provider, and the remedy; none if it
 /// is right, or no provider has answered.
 pub fn clock_words() -> Option<String> {
     words(SKEW.load(Ordering::Relaxed))
