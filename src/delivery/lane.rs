@@ -25,8 +25,8 @@ use crate::spool::{Flow, Leased, Used};
 use crate::token::Source;
 use crate::upstream;
 
-/// Messages of which a lane keeps the content at hand; it reads that of others when their turn comes.
-const CONTENTS: usize = 256;
+/// Messages of which a lane keeps the content in memory; it reads that of others when their turn comes.
+const CONTENTS: usize = 64;
 
 /// How long a session's place stays empty that was one too many for the mailbox.
 const CROWD_REST: Duration = Duration::from_secs(60);

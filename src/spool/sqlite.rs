@@ -42,8 +42,9 @@ const JOBS: usize = 1_024;
 /// back when their turn comes.
 const FRESH_BYTES: usize = 8 * 1024 * 1024;
 
-/// Fresh messages kept for delivery, whatever their size.
-const FRESH_MESSAGES: usize = 1_024;
+/// Fresh messages kept for delivery, whatever their size. Apps that are faster than delivery fill any
+/// number, and the others are read from the pages that the system has cached.
+const FRESH_MESSAGES: usize = 128;
 
 /// Messages that an operator touches in one transaction.
 const OPERATOR_PAGE: usize = 1_000;

@@ -75,6 +75,10 @@ const PURGE: usize = 1_000;
 /// (`cargo bench --bench spool`: a tenth faster than 8 KiB at 16 sessions, the same at one).
 const PAGE_SIZE: u32 = 16_384;
 
+/// Memory (KiB) for pages of the database. What is put is written once and soon removed, so more of it
+/// makes nothing faster.
+const CACHE_KIB: i32 = 1_024;
+
 /// WAL pages between checkpoints: messages that come and go within them never reach the main file.
 const CHECKPOINT_PAGES: u32 = 2_000;
 
@@ -97,7 +101,7 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        connection.pragma_update(None, "cache_size", -2_048)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(32);
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
