@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{Lab, PROGRAM, Plan, have, id_of};
+use crate::support::{Lab, Plan, have, id_of};
 
 const SENDER: &str = "notifications@example.com";
 
@@ -117,25 +117,8 @@ fn what_a_failing_disk_did_not_take_was_not_promised() {
     // The writes and syncs of the database's log, from the given one on, for a while; then all is well.
     for (call, when) in [("fdatasync", "20..32"), ("pwrite64", "150..190")] {
         let mut lab = Lab::stopped(Plan::default());
-        let log = lab
-            .path("data/spool/spool.sqlite-wal")
-            .display()
-            .to_string();
-        let inject = format!("inject={call}:error=EIO:when={when}");
-        let strace = [
-            "strace",
-            "-D",
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-P",
-            &log,
-            "-e",
-            &inject,
-        ];
-        let serve = lab.prefixed(&[&strace[..], &[PROGRAM]].concat(), &["serve"]);
-        lab.start_by(serve);
+        let log = lab.path("data/spool/spool.sqlite-wal");
+        lab.start_with_faults(&log, &format!("{call}:error=EIO:when={when}"));
         let mut promised = Vec::new();
         for number in 0..40 {
             let subject = format!("{call}-{number}-");

@@ -21,6 +21,7 @@ mod holds;
 mod identity;
 mod inputs;
 mod layers;
+mod other_users;
 mod postfix;
 mod replies;
 mod schedules;

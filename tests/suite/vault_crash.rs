@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::thread;
 
-use crate::support::{Lab, PROGRAM, Plan, Smtp, USUAL, admitted, by_refresh_token, have, id_of};
+use crate::support::{Lab, Plan, Smtp, USUAL, admitted, by_refresh_token, have, id_of};
 
 const TOKENS: &str = "data/tokens";
 const ACCOUNT: &str = "contoso%2Fnotifications%40example.com";
@@ -25,25 +25,10 @@ fn new_file(lab: &Lab) -> PathBuf {
     lab.path(TOKENS).join(format!("{ACCOUNT}.new"))
 }
 
-/// The program, strace beside it: each system call on the new file stops the whole process once it is
-/// done, whichever of its threads made it.
+/// Starts the program; each system call on the new file stops the whole process once it is done,
+/// whichever of its threads made it.
 fn start(lab: &mut Lab) {
-    let [trace, file] = [lab.path("trace"), new_file(lab)].map(|path| path.display().to_string());
-    let strace = [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-o",
-        &trace,
-        "-P",
-        &file,
-        "-e",
-        "inject=%file,%desc:signal=STOP",
-        PROGRAM,
-    ];
-    let serve = lab.prefixed(&strace, &["serve"]);
-    lab.start_by(serve);
+    lab.start_with_faults(&new_file(lab), "%file,%desc:signal=STOP");
 }
 
 /// The system calls that have stopped the program so far, by their names.

@@ -1,8 +1,8 @@
 //! A laboratory: the stand-ins, a configuration, and the program as a process of its own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -104,6 +104,18 @@ impl Lab {
         });
         let address = line.split('"').next().expect("an address");
         self.address = address.parse().expect("an address");
+    }
+
+    /// Starts the program with strace beside it, which does this to its system calls on the file
+    /// (`--inject` in strace(1)) and writes what it sees to `trace`.
+    pub fn start_with_faults(&mut self, file: &Path, inject: &str) {
+        let [trace, file] = [&self.path("trace"), file].map(|path| path.display().to_string());
+        let inject = format!("inject={inject}");
+        let strace = [
+            "strace", "-D", "-f", "-qq", "-o", &trace, "-P", &file, "-e", &inject, PROGRAM,
+        ];
+        let serve = self.prefixed(&strace, &["serve"]);
+        self.start_by(serve);
     }
 
     /// Starts the program by what starts it for its first client, at this address.
@@ -218,10 +230,10 @@ impl Lab {
         }
     }
 
-    /// Waits until the program has ended by what was done to it.
-    pub fn ended(&mut self) {
+    /// Waits until the program has ended by what was done to it, and gives how.
+    pub fn ended(&mut self) -> ExitStatus {
         let mut program = self.program.take().expect("it runs");
-        self.wait_for("end", || program.try_wait().expect("ours"));
+        self.wait_for("end", || program.try_wait().expect("ours"))
     }
 
     /// SIGTERM; gives whether it ended well, and in how long.
