@@ -12,7 +12,9 @@ use common::{median, memory, verdict};
 use mailferry::base::Timestamp;
 use mailferry::message::{Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::spool::sqlite::{Settings, SqliteSpool};
-use mailferry::spool::{Content, Flow, New, Origin, Owner, Place, Record, Spool, State};
+use mailferry::spool::{
+    Content, Flow, Intake, New, Origin, Owner, Place, Record, State, Which, Work,
+};
 use program::{configuration, free_port, serve};
 
 const MESSAGES: usize = 1_000_000;
@@ -77,7 +79,8 @@ fn main() {
         let numbers = batch * 1_000..(batch + 1) * 1_000;
         let messages = numbers.map(|number| message(&spool, number, now)).collect();
         runtime.block_on(spool.put(messages)).expect("puts");
-        spool.fresh(1_000);
+        let fresh = spool.claim(Which::Fresh, 1_000, now, now);
+        runtime.block_on(fresh).expect("claims");
     }
     drop(spool);
     println!("  {MESSAGES} messages put in {:.1?}", begin.elapsed());
@@ -100,7 +103,7 @@ fn main() {
         let place = Place { lane, flow };
         let begin = Instant::now();
         let until = now.after(Duration::from_secs(900));
-        let claimed = runtime.block_on(spool.claim(&place, 1, now, until));
+        let claimed = runtime.block_on(spool.claim(Which::DueIn(place), 1, now, until));
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         assert_eq!(claimed.expect("claims").len(), 1);
     }

@@ -25,7 +25,7 @@ use crate::listener::{
 };
 use crate::observe::{logging, maillog};
 use crate::session::Reply;
-use crate::spool::{self, Content, Owner, Record, Spool, SpoolError, SqliteSpool};
+use crate::spool::{self, Content, Owner, Record, SpoolError, SqliteSpool, Upkeep};
 use crate::token::{Sources, Vault, VaultError};
 use crate::upstream::Network;
 pub use privilege::{PrivilegeError, Root};
@@ -158,10 +158,8 @@ impl Daemon {
             .for_each(maillog::socket_unused);
         privilege::drop_rights(config.run_as.as_deref(), root)?;
         let endpoints = ready(&config)?;
-        let spool: Arc<dyn Spool> = Arc::new(SqliteSpool::open(
-            config.spool.clone(),
-            Owner::this_process(&config.host),
-        )?);
+        let owner = Owner::this_process(&config.host);
+        let spool = Arc::new(SqliteSpool::open(config.spool.clone(), owner)?);
         let sources = sources(&config, clock.clone())?;
         let accounts = Arc::new(Accounts::new(
             sources.clone(),

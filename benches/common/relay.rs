@@ -8,17 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::listener::{Direct, Endpoint, Limits, Listener, Settings, Shared, User, Users};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::session::{self, Reply};
+use mailferry::spool::folder::Folder;
 use mailferry::spool::sqlite::{self, SqliteSpool};
-use mailferry::spool::{
-    Content, ContentWriter, Deed, Entry, Finish, Flow, Leased, New, Owner, Page, Place, Record,
-    Selection, Spool, SpoolError, Story, Used,
-};
+use mailferry::spool::{Answer, Content, ContentWriter, Intake, New, Owner, Record};
 
 struct Nobody;
 
@@ -29,7 +26,7 @@ impl Direct for Nobody {
 }
 
 /// Listens on a free port of loopback; clients from there need no password.
-pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
+pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
     let user = User {
         networks: vec!["127.0.0.0/8".parse().expect("a network")],
         ..User::named("load")
@@ -76,7 +73,7 @@ pub fn listen(spool: Arc<dyn Spool>) -> SocketAddr {
 }
 
 /// SQLite, as the program has it.
-pub fn sqlite(folder: &Path) -> Arc<dyn Spool> {
+pub fn sqlite(folder: &Path) -> Arc<dyn Intake> {
     let settings = sqlite::Settings {
         folder: folder.to_owned(),
         reserve: 0,
@@ -90,25 +87,25 @@ pub fn sqlite(folder: &Path) -> Arc<dyn Spool> {
 pub struct Bare {
     ids: MessageIds,
     folder: Option<PathBuf>,
-    contents: PathBuf,
+    contents: Folder,
 }
 
 impl Bare {
     /// Keeps nothing.
-    pub fn nowhere(scratch: &Path) -> Arc<dyn Spool> {
+    pub fn nowhere(scratch: &Path) -> Arc<dyn Intake> {
         Arc::new(Self {
             ids: MessageIds::default(),
             folder: None,
-            contents: scratch.to_owned(),
+            contents: Folder::new(scratch.to_owned()),
         })
     }
 
     /// A file for each message in `folder`.
-    pub fn file_each(folder: &Path) -> Arc<dyn Spool> {
+    pub fn file_each(folder: &Path) -> Arc<dyn Intake> {
         Arc::new(Self {
             ids: MessageIds::default(),
             folder: Some(folder.to_owned()),
-            contents: folder.to_owned(),
+            contents: Folder::new(folder.to_owned()),
         })
     }
 }
@@ -117,29 +114,27 @@ fn write_file(folder: &Path, new: &New) -> std::io::Result<()> {
     use std::io::Write;
     let mut file = std::fs::File::create(folder.join(new.record.id.to_string()))?;
     serde_json::to_writer(&mut file, &new.record)?;
-    if let Content::Memory(bytes) = &new.content {
+    if let Some(bytes) = new.content.in_memory() {
         file.write_all(bytes)?;
     }
     file.sync_all()?;
     std::fs::File::open(folder)?.sync_all()
 }
 
-type Later<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
-
-impl Spool for Bare {
+impl Intake for Bare {
     fn next_id(&self, now: Timestamp) -> MessageId {
         self.ids.next(now, 0)
     }
 
     fn writer(&self, id: MessageId) -> ContentWriter {
-        ContentWriter::new(&self.contents, id)
+        ContentWriter::new(Arc::new(self.contents.clone()), id)
     }
 
-    fn has_room(&self) -> bool {
-        true
+    fn has_room(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(true))
     }
 
-    fn put(&self, messages: Vec<New>) -> Later<'_, ()> {
+    fn put(&self, messages: Vec<New>) -> Answer<'_, ()> {
         Box::pin(async move {
             if let Some(folder) = self.folder.clone() {
                 let written = tokio::task::spawn_blocking(move || {
@@ -149,93 +144,5 @@ impl Spool for Bare {
             }
             Ok(())
         })
-    }
-
-    fn fresh(&self, _: usize) -> Vec<Leased> {
-        Vec::new()
-    }
-
-    fn claim(&self, _: &Place, _: usize, _: Timestamp, _: Timestamp) -> Later<'_, Vec<Leased>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn lease(&self, _: Vec<MessageId>, _: Timestamp, _: Timestamp) -> Later<'_, Vec<Leased>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn waiting_lanes(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn due(&self, _: &str) -> Vec<(Flow, Timestamp)> {
-        Vec::new()
-    }
-
-    fn sending(&self, _: MessageId) {}
-
-    fn renew(&self, _: Vec<MessageId>, _: Timestamp) -> Later<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn finish(&self, _: Arc<[Finish]>) -> Later<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn release(&self, _: Vec<(MessageId, Place)>) {}
-
-    fn content(&self, id: MessageId) -> Later<'_, Content> {
-        Box::pin(std::future::ready(Err(SpoolError::Missing(id))))
-    }
-
-    fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> Later<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn list(&self, _: Page) -> Later<'_, Vec<Entry>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn get(&self, id: MessageId) -> Later<'_, Entry> {
-        Box::pin(std::future::ready(Err(SpoolError::Missing(id))))
-    }
-
-    fn act(&self, _: Selection, _: Deed, _: Timestamp) -> Later<'_, usize> {
-        Box::pin(std::future::ready(Ok(0)))
-    }
-
-    fn story(&self, id: MessageId) -> Later<'_, Story> {
-        Box::pin(std::future::ready(Err(SpoolError::Unknown(id))))
-    }
-
-    fn stories(&self, _: &str, _: usize) -> Later<'_, Vec<Story>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn tell(&self, _: Story, _: Option<Used>) -> Later<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn used(&self, _: Timestamp) -> Later<'_, Vec<Used>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn shift(&self, _: SignedDuration, _: (&str, String)) -> Later<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn purge(&self, _: Timestamp) -> Later<'_, bool> {
-        Box::pin(std::future::ready(Ok(false)))
-    }
-
-    fn note(&self, _: &str, _: Option<String>) -> Later<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn notes(&self, _: &str) -> Later<'_, Vec<(String, String)>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn changed(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::pending())
     }
 }

@@ -30,7 +30,7 @@ use crate::base::{Secret, Timestamp};
 use crate::delivery::probe::Step;
 use crate::delivery::{Delivery, Hold, ServerState};
 use crate::message::Address;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Manage, SpoolError};
 
 /// The API at work, until it is closed.
 pub struct Admin {
@@ -41,7 +41,7 @@ pub struct Admin {
 #[derive(Clone)]
 pub struct Parts {
     /// The queue.
-    pub spool: Arc<dyn Spool>,
+    pub spool: Arc<dyn Manage>,
     /// The servers.
     pub delivery: Arc<Delivery>,
     /// Their accounts.

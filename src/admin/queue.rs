@@ -11,7 +11,7 @@ use tokio_util::io::ReaderStream;
 
 use super::api::{Parts, Trouble};
 use crate::base::{MessageId, Timestamp};
-use crate::spool::{Content, Deed, Entry, Page, Selection, Spool, SpoolError, Story};
+use crate::spool::{Deed, Entry, Manage, Page, Selection, SpoolError, Story};
 
 /// Messages in one answer at the most.
 pub const PAGE: usize = 1_000;
@@ -79,7 +79,7 @@ async fn act(
 }
 
 /// The servers that these messages wait for.
-async fn servers_of(spool: &dyn Spool, which: &Selection) -> Result<HashSet<String>, SpoolError> {
+async fn servers_of(spool: &dyn Manage, which: &Selection) -> Result<HashSet<String>, SpoolError> {
     let mut servers = HashSet::new();
     match which {
         Selection::Ids(ids) => {
@@ -116,10 +116,8 @@ async fn content(
     State(parts): State<Parts>,
     InPath(id): InPath<MessageId>,
 ) -> Result<Body, Trouble> {
-    Ok(match parts.spool.content(id).await? {
-        Content::Memory(bytes) => Body::from(bytes),
-        Content::File(file) => Body::from_stream(ReaderStream::new(file.open().await?)),
-    })
+    let content = parts.spool.content(id).await?.open().await?;
+    Ok(Body::from_stream(ReaderStream::new(content)))
 }
 
 async fn story(

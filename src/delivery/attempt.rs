@@ -9,7 +9,7 @@ use super::outcome::{self, Verdict, table};
 use super::settle::{Tried, settle};
 use super::transmit::transmit;
 use super::trouble::{Trouble, Word};
-use crate::base::{MessageId, Timestamp};
+use crate::base::Timestamp;
 use crate::message::rewrite::{self, Composed};
 use crate::message::{Address, Envelope, Headers, Trace};
 use crate::observe::maillog;
@@ -17,7 +17,7 @@ use crate::routing::{Decision, Reason, Route};
 use crate::session::{Reply, Stage};
 use crate::spool::content::Shape;
 use crate::spool::{
-    Content, Event, Fate, Finish, Leased, Origin, Place, Record, SpoolError, Story, What,
+    Claim, Claimed, Content, Event, Fate, Finish, Origin, Record, SpoolError, Story, What,
 };
 use crate::upstream::{Link, Transcript};
 
@@ -78,10 +78,13 @@ fn without_external(lane: &Lane, record: &mut Record) -> usize {
 pub(super) async fn run(
     lane: &Lane,
     session: &mut Option<Box<dyn Link>>,
-    message: Leased,
+    message: Claimed,
 ) -> Ended {
-    let Leased {
-        record, content, ..
+    let Claimed {
+        claim,
+        record,
+        content,
+        ..
     } = message;
     let loaded = match content {
         Some(content) => Ok(content),
@@ -94,7 +97,7 @@ pub(super) async fn run(
     let (content, head) = match (loaded, head) {
         (Ok(content), Ok(head)) => (content, head),
         (Err(error), _) | (_, Err(error)) => {
-            return unreadable(record, &error, lane.context.clock.now());
+            return unreadable(claim, record, &error, lane.context.clock.now());
         }
     };
     let headers = Headers::parse(&head);
@@ -102,11 +105,11 @@ pub(super) async fn run(
         Ok(route) if route.server == lane.server.name => route,
         Ok(route) => {
             maillog::rerouted(record.id, &lane.server.name, &route.server);
-            let finish = moved(record, route.server, lane.context.clock.now());
+            let finish = moved(claim, record, route.server, lane.context.clock.now());
             return Ended::with(finish, Word::Nothing);
         }
         Err(reason) => {
-            let finish = held(record, reason, lane.context.clock.now());
+            let finish = held(claim, record, reason, lane.context.clock.now());
             return Ended::with(finish, Word::Nothing);
         }
     };
@@ -116,7 +119,7 @@ pub(super) async fn run(
     if let Some((until, reason)) = lane.external_hold() {
         at_once = at_once.min(without_external(lane, &mut record));
         if at_once == 0 {
-            return Ended::with(waits(record, until, reason), Word::Nothing);
+            return Ended::with(waits(claim, record, until, reason), Word::Nothing);
         }
     }
     let composed = compose(lane, &record, &headers, &route);
@@ -124,6 +127,7 @@ pub(super) async fn run(
     let author = route.plan.from.as_ref().map(|mailbox| &mailbox.address);
     let now = lane.context.clock.now();
     let mut tried = Tried {
+        claim,
         message_id: rewrite::message_id(&headers, record.id, &lane.context.settings.host),
         record,
         verdict: Verdict::default(),
@@ -131,10 +135,7 @@ pub(super) async fn run(
         is_uncertain: false,
         confirms: true,
         head: &head[..headers.end],
-        whole: match &content {
-            Content::Memory(bytes) => Some(bytes.clone()),
-            Content::File(_) => None,
-        },
+        whole: content.in_memory().cloned(),
         sender: sender.or(author).cloned(),
     };
     if let Some(reply) = sender.and_then(|sender| lane.mailbox.refuses(sender, now)) {
@@ -177,7 +178,7 @@ pub(super) async fn run(
             }
         }
         Err(Trouble::Mailbox { word, .. }) => Ended::released(word),
-        Err(Trouble::Spool(error)) => unreadable(tried.record, &error, now),
+        Err(Trouble::Spool(error)) => unreadable(claim, tried.record, &error, now),
         Err(Trouble::Passing {
             reason, uncertain, ..
         }) => {
@@ -367,7 +368,7 @@ async fn kept(lane: &Lane, record: &Record) -> Result<Content, SpoolError> {
 
 /// A content that is gone or broken: held, so that a person sees it. A read that failed is tried again
 /// first: a disk may do better the next time.
-fn unreadable(record: Record, error: &SpoolError, now: Timestamp) -> Ended {
+fn unreadable(claim: Claim, record: Record, error: &SpoolError, now: Timestamp) -> Ended {
     let reason = format!("its content cannot be read: {error}");
     let is_gone = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
     match error {
@@ -377,24 +378,24 @@ fn unreadable(record: Record, error: &SpoolError, now: Timestamp) -> Ended {
             let attempts = record.attempts + 1;
             maillog::deferred(id, &record.lane, until, attempts, &reason, false);
             let tried = Record { attempts, ..record };
-            Ended::with(waits(tried, until, reason), Word::Nothing)
+            Ended::with(waits(claim, tried, until, reason), Word::Nothing)
         }
-        _ => Ended::with(held(record, reason, now), Word::Nothing),
+        _ => Ended::with(held(claim, record, reason, now), Word::Nothing),
     }
 }
 
 /// Queued until then, with the reason.
-fn waits(record: Record, until: Timestamp, reason: String) -> Finish {
+fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Finish {
     let later = Record {
         due: until,
         last: Some(reason),
         ..record
     };
-    Finish::new(later.id, Fate::Later(Box::new(later)))
+    Finish::new(claim, Fate::Later(Box::new(later)))
 }
 
 /// For a person to decide.
-pub(super) fn held(mut record: Record, reason: String, now: Timestamp) -> Finish {
+fn held(claim: Claim, mut record: Record, reason: String, now: Timestamp) -> Finish {
     maillog::held(record.id, &reason);
     record.last = Some(reason.clone());
     let event = Event {
@@ -403,23 +404,19 @@ pub(super) fn held(mut record: Record, reason: String, now: Timestamp) -> Finish
     };
     Finish {
         events: vec![event],
-        ..Finish::new(record.id, Fate::Held(Box::new(record)))
+        ..Finish::new(claim, Fate::Held(Box::new(record)))
     }
 }
 
-/// Gives a message without a lane the one that it takes by the configuration of now; its lease comes
-/// back where its content cannot be read just now.
-pub(super) async fn assign(
-    context: &Context,
-    record: Record,
-) -> Result<Finish, (MessageId, Place)> {
+/// Gives a message without a lane the one that it takes by the configuration of now; none if its content
+/// cannot be read just now.
+pub(super) async fn assign(context: &Context, message: Claimed) -> Option<Finish> {
+    let Claimed { claim, record, .. } = message;
     let head = match context.spool.content(record.id).await {
         Ok(content) => content.head().await,
         Err(error) => Err(error),
     };
-    let Ok(head) = head else {
-        return Err((record.id, record.place()));
-    };
+    let head = head.ok()?;
     let now = context.clock.now();
     match route(context, &record, &Headers::parse(&head)) {
         Ok(route) => {
@@ -430,20 +427,20 @@ pub(super) async fn assign(
             {
                 maillog::rerouted(record.id, former, &route.server);
             }
-            Ok(moved(record, route.server, now))
+            Some(moved(claim, record, route.server, now))
         }
-        Err(reason) => Ok(held(record, reason, now)),
+        Err(reason) => Some(held(claim, record, reason, now)),
     }
 }
 
-fn moved(record: Record, lane: String, now: Timestamp) -> Finish {
+fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
     let moved = Record {
         lane,
         former_lane: None,
         due: now,
         ..record
     };
-    Finish::new(moved.id, Fate::Later(Box::new(moved)))
+    Finish::new(claim, Fate::Later(Box::new(moved)))
 }
 
 /// The way of a queued message by the configuration of now, or why it has none.

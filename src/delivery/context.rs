@@ -11,13 +11,13 @@ use tokio::sync::{Notify, mpsc};
 use super::lane::Server;
 use super::mailbox::Mailboxes;
 use super::notice::Notices;
-use super::scheduler::{LEASE, SPOOL_PAUSE, Settings};
+use super::scheduler::{CLAIM, SPOOL_PAUSE, Settings};
 use super::settle::BEHIND_OTHERS;
 use super::step;
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::message::Address;
 use crate::observe::maillog;
-use crate::spool::{Fate, Finish, Leased, Place, Record, Spool};
+use crate::spool::{Claim, Claimed, Fate, Finish, Place, Record, Spool, Which};
 use crate::upstream::Dial;
 
 /// Fates that wait for their commit.
@@ -41,7 +41,7 @@ pub(super) struct Context {
     pub(super) wake: Arc<Notify>,
     /// How many keep lanes from taking messages.
     pub(super) pauses: Arc<AtomicUsize>,
-    pub(super) leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
+    pub(super) claims: Arc<Mutex<HashMap<Claim, Timestamp>>>,
     pub(super) finishes: mpsc::Sender<Made>,
     /// Whether fates cannot be written just now. Nothing is sent meanwhile: whatever is sent and not
     /// written is sent again by the next run.
@@ -80,11 +80,11 @@ impl Context {
 
     /// The clock was set by so much: moves what is in memory.
     pub(super) fn shift(&self, by: SignedDuration) {
-        let mut leases = self.leases();
-        leases
+        let mut claims = self.claims();
+        claims
             .values_mut()
             .for_each(|until| *until = until.shifted(by));
-        drop(leases);
+        drop(claims);
         self.mailboxes.shift(by);
         self.notices.shift(by);
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,8 +94,8 @@ impl Context {
         }
     }
 
-    pub(super) fn leases(&self) -> MutexGuard<'_, HashMap<MessageId, Timestamp>> {
-        self.leases
+    pub(super) fn claims(&self) -> MutexGuard<'_, HashMap<Claim, Timestamp>> {
+        self.claims
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -162,63 +162,63 @@ impl Context {
     /// Makes queued messages due in a moment, whatever they wait for.
     pub(super) async fn hasten(&self, ids: Vec<MessageId>) {
         let now = self.clock.now();
-        let leased = match self.spool.lease(ids, now, now.after(LEASE)).await {
-            Ok(leased) => leased,
+        let (which, most) = (Which::Named(ids), usize::MAX);
+        let claimed = match self.spool.claim(which, most, now, now.after(CLAIM)).await {
+            Ok(claimed) => claimed,
             Err(error) => return maillog::claim_failed("", &error),
         };
-        for message in leased {
+        for message in claimed {
             let soon = Record {
                 due: now.after(BEHIND_OTHERS),
                 ..message.record
             };
-            self.finish(Finish::new(soon.id, Fate::Later(Box::new(soon))))
-                .await;
+            let later = Fate::Later(Box::new(soon));
+            self.finish(Finish::new(message.claim, later)).await;
         }
     }
 
-    /// Ends a lease with a fate, soon.
+    /// Ends a claim with a fate, soon.
     pub(super) async fn finish(&self, finish: Finish) {
         // The receiver lives as long as the process's runtime.
         let _ = self.finishes.send((self.steps().by, finish)).await;
     }
 
     /// Takes a message's lane from it, soon; gives it back where too many fates wait already.
-    pub(super) fn unassign(&self, message: Leased) -> Option<Leased> {
+    pub(super) fn unassign(&self, message: Claimed) -> Option<Claimed> {
         let Ok(place) = self.finishes.try_reserve() else {
             return Some(message);
         };
-        let id = message.record.id;
         let record = Record {
             lane: String::new(),
             ..message.record
         };
-        let finish = Finish::new(id, Fate::Later(Box::new(record)));
+        let finish = Finish::new(message.claim, Fate::Later(Box::new(record)));
         place.send((self.steps().by, finish));
         None
     }
 
     /// Gives messages back, as they were.
-    pub(super) fn release(&self, messages: impl IntoIterator<Item = Leased>) {
+    pub(super) fn release(&self, messages: impl IntoIterator<Item = Claimed>) {
         for message in messages {
-            self.release_one((message.record.id, message.record.place()));
+            self.release_one((message.claim, message.record.place()));
         }
     }
 
-    /// Renews a lease no more.
-    pub(super) fn forget(&self, id: MessageId) {
-        self.leases().remove(&id);
+    /// Renews a claim no more.
+    pub(super) fn forget(&self, claim: Claim) {
+        self.claims().remove(&claim);
     }
 
-    pub(super) fn release_one(&self, lease: (MessageId, Place)) {
-        self.leases().remove(&lease.0);
-        self.spool.release(vec![lease]);
+    pub(super) fn release_one(&self, claimed: (Claim, Place)) {
+        self.claims().remove(&claimed.0);
+        self.spool.release(vec![claimed]);
     }
 }
 
 /// What fates are written by.
 pub(super) struct Scribe {
     pub(super) spool: Arc<dyn Spool>,
-    pub(super) leases: Arc<Mutex<HashMap<MessageId, Timestamp>>>,
+    pub(super) claims: Arc<Mutex<HashMap<Claim, Timestamp>>>,
     pub(super) steps: Arc<Mutex<Steps>>,
     pub(super) writing: Arc<tokio::sync::Mutex<()>>,
     pub(super) wake: Arc<Notify>,
@@ -238,22 +238,22 @@ impl Scribe {
             {
                 batch.push(finish);
             }
-            let ids: Vec<MessageId> = batch.iter().map(|(_, finish)| finish.id).collect();
+            let claims: Vec<Claim> = batch.iter().map(|(_, finish)| finish.claim).collect();
             self.commit(batch.drain(..).unzip()).await;
             if self.stuck.swap(false, Ordering::AcqRel) {
                 maillog::finishes_written();
                 self.wake.notify_one();
             }
-            self.end_leases(ids);
+            self.forget(claims);
         }
     }
 
-    fn end_leases(&self, ids: Vec<MessageId>) {
-        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        for id in ids {
-            leases.remove(&id);
+    fn forget(&self, ended: Vec<Claim>) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        for claim in ended {
+            claims.remove(&claim);
         }
-        if leases.is_empty() {
+        if claims.is_empty() {
             self.wake.notify_one();
         }
     }
@@ -278,8 +278,9 @@ impl Scribe {
             }
             let written = self.spool.finish(group.clone()).await;
             drop(turn);
-            let Err(error) = written else {
-                return;
+            let error = match written {
+                Ok(lost) => return lost.iter().for_each(|claim| maillog::claim_lost(claim.id)),
+                Err(error) => error,
             };
             self.stuck.store(true, Ordering::Release);
             maillog::finish_failed(group.len(), &error);

@@ -18,10 +18,10 @@ use super::outcome::{Patience, Until};
 use super::scheduler::ServerState;
 use super::trouble::Word;
 use super::usage::{BackOff, Limits};
-use crate::base::{MessageId, Timestamp};
+use crate::base::Timestamp;
 use crate::observe::maillog;
 use crate::session::Reply;
-use crate::spool::{Flow, Leased, Used};
+use crate::spool::{Claim, Claimed, Flow, Used};
 use crate::token::Source;
 use crate::upstream;
 
@@ -120,7 +120,7 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct State {
-    queue: Fair<Leased>,
+    queue: Fair<Claimed>,
     workers: usize,
     is_closed: bool,
     /// Unknown replies that were told of; each is told of once.
@@ -175,7 +175,7 @@ impl Lane {
     }
 
     /// Takes a message; gives it back where there is no room, or more of it to come.
-    pub(super) fn push(self: &Arc<Self>, mut message: Leased) -> Option<Leased> {
+    pub(super) fn push(self: &Arc<Self>, mut message: Claimed) -> Option<Claimed> {
         let mut state = self.state();
         let flow = message.record.place().flow;
         if self.room_in(&state, &flow) == 0 || !self.context.notices.leaves(&message.record) {
@@ -388,11 +388,11 @@ impl Lane {
 }
 
 /// A place among the lane's workers, given back however the task ends. A message whose attempt
-/// panicked keeps its lease until that ends by itself, so that it is not tried in a circle.
+/// panicked keeps its claim until that ends by itself, so that it is not tried in a circle.
 struct Worker {
     lane: Arc<Lane>,
     is_counted: bool,
-    current: Option<MessageId>,
+    current: Option<Claim>,
     /// Whether what it sends now is to show whether a hold is over.
     is_probe: bool,
 }
@@ -419,9 +419,9 @@ impl Worker {
                 continue;
             }
             lane.mailbox.renew(&mut seat);
-            let lease = (message.record.id, message.record.place());
-            self.current = Some(message.record.id);
-            lane.context.spool.sending(message.record.id);
+            let claimed = (message.claim, message.record.place());
+            self.current = Some(message.claim);
+            lane.context.spool.sending(message.claim);
             let (before, holds) = (lane.context.steps().by, message.record.holds);
             let Ended {
                 finish,
@@ -443,7 +443,7 @@ impl Worker {
                     }
                     lane.context.finish(*finish).await;
                 }
-                None => lane.context.release_one(lease),
+                None => lane.context.release_one(claimed),
             }
             self.current = None;
             if is_crowded {
@@ -472,7 +472,7 @@ impl Worker {
 
     /// The next message; where there is none the place is given back, in one step, so that whoever
     /// pushes next finds it.
-    fn next(&mut self) -> Option<Leased> {
+    fn next(&mut self) -> Option<Claimed> {
         let mut state = self.lane.state();
         let next = state.queue.pop();
         if next.is_none() {
@@ -487,7 +487,7 @@ impl Worker {
     }
 
     /// It is the next still, if the lane is.
-    fn put_back(&self, message: Leased) {
+    fn put_back(&self, message: Claimed) {
         let mut state = self.lane.state();
         if state.is_closed {
             self.lane.context.release(Some(message));
@@ -504,8 +504,8 @@ impl Drop for Worker {
         if self.is_counted {
             self.lane.state().workers -= 1;
         }
-        if let Some(id) = self.current {
-            self.lane.context.forget(id);
+        if let Some(claim) = self.current {
+            self.lane.context.forget(claim);
         }
     }
 }

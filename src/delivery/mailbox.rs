@@ -16,7 +16,7 @@ use super::usage::{BackOff, Limits, Usage};
 use crate::base::{MessageId, Service, Timestamp, limits};
 use crate::message::Address;
 use crate::session::Reply;
-use crate::spool::{Spool, SpoolError, Used};
+use crate::spool::{Notes, Spool, SpoolError, Used};
 use crate::upstream::Link;
 
 /// Where the spool keeps that an operator holds a mailbox.
@@ -256,7 +256,7 @@ impl Mailbox {
     }
 
     /// Keeps whether an operator holds it for the next run.
-    pub(super) async fn note(&self, spool: &dyn Spool) -> Result<(), SpoolError> {
+    pub(super) async fn note(&self, spool: &dyn Notes) -> Result<(), SpoolError> {
         let by_hand = self.held().filter(|hold| hold.until.is_none());
         let value = by_hand.and_then(|hold| serde_json::to_string(&hold).ok());
         spool

@@ -12,10 +12,11 @@ use super::context::Context;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Priority};
 use crate::observe::maillog;
-use crate::spool::{Content, Event, New, Origin, Record, State, What};
+use crate::spool::{Claim, Content, Event, New, Origin, Record, State, What};
 
 /// The message that a notice is about.
 pub(super) struct About<'a> {
+    pub(super) claim: Claim,
     pub(super) record: &'a Record,
     /// Its header section.
     pub(super) head: &'a [u8],

@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::notice::{About, sender};
-use super::scheduler::LEASE;
+use super::scheduler::CLAIM;
 use super::settle::{give_up, warn};
 use super::step;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
 use crate::observe::maillog;
-use crate::spool::{
-    Entry, Fate, Filter, Finish, Flow, Leased, Page, Place, Record, SpoolError, Wanted,
-};
+use crate::spool::{Claimed, Fate, Finish, Flow, Place, Record, SpoolError, Which};
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(60);
@@ -89,15 +87,14 @@ impl Patrol {
                 lane: server.name.clone(),
                 flow: Flow::of_reports(),
             };
-            let until = now.after(LEASE);
-            for report in context.spool.claim(&place, PAGE, now, until).await? {
-                let id = report.record.id;
+            let (which, until) = (Which::DueIn(place), now.after(CLAIM));
+            for report in context.spool.claim(which, PAGE, now, until).await? {
                 let record = Record {
                     lane: String::new(),
                     ..report.record
                 };
                 let later = Fate::Later(Box::new(record));
-                context.finish(Finish::new(id, later)).await;
+                context.finish(Finish::new(report.claim, later)).await;
             }
         }
         Ok(())
@@ -105,25 +102,16 @@ impl Patrol {
 
     /// One page; whether there are more.
     async fn page(&mut self, context: &Context, now: Timestamp) -> Result<bool, SpoolError> {
-        let page = Page {
-            after: self.after,
-            limit: PAGE,
-            filter: Filter {
-                state: Some(Wanted::Queued),
-                before: Some(now.before(shortest(context))),
-                ..Filter::default()
-            },
-        };
-        let entries = context.spool.list(page).await?;
-        let has_more = entries.len() == PAGE;
-        let last = entries.last().map(|entry| entry.record.id);
-        self.after = last.filter(|_| has_more);
-        let needy = entries.iter();
-        let needy = needy.filter(|Entry { record, .. }| self.need(context, record, now).is_some());
-        let ids: Vec<MessageId> = needy.map(|entry| entry.record.id).collect();
+        let before = now.before(shortest(context));
+        let late = context.spool.late(self.after, before, PAGE).await?;
+        let has_more = late.len() == PAGE;
+        self.after = late.last().map(|last| last.id).filter(|_| has_more);
+        let needy = late.iter();
+        let needy = needy.filter(|record| self.need(context, record, now).is_some());
+        let ids: Vec<MessageId> = needy.map(|record| record.id).collect();
         if !ids.is_empty() {
-            let leased = context.spool.lease(ids, now, now.after(LEASE)).await?;
-            for message in leased {
+            let (which, until) = (Which::Named(ids), now.after(CLAIM));
+            for message in context.spool.claim(which, PAGE, now, until).await? {
                 self.care(context, message, now).await;
             }
         }
@@ -143,16 +131,15 @@ impl Patrol {
     }
 
     /// Does what a message needs.
-    async fn care(&self, context: &Context, message: Leased, now: Timestamp) {
-        let record = message.record;
-        let (id, place) = (record.id, record.place());
-        let finish = match self.need(context, &record, now) {
-            Some(need) => told(context, &record, need).await,
+    async fn care(&self, context: &Context, message: Claimed, now: Timestamp) {
+        let claimed = (message.claim, message.record.place());
+        let finish = match self.need(context, &message.record, now) {
+            Some(need) => told(context, &message, need).await,
             None => None,
         };
         match finish {
             Some(finish) => context.finish(finish).await,
-            None => context.release_one((id, place)),
+            None => context.release_one(claimed),
         }
     }
 }
@@ -165,12 +152,14 @@ fn shortest(context: &Context) -> Duration {
     warn_after.min(expires_after)
 }
 
-async fn told(context: &Context, record: &Record, need: Need) -> Option<Finish> {
+async fn told(context: &Context, message: &Claimed, need: Need) -> Option<Finish> {
+    let record = &message.record;
     let content = context.spool.content(record.id).await.ok()?;
     let head = content.head().await.ok()?;
     let end = Headers::parse(&head).end;
     let host = context.upstream_of(&record.lane);
     let about = About {
+        claim: message.claim,
         record,
         head: &head[..end],
         whole: None,

@@ -20,23 +20,23 @@ use super::retry::Schedule;
 use super::settle::Uncertain;
 use super::step;
 use super::usage::{BackOff, Limits};
-use crate::base::{Clock, MessageId, Timestamp};
+use crate::base::{Clock, Timestamp};
 use crate::message::{Address, Shown};
 use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
-use crate::spool::{Content, Flow, Leased, Place, Record, Spool, SpoolError};
+use crate::spool::{Claim, Claimed, Content, Place, Record, Spool, SpoolError, Which};
 use crate::upstream::Dial;
 
-/// How long a message is leased; renewed at half.
-pub(super) const LEASE: Duration = Duration::from_secs(900);
+/// How long a message is claimed; renewed at half.
+pub(super) const CLAIM: Duration = Duration::from_secs(900);
 
 /// The longest time between two looks at the lanes, for what no event announces: holds that end,
-/// idle sessions, leases to renew.
+/// idle sessions, claims to renew.
 const TICK: Duration = Duration::from_secs(5);
 
 /// Messages claimed at once.
-const CLAIM: usize = 64;
+const AT_ONCE: usize = 64;
 
 /// How often an ending program looks whether all is quiet.
 const RECHECK: Duration = Duration::from_millis(100);
@@ -111,7 +111,7 @@ impl Delivery {
         step::resume(spool.as_ref(), clock.now()).await?;
         let mailboxes = Mailboxes::known(spool.as_ref(), clock.now()).await?;
         let (finishes, receiver) = mpsc::channel(FINISHES);
-        let leases = Arc::new(Mutex::default());
+        let claims = Arc::new(Mutex::default());
         let wake = Arc::new(Notify::new());
         let steps = Arc::new(Mutex::new(Steps {
             by: SignedDuration::ZERO,
@@ -121,7 +121,7 @@ impl Delivery {
         let stuck = Arc::new(AtomicBool::new(false));
         let scribe = Scribe {
             spool: spool.clone(),
-            leases: leases.clone(),
+            claims: claims.clone(),
             steps: steps.clone(),
             writing: Arc::clone(&writing),
             wake: wake.clone(),
@@ -141,7 +141,7 @@ impl Delivery {
             notices: Arc::default(),
             pauses: Arc::default(),
             wake,
-            leases,
+            claims,
             finishes,
             stuck,
         };
@@ -185,7 +185,7 @@ impl Delivery {
             writing: old.context.writing.clone(),
             pauses: old.context.pauses.clone(),
             wake: old.context.wake.clone(),
-            leases: old.context.leases.clone(),
+            claims: old.context.claims.clone(),
             finishes: old.context.finishes.clone(),
             stuck: old.context.stuck.clone(),
         };
@@ -440,15 +440,13 @@ impl Lanes {
     }
 
     fn is_quiet(&self) -> bool {
-        self.by_name.values().all(|lane| lane.is_quiet()) && self.context.leases().is_empty()
+        self.by_name.values().all(|lane| lane.is_quiet()) && self.context.claims().is_empty()
     }
 
     /// Gives a message to its lane; what there is no room for goes back, and what has no lane (any
     /// more) is routed anew.
-    fn push(&self, message: Leased) {
-        self.context
-            .leases()
-            .insert(message.record.id, message.lease.until);
+    fn push(&self, message: Claimed) {
+        self.context.claims().insert(message.claim, message.until);
         let refused = match self.by_name.get(&message.record.lane) {
             Some(lane) => lane.push(message),
             None => self.context.unassign(message),
@@ -457,23 +455,20 @@ impl Lanes {
     }
 
     /// One look at everything; gives when the next is due at the latest.
-    async fn round(&self) -> Timestamp {
+    async fn round(&self) -> Result<Timestamp, SpoolError> {
         let context = &self.context;
+        let now = context.clock.now();
         loop {
-            let fresh = context.spool.fresh(CLAIM);
+            let fresh = context
+                .spool
+                .claim(Which::Fresh, AT_ONCE, now, now.after(CLAIM));
+            let fresh = fresh.await?;
             if fresh.is_empty() {
                 break;
             }
             fresh.into_iter().for_each(|message| self.push(message));
         }
-        let now = context.clock.now();
         let mut next = now.after(TICK);
-        for (flow, due) in context.spool.due("") {
-            match due <= now {
-                true => self.assign(flow).await,
-                false => next = next.min(due),
-            }
-        }
         let held = self.by_name.values().filter(|lane| lane.mailbox.is_held());
         for lane in held {
             if lane.mailbox.end_hold(now) {
@@ -482,97 +477,90 @@ impl Lanes {
             let ends = lane.held().and_then(|hold| hold.until);
             next = ends.map_or(next, |ends| next.min(ends));
         }
-        let waiting = context.spool.waiting_lanes();
-        let waiting = waiting
-            .iter()
-            .filter_map(|name| self.by_name.get_key_value(name));
-        for (name, lane) in waiting {
-            for (flow, due) in context.spool.due(name) {
-                match self.fill(lane, flow, due, now).await {
-                    Ok(Some(due)) => next = next.min(due),
-                    Ok(None) => {}
-                    Err(error) => {
-                        maillog::claim_failed(name, &error);
-                        return now.after(SPOOL_PAUSE);
-                    }
-                }
+        for (place, due) in context.spool.waiting().await? {
+            if due <= now {
+                self.take(place, now).await?;
             }
         }
-        next
+        let waiting = context.spool.waiting().await?.into_iter();
+        let for_the_clock = waiting.filter(|(place, due)| *due > now && self.room(place) > 0);
+        let first = for_the_clock.map(|(_, due)| due).min();
+        Ok(first.map_or(next, |first| next.min(first)))
     }
 
-    /// Takes what is due of a flow while there is room in its lane; gives when more is due, where that
-    /// is for the clock to say.
-    async fn fill(
-        &self,
-        lane: &Arc<Lane>,
-        flow: Flow,
-        due: Timestamp,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, SpoolError> {
-        let room = lane.room(&flow).min(CLAIM);
+    /// How many messages of a place can be taken now.
+    fn room(&self, place: &Place) -> usize {
+        let lane = self.by_name.get(&place.lane);
+        let room = lane.map_or(0, |lane| lane.room(&place.flow));
+        let is_unrouted = place.lane.is_empty();
+        if is_unrouted {
+            AT_ONCE
+        } else {
+            room.min(AT_ONCE)
+        }
+    }
+
+    /// Takes what is due in a place while there is room: to its lane, or to be routed if it has none.
+    async fn take(&self, place: Place, now: Timestamp) -> Result<(), SpoolError> {
+        let (room, is_unrouted) = (self.room(&place), place.lane.is_empty());
         if room == 0 {
-            return Ok(None);
+            return Ok(());
         }
-        if due > now {
-            return Ok(Some(due));
+        let (which, until) = (Which::DueIn(place), now.after(CLAIM));
+        let claimed = self.context.spool.claim(which, room, now, until).await?;
+        if is_unrouted {
+            self.assign(claimed).await;
+        } else {
+            claimed.into_iter().for_each(|message| self.push(message));
         }
-        let lane = lane.server.name.clone();
-        let place = Place { lane, flow };
-        let spool = &self.context.spool;
-        let claimed = spool.claim(&place, room, now, now.after(LEASE)).await?;
-        claimed.into_iter().for_each(|message| self.push(message));
-        let rest = spool.due(&place.lane).into_iter();
-        let mut rest = rest.filter(|(flow, due)| *flow == place.flow && *due > now);
-        Ok(rest.next().map(|(_, due)| due))
+        Ok(())
     }
 
     /// Routes messages that have no lane.
-    async fn assign(&self, flow: Flow) {
-        let now = self.context.clock.now();
+    async fn assign(&self, claimed: Vec<Claimed>) {
         let spool = &self.context.spool;
-        let lane = String::new();
-        let place = Place { lane, flow };
-        let claimed = match spool.claim(&place, CLAIM, now, now.after(LEASE)).await {
-            Ok(claimed) => claimed,
-            Err(error) => return maillog::claim_failed("", &error),
-        };
-        let mut assigned = Vec::new();
+        let (mut assigned, mut places) = (Vec::new(), Vec::new());
         for message in claimed {
-            match attempt::assign(&self.context, message.record).await {
-                Ok(finish) => assigned.push(finish),
-                Err(lease) => spool.release(vec![lease]),
+            let place = (message.claim, message.record.place());
+            match attempt::assign(&self.context, message).await {
+                Some(finish) => {
+                    assigned.push(finish);
+                    places.push(place);
+                }
+                None => spool.release(vec![place]),
             }
         }
-        let leases: Vec<_> = assigned
-            .iter()
-            .map(|finish| (finish.id, place.clone()))
-            .collect();
         if let Err(error) = spool.finish(assigned.into()).await {
-            maillog::finish_failed(leases.len(), &error);
-            spool.release(leases);
+            maillog::finish_failed(places.len(), &error);
+            spool.release(places);
         }
     }
 
-    fn renew_leases(&self) {
+    fn renew_claims(&self) {
         let now = self.context.clock.now();
-        let until = now.after(LEASE);
-        let mut leases = self.context.leases();
-        let is_old = |lease: &Timestamp| *lease < now.after(LEASE / 2);
-        let old: Vec<MessageId> = leases
-            .iter()
-            .filter(|(_, lease)| is_old(lease))
-            .map(|(id, _)| *id)
-            .collect();
-        if old.is_empty() {
+        let until = now.after(CLAIM);
+        let mut claims = self.context.claims();
+        let old = claims
+            .iter_mut()
+            .filter(|(_, ends)| **ends < now.after(CLAIM / 2));
+        let renewed = old.map(|(claim, ends)| {
+            *ends = until;
+            *claim
+        });
+        let renewed: Vec<Claim> = renewed.collect();
+        drop(claims);
+        if renewed.is_empty() {
             return;
         }
-        for id in &old {
-            leases.insert(*id, until);
-        }
-        drop(leases);
-        let spool = self.context.spool.clone();
-        tokio::spawn(async move { spool.renew(old, until).await });
+        let context = self.context.clone();
+        tokio::spawn(async move {
+            let lost = context
+                .spool
+                .renew(renewed, until)
+                .await
+                .unwrap_or_default();
+            lost.into_iter().for_each(|claim| context.forget(claim));
+        });
     }
 }
 
@@ -581,8 +569,12 @@ async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
     let (mut last_tick, mut patrol) = (clock.now(), Patrol::default());
     loop {
         let current = lanes.load_full();
-        let next = match current.follow_clock().await {
-            Ok(()) => current.round().await,
+        let round = async {
+            current.follow_clock().await?;
+            current.round().await
+        };
+        let next = match round.await {
+            Ok(next) => next,
             Err(error) => {
                 maillog::claim_failed("", &error);
                 clock.now().after(SPOOL_PAUSE)
@@ -594,7 +586,7 @@ async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
             last_tick = now;
             let mailboxes = current.context.mailboxes.all();
             mailboxes.iter().for_each(|mailbox| mailbox.close_idle(now));
-            current.renew_leases();
+            current.renew_claims();
             patrol.look(&current.context).await;
         }
         let pause = next.since(clock.now());

@@ -16,7 +16,7 @@ use crate::base::Timestamp;
 use crate::message::{Address, Recipient};
 use crate::observe::maillog;
 use crate::session::Reply;
-use crate::spool::{Event, Fate, Finish, Record, What};
+use crate::spool::{Claim, Event, Fate, Finish, Record, What};
 
 /// Holds of a mailbox that one message may bring about; then it is set aside.
 const MOST_HOLDS: u32 = 2;
@@ -35,6 +35,7 @@ pub enum Uncertain {
 
 /// How an attempt at a message ended.
 pub(super) struct Tried<'a> {
+    pub(super) claim: Claim,
     /// The message as it was before.
     pub(super) record: Record,
     /// What became of its recipients.
@@ -107,6 +108,7 @@ pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
     });
     let failed: Vec<Failed> = failed.collect();
     let about = About {
+        claim: tried.claim,
         record: &record,
         head: tried.head,
         whole: tried.whole.clone(),
@@ -205,7 +207,7 @@ pub(super) fn warn(context: &Context, about: &About, last: &str) -> Option<Finis
     Some(Finish {
         reports: vec![report],
         events: vec![event],
-        ..Finish::new(warned.id, Fate::Later(Box::new(warned)))
+        ..Finish::new(about.claim, Fate::Later(Box::new(warned)))
     })
 }
 
@@ -276,7 +278,7 @@ impl<'a> Settling<'a> {
             server,
             about,
             now: context.clock.now(),
-            finish: Finish::new(about.record.id, Fate::Gone),
+            finish: Finish::new(about.claim, Fate::Gone),
         }
     }
 
@@ -434,6 +436,10 @@ mod tests {
             former_lane: None,
         };
         Tried {
+            claim: Claim {
+                id: record.id,
+                number: 1,
+            },
             record,
             verdict: Verdict::default(),
             reason: Some("lost".into()),

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use crate::base::Timestamp;
 use crate::observe::maillog;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Notes, Spool, SpoolError, Upkeep};
 
 /// Where the spool keeps when it was last at work.
 const NOTE: &str = "clock/seen";
@@ -55,13 +55,13 @@ pub(super) fn tries_for(age: Duration, expires_after: Duration) -> Duration {
 }
 
 /// Notes that the spool is at work, for the next run.
-pub(super) async fn note(spool: &dyn Spool, now: Timestamp) -> Result<(), SpoolError> {
+pub(super) async fn note(spool: &dyn Notes, now: Timestamp) -> Result<(), SpoolError> {
     spool.note(NOTE, Some(now.0.to_string())).await
 }
 
 /// Moves the spool with the clock.
 pub(super) async fn shift(
-    spool: &dyn Spool,
+    spool: &dyn Upkeep,
     by: SignedDuration,
     now: Timestamp,
 ) -> Result<(), SpoolError> {

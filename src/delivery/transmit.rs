@@ -1,7 +1,6 @@
 //! The message over a session: the one at hand, or a new one, signed in.
 
-use bytes::Bytes;
-use tokio::io::AsyncSeekExt;
+use tokio::io::AsyncReadExt;
 
 use super::lane::Lane;
 use super::outcome::{self, Reaction};
@@ -73,20 +72,15 @@ async fn body(
     from: usize,
 ) -> Result<crate::upstream::session::Body, SpoolError> {
     use crate::upstream::session::Body;
-    match content {
-        Content::Memory(bytes) => Ok(Body::Memory(Bytes::slice(bytes, from..))),
-        Content::File(file) => {
-            let mut open = file.open().await?;
-            let failed = |error: std::io::Error| SpoolError::Io {
-                path: "content".into(),
-                source: error.into(),
-            };
-            open.seek(std::io::SeekFrom::Start(from as u64))
-                .await
-                .map_err(failed)?;
-            Ok(Body::File(open, content.size() - from as u64))
-        }
+    if let Some(bytes) = content.in_memory() {
+        return Ok(Body::Memory(bytes.slice(from..)));
     }
+    let (mut open, from) = (content.open().await?, from as u64);
+    let mut head = (&mut open).take(from);
+    tokio::io::copy(&mut head, &mut tokio::io::sink())
+        .await
+        .map_err(|error| SpoolError::io("content".as_ref(), error))?;
+    Ok(Body::Stream(open, content.size() - from))
 }
 
 /// A new session, signed in; a token that is refused is replaced once.

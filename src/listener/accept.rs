@@ -22,7 +22,7 @@ use super::{Direct, Endpoint, Settings, Socket};
 use crate::base::Clock;
 use crate::observe::maillog;
 use crate::session::Reply;
-use crate::spool::Spool;
+use crate::spool::Intake;
 
 /// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
 const BACKLOG: i32 = 4_096;
@@ -41,7 +41,7 @@ pub struct Shared {
     /// What sessions go by.
     pub settings: ArcSwap<Settings>,
     /// Where messages go.
-    pub spool: Arc<dyn Spool>,
+    pub spool: Arc<dyn Intake>,
     /// Where messages for direct servers go.
     pub direct: Arc<dyn Direct>,
     /// What tells when a message came.
@@ -80,7 +80,7 @@ impl Shared {
     /// No session yet.
     pub fn new(
         settings: Settings,
-        spool: Arc<dyn Spool>,
+        spool: Arc<dyn Intake>,
         direct: Arc<dyn Direct>,
         clock: Clock,
     ) -> Arc<Self> {

@@ -150,7 +150,7 @@ impl Connection {
                 Event::Authenticate(credentials) => self.authenticate(credentials).await,
                 Event::Sender(sender) => self.sender(&sender),
                 Event::Recipient(recipient) => self.recipient(&recipient),
-                Event::Data => self.data(),
+                Event::Data => self.data().await,
                 Event::Content => self.content().await,
                 Event::Message(envelope) => {
                     let reply = self.message(envelope).await;
@@ -457,8 +457,8 @@ impl Connection {
         usage.check(here(&self.endpoint), &self.endpoint.limits, amount)
     }
 
-    fn data(&mut self) {
-        if !self.shared.spool.has_room() {
+    async fn data(&mut self) {
+        if !self.shared.spool.has_room().await {
             return self.machine.answer(Reply::out_of_space());
         }
         let id = self.shared.spool.next_id(self.shared.clock.now());

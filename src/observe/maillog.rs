@@ -326,6 +326,11 @@ pub fn finish_failed(count: usize, reason: &dyn std::fmt::Display) {
     error!(target: TARGET, event = "finish_failed", count, %reason, "spool not written, trying again; nothing is sent until it is");
 }
 
+/// A message was claimed by another while it was being sent: it may be sent twice.
+pub fn claim_lost(id: MessageId) {
+    warn!(target: TARGET, event = "claim_lost", %id, "another run claimed this message while it was being sent; it may arrive twice");
+}
+
 /// All that was to be written to the spool is written.
 pub fn finishes_written() {
     info!(target: TARGET, event = "finishes_written", "spool written again, sending goes on");

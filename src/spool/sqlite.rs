@@ -2,7 +2,7 @@
 //!
 //! All that is asked goes to the writer thread, which takes whatever has come together while the
 //! last commit was under way into one transaction (WAL, synchronous=FULL: a commit is a sync).
-//! A lock on a file beside the database makes this process the only owner, so leases are kept in
+//! A lock on a file beside the database makes this process the only owner, so claims are kept in
 //! memory: they end with it. What operators ask for is read on connections of their own.
 
 mod reader;
@@ -18,13 +18,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::content::{self, ContentWriter};
+use super::content::ContentWriter;
+use super::folder::Folder;
 use super::{
-    Content, Deed, Entry, Finish, Flow, Lease, Leased, New, Owner, Page, Place, Record, Selection,
-    Spool, SpoolError, Story, Used,
+    Answer, Claim, Claimed, Content, Contents, Deed, Entry, Filter, Finish, Flow, Intake, Lease,
+    Ledger, Manage, New, Notes, Owner, Page, Place, Record, Selection, SpoolError, Story, Upkeep,
+    Used, Wanted, Which, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
@@ -49,8 +52,8 @@ const FRESH_MESSAGES: usize = 128;
 /// Messages that an operator touches in one transaction.
 const OPERATOR_PAGE: usize = 1_000;
 
-/// How long a fresh message is leased.
-pub(super) const FRESH_LEASE: Duration = Duration::from_secs(900);
+/// How long a fresh message is claimed.
+pub(super) const FRESH_CLAIM: Duration = Duration::from_secs(900);
 
 /// Where the spool is and how much it leaves free.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,7 @@ pub struct SqliteSpool {
     jobs: Option<mpsc::Sender<Job>>,
     shared: Arc<Shared>,
     ids: MessageIds,
+    contents: Arc<Folder>,
     writer: Option<JoinHandle<()>>,
     _lock: File,
 }
@@ -84,29 +88,22 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    fresh: VecDeque<Leased>,
+    fresh: VecDeque<Claimed>,
     fresh_bytes: usize,
-    leases: HashMap<MessageId, Out>,
+    claims: HashMap<MessageId, Out>,
+    /// The number of the last claim.
+    last: u64,
     due: HashMap<String, BTreeMap<Flow, Timestamp>>,
 }
 
-/// A message that is leased.
+/// A message that is claimed.
 #[derive(Debug, Clone, Copy)]
 struct Out {
+    number: u64,
     until: Timestamp,
     is_sending: bool,
-    /// Whether there is more in it by now than was leased.
+    /// Whether there is more in it by now than was claimed.
     has_grown: bool,
-}
-
-impl Out {
-    fn until(until: Timestamp) -> Self {
-        Self {
-            until,
-            is_sending: false,
-            has_grown: false,
-        }
-    }
 }
 
 impl Shared {
@@ -129,6 +126,17 @@ impl Queue {
         }
     }
 
+    fn waiting(&self) -> Vec<(Place, Timestamp)> {
+        let lanes = self.due.iter();
+        let waiting = lanes.flat_map(|(lane, flows)| {
+            flows.iter().map(|(flow, due)| {
+                let (lane, flow) = (lane.clone(), flow.clone());
+                (Place { lane, flow }, *due)
+            })
+        });
+        waiting.collect()
+    }
+
     fn due_is(&mut self, place: &Place, at: Option<Timestamp>) {
         let flows = self.due.entry(place.lane.clone()).or_default();
         match at {
@@ -143,46 +151,89 @@ impl Queue {
     fn shift(&mut self, by: SignedDuration) {
         for message in &mut self.fresh {
             message.record.shift(by);
-            message.lease.until = message.lease.until.shifted(by);
+            message.until = message.until.shifted(by);
         }
-        for out in self.leases.values_mut() {
+        for out in self.claims.values_mut() {
             out.until = out.until.shifted(by);
         }
         let dues = self.due.values_mut().flat_map(BTreeMap::values_mut);
         dues.for_each(|due| *due = due.shifted(by));
     }
 
-    /// There is more in a message by now; whoever has it has not got that.
+    fn claim(&mut self, record: Record, content: Option<Content>, until: Timestamp) -> Claimed {
+        self.last += 1;
+        let (id, number) = (record.id, self.last);
+        let out = Out {
+            number,
+            until,
+            is_sending: false,
+            has_grown: false,
+        };
+        self.claims.insert(id, out);
+        Claimed {
+            claim: Claim { id, number },
+            until,
+            record,
+            content,
+        }
+    }
+
+    fn is_claimed(&self, id: MessageId, now: Timestamp) -> bool {
+        self.claims.get(&id).is_some_and(|out| out.until > now)
+    }
+
+    /// The claim, if it has not been lost to another.
+    fn out(&mut self, claim: Claim) -> Option<&mut Out> {
+        let out = self.claims.get_mut(&claim.id)?;
+        (out.number == claim.number).then_some(out)
+    }
+
+    fn has_lost(&self, claim: Claim) -> bool {
+        let out = self.claims.get(&claim.id);
+        out.is_none_or(|out| out.number != claim.number)
+    }
+
+    /// Ends a claim; whether it was one still.
+    fn end(&mut self, claim: Claim) -> bool {
+        let is_ours = self.out(claim).is_some();
+        if is_ours {
+            self.claims.remove(&claim.id);
+        }
+        is_ours
+    }
+
+    /// There is more in a message by now; whoever has claimed it has not got that.
     fn grows(&mut self, id: MessageId) {
-        if let Some(out) = self.leases.get_mut(&id) {
+        if let Some(out) = self.claims.get_mut(&id) {
             out.has_grown = true;
         }
     }
 
     fn has_grown(&self, id: MessageId) -> bool {
-        self.leases.get(&id).is_some_and(|out| out.has_grown)
+        self.claims.get(&id).is_some_and(|out| out.has_grown)
     }
 
     /// A message was put: it goes to delivery at once while there is room for it.
-    fn offer(&mut self, new: New, owner: &Owner) {
-        let in_memory = match &new.content {
-            Content::Memory(bytes) => bytes.len(),
-            Content::File(_) => 0,
-        };
+    fn offer(&mut self, New { record, content }: New) {
+        let in_memory = content.in_memory().map_or(0, Bytes::len);
         let fits = self.fresh.len() < FRESH_MESSAGES && self.fresh_bytes + in_memory <= FRESH_BYTES;
-        let is_due = new.record.due <= new.record.received;
+        let is_due = record.due <= record.received;
         if !fits || !is_due {
-            return self.due_at(&new.record.place(), new.record.due);
+            return self.due_at(&record.place(), record.due);
         }
         self.fresh_bytes += in_memory;
-        let until = new.record.due.after(FRESH_LEASE);
-        self.leases.insert(new.record.id, Out::until(until));
-        let owner = owner.clone();
-        self.fresh.push_back(Leased {
-            record: new.record,
-            content: Some(new.content),
-            lease: Lease { owner, until },
-        });
+        let until = record.due.after(FRESH_CLAIM);
+        let claimed = self.claim(record, Some(content), until);
+        self.fresh.push_back(claimed);
+    }
+
+    fn take_fresh(&mut self, max: usize) -> Vec<Claimed> {
+        let count = self.fresh.len().min(max);
+        let taken: Vec<Claimed> = self.fresh.drain(..count).collect();
+        let contents = taken.iter().filter_map(|it| it.content.as_ref());
+        let in_memory = contents.filter_map(Content::in_memory).map(Bytes::len);
+        self.fresh_bytes -= in_memory.sum::<usize>();
+        taken
     }
 }
 
@@ -200,7 +251,7 @@ impl SqliteSpool {
 
     /// Opens the spool for `owner`, makes it when missing, and recovers what a crash left.
     pub fn open(settings: Settings, owner: Owner) -> Result<Self, SpoolError> {
-        let content = settings.folder.join("content");
+        let content = settings.folder.join(store::CONTENTS);
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
         restrict(&settings.folder)?;
         sync_new_folders(&content)?;
@@ -213,12 +264,13 @@ impl SqliteSpool {
         });
         look_at_log(&settings.folder)?;
         let is_new = is_empty(&settings.folder.join(store::FILE));
-        if is_new && let count @ 1.. = finished(&content)?.len() {
+        let contents = Folder::new(content);
+        if is_new && let count @ 1.. = contents.finished()?.len() {
             let file = settings.folder.join(store::FILE).display().to_string();
             return Err(SpoolError::Emptied { file, count });
         }
         let store = Store::open(&settings.folder)?;
-        sweep(&settings.folder, &store)?;
+        sweep(&settings.folder, &contents, &store)?;
         for (place, due) in store.earliest_due()? {
             shared.queue().due_at(&place, due);
         }
@@ -229,6 +281,7 @@ impl SqliteSpool {
             jobs: Some(jobs),
             shared,
             ids: MessageIds::default(),
+            contents: Arc::new(contents),
             writer: Some(writer),
             _lock: lock,
         })
@@ -238,7 +291,7 @@ impl SqliteSpool {
     fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, SpoolError>>) -> Job,
-    ) -> BoxFuture<'_, Result<T, SpoolError>> {
+    ) -> Answer<'_, T> {
         let (answer, answered) = oneshot::channel();
         let job = job(answer);
         Box::pin(async move {
@@ -252,11 +305,29 @@ impl SqliteSpool {
     fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(Reader) -> Result<T, SpoolError> + Send + 'static,
-    ) -> BoxFuture<'_, Result<T, SpoolError>> {
+    ) -> Answer<'_, T> {
         let folder = self.settings.folder.clone();
         Box::pin(async move {
             let looked = tokio::task::spawn_blocking(move || look(Reader::open(&folder)?));
             looked.await.map_err(|_| SpoolError::Closed)?
+        })
+    }
+
+    /// What a filter admits, oldest first, as `made` of each.
+    fn listed<T: Send + 'static>(
+        &self,
+        after: Option<MessageId>,
+        limit: usize,
+        filter: Filter,
+        made: impl Fn(Entry) -> T + Send + 'static,
+    ) -> Answer<'_, Vec<T>> {
+        let shared = self.shared.clone();
+        self.read(move |reader| {
+            let admitted = |record| {
+                let entry = shared.entry(record);
+                filter.admits(&entry).then(|| made(entry))
+            };
+            reader.list(after, limit, admitted)
         })
     }
 
@@ -281,7 +352,7 @@ impl SqliteSpool {
 impl Shared {
     /// A message with who sends it.
     fn entry(&self, record: Record) -> Entry {
-        let out = self.queue().leases.get(&record.id).copied();
+        let out = self.queue().claims.get(&record.id).copied();
         let owner = self.owner.clone();
         let sending = out.filter(|out| out.is_sending);
         let lease = sending.map(|Out { until, .. }| Lease { owner, until });
@@ -289,45 +360,49 @@ impl Shared {
     }
 }
 
-impl Spool for SqliteSpool {
+impl Intake for SqliteSpool {
     fn next_id(&self, now: Timestamp) -> MessageId {
         self.ids.next(now, rand::random())
     }
 
     fn writer(&self, id: MessageId) -> ContentWriter {
-        ContentWriter::new(&self.settings.folder.join("content"), id)
+        ContentWriter::new(self.contents.clone(), id)
     }
 
-    fn has_room(&self) -> bool {
-        self.shared.space.has_room()
+    fn has_room(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(self.shared.space.has_room()))
     }
 
-    fn put(&self, messages: Vec<New>) -> BoxFuture<'_, Result<(), SpoolError>> {
+    fn put(&self, messages: Vec<New>) -> Answer<'_, ()> {
         self.ask(|answer| Job::Put(messages, answer))
     }
+}
 
-    fn fresh(&self, max: usize) -> Vec<Leased> {
-        let mut queue = self.shared.queue();
-        let count = queue.fresh.len().min(max);
-        let taken: Vec<Leased> = queue.fresh.drain(..count).collect();
-        for message in &taken {
-            if let Some(Content::Memory(bytes)) = &message.content {
-                queue.fresh_bytes -= bytes.len();
-            }
-        }
-        taken
+impl Contents for SqliteSpool {
+    fn content(&self, id: MessageId) -> Answer<'_, Content> {
+        self.ask(move |answer| Job::Content(id, answer))
+    }
+}
+
+impl Work for SqliteSpool {
+    fn waiting(&self) -> Answer<'_, Vec<(Place, Timestamp)>> {
+        let waiting = self.shared.queue().waiting();
+        Box::pin(std::future::ready(Ok(waiting)))
     }
 
     fn claim(
         &self,
-        place: &Place,
+        which: Which,
         max: usize,
         now: Timestamp,
         until: Timestamp,
-    ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>> {
-        let place = place.clone();
+    ) -> Answer<'_, Vec<Claimed>> {
+        if which == Which::Fresh {
+            let fresh = self.shared.queue().take_fresh(max);
+            return Box::pin(std::future::ready(Ok(fresh)));
+        }
         self.ask(move |answer| Job::Claim {
-            place,
+            which,
             max,
             now,
             until,
@@ -335,72 +410,61 @@ impl Spool for SqliteSpool {
         })
     }
 
-    fn lease(
-        &self,
-        ids: Vec<MessageId>,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> BoxFuture<'_, Result<Vec<Leased>, SpoolError>> {
-        self.ask(move |answer| Job::Lease {
-            ids,
-            now,
-            until,
-            answer,
-        })
-    }
-
-    fn waiting_lanes(&self) -> Vec<String> {
-        self.shared.queue().due.keys().cloned().collect()
-    }
-
-    fn due(&self, lane: &str) -> Vec<(Flow, Timestamp)> {
-        let queue = self.shared.queue();
-        let flows = queue.due.get(lane).into_iter().flatten();
-        flows.map(|(flow, due)| (flow.clone(), *due)).collect()
-    }
-
-    fn sending(&self, id: MessageId) {
-        if let Some(out) = self.shared.queue().leases.get_mut(&id) {
+    fn sending(&self, claim: Claim) {
+        if let Some(out) = self.shared.queue().out(claim) {
             out.is_sending = true;
         }
     }
 
-    fn renew(
-        &self,
-        ids: Vec<MessageId>,
-        until: Timestamp,
-    ) -> BoxFuture<'_, Result<(), SpoolError>> {
+    fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> Answer<'_, Vec<Claim>> {
         let mut queue = self.shared.queue();
-        for id in ids {
-            if let Some(lease) = queue.leases.get_mut(&id) {
-                lease.until = until;
+        let mut lost = claims;
+        lost.retain(|claim| match queue.out(*claim) {
+            Some(out) => {
+                out.until = until;
+                false
             }
-        }
-        Box::pin(std::future::ready(Ok(())))
+            None => true,
+        });
+        drop(queue);
+        Box::pin(std::future::ready(Ok(lost)))
     }
 
-    fn finish(&self, batch: Arc<[Finish]>) -> BoxFuture<'_, Result<(), SpoolError>> {
+    fn finish(&self, batch: Arc<[Finish]>) -> Answer<'_, Vec<Claim>> {
         self.ask(|answer| Job::Finish(batch, answer))
     }
 
-    fn release(&self, leases: Vec<(MessageId, Place)>) {
+    fn release(&self, claims: Vec<(Claim, Place)>) {
         let mut queue = self.shared.queue();
-        for (id, place) in leases {
-            queue.leases.remove(&id);
-            // When exactly it is due, the next claim finds out.
-            queue.due_at(&place, Timestamp(0));
+        for (claim, place) in claims {
+            if queue.end(claim) {
+                // When exactly it is due, the next claim finds out.
+                queue.due_at(&place, Timestamp(0));
+            }
         }
     }
 
-    fn content(&self, id: MessageId) -> BoxFuture<'_, Result<Content, SpoolError>> {
-        self.ask(move |answer| Job::Content(id, answer))
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.changed.notified())
+    }
+}
+
+impl Upkeep for SqliteSpool {
+    fn late(
+        &self,
+        after: Option<MessageId>,
+        before: Timestamp,
+        limit: usize,
+    ) -> Answer<'_, Vec<Record>> {
+        let filter = Filter {
+            state: Some(Wanted::Queued),
+            before: Some(before),
+            ..Filter::default()
+        };
+        self.listed(after, limit, filter, |entry| entry.record)
     }
 
-    fn reroute(
-        &self,
-        lanes: Vec<String>,
-        held: Vec<(String, String)>,
-    ) -> BoxFuture<'_, Result<(), SpoolError>> {
+    fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> Answer<'_, ()> {
         self.ask(|answer| Job::Reroute {
             lanes,
             held,
@@ -408,33 +472,54 @@ impl Spool for SqliteSpool {
         })
     }
 
-    fn list(&self, page: Page) -> BoxFuture<'_, Result<Vec<Entry>, SpoolError>> {
-        let shared = self.shared.clone();
-        self.read(move |reader| {
-            let Page {
-                after,
-                limit,
-                filter,
-            } = page;
-            let admitted = |record| {
-                let entry = shared.entry(record);
-                filter.admits(&entry).then_some(entry)
-            };
-            reader.list(after, limit, admitted)
-        })
+    fn shift(&self, by: SignedDuration, (name, value): (&str, String)) -> Answer<'_, ()> {
+        let note = (name.to_owned(), value);
+        self.ask(move |answer| Job::Shift { by, note, answer })
     }
 
-    fn get(&self, id: MessageId) -> BoxFuture<'_, Result<Entry, SpoolError>> {
+    fn purge(&self, now: Timestamp) -> Answer<'_, bool> {
+        self.ask(move |answer| Job::Purge(now, answer))
+    }
+}
+
+impl Ledger for SqliteSpool {
+    fn used(&self, since: Timestamp) -> Answer<'_, Vec<Used>> {
+        self.ask(move |answer| Job::Used(since, answer))
+    }
+
+    fn tell(&self, story: Story, used: Option<Used>) -> Answer<'_, ()> {
+        self.ask(|answer| Job::Tell(Box::new(story), used, answer))
+    }
+}
+
+impl Notes for SqliteSpool {
+    fn note(&self, name: &str, value: Option<String>) -> Answer<'_, ()> {
+        let name = name.to_owned();
+        self.ask(move |answer| Job::Note(name, value, answer))
+    }
+
+    fn notes(&self, prefix: &str) -> Answer<'_, Vec<(String, String)>> {
+        let prefix = prefix.to_owned();
+        self.ask(move |answer| Job::Notes(prefix, answer))
+    }
+}
+
+impl Manage for SqliteSpool {
+    fn list(&self, page: Page) -> Answer<'_, Vec<Entry>> {
+        let Page {
+            after,
+            limit,
+            filter,
+        } = page;
+        self.listed(after, limit, filter, |entry| entry)
+    }
+
+    fn get(&self, id: MessageId) -> Answer<'_, Entry> {
         let shared = self.shared.clone();
         self.read(move |reader| Ok(shared.entry(reader.get(id)?)))
     }
 
-    fn act(
-        &self,
-        which: Selection,
-        deed: Deed,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<usize, SpoolError>> {
+    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> Answer<'_, usize> {
         Box::pin(async move {
             let filter = match which {
                 Selection::Ids(ids) => return self.act_on(ids, deed, now, true).await,
@@ -458,56 +543,17 @@ impl Spool for SqliteSpool {
         })
     }
 
-    fn story(&self, id: MessageId) -> BoxFuture<'_, Result<Story, SpoolError>> {
+    fn story(&self, id: MessageId) -> Answer<'_, Story> {
         self.read(move |reader| reader.story(id))
     }
 
-    fn stories(
-        &self,
-        address: &str,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Story>, SpoolError>> {
+    fn stories(&self, address: &str, limit: usize) -> Answer<'_, Vec<Story>> {
         let address = address.to_owned();
         self.read(move |reader| {
             let mut found = reader.stories(&address, limit)?;
             found.reverse();
             Ok(found)
         })
-    }
-
-    fn tell(&self, story: Story, used: Option<Used>) -> BoxFuture<'_, Result<(), SpoolError>> {
-        self.ask(|answer| Job::Tell(Box::new(story), used, answer))
-    }
-
-    fn used(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<Used>, SpoolError>> {
-        self.ask(move |answer| Job::Used(since, answer))
-    }
-
-    fn shift(
-        &self,
-        by: SignedDuration,
-        (name, value): (&str, String),
-    ) -> BoxFuture<'_, Result<(), SpoolError>> {
-        let note = (name.to_owned(), value);
-        self.ask(move |answer| Job::Shift { by, note, answer })
-    }
-
-    fn purge(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, SpoolError>> {
-        self.ask(move |answer| Job::Purge(now, answer))
-    }
-
-    fn note(&self, name: &str, value: Option<String>) -> BoxFuture<'_, Result<(), SpoolError>> {
-        let name = name.to_owned();
-        self.ask(move |answer| Job::Note(name, value, answer))
-    }
-
-    fn notes(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<(String, String)>, SpoolError>> {
-        let prefix = prefix.to_owned();
-        self.ask(move |answer| Job::Notes(prefix, answer))
-    }
-
-    fn changed(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.shared.changed.notified())
     }
 }
 
@@ -586,30 +632,11 @@ fn is_empty(file: &Path) -> bool {
     std::fs::metadata(file).map_or(true, |metadata| metadata.len() == 0)
 }
 
-/// The finished contents of a folder, with the messages that they are of.
-fn finished(content: &Path) -> Result<Vec<(MessageId, PathBuf)>, SpoolError> {
-    let io = |error| SpoolError::io(content, error);
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(content).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        let id = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.parse().ok());
-        let is_arriving = path.extension().is_some_and(|it| it == content::ARRIVING);
-        if is_arriving {
-            std::fs::remove_file(&path).map_err(|error| SpoolError::io(&path, error))?;
-        } else {
-            found.extend(id.map(|id| (id, path)));
-        }
-    }
-    Ok(found)
-}
-
 /// Removes contents whose messages have ended, and moves aside those that no row and no story knows: they
 /// came in the instant of a crash and were never answered, or the disk has lost their rows.
-fn sweep(folder: &Path, store: &Store) -> Result<(), SpoolError> {
+fn sweep(folder: &Path, contents: &Folder, store: &Store) -> Result<(), SpoolError> {
     let (mut count, lost) = (0, folder.join(LOST));
-    for (id, path) in finished(&folder.join("content"))? {
+    for (id, path) in contents.finished()? {
         let io = |error| SpoolError::io(&path, error);
         if store.exists(id)? {
             continue;

@@ -52,7 +52,7 @@ pub(super) fn mail_command(message: &Outgoing, offered: &Extensions) -> String {
     if offered.size {
         let body = match &message.body {
             Body::Memory(bytes) => bytes.len() as u64,
-            Body::File(_, size) => *size,
+            Body::Stream(_, size) => *size,
         };
         command.push_str(&format!(" SIZE={}", message.head.len() as u64 + body));
     }

@@ -54,8 +54,8 @@ pub struct Outgoing<'a> {
 pub enum Body {
     /// In memory.
     Memory(Bytes),
-    /// An open file, at the place where the rest begins, and how much that is.
-    File(tokio::fs::File, u64),
+    /// To be read, from where the rest begins, and how much that is.
+    Stream(Box<dyn AsyncRead + Send + Sync + Unpin>, u64),
 }
 
 /// What the server said to one message.
@@ -257,7 +257,7 @@ impl Session {
         let mut out = self.envelope_commands(message).concat().into_bytes();
         let body: &[u8] = match &message.body {
             Body::Memory(body) => body,
-            Body::File(..) => &[],
+            Body::Stream(..) => &[],
         };
         out.reserve(message.head.len() + body.len() + 32);
         out.extend_from_slice(
@@ -336,13 +336,13 @@ impl Session {
         let mut stuffer = Stuffer::default();
         let room = match &message.body {
             Body::Memory(bytes) => bytes.len(),
-            Body::File(..) => FILE_CHUNK,
+            Body::Stream(..) => FILE_CHUNK,
         };
         let mut out = Vec::with_capacity(message.head.len() + room + 256);
         stuffer.push(message.head, &mut out);
         match message.body {
             Body::Memory(bytes) => stuffer.push(&bytes, &mut out),
-            Body::File(file, size) => self.file(file, size, &mut stuffer, &mut out).await?,
+            Body::Stream(body, size) => self.stream(body, size, &mut stuffer, &mut out).await?,
         }
         stuffer.end(&mut out);
         self.write(&out, Stage::Content, wait::BLOCK).await?;
@@ -379,9 +379,9 @@ impl Session {
         }
     }
 
-    async fn file(
+    async fn stream(
         &mut self,
-        mut file: tokio::fs::File,
+        mut body: Box<dyn AsyncRead + Send + Sync + Unpin>,
         size: u64,
         stuffer: &mut Stuffer,
         out: &mut Vec<u8>,
@@ -390,7 +390,7 @@ impl Session {
         let mut left = size;
         while left > 0 {
             let wanted = left.min(FILE_CHUNK as u64) as usize;
-            let read = file.read(&mut piece[..wanted]).await;
+            let read = body.read(&mut piece[..wanted]).await;
             match read {
                 Ok(0) => {
                     return Err(Failure::Content(

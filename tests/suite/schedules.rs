@@ -17,7 +17,7 @@ use mailferry::base::{MessageId, Simulation, Timestamp, tls};
 use mailferry::delivery::{self, BackOff, Delivery, Limits, Schedule, Uncertain};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
-use mailferry::spool::{Content, Deed, New, Origin, Record, Selection, Spool, State, What};
+use mailferry::spool::{Content, Intake, New, Origin, Record, State, What};
 use mailferry::upstream::{self, Auth, Service, Tls};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -245,7 +245,7 @@ fn run(
                 set_clock(time, &mut plan.steps);
             }
             if is_due(&mut plan.retries, clock.steady()) {
-                retry_all(spool, &delivery, clock.now()).await;
+                retry_all(spool, &delivery, clock.now());
             }
         }
         clock.steady() >= ends
@@ -268,10 +268,9 @@ fn is_due(times: &mut Vec<Duration>, now: Duration) -> bool {
 }
 
 /// As `queue retry --all` does.
-async fn retry_all(spool: &Memory, delivery: &Delivery, now: Timestamp) {
+fn retry_all(spool: &Memory, delivery: &Delivery, now: Timestamp) {
     let pause = delivery.pause();
-    let all = Selection::Matching(mailferry::spool::Filter::default());
-    spool.act(all, Deed::Retry, now).await.expect("retried");
+    spool.retry_all(now);
     let servers = delivery.servers();
     servers
         .iter()

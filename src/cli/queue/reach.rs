@@ -12,7 +12,7 @@ use crate::cli::running::running;
 use crate::cli::{ConfigFile, block_on, ended};
 use crate::config::{Config, Secrets};
 use crate::spool::{
-    Content, Deed, Entry, Filter, Owner, Page, Selection, Spool, SqliteSpool, Story, Wanted,
+    Contents, Deed, Entry, Filter, Manage, Owner, Page, Selection, SqliteSpool, Story, Wanted,
 };
 
 /// See the module.
@@ -89,13 +89,11 @@ impl Queue {
     ) -> Result<(), String> {
         match self {
             Self::Running(client) => client.content(id, to).await.map_err(text)?,
-            Self::Stopped(spool) => match spool.content(id).await.map_err(text)? {
-                Content::Memory(bytes) => to.write_all(&bytes).await.map_err(text)?,
-                Content::File(file) => {
-                    let mut file = file.open().await.map_err(text)?;
-                    tokio::io::copy(&mut file, to).await.map_err(text)?;
-                }
-            },
+            Self::Stopped(spool) => {
+                let content = spool.content(id).await.map_err(text)?;
+                let mut content = content.open().await.map_err(text)?;
+                tokio::io::copy(&mut content, to).await.map_err(text)?;
+            }
         }
         to.flush().await.map_err(text)
     }

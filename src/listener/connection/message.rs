@@ -19,7 +19,7 @@ impl Connection {
         let Some(incoming) = &mut self.incoming else {
             return;
         };
-        let refusal = match self.shared.spool.has_room() {
+        let refusal = match self.shared.spool.has_room().await {
             true => incoming.writer.write(piece).await.err().map(|error| {
                 maillog::spool_failed(incoming.id, &error);
                 refusal_of(&error)
@@ -204,9 +204,9 @@ impl Connection {
 
 /// Octets of memory that a message takes until it is put: itself, or the header section of one in a file.
 fn in_memory(content: &Content) -> usize {
-    match content {
-        Content::Memory(bytes) => bytes.len(),
-        Content::File(_) => limits::HEADER_SECTION.min(content.size() as usize),
+    match content.in_memory() {
+        Some(bytes) => bytes.len(),
+        None => limits::HEADER_SECTION.min(content.size() as usize),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The tables, and what is read from and written to them. Blocking; the writer thread calls it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use jiff::SignedDuration;
 use rusqlite::types::Type;
@@ -9,11 +8,14 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Envelope, Parameters, Priority, ReversePath};
-use crate::spool::content::{self, ContentFile};
-use crate::spool::{Content, Event, Flow, Origin, Place, Record, SpoolError, State, Used};
+use crate::spool::folder::Folder;
+use crate::spool::{Content, Event, Fault, Flow, Origin, Place, Record, SpoolError, State, Used};
 
 /// The database, in the spool's folder.
 pub(super) const FILE: &str = "spool.sqlite";
+
+/// The folder of larger contents, beside it.
+pub(super) const CONTENTS: &str = "content";
 
 /// The format that this program writes.
 const FORMAT: i64 = 2;
@@ -84,12 +86,26 @@ const CHECKPOINT_PAGES: u32 = 2_000;
 
 pub(super) struct Store {
     connection: Connection,
-    contents: PathBuf,
+    contents: Folder,
 }
 
 impl From<rusqlite::Error> for SpoolError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Database(Arc::new(error))
+        Self::Database {
+            fault: fault(&error),
+            text: error.to_string(),
+        }
+    }
+}
+
+fn fault(error: &rusqlite::Error) -> Fault {
+    use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType, Utf8Error};
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+    match (error, error.sqlite_error_code()) {
+        (FromSqlConversionFailure(..) | InvalidColumnType(..) | Utf8Error(..), _) => Fault::Row,
+        (_, Some(DiskFull)) => Fault::Full,
+        (_, Some(DatabaseCorrupt | NotADatabase)) => Fault::Damaged,
+        _ => Fault::Other,
     }
 }
 
@@ -121,7 +137,7 @@ impl Store {
         }
         Ok(Self {
             connection,
-            contents: folder.join("content"),
+            contents: Folder::new(folder.join(CONTENTS)),
         })
     }
 
@@ -155,7 +171,7 @@ impl Store {
     pub(super) fn insert(&self, record: &Record, content: &Content) -> Result<(), SpoolError> {
         let content = match content {
             Content::Memory(bytes) => Some(&bytes[..]),
-            Content::File(_) => None,
+            Content::Stored(_) => None,
         };
         self.run(
             "INSERT INTO message (id, lane, flow, due, state, record, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -193,7 +209,7 @@ impl Store {
         let in_file: Option<bool> = statement
             .query_row(params![id.to_i64()], |row| row.get(0))
             .optional()?;
-        Ok((in_file == Some(true)).then(|| content::path(&self.contents, id)))
+        Ok((in_file == Some(true)).then(|| self.contents.path(id)))
     }
 
     /// Shows the queued messages of a place, earliest due first, until `visit` answers with the due
@@ -239,12 +255,7 @@ impl Store {
         if let Some(data) = row.ok_or(SpoolError::Missing(id))? {
             return Ok(Content::Memory(data.into()));
         }
-        let path = content::path(&self.contents, id);
-        let metadata = std::fs::metadata(&path).map_err(|error| SpoolError::io(&path, error))?;
-        Ok(Content::File(Arc::new(ContentFile::kept(
-            path,
-            metadata.len(),
-        ))))
+        Ok(Content::Stored(self.contents.kept(id)?))
     }
 
     /// Empties the lane of what is queued in this one.
@@ -441,21 +452,9 @@ pub(super) fn record_or_damage(
     column: usize,
 ) -> Result<Record, SpoolError> {
     match record(row, column) {
-        Err(error) if is_damage(&error) => Ok(damaged(id, &error)),
+        Err(error) if error.is_of_row() => Ok(damaged(id, &error)),
         read => read,
     }
-}
-
-/// Whether a row was read, and its record was none.
-pub(super) fn is_damage(error: &SpoolError) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType};
-    let SpoolError::Database(error) = error else {
-        return false;
-    };
-    matches!(
-        **error,
-        FromSqlConversionFailure(..) | InvalidColumnType(..)
-    ) || matches!(**error, rusqlite::Error::Utf8Error(..))
 }
 
 fn damaged(id: MessageId, error: &SpoolError) -> Record {

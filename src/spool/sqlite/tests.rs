@@ -66,7 +66,23 @@ fn place(lane: &str) -> Place {
 
 /// When the one flow of a lane is due.
 fn due(spool: &SqliteSpool, lane: &str) -> Option<Timestamp> {
-    spool.due(lane).first().map(|(_, due)| *due)
+    dues(spool, lane).first().map(|(_, due)| *due)
+}
+
+fn dues(spool: &SqliteSpool, lane: &str) -> Vec<(Flow, Timestamp)> {
+    let waiting = spool.shared.queue().waiting().into_iter();
+    let waiting = waiting.filter(|(place, _)| place.lane == lane);
+    waiting.map(|(place, due)| (place.flow, due)).collect()
+}
+
+fn take_fresh(spool: &SqliteSpool, max: usize) -> Vec<Claimed> {
+    spool.shared.queue().take_fresh(max)
+}
+
+/// The claim that a message is out by.
+fn claim_of(spool: &SqliteSpool, id: MessageId) -> Claim {
+    let number = spool.shared.queue().claims[&id].number;
+    Claim { id, number }
 }
 
 async fn finish(spool: &SqliteSpool, finish: Finish) {
@@ -82,7 +98,10 @@ fn all() -> Selection {
 }
 
 async fn claim(spool: &SqliteSpool, lane: &str, max: usize, now: Timestamp) -> Vec<MessageId> {
-    let claimed = spool.claim(&place(lane), max, now, UNTIL).await.unwrap();
+    let claimed = spool
+        .claim(Which::DueIn(place(lane)), max, now, UNTIL)
+        .await
+        .unwrap();
     claimed.iter().map(|message| message.record.id).collect()
 }
 
@@ -93,12 +112,12 @@ async fn what_was_put_is_offered_fresh_and_after_a_crash_is_due() {
     let message = new(&spool, "a", "hello");
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
-    let fresh = spool.fresh(9);
+    let fresh = take_fresh(&spool, 9);
     assert_eq!(fresh.len(), 1);
     assert!(matches!(&fresh[0].content, Some(Content::Memory(text)) if text == "hello"));
     assert!(
         claim(&spool, "a", 9, NOW).await.is_empty(),
-        "a leased message is given out once"
+        "a claimed message is given out once"
     );
     drop(spool);
     let spool = open(settings(folder.path())).unwrap();
@@ -116,18 +135,13 @@ async fn lanes_are_apart_and_due_times_are_kept() {
     let other_id = other.record.id;
     spool.put(messages).await.unwrap();
     spool.put(vec![other]).await.unwrap();
-    let fresh = spool.fresh(9);
-    spool.release(
-        fresh
-            .iter()
-            .map(|m| (m.record.id, m.record.place()))
-            .collect(),
-    );
+    let fresh = take_fresh(&spool, 9);
+    spool.release(fresh.iter().map(|m| (m.claim, m.record.place())).collect());
     assert_eq!(claim(&spool, "a", 2, NOW).await.len(), 2);
     assert_eq!(due(&spool, "a"), Some(NOW), "one is left");
     assert_eq!(claim(&spool, "b", 9, NOW).await, [other_id]);
     assert_eq!(spool.get(other_id).await.unwrap().lease, None, "it waits");
-    spool.sending(other_id);
+    spool.sending(claim_of(&spool, other_id));
     let Entry { mut record, lease } = spool.get(other_id).await.unwrap();
     let (owner, until) = (owner(), UNTIL);
     assert_eq!(
@@ -137,7 +151,11 @@ async fn lanes_are_apart_and_due_times_are_kept() {
     );
     record.due = NOW.after(Duration::from_secs(60));
     let later = record.due;
-    finish(&spool, Finish::new(other_id, Fate::Later(Box::new(record)))).await;
+    finish(
+        &spool,
+        Finish::new(claim_of(&spool, other_id), Fate::Later(Box::new(record))),
+    )
+    .await;
     assert!(claim(&spool, "b", 9, NOW).await.is_empty());
     assert_eq!(spool.get(other_id).await.unwrap().lease, None);
     assert_eq!(due(&spool, "b"), Some(later));
@@ -151,12 +169,12 @@ async fn a_report_comes_with_the_end_of_its_message() {
     let message = new(&spool, "a", "x");
     let (id, report) = (message.record.id, new(&spool, "n", "report"));
     spool.put(vec![message]).await.unwrap();
-    spool.fresh(9);
+    take_fresh(&spool, 9);
     let reports = vec![report];
-    let gone = Finish::new(id, Fate::Gone);
+    let gone = Finish::new(claim_of(&spool, id), Fate::Gone);
     finish(&spool, Finish { reports, ..gone }).await;
     assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
-    assert_eq!(spool.fresh(9)[0].record.lane, "n");
+    assert_eq!(take_fresh(&spool, 9)[0].record.lane, "n");
     assert_eq!(
         spool
             .list(Page {
@@ -173,11 +191,12 @@ async fn a_report_comes_with_the_end_of_its_message() {
 /// A message that has failed, and the digest that tells so.
 async fn told_by(spool: &SqliteSpool, digest: &New, text: &str) {
     let message = new(spool, "a", "x");
-    let gone = Finish::new(message.record.id, Fate::Gone);
+    let id = message.record.id;
     let mut report = digest.clone();
     report.record.size = text.len() as u64;
     report.content = Content::Memory(text.to_owned().into());
     spool.put(vec![message]).await.unwrap();
+    let gone = Finish::new(claim_of(spool, id), Fate::Gone);
     let reports = vec![report];
     finish(spool, Finish { reports, ..gone }).await;
 }
@@ -185,7 +204,7 @@ async fn told_by(spool: &SqliteSpool, digest: &New, text: &str) {
 async fn text_of(spool: &SqliteSpool, id: MessageId) -> String {
     match spool.content(id).await.unwrap() {
         Content::Memory(text) => String::from_utf8(text.to_vec()).unwrap(),
-        Content::File(_) => panic!("a report is small"),
+        Content::Stored(_) => panic!("a report is small"),
     }
 }
 
@@ -206,13 +225,16 @@ async fn a_digest_only_grows_and_goes_when_all_of_it_has_gone() {
         |record| Fate::Held(Box::new(record)),
     ];
     for fate in fates {
-        let claimed = spool.claim(&place("n"), 9, then, UNTIL).await.unwrap();
+        let claimed = spool
+            .claim(Which::DueIn(place("n")), 9, then, UNTIL)
+            .await
+            .unwrap();
         let before = claimed[0].record.clone();
         let text = text_of(&spool, id).await + ", more";
         told_by(&spool, &digest, &text).await;
         assert_eq!(due(&spool, "n"), Some(then), "as the digest says");
         assert!(claim(&spool, "n", 9, then).await.is_empty(), "one has it");
-        finish(&spool, Finish::new(id, fate(before))).await;
+        finish(&spool, Finish::new(claim_of(&spool, id), fate(before))).await;
         let Entry { record, .. } = spool.get(id).await.unwrap();
         assert_eq!((record.state, record.due), (State::Queued, then));
         assert_eq!(text_of(&spool, id).await, text);
@@ -226,8 +248,35 @@ async fn a_digest_only_grows_and_goes_when_all_of_it_has_gone() {
     assert_eq!(spool.get(id).await.unwrap().record.state, State::Held);
     act(&spool, all(), Deed::Release).await.unwrap();
     assert_eq!(claim(&spool, "", 9, NOW).await, [id]);
-    finish(&spool, Finish::new(id, Fate::Gone)).await;
+    finish(&spool, Finish::new(claim_of(&spool, id), Fate::Gone)).await;
     assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
+}
+
+#[tokio::test]
+async fn a_claim_whose_time_has_ended_decides_nothing_once_another_has_the_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let message = new(&spool, "a", "x");
+    let id = message.record.id;
+    spool.put(vec![message]).await.unwrap();
+    let first = take_fresh(&spool, 9).remove(0).claim;
+    let over = NOW.after(FRESH_CLAIM);
+    let which = Which::Named(vec![id]);
+    let second = spool.claim(which, 9, over, over.after(FRESH_CLAIM)).await;
+    let second = second.unwrap().remove(0);
+    assert_eq!(spool.renew(vec![first], over).await.unwrap(), [first]);
+    let gone = Finish::new(first, Fate::Gone);
+    assert_eq!(spool.finish([gone].into()).await.unwrap(), [first]);
+    spool.release(vec![(first, place("a"))]);
+    spool.get(id).await.unwrap();
+    let due = NOW.after(Duration::from_secs(7_200));
+    let later = Record {
+        due,
+        ..second.record
+    };
+    let later = Finish::new(second.claim, Fate::Later(Box::new(later)));
+    assert!(spool.finish([later].into()).await.unwrap().is_empty());
+    assert_eq!(spool.get(id).await.unwrap().record.due, due);
 }
 
 #[tokio::test]
@@ -237,8 +286,12 @@ async fn the_operator_reaches_what_is_not_under_way() {
     let (one, two) = (new(&spool, "a", "x"), new(&spool, "a", "x"));
     let (first, second) = (one.record.id, two.record.id);
     spool.put(vec![one, two]).await.unwrap();
-    let record = spool.fresh(9).remove(0).record;
-    finish(&spool, Finish::new(first, Fate::Held(Box::new(record)))).await;
+    let record = take_fresh(&spool, 9).remove(0).record;
+    finish(
+        &spool,
+        Finish::new(claim_of(&spool, first), Fate::Held(Box::new(record))),
+    )
+    .await;
     assert_eq!(spool.get(first).await.unwrap().record.state, State::Held);
     assert_eq!(act(&spool, all(), Deed::Retry).await.unwrap(), 1);
     assert_eq!(
@@ -247,7 +300,10 @@ async fn the_operator_reaches_what_is_not_under_way() {
         "it is routed anew"
     );
     assert_eq!(act(&spool, all(), Deed::Delete).await.unwrap(), 0);
-    spool.release(vec![(first, place("")), (second, place("a"))]);
+    spool.release(vec![
+        (claim_of(&spool, first), place("")),
+        (claim_of(&spool, second), place("a")),
+    ]);
     assert_eq!(
         act(&spool, Selection::Ids(vec![first]), Deed::Delete)
             .await
@@ -278,7 +334,10 @@ async fn a_damaged_row_stops_nothing_but_its_message() {
     };
     damage(ids[1], "{\"id\": 5, broken");
     let spool = open(settings(folder.path())).unwrap();
-    let claimed = spool.claim(&place("a"), 9, NOW, UNTIL).await.unwrap();
+    let claimed = spool
+        .claim(Which::DueIn(place("a")), 9, NOW, UNTIL)
+        .await
+        .unwrap();
     let got: Vec<MessageId> = claimed.iter().map(|it| it.record.id).collect();
     assert_eq!(got, [ids[0], ids[2]]);
     assert_eq!(due(&spool, "a"), None, "it is not due any more");
@@ -363,8 +422,11 @@ async fn only_one_opens_it_and_strays_are_swept() {
         1
     );
     assert_eq!(spool.content(id).await.unwrap().size(), 300 * 1024);
-    spool.claim(&place("a"), 9, NOW, UNTIL).await.unwrap();
-    finish(&spool, Finish::new(id, Fate::Gone)).await;
+    spool
+        .claim(Which::DueIn(place("a")), 9, NOW, UNTIL)
+        .await
+        .unwrap();
+    finish(&spool, Finish::new(claim_of(&spool, id), Fate::Gone)).await;
     assert_eq!(
         std::fs::read_dir(folder.path().join("content"))
             .unwrap()
@@ -387,7 +449,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
         history: Duration::ZERO,
     };
     let spool = open(full).unwrap();
-    assert!(!spool.has_room());
+    assert!(!spool.has_room().await);
     assert!(
         spool
             .put(vec![new(&spool, "a", "x")])
@@ -396,7 +458,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
             .is_full()
     );
     assert_eq!(claim(&spool, "a", 9, NOW).await, [id]);
-    finish(&spool, Finish::new(id, Fate::Gone)).await;
+    finish(&spool, Finish::new(claim_of(&spool, id), Fate::Gone)).await;
 }
 
 #[tokio::test]
@@ -407,10 +469,9 @@ async fn messages_of_lanes_that_are_no_more_are_routed_anew() {
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
     spool.release(
-        spool
-            .fresh(9)
+        take_fresh(&spool, 9)
             .iter()
-            .map(|m| (m.record.id, m.record.place()))
+            .map(|m| (m.claim, m.record.place()))
             .collect(),
     );
     spool.reroute(vec!["new".into()], vec![]).await.unwrap();
@@ -446,7 +507,7 @@ async fn a_story_outlives_its_message_for_as_long_as_it_is_to() {
     message.record.envelope.recipients = vec![to("one@y.com"), to("two@z.com")];
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
-    let mut record = spool.fresh(9).remove(0).record;
+    let mut record = take_fresh(&spool, 9).remove(0).record;
     let untold = spool.story(id).await.unwrap();
     assert_eq!((untold.events.len(), untold.ended), (0, None));
     record.envelope.recipients.remove(0);
@@ -456,7 +517,7 @@ async fn a_story_outlives_its_message_for_as_long_as_it_is_to() {
         &spool,
         Finish {
             events,
-            ..Finish::new(id, later)
+            ..Finish::new(claim_of(&spool, id), later)
         },
     )
     .await;
@@ -467,7 +528,7 @@ async fn a_story_outlives_its_message_for_as_long_as_it_is_to() {
         &spool,
         Finish {
             events,
-            ..Finish::new(id, Fate::Gone)
+            ..Finish::new(claim_of(&spool, id), Fate::Gone)
         },
     )
     .await;
@@ -504,14 +565,16 @@ async fn what_a_mailbox_used_and_what_is_noted_survive() {
         messages,
         recipients,
     };
-    let id = spool.next_id(NOW);
     for (at, count) in [(1_000_000, 2), (1_100_000, 3), (1_200_000, 4)] {
+        let message = new(&spool, "a", "x");
+        let id = message.record.id;
+        spool.put(vec![message]).await.unwrap();
         let used = Some(used(at, at, 1, count));
         finish(
             &spool,
             Finish {
                 used,
-                ..Finish::new(id, Fate::Gone)
+                ..Finish::new(claim_of(&spool, id), Fate::Gone)
             },
         )
         .await;
@@ -549,7 +612,7 @@ async fn all_that_waits_moves_with_the_clock() {
     let mut due = due;
     due.record.due = UNTIL;
     spool.put(vec![sent]).await.unwrap();
-    let leased = spool.fresh(1);
+    let leased = take_fresh(&spool, 1);
     spool.put(vec![fresh, due]).await.unwrap();
     let used = Used {
         mailbox: "m".into(),
@@ -581,18 +644,18 @@ async fn all_that_waits_moves_with_the_clock() {
     spool.shift(by, ("clock", "new".into())).await.unwrap();
     let now = NOW.shifted(by);
     let place = place("a");
-    assert_eq!(spool.due("a"), [(place.flow.clone(), UNTIL.shifted(by))]);
+    assert_eq!(dues(&spool, "a"), [(place.flow.clone(), UNTIL.shifted(by))]);
     let claimed = spool
-        .claim(&place, 9, now, now.after(FRESH_LEASE))
+        .claim(Which::DueIn(place.clone()), 9, now, now.after(FRESH_CLAIM))
         .await
         .unwrap();
     assert!(
         claimed.is_empty(),
-        "those that are leased stay so, the other is not due"
+        "those that are claimed stay so, the other is not due"
     );
-    let taken = spool.fresh(9).pop().unwrap();
+    let taken = take_fresh(&spool, 9).pop().unwrap();
     assert_eq!((taken.record.received, taken.record.due), (now, now));
-    assert_eq!(taken.lease.until, now.after(FRESH_LEASE));
+    assert_eq!(taken.until, now.after(FRESH_CLAIM));
     let began: Vec<i64> = spool
         .used(now)
         .await
@@ -624,15 +687,14 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
     let (first, second) = (bulk.record.id, usual.record.id);
     spool.put(vec![bulk, usual]).await.unwrap();
     spool.release(
-        spool
-            .fresh(9)
+        take_fresh(&spool, 9)
             .iter()
-            .map(|m| (m.record.id, m.record.place()))
+            .map(|m| (m.claim, m.record.place()))
             .collect(),
     );
-    assert_eq!(spool.due("a").len(), 2);
+    assert_eq!(dues(&spool, "a").len(), 2);
     assert_eq!(claim(&spool, "a", 9, NOW).await, [second]);
-    spool.sending(second);
+    spool.sending(claim_of(&spool, second));
     let found = |filter: Filter| {
         let limit = 9;
         let page = Page {
@@ -690,12 +752,15 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
     assert_eq!(
         act(&spool, all(), Deed::Release).await.unwrap(),
         1,
-        "the other is leased"
+        "the other is claimed"
     );
     assert_eq!(spool.get(first).await.unwrap().record.state, State::Queued);
     assert_eq!(spool.story(first).await.unwrap().events.len(), 2);
-    let leased = spool.lease(vec![first, second], NOW, UNTIL).await.unwrap();
-    assert_eq!(leased.len(), 1, "what is leased already stays where it is");
+    let leased = spool
+        .claim(Which::Named(vec![first, second]), 9, NOW, UNTIL)
+        .await
+        .unwrap();
+    assert_eq!(leased.len(), 1, "what is claimed already stays where it is");
 }
 
 #[tokio::test]

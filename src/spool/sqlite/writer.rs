@@ -7,13 +7,13 @@ use std::thread::JoinHandle;
 use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
-use super::store::{Store, is_damage};
-use super::{Out, Settings, Shared};
+use super::store::Store;
+use super::{Settings, Shared};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{
-    Content, Deed, Event, Fate, Finish, Lease, Leased, New, Place, Record, SpoolError, State,
-    Story, Used, What,
+    Claim, Claimed, Content, Deed, Event, Fate, Finish, New, Place, Record, SpoolError, State,
+    Story, Used, What, Which,
 };
 
 /// Jobs in one transaction at the most, so that the first does not wait for ever.
@@ -23,19 +23,13 @@ type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 pub(super) enum Job {
     Put(Vec<New>, Answer<()>),
-    Finish(Arc<[Finish]>, Answer<()>),
+    Finish(Arc<[Finish]>, Answer<Vec<Claim>>),
     Claim {
-        place: Place,
+        which: Which,
         max: usize,
         now: Timestamp,
         until: Timestamp,
-        answer: Answer<Vec<Leased>>,
-    },
-    Lease {
-        ids: Vec<MessageId>,
-        now: Timestamp,
-        until: Timestamp,
-        answer: Answer<Vec<Leased>>,
+        answer: Answer<Vec<Claimed>>,
     },
     Content(MessageId, Answer<Content>),
     Reroute {
@@ -70,6 +64,8 @@ struct Effect {
     files: Vec<PathBuf>,
     /// Where a message is due, and when.
     due: Vec<(Place, Timestamp)>,
+    /// Claims that others have by now.
+    lost: Vec<Claim>,
     /// Messages that were touched.
     count: usize,
     /// Whether there is more to be done.
@@ -120,20 +116,12 @@ impl Writer {
         for job in jobs.drain(..) {
             match job {
                 Job::Claim {
-                    place,
+                    which,
                     max,
                     now,
                     until,
                     answer,
-                } => {
-                    let _ = answer.send(self.claim(&place, max, now, until));
-                }
-                Job::Lease {
-                    ids,
-                    now,
-                    until,
-                    answer,
-                } => drop(answer.send(self.lease(&ids, now, until))),
+                } => drop(answer.send(self.claim(which, max, now, until))),
                 Job::Content(id, answer) => drop(answer.send(self.store.content(id))),
                 Job::Used(since, answer) => drop(answer.send(self.store.used(since))),
                 Job::Notes(prefix, answer) => drop(answer.send(self.store.notes(&prefix))),
@@ -269,29 +257,36 @@ impl Writer {
                 effect.more = self.store.purge(before, *now)?;
             }
             Job::Note(name, value, _) => self.store.note(name, value.as_deref())?,
-            Job::Claim { .. }
-            | Job::Lease { .. }
-            | Job::Content(..)
-            | Job::Used(..)
-            | Job::Notes(..) => {}
+            Job::Claim { .. } | Job::Content(..) | Job::Used(..) | Job::Notes(..) => {}
         }
         Ok(effect)
     }
 
     fn finish(&self, finish: &Finish, effect: &mut Effect) -> Result<(), SpoolError> {
-        let has_grown = self.shared.queue().has_grown(finish.id);
-        let has_gone = matches!(finish.fate, Fate::Gone) && !has_grown;
+        let Claim { id, .. } = finish.claim;
+        let (is_lost, has_grown) = {
+            let queue = self.shared.queue();
+            (queue.has_lost(finish.claim), queue.has_grown(id))
+        };
+        let has_gone = matches!(finish.fate, Fate::Gone) && !has_grown && !is_lost;
         let ended = finish.events.last().map(|event| event.at);
         if !finish.events.is_empty() {
-            self.tell(finish.id, ended.filter(|_| has_gone), &finish.events)?;
+            self.tell(id, ended.filter(|_| has_gone), &finish.events)?;
+        }
+        if let Some(used) = &finish.used {
+            self.store.count(used)?;
+        }
+        if is_lost {
+            effect.lost.push(finish.claim);
+            return Ok(());
         }
         match &finish.fate {
             // What was sent is not all that it tells by now.
             _ if has_grown => {
-                let left = self.store.find(finish.id)?;
+                let left = self.store.find(id)?;
                 effect.due.extend(left.map(|left| (left.place(), left.due)));
             }
-            Fate::Gone => effect.files.extend(self.store.remove(finish.id)?),
+            Fate::Gone => effect.files.extend(self.store.remove(id)?),
             Fate::Later(record) => {
                 self.store.update(&Record {
                     state: State::Queued,
@@ -305,9 +300,6 @@ impl Writer {
                     ..Record::clone(record)
                 })?;
             }
-        }
-        if let Some(used) = &finish.used {
-            self.store.count(used)?;
         }
         finish
             .reports
@@ -355,7 +347,7 @@ impl Writer {
     ) -> Result<(), SpoolError> {
         let record = match self.store.get(id) {
             // All that can be done about it is to remove it.
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_of_row() => {
                 if *deed == Deed::Delete {
                     effect.files.extend(self.store.remove(id)?);
                     effect.count += 1;
@@ -364,7 +356,7 @@ impl Writer {
             }
             read => read?,
         };
-        if self.shared.queue().leases.contains_key(&id) {
+        if self.shared.queue().claims.contains_key(&id) {
             return Ok(());
         }
         let event = |what| [Event { at: now, what }];
@@ -422,18 +414,19 @@ impl Writer {
         match job {
             Job::Put(messages, answer) => {
                 for new in messages {
-                    queue.offer(keep(new), &self.shared.owner);
+                    queue.offer(keep(new));
                 }
                 let _ = answer.send(Ok(()));
             }
             Job::Finish(batch, answer) => {
                 for finish in batch.iter() {
-                    queue.leases.remove(&finish.id);
-                    for report in &finish.reports {
-                        queue.offer(keep(report.clone()), &self.shared.owner);
+                    if queue.end(finish.claim) {
+                        for report in &finish.reports {
+                            queue.offer(keep(report.clone()));
+                        }
                     }
                 }
-                let _ = answer.send(Ok(()));
+                drop(answer.send(Ok(effect.lost)));
             }
             Job::Reroute { answer, .. } | Job::Tell(_, _, answer) | Job::Note(_, _, answer) => {
                 drop(answer.send(Ok(())));
@@ -444,40 +437,45 @@ impl Writer {
             }
             Job::Act { answer, .. } => drop(answer.send(Ok(effect.count))),
             Job::Purge(_, answer) => drop(answer.send(Ok(effect.more))),
-            Job::Claim { .. }
-            | Job::Lease { .. }
-            | Job::Content(..)
-            | Job::Used(..)
-            | Job::Notes(..) => {}
+            Job::Claim { .. } | Job::Content(..) | Job::Used(..) | Job::Notes(..) => {}
         }
     }
 
-    /// Leases what is due, and remembers when the first of the rest will be.
     fn claim(
+        &self,
+        which: Which,
+        max: usize,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Claimed>, SpoolError> {
+        match which {
+            Which::Fresh => Ok(self.shared.queue().take_fresh(max)),
+            Which::DueIn(place) => self.claim_due(&place, max, now, until),
+            Which::Named(ids) => self.claim_named(&ids, now, until),
+        }
+    }
+
+    /// Claims what is due, and remembers when the first of the rest will be.
+    fn claim_due(
         &self,
         place: &Place,
         max: usize,
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<Leased>, SpoolError> {
+    ) -> Result<Vec<Claimed>, SpoolError> {
         let mut queue = self.shared.queue();
         let (mut messages, mut damaged) = (Vec::new(), Vec::new());
         let next = self.store.each_queued(place, |id, due, record| {
-            if queue.leases.get(&id).is_some_and(|out| out.until > now) {
+            if queue.is_claimed(id, now) {
                 return Ok(None);
             }
             if due > now || messages.len() >= max {
                 return Ok(Some(due));
             }
-            let record = match record() {
-                Err(error) if is_damage(&error) => {
-                    damaged.push((id, error));
-                    return Ok(None);
-                }
-                read => read?,
-            };
-            queue.leases.insert(id, Out::until(until));
-            messages.push(self.leased(record, until));
+            match record() {
+                Err(error) if error.is_of_row() => damaged.push((id, error)),
+                record => messages.push(queue.claim(record?, None, until)),
+            }
             Ok(None)
         })?;
         queue.due_is(place, next);
@@ -489,39 +487,28 @@ impl Writer {
         Ok(messages)
     }
 
-    /// Leases those that are queued and free.
-    fn lease(
+    /// Claims those that are queued and free.
+    fn claim_named(
         &self,
         ids: &[MessageId],
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<Leased>, SpoolError> {
+    ) -> Result<Vec<Claimed>, SpoolError> {
         let mut queue = self.shared.queue();
         let mut messages = Vec::new();
         for id in ids {
             let record = match self.store.find(*id) {
-                Err(error) if is_damage(&error) => continue,
+                Err(error) if error.is_of_row() => continue,
                 found => found?,
             };
-            let Some(record) = record else {
-                continue;
-            };
-            let is_free = queue.leases.get(id).is_none_or(|out| out.until <= now);
-            if is_free && record.state == State::Queued {
-                queue.leases.insert(*id, Out::until(until));
-                messages.push(self.leased(record, until));
+            if let Some(record) = record
+                && record.state == State::Queued
+                && !queue.is_claimed(*id, now)
+            {
+                messages.push(queue.claim(record, None, until));
             }
         }
         Ok(messages)
-    }
-
-    fn leased(&self, record: Record, until: Timestamp) -> Leased {
-        let owner = self.shared.owner.clone();
-        Leased {
-            record,
-            content: None,
-            lease: Lease { owner, until },
-        }
     }
 }
 
@@ -536,26 +523,22 @@ fn makes_due(job: &Job) -> bool {
 
 /// The spool has the row now, so a file stays.
 fn keep(new: New) -> New {
-    if let Content::File(file) = &new.content {
-        file.keep();
+    if let Content::Stored(stored) = &new.content {
+        stored.keep();
     }
     new
 }
 
 fn refuse(job: Job, error: SpoolError) {
     match job {
+        Job::Finish(_, answer) => drop(answer.send(Err(error))),
         Job::Put(_, answer)
-        | Job::Finish(_, answer)
         | Job::Reroute { answer, .. }
         | Job::Tell(_, _, answer)
         | Job::Shift { answer, .. }
         | Job::Note(_, _, answer) => drop(answer.send(Err(error))),
         Job::Act { answer, .. } => drop(answer.send(Err(error))),
         Job::Purge(_, answer) => drop(answer.send(Err(error))),
-        Job::Claim { .. }
-        | Job::Lease { .. }
-        | Job::Content(..)
-        | Job::Used(..)
-        | Job::Notes(..) => {}
+        Job::Claim { .. } | Job::Content(..) | Job::Used(..) | Job::Notes(..) => {}
     }
 }

@@ -1,18 +1,18 @@
-//! A spool in memory, for simulations: what the trait asks for, and nothing on a disk. It outlives the
+//! A spool in memory, for simulations: what delivery asks for, and nothing on a disk. It outlives the
 //! runs of the program that work on it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use jiff::SignedDuration;
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, MessageId, Timestamp};
+use mailferry::spool::folder::Folder;
 use mailferry::spool::{
-    Content, ContentWriter, Deed, Entry, Event, Fate, Finish, Flow, Lease, Leased, New, Owner,
-    Page, Place, Record, Selection, Spool, SpoolError, State, Story, Used,
+    Answer, Claim, Claimed, Content, ContentWriter, Contents, Event, Fate, Finish, Flow, Intake,
+    Ledger, New, Notes, Place, Record, SpoolError, State, Story, Upkeep, Used, Which, Work,
 };
 use tokio::sync::Notify;
 
@@ -30,21 +30,16 @@ struct Inner {
     order: BTreeSet<MessageId>,
     /// What is queued and not leased, in the order in which it is due.
     due: BTreeMap<String, BTreeMap<String, BTreeSet<(Timestamp, MessageId)>>>,
-    /// Who is out, and whether there is more in it by now.
-    leases: HashMap<MessageId, bool>,
+    /// Who is out, by which claim, and whether there is more in it by now.
+    claims: HashMap<MessageId, (u64, bool)>,
+    last: u64,
     events: HashMap<MessageId, Vec<Event>>,
     used: Vec<Used>,
     notes: BTreeMap<String, String>,
 }
 
-type Later<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
-
-fn now<'a, T: Send + 'a>(value: Result<T, SpoolError>) -> Later<'a, T> {
+fn now<'a, T: Send + 'a>(value: Result<T, SpoolError>) -> Answer<'a, T> {
     Box::pin(std::future::ready(value))
-}
-
-fn owner() -> Owner {
-    Owner::new("simulation", 1, 1)
 }
 
 impl Memory {
@@ -55,18 +50,28 @@ impl Memory {
     /// The program has died: what it had is nobody's.
     pub fn restart(&self) {
         let mut inner = self.inner();
-        let leases = std::mem::take(&mut inner.leases);
-        leases.into_keys().for_each(|id| inner.offer(id));
+        let claims = std::mem::take(&mut inner.claims);
+        claims.into_keys().for_each(|id| inner.offer(id));
     }
 
     /// Whether nothing is left but what waits for a person.
     pub fn is_done(&self) -> bool {
         let inner = self.inner();
-        inner.leases.is_empty()
+        inner.claims.is_empty()
             && inner
                 .due
                 .values()
                 .all(|flows| flows.values().all(BTreeSet::is_empty))
+    }
+
+    /// An operator has all that is queued and that nobody has claimed tried again.
+    pub fn retry_all(&self, at: Timestamp) {
+        let mut inner = self.inner();
+        let free = inner.order.iter().filter(|id| inner.is_free(**id));
+        let free: Vec<MessageId> = free.copied().collect();
+        free.into_iter().for_each(|id| inner.retry(id, at));
+        drop(inner);
+        self.changed.notify_one();
     }
 
     /// What is left of a message, if anything.
@@ -108,7 +113,7 @@ impl Inner {
         let Some((record, _)) = self.messages.get(&id) else {
             return;
         };
-        if record.state == State::Queued && !self.leases.contains_key(&id) {
+        if record.state == State::Queued && !self.claims.contains_key(&id) {
             let place = record.place();
             let flows = self.due.entry(place.lane).or_default();
             let due = flows.entry(place.flow.key()).or_default();
@@ -125,23 +130,26 @@ impl Inner {
         }
     }
 
-    fn lease(&mut self, id: MessageId, until: Timestamp) -> Option<Leased> {
+    fn claim(&mut self, id: MessageId, until: Timestamp) -> Option<Claimed> {
         self.take(id);
         let (record, content) = self.messages.get(&id)?;
-        self.leases.insert(id, false);
-        Some(Leased {
+        self.last += 1;
+        self.claims.insert(id, (self.last, false));
+        Some(Claimed {
+            claim: Claim {
+                id,
+                number: self.last,
+            },
+            until,
             record: record.clone(),
             content: Some(Content::Memory(content.clone())),
-            lease: Lease {
-                owner: owner(),
-                until,
-            },
         })
     }
 
     fn finish(&mut self, finish: &Finish) {
-        let id = finish.id;
-        let has_grown = self.leases.remove(&id).unwrap_or_default();
+        let Claim { id, number } = finish.claim;
+        let (claimed, has_grown) = self.claims.remove(&id).expect("it is claimed");
+        assert_eq!(number, claimed, "no claim is lost here");
         self.events
             .entry(id)
             .or_default()
@@ -172,7 +180,7 @@ impl Inner {
                 record: Record { size, ..there },
                 content: report.content.clone(),
             });
-            if let Some(has_grown) = self.leases.get_mut(&id) {
+            if let Some((_, has_grown)) = self.claims.get_mut(&id) {
                 *has_grown = true;
             }
         }
@@ -188,6 +196,30 @@ impl Inner {
         self.offer(id);
     }
 
+    /// Whether it is queued, and nobody has claimed it.
+    fn is_free(&self, id: MessageId) -> bool {
+        let record = self.messages.get(&id).map(|(record, _)| record);
+        record.is_some_and(|record| record.state == State::Queued) && !self.claims.contains_key(&id)
+    }
+
+    fn waiting(&self) -> Vec<(Place, Timestamp)> {
+        let mut waiting = Vec::new();
+        for (lane, flows) in &self.due {
+            for (key, due) in flows {
+                let (lane, flow) = (lane.clone(), Flow::of_key(key));
+                waiting.extend(due.first().map(|(due, _)| (Place { lane, flow }, *due)));
+            }
+        }
+        waiting
+    }
+
+    fn due_in(&self, place: &Place, max: usize, at: Timestamp) -> Vec<MessageId> {
+        let flows = self.due.get(&place.lane);
+        let due = flows.and_then(|flows| flows.get(&place.flow.key()));
+        let due = due.into_iter().flatten().take_while(|(due, _)| *due <= at);
+        due.take(max).map(|(_, id)| *id).collect()
+    }
+
     fn update(&mut self, record: &Record, state: State) {
         if let Some((known, _)) = self.messages.get_mut(&record.id) {
             *known = Record {
@@ -198,169 +230,113 @@ impl Inner {
     }
 }
 
-impl Spool for Memory {
+impl Intake for Memory {
     fn next_id(&self, now: Timestamp) -> MessageId {
         self.ids.next(now, 0)
     }
 
     fn writer(&self, id: MessageId) -> ContentWriter {
-        ContentWriter::new(Path::new("/nowhere"), id)
+        ContentWriter::new(Arc::new(Folder::new("/nowhere".into())), id)
     }
 
-    fn has_room(&self) -> bool {
-        true
+    fn has_room(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(true))
     }
 
-    fn put(&self, messages: Vec<New>) -> Later<'_, ()> {
+    fn put(&self, messages: Vec<New>) -> Answer<'_, ()> {
         let mut inner = self.inner();
         messages.iter().for_each(|new| inner.put(new));
         drop(inner);
         self.changed.notify_one();
         now(Ok(()))
     }
+}
 
-    fn fresh(&self, _: usize) -> Vec<Leased> {
-        Vec::new()
+impl Contents for Memory {
+    fn content(&self, id: MessageId) -> Answer<'_, Content> {
+        let inner = self.inner();
+        let found = inner.messages.get(&id);
+        let content = found.map(|(_, content)| Content::Memory(content.clone()));
+        now(content.ok_or(SpoolError::Missing(id)))
+    }
+}
+
+impl Work for Memory {
+    fn waiting(&self) -> Answer<'_, Vec<(Place, Timestamp)>> {
+        now(Ok(self.inner().waiting()))
     }
 
     fn claim(
         &self,
-        place: &Place,
+        which: Which,
         max: usize,
         at: Timestamp,
         until: Timestamp,
-    ) -> Later<'_, Vec<Leased>> {
+    ) -> Answer<'_, Vec<Claimed>> {
         let mut inner = self.inner();
-        let flows = inner.due.get(&place.lane);
-        let due = flows.and_then(|flows| flows.get(&place.flow.key()));
-        let due = due.into_iter().flatten().take_while(|(due, _)| *due <= at);
-        let ids: Vec<MessageId> = due.take(max).map(|(_, id)| *id).collect();
-        let claimed = ids.into_iter().filter_map(|id| inner.lease(id, until));
+        let ids = match which {
+            Which::Fresh => Vec::new(),
+            Which::DueIn(place) => inner.due_in(&place, max, at),
+            Which::Named(mut ids) => {
+                ids.retain(|id| inner.is_free(*id));
+                ids
+            }
+        };
+        let claimed = ids.into_iter().filter_map(|id| inner.claim(id, until));
         now(Ok(claimed.collect()))
     }
 
-    fn lease(&self, ids: Vec<MessageId>, _: Timestamp, until: Timestamp) -> Later<'_, Vec<Leased>> {
-        let mut inner = self.inner();
-        let mut leased = Vec::new();
-        for id in ids {
-            let is_queued =
-                matches!(inner.messages.get(&id), Some((r, _)) if r.state == State::Queued);
-            if is_queued && !inner.leases.contains_key(&id) {
-                leased.extend(inner.lease(id, until));
-            }
-        }
-        now(Ok(leased))
+    fn sending(&self, _: Claim) {}
+
+    fn renew(&self, _: Vec<Claim>, _: Timestamp) -> Answer<'_, Vec<Claim>> {
+        now(Ok(Vec::new()))
     }
 
-    fn waiting_lanes(&self) -> Vec<String> {
-        self.inner().due.keys().cloned().collect()
-    }
-
-    fn due(&self, lane: &str) -> Vec<(Flow, Timestamp)> {
-        let inner = self.inner();
-        let flows = inner.due.get(lane).into_iter().flatten();
-        let first = |(key, due): (&String, &BTreeSet<(Timestamp, MessageId)>)| {
-            Some((Flow::of_key(key), due.first()?.0))
-        };
-        flows.filter_map(first).collect()
-    }
-
-    fn sending(&self, _: MessageId) {}
-
-    fn renew(&self, _: Vec<MessageId>, _: Timestamp) -> Later<'_, ()> {
-        now(Ok(()))
-    }
-
-    fn finish(&self, batch: Arc<[Finish]>) -> Later<'_, ()> {
+    fn finish(&self, batch: Arc<[Finish]>) -> Answer<'_, Vec<Claim>> {
         let mut inner = self.inner();
         batch.iter().for_each(|finish| inner.finish(finish));
         drop(inner);
         if batch.iter().any(Finish::makes_due) {
             self.changed.notify_one();
         }
-        now(Ok(()))
-    }
-
-    fn release(&self, leases: Vec<(MessageId, Place)>) {
-        let mut inner = self.inner();
-        for (id, _) in leases {
-            inner.leases.remove(&id);
-            inner.offer(id);
-        }
-    }
-
-    fn content(&self, id: MessageId) -> Later<'_, Content> {
-        let inner = self.inner();
-        let found = inner.messages.get(&id);
-        let content = found.map(|(_, content)| Content::Memory(content.clone()));
-        now(content.ok_or(SpoolError::Missing(id)))
-    }
-
-    fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> Later<'_, ()> {
-        now(Ok(()))
-    }
-
-    fn list(&self, page: Page) -> Later<'_, Vec<Entry>> {
-        let inner = self.inner();
-        let before = page.filter.before.map(MessageId::first_at);
-        let after = page.after.map_or(Unbounded, Excluded);
-        let ids = inner
-            .order
-            .range((after, before.map_or(Unbounded, Excluded)));
-        let entry = |id: &MessageId| {
-            let record = inner.messages.get(id)?.0.clone();
-            let lease = inner.leases.contains_key(id).then(|| Lease {
-                owner: owner(),
-                until: Timestamp(0),
-            });
-            Some(Entry { record, lease })
-        };
-        let admitted = ids
-            .filter_map(entry)
-            .filter(|entry| page.filter.admits(entry));
-        now(Ok(admitted.take(page.limit).collect()))
-    }
-
-    fn get(&self, id: MessageId) -> Later<'_, Entry> {
-        let record = self.left(id).ok_or(SpoolError::Missing(id));
-        now(record.map(|record| Entry {
-            record,
-            lease: None,
-        }))
-    }
-
-    /// Only what the simulation does: all that is queued is tried again.
-    fn act(&self, _: Selection, _: Deed, at: Timestamp) -> Later<'_, usize> {
-        let mut inner = self.inner();
-        let free = inner.messages.iter().filter(|(id, (record, _))| {
-            record.state == State::Queued && !inner.leases.contains_key(id)
-        });
-        let free: Vec<MessageId> = free.map(|(id, _)| *id).collect();
-        free.iter().for_each(|id| inner.retry(*id, at));
-        drop(inner);
-        self.changed.notify_one();
-        now(Ok(free.len()))
-    }
-
-    fn story(&self, id: MessageId) -> Later<'_, Story> {
-        now(Err(SpoolError::Unknown(id)))
-    }
-
-    fn stories(&self, _: &str, _: usize) -> Later<'_, Vec<Story>> {
         now(Ok(Vec::new()))
     }
 
-    fn tell(&self, _: Story, _: Option<Used>) -> Later<'_, ()> {
+    fn release(&self, claims: Vec<(Claim, Place)>) {
+        let mut inner = self.inner();
+        for (claim, _) in claims {
+            inner.claims.remove(&claim.id);
+            inner.offer(claim.id);
+        }
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.changed.notified())
+    }
+}
+
+impl Upkeep for Memory {
+    fn late(
+        &self,
+        after: Option<MessageId>,
+        before: Timestamp,
+        limit: usize,
+    ) -> Answer<'_, Vec<Record>> {
+        let inner = self.inner();
+        let after = after.map_or(Unbounded, Excluded);
+        let ids = inner
+            .order
+            .range((after, Excluded(MessageId::first_at(before))));
+        let records = ids.filter(|id| inner.is_free(**id));
+        let records = records.filter_map(|id| Some(inner.messages.get(id)?.0.clone()));
+        now(Ok(records.take(limit).collect()))
+    }
+
+    fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> Answer<'_, ()> {
         now(Ok(()))
     }
 
-    fn used(&self, since: Timestamp) -> Later<'_, Vec<Used>> {
-        let inner = self.inner();
-        let used = inner.used.iter().filter(|used| used.at >= since);
-        now(Ok(used.cloned().collect()))
-    }
-
-    fn shift(&self, by: SignedDuration, (name, value): (&str, String)) -> Later<'_, ()> {
+    fn shift(&self, by: SignedDuration, (name, value): (&str, String)) -> Answer<'_, ()> {
         let mut inner = self.inner();
         inner
             .messages
@@ -377,11 +353,25 @@ impl Spool for Memory {
         now(Ok(()))
     }
 
-    fn purge(&self, _: Timestamp) -> Later<'_, bool> {
+    fn purge(&self, _: Timestamp) -> Answer<'_, bool> {
         now(Ok(false))
     }
+}
 
-    fn note(&self, name: &str, value: Option<String>) -> Later<'_, ()> {
+impl Ledger for Memory {
+    fn used(&self, since: Timestamp) -> Answer<'_, Vec<Used>> {
+        let inner = self.inner();
+        let used = inner.used.iter().filter(|used| used.at >= since);
+        now(Ok(used.cloned().collect()))
+    }
+
+    fn tell(&self, _: Story, _: Option<Used>) -> Answer<'_, ()> {
+        now(Ok(()))
+    }
+}
+
+impl Notes for Memory {
+    fn note(&self, name: &str, value: Option<String>) -> Answer<'_, ()> {
         let mut inner = self.inner();
         match value {
             Some(value) => inner.notes.insert(name.to_owned(), value),
@@ -390,15 +380,11 @@ impl Spool for Memory {
         now(Ok(()))
     }
 
-    fn notes(&self, prefix: &str) -> Later<'_, Vec<(String, String)>> {
+    fn notes(&self, prefix: &str) -> Answer<'_, Vec<(String, String)>> {
         let inner = self.inner();
         let notes = inner.notes.iter();
         let notes = notes.filter(|(name, _)| name.starts_with(prefix));
         let notes = notes.map(|(name, value)| (name.clone(), value.clone()));
         now(Ok(notes.collect()))
-    }
-
-    fn changed(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.changed.notified())
     }
 }

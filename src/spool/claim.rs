@@ -1,0 +1,106 @@
+//! What the spool takes, gives out and takes back.
+
+use jiff::SignedDuration;
+
+use super::{Content, Event, Record, Used};
+use crate::base::{MessageId, Timestamp};
+
+/// A message to be put.
+#[derive(Debug, Clone)]
+pub struct New {
+    /// Everything but the content.
+    pub record: Record,
+    /// Header section and body, line ends CRLF.
+    pub content: Content,
+}
+
+/// The right to a message, until its time ends. When it has ended and another has claimed the message,
+/// this one is worth nothing: the number tells the two apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The message.
+    pub id: MessageId,
+    /// Grows with each claim of the message.
+    pub number: u64,
+}
+
+/// A message given out.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The right to it.
+    pub claim: Claim,
+    /// Until when, if it is not renewed.
+    pub until: Timestamp,
+    /// As it was stored.
+    pub record: Record,
+    /// The content, if it is in memory still; else ask for it.
+    pub content: Option<Content>,
+}
+
+/// What becomes of a claimed message.
+#[derive(Debug)]
+pub struct Finish {
+    /// The right to decide it.
+    pub claim: Claim,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Messages of our own about it, put in the same transaction. One whose name is there already is a
+    /// digest that has grown: the larger text stays, and whoever has claimed the smaller ends the claim
+    /// only, whatever the fate.
+    pub reports: Vec<New>,
+    /// What there is to tell of it.
+    pub events: Vec<Event>,
+    /// What it took of a mailbox's day.
+    pub used: Option<Used>,
+}
+
+/// See [`Finish`].
+#[derive(Debug)]
+pub enum Fate {
+    /// Delivered, or reported: it leaves the spool.
+    Gone,
+    /// Queued again as it is now, due at its `due`.
+    Later(Box<Record>),
+    /// Held as it is now; the reason stands in `last`.
+    Held(Box<Record>),
+}
+
+impl Finish {
+    /// A fate, and nothing to tell.
+    pub fn new(claim: Claim, fate: Fate) -> Self {
+        Self {
+            claim,
+            fate,
+            reports: Vec::new(),
+            events: Vec::new(),
+            used: None,
+        }
+    }
+
+    /// The record that stays, if one does.
+    pub fn record_mut(&mut self) -> Option<&mut Record> {
+        match &mut self.fate {
+            Fate::Gone => None,
+            Fate::Later(record) | Fate::Held(record) => Some(record),
+        }
+    }
+
+    /// The clock was set by this much.
+    pub fn shift(&mut self, by: SignedDuration) {
+        if let Some(record) = self.record_mut() {
+            record.shift(by);
+        }
+        for report in &mut self.reports {
+            report.record.shift(by);
+        }
+        if let Some(used) = &mut self.used {
+            used.at = used.at.shifted(by);
+            used.last = used.last.shifted(by);
+        }
+    }
+
+    /// Whether something is due by it, now or later.
+    pub fn makes_due(&self) -> bool {
+        matches!(self.fate, Fate::Later(_)) || !self.reports.is_empty()
+    }
+}

@@ -1,0 +1,223 @@
+//! A folder of contents, a file each.
+//!
+//! A file is written as the content arrives and synced with its folder before anything refers to it;
+//! until then it is called `.part`. It belongs to whoever holds the [`Content`](super::Content), and goes
+//! with it, until the spool has committed the row that names it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
+
+use super::content::{Reader, Shape, Storage, Stored, Storing};
+use super::{Answer, SpoolError};
+use crate::base::MessageId;
+
+/// What a file is called while its content still comes: nothing was promised of it.
+const ARRIVING: &str = "part";
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Folder(PathBuf);
+
+/// A content's file, removed when dropped unless the spool keeps it.
+#[derive(Debug)]
+struct ContentFile {
+    path: PathBuf,
+    size: u64,
+    /// As it was written; none if the spool has kept it since.
+    sum: Option<u32>,
+    kept: AtomicBool,
+}
+
+/// A file while its content comes.
+#[derive(Debug)]
+struct Arriving {
+    open: File,
+    file: ContentFile,
+    /// What it is called when it is finished.
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Contents at this path.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The file of a message.
+    pub fn path(&self, id: MessageId) -> PathBuf {
+        self.0.join(format!("{id}.eml"))
+    }
+
+    /// The content of a message that the spool has kept.
+    pub fn kept(&self, id: MessageId) -> Result<Arc<dyn Stored>, SpoolError> {
+        let path = self.path(id);
+        let metadata = std::fs::metadata(&path).map_err(|error| SpoolError::io(&path, error))?;
+        Ok(Arc::new(ContentFile {
+            path,
+            size: metadata.len(),
+            sum: None,
+            kept: AtomicBool::new(true),
+        }))
+    }
+
+    /// The finished contents, with the messages that they are of. Unfinished ones are removed.
+    pub fn finished(&self) -> Result<Vec<(MessageId, PathBuf)>, SpoolError> {
+        let io = |error| SpoolError::io(&self.0, error);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.0).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let id = path
+                .file_stem()
+                .and_then(|stem| stem.to_str()?.parse().ok());
+            if path.extension().is_some_and(|it| it == ARRIVING) {
+                std::fs::remove_file(&path).map_err(|error| SpoolError::io(&path, error))?;
+            } else {
+                found.extend(id.map(|id| (id, path)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Storage for Folder {
+    fn create(&self, id: MessageId) -> Answer<'_, Box<dyn Storing>> {
+        let path = self.path(id);
+        Box::pin(async move {
+            let arriving = path.with_extension(ARRIVING);
+            let open = File::options()
+                .write(true)
+                .create_new(true)
+                .open(&arriving)
+                .await
+                .map_err(|error| SpoolError::io(&arriving, error))?;
+            let file = ContentFile {
+                path: arriving,
+                size: 0,
+                sum: None,
+                kept: AtomicBool::new(false),
+            };
+            let storing: Box<dyn Storing> = Box::new(Arriving { open, file, path });
+            Ok(storing)
+        })
+    }
+}
+
+impl Storing for Arriving {
+    fn write<'a>(&'a mut self, piece: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let written = self.open.write_all(piece).await;
+            written.map_err(|error| SpoolError::io(&self.path, error))
+        })
+    }
+
+    fn finish(self: Box<Self>, Shape { size, sum }: Shape) -> Answer<'static, Arc<dyn Stored>> {
+        Box::pin(async move {
+            let path = self.path.clone();
+            let finished = self.sync_and_rename().await;
+            let mut file = finished.map_err(|error| SpoolError::io(&path, error))?;
+            (file.size, file.sum) = (size, Some(sum));
+            let stored: Arc<dyn Stored> = Arc::new(file);
+            Ok(stored)
+        })
+    }
+}
+
+impl Arriving {
+    async fn sync_and_rename(mut self) -> std::io::Result<ContentFile> {
+        self.open.flush().await?;
+        self.open.sync_all().await?;
+        tokio::fs::rename(&self.file.path, &self.path).await?;
+        let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+        self.file.path = self.path;
+        File::open(folder).await?.sync_all().await?;
+        Ok(self.file)
+    }
+}
+
+impl Stored for ContentFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn sum(&self) -> Option<u32> {
+        self.sum
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn open(&self) -> Answer<'_, Reader> {
+        Box::pin(async move {
+            let file = File::open(&self.path).await;
+            let file = file.map_err(|error| SpoolError::io(&self.path, error))?;
+            let reader: Reader = Box::new(file);
+            Ok(reader)
+        })
+    }
+
+    fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for ContentFile {
+    fn drop(&mut self) {
+        if !self.kept.load(Ordering::Relaxed) {
+            // A file that cannot be removed now is swept when the spool is opened next.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits;
+    use crate::spool::{Content, ContentWriter};
+
+    #[tokio::test]
+    async fn large_contents_go_to_a_file_that_goes_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = MessageId::from_i64(7);
+        let contents = Folder::new(folder.path().to_owned());
+        let mut writer = ContentWriter::new(Arc::new(contents.clone()), id);
+        for _ in 0..3 {
+            writer.write(vec![b'x'; 100 * 1024]).await.unwrap();
+        }
+        let content = writer.finish().await.unwrap();
+        assert_eq!(content.size(), 300 * 1024);
+        assert_eq!(
+            content.head().await.unwrap().len(),
+            limits::HEADER_SECTION + 4
+        );
+        assert!(contents.path(id).exists());
+        let wanted = Shape {
+            size: 300 * 1024,
+            sum: crc32fast::hash(&[b'x'; 300 * 1024]),
+        };
+        assert_eq!(content.sum(), Some(wanted.sum));
+        content.check(wanted).await.unwrap();
+        let file = std::fs::File::options().write(true).open(contents.path(id));
+        std::os::unix::fs::FileExt::write_at(&file.unwrap(), b"y", 200_000).unwrap();
+        let said = content.check(wanted).await.unwrap_err().to_string();
+        assert!(said.contains("0000000000007.eml is damaged"), "{said}");
+        drop(content);
+        assert!(!contents.path(id).exists());
+    }
+
+    #[tokio::test]
+    async fn small_ones_stay_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let contents = Arc::new(Folder::new(folder.path().to_owned()));
+        let mut writer = ContentWriter::new(contents, MessageId::from_i64(7));
+        writer.write(b"a".to_vec()).await.unwrap();
+        writer.write(b"b".to_vec()).await.unwrap();
+        let content = writer.finish().await.unwrap();
+        assert!(matches!(&content, Content::Memory(bytes) if bytes == "ab"));
+    }
+}
