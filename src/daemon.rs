@@ -25,7 +25,7 @@ use crate::listener::{
 };
 use crate::observe::{logging, maillog};
 use crate::session::Reply;
-use crate::spool::{self, Content, Owner, Record, SpoolError, SqliteSpool, Upkeep};
+use crate::spool::{self, Content, Owner, Record, Shown, SpoolError, SqliteSpool, Upkeep};
 use crate::token::{Sources, Vault, VaultError};
 use crate::upstream::Network;
 pub use privilege::{PrivilegeError, Root};
@@ -160,7 +160,7 @@ impl Daemon {
         let endpoints = ready(&config)?;
         let owner = Owner::this_process(&config.host);
         let spool = Arc::new(SqliteSpool::open(config.spool.clone(), owner)?);
-        let sources = sources(&config, clock.clone())?;
+        let sources = sources(&config, clock.another())?;
         let accounts = Arc::new(Accounts::new(
             sources.clone(),
             by_server(&config, &sources)?,
@@ -188,7 +188,7 @@ impl Daemon {
             None => None,
         };
         let parts = admin::Parts {
-            spool: spool.clone(),
+            spool: Arc::new(Shown::new(spool.clone(), clock.clone())),
             delivery: delivery.clone(),
             accounts: accounts.clone(),
             web: web.clone(),

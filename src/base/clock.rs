@@ -42,7 +42,7 @@ impl Timestamp {
         Self(self.0.saturating_sub(by.as_millis() as i64))
     }
 
-    /// This instant by a clock that was set `by` so much since; back, where that is negative.
+    /// This instant by a clock that is `by` ahead of this one; behind, if that is negative.
     pub fn shifted(self, by: SignedDuration) -> Self {
         let by = i64::try_from(by.as_millis()).unwrap_or_default();
         Self(self.0.saturating_add(by))
@@ -90,7 +90,8 @@ impl Timestamp {
 
 /// What the program's policy goes by: when a message is due, a token is stale, a hold ends. Limits on
 /// the network's patience are tokio's own. It begins with the time that the system's clock shows and
-/// goes on by itself, so that no time is measured wrongly when somebody sets that; clones follow together.
+/// goes on by itself, so that no time is measured wrongly when somebody sets that; what people are shown
+/// is moved to the system's clock ([`Clock::shown`]). Clones go together.
 #[derive(Debug, Clone)]
 pub struct Clock {
     simulation: Option<Arc<Simulation>>,
@@ -110,8 +111,13 @@ impl Clock {
             simulation,
             ahead: Arc::default(),
         };
-        clock.follow(clock.strays());
+        clock.begin_at(clock.wall());
         clock
+    }
+
+    /// Another one, which begins with what the system's clock shows now.
+    pub fn another(&self) -> Self {
+        Self::new(self.simulation.clone())
     }
 
     /// The present instant.
@@ -120,20 +126,28 @@ impl Clock {
         Timestamp(ahead).after(self.steady())
     }
 
-    /// By how much the system's clock has been set since the last [`Clock::follow`]; back, where that is
-    /// negative.
-    pub fn strays(&self) -> SignedDuration {
-        let system = match &self.simulation {
+    /// What the system's clock shows.
+    pub fn wall(&self) -> Timestamp {
+        match &self.simulation {
             None => Timestamp::now(),
             Some(simulation) => simulation.now(),
-        };
-        SignedDuration::from_millis(system.0.saturating_sub(self.now().0))
+        }
     }
 
-    /// Goes with the system's clock. Whoever remembers instants must move them as far.
-    pub fn follow(&self, by: SignedDuration) {
-        let by = i64::try_from(by.as_millis()).unwrap_or_default();
-        self.ahead.fetch_add(by, Ordering::AcqRel);
+    /// How far the system's clock is ahead of this one, by however it was set; behind, if it is negative.
+    pub fn offset(&self) -> SignedDuration {
+        SignedDuration::from_millis(self.wall().0.saturating_sub(self.now().0))
+    }
+
+    /// An instant of this clock as the system's clock shows it: for people, and for other programs.
+    pub fn shown(&self, at: Timestamp) -> Timestamp {
+        at.shifted(self.offset())
+    }
+
+    /// Makes it this instant, before anything is measured by it.
+    pub fn begin_at(&self, now: Timestamp) {
+        let steady = Timestamp(0).after(self.steady());
+        self.ahead.store(now.0 - steady.0, Ordering::Release);
     }
 
     /// The time since an instant that stays the same while the process runs. It goes on while the machine
@@ -192,16 +206,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_goes_on_until_it_follows() {
+    fn a_clock_goes_on_whatever_the_system_shows() {
         let simulation = Simulation::new(Timestamp(1_000_000));
         let (clock, by) = (simulation.clock(), SignedDuration::from_secs(-600));
-        let other = clock.clone();
         simulation.set(by);
         simulation.advance(Duration::from_secs(1));
-        assert_eq!((clock.now(), clock.strays()), (Timestamp(1_001_000), by));
-        clock.follow(by);
-        assert_eq!(other.now(), simulation.now());
-        assert_eq!(other.now(), Timestamp(1_001_000).shifted(by));
+        assert_eq!((clock.now(), clock.offset()), (Timestamp(1_001_000), by));
+        assert_eq!(clock.shown(clock.now()), simulation.now());
+        assert_eq!(clock.another().offset(), SignedDuration::ZERO);
+        clock.clone().begin_at(Timestamp(5));
+        assert_eq!(clock.now(), Timestamp(5));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::outcome::{self, Verdict, table};
 use super::settle::{Tried, settle};
 use super::transmit::transmit;
 use super::trouble::{Trouble, Word};
-use crate::base::Timestamp;
+use crate::base::{Clock, Timestamp};
 use crate::message::rewrite::{self, Composed};
 use crate::message::{Address, Envelope, Headers, Trace};
 use crate::observe::maillog;
@@ -97,7 +97,7 @@ pub(super) async fn run(
     let (content, head) = match (loaded, head) {
         (Ok(content), Ok(head)) => (content, head),
         (Err(error), _) | (_, Err(error)) => {
-            return unreadable(claim, record, &error, lane.context.clock.now());
+            return unreadable(claim, record, &error, &lane.context.clock);
         }
     };
     let headers = Headers::parse(&head);
@@ -178,7 +178,7 @@ pub(super) async fn run(
             }
         }
         Err(Trouble::Mailbox { word, .. }) => Ended::released(word),
-        Err(Trouble::Spool(error)) => unreadable(claim, tried.record, &error, now),
+        Err(Trouble::Spool(error)) => unreadable(claim, tried.record, &error, &lane.context.clock),
         Err(Trouble::Passing {
             reason, uncertain, ..
         }) => {
@@ -368,7 +368,8 @@ async fn kept(lane: &Lane, record: &Record) -> Result<Content, SpoolError> {
 
 /// A content that is gone or broken: held, so that a person sees it. A read that failed is tried again
 /// first: a disk may do better the next time.
-fn unreadable(claim: Claim, record: Record, error: &SpoolError, now: Timestamp) -> Ended {
+fn unreadable(claim: Claim, record: Record, error: &SpoolError, clock: &Clock) -> Ended {
+    let now = clock.now();
     let reason = format!("its content cannot be read: {error}");
     let is_gone = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
     match error {
@@ -376,7 +377,14 @@ fn unreadable(claim: Claim, record: Record, error: &SpoolError, now: Timestamp) 
         SpoolError::Io { source, .. } if !is_gone(source) && record.attempts < MOST_READS => {
             let (id, until) = (record.id, now.after(READ_AGAIN));
             let attempts = record.attempts + 1;
-            maillog::deferred(id, &record.lane, until, attempts, &reason, false);
+            maillog::deferred(
+                id,
+                &record.lane,
+                clock.shown(until),
+                attempts,
+                &reason,
+                false,
+            );
             let tried = Record { attempts, ..record };
             Ended::with(waits(claim, tried, until, reason), Word::Nothing)
         }
@@ -480,7 +488,7 @@ fn compose(lane: &Lane, record: &Record, headers: &Headers, route: &Route) -> Co
     };
     let trace = Trace {
         id: record.id,
-        received: record.received,
+        received: lane.context.clock.shown(record.received),
         helo,
         peer,
         protocol,

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc};
 
 use super::lane::Server;
@@ -13,11 +12,11 @@ use super::mailbox::Mailboxes;
 use super::notice::Notices;
 use super::scheduler::{CLAIM, SPOOL_PAUSE, Settings};
 use super::settle::BEHIND_OTHERS;
-use super::step;
+use super::step::{self, Noted};
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::message::Address;
 use crate::observe::maillog;
-use crate::spool::{Claim, Claimed, Fate, Finish, Place, Record, Spool, Which};
+use crate::spool::{Claim, Claimed, Fate, Finish, Place, Record, Spool, SpoolError, Which, time};
 use crate::upstream::Dial;
 
 /// Fates that wait for their commit.
@@ -35,63 +34,45 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) mailboxes: Arc<Mailboxes>,
     pub(super) notices: Arc<Notices>,
-    pub(super) steps: Arc<Mutex<Steps>>,
-    /// Held while fates are written, and while the spool moves with the clock.
-    pub(super) writing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) noted: Arc<Mutex<Noted>>,
     pub(super) wake: Arc<Notify>,
     /// How many keep lanes from taking messages.
     pub(super) pauses: Arc<AtomicUsize>,
     pub(super) claims: Arc<Mutex<HashMap<Claim, Timestamp>>>,
-    pub(super) finishes: mpsc::Sender<Made>,
+    pub(super) finishes: mpsc::Sender<Finish>,
     /// Whether fates cannot be written just now. Nothing is sent meanwhile: whatever is sent and not
     /// written is sent again by the next run.
     pub(super) stuck: Arc<AtomicBool>,
 }
 
-/// How the clock was set in this run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Steps {
-    /// By how much in all.
-    pub(super) by: SignedDuration,
-    /// When it last was by much, or when the run began, in steady time.
-    pub(super) last: Duration,
-}
-
-/// A fate, with by how much the clock had been set in all when it was found.
-pub(super) type Made = (SignedDuration, Finish);
-
 impl Context {
-    /// How the clock was set in this run.
-    pub(super) fn steps(&self) -> Steps {
-        *self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long this run has gone on, counted from when its clock was last set by much.
+    fn age(&self) -> Duration {
+        self.clock.steady().saturating_sub(self.noted().set)
+    }
+
+    /// If the wall clock was set, notes what time it is; whether it was set by much.
+    pub(super) async fn follow_wall_clock(&self) -> Result<bool, SpoolError> {
+        let Some(by) = self.noted().was_set(&self.clock) else {
+            return Ok(false);
+        };
+        time::note(self.spool.as_ref(), &self.clock).await?;
+        maillog::clock_set(by);
+        Ok(self.noted().follow(by, &self.clock))
     }
 
     /// Whether messages may be given up by now.
     pub(super) fn has_tried(&self) -> bool {
-        let age = self.clock.steady().saturating_sub(self.steps().last);
-        step::has_tried(age, self.settings.schedule.expires_after)
+        step::has_tried(self.age(), self.settings.schedule.expires_after)
     }
 
     /// How long it is from now until messages may be given up.
     pub(super) fn tries_for(&self) -> Duration {
-        let age = self.clock.steady().saturating_sub(self.steps().last);
-        step::tries_for(age, self.settings.schedule.expires_after)
-    }
-
-    /// The clock was set by so much: moves what is in memory.
-    pub(super) fn shift(&self, by: SignedDuration) {
-        let mut claims = self.claims();
-        claims
-            .values_mut()
-            .for_each(|until| *until = until.shifted(by));
-        drop(claims);
-        self.mailboxes.shift(by);
-        self.notices.shift(by);
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        steps.by += by;
-        if step::is_large(by) {
-            steps.last = self.clock.steady();
-        }
+        step::tries_for(self.age(), self.settings.schedule.expires_after)
     }
 
     pub(super) fn claims(&self) -> MutexGuard<'_, HashMap<Claim, Timestamp>> {
@@ -180,7 +161,7 @@ impl Context {
     /// Ends a claim with a fate, soon.
     pub(super) async fn finish(&self, finish: Finish) {
         // The receiver lives as long as the process's runtime.
-        let _ = self.finishes.send((self.steps().by, finish)).await;
+        let _ = self.finishes.send(finish).await;
     }
 
     /// Takes a message's lane from it, soon; gives it back where too many fates wait already.
@@ -193,7 +174,7 @@ impl Context {
             ..message.record
         };
         let finish = Finish::new(message.claim, Fate::Later(Box::new(record)));
-        place.send((self.steps().by, finish));
+        place.send(finish);
         None
     }
 
@@ -219,8 +200,6 @@ impl Context {
 pub(super) struct Scribe {
     pub(super) spool: Arc<dyn Spool>,
     pub(super) claims: Arc<Mutex<HashMap<Claim, Timestamp>>>,
-    pub(super) steps: Arc<Mutex<Steps>>,
-    pub(super) writing: Arc<tokio::sync::Mutex<()>>,
     pub(super) wake: Arc<Notify>,
     pub(super) stuck: Arc<AtomicBool>,
     pub(super) clock: Clock,
@@ -229,7 +208,7 @@ pub(super) struct Scribe {
 impl Scribe {
     /// Commits fates in groups; where the spool fails it goes on trying, since what the upstream took
     /// must not be sent again, and nothing more is sent until it is written.
-    pub(super) async fn write(self, mut finishes: mpsc::Receiver<Made>) {
+    pub(super) async fn write(self, mut finishes: mpsc::Receiver<Finish>) {
         let mut batch = Vec::new();
         while finishes.recv_many(&mut batch, FINISHES).await > 0 {
             self.clock.sleep(GATHER).await;
@@ -238,8 +217,8 @@ impl Scribe {
             {
                 batch.push(finish);
             }
-            let claims: Vec<Claim> = batch.iter().map(|(_, finish)| finish.claim).collect();
-            self.commit(batch.drain(..).unzip()).await;
+            let claims: Vec<Claim> = batch.iter().map(|finish| finish.claim).collect();
+            self.commit(batch.drain(..).collect()).await;
             if self.stuck.swap(false, Ordering::AcqRel) {
                 maillog::finishes_written();
                 self.wake.notify_one();
@@ -258,27 +237,10 @@ impl Scribe {
         }
     }
 
-    /// By how much the clock was set in this run.
-    fn set_by(&self) -> SignedDuration {
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        steps.by
-    }
-
     /// Writes a group, however often it takes.
-    async fn commit(&self, (mut made, group): (Vec<SignedDuration>, Vec<Finish>)) {
-        let mut group: Arc<[Finish]> = group.into();
+    async fn commit(&self, group: Arc<[Finish]>) {
         loop {
-            let turn = self.writing.lock().await;
-            let by = self.set_by();
-            // What the spool has refused it has given back.
-            let finishes = Arc::get_mut(&mut group).into_iter().flatten();
-            for (made, finish) in made.iter_mut().zip(finishes) {
-                finish.shift(by - *made);
-                *made = by;
-            }
-            let written = self.spool.finish(group.clone()).await;
-            drop(turn);
-            let error = match written {
+            let error = match self.spool.finish(group.clone()).await {
                 Ok(lost) => return lost.iter().for_each(|claim| maillog::claim_lost(claim.id)),
                 Err(error) => error,
             };

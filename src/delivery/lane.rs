@@ -205,7 +205,7 @@ impl Lane {
         let until = self
             .mailbox
             .hold(until, reason.clone(), self.context.clock.now());
-        maillog::server_held(&self.server.name, until, &reason);
+        maillog::server_held(&self.server.name, self.shown(until), &reason);
         self.give_back();
     }
 
@@ -223,7 +223,7 @@ impl Lane {
         let until = self
             .mailbox
             .slow(&back_off, reason.clone(), now, rand::random());
-        maillog::server_slowed(&self.server.name, until, &reason);
+        maillog::server_slowed(&self.server.name, self.shown(until), &reason);
         self.give_back();
     }
 
@@ -231,10 +231,11 @@ impl Lane {
     fn hold_for_day(&self, until: Timestamp) {
         let most = self.mailbox.limits().per_day.unwrap_or_default();
         let reason = format!(
-            "the daily limit of {most} recipients is reached; sending continues at {until}. Spread the mail over more \
-             mailboxes, or raise `recipients_per_day` if Exchange allows more"
+            "the daily limit of {most} recipients is reached; sending continues at {}. Spread the mail over more \
+             mailboxes, or raise `recipients_per_day` if Exchange allows more",
+            self.shown(until)
         );
-        maillog::server_held(&self.server.name, until, &reason);
+        maillog::server_held(&self.server.name, self.shown(until), &reason);
         let now = self.context.clock.now();
         self.mailbox.hold_for_day(until, reason, now);
         self.give_back();
@@ -247,7 +248,11 @@ impl Lane {
         self.give_back();
     }
 
-    /// As an operator sees it.
+    fn shown(&self, at: Timestamp) -> Timestamp {
+        self.context.clock.shown(at)
+    }
+
+    /// As an operator sees it, by the wall clock.
     pub(super) fn look(&self, now: Timestamp) -> ServerState {
         let mailbox = self.server.upstream.auth.username();
         ServerState {
@@ -255,8 +260,12 @@ impl Lane {
             mailbox: mailbox.unwrap_or_default().to_owned(),
             limits: self.mailbox.limits(),
             recipients_of_day: self.mailbox.recipients_of_day(now),
-            minute_until: self.mailbox.minute_until(now),
-            hold: self.held(),
+            minute_until: self.mailbox.minute_until(now).map(|at| self.shown(at)),
+            hold: self.held().map(|hold| Hold {
+                since: self.shown(hold.since),
+                until: hold.until.map(|until| self.shown(until)),
+                ..hold
+            }),
             needs_sign_in: false,
         }
     }
@@ -367,7 +376,7 @@ impl Lane {
 
     fn hold_external(&self, until: Timestamp, reason: String) {
         let tenant = self.tenant();
-        maillog::external_held(tenant, until, &reason);
+        maillog::external_held(tenant, self.shown(until), &reason);
         self.context.mailboxes.hold_external(tenant, until, reason);
     }
 
@@ -422,7 +431,7 @@ impl Worker {
             let claimed = (message.claim, message.record.place());
             self.current = Some(message.claim);
             lane.context.spool.sending(message.claim);
-            let (before, holds) = (lane.context.steps().by, message.record.holds);
+            let holds = message.record.holds;
             let Ended {
                 finish,
                 word,
@@ -434,12 +443,10 @@ impl Worker {
             self.end_probe();
             match finish {
                 Some(mut finish) => {
-                    if let Some(record) = finish.record_mut() {
-                        let by = lane.context.steps().by - before;
-                        record.received = record.received.shifted(by);
-                        if record.holds > holds {
-                            lane.mailbox.suspect(record.id);
-                        }
+                    if let Some(record) = finish.record_mut()
+                        && record.holds > holds
+                    {
+                        lane.mailbox.suspect(record.id);
                     }
                     lane.context.finish(*finish).await;
                 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -192,14 +191,6 @@ impl Mailboxes {
         let mut external = self.external();
         external.retain(|_, (until, _)| now < *until);
         external.get(tenant).cloned()
-    }
-
-    /// The clock was set by this much.
-    pub(super) fn shift(&self, by: SignedDuration) {
-        for (until, _) in self.external().values_mut() {
-            *until = until.shifted(by);
-        }
-        self.all().iter().for_each(|mailbox| mailbox.shift(by));
     }
 
     /// All of them.
@@ -502,20 +493,6 @@ impl Mailbox {
             state.refused.clear();
         }
         ended
-    }
-
-    /// The clock was set by so much.
-    pub(super) fn shift(&self, by: SignedDuration) {
-        let mut state = self.state();
-        let state = &mut *state;
-        state.usage.shift(by);
-        let parked = state.parked.iter_mut().map(|(_, since)| since);
-        let refused = state.refused.iter_mut().map(|(_, until, _)| until);
-        let held = state.hold.iter_mut();
-        let held = held.flat_map(|hold| hold.until.iter_mut().chain(Some(&mut hold.since)));
-        for at in parked.chain(refused).chain(held) {
-            *at = at.shifted(by);
-        }
     }
 
     /// An attempt at this message brought about a hold.

@@ -5,7 +5,7 @@
 //!              │                        │ fair: whose turn         └▶ outcome ─▶ settle ─ retry, notice ─ bounce
 //!              │                        └ mailbox: sessions, usage, holds            └▶ Finish ─▶ spool
 //!              ├──────────▶ patrol: whose message waits long is told so, and at last that it is given up
-//!              └──────────▶ step: the clock was set, and all that waits moves with it
+//!              └──────────▶ step: the wall clock was set, which the time of the spool does not follow
 //! ```
 
 mod attempt;

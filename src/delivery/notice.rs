@@ -3,7 +3,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use jiff::SignedDuration;
 
 use super::bounce::digest::{self, Line};
 use super::bounce::storm::{Storm, Told};
@@ -39,11 +38,6 @@ impl Notices {
     pub(super) fn leaves(&self, record: &Record) -> bool {
         let is_report = matches!(record.origin, Origin::Report(_));
         !is_report || self.storm().leaves(record.id, record.size)
-    }
-
-    /// The clock was set by so much.
-    pub(super) fn shift(&self, by: SignedDuration) {
-        self.storm().shift(by);
     }
 }
 
@@ -124,13 +118,16 @@ fn written(
     let host = &context.settings.host;
     let id = context.spool.next_id(now);
     let mut storm = context.notices.storm();
-    let lines = told_of.iter().map(|failed| line(about, failed, kind, host));
+    let lines = told_of
+        .iter()
+        .map(|failed| line(context, about, failed, kind));
     let most = context.settings.reports_per_hour;
     match storm.tell(to, most, lines.collect(), id, now) {
         Told::Report => (),
         Told::TooMany => return None,
         Told::Digest(told) => {
-            let content = digest::content(from, to, told.id, host, now, &told.lines);
+            let shown = context.clock.shown(now);
+            let content = digest::content(from, to, told.id, host, shown, &told.lines);
             told.size = content.len() as u64;
             return Some(Written {
                 id: told.id,
@@ -145,7 +142,7 @@ fn written(
     let report = Report {
         kind,
         about: record.id,
-        received: record.received,
+        received: context.clock.shown(record.received),
         parameters: &record.envelope.parameters,
         head: about.head,
         whole: about.whole.as_deref().filter(|_| wants_whole),
@@ -155,7 +152,7 @@ fn written(
         from,
         to,
         id,
-        now,
+        now: context.clock.shown(now),
     };
     let content = report.content();
     Some(Written {
@@ -166,11 +163,12 @@ fn written(
     })
 }
 
-fn line(about: &About, failed: &Failed, kind: Kind, host: &str) -> Line {
+fn line(context: &Context, about: &About, failed: &Failed, kind: Kind) -> Line {
+    let host = &context.settings.host;
     let said = failed.said(about.upstream, host, WORDS);
     Line {
         about: about.record.id,
-        received: about.record.received,
+        received: context.clock.shown(about.record.received),
         recipient: failed.recipient.address.clone(),
         said: match kind {
             Kind::Failed => format!("Could not be delivered; {said}"),

@@ -8,11 +8,10 @@ use super::context::Context;
 use super::notice::{About, sender};
 use super::scheduler::CLAIM;
 use super::settle::{give_up, warn};
-use super::step;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
 use crate::observe::maillog;
-use crate::spool::{Claimed, Fate, Finish, Flow, Place, Record, SpoolError, Which};
+use crate::spool::{Claimed, Fate, Finish, Flow, Place, Record, SpoolError, Which, time};
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(60);
@@ -50,12 +49,12 @@ impl Patrol {
     /// Takes a look, where it is time for one.
     pub(super) async fn look(&mut self, context: &Context) {
         let now = context.clock.now();
-        if now < self.next && self.next < now.after(2 * EVERY) {
+        if now < self.next {
             return;
         }
         self.next = now.after(EVERY);
         if now.since(self.noted) >= NOTED {
-            match step::note(context.spool.as_ref(), now).await {
+            match time::note(context.spool.as_ref(), &context.clock).await {
                 Ok(()) => self.noted = now,
                 Err(error) => return maillog::claim_failed("", &error),
             }

@@ -6,26 +6,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::attempt;
-use super::context::{Context, FINISHES, Scribe, Steps};
+use super::context::{Context, FINISHES, Scribe};
 use super::lane::{Lane, Server};
 use super::mailbox::{Hold, Mailboxes};
 use super::patrol::Patrol;
 use super::probe::{self, Step};
 use super::retry::Schedule;
 use super::settle::Uncertain;
-use super::step;
+use super::step::Noted;
 use super::usage::{BackOff, Limits};
 use crate::base::{Clock, Timestamp};
 use crate::message::{Address, Shown};
 use crate::observe::maillog;
 use crate::routing::Policy;
 use crate::session::Reply;
-use crate::spool::{Claim, Claimed, Content, Place, Record, Spool, SpoolError, Which};
+use crate::spool::{Claim, Claimed, Content, Place, Record, Spool, SpoolError, Which, time};
 use crate::upstream::Dial;
 
 /// How long a message is claimed; renewed at half.
@@ -108,22 +107,17 @@ impl Delivery {
         dial: Arc<dyn Dial>,
         clock: Clock,
     ) -> Result<Self, SpoolError> {
-        step::resume(spool.as_ref(), clock.now()).await?;
+        time::resume(spool.as_ref(), &clock).await?;
+        time::note(spool.as_ref(), &clock).await?;
         let mailboxes = Mailboxes::known(spool.as_ref(), clock.now()).await?;
         let (finishes, receiver) = mpsc::channel(FINISHES);
         let claims = Arc::new(Mutex::default());
         let wake = Arc::new(Notify::new());
-        let steps = Arc::new(Mutex::new(Steps {
-            by: SignedDuration::ZERO,
-            last: clock.steady(),
-        }));
-        let writing = Arc::default();
+        let noted = Arc::new(Mutex::new(Noted::begin(&clock)));
         let stuck = Arc::new(AtomicBool::new(false));
         let scribe = Scribe {
             spool: spool.clone(),
             claims: claims.clone(),
-            steps: steps.clone(),
-            writing: Arc::clone(&writing),
             wake: wake.clone(),
             stuck: stuck.clone(),
             clock: clock.clone(),
@@ -135,8 +129,7 @@ impl Delivery {
             dial,
             settings,
             clock,
-            steps,
-            writing,
+            noted,
             mailboxes: Arc::new(mailboxes),
             notices: Arc::default(),
             pauses: Arc::default(),
@@ -181,8 +174,7 @@ impl Delivery {
             clock: old.context.clock.clone(),
             mailboxes: old.context.mailboxes.clone(),
             notices: old.context.notices.clone(),
-            steps: old.context.steps.clone(),
-            writing: old.context.writing.clone(),
+            noted: old.context.noted.clone(),
             pauses: old.context.pauses.clone(),
             wake: old.context.wake.clone(),
             claims: old.context.claims.clone(),
@@ -298,7 +290,10 @@ impl Delivery {
             let step = Step {
                 name: "message".into(),
                 well: false,
-                text: format!("not sent: the mailbox has reached its limit until {until}"),
+                text: format!(
+                    "not sent: the mailbox has reached its limit until {}",
+                    lanes.context.clock.shown(until)
+                ),
                 remedy: None,
             };
             let _ = steps.send(step).await;
@@ -420,23 +415,6 @@ impl Lanes {
         let lanes = self.by_name.values();
         let tokens = lanes.filter_map(|lane| lane.server.token.as_ref());
         tokens.for_each(|token| token.forgive());
-    }
-
-    /// Where the clock was set, moves all that is remembered with it.
-    async fn follow_clock(&self) -> Result<(), SpoolError> {
-        let Context { clock, spool, .. } = &*self.context;
-        let by = clock.strays();
-        if step::is_drift(by) {
-            return Ok(());
-        }
-        // What a lane has in hand has the old times.
-        self.by_name.values().for_each(|lane| lane.give_back());
-        let _turn = self.context.writing.lock().await;
-        step::shift(spool.as_ref(), by, clock.now().shifted(by)).await?;
-        self.context.shift(by);
-        clock.follow(by);
-        self.forgive();
-        Ok(())
     }
 
     fn is_quiet(&self) -> bool {
@@ -570,7 +548,9 @@ async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
     loop {
         let current = lanes.load_full();
         let round = async {
-            current.follow_clock().await?;
+            if current.context.follow_wall_clock().await? {
+                current.forgive();
+            }
             current.round().await
         };
         let next = match round.await {
@@ -581,8 +561,7 @@ async fn schedule(lanes: Arc<ArcSwap<Lanes>>, stopping: Arc<Notify>) {
             }
         };
         let now = clock.now();
-        // A clock that was set back does not stop the tick.
-        if now.since(last_tick) >= TICK || now < last_tick {
+        if now.since(last_tick) >= TICK {
             last_tick = now;
             let mailboxes = current.context.mailboxes.all();
             mailboxes.iter().for_each(|mailbox| mailbox.close_idle(now));

@@ -186,7 +186,7 @@ pub(super) fn warn(context: &Context, about: &About, last: &str) -> Option<Finis
     let until = about.record.received.after(expires);
     // A run that has just begun gives nothing up yet.
     let until = until.max(context.clock.now().after(context.tries_for()));
-    let kind = Kind::Delayed(until);
+    let kind = Kind::Delayed(context.clock.shown(until));
     let recipients = about.record.envelope.recipients.iter();
     let late = recipients.filter(|recipient| kind.is_wanted(recipient));
     let late = late.map(|recipient| Failed {
@@ -331,7 +331,8 @@ impl<'a> Settling<'a> {
     fn deferred(&mut self, until: Timestamp, reason: &str, uncertain: bool) {
         let record = self.about.record;
         let (id, attempts) = (record.id, record.attempts);
-        maillog::deferred(id, self.server, until, attempts, reason, uncertain);
+        let shown = self.context.clock.shown(until);
+        maillog::deferred(id, self.server, shown, attempts, reason, uncertain);
         self.tell(What::Deferred {
             server: self.server.to_owned(),
             until,

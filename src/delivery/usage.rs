@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Timestamp;
@@ -139,16 +138,6 @@ impl Usage {
     /// The server did as it was asked.
     pub fn well(&mut self) {
         self.troubles = 0;
-    }
-
-    /// The clock was set by so much.
-    pub fn shift(&mut self, by: SignedDuration) {
-        for at in &mut self.sent {
-            *at = at.shifted(by);
-        }
-        for (began, _) in &mut self.day {
-            *began = began.shifted(by);
-        }
     }
 
     /// Recipients of the last 24 hours.

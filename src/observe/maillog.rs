@@ -359,12 +359,12 @@ pub fn claim_failed(server: &str, reason: &dyn std::fmt::Display) {
     error!(target: TARGET, event = "claim_failed", server, %reason, "spool not read, trying again");
 }
 
-/// The clock was set by so much, back where that is negative; what waits has moved with it.
+/// The wall clock was set by this much; back, if it is negative.
 pub fn clock_set(by: SignedDuration) {
     let how_far = humantime::format_duration(Duration::from_secs(by.unsigned_abs().as_secs()));
     let way = if by.is_negative() { "back" } else { "forward" };
     let by = format!("{way} {how_far}");
-    warn!(target: TARGET, event = "clock_set", by, "the system clock changed; ages and retry times of queued messages were adjusted");
+    warn!(target: TARGET, event = "clock_set", by, "the system clock changed; ages and retry times of queued messages stay as they were");
 }
 
 /// The configuration was read again, and is in force.

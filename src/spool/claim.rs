@@ -1,7 +1,5 @@
 //! What the spool takes, gives out and takes back.
 
-use jiff::SignedDuration;
-
 use super::{Content, Event, Record, Used};
 use crate::base::{MessageId, Timestamp};
 
@@ -82,20 +80,6 @@ impl Finish {
         match &mut self.fate {
             Fate::Gone => None,
             Fate::Later(record) | Fate::Held(record) => Some(record),
-        }
-    }
-
-    /// The clock was set by this much.
-    pub fn shift(&mut self, by: SignedDuration) {
-        if let Some(record) = self.record_mut() {
-            record.shift(by);
-        }
-        for report in &mut self.reports {
-            report.record.shift(by);
-        }
-        if let Some(used) = &mut self.used {
-            used.at = used.at.shifted(by);
-            used.last = used.last.shifted(by);
         }
     }
 

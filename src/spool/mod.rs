@@ -22,8 +22,10 @@ pub mod filter;
 pub mod folder;
 pub mod lease;
 pub mod record;
+mod shown;
 pub mod sqlite;
 pub mod story;
+pub mod time;
 mod traits;
 
 pub use claim::{Claim, Claimed, Fate, Finish, New};
@@ -32,6 +34,7 @@ pub use error::{Fault, SpoolError};
 pub use filter::{Deed, Filter, Page, Selection, Wanted};
 pub use lease::{Entry, Lease, Owner};
 pub use record::{Flow, Origin, Place, Record, State};
+pub use shown::Shown;
 pub use sqlite::SqliteSpool;
 pub use story::{Event, Story, Used, What};
 pub use traits::{Answer, Contents, Intake, Ledger, Manage, Notes, Spool, Upkeep, Which, Work};

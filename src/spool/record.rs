@@ -1,6 +1,5 @@
 //! A message as the spool knows it, apart from its content. Pure.
 
-use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{MessageId, Timestamp};
@@ -73,12 +72,6 @@ pub struct Place {
 }
 
 impl Record {
-    /// The clock was set by so much.
-    pub fn shift(&mut self, by: SignedDuration) {
-        self.received = self.received.shifted(by);
-        self.due = self.due.shifted(by);
-    }
-
     /// Where it waits.
     pub fn place(&self) -> Place {
         let user = match &self.origin {

@@ -19,7 +19,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::content::ContentWriter;
@@ -146,18 +145,6 @@ impl Queue {
         if flows.is_empty() {
             self.due.remove(&place.lane);
         }
-    }
-
-    fn shift(&mut self, by: SignedDuration) {
-        for message in &mut self.fresh {
-            message.record.shift(by);
-            message.until = message.until.shifted(by);
-        }
-        for out in self.claims.values_mut() {
-            out.until = out.until.shifted(by);
-        }
-        let dues = self.due.values_mut().flat_map(BTreeMap::values_mut);
-        dues.for_each(|due| *due = due.shifted(by));
     }
 
     fn claim(&mut self, record: Record, content: Option<Content>, until: Timestamp) -> Claimed {
@@ -470,11 +457,6 @@ impl Upkeep for SqliteSpool {
             held,
             answer,
         })
-    }
-
-    fn shift(&self, by: SignedDuration, (name, value): (&str, String)) -> Answer<'_, ()> {
-        let note = (name.to_owned(), value);
-        self.ask(move |answer| Job::Shift { by, note, answer })
     }
 
     fn purge(&self, now: Timestamp) -> Answer<'_, bool> {

@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
-
 use super::{
     Claim, Claimed, Content, ContentWriter, Deed, Entry, Finish, New, Page, Place, Record,
     Selection, SpoolError, Story, Used,
@@ -94,10 +92,6 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Moves messages whose lane is not among `lanes` to the lane `""`, to be routed anew. Those of a lane
     /// in `held` are held instead, with the reason that stands beside it.
     fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> Answer<'_, ()>;
-
-    /// The clock was set by this much: what is queued, held, claimed and used moves with it, and a small
-    /// fact under its name is kept, all or none. Stories stay as they were told.
-    fn shift(&self, by: SignedDuration, note: (&str, String)) -> Answer<'_, ()>;
 
     /// Removes some of the stories that need be kept no longer; whether there may be more.
     fn purge(&self, now: Timestamp) -> Answer<'_, bool>;

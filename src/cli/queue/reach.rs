@@ -1,24 +1,26 @@
 //! Where the queue is reached: in the running program, else in the spool itself.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::reason::{self, Servers};
 use crate::admin::Client;
 use crate::admin::queue::{Act, PAGE};
-use crate::base::{MessageId, Timestamp};
+use crate::base::{Clock, MessageId, Timestamp};
 use crate::cli::running::running;
 use crate::cli::{ConfigFile, block_on, ended};
 use crate::config::{Config, Secrets};
 use crate::spool::{
-    Contents, Deed, Entry, Filter, Manage, Owner, Page, Selection, SqliteSpool, Story, Wanted,
+    Contents, Deed, Entry, Filter, Manage, Owner, Page, Selection, Shown, SqliteSpool, Story,
+    Wanted, time,
 };
 
 /// See the module.
 pub(in crate::cli) enum Queue {
     Running(Client),
-    Stopped(SqliteSpool),
+    Stopped(Shown),
 }
 
 /// Runs a command on the queue; what it says went wrong goes to standard error.
@@ -57,7 +59,9 @@ impl Queue {
             ));
         }
         let spool = SqliteSpool::open(config.spool.clone(), Owner::this_process(&config.host));
-        spool.map(Self::Stopped).map_err(text)
+        let (spool, clock) = (spool.map_err(text)?, Clock::default());
+        time::resume(&spool, &clock).await.map_err(text)?;
+        Ok(Self::Stopped(Shown::new(Arc::new(spool), clock)))
     }
 
     pub(super) async fn list(&self, page: Page) -> Result<Vec<Entry>, String> {

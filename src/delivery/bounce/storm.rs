@@ -3,8 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
 use super::digest::Line;
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
@@ -105,18 +103,6 @@ impl Storm {
         let senders = self.senders.values_mut();
         senders.for_each(|sender| sender.digests.retain(|digest| digest.id != id));
         true
-    }
-
-    /// The clock was set by so much.
-    pub fn shift(&mut self, by: SignedDuration) {
-        for sender in self.senders.values_mut() {
-            for told in &mut sender.told {
-                *told = told.shifted(by);
-            }
-            for digest in &mut sender.digests {
-                digest.due = digest.due.shifted(by);
-            }
-        }
     }
 
     fn forget(&mut self, now: Timestamp) {

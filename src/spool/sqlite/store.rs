@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::SignedDuration;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -367,24 +366,6 @@ impl Store {
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// Moves what waits, and what mailboxes have used, with the clock.
-    pub(super) fn shift(&self, by: SignedDuration) -> Result<(), SpoolError> {
-        let by = [by.as_millis() as i64];
-        self.run(
-            "UPDATE message SET due = due + ?1, record = json_set(record,
-                 '$.due', due + ?1, '$.received', (record ->> '$.received') + ?1)
-             WHERE json_valid(record)",
-            by,
-        )?;
-        // In two steps, so that no slice takes the place of one that has not moved yet.
-        self.run(
-            "UPDATE used SET began = -(began + ?1), last = last + ?1",
-            by,
-        )?;
-        self.run("UPDATE used SET began = -began", ())?;
-        Ok(())
     }
 
     /// Removes stories that ended before `before`, some at a time; whether there may be more.

@@ -1,6 +1,9 @@
+use jiff::SignedDuration;
+
 use super::*;
+use crate::base::Simulation;
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
-use crate::spool::{Event, Fate, Filter, Origin, State, Wanted, What};
+use crate::spool::{Event, Fate, Filter, Origin, Shown, State, Wanted, What, time};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const UNTIL: Timestamp = Timestamp(2_000_000);
@@ -352,10 +355,6 @@ async fn a_damaged_row_stops_nothing_but_its_message() {
     assert_eq!((shown.id, shown.state), (ids[1], State::Held));
     assert!(shown.last.as_ref().unwrap().contains("queue export"));
     assert_eq!(spool.content(ids[1]).await.unwrap().size(), 1);
-    spool
-        .shift(SignedDuration::from_secs(60), ("note", String::new()))
-        .await
-        .unwrap();
     let retry = act(&spool, Selection::Ids(vec![ids[1]]), Deed::Retry).await;
     assert_eq!(retry.unwrap(), 0, "its record must stay as it is");
     let delete = act(&spool, Selection::Ids(vec![ids[1]]), Deed::Delete).await;
@@ -600,80 +599,47 @@ async fn what_a_mailbox_used_and_what_is_noted_survive() {
 }
 
 #[tokio::test]
-async fn all_that_waits_moves_with_the_clock() {
+async fn the_time_of_the_spool_goes_on_and_people_are_shown_the_wall_clock() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = open(settings(folder.path())).unwrap();
-    let (fresh, sent, due) = (
-        new(&spool, "a", "x"),
-        new(&spool, "a", "x"),
-        new(&spool, "a", "x"),
-    );
-    let ids = [fresh.record.id, sent.record.id, due.record.id];
-    let mut due = due;
-    due.record.due = UNTIL;
-    spool.put(vec![sent]).await.unwrap();
-    let leased = take_fresh(&spool, 1);
-    spool.put(vec![fresh, due]).await.unwrap();
-    let used = Used {
-        mailbox: "m".into(),
-        at: Timestamp(900_000),
-        last: NOW,
-        messages: 1,
-        recipients: 1,
-    };
-    let later = Timestamp(1_200_000);
-    let another = Used {
-        at: later,
-        last: later,
-        ..used.clone()
-    };
-    let story = |record: &Record| Story {
-        record: record.clone(),
-        ended: None,
-        events: vec![],
-    };
-    for used in [used, another] {
-        let record = Record {
-            id: spool.next_id(NOW),
-            ..leased[0].record.clone()
-        };
-        spool.tell(story(&record), Some(used)).await.unwrap();
-    }
-    // A slice of what was used comes to lie where another one was.
-    let by = SignedDuration::from_millis(300_000 * 1_000_000);
-    spool.shift(by, ("clock", "new".into())).await.unwrap();
-    let now = NOW.shifted(by);
-    let place = place("a");
-    assert_eq!(dues(&spool, "a"), [(place.flow.clone(), UNTIL.shifted(by))]);
-    let claimed = spool
-        .claim(Which::DueIn(place.clone()), 9, now, now.after(FRESH_CLAIM))
-        .await
-        .unwrap();
-    assert!(
-        claimed.is_empty(),
-        "those that are claimed stay so, the other is not due"
-    );
-    let taken = take_fresh(&spool, 9).pop().unwrap();
-    assert_eq!((taken.record.received, taken.record.due), (now, now));
-    assert_eq!(taken.until, now.after(FRESH_CLAIM));
-    let began: Vec<i64> = spool
-        .used(now)
-        .await
-        .unwrap()
-        .iter()
-        .map(|used| used.at.0)
-        .collect();
+    let spool = Arc::new(open(settings(folder.path())).unwrap());
+    let machine = Simulation::new(NOW);
+    let clock = machine.clock();
+    time::resume(spool.as_ref(), &clock).await.unwrap();
+    let message = new(&spool, "a", "x");
+    let id = message.record.id;
+    spool.put(vec![message]).await.unwrap();
+    let year = SignedDuration::from_hours(365 * 24);
+    machine.set(year);
+    time::note(spool.as_ref(), &clock).await.unwrap();
+    machine.advance(Duration::from_secs(60));
+    // The next run goes on by what the wall clock says has passed.
+    let clock = machine.clock();
+    time::resume(spool.as_ref(), &clock).await.unwrap();
+    assert_eq!(clock.now(), NOW.after(Duration::from_secs(60)));
+    let shown = Shown::new(spool.clone(), clock.clone());
+    let record = shown.get(id).await.unwrap().record;
     assert_eq!(
-        began,
-        [900_000, 1_200_000].map(|at| Timestamp(at).shifted(by).0)
+        (record.received, record.due),
+        (NOW.shifted(year), NOW.shifted(year))
     );
-    assert_eq!(spool.notes("clock").await.unwrap()[0].1, "new");
-    drop(spool);
-    let spool = open(settings(folder.path())).unwrap();
-    for (id, due) in ids.into_iter().zip([now, now, UNTIL.shifted(by)]) {
-        let record = spool.get(id).await.unwrap().record;
-        assert_eq!((record.received, record.due), (now, due));
+    let found = |since| Filter {
+        since: Some(since),
+        ..Filter::default()
+    };
+    for (since, count) in [(NOW.shifted(year), 1), (clock.wall(), 0)] {
+        let filter = found(since);
+        let page = Page {
+            limit: 9,
+            filter,
+            ..Page::default()
+        };
+        assert_eq!(shown.list(page).await.unwrap().len(), count, "{since}");
     }
+    // Set back while nothing ran: no time has passed, as far as is known.
+    machine.set(-year);
+    let clock = machine.clock();
+    time::resume(spool.as_ref(), &clock).await.unwrap();
+    assert_eq!(clock.now(), NOW);
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::store::Store;
@@ -47,11 +46,6 @@ pub(super) enum Job {
     },
     Tell(Box<Story>, Option<Used>, Answer<()>),
     Used(Timestamp, Answer<Vec<Used>>),
-    Shift {
-        by: SignedDuration,
-        note: (String, String),
-        answer: Answer<()>,
-    },
     Purge(Timestamp, Answer<bool>),
     Note(String, Option<String>, Answer<()>),
     Notes(String, Answer<Vec<(String, String)>>),
@@ -248,10 +242,6 @@ impl Writer {
                         .tell_all(&story.record, story.ended, &story.events)?;
                 }
             }
-            Job::Shift { by, note, .. } => {
-                self.store.shift(*by)?;
-                self.store.note(&note.0, Some(&note.1))?;
-            }
             Job::Purge(now, _) => {
                 let before = now.before(self.settings.history);
                 effect.more = self.store.purge(before, *now)?;
@@ -431,10 +421,6 @@ impl Writer {
             Job::Reroute { answer, .. } | Job::Tell(_, _, answer) | Job::Note(_, _, answer) => {
                 drop(answer.send(Ok(())));
             }
-            Job::Shift { by, answer, .. } => {
-                queue.shift(by);
-                drop(answer.send(Ok(())));
-            }
             Job::Act { answer, .. } => drop(answer.send(Ok(effect.count))),
             Job::Purge(_, answer) => drop(answer.send(Ok(effect.more))),
             Job::Claim { .. } | Job::Content(..) | Job::Used(..) | Job::Notes(..) => {}
@@ -535,7 +521,6 @@ fn refuse(job: Job, error: SpoolError) {
         Job::Put(_, answer)
         | Job::Reroute { answer, .. }
         | Job::Tell(_, _, answer)
-        | Job::Shift { answer, .. }
         | Job::Note(_, _, answer) => drop(answer.send(Err(error))),
         Job::Act { answer, .. } => drop(answer.send(Err(error))),
         Job::Purge(_, answer) => drop(answer.send(Err(error))),

@@ -6,7 +6,6 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use jiff::SignedDuration;
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
@@ -333,23 +332,6 @@ impl Upkeep for Memory {
     }
 
     fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> Answer<'_, ()> {
-        now(Ok(()))
-    }
-
-    fn shift(&self, by: SignedDuration, (name, value): (&str, String)) -> Answer<'_, ()> {
-        let mut inner = self.inner();
-        inner
-            .messages
-            .values_mut()
-            .for_each(|(record, _)| record.shift(by));
-        inner.due.clear();
-        let all: Vec<MessageId> = inner.order.iter().copied().collect();
-        all.into_iter().for_each(|id| inner.offer(id));
-        for used in &mut inner.used {
-            used.at = used.at.shifted(by);
-            used.last = used.last.shifted(by);
-        }
-        inner.notes.insert(name.to_owned(), value);
         now(Ok(()))
     }
 

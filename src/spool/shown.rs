@@ -1,0 +1,102 @@
+//! The spool as people see it: all instants as the wall clock shows them.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::{
+    Answer, Content, Contents, Deed, Entry, Filter, Manage, Page, Record, Selection, Story, What,
+};
+use crate::base::{Clock, MessageId, Timestamp};
+
+/// See the module. What it is given and what it gives goes by the wall clock.
+pub struct Shown {
+    spool: Arc<dyn Manage>,
+    clock: Clock,
+}
+
+impl Shown {
+    /// A spool whose time `clock` is.
+    pub fn new(spool: Arc<dyn Manage>, clock: Clock) -> Self {
+        Self { spool, clock }
+    }
+
+    fn story_shown(&self, mut story: Story) -> Story {
+        let by = self.clock.offset();
+        move_record(&mut story.record, by);
+        story.ended = story.ended.map(|at| at.shifted(by));
+        for event in &mut story.events {
+            event.at = event.at.shifted(by);
+            if let What::Deferred { until, .. } = &mut event.what {
+                *until = until.shifted(by);
+            }
+        }
+        story
+    }
+
+    fn entry_shown(&self, mut entry: Entry) -> Entry {
+        let by = self.clock.offset();
+        move_record(&mut entry.record, by);
+        if let Some(lease) = &mut entry.lease {
+            lease.until = lease.until.shifted(by);
+        }
+        entry
+    }
+
+    /// What people ask for, in the time of the spool.
+    fn filter(&self, filter: Filter) -> Filter {
+        let by = -self.clock.offset();
+        Filter {
+            before: filter.before.map(|at| at.shifted(by)),
+            since: filter.since.map(|at| at.shifted(by)),
+            ..filter
+        }
+    }
+}
+
+fn move_record(record: &mut Record, by: SignedDuration) {
+    record.received = record.received.shifted(by);
+    record.due = record.due.shifted(by);
+}
+
+impl Contents for Shown {
+    fn content(&self, id: MessageId) -> Answer<'_, Content> {
+        self.spool.content(id)
+    }
+}
+
+impl Manage for Shown {
+    fn list(&self, page: Page) -> Answer<'_, Vec<Entry>> {
+        let filter = self.filter(page.filter);
+        Box::pin(async move {
+            let entries = self.spool.list(Page { filter, ..page }).await?;
+            let shown = entries.into_iter().map(|entry| self.entry_shown(entry));
+            Ok(shown.collect())
+        })
+    }
+
+    fn get(&self, id: MessageId) -> Answer<'_, Entry> {
+        Box::pin(async move { Ok(self.entry_shown(self.spool.get(id).await?)) })
+    }
+
+    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> Answer<'_, usize> {
+        let which = match which {
+            Selection::Matching(filter) => Selection::Matching(self.filter(filter)),
+            ids => ids,
+        };
+        self.spool
+            .act(which, deed, now.shifted(-self.clock.offset()))
+    }
+
+    fn story(&self, id: MessageId) -> Answer<'_, Story> {
+        Box::pin(async move { Ok(self.story_shown(self.spool.story(id).await?)) })
+    }
+
+    fn stories(&self, address: &str, limit: usize) -> Answer<'_, Vec<Story>> {
+        let stories = self.spool.stories(address, limit);
+        Box::pin(async move {
+            let stories = stories.await?.into_iter();
+            Ok(stories.map(|story| self.story_shown(story)).collect())
+        })
+    }
+}
