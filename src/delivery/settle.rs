@@ -278,7 +278,7 @@ impl<'a> Settling<'a> {
             server,
             about,
             now: context.clock.now(),
-            finish: Finish::new(about.claim, Fate::Gone),
+            finish: Finish::new(about.claim, Fate::Gone(Box::new(about.record.clone()))),
         }
     }
 
@@ -395,7 +395,7 @@ impl<'a> Settling<'a> {
         match &mut self.finish.fate {
             // Some recipients are still to be tried: the failed ones stay with them, to be judged again.
             Fate::Later(rest) | Fate::Held(rest) => rest.envelope.recipients.extend(recipients),
-            Fate::Gone => {
+            Fate::Gone(_) => {
                 let mut record = self.about.record.clone();
                 record.envelope.recipients = recipients.collect();
                 self.held(record, reason);

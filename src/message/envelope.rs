@@ -85,6 +85,11 @@ impl Parameters {
             .then_some(text)
     }
 
+    /// As they were written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

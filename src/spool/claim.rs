@@ -55,8 +55,8 @@ pub struct Finish {
 /// See [`Finish`].
 #[derive(Debug)]
 pub enum Fate {
-    /// Delivered, or reported: it leaves the spool.
-    Gone,
+    /// Delivered, or reported: it leaves the spool. This is how it last was, for its story.
+    Gone(Box<Record>),
     /// Queued again as it is now, due at its `due`.
     Later(Box<Record>),
     /// Held as it is now; the reason stands in `last`.
@@ -75,10 +75,17 @@ impl Finish {
         }
     }
 
+    /// The message as it is now, or as it last was.
+    pub fn record(&self) -> &Record {
+        match &self.fate {
+            Fate::Gone(record) | Fate::Later(record) | Fate::Held(record) => record,
+        }
+    }
+
     /// The record that stays, if one does.
     pub fn record_mut(&mut self) -> Option<&mut Record> {
         match &mut self.fate {
-            Fate::Gone => None,
+            Fate::Gone(_) => None,
             Fate::Later(record) | Fate::Held(record) => Some(record),
         }
     }

@@ -32,6 +32,17 @@ pub struct Entry {
     pub lease: Option<Lease>,
 }
 
+/// How many messages wait for a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// The server; empty for those that are to be routed anew.
+    pub server: String,
+    /// Those that wait for their time.
+    pub queued: usize,
+    /// Those that wait for a person.
+    pub held: usize,
+}
+
 impl Owner {
     /// The run of process `pid` on `host`; `random` keeps it apart from a former run of that number.
     pub fn new(host: &str, pid: u32, random: u32) -> Self {

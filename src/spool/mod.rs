@@ -32,7 +32,7 @@ pub use claim::{Claim, Claimed, Fate, Finish, New};
 pub use content::{Content, ContentWriter};
 pub use error::{Fault, SpoolError};
 pub use filter::{Deed, Filter, Page, Selection, Wanted};
-pub use lease::{Entry, Lease, Owner};
+pub use lease::{Count, Entry, Lease, Owner};
 pub use record::{Flow, Origin, Place, Record, State};
 pub use shown::Shown;
 pub use sqlite::SqliteSpool;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::{
-    Answer, Content, Contents, Deed, Entry, Filter, Manage, Page, Record, Selection, Story, What,
+    Answer, Content, Contents, Count, Deed, Entry, Filter, Manage, Page, Record, Selection, Story,
+    What,
 };
 use crate::base::{Clock, MessageId, Timestamp};
 
@@ -86,6 +87,10 @@ impl Manage for Shown {
         };
         self.spool
             .act(which, deed, now.shifted(-self.clock.offset()))
+    }
+
+    fn counts(&self) -> Answer<'_, Vec<Count>> {
+        self.spool.counts()
     }
 
     fn story(&self, id: MessageId) -> Answer<'_, Story> {

@@ -5,7 +5,10 @@
 //! A lock on a file beside the database makes this process the only owner, so claims are kept in
 //! memory: they end with it. What operators ask for is read on connections of their own.
 
+mod counts;
 mod reader;
+mod rows;
+mod schema;
 mod space;
 mod store;
 mod wal;
@@ -24,14 +27,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::content::ContentWriter;
 use super::folder::Folder;
 use super::{
-    Answer, Claim, Claimed, Content, Contents, Deed, Entry, Filter, Finish, Flow, Intake, Lease,
-    Ledger, Manage, New, Notes, Owner, Page, Place, Record, Selection, SpoolError, Story, Upkeep,
-    Used, Wanted, Which, Work,
+    Answer, Claim, Claimed, Content, Contents, Count, Deed, Entry, Fate, Filter, Finish, Flow,
+    Intake, Lease, Ledger, Manage, New, Notes, Owner, Page, Place, Record, Selection, SpoolError,
+    State, Story, Upkeep, Used, Which, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
 use crate::base::{BoxFuture, MessageId, Timestamp};
 use crate::observe::maillog;
+use counts::{Counted, Counts};
 use reader::Reader;
 use space::Space;
 use store::Store;
@@ -93,12 +97,14 @@ struct Queue {
     /// The number of the last claim.
     last: u64,
     due: HashMap<String, BTreeMap<Flow, Timestamp>>,
+    counts: Counts,
 }
 
 /// A message that is claimed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Out {
     number: u64,
+    counted: Counted,
     until: Timestamp,
     is_sending: bool,
     /// Whether there is more in it by now than was claimed.
@@ -152,6 +158,7 @@ impl Queue {
         let (id, number) = (record.id, self.last);
         let out = Out {
             number,
+            counted: (record.lane.clone(), State::Queued),
             until,
             is_sending: false,
             has_grown: false,
@@ -180,13 +187,38 @@ impl Queue {
         out.is_none_or(|out| out.number != claim.number)
     }
 
-    /// Ends a claim; whether it was one still.
-    fn end(&mut self, claim: Claim) -> bool {
-        let is_ours = self.out(claim).is_some();
-        if is_ours {
-            self.claims.remove(&claim.id);
+    /// Ends a claim, if it has not been lost.
+    fn end(&mut self, claim: Claim) -> Option<Out> {
+        self.out(claim)?;
+        self.claims.remove(&claim.id)
+    }
+
+    /// Ends a claim with a fate; whether it had not been lost.
+    fn finish(&mut self, finish: &Finish) -> bool {
+        let Some(out) = self.end(finish.claim) else {
+            return false;
+        };
+        let now = match &finish.fate {
+            // What was sent is not all that it tells by now, so it stays as it was.
+            _ if out.has_grown => return true,
+            Fate::Gone(_) => None,
+            Fate::Later(record) => Some((record.lane.clone(), State::Queued)),
+            Fate::Held(record) => Some((record.lane.clone(), State::Held)),
+        };
+        self.counts.moved(Some(&out.counted), now.as_ref());
+        true
+    }
+
+    /// What was queued in these lanes was held, and what was in others than `lanes` has none now.
+    fn reroute(&mut self, lanes: &[String], held: &[(String, String)]) {
+        for out in self.claims.values_mut() {
+            let (lane, state) = &mut out.counted;
+            if held.iter().any(|(held, _)| held == lane) {
+                *state = State::Held;
+            } else if !lanes.contains(lane) {
+                lane.clear();
+            }
         }
-        is_ours
     }
 
     /// There is more in a message by now; whoever has claimed it has not got that.
@@ -261,6 +293,7 @@ impl SqliteSpool {
         for (place, due) in store.earliest_due()? {
             shared.queue().due_at(&place, due);
         }
+        shared.queue().counts = store.counts()?;
         let (jobs, receiver) = mpsc::channel(JOBS);
         let writer = writer::spawn(store, settings.clone(), shared.clone(), receiver)?;
         Ok(Self {
@@ -339,10 +372,12 @@ impl SqliteSpool {
 impl Shared {
     /// A message with who sends it.
     fn entry(&self, record: Record) -> Entry {
-        let out = self.queue().claims.get(&record.id).copied();
-        let owner = self.owner.clone();
-        let sending = out.filter(|out| out.is_sending);
-        let lease = sending.map(|Out { until, .. }| Lease { owner, until });
+        let queue = self.queue();
+        let sending = queue.claims.get(&record.id).filter(|out| out.is_sending);
+        let lease = sending.map(|out| Lease {
+            owner: self.owner.clone(),
+            until: out.until,
+        });
         Entry { record, lease }
     }
 }
@@ -424,7 +459,7 @@ impl Work for SqliteSpool {
     fn release(&self, claims: Vec<(Claim, Place)>) {
         let mut queue = self.shared.queue();
         for (claim, place) in claims {
-            if queue.end(claim) {
+            if queue.end(claim).is_some() {
                 // When exactly it is due, the next claim finds out.
                 queue.due_at(&place, Timestamp(0));
             }
@@ -443,12 +478,7 @@ impl Upkeep for SqliteSpool {
         before: Timestamp,
         limit: usize,
     ) -> Answer<'_, Vec<Record>> {
-        let filter = Filter {
-            state: Some(Wanted::Queued),
-            before: Some(before),
-            ..Filter::default()
-        };
-        self.listed(after, limit, filter, |entry| entry.record)
+        self.read(move |reader| reader.queued(after, MessageId::first_at(before), limit))
     }
 
     fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> Answer<'_, ()> {
@@ -523,6 +553,11 @@ impl Manage for SqliteSpool {
                 count += self.act_on(ids, deed.clone(), now, false).await?;
             }
         })
+    }
+
+    fn counts(&self) -> Answer<'_, Vec<Count>> {
+        let counts = self.shared.queue().counts.all();
+        Box::pin(std::future::ready(Ok(counts)))
     }
 
     fn story(&self, id: MessageId) -> Answer<'_, Story> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Claim, Claimed, Content, ContentWriter, Deed, Entry, Finish, New, Page, Place, Record,
+    Claim, Claimed, Content, ContentWriter, Count, Deed, Entry, Finish, New, Page, Place, Record,
     Selection, SpoolError, Story, Used,
 };
 use crate::base::{BoxFuture, MessageId, Timestamp};
@@ -125,6 +125,9 @@ pub trait Manage: Contents {
 
     /// Does this to messages that nobody has claimed; gives to how many.
     fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> Answer<'_, usize>;
+
+    /// How many messages there are, by server and state; takes no longer however many there are.
+    fn counts(&self) -> Answer<'_, Vec<Count>>;
 
     /// A message's story, while it is in the queue and for as long as stories are kept.
     fn story(&self, id: MessageId) -> Answer<'_, Story>;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::store::{FILE, record_or_damage};
+use super::rows::{self, COLUMNS};
+use super::store::FILE;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{Record, SpoolError, Story, What, filter};
 
@@ -30,15 +31,16 @@ impl Reader {
         admitted: impl Fn(Record) -> Option<T>,
     ) -> Result<Vec<T>, SpoolError> {
         let mut found = Vec::new();
-        let mut statement = self
-            .0
-            .prepare("SELECT record, id FROM message WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+        let sql = format!("SELECT {COLUMNS} FROM message WHERE id > ?1 ORDER BY id LIMIT ?2");
+        let mut statement = self.0.prepare(&sql)?;
         loop {
             let key = after.map_or(-1, MessageId::to_i64);
             let mut rows = statement.query(params![key, CHUNK as i64])?;
             let mut count = 0;
             while let Some(row) = rows.next()? {
-                let record = record_or_damage(MessageId::from_i64(row.get(1)?), row, 0)?;
+                let id = MessageId::from_i64(row.get(0)?);
+                let read = rows::record(&self.0, row).map_err(SpoolError::from);
+                let record = rows::or_damaged(id, read)?;
                 (after, count) = (Some(record.id), count + 1);
                 found.extend(admitted(record));
                 if found.len() >= limit {
@@ -51,11 +53,33 @@ impl Reader {
         }
     }
 
+    /// Queued messages after `after` and before `before`, oldest first, at most `limit`; those that cannot
+    /// be read are left out.
+    pub(super) fn queued(
+        &self,
+        after: Option<MessageId>,
+        before: MessageId,
+        limit: usize,
+    ) -> Result<Vec<Record>, SpoolError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM message WHERE id > ?1 AND id < ?2 AND state = 0 ORDER BY id LIMIT ?3"
+        );
+        let mut statement = self.0.prepare(&sql)?;
+        let after = after.map_or(-1, MessageId::to_i64);
+        let mut rows = statement.query(params![after, before.to_i64(), limit as i64])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            match rows::record(&self.0, row).map_err(SpoolError::from) {
+                Err(error) if error.is_of_row() => {}
+                record => found.push(record?),
+            }
+        }
+        Ok(found)
+    }
+
     pub(super) fn get(&self, id: MessageId) -> Result<Record, SpoolError> {
-        let sql = "SELECT record FROM message WHERE id = ?1";
-        let mut statement = self.0.prepare(sql)?;
-        let mut rows = statement.query([id.to_i64()])?;
-        record_or_damage(id, rows.next()?.ok_or(SpoolError::Missing(id))?, 0)
+        let found = rows::find(&self.0, id).transpose();
+        rows::or_damaged(id, found.ok_or(SpoolError::Missing(id))?)
     }
 
     /// The story of a message, told or not: one that was never tried has none of its own.
@@ -105,7 +129,7 @@ impl Reader {
         self.search(&needle, limit, |story| stands_in(&wanted, story))
     }
 
-    /// The newest stories with this text in lower case that `is_one` admits, newest first.
+    /// The newest stories with this text in JSON in lower case that `is_one` admits, newest first.
     fn search(
         &self,
         needle: &str,
@@ -114,15 +138,19 @@ impl Reader {
     ) -> Result<Vec<Story>, SpoolError> {
         let sql = "
             SELECT id FROM (
-                SELECT id FROM message WHERE id < ?2 AND instr(lower(record), ?1)
+                SELECT id FROM message WHERE id < ?2 AND instr(lower(sender), ?4)
+                UNION
+                SELECT message FROM recipient WHERE message < ?2 AND instr(lower(address), ?4)
                 UNION
                 SELECT id FROM story WHERE id < ?2 AND instr(lower(record || events), ?1)
             ) ORDER BY id DESC LIMIT ?3";
         let mut statement = self.0.prepare(sql)?;
+        let bare = needle.trim_matches('"');
         let (mut found, mut before) = (Vec::new(), i64::MAX);
         loop {
-            let rows =
-                statement.query_map(params![needle, before, CHUNK as i64], |row| row.get(0))?;
+            let rows = statement.query_map(params![needle, before, CHUNK as i64, bare], |row| {
+                row.get(0)
+            })?;
             let ids: Vec<i64> = rows.collect::<Result<_, _>>()?;
             for id in &ids {
                 let story = self.story(MessageId::from_i64(*id))?;
@@ -166,8 +194,9 @@ fn story(id: MessageId, row: &Row) -> Result<Story, SpoolError> {
         rusqlite::Error::FromSqlConversionFailure(2, kind, Box::new(error))
     })?;
     let ended: Option<i64> = row.get(1)?;
+    let record = serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
     Ok(Story {
-        record: record_or_damage(id, row, 0)?,
+        record: record.unwrap_or_else(|error| rows::damaged(id, &error.to_string())),
         ended: ended.map(Timestamp),
         events,
     })

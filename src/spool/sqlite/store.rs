@@ -1,67 +1,24 @@
-//! The tables, and what is read from and written to them. Blocking; the writer thread calls it.
+//! What is read from and written to the tables. Blocking; the writer thread calls it.
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use rusqlite::{Connection, OptionalExtension, Params, params};
 
+use super::counts::Counts;
+use super::rows::{self, COLUMNS, UNREADABLE, WAITING};
+use super::schema;
 use crate::base::{MessageId, Timestamp};
-use crate::message::{Envelope, Parameters, Priority, ReversePath};
+use crate::message::{Address, Recipient};
 use crate::spool::folder::Folder;
-use crate::spool::{Content, Event, Fault, Flow, Origin, Place, Record, SpoolError, State, Used};
+use crate::spool::{
+    Content, Event, Fault, Flow, Origin, Place, Record, SpoolError, State, Used, What,
+};
 
 /// The database, in the spool's folder.
 pub(super) const FILE: &str = "spool.sqlite";
 
 /// The folder of larger contents, beside it.
 pub(super) const CONTENTS: &str = "content";
-
-/// The format that this program writes.
-const FORMAT: i64 = 2;
-
-/// One row a message, its content last, so that what comes before is read without it; null where the
-/// content is in a file. `message_due` finds what a flow has to send next. `record` is JSON, so that
-/// an operator can read it with the sqlite3 shell; so are the `events` of a story, but for the brackets
-/// around them.
-const SCHEMA: &str = "
-    CREATE TABLE message (
-        id      INTEGER PRIMARY KEY,
-        lane    TEXT    NOT NULL,
-        flow    TEXT    NOT NULL,
-        due     INTEGER NOT NULL,
-        state   INTEGER NOT NULL,
-        record  TEXT    NOT NULL,
-        content BLOB
-    );
-    CREATE INDEX message_due ON message (lane, flow, due) WHERE state = 0;
-    CREATE TABLE story (
-        id     INTEGER PRIMARY KEY,
-        ended  INTEGER,
-        record TEXT NOT NULL,
-        events TEXT NOT NULL
-    );
-    CREATE TABLE used (
-        mailbox    TEXT    NOT NULL,
-        began      INTEGER NOT NULL,
-        last       INTEGER NOT NULL,
-        messages   INTEGER NOT NULL,
-        recipients INTEGER NOT NULL,
-        PRIMARY KEY (mailbox, began)
-    ) WITHOUT ROWID;
-    CREATE TABLE note (
-        name  TEXT PRIMARY KEY,
-        value TEXT NOT NULL
-    ) WITHOUT ROWID;
-    PRAGMA user_version = 2;
-";
-
-/// Messages of the first format are copied into this one.
-const FROM_FIRST: &str = "
-    INSERT INTO message (id, lane, flow, due, state, record, content)
-        SELECT id, lane, 'n' || coalesce(record ->> '$.origin.client.user', ''), due, state, record, content
-        FROM first;
-    DROP TABLE first;
-";
 
 /// What a mailbox sends is counted together for so long (milliseconds), as delivery does.
 const SLICE: i64 = 300_000;
@@ -82,6 +39,10 @@ const CACHE_KIB: i32 = 1_024;
 
 /// WAL pages between checkpoints: messages that come and go within them never reach the main file.
 const CHECKPOINT_PAGES: u32 = 2_000;
+
+/// The states of a recipient that is done with.
+const DELIVERED: i64 = 1;
+const FAILED: i64 = 2;
 
 pub(super) struct Store {
     connection: Connection,
@@ -118,22 +79,7 @@ impl Store {
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(32);
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match found {
-            0 => connection.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;"))?,
-            1 => connection.execute_batch(&format!(
-                "BEGIN; DROP INDEX message_due; ALTER TABLE message RENAME TO first; {SCHEMA} {FROM_FIRST} COMMIT;"
-            ))?,
-            FORMAT => {}
-            found => {
-                let file = file.display().to_string();
-                return Err(SpoolError::Newer {
-                    file,
-                    found,
-                    known: FORMAT,
-                });
-            }
-        }
+        schema::prepare(&connection, &file)?;
         Ok(Self {
             connection,
             contents: Folder::new(folder.join(CONTENTS)),
@@ -168,37 +114,120 @@ impl Store {
     // message became 83).
 
     pub(super) fn insert(&self, record: &Record, content: &Content) -> Result<(), SpoolError> {
-        let content = match content {
-            Content::Memory(bytes) => Some(&bytes[..]),
-            Content::Stored(_) => None,
+        let nothing = String::new();
+        let (about, client) = match &record.origin {
+            Origin::Client {
+                listener,
+                peer,
+                helo,
+                protocol,
+                ..
+            } => (None, [listener, peer, helo, protocol]),
+            Origin::Report(about) => (Some(about.to_string()), [&nothing; 4]),
         };
+        let [listener, peer, helo, protocol] = client;
         self.run(
-            "INSERT INTO message (id, lane, flow, due, state, record, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                 ?17, ?18, ?19, ?20, ?21, ?22)",
             params![
                 record.id.to_i64(),
                 record.lane,
                 record.place().flow.key(),
                 record.due.0,
                 flag(record),
-                json(record),
-                content
+                record.received.0,
+                record.envelope.sender.address().map_or("", Address::as_str),
+                record.envelope.parameters.as_str(),
+                about,
+                listener,
+                peer,
+                helo,
+                protocol,
+                record.size as i64,
+                record.sum,
+                record.attempts,
+                record.last,
+                record.uncertain,
+                record.warned,
+                record.holds,
+                record.former_lane,
+                content.in_memory().map(|bytes| &bytes[..]),
             ],
         )?;
+        self.insert_waiting(record.id, 0, &record.envelope.recipients)
+    }
+
+    /// From the place `first` on.
+    fn insert_waiting(
+        &self,
+        id: MessageId,
+        first: i64,
+        recipients: &[Recipient],
+    ) -> Result<(), SpoolError> {
+        let sql = "INSERT INTO recipient VALUES (?1, ?2, ?3, ?4, ?5, NULL)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        for (place, recipient) in (first..).zip(recipients) {
+            let (address, parameters) = (recipient.address.as_str(), recipient.parameters.as_str());
+            statement.execute(params![id.to_i64(), place, address, parameters, WAITING])?;
+        }
         Ok(())
     }
 
-    pub(super) fn update(&self, record: &Record) -> Result<(), SpoolError> {
+    /// Changes what can change of a message; `events` say what became of recipients that are done with.
+    pub(super) fn update(&self, record: &Record, events: &[Event]) -> Result<(), SpoolError> {
         self.run(
-            "UPDATE message SET lane = ?2, due = ?3, state = ?4, record = ?5 WHERE id = ?1",
+            "UPDATE message SET lane = ?2, due = ?3, state = ?4, attempts = ?5, last = ?6, uncertain = ?7,
+                 warned = ?8, holds = ?9, former_lane = ?10 WHERE id = ?1",
             params![
                 record.id.to_i64(),
                 record.lane,
                 record.due.0,
                 flag(record),
-                json(record)
+                record.attempts,
+                record.last,
+                record.uncertain,
+                record.warned,
+                record.holds,
+                record.former_lane
             ],
         )?;
-        Ok(())
+        let sql = "SELECT count(*) FROM recipient WHERE message = ?1 AND state = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let waited: i64 =
+            statement.query_row(params![record.id.to_i64(), WAITING], |row| row.get(0))?;
+        // Nobody comes to a message, so as many as before are the same.
+        if waited == record.envelope.recipients.len() as i64 {
+            return Ok(());
+        }
+        self.settle_recipients(record, events)
+    }
+
+    /// Writes anew who waits, and who is done with.
+    fn settle_recipients(&self, record: &Record, events: &[Event]) -> Result<(), SpoolError> {
+        let id = record.id.to_i64();
+        self.run(
+            "DELETE FROM recipient WHERE message = ?1 AND state = ?2",
+            params![id, WAITING],
+        )?;
+        let sql = "SELECT coalesce(max(place) + 1, 0) FROM recipient WHERE message = ?1";
+        let first: i64 = self.connection.query_row(sql, [id], |row| row.get(0))?;
+        let done = events.iter().flat_map(|event| {
+            let (to, state, answer) = match &event.what {
+                What::Delivered { to, reply, .. } => (to.as_slice(), DELIVERED, reply.as_str()),
+                What::Failed { to, reply, .. } => (to.as_slice(), FAILED, reply.as_str()),
+                _ => (&[][..], WAITING, ""),
+            };
+            to.iter().map(move |address| (address, state, answer))
+        });
+        let mut place = first;
+        for (address, state, answer) in done {
+            self.run(
+                "INSERT INTO recipient VALUES (?1, ?2, ?3, '', ?4, ?5)",
+                params![id, place, address.as_str(), state, answer],
+            )?;
+            place += 1;
+        }
+        self.insert_waiting(record.id, place, &record.envelope.recipients)
     }
 
     /// Removes a row; gives the content's file, to be removed after the commit, if it has one.
@@ -208,6 +237,7 @@ impl Store {
         let in_file: Option<bool> = statement
             .query_row(params![id.to_i64()], |row| row.get(0))
             .optional()?;
+        self.run("DELETE FROM recipient WHERE message = ?1", [id.to_i64()])?;
         Ok((in_file == Some(true)).then(|| self.contents.path(id)))
     }
 
@@ -222,12 +252,14 @@ impl Store {
             &dyn Fn() -> Result<Record, SpoolError>,
         ) -> Result<Option<Timestamp>, SpoolError>,
     ) -> Result<Option<Timestamp>, SpoolError> {
-        let sql = "SELECT id, due, record FROM message WHERE state = 0 AND lane = ?1 AND flow = ?2 ORDER BY due";
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let sql = format!(
+            "SELECT {COLUMNS} FROM message WHERE state = 0 AND lane = ?1 AND flow = ?2 ORDER BY due"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params![place.lane, place.flow.key()])?;
         while let Some(row) = rows.next()? {
-            let (id, due) = (MessageId::from_i64(row.get(0)?), Timestamp(row.get(1)?));
-            if let Some(stopped) = visit(id, due, &|| record(row, 2))? {
+            let (id, due) = (MessageId::from_i64(row.get(0)?), Timestamp(row.get(3)?));
+            if let Some(stopped) = visit(id, due, &|| Ok(rows::record(&self.connection, row)?))? {
                 return Ok(Some(stopped));
             }
         }
@@ -239,10 +271,7 @@ impl Store {
     }
 
     pub(super) fn find(&self, id: MessageId) -> Result<Option<Record>, SpoolError> {
-        let sql = "SELECT record FROM message WHERE id = ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![id.to_i64()])?;
-        rows.next()?.map(|row| record(row, 0)).transpose()
+        rows::find(&self.connection, id)
     }
 
     pub(super) fn content(&self, id: MessageId) -> Result<Content, SpoolError> {
@@ -260,8 +289,7 @@ impl Store {
     /// Empties the lane of what is queued in this one.
     pub(super) fn empty_lane(&self, lane: &str) -> Result<(), SpoolError> {
         self.run(
-            "UPDATE message SET lane = '', record = json_set(record, '$.lane', '', '$.former_lane', ?1)
-             WHERE state = 0 AND lane = ?1 AND json_valid(record)",
+            "UPDATE message SET lane = '', former_lane = ?1 WHERE state = 0 AND lane = ?1",
             params![lane],
         )?;
         Ok(())
@@ -270,8 +298,7 @@ impl Store {
     /// Holds what is queued in this lane.
     pub(super) fn hold_lane(&self, lane: &str, reason: &str) -> Result<(), SpoolError> {
         self.run(
-            "UPDATE message SET state = 1, record = json_set(record, '$.state', 'held', '$.last', ?2)
-             WHERE state = 0 AND lane = ?1 AND json_valid(record)",
+            "UPDATE message SET state = 1, last = ?2 WHERE state = 0 AND lane = ?1",
             params![lane, reason],
         )?;
         Ok(())
@@ -287,24 +314,36 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Adds to a queued message's story; `ended` is its last chapter.
+    pub(super) fn counts(&self) -> Result<Counts, SpoolError> {
+        let sql = "SELECT lane, 0, count(*) FROM message WHERE state = 0 GROUP BY lane
+            UNION ALL SELECT lane, 1, count(*) FROM message WHERE state <> 0 GROUP BY lane";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map((), |row| {
+            let is_held: bool = row.get(1)?;
+            let state = if is_held { State::Held } else { State::Queued };
+            Ok(((row.get(0)?, state), row.get::<_, i64>(2)? as usize))
+        })?;
+        Ok(Counts::of(rows.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// Adds to a message's story; `ended` is its last chapter.
     pub(super) fn tell(
         &self,
-        id: MessageId,
+        record: &Record,
         ended: Option<Timestamp>,
         events: &[Event],
     ) -> Result<(), SpoolError> {
-        let params = params![id.to_i64(), ended.map(|at| at.0), listed(events)];
+        let (id, ended, events) = (record.id.to_i64(), ended.map(|at| at.0), listed(events));
+        let record = json(record);
         let known = self.run(
-            "UPDATE story SET ended = ?2, events = events || iif(events = '', '', ',') || ?3,
-                 record = (SELECT record FROM message WHERE id = ?1) WHERE id = ?1",
-            params,
+            "UPDATE story SET ended = ?2, events = events || iif(events = '', '', ',') || ?3, record = ?4
+                 WHERE id = ?1",
+            params![id, ended, events, record],
         )?;
         if known == 0 {
             self.run(
-                "INSERT INTO story (id, ended, events, record)
-                     VALUES (?1, ?2, ?3, (SELECT record FROM message WHERE id = ?1))",
-                params,
+                "INSERT INTO story (id, ended, events, record) VALUES (?1, ?2, ?3, ?4)",
+                params![id, ended, events, record],
             )?;
         }
         Ok(())
@@ -414,8 +453,8 @@ impl Store {
     /// Sets a row aside that cannot be read: it is not due any more.
     pub(super) fn set_aside(&self, id: MessageId) -> Result<(), SpoolError> {
         self.run(
-            "UPDATE message SET state = 2 WHERE id = ?1",
-            params![id.to_i64()],
+            "UPDATE message SET state = ?2 WHERE id = ?1",
+            params![id.to_i64(), UNREADABLE],
         )?;
         Ok(())
     }
@@ -423,65 +462,6 @@ impl Store {
     fn run(&self, sql: &str, params: impl Params) -> Result<usize, SpoolError> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }
-}
-
-/// The record of a row or, if it cannot be read, one that says so, and that nothing is done with but to
-/// show it and to delete the message.
-pub(super) fn record_or_damage(
-    id: MessageId,
-    row: &Row,
-    column: usize,
-) -> Result<Record, SpoolError> {
-    match record(row, column) {
-        Err(error) if error.is_of_row() => Ok(damaged(id, &error)),
-        read => read,
-    }
-}
-
-fn damaged(id: MessageId, error: &SpoolError) -> Record {
-    let unknown = String::new;
-    Record {
-        id,
-        received: id.time(),
-        origin: Origin::Client {
-            user: unknown(),
-            listener: unknown(),
-            peer: unknown(),
-            helo: unknown(),
-            protocol: unknown(),
-        },
-        envelope: Envelope {
-            sender: ReversePath::Null,
-            parameters: Parameters::default(),
-            recipients: Vec::new(),
-        },
-        size: 0,
-        sum: None,
-        lane: String::new(),
-        priority: Priority::Normal,
-        state: State::Held,
-        due: id.time(),
-        attempts: 0,
-        last: Some(format!(
-            "the disk has damaged its record in spool.sqlite ({error}): `queue export {id}` saves its content, `queue delete {id}` \
-             removes it"
-        )),
-        uncertain: false,
-        warned: false,
-        holds: 0,
-        former_lane: None,
-    }
-}
-
-pub(super) fn record(row: &Row, column: usize) -> Result<Record, SpoolError> {
-    let text = row
-        .get_ref(column)?
-        .as_str()
-        .map_err(rusqlite::Error::from)?;
-    let record = serde_json::from_str(text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-    })?;
-    Ok(record)
 }
 
 fn flag(record: &Record) -> i64 {

@@ -82,6 +82,12 @@ fn take_fresh(spool: &SqliteSpool, max: usize) -> Vec<Claimed> {
     spool.shared.queue().take_fresh(max)
 }
 
+/// The end of a message that is claimed.
+async fn gone(spool: &SqliteSpool, id: MessageId) -> Finish {
+    let record = spool.get(id).await.unwrap().record;
+    Finish::new(claim_of(spool, id), Fate::Gone(Box::new(record)))
+}
+
 /// The claim that a message is out by.
 fn claim_of(spool: &SqliteSpool, id: MessageId) -> Claim {
     let number = spool.shared.queue().claims[&id].number;
@@ -174,7 +180,7 @@ async fn a_report_comes_with_the_end_of_its_message() {
     spool.put(vec![message]).await.unwrap();
     take_fresh(&spool, 9);
     let reports = vec![report];
-    let gone = Finish::new(claim_of(&spool, id), Fate::Gone);
+    let gone = gone(&spool, id).await;
     finish(&spool, Finish { reports, ..gone }).await;
     assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
     assert_eq!(take_fresh(&spool, 9)[0].record.lane, "n");
@@ -199,7 +205,7 @@ async fn told_by(spool: &SqliteSpool, digest: &New, text: &str) {
     report.record.size = text.len() as u64;
     report.content = Content::Memory(text.to_owned().into());
     spool.put(vec![message]).await.unwrap();
-    let gone = Finish::new(claim_of(spool, id), Fate::Gone);
+    let gone = gone(spool, id).await;
     let reports = vec![report];
     finish(spool, Finish { reports, ..gone }).await;
 }
@@ -223,7 +229,7 @@ async fn a_digest_only_grows_and_goes_when_all_of_it_has_gone() {
     told_by(&spool, &digest, "one").await;
     assert_eq!(text_of(&spool, id).await, "one, two");
     let fates: [fn(Record) -> Fate; 3] = [
-        |_| Fate::Gone,
+        |record| Fate::Gone(Box::new(record)),
         |record| Fate::Later(Box::new(record)),
         |record| Fate::Held(Box::new(record)),
     ];
@@ -251,7 +257,7 @@ async fn a_digest_only_grows_and_goes_when_all_of_it_has_gone() {
     assert_eq!(spool.get(id).await.unwrap().record.state, State::Held);
     act(&spool, all(), Deed::Release).await.unwrap();
     assert_eq!(claim(&spool, "", 9, NOW).await, [id]);
-    finish(&spool, Finish::new(claim_of(&spool, id), Fate::Gone)).await;
+    finish(&spool, gone(&spool, id).await).await;
     assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
 }
 
@@ -268,7 +274,8 @@ async fn a_claim_whose_time_has_ended_decides_nothing_once_another_has_the_messa
     let second = spool.claim(which, 9, over, over.after(FRESH_CLAIM)).await;
     let second = second.unwrap().remove(0);
     assert_eq!(spool.renew(vec![first], over).await.unwrap(), [first]);
-    let gone = Finish::new(first, Fate::Gone);
+    let gone = Fate::Gone(Box::new(spool.get(id).await.unwrap().record));
+    let gone = Finish::new(first, gone);
     assert_eq!(spool.finish([gone].into()).await.unwrap(), [first]);
     spool.release(vec![(first, place("a"))]);
     spool.get(id).await.unwrap();
@@ -328,14 +335,14 @@ async fn a_damaged_row_stops_nothing_but_its_message() {
     let ids: Vec<MessageId> = messages.iter().map(|new| new.record.id).collect();
     spool.put(messages).await.unwrap();
     drop(spool);
-    let damage = |id: MessageId, record: &str| {
+    let damage = |id: MessageId, sender: &str| {
         let database = rusqlite::Connection::open(folder.path().join(store::FILE)).unwrap();
-        let sql = "UPDATE message SET record = ?2 WHERE id = ?1";
+        let sql = "UPDATE message SET sender = ?2 WHERE id = ?1";
         database
-            .execute(sql, rusqlite::params![id.to_i64(), record])
+            .execute(sql, rusqlite::params![id.to_i64(), sender])
             .unwrap();
     };
-    damage(ids[1], "{\"id\": 5, broken");
+    damage(ids[1], "no address");
     let spool = open(settings(folder.path())).unwrap();
     let claimed = spool
         .claim(Which::DueIn(place("a")), 9, NOW, UNTIL)
@@ -425,7 +432,7 @@ async fn only_one_opens_it_and_strays_are_swept() {
         .claim(Which::DueIn(place("a")), 9, NOW, UNTIL)
         .await
         .unwrap();
-    finish(&spool, Finish::new(claim_of(&spool, id), Fate::Gone)).await;
+    finish(&spool, gone(&spool, id).await).await;
     assert_eq!(
         std::fs::read_dir(folder.path().join("content"))
             .unwrap()
@@ -457,7 +464,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
             .is_full()
     );
     assert_eq!(claim(&spool, "a", 9, NOW).await, [id]);
-    finish(&spool, Finish::new(claim_of(&spool, id), Fate::Gone)).await;
+    finish(&spool, gone(&spool, id).await).await;
 }
 
 #[tokio::test]
@@ -527,7 +534,7 @@ async fn a_story_outlives_its_message_for_as_long_as_it_is_to() {
         &spool,
         Finish {
             events,
-            ..Finish::new(claim_of(&spool, id), Fate::Gone)
+            ..gone(&spool, id).await
         },
     )
     .await;
@@ -573,7 +580,7 @@ async fn what_a_mailbox_used_and_what_is_noted_survive() {
             &spool,
             Finish {
                 used,
-                ..Finish::new(claim_of(&spool, id), Fate::Gone)
+                ..gone(&spool, id).await
             },
         )
         .await;
@@ -757,4 +764,175 @@ async fn messages_of_the_first_format_are_taken_over() {
     let spool = open(settings(folder.path())).unwrap();
     assert_eq!(claim(&spool, "a", 9, NOW).await, [id]);
     assert!(spool.content(id).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_spool_of_the_second_format_is_taken_over_with_all_that_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = rusqlite::Connection::open(folder.path().join(store::FILE)).unwrap();
+    database
+        .execute_batch(include_str!("formats/2.sql"))
+        .unwrap();
+    drop(database);
+    std::fs::create_dir(folder.path().join(store::CONTENTS)).unwrap();
+    let file = folder.path().join("content/1m8brvw301k75.eml");
+    std::fs::write(&file, "large").unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let page = Page {
+        limit: 9,
+        ..Page::default()
+    };
+    let listed = spool.list(page).await.unwrap();
+    let of: Vec<&Record> = listed.iter().map(|entry| &entry.record).collect();
+    let ids: Vec<String> = of.iter().map(|record| record.id.to_string()).collect();
+    assert_eq!(
+        ids,
+        [
+            "1m8brvw2sxsxn",
+            "1m8brvw2tpyk7",
+            "1m8brvw301k75",
+            "1m8brvw3gtfnj"
+        ]
+    );
+    let envelope = &of[0].envelope;
+    assert_eq!(envelope.parameters.get("ENVID"), Some("QQ314159"));
+    let to: Vec<&str> = envelope
+        .recipients
+        .iter()
+        .map(|to| to.address.as_str())
+        .collect();
+    assert_eq!(to, ["one@example.net", "two@example.net"]);
+    let notify = envelope.recipients[1].parameters.get("NOTIFY");
+    assert_eq!(notify, Some("FAILURE,DELAY"));
+    let Origin::Client { user, protocol, .. } = &of[0].origin else {
+        panic!("an app brought it");
+    };
+    assert_eq!((user.as_str(), protocol.as_str()), ("erp", "ESMTPA"));
+    assert_eq!((of[0].size, of[0].sum), (59, Some(3_299_049_991)));
+    assert_eq!(of[0].received, Timestamp(1_795_691_507_801));
+    assert_eq!(of[1].priority, Priority::Bulk);
+    assert_eq!(of[3].state, State::Held);
+    assert_eq!(of[3].last.as_deref(), Some("by hand"));
+    let content = spool.content(of[0].id).await.unwrap();
+    assert!(
+        content
+            .in_memory()
+            .unwrap()
+            .ends_with(b"\r\n\r\nHello.\r\n")
+    );
+    assert_eq!(spool.content(of[2].id).await.unwrap().size(), 5);
+    let done = spool.stories("done@example.net", 9).await.unwrap();
+    assert!(matches!(done[0].events[0].what, What::Delivered { .. }));
+    let held = spool.stories("held@example.net", 9).await.unwrap();
+    assert!(held[0].ended.is_none() && held[0].events.len() == 1);
+    assert_eq!(spool.notes("hold/").await.unwrap().len(), 1);
+    let used = spool.used(Timestamp(1_795_691_000_000)).await.unwrap();
+    assert_eq!((used[0].messages, used[0].recipients), (1, 1));
+    let waiting = spool.waiting().await.unwrap();
+    assert_eq!(waiting.len(), 2, "a flow for each priority");
+}
+
+#[tokio::test]
+async fn recipients_have_their_own_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let mut message = new(&spool, "a", "x");
+    let id = message.record.id;
+    let recipient = |text: &str| Recipient {
+        address: Address::parse(text).unwrap(),
+        parameters: Parameters::parse("NOTIFY=NEVER").unwrap(),
+    };
+    let [one, two, three] = ["one@x.com", "two@x.com", "three@x.com"].map(recipient);
+    message.record.envelope.recipients = vec![one.clone(), two.clone(), three.clone()];
+    spool.put(vec![message]).await.unwrap();
+    let mut record = take_fresh(&spool, 9).remove(0).record;
+    record.envelope.recipients = vec![three.clone()];
+    let event = |what| Event { at: NOW, what };
+    let events = vec![
+        event(What::Delivered {
+            server: "a".into(),
+            to: vec![two.address.clone()],
+            reply: "250 ok".into(),
+            message_id: String::new(),
+        }),
+        event(What::Failed {
+            server: "a".into(),
+            to: vec![one.address.clone()],
+            reply: "550 no".into(),
+        }),
+    ];
+    let later = Finish {
+        events,
+        ..Finish::new(claim_of(&spool, id), Fate::Later(Box::new(record)))
+    };
+    finish(&spool, later).await;
+    let left = spool.get(id).await.unwrap().record.envelope.recipients;
+    assert_eq!(left, [three]);
+    let database = rusqlite::Connection::open(folder.path().join(store::FILE)).unwrap();
+    let sql = "SELECT address || ' ' || state || ' ' || coalesce(answer, '') FROM recipient ORDER BY place";
+    let mut statement = database.prepare(sql).unwrap();
+    let rows = statement.query_map((), |row| row.get(0)).unwrap();
+    let rows: Vec<String> = rows.map(Result::unwrap).collect();
+    assert_eq!(
+        rows,
+        ["two@x.com 1 250 ok", "one@x.com 2 550 no", "three@x.com 0 "]
+    );
+}
+
+/// Counts as they are known, and as they are counted.
+async fn counts(spool: &SqliteSpool, folder: &Path) -> Vec<(String, usize, usize)> {
+    let known = spool.counts().await.unwrap();
+    let counted = Store::open(folder).unwrap().counts().unwrap().all();
+    assert_eq!(known, counted);
+    let count = |count: Count| (count.server, count.queued, count.held);
+    known.into_iter().map(count).collect()
+}
+
+#[tokio::test]
+async fn counts_are_right_whatever_happens_to_messages() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, path) = (open(settings(folder.path())).unwrap(), folder.path());
+    let messages: Vec<New> = (0..5).map(|_| new(&spool, "a", "x")).collect();
+    let ids: Vec<MessageId> = messages.iter().map(|new| new.record.id).collect();
+    spool.put(messages).await.unwrap();
+    let a = |queued, held| ("a".to_owned(), queued, held);
+    assert_eq!(counts(&spool, path).await, [a(5, 0)]);
+    let mut records: Vec<Record> = take_fresh(&spool, 9)
+        .into_iter()
+        .map(|it| it.record)
+        .collect();
+    finish(&spool, gone(&spool, ids[0]).await).await;
+    let held = Fate::Held(Box::new(records.remove(1)));
+    let mut held = Finish::new(claim_of(&spool, ids[1]), held);
+    held.reports = vec![new(&spool, "b", "report")];
+    finish(&spool, held).await;
+    let b = ("b".to_owned(), 1, 0);
+    assert_eq!(counts(&spool, path).await, [a(3, 1), b.clone()]);
+    let mut moved = records.remove(1);
+    moved.lane = "b".into();
+    let later = Fate::Later(Box::new(moved));
+    finish(&spool, Finish::new(claim_of(&spool, ids[2]), later)).await;
+    act(&spool, Selection::Ids(vec![ids[1]]), Deed::Release)
+        .await
+        .unwrap();
+    let none = (String::new(), 1, 0);
+    let b = ("b".to_owned(), 2, 0);
+    assert_eq!(counts(&spool, path).await, [none, a(2, 0), b]);
+    // While two are being sent, their server is no longer configured.
+    spool.reroute(vec!["b".into()], Vec::new()).await.unwrap();
+    assert_eq!(counts(&spool, path).await[0], (String::new(), 3, 0));
+    finish(&spool, gone(&spool, ids[3]).await).await;
+    let all = all();
+    act(&spool, all.clone(), Deed::Hold("why not".into()))
+        .await
+        .unwrap();
+    let at_rest = counts(&spool, path).await;
+    assert_eq!(at_rest, [(String::new(), 1, 1), ("b".to_owned(), 1, 1)]);
+    spool.release(vec![(claim_of(&spool, ids[4]), place("a"))]);
+    act(&spool, all, Deed::Delete).await.unwrap();
+    assert_eq!(
+        counts(&spool, path).await,
+        [("b".to_owned(), 1, 0)],
+        "on its way"
+    );
 }

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::counts::{Counted, Counts};
 use super::store::Store;
 use super::{Settings, Shared};
 use crate::base::{MessageId, Timestamp};
@@ -58,6 +59,10 @@ struct Effect {
     files: Vec<PathBuf>,
     /// Where a message is due, and when.
     due: Vec<(Place, Timestamp)>,
+    /// What messages counted to before, and count to now.
+    moved: Vec<(Option<Counted>, Option<Counted>)>,
+    /// All counts, if so much has changed that they were counted.
+    counts: Option<Counts>,
     /// Claims that others have by now.
     lost: Vec<Claim>,
     /// Messages that were touched.
@@ -200,9 +205,9 @@ impl Writer {
         let mut effect = Effect::default();
         match job {
             Job::Put(messages, _) => {
-                messages
-                    .iter()
-                    .try_for_each(|new| self.store.insert(&new.record, &new.content))?;
+                for new in messages {
+                    self.insert(new, &mut effect)?;
+                }
             }
             Job::Finish(batch, _) => {
                 batch
@@ -220,6 +225,7 @@ impl Writer {
                         effect.due.push((Place { lane, ..place }, due));
                     }
                 }
+                effect.counts = Some(self.store.counts()?);
             }
             Job::Act {
                 ids,
@@ -258,10 +264,10 @@ impl Writer {
             let queue = self.shared.queue();
             (queue.has_lost(finish.claim), queue.has_grown(id))
         };
-        let has_gone = matches!(finish.fate, Fate::Gone) && !has_grown && !is_lost;
+        let has_gone = matches!(finish.fate, Fate::Gone(_)) && !has_grown && !is_lost;
         let ended = finish.events.last().map(|event| event.at);
         if !finish.events.is_empty() {
-            self.tell(id, ended.filter(|_| has_gone), &finish.events)?;
+            self.tell(finish.record(), ended.filter(|_| has_gone), &finish.events)?;
         }
         if let Some(used) = &finish.used {
             self.store.count(used)?;
@@ -276,33 +282,41 @@ impl Writer {
                 let left = self.store.find(id)?;
                 effect.due.extend(left.map(|left| (left.place(), left.due)));
             }
-            Fate::Gone => effect.files.extend(self.store.remove(id)?),
+            Fate::Gone(_) => effect.files.extend(self.store.remove(id)?),
             Fate::Later(record) => {
-                self.store.update(&Record {
+                let queued = Record {
                     state: State::Queued,
                     ..Record::clone(record)
-                })?;
+                };
+                self.store.update(&queued, &finish.events)?;
                 effect.due.push((record.place(), record.due));
             }
             Fate::Held(record) => {
-                self.store.update(&Record {
+                let held = Record {
                     state: State::Held,
                     ..Record::clone(record)
-                })?;
+                };
+                self.store.update(&held, &finish.events)?;
             }
         }
         finish
             .reports
             .iter()
-            .try_for_each(|report| self.report(report))
+            .try_for_each(|report| self.report(report, effect))
+    }
+
+    fn insert(&self, new: &New, effect: &mut Effect) -> Result<(), SpoolError> {
+        self.store.insert(&new.record, &new.content)?;
+        effect.moved.push((None, counted(&new.record)));
+        Ok(())
     }
 
     /// Puts a report. Where one of its name is there, the two are a digest at two times; a digest only
     /// grows, so the larger tells all that the other does, in whatever order they come.
-    fn report(&self, report: &New) -> Result<(), SpoolError> {
+    fn report(&self, report: &New, effect: &mut Effect) -> Result<(), SpoolError> {
         let (id, size) = (report.record.id, report.record.size);
         let Some(there) = self.store.find(id)? else {
-            return self.store.insert(&report.record, &report.content);
+            return self.insert(report, effect);
         };
         if there.size >= size {
             return Ok(());
@@ -316,13 +330,13 @@ impl Writer {
 
     fn tell(
         &self,
-        id: MessageId,
+        record: &Record,
         ended: Option<Timestamp>,
         events: &[Event],
     ) -> Result<(), SpoolError> {
         match self.settings.history.is_zero() {
             true => Ok(()),
-            false => self.store.tell(id, ended, events),
+            false => self.store.tell(record, ended, events),
         }
     }
 
@@ -340,6 +354,7 @@ impl Writer {
             Err(error) if error.is_of_row() => {
                 if *deed == Deed::Delete {
                     effect.files.extend(self.store.remove(id)?);
+                    effect.counts = Some(self.store.counts()?);
                     effect.count += 1;
                 }
                 return Ok(());
@@ -349,6 +364,7 @@ impl Writer {
         if self.shared.queue().claims.contains_key(&id) {
             return Ok(());
         }
+        let before = counted(&record);
         let event = |what| [Event { at: now, what }];
         match deed {
             Deed::Release if record.state != State::Held => return Ok(()),
@@ -363,8 +379,9 @@ impl Writer {
                     lane: String::new(),
                     ..record
                 };
-                self.tell(id, None, &event(What::Retried))?;
-                self.store.update(&due)?;
+                self.tell(&due, None, &event(What::Retried))?;
+                self.store.update(&due, &[])?;
+                effect.moved.push((before, counted(&due)));
                 effect.due.push((due.place(), now));
             }
             Deed::Hold(reason) => {
@@ -374,12 +391,14 @@ impl Writer {
                     ..record
                 };
                 let reason = reason.clone();
-                self.tell(id, None, &event(What::Held { reason }))?;
-                self.store.update(&held)?;
+                self.tell(&held, None, &event(What::Held { reason }))?;
+                self.store.update(&held, &[])?;
+                effect.moved.push((before, counted(&held)));
             }
             Deed::Delete => {
-                self.tell(id, Some(now), &event(What::Deleted))?;
+                self.tell(&record, Some(now), &event(What::Deleted))?;
                 effect.files.extend(self.store.remove(id)?);
+                effect.moved.push((before, None));
             }
         }
         effect.count += 1;
@@ -397,6 +416,12 @@ impl Writer {
             let _ = std::fs::remove_file(file);
         }
         let mut queue = self.shared.queue();
+        for (before, now) in &effect.moved {
+            queue.counts.moved(before.as_ref(), now.as_ref());
+        }
+        if let Some(counts) = effect.counts {
+            queue.counts = counts;
+        }
         for (place, due) in &effect.due {
             queue.due_at(place, *due);
             self.shared.changed.notify_one();
@@ -410,7 +435,7 @@ impl Writer {
             }
             Job::Finish(batch, answer) => {
                 for finish in batch.iter() {
-                    if queue.end(finish.claim) {
+                    if queue.finish(finish) {
                         for report in &finish.reports {
                             queue.offer(keep(report.clone()));
                         }
@@ -418,7 +443,15 @@ impl Writer {
                 }
                 drop(answer.send(Ok(effect.lost)));
             }
-            Job::Reroute { answer, .. } | Job::Tell(_, _, answer) | Job::Note(_, _, answer) => {
+            Job::Reroute {
+                lanes,
+                held,
+                answer,
+            } => {
+                queue.reroute(&lanes, &held);
+                drop(answer.send(Ok(())));
+            }
+            Job::Tell(_, _, answer) | Job::Note(_, _, answer) => {
                 drop(answer.send(Ok(())));
             }
             Job::Act { answer, .. } => drop(answer.send(Ok(effect.count))),
@@ -469,6 +502,10 @@ impl Writer {
         for (id, error) in damaged {
             maillog::record_damaged(id, &error);
             self.transaction(|| self.store.set_aside(id))?;
+            let (before, now) = [State::Queued, State::Held]
+                .map(|state| (place.lane.clone(), state))
+                .into();
+            self.shared.queue().counts.moved(Some(&before), Some(&now));
         }
         Ok(messages)
     }
@@ -496,6 +533,10 @@ impl Writer {
         }
         Ok(messages)
     }
+}
+
+fn counted(record: &Record) -> Option<Counted> {
+    Some((record.lane.clone(), record.state))
 }
 
 /// Whether something may be due by it: not by what only ends.

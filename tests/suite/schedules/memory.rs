@@ -156,7 +156,7 @@ impl Inner {
         self.used.extend(finish.used.clone());
         match &finish.fate {
             _ if has_grown => {}
-            Fate::Gone => {
+            Fate::Gone(_) => {
                 self.messages.remove(&id);
                 self.order.remove(&id);
             }

@@ -1,0 +1,57 @@
+//! How many messages there are by server and state, known without counting them. Pure.
+
+use std::collections::HashMap;
+
+use crate::spool::{Count, State};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Counts(HashMap<String, [usize; 2]>);
+
+/// What a message counts to.
+pub(super) type Counted = (String, State);
+
+impl Counts {
+    /// With those that were counted.
+    pub(super) fn of(counted: impl IntoIterator<Item = (Counted, usize)>) -> Self {
+        let mut counts = Self::default();
+        for ((server, state), count) in counted {
+            *counts.count(&server, state) += count;
+        }
+        counts
+    }
+
+    /// A message came, went, or changed from one to the other.
+    pub(super) fn moved(&mut self, from: Option<&Counted>, to: Option<&Counted>) {
+        if let Some((server, state)) = to {
+            *self.count(server, *state) += 1;
+        }
+        if let Some((server, state)) = from {
+            let count = self.count(server, *state);
+            *count = count.saturating_sub(1);
+            if self.0.get(server) == Some(&[0, 0]) {
+                self.0.remove(server);
+            }
+        }
+    }
+
+    fn count(&mut self, server: &str, state: State) -> &mut usize {
+        let counts = self.0.entry(server.to_owned()).or_default();
+        match state {
+            State::Queued => &mut counts[0],
+            State::Held => &mut counts[1],
+        }
+    }
+
+    /// Those that are not zero, by the servers' names.
+    pub(super) fn all(&self) -> Vec<Count> {
+        let count = |(server, [queued, held]): (&String, &[usize; 2])| Count {
+            server: server.clone(),
+            queued: *queued,
+            held: *held,
+        };
+        let mut all: Vec<Count> = self.0.iter().map(count).collect();
+        all.sort_by(|one, other| one.server.cmp(&other.server));
+        all
+    }
+}

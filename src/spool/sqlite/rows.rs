@@ -1,0 +1,145 @@
+//! A message's record, from the rows that it is.
+
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::base::{MessageId, Timestamp};
+use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
+use crate::spool::{Flow, Origin, Record, SpoolError, State};
+
+/// The columns of a record, in the order in which [`record`] reads them.
+pub(super) const COLUMNS: &str = "id, lane, flow, due, state, received, sender, parameters, about, listener, \
+    peer, helo, protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane";
+
+/// The state of a row that is not to be read.
+pub(super) const UNREADABLE: i64 = 2;
+
+/// The state of a recipient that waits.
+pub(super) const WAITING: i64 = 0;
+
+/// A message's record, if it is there.
+pub(super) fn find(connection: &Connection, id: MessageId) -> Result<Option<Record>, SpoolError> {
+    let sql = format!("SELECT {COLUMNS} FROM message WHERE id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_row(params![id.to_i64()], |row| record(connection, row));
+    Ok(found.optional()?)
+}
+
+/// The record of a row with [`COLUMNS`].
+pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Record> {
+    let id = MessageId::from_i64(row.get(0)?);
+    let Flow { priority, user } = Flow::of_key(row.get_ref(2)?.as_str()?);
+    let sender = row.get_ref(6)?.as_str()?;
+    let about: Option<String> = row.get(8)?;
+    let origin = match about {
+        None => Origin::Client {
+            user,
+            listener: row.get(9)?,
+            peer: row.get(10)?,
+            helo: row.get(11)?,
+            protocol: row.get(12)?,
+        },
+        Some(about) => Origin::Report(about.parse().map_err(|error| unreadable(8, error))?),
+    };
+    let state = match row.get(4)? {
+        0 => State::Queued,
+        1 => State::Held,
+        other => return Err(unreadable(4, FromSqlError::OutOfRange(other))),
+    };
+    Ok(Record {
+        id,
+        received: Timestamp(row.get(5)?),
+        origin,
+        envelope: Envelope {
+            sender: ReversePath::parse(sender).map_err(|error| unreadable(6, error))?,
+            parameters: parameters(row, 7)?,
+            recipients: recipients(connection, id)?,
+        },
+        size: row.get::<_, i64>(13)? as u64,
+        sum: row.get(14)?,
+        lane: row.get(1)?,
+        priority,
+        state,
+        due: Timestamp(row.get(3)?),
+        attempts: row.get(15)?,
+        last: row.get(16)?,
+        uncertain: row.get(17)?,
+        warned: row.get(18)?,
+        holds: row.get(19)?,
+        former_lane: row.get(20)?,
+    })
+}
+
+/// Those who wait for a message.
+fn recipients(connection: &Connection, id: MessageId) -> rusqlite::Result<Vec<Recipient>> {
+    let sql = "SELECT address, parameters FROM recipient WHERE message = ?1 AND state = ?2 ORDER BY place";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![id.to_i64(), WAITING], |row| {
+        let address = Address::parse(row.get_ref(0)?.as_str()?);
+        Ok(Recipient {
+            address: address.map_err(|error| unreadable(0, error))?,
+            parameters: parameters(row, 1)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn parameters(row: &Row, column: usize) -> rusqlite::Result<Parameters> {
+    let parameters = Parameters::parse(row.get_ref(column)?.as_str()?);
+    parameters.ok_or_else(|| unreadable(column, FromSqlError::InvalidType))
+}
+
+fn unreadable(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+/// What operators are shown of a message whose record cannot be read: nothing is done with it but to show
+/// it and to delete it.
+pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
+    let unknown = String::new;
+    Record {
+        id,
+        received: id.time(),
+        origin: Origin::Client {
+            user: unknown(),
+            listener: unknown(),
+            peer: unknown(),
+            helo: unknown(),
+            protocol: unknown(),
+        },
+        envelope: Envelope {
+            sender: ReversePath::Null,
+            parameters: Parameters::default(),
+            recipients: Vec::new(),
+        },
+        size: 0,
+        sum: None,
+        lane: String::new(),
+        priority: Priority::Normal,
+        state: State::Held,
+        due: id.time(),
+        attempts: 0,
+        last: Some(format!(
+            "the disk has damaged its record in spool.sqlite ({reason}): `queue export {id}` saves its content, `queue \
+             delete {id}` removes it"
+        )),
+        uncertain: false,
+        warned: false,
+        holds: 0,
+        former_lane: None,
+    }
+}
+
+/// A record, or what is shown if it cannot be read.
+pub(super) fn or_damaged(
+    id: MessageId,
+    read: Result<Record, SpoolError>,
+) -> Result<Record, SpoolError> {
+    match read {
+        Err(error) if error.is_of_row() => Ok(damaged(id, &error.to_string())),
+        read => read,
+    }
+}

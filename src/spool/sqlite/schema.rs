@@ -1,0 +1,138 @@
+//! The tables, and how those of earlier formats become these.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::spool::SpoolError;
+
+/// The format that this program writes.
+const FORMAT: i64 = 3;
+
+/// One row a message, its content last, so that what comes before is read without it; null if the content
+/// is in a file. `flow` is the priority's letter and the user; `about` is null if an app brought the
+/// message, else what a report of ours is about. A state is 0 queued, 1 held, 2 not to be read. `message_due`
+/// finds what a flow has to send next, `message_held` helps to count; what is late is found by the id,
+/// which carries the time.
+///
+/// A recipient's state is 0 waiting, 1 delivered, 2 failed, with the answer that made it so.
+///
+/// A story has a message as it last was, and its events, both JSON, so that an operator can read them with
+/// the sqlite3 shell; the events are without the brackets around them, so that more can be added.
+const SCHEMA: &str = "
+    CREATE TABLE message (
+        id          INTEGER PRIMARY KEY,
+        lane        TEXT    NOT NULL,
+        flow        TEXT    NOT NULL,
+        due         INTEGER NOT NULL,
+        state       INTEGER NOT NULL,
+        received    INTEGER NOT NULL,
+        sender      TEXT    NOT NULL,
+        parameters  TEXT    NOT NULL,
+        about       TEXT,
+        listener    TEXT    NOT NULL,
+        peer        TEXT    NOT NULL,
+        helo        TEXT    NOT NULL,
+        protocol    TEXT    NOT NULL,
+        size        INTEGER NOT NULL,
+        sum         INTEGER,
+        attempts    INTEGER NOT NULL,
+        last        TEXT,
+        uncertain   INTEGER NOT NULL,
+        warned      INTEGER NOT NULL,
+        holds       INTEGER NOT NULL,
+        former_lane TEXT,
+        content     BLOB
+    );
+    CREATE INDEX message_due ON message (lane, flow, due) WHERE state = 0;
+    CREATE INDEX message_held ON message (lane) WHERE state <> 0;
+    CREATE TABLE recipient (
+        message    INTEGER NOT NULL,
+        place      INTEGER NOT NULL,
+        address    TEXT    NOT NULL,
+        parameters TEXT    NOT NULL,
+        state      INTEGER NOT NULL,
+        answer     TEXT,
+        PRIMARY KEY (message, place)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS story (
+        id     INTEGER PRIMARY KEY,
+        ended  INTEGER,
+        record TEXT NOT NULL,
+        events TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS used (
+        mailbox    TEXT    NOT NULL,
+        began      INTEGER NOT NULL,
+        last       INTEGER NOT NULL,
+        messages   INTEGER NOT NULL,
+        recipients INTEGER NOT NULL,
+        PRIMARY KEY (mailbox, began)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS note (
+        name  TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID;
+    PRAGMA user_version = 3;
+";
+
+/// Formats 1 and 2 had a message as JSON beside the columns that its lane needed.
+const SET_ASIDE: &str = "
+    DROP INDEX message_due;
+    ALTER TABLE message RENAME TO former;
+";
+
+/// What was no JSON is not to be read here either.
+const FROM_FORMER: &str = "
+    INSERT INTO message
+        SELECT id, lane,
+            CASE record ->> '$.priority' WHEN 'high' THEN 'h' WHEN 'bulk' THEN 'b' ELSE 'n' END
+                || coalesce(record ->> '$.origin.client.user', ''),
+            due, state,
+            record ->> '$.received',
+            record ->> '$.envelope.sender',
+            coalesce(record ->> '$.envelope.parameters', ''),
+            record ->> '$.origin.report',
+            coalesce(record ->> '$.origin.client.listener', ''),
+            coalesce(record ->> '$.origin.client.peer', ''),
+            coalesce(record ->> '$.origin.client.helo', ''),
+            coalesce(record ->> '$.origin.client.protocol', ''),
+            record ->> '$.size',
+            record ->> '$.sum',
+            record ->> '$.attempts',
+            record ->> '$.last',
+            coalesce(record ->> '$.uncertain', 0),
+            coalesce(record ->> '$.warned', 0),
+            coalesce(record ->> '$.holds', 0),
+            record ->> '$.former_lane',
+            content
+        FROM former WHERE json_valid(record);
+    INSERT INTO message
+        SELECT id, lane, 'n', due, 2, 0, '', '', NULL, '', '', '', '', 0, NULL, 0, NULL, 0, 0, 0, NULL, content
+        FROM former WHERE NOT json_valid(record);
+    INSERT INTO recipient
+        SELECT former.id, key, value ->> '$.address', coalesce(value ->> '$.parameters', ''), 0, NULL
+        FROM former, json_each(CASE WHEN json_valid(record) THEN record ELSE '{}' END, '$.envelope.recipients');
+    DROP TABLE former;
+";
+
+/// Makes the tables, or makes them what they are now.
+pub(super) fn prepare(connection: &Connection, file: &Path) -> Result<(), SpoolError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        0 => connection.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;"))?,
+        1 | 2 => connection.execute_batch(&format!(
+            "BEGIN; {SET_ASIDE} {SCHEMA} {FROM_FORMER} COMMIT;"
+        ))?,
+        FORMAT => {}
+        found => {
+            let file = file.display().to_string();
+            return Err(SpoolError::Newer {
+                file,
+                found,
+                known: FORMAT,
+            });
+        }
+    }
+    Ok(())
+}
