@@ -97,7 +97,12 @@ pub struct Clock {
     simulation: Option<Arc<Simulation>>,
     /// What it shows beyond the steady time (milliseconds).
     ahead: Arc<AtomicI64>,
+    /// How far the system's clock was ahead of it when that last changed (milliseconds).
+    offset: Arc<AtomicI64>,
 }
+
+/// Two clocks differ by less than this (milliseconds) without anybody's doing.
+const DRIFT: u64 = 1_000;
 
 impl Default for Clock {
     fn default() -> Self {
@@ -110,6 +115,7 @@ impl Clock {
         let clock = Self {
             simulation,
             ahead: Arc::default(),
+            offset: Arc::default(),
         };
         clock.begin_at(clock.wall());
         clock
@@ -135,8 +141,15 @@ impl Clock {
     }
 
     /// How far the system's clock is ahead of this one, by however it was set; behind, if it is negative.
+    /// It stays the same until somebody sets that, so that an instant is shown the same each time.
     pub fn offset(&self) -> SignedDuration {
-        SignedDuration::from_millis(self.wall().0.saturating_sub(self.now().0))
+        let now = self.wall().0.saturating_sub(self.now().0);
+        let known = self.offset.load(Ordering::Acquire);
+        if now.abs_diff(known) < DRIFT {
+            return SignedDuration::from_millis(known);
+        }
+        self.offset.store(now, Ordering::Release);
+        SignedDuration::from_millis(now)
     }
 
     /// An instant of this clock as the system's clock shows it: for people, and for other programs.
@@ -148,6 +161,8 @@ impl Clock {
     pub fn begin_at(&self, now: Timestamp) {
         let steady = Timestamp(0).after(self.steady());
         self.ahead.store(now.0 - steady.0, Ordering::Release);
+        let offset = self.wall().0.saturating_sub(now.0);
+        self.offset.store(offset, Ordering::Release);
     }
 
     /// The time since an instant that stays the same while the process runs. It goes on while the machine

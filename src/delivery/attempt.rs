@@ -86,10 +86,7 @@ pub(super) async fn run(
         content,
         ..
     } = message;
-    let loaded = match content {
-        Some(content) => Ok(content),
-        None => kept(lane, &record).await,
-    };
+    let loaded = loaded(lane, &record, content).await;
     let head = match &loaded {
         Ok(content) => content.head().await,
         Err(error) => Err(error.clone()),
@@ -356,9 +353,16 @@ fn temporary(reply: Option<Reply>, reason: String) -> Reply {
     }
 }
 
-/// What the spool has kept, and only if it is what was put.
-async fn kept(lane: &Lane, record: &Record) -> Result<Content, SpoolError> {
-    let content = lane.context.spool.content(record.id).await?;
+/// The content, from the spool if it is not at hand, and only if it is what was put.
+async fn loaded(
+    lane: &Lane,
+    record: &Record,
+    at_hand: Option<Content>,
+) -> Result<Content, SpoolError> {
+    let content = match at_hand {
+        Some(content) => content,
+        None => lane.context.spool.content(record.id).await?,
+    };
     if let Some(sum) = record.sum {
         let size = record.size;
         content.check(Shape { size, sum }).await?;

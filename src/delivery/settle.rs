@@ -128,26 +128,31 @@ pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
     } else {
         after_hold(&tried, now)
     };
-    let mut later = record.clone();
-    later.holds += u32::from(tried.verdict.holds_for().is_some());
-    later.lane = lane.server.name.clone();
-    later.last = Some(last.clone())
-        .filter(|last| !last.is_empty())
-        .or(later.last);
+    let later = |waiting: Vec<Recipient>| {
+        let mut later = record.clone();
+        later.envelope.recipients = waiting;
+        later.holds += u32::from(tried.verdict.holds_for().is_some());
+        later.lane = lane.server.name.clone();
+        later.last = Some(last.clone())
+            .filter(|last| !last.is_empty())
+            .or(later.last);
+        later
+    };
     match next {
         Next::Nothing => settling.failed(failed),
         Next::Later(due) => {
             if is_counted {
                 settling.deferred(due, &last, tried.is_uncertain);
             }
-            later.envelope.recipients = waiting;
-            later.due = due;
+            let later = Record {
+                due,
+                ..later(waiting)
+            };
             settling.finish.fate = Fate::Later(Box::new(later));
             settling.failed(failed);
         }
         Next::Held(reason) => {
-            later.envelope.recipients = waiting;
-            settling.held(later, reason);
+            settling.held(later(waiting), reason);
             settling.failed(failed);
         }
         Next::GivenUp => {

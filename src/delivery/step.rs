@@ -8,9 +8,6 @@ use jiff::SignedDuration;
 
 use crate::base::Clock;
 
-/// Clocks differ by this much without anybody's doing.
-const DRIFT: SignedDuration = SignedDuration::from_secs(1);
-
 /// A clock that is set by less may have been right before.
 const LARGE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -38,7 +35,7 @@ impl Noted {
     /// By how much the wall clock was set since, if it was.
     pub(super) fn was_set(&self, clock: &Clock) -> Option<SignedDuration> {
         let by = clock.offset() - self.offset;
-        (by.abs() >= DRIFT).then_some(by)
+        (!by.is_zero()).then_some(by)
     }
 
     /// The wall clock was set by this much; whether that is much, so that what failed of late may have

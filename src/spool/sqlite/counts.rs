@@ -24,19 +24,24 @@ impl Counts {
     /// A message came, went, or changed from one to the other.
     pub(super) fn moved(&mut self, from: Option<&Counted>, to: Option<&Counted>) {
         if let Some((server, state)) = to {
-            *self.count(server, *state) += 1;
+            self.came(server, *state);
         }
         if let Some((server, state)) = from {
             let count = self.count(server, *state);
             *count = count.saturating_sub(1);
-            if self.0.get(server) == Some(&[0, 0]) {
-                self.0.remove(server);
-            }
         }
     }
 
+    /// A message came.
+    pub(super) fn came(&mut self, server: &str, state: State) {
+        *self.count(server, state) += 1;
+    }
+
     fn count(&mut self, server: &str, state: State) -> &mut usize {
-        let counts = self.0.entry(server.to_owned()).or_default();
+        if !self.0.contains_key(server) {
+            self.0.insert(server.to_owned(), [0, 0]);
+        }
+        let counts = self.0.get_mut(server).expect("it was put there");
         match state {
             State::Queued => &mut counts[0],
             State::Held => &mut counts[1],
@@ -45,12 +50,13 @@ impl Counts {
 
     /// Those that are not zero, by the servers' names.
     pub(super) fn all(&self) -> Vec<Count> {
+        let counts = self.0.iter().filter(|(_, counts)| **counts != [0, 0]);
         let count = |(server, [queued, held]): (&String, &[usize; 2])| Count {
             server: server.clone(),
             queued: *queued,
             held: *held,
         };
-        let mut all: Vec<Count> = self.0.iter().map(count).collect();
+        let mut all: Vec<Count> = counts.map(count).collect();
         all.sort_by(|one, other| one.server.cmp(&other.server));
         all
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::rows::{self, COLUMNS};
+use super::rows::{self, select};
 use super::store::FILE;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{Record, SpoolError, Story, What, filter};
@@ -31,8 +31,8 @@ impl Reader {
         admitted: impl Fn(Record) -> Option<T>,
     ) -> Result<Vec<T>, SpoolError> {
         let mut found = Vec::new();
-        let sql = format!("SELECT {COLUMNS} FROM message WHERE id > ?1 ORDER BY id LIMIT ?2");
-        let mut statement = self.0.prepare(&sql)?;
+        let sql = select!("WHERE id > ?1 ORDER BY id LIMIT ?2");
+        let mut statement = self.0.prepare(sql)?;
         loop {
             let key = after.map_or(-1, MessageId::to_i64);
             let mut rows = statement.query(params![key, CHUNK as i64])?;
@@ -61,10 +61,8 @@ impl Reader {
         before: MessageId,
         limit: usize,
     ) -> Result<Vec<Record>, SpoolError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM message WHERE id > ?1 AND id < ?2 AND state = 0 ORDER BY id LIMIT ?3"
-        );
-        let mut statement = self.0.prepare(&sql)?;
+        let sql = select!("WHERE id > ?1 AND id < ?2 AND state = 0 ORDER BY id LIMIT ?3");
+        let mut statement = self.0.prepare(sql)?;
         let after = after.map_or(-1, MessageId::to_i64);
         let mut rows = statement.query(params![after, before.to_i64(), limit as i64])?;
         let mut found = Vec::new();

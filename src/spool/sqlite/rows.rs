@@ -7,9 +7,26 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use crate::spool::{Flow, Origin, Record, SpoolError, State};
 
-/// The columns of a record, in the order in which [`record`] reads them.
-pub(super) const COLUMNS: &str = "id, lane, flow, due, state, received, sender, parameters, about, listener, \
-    peer, helo, protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane";
+/// Columns of a record.
+pub(super) const COLUMNS: usize = 21;
+
+/// `SELECT` with the columns of a record, in the order in which [`record`] reads them, and maybe more of
+/// them, `FROM message`, and what follows.
+macro_rules! select {
+    ($rest:literal) => {
+        select!("", $rest)
+    };
+    ($more:literal, $rest:literal) => {
+        concat!(
+            "SELECT id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo, \
+             protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane",
+            $more,
+            " FROM message ",
+            $rest
+        )
+    };
+}
+pub(super) use select;
 
 /// The state of a row that is not to be read.
 pub(super) const UNREADABLE: i64 = 2;
@@ -19,13 +36,12 @@ pub(super) const WAITING: i64 = 0;
 
 /// A message's record, if it is there.
 pub(super) fn find(connection: &Connection, id: MessageId) -> Result<Option<Record>, SpoolError> {
-    let sql = format!("SELECT {COLUMNS} FROM message WHERE id = ?1");
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(select!("WHERE id = ?1"))?;
     let found = statement.query_row(params![id.to_i64()], |row| record(connection, row));
     Ok(found.optional()?)
 }
 
-/// The record of a row with [`COLUMNS`].
+/// The record of a row of [`select`].
 pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Record> {
     let id = MessageId::from_i64(row.get(0)?);
     let Flow { priority, user } = Flow::of_key(row.get_ref(2)?.as_str()?);

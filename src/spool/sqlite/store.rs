@@ -1,13 +1,14 @@
 //! What is read from and written to the tables. Blocking; the writer thread calls it.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::counts::Counts;
-use super::rows::{self, COLUMNS, UNREADABLE, WAITING};
+use super::rows::{self, UNREADABLE, WAITING, select};
 use super::schema;
-use crate::base::{MessageId, Timestamp};
+use crate::base::{MessageId, Timestamp, limits};
 use crate::message::{Address, Recipient};
 use crate::spool::folder::Folder;
 use crate::spool::{
@@ -230,40 +231,45 @@ impl Store {
         self.insert_waiting(record.id, place, &record.envelope.recipients)
     }
 
-    /// Removes a row; gives the content's file, to be removed after the commit, if it has one.
-    pub(super) fn remove(&self, id: MessageId) -> Result<Option<PathBuf>, SpoolError> {
-        let sql = "DELETE FROM message WHERE id = ?1 RETURNING content IS NULL";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let in_file: Option<bool> = statement
-            .query_row(params![id.to_i64()], |row| row.get(0))
-            .optional()?;
+    /// Removes a message of this size (octets); gives the content's file, to be removed after the commit, if
+    /// it may have one.
+    pub(super) fn remove(&self, id: MessageId, size: u64) -> Result<Option<PathBuf>, SpoolError> {
+        self.run("DELETE FROM message WHERE id = ?1", [id.to_i64()])?;
         self.run("DELETE FROM recipient WHERE message = ?1", [id.to_i64()])?;
-        Ok((in_file == Some(true)).then(|| self.contents.path(id)))
+        let may_have_file = size > limits::BODY_IN_MEMORY as u64;
+        Ok(may_have_file.then(|| self.contents.path(id)))
     }
 
-    /// Shows the queued messages of a place, earliest due first, until `visit` answers with the due
-    /// time at which it stops; gives that. The record is only read where it is asked for.
+    /// Shows the queued messages of a place, earliest due first, until `visit` says that it is enough; gives
+    /// when the one is due that it said so at. Only the index is read.
     pub(super) fn each_queued(
         &self,
         place: &Place,
-        mut visit: impl FnMut(
-            MessageId,
-            Timestamp,
-            &dyn Fn() -> Result<Record, SpoolError>,
-        ) -> Result<Option<Timestamp>, SpoolError>,
+        mut visit: impl FnMut(MessageId, Timestamp) -> ControlFlow<()>,
     ) -> Result<Option<Timestamp>, SpoolError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM message WHERE state = 0 AND lane = ?1 AND flow = ?2 ORDER BY due"
-        );
-        let mut statement = self.connection.prepare_cached(&sql)?;
+        let sql =
+            "SELECT id, due FROM message WHERE state = 0 AND lane = ?1 AND flow = ?2 ORDER BY due";
+        let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(params![place.lane, place.flow.key()])?;
         while let Some(row) = rows.next()? {
-            let (id, due) = (MessageId::from_i64(row.get(0)?), Timestamp(row.get(3)?));
-            if let Some(stopped) = visit(id, due, &|| Ok(rows::record(&self.connection, row)?))? {
-                return Ok(Some(stopped));
+            let due = Timestamp(row.get(1)?);
+            if visit(MessageId::from_i64(row.get(0)?), due).is_break() {
+                return Ok(Some(due));
             }
         }
         Ok(None)
+    }
+
+    /// A message that is there, with its content if that is not in a file.
+    pub(super) fn take(&self, id: MessageId) -> Result<(Record, Option<Content>), SpoolError> {
+        let sql = select!(", content", "WHERE id = ?1");
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let taken = statement.query_row(params![id.to_i64()], |row| {
+            let content = row.get_ref(rows::COLUMNS)?.as_blob_or_null()?;
+            let content = content.map(|bytes| Content::Memory(bytes.to_vec().into()));
+            Ok((rows::record(&self.connection, row)?, content))
+        });
+        Ok(taken?)
     }
 
     pub(super) fn get(&self, id: MessageId) -> Result<Record, SpoolError> {

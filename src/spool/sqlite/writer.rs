@@ -1,5 +1,6 @@
 //! The one thread that touches the database: takes what has come together, commits it as one.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -205,9 +206,9 @@ impl Writer {
         let mut effect = Effect::default();
         match job {
             Job::Put(messages, _) => {
-                for new in messages {
-                    self.insert(new, &mut effect)?;
-                }
+                messages
+                    .iter()
+                    .try_for_each(|new| self.store.insert(&new.record, &new.content))?;
             }
             Job::Finish(batch, _) => {
                 batch
@@ -282,7 +283,7 @@ impl Writer {
                 let left = self.store.find(id)?;
                 effect.due.extend(left.map(|left| (left.place(), left.due)));
             }
-            Fate::Gone(_) => effect.files.extend(self.store.remove(id)?),
+            Fate::Gone(last) => effect.files.extend(self.store.remove(id, last.size)?),
             Fate::Later(record) => {
                 let queued = Record {
                     state: State::Queued,
@@ -305,23 +306,19 @@ impl Writer {
             .try_for_each(|report| self.report(report, effect))
     }
 
-    fn insert(&self, new: &New, effect: &mut Effect) -> Result<(), SpoolError> {
-        self.store.insert(&new.record, &new.content)?;
-        effect.moved.push((None, counted(&new.record)));
-        Ok(())
-    }
-
     /// Puts a report. Where one of its name is there, the two are a digest at two times; a digest only
     /// grows, so the larger tells all that the other does, in whatever order they come.
     fn report(&self, report: &New, effect: &mut Effect) -> Result<(), SpoolError> {
         let (id, size) = (report.record.id, report.record.size);
         let Some(there) = self.store.find(id)? else {
-            return self.insert(report, effect);
+            self.store.insert(&report.record, &report.content)?;
+            effect.moved.push((None, counted(&report.record)));
+            return Ok(());
         };
         if there.size >= size {
             return Ok(());
         }
-        self.store.remove(id)?;
+        self.store.remove(id, there.size)?;
         self.store
             .insert(&Record { size, ..there }, &report.content)?;
         self.shared.queue().grows(id);
@@ -353,7 +350,7 @@ impl Writer {
             // All that can be done about it is to remove it.
             Err(error) if error.is_of_row() => {
                 if *deed == Deed::Delete {
-                    effect.files.extend(self.store.remove(id)?);
+                    effect.files.extend(self.store.remove(id, u64::MAX)?);
                     effect.counts = Some(self.store.counts()?);
                     effect.count += 1;
                 }
@@ -397,7 +394,7 @@ impl Writer {
             }
             Deed::Delete => {
                 self.tell(&record, Some(now), &event(What::Deleted))?;
-                effect.files.extend(self.store.remove(id)?);
+                effect.files.extend(self.store.remove(id, record.size)?);
                 effect.moved.push((before, None));
             }
         }
@@ -429,6 +426,7 @@ impl Writer {
         match job {
             Job::Put(messages, answer) => {
                 for new in messages {
+                    queue.counts.came(&new.record.lane, new.record.state);
                     queue.offer(keep(new));
                 }
                 let _ = answer.send(Ok(()));
@@ -482,32 +480,45 @@ impl Writer {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Claimed>, SpoolError> {
-        let mut queue = self.shared.queue();
-        let (mut messages, mut damaged) = (Vec::new(), Vec::new());
-        let next = self.store.each_queued(place, |id, due, record| {
-            if queue.is_claimed(id, now) {
-                return Ok(None);
+        let mut ids = Vec::new();
+        let next = self.store.each_queued(place, |id, due| {
+            if self.shared.queue().is_claimed(id, now) {
+                return ControlFlow::Continue(());
             }
-            if due > now || messages.len() >= max {
-                return Ok(Some(due));
+            if due > now || ids.len() >= max {
+                return ControlFlow::Break(());
             }
-            match record() {
-                Err(error) if error.is_of_row() => damaged.push((id, error)),
-                record => messages.push(queue.claim(record?, None, until)),
-            }
-            Ok(None)
+            ids.push(id);
+            ControlFlow::Continue(())
         })?;
-        queue.due_is(place, next);
-        drop(queue);
-        for (id, error) in damaged {
-            maillog::record_damaged(id, &error);
-            self.transaction(|| self.store.set_aside(id))?;
-            let (before, now) = [State::Queued, State::Held]
-                .map(|state| (place.lane.clone(), state))
-                .into();
-            self.shared.queue().counts.moved(Some(&before), Some(&now));
+        let mut claimed = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.store.take(id) {
+                Err(error) if error.is_of_row() => self.set_aside(id, place, &error)?,
+                taken => {
+                    let (record, content) = taken?;
+                    claimed.push(self.shared.queue().claim(record, content, until));
+                }
+            }
         }
-        Ok(messages)
+        self.shared.queue().due_is(place, next);
+        Ok(claimed)
+    }
+
+    /// A message of this place cannot be read: it is not due any more.
+    fn set_aside(
+        &self,
+        id: MessageId,
+        place: &Place,
+        error: &SpoolError,
+    ) -> Result<(), SpoolError> {
+        maillog::record_damaged(id, error);
+        self.transaction(|| self.store.set_aside(id))?;
+        let counted = |state| (place.lane.clone(), state);
+        let (before, now) = (counted(State::Queued), counted(State::Held));
+        let mut queue = self.shared.queue();
+        queue.counts.moved(Some(&before), Some(&now));
+        Ok(())
     }
 
     /// Claims those that are queued and free.
