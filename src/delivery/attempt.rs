@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::lane::Lane;
+use super::notice::digest;
 use super::outcome::{self, Verdict, table};
 use super::settle::{Tried, settle};
 use super::transmit::transmit;
@@ -88,10 +89,10 @@ pub(super) async fn run(
     } = message;
     let loaded = loaded(lane, &record, content).await;
     let head = match &loaded {
-        Ok(content) => content.head().await,
+        Ok((content, _)) => content.head().await,
         Err(error) => Err(error.clone()),
     };
-    let (content, head) = match (loaded, head) {
+    let ((content, sent_lines), head) = match (loaded, head) {
         (Ok(content), Ok(head)) => (content, head),
         (Err(error), _) | (_, Err(error)) => {
             return unreadable(claim, record, &error, &lane.context.clock);
@@ -127,6 +128,7 @@ pub(super) async fn run(
         claim,
         message_id: rewrite::message_id(&headers, record.id, &lane.context.settings.host),
         record,
+        sent_lines,
         verdict: Verdict::default(),
         reason: None,
         is_uncertain: false,
@@ -353,12 +355,16 @@ fn temporary(reply: Option<Reply>, reason: String) -> Reply {
     }
 }
 
-/// The content, from the spool if it is not at hand, and only if it is what was put.
+/// The content, from the spool if it is not at hand, and only if it is what was put; of a digest, with the
+/// number of its last line.
 async fn loaded(
     lane: &Lane,
     record: &Record,
     at_hand: Option<Content>,
-) -> Result<Content, SpoolError> {
+) -> Result<(Content, u64), SpoolError> {
+    if record.origin == Origin::Digest {
+        return digest(&lane.context, record).await;
+    }
     let content = match at_hand {
         Some(content) => content,
         None => lane.context.spool.content(record.id).await?,
@@ -367,7 +373,7 @@ async fn loaded(
         let size = record.size;
         content.check(Shape { size, sum }).await?;
     }
-    Ok(content)
+    Ok((content, 0))
 }
 
 /// A content that is gone or broken: held, so that a person sees it. A read that failed is tried again
@@ -488,7 +494,7 @@ fn compose(lane: &Lane, record: &Record, headers: &Headers, route: &Route) -> Co
             protocol,
             ..
         } => (helo.as_str(), peer.as_str(), protocol.as_str()),
-        Origin::Report(_) => ("localhost", "127.0.0.1", "ESMTP"),
+        Origin::Report(_) | Origin::Digest => ("localhost", "127.0.0.1", "ESMTP"),
     };
     let trace = Trace {
         id: record.id,

@@ -171,7 +171,7 @@ impl Report<'_> {
             self.from,
             self.to,
             self.kind.subject(),
-            self.id,
+            &self.id.to_string(),
             self.host,
             self.now,
         );
@@ -302,13 +302,13 @@ fn fields(
     from: &Address,
     to: &Address,
     subject: &str,
-    id: MessageId,
+    name: &str,
     host: &str,
     now: Timestamp,
 ) -> String {
     format!(
         "From: \"Mail Delivery System\" <{from}>\r\nTo: <{to}>\r\nSubject: {subject}\r\n\
-         Date: {}\r\nMessage-ID: <{id}@{host}>\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n",
+         Date: {}\r\nMessage-ID: <{name}@{host}>\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n",
         now.rfc5322()
     )
 }

@@ -178,9 +178,10 @@ impl Lane {
     pub(super) fn push(self: &Arc<Self>, mut message: Claimed) -> Option<Claimed> {
         let mut state = self.state();
         let flow = message.record.place().flow;
-        if self.room_in(&state, &flow) == 0 || !self.context.notices.leaves(&message.record) {
+        if self.room_in(&state, &flow) == 0 {
             return Some(message);
         }
+        self.context.notices.leaves(&message.record);
         if state.queue.len() >= CONTENTS {
             message.content = None;
         }

@@ -38,6 +38,8 @@ pub(super) struct Tried<'a> {
     pub(super) claim: Claim,
     /// The message as it was before.
     pub(super) record: Record,
+    /// Of a digest, the number of its last line.
+    pub(super) sent_lines: u64,
     /// What became of its recipients.
     pub(super) verdict: Verdict,
     /// Why some are to be tried again, where no reply says so.
@@ -119,6 +121,7 @@ pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
     settling.delivered(&tried, &delivered);
     let reached = tried.reached(recipients_at_once(lane, &tried.record));
     settling.finish.used = lane.used(reached, now);
+    settling.finish.sent_lines = tried.sent_lines;
     let last = last(&tried);
     let next = if waiting.is_empty() {
         Next::Nothing
@@ -209,11 +212,10 @@ pub(super) fn warn(context: &Context, about: &About, last: &str) -> Option<Finis
         warned: true,
         ..about.record.clone()
     };
-    Some(Finish {
-        reports: vec![report],
-        events: vec![event],
-        ..Finish::new(about.claim, Fate::Later(Box::new(warned)))
-    })
+    let mut finish = Finish::new(about.claim, Fate::Later(Box::new(warned)));
+    report.add_to(&mut finish);
+    finish.events.push(event);
+    Some(finish)
 }
 
 fn given_up(record: &Record, last: &str) -> Reply {
@@ -328,7 +330,7 @@ impl<'a> Settling<'a> {
             return;
         }
         if let Some((report, event)) = notice(self.context, self.about, Kind::Relayed, &asked) {
-            self.finish.reports.push(report);
+            report.add_to(&mut self.finish);
             self.finish.events.push(event);
         }
     }
@@ -378,7 +380,7 @@ impl<'a> Settling<'a> {
         }
         match notice(self.context, self.about, Kind::Failed, &wanted) {
             Some((report, event)) => {
-                self.finish.reports.push(report);
+                report.add_to(&mut self.finish);
                 self.finish.events.push(event);
             }
             None => self.untold(wanted),
@@ -447,6 +449,7 @@ mod tests {
                 number: 1,
             },
             record,
+            sent_lines: 0,
             verdict: Verdict::default(),
             reason: Some("lost".into()),
             is_uncertain,

@@ -42,14 +42,26 @@ pub struct Finish {
     pub claim: Claim,
     /// What becomes of it.
     pub fate: Fate,
-    /// Messages of our own about it, put in the same transaction. One whose name is there already is a
-    /// digest that has grown: the larger text stays, and whoever has claimed the smaller ends the claim
-    /// only, whatever the fate.
+    /// Messages of our own about it, put in the same transaction.
     pub reports: Vec<New>,
+    /// Lines for digests of ours, put in the same transaction.
+    pub lines: Vec<Lines>,
+    /// Of a digest that is gone: the number of the last line that went with it. If it has others by now, it
+    /// stays for them.
+    pub sent_lines: u64,
     /// What there is to tell of it.
     pub events: Vec<Event>,
     /// What it took of a mailbox's day.
     pub used: Option<Used>,
+}
+
+/// Lines for a digest.
+#[derive(Debug)]
+pub struct Lines {
+    /// The digest, to be put if it is not there.
+    pub digest: Box<Record>,
+    /// What it tells, a paragraph each.
+    pub lines: Vec<String>,
 }
 
 /// See [`Finish`].
@@ -70,6 +82,8 @@ impl Finish {
             claim,
             fate,
             reports: Vec::new(),
+            lines: Vec::new(),
+            sent_lines: 0,
             events: Vec::new(),
             used: None,
         }
@@ -92,6 +106,6 @@ impl Finish {
 
     /// Whether something is due by it, now or later.
     pub fn makes_due(&self) -> bool {
-        matches!(self.fate, Fate::Later(_)) || !self.reports.is_empty()
+        matches!(self.fate, Fate::Later(_)) || !self.reports.is_empty() || !self.lines.is_empty()
     }
 }

@@ -28,7 +28,7 @@ pub mod story;
 pub mod time;
 mod traits;
 
-pub use claim::{Claim, Claimed, Fate, Finish, New};
+pub use claim::{Claim, Claimed, Fate, Finish, Lines, New};
 pub use content::{Content, ContentWriter};
 pub use error::{Fault, SpoolError};
 pub use filter::{Deed, Filter, Page, Selection, Wanted};

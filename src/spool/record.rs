@@ -76,7 +76,7 @@ impl Record {
     pub fn place(&self) -> Place {
         let user = match &self.origin {
             Origin::Client { user, .. } => user.clone(),
-            Origin::Report(_) => String::new(),
+            Origin::Report(_) | Origin::Digest => String::new(),
         };
         let priority = self.priority;
         Place {
@@ -147,6 +147,8 @@ pub enum Origin {
     },
     /// From ourselves: a report about this message.
     Report(MessageId),
+    /// From ourselves: a digest of reports, written when it is sent.
+    Digest,
 }
 
 #[cfg(test)]

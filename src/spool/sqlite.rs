@@ -107,8 +107,6 @@ struct Out {
     counted: Counted,
     until: Timestamp,
     is_sending: bool,
-    /// Whether there is more in it by now than was claimed.
-    has_grown: bool,
 }
 
 impl Shared {
@@ -161,7 +159,6 @@ impl Queue {
             counted: (record.lane.clone(), State::Queued),
             until,
             is_sending: false,
-            has_grown: false,
         };
         self.claims.insert(id, out);
         Claimed {
@@ -193,14 +190,13 @@ impl Queue {
         self.claims.remove(&claim.id)
     }
 
-    /// Ends a claim with a fate; whether it had not been lost.
-    fn finish(&mut self, finish: &Finish) -> bool {
+    /// Ends a claim with a fate, unless the message is kept as it was; whether it had not been lost.
+    fn finish(&mut self, finish: &Finish, is_kept: bool) -> bool {
         let Some(out) = self.end(finish.claim) else {
             return false;
         };
         let now = match &finish.fate {
-            // What was sent is not all that it tells by now, so it stays as it was.
-            _ if out.has_grown => return true,
+            _ if is_kept => return true,
             Fate::Gone(_) => None,
             Fate::Later(record) => Some((record.lane.clone(), State::Queued)),
             Fate::Held(record) => Some((record.lane.clone(), State::Held)),
@@ -219,17 +215,6 @@ impl Queue {
                 lane.clear();
             }
         }
-    }
-
-    /// There is more in a message by now; whoever has claimed it has not got that.
-    fn grows(&mut self, id: MessageId) {
-        if let Some(out) = self.claims.get_mut(&id) {
-            out.has_grown = true;
-        }
-    }
-
-    fn has_grown(&self, id: MessageId) -> bool {
-        self.claims.get(&id).is_some_and(|out| out.has_grown)
     }
 
     /// A message was put: it goes to delivery at once while there is room for it.
@@ -430,6 +415,10 @@ impl Work for SqliteSpool {
             until,
             answer,
         })
+    }
+
+    fn lines(&self, digest: MessageId) -> Answer<'_, Vec<(u64, String)>> {
+        self.ask(move |answer| Job::Lines(digest, answer))
     }
 
     fn sending(&self, claim: Claim) {

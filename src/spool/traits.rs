@@ -61,6 +61,9 @@ pub trait Work: Contents {
         until: Timestamp,
     ) -> Answer<'_, Vec<Claimed>>;
 
+    /// What a digest tells by now, with the lines' numbers, in their order.
+    fn lines(&self, digest: MessageId) -> Answer<'_, Vec<(u64, String)>>;
+
     /// A claimed message is being sent from now on: until then it only waits for its turn.
     fn sending(&self, claim: Claim);
 

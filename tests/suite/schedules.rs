@@ -336,7 +336,12 @@ fn left_taken(spool: &Memory, exchange: &Exchange, sent: &[Record]) -> Vec<Strin
     let is_left = |name: &String| {
         let inner = name.trim_matches(['<', '>']);
         let id = match inner.split_once('@') {
-            Some((id, _)) => id.parse().expect("an id"),
+            // A digest has the number of its last line behind its id.
+            Some((id, _)) => id
+                .split('.')
+                .next()
+                .and_then(|id| id.parse().ok())
+                .expect("an id"),
             None => sent[inner.parse::<usize>().expect("a number")].id,
         };
         spool.left(id).is_some()
@@ -420,7 +425,7 @@ fn check(
 fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
     let of = |event: mailferry::spool::Event| match event.what {
         What::Reported { report, .. } => {
-            let mut texts = exchange.reports(&format!("<{report}@relay.example.com>"));
+            let mut texts = exchange.reports(report);
             texts.extend(spool.text(report));
             texts
         }

@@ -193,6 +193,7 @@ fn origin(story: &Story) {
                 format!("user {user} from {helo} [{peer}], {protocol}{there}"),
             )
         }
+        Origin::Digest => row("by", "mailferry, a digest of reports".to_owned()),
         Origin::Report(about) => row("by", format!("mailferry, a report about {about}")),
     }
     row("sender", format!("<{}>", record.envelope.sender));

@@ -5,46 +5,55 @@ use crate::message::Address;
 
 /// One recipient of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct Line<'a> {
     /// The message.
     pub about: MessageId,
     /// When it was taken.
     pub received: Timestamp,
     /// For whom.
-    pub recipient: Address,
+    pub recipient: &'a Address,
     /// What became of it, in words.
     pub said: String,
+    /// This host.
+    pub host: &'a str,
 }
 
-/// The digest as a message, line ends CRLF.
+/// As a paragraph of a digest, line ends CRLF.
+impl std::fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            about,
+            received,
+            recipient,
+            said,
+            host,
+        } = self;
+        write!(
+            f,
+            "\r\n  {recipient}\r\n    {said}\r\n    The message of {}, known to {host} as {about}.\r\n",
+            received.rfc5322()
+        )
+    }
+}
+
+/// The digest as a message, line ends CRLF. `name` is the left side of its Message-ID.
 pub fn content(
     from: &Address,
     to: &Address,
-    id: MessageId,
+    name: &str,
     host: &str,
     now: Timestamp,
-    lines: &[Line],
+    lines: &[String],
 ) -> Vec<u8> {
     let subject = format!("Mail reports: {} more recipients", lines.len());
-    let mut text = super::fields(from, to, &subject, id, host, now);
+    let mut text = super::fields(from, to, &subject, name, host, now);
     text.push_str(
         "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
     );
     text.push_str(
         "To spare you one report for each, several more of your messages are\r\nlisted here together.\r\n",
     );
-    for Line {
-        about,
-        received,
-        recipient,
-        said,
-    } in lines
-    {
-        text.push_str(&format!(
-            "\r\n  {recipient}\r\n    {said}\r\n    The message of {}, known to {host} as {about}.\r\n",
-            received.rfc5322()
-        ));
-    }
+    lines.iter().for_each(|line| text.push_str(line));
     text.into_bytes()
 }
 
@@ -57,12 +66,13 @@ mod tests {
         let line = Line {
             about: MessageId::from_i64(5),
             received: Timestamp(0),
-            recipient: Address::parse("to@y.com").unwrap(),
+            recipient: &Address::parse("to@y.com").unwrap(),
             said: "smtp.example said: 550 5.1.1 no such user".into(),
+            host: "relay.example",
         };
         let from = Address::parse("n@x.com").unwrap();
-        let id = MessageId::from_i64(6);
-        let text = content(&from, &from, id, "relay.example", Timestamp(1), &[line]);
+        let lines = [line.to_string()];
+        let text = content(&from, &from, "6", "relay.example", Timestamp(1), &lines);
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("Subject: Mail reports: 1 more recipients\r\n"));
         assert!(text.contains(

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::digest::Line;
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 
@@ -29,45 +28,43 @@ pub struct Storm {
 #[derive(Debug, Default)]
 struct Sender {
     told: VecDeque<Timestamp>,
-    /// Those that are not due, nor have left; the last may take more.
-    digests: Vec<Digest>,
+    /// The one that takes more.
+    digest: Option<Digest>,
 }
 
 /// What a sender will be told at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest {
     /// Its name.
     pub id: MessageId,
     /// When it goes.
     pub due: Timestamp,
-    /// What it tells.
-    pub lines: Vec<Line>,
-    /// Octets of the text that was made of it last; the spool may not have it yet.
-    pub size: u64,
+    /// How many lines it has.
+    lines: usize,
 }
 
 /// How a sender is told something.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told<'a> {
+pub enum Told {
     /// By a report of its own.
     Report,
-    /// By this digest, which tells it by now.
-    Digest(&'a mut Digest),
+    /// By a line each of this digest.
+    Digest(Digest),
     /// Not at all: [`SENDERS`] others were told something within the hour.
     TooMany,
 }
 
 impl Storm {
-    /// Decides for what is to be told of one message of `to`; `id` is the name of a digest that it may
-    /// begin. `most` reports go in an hour.
+    /// Decides for `lines` that are to be told of one message of `to`; `id` is the name of a digest that
+    /// they may begin. `most` reports go in an hour.
     pub fn tell(
         &mut self,
         to: &Address,
         most: usize,
-        lines: Vec<Line>,
+        lines: usize,
         id: MessageId,
         now: Timestamp,
-    ) -> Told<'_> {
+    ) -> Told {
         self.forget(now);
         let key = to.as_str().to_lowercase();
         if self.senders.len() >= SENDERS && !self.senders.contains_key(&key) {
@@ -79,37 +76,29 @@ impl Storm {
             return Told::Report;
         }
         let begun = sender.told.front().copied().unwrap_or(now);
-        let takes = |digest: &Digest| digest.lines.len() < LINES && digest.due > now.after(CLOSING);
-        let digest = sender.digests.pop_if(|digest| takes(digest));
-        let digest = sender.digests.push_mut(digest.unwrap_or_else(|| Digest {
+        let takes = |digest: &Digest| digest.lines < LINES && digest.due > now.after(CLOSING);
+        let mut digest = sender.digest.filter(takes).unwrap_or(Digest {
             id,
             due: begun.after(HOUR).max(now.after(2 * CLOSING)),
-            lines: Vec::new(),
-            size: 0,
-        }));
-        digest.lines.extend(lines);
+            lines: 0,
+        });
+        digest.lines += lines;
+        sender.digest = Some(digest);
         Told::Digest(digest)
     }
 
-    /// Whether a message may leave, of which the spool had `size` octets. A digest may not while more of
-    /// it is still to be written: it would go twice. Once it leaves, before its time maybe, what comes
-    /// begins another.
-    pub fn leaves(&mut self, id: MessageId, size: u64) -> bool {
-        let is_more = |digest: &Digest| digest.id == id && digest.size > size;
-        let mut digests = self.senders.values().flat_map(|sender| &sender.digests);
-        if digests.any(is_more) {
-            return false;
+    /// A message leaves, before its time maybe: if it is a digest, what comes begins another.
+    pub fn leaves(&mut self, id: MessageId) {
+        for sender in self.senders.values_mut() {
+            sender.digest = sender.digest.filter(|digest| digest.id != id);
         }
-        let senders = self.senders.values_mut();
-        senders.for_each(|sender| sender.digests.retain(|digest| digest.id != id));
-        true
     }
 
     fn forget(&mut self, now: Timestamp) {
         self.senders.retain(|_, sender| {
             sender.told.retain(|told| now < told.after(HOUR));
-            sender.digests.retain(|digest| digest.due > now);
-            !sender.told.is_empty() || !sender.digests.is_empty()
+            sender.digest = sender.digest.filter(|digest| digest.due > now);
+            !sender.told.is_empty() || sender.digest.is_some()
         });
     }
 }
@@ -118,32 +107,17 @@ impl Storm {
 mod tests {
     use super::*;
 
-    fn line(number: i64) -> Line {
-        Line {
-            about: MessageId::from_i64(number),
-            received: Timestamp(0),
-            recipient: Address::parse("to@y.com").unwrap(),
-            said: "no".into(),
-        }
-    }
-
     #[test]
     fn what_is_too_much_for_an_hour_is_gathered() {
         let mut storm = Storm::default();
         let to = Address::parse("app@x.com").unwrap();
         let mut tell = |number: i64, at: u64| {
             let now = Timestamp(0).after(Duration::from_secs(at));
-            match storm.tell(
-                &to,
-                2,
-                vec![line(number)],
-                MessageId::from_i64(100 + number),
-                now,
-            ) {
+            match storm.tell(&to, 2, 1, MessageId::from_i64(100 + number), now) {
                 Told::Report => None,
                 Told::TooMany => panic!("it is one sender"),
                 Told::Digest(digest) => {
-                    Some((digest.id.to_i64(), digest.due.0 / 1_000, digest.lines.len()))
+                    Some((digest.id.to_i64(), digest.due.0 / 1_000, digest.lines))
                 }
             }
         };
@@ -162,8 +136,6 @@ mod tests {
             Some(44),
             "a long one is followed by another"
         );
-        let kept = &storm.senders["app@x.com"].digests;
-        assert_eq!(kept.len(), 2, "the first was due");
     }
 
     #[test]
@@ -172,7 +144,7 @@ mod tests {
         let mut tell = |number: usize, now| {
             let to = Address::parse(&format!("a{number}@x.com")).unwrap();
             let id = MessageId::from_i64(1);
-            storm.tell(&to, 2, vec![line(1)], id, Timestamp(now)) == Told::Report
+            storm.tell(&to, 2, 1, id, Timestamp(now)) == Told::Report
         };
         assert!((0..SENDERS).all(|number| tell(number, 0)));
         assert!(!tell(SENDERS, 1));
@@ -184,29 +156,17 @@ mod tests {
     fn what_is_on_its_way_takes_no_more() {
         let mut storm = Storm::default();
         let to = Address::parse("app@x.com").unwrap();
-        let tell = |storm: &mut Storm, number| {
+        let tell = |storm: &mut Storm, number: i64| {
             let id = MessageId::from_i64(100 + number);
-            match storm.tell(&to, 0, vec![line(number)], id, Timestamp(0)) {
+            match storm.tell(&to, 0, 1, id, Timestamp(0)) {
                 Told::Report | Told::TooMany => panic!("each goes with the digest"),
-                Told::Digest(digest) => {
-                    digest.size += 10;
-                    (digest.id.to_i64(), digest.lines.len())
-                }
+                Told::Digest(digest) => (digest.id.to_i64(), digest.lines),
             }
         };
-        let id = MessageId::from_i64;
         assert_eq!(tell(&mut storm, 1), (101, 1));
-        assert!(storm.leaves(id(7), 0), "it is no digest");
+        storm.leaves(MessageId::from_i64(7));
         assert_eq!(tell(&mut storm, 2), (101, 2));
-        assert!(!storm.leaves(id(101), 10), "half of it is to be written");
-        assert_eq!(tell(&mut storm, 3), (101, 3));
-        assert!(storm.leaves(id(101), 30));
-        assert_eq!(tell(&mut storm, 4), (104, 1));
-        for number in 5..LINES as i64 + 4 {
-            tell(&mut storm, number);
-        }
-        assert_eq!(tell(&mut storm, 1_000), (1_100, 1), "the other is full");
-        assert!(!storm.leaves(id(104), 2_490), "and waits for its end still");
-        assert!(storm.leaves(id(104), 2_500));
+        storm.leaves(MessageId::from_i64(101));
+        assert_eq!(tell(&mut storm, 3), (103, 1));
     }
 }

@@ -28,6 +28,9 @@ macro_rules! select {
 }
 pub(super) use select;
 
+/// What a digest is about.
+pub(super) const DIGEST: &str = "digest";
+
 /// The state of a row that is not to be read.
 pub(super) const UNREADABLE: i64 = 2;
 
@@ -55,6 +58,7 @@ pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Rec
             helo: row.get(11)?,
             protocol: row.get(12)?,
         },
+        Some(about) if about == DIGEST => Origin::Digest,
         Some(about) => Origin::Report(about.parse().map_err(|error| unreadable(8, error))?),
     };
     let state = match row.get(4)? {

@@ -11,9 +11,12 @@ const FORMAT: i64 = 3;
 
 /// One row a message, its content last, so that what comes before is read without it; null if the content
 /// is in a file. `flow` is the priority's letter and the user; `about` is null if an app brought the
-/// message, else what a report of ours is about. A state is 0 queued, 1 held, 2 not to be read. `message_due`
+/// message, "digest", or else what a report of ours is about. A state is 0 queued, 1 held, 2 not to be read. `message_due`
 /// finds what a flow has to send next, `message_held` helps to count; what is late is found by the id,
 /// which carries the time.
+///
+/// The content of a digest is empty until it is sent; what it tells is in its lines, whose numbers are never
+/// used again.
 ///
 /// A recipient's state is 0 waiting, 1 delivered, 2 failed, with the answer that made it so.
 ///
@@ -55,6 +58,12 @@ const SCHEMA: &str = "
         answer     TEXT,
         PRIMARY KEY (message, place)
     ) WITHOUT ROWID;
+    CREATE TABLE digest_line (
+        line    INTEGER PRIMARY KEY AUTOINCREMENT,
+        message INTEGER NOT NULL,
+        text    TEXT    NOT NULL
+    );
+    CREATE INDEX digest_line_message ON digest_line (message);
     CREATE TABLE IF NOT EXISTS story (
         id     INTEGER PRIMARY KEY,
         ended  INTEGER,

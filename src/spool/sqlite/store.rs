@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::counts::Counts;
-use super::rows::{self, UNREADABLE, WAITING, select};
+use super::rows::{self, DIGEST, UNREADABLE, WAITING, select};
 use super::schema;
 use crate::base::{MessageId, Timestamp, limits};
 use crate::message::{Address, Recipient};
@@ -125,6 +125,7 @@ impl Store {
                 ..
             } => (None, [listener, peer, helo, protocol]),
             Origin::Report(about) => (Some(about.to_string()), [&nothing; 4]),
+            Origin::Digest => (Some(DIGEST.to_owned()), [&nothing; 4]),
         };
         let [listener, peer, helo, protocol] = client;
         self.run(
@@ -281,15 +282,59 @@ impl Store {
     }
 
     pub(super) fn content(&self, id: MessageId) -> Result<Content, SpoolError> {
-        let sql = "SELECT content FROM message WHERE id = ?1";
+        let sql = "SELECT content, about IS ?2 FROM message WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let row: Option<Option<Vec<u8>>> = statement
-            .query_row(params![id.to_i64()], |row| row.get(0))
+        let row: Option<(Option<Vec<u8>>, bool)> = statement
+            .query_row(params![id.to_i64(), DIGEST], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
-        if let Some(data) = row.ok_or(SpoolError::Missing(id))? {
+        let (data, is_digest) = row.ok_or(SpoolError::Missing(id))?;
+        if is_digest {
+            let lines = self.lines(id)?.into_iter().map(|(_, line)| line);
+            return Ok(Content::Memory(lines.collect::<String>().into()));
+        }
+        if let Some(data) = data {
             return Ok(Content::Memory(data.into()));
         }
         Ok(Content::Stored(self.contents.kept(id)?))
+    }
+
+    /// Adds lines to a digest that is there.
+    pub(super) fn add_lines(&self, digest: MessageId, lines: &[String]) -> Result<(), SpoolError> {
+        for line in lines {
+            self.run(
+                "INSERT INTO digest_line (message, text) VALUES (?1, ?2)",
+                params![digest.to_i64(), line],
+            )?;
+        }
+        let size: usize = lines.iter().map(String::len).sum();
+        self.run(
+            "UPDATE message SET size = size + ?2 WHERE id = ?1",
+            params![digest.to_i64(), size as i64],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn lines(&self, digest: MessageId) -> Result<Vec<(u64, String)>, SpoolError> {
+        let sql = "SELECT line, text FROM digest_line WHERE message = ?1 ORDER BY line";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([digest.to_i64()], |row| {
+            Ok((row.get::<_, i64>(0)? as u64, row.get(1)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Removes the lines of a digest up to this number; whether there are others.
+    pub(super) fn remove_lines(&self, digest: MessageId, last: u64) -> Result<bool, SpoolError> {
+        let last = i64::try_from(last).unwrap_or(i64::MAX);
+        self.run(
+            "DELETE FROM digest_line WHERE message = ?1 AND line <= ?2",
+            params![digest.to_i64(), last],
+        )?;
+        let sql = "SELECT 1 FROM digest_line WHERE message = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.exists([digest.to_i64()])?)
     }
 
     /// Empties the lane of what is queued in this one.

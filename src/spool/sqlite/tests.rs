@@ -3,7 +3,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::base::Simulation;
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
-use crate::spool::{Event, Fate, Filter, Origin, Shown, State, Wanted, What, time};
+use crate::spool::{Event, Fate, Filter, Lines, Origin, Shown, State, Wanted, What, time};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const UNTIL: Timestamp = Timestamp(2_000_000);
@@ -197,68 +197,73 @@ async fn a_report_comes_with_the_end_of_its_message() {
     );
 }
 
-/// A message that has failed, and the digest that tells so.
-async fn told_by(spool: &SqliteSpool, digest: &New, text: &str) {
+/// A message that has failed, which a digest tells.
+async fn told_by(spool: &SqliteSpool, digest: &Record, text: &str) {
     let message = new(spool, "a", "x");
     let id = message.record.id;
-    let mut report = digest.clone();
-    report.record.size = text.len() as u64;
-    report.content = Content::Memory(text.to_owned().into());
     spool.put(vec![message]).await.unwrap();
-    let gone = gone(spool, id).await;
-    let reports = vec![report];
-    finish(spool, Finish { reports, ..gone }).await;
+    let mut gone = gone(spool, id).await;
+    gone.lines = vec![Lines {
+        digest: Box::new(digest.clone()),
+        lines: vec![text.to_owned()],
+    }];
+    finish(spool, gone).await;
 }
 
 async fn text_of(spool: &SqliteSpool, id: MessageId) -> String {
     match spool.content(id).await.unwrap() {
         Content::Memory(text) => String::from_utf8(text.to_vec()).unwrap(),
-        Content::Stored(_) => panic!("a report is small"),
+        Content::Stored(_) => panic!("a digest is small"),
     }
 }
 
 #[tokio::test]
-async fn a_digest_only_grows_and_goes_when_all_of_it_has_gone() {
+async fn a_digest_stays_for_the_lines_that_came_while_it_was_sent() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(settings(folder.path())).unwrap();
-    let mut digest = new(&spool, "n", "");
-    let id = digest.record.id;
-    digest.record.due = NOW.after(Duration::from_secs(60));
-    let then = digest.record.due;
-    told_by(&spool, &digest, "one, two").await;
-    told_by(&spool, &digest, "one").await;
+    let mut digest = new(&spool, "n", "").record;
+    let id = digest.id;
+    digest.origin = Origin::Digest;
+    digest.due = NOW.after(Duration::from_secs(60));
+    let then = digest.due;
+    told_by(&spool, &digest, "one, ").await;
+    told_by(&spool, &digest, "two").await;
     assert_eq!(text_of(&spool, id).await, "one, two");
-    let fates: [fn(Record) -> Fate; 3] = [
-        |record| Fate::Gone(Box::new(record)),
-        |record| Fate::Later(Box::new(record)),
-        |record| Fate::Held(Box::new(record)),
-    ];
-    for fate in fates {
-        let claimed = spool
-            .claim(Which::DueIn(place("n")), 9, then, UNTIL)
-            .await
-            .unwrap();
-        let before = claimed[0].record.clone();
-        let text = text_of(&spool, id).await + ", more";
-        told_by(&spool, &digest, &text).await;
-        assert_eq!(due(&spool, "n"), Some(then), "as the digest says");
-        assert!(claim(&spool, "n", 9, then).await.is_empty(), "one has it");
-        finish(&spool, Finish::new(claim_of(&spool, id), fate(before))).await;
-        let Entry { record, .. } = spool.get(id).await.unwrap();
-        assert_eq!((record.state, record.due), (State::Queued, then));
-        assert_eq!(text_of(&spool, id).await, text);
-        assert_eq!(record.size, text.len() as u64);
-        assert_eq!(due(&spool, "n"), Some(then), "it is heard of again");
-    }
-    act(&spool, all(), Deed::Hold("why not".into()))
+    let place = digest.place();
+    assert_eq!(spool.waiting().await.unwrap(), [(place.clone(), then)]);
+    let sent = async |spool: &SqliteSpool| {
+        let which = Which::DueIn(digest.place());
+        let claimed = spool.claim(which, 9, then, UNTIL).await.unwrap().remove(0);
+        let lines = spool.lines(id).await.unwrap();
+        let mut gone = Finish::new(claimed.claim, Fate::Gone(Box::new(claimed.record)));
+        gone.sent_lines = lines.last().unwrap().0;
+        gone
+    };
+    let first = sent(&spool).await;
+    told_by(&spool, &digest, "three").await;
+    let last = first.sent_lines;
+    finish(&spool, first).await;
+    assert_eq!(text_of(&spool, id).await, "three");
+    assert_eq!(spool.waiting().await.unwrap(), [(place, then)]);
+    assert_eq!(
+        counts(&spool, folder.path()).await,
+        [("n".to_owned(), 1, 0)]
+    );
+    drop(spool);
+    let spool = open(settings(folder.path())).unwrap();
+    let second = sent(&spool).await;
+    assert!(second.sent_lines > last);
+    let last = second.sent_lines;
+    finish(&spool, second).await;
+    assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
+    assert!(counts(&spool, folder.path()).await.is_empty());
+    told_by(&spool, &digest, "four").await;
+    let number = spool.lines(id).await.unwrap()[0].0;
+    assert!(number > last, "a number is used once");
+    act(&spool, Selection::Ids(vec![id]), Deed::Delete)
         .await
         .unwrap();
-    told_by(&spool, &digest, "one, two, more, more, more, and more").await;
-    assert_eq!(spool.get(id).await.unwrap().record.state, State::Held);
-    act(&spool, all(), Deed::Release).await.unwrap();
-    assert_eq!(claim(&spool, "", 9, NOW).await, [id]);
-    finish(&spool, gone(&spool, id).await).await;
-    assert!(matches!(spool.get(id).await, Err(SpoolError::Missing(_))));
+    assert!(spool.lines(id).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::counts::{Counted, Counts};
@@ -13,8 +14,8 @@ use super::{Settings, Shared};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{
-    Claim, Claimed, Content, Deed, Event, Fate, Finish, New, Place, Record, SpoolError, State,
-    Story, Used, What, Which,
+    Claim, Claimed, Content, Deed, Event, Fate, Finish, Lines, New, Origin, Place, Record,
+    SpoolError, State, Story, Used, What, Which,
 };
 
 /// Jobs in one transaction at the most, so that the first does not wait for ever.
@@ -33,6 +34,7 @@ pub(super) enum Job {
         answer: Answer<Vec<Claimed>>,
     },
     Content(MessageId, Answer<Content>),
+    Lines(MessageId, Answer<Vec<(u64, String)>>),
     Reroute {
         lanes: Vec<String>,
         held: Vec<(String, String)>,
@@ -64,6 +66,8 @@ struct Effect {
     moved: Vec<(Option<Counted>, Option<Counted>)>,
     /// All counts, if so much has changed that they were counted.
     counts: Option<Counts>,
+    /// Digests that stay for more lines.
+    kept: Vec<MessageId>,
     /// Claims that others have by now.
     lost: Vec<Claim>,
     /// Messages that were touched.
@@ -123,6 +127,7 @@ impl Writer {
                     answer,
                 } => drop(answer.send(self.claim(which, max, now, until))),
                 Job::Content(id, answer) => drop(answer.send(self.store.content(id))),
+                Job::Lines(id, answer) => drop(answer.send(self.store.lines(id))),
                 Job::Used(since, answer) => drop(answer.send(self.store.used(since))),
                 Job::Notes(prefix, answer) => drop(answer.send(self.store.notes(&prefix))),
                 Job::Put(_, answer) if !has_room => drop(answer.send(Err(self.full()))),
@@ -254,21 +259,24 @@ impl Writer {
                 effect.more = self.store.purge(before, *now)?;
             }
             Job::Note(name, value, _) => self.store.note(name, value.as_deref())?,
-            Job::Claim { .. } | Job::Content(..) | Job::Used(..) | Job::Notes(..) => {}
+            Job::Claim { .. }
+            | Job::Content(..)
+            | Job::Lines(..)
+            | Job::Used(..)
+            | Job::Notes(..) => {}
         }
         Ok(effect)
     }
 
     fn finish(&self, finish: &Finish, effect: &mut Effect) -> Result<(), SpoolError> {
-        let Claim { id, .. } = finish.claim;
-        let (is_lost, has_grown) = {
-            let queue = self.shared.queue();
-            (queue.has_lost(finish.claim), queue.has_grown(id))
+        let is_lost = self.shared.queue().has_lost(finish.claim);
+        let stays = match &finish.fate {
+            Fate::Gone(last) => is_lost || self.has_more(last, finish.sent_lines)?,
+            Fate::Later(_) | Fate::Held(_) => true,
         };
-        let has_gone = matches!(finish.fate, Fate::Gone(_)) && !has_grown && !is_lost;
         let ended = finish.events.last().map(|event| event.at);
         if !finish.events.is_empty() {
-            self.tell(finish.record(), ended.filter(|_| has_gone), &finish.events)?;
+            self.tell(finish.record(), ended.filter(|_| !stays), &finish.events)?;
         }
         if let Some(used) = &finish.used {
             self.store.count(used)?;
@@ -279,11 +287,11 @@ impl Writer {
         }
         match &finish.fate {
             // What was sent is not all that it tells by now.
-            _ if has_grown => {
-                let left = self.store.find(id)?;
-                effect.due.extend(left.map(|left| (left.place(), left.due)));
+            Fate::Gone(last) if stays => {
+                effect.due.push((last.place(), last.due));
+                effect.kept.push(last.id);
             }
-            Fate::Gone(last) => effect.files.extend(self.store.remove(id, last.size)?),
+            Fate::Gone(last) => effect.files.extend(self.store.remove(last.id, last.size)?),
             Fate::Later(record) => {
                 let queued = Record {
                     state: State::Queued,
@@ -300,29 +308,35 @@ impl Writer {
                 self.store.update(&held, &finish.events)?;
             }
         }
+        for report in &finish.reports {
+            self.store.insert(&report.record, &report.content)?;
+        }
         finish
-            .reports
+            .lines
             .iter()
-            .try_for_each(|report| self.report(report, effect))
+            .try_for_each(|lines| self.add_lines(lines, effect))
     }
 
-    /// Puts a report. Where one of its name is there, the two are a digest at two times; a digest only
-    /// grows, so the larger tells all that the other does, in whatever order they come.
-    fn report(&self, report: &New, effect: &mut Effect) -> Result<(), SpoolError> {
-        let (id, size) = (report.record.id, report.record.size);
-        let Some(there) = self.store.find(id)? else {
-            self.store.insert(&report.record, &report.content)?;
-            effect.moved.push((None, counted(&report.record)));
-            return Ok(());
-        };
-        if there.size >= size {
-            return Ok(());
+    /// Removes the lines that went with a digest; whether it has others.
+    fn has_more(&self, last: &Record, sent: u64) -> Result<bool, SpoolError> {
+        match last.origin {
+            Origin::Digest => self.store.remove_lines(last.id, sent),
+            _ => Ok(false),
         }
-        self.store.remove(id, there.size)?;
-        self.store
-            .insert(&Record { size, ..there }, &report.content)?;
-        self.shared.queue().grows(id);
-        Ok(())
+    }
+
+    fn add_lines(
+        &self,
+        Lines { digest, lines }: &Lines,
+        effect: &mut Effect,
+    ) -> Result<(), SpoolError> {
+        if !self.store.exists(digest.id)? {
+            let nothing = Content::Memory(Bytes::new());
+            self.store.insert(digest, &nothing)?;
+            effect.moved.push((None, counted(digest)));
+            effect.due.push((digest.place(), digest.due));
+        }
+        self.store.add_lines(digest.id, lines)
     }
 
     fn tell(
@@ -394,6 +408,7 @@ impl Writer {
             }
             Deed::Delete => {
                 self.tell(&record, Some(now), &event(What::Deleted))?;
+                self.has_more(&record, u64::MAX)?;
                 effect.files.extend(self.store.remove(id, record.size)?);
                 effect.moved.push((before, None));
             }
@@ -433,8 +448,11 @@ impl Writer {
             }
             Job::Finish(batch, answer) => {
                 for finish in batch.iter() {
-                    if queue.finish(finish) {
+                    let is_kept = effect.kept.contains(&finish.claim.id);
+                    if queue.finish(finish, is_kept) {
                         for report in &finish.reports {
+                            let Record { lane, state, .. } = &report.record;
+                            queue.counts.came(lane, *state);
                             queue.offer(keep(report.clone()));
                         }
                     }
@@ -454,7 +472,11 @@ impl Writer {
             }
             Job::Act { answer, .. } => drop(answer.send(Ok(effect.count))),
             Job::Purge(_, answer) => drop(answer.send(Ok(effect.more))),
-            Job::Claim { .. } | Job::Content(..) | Job::Used(..) | Job::Notes(..) => {}
+            Job::Claim { .. }
+            | Job::Content(..)
+            | Job::Lines(..)
+            | Job::Used(..)
+            | Job::Notes(..) => {}
         }
     }
 
@@ -576,6 +598,6 @@ fn refuse(job: Job, error: SpoolError) {
         | Job::Note(_, _, answer) => drop(answer.send(Err(error))),
         Job::Act { answer, .. } => drop(answer.send(Err(error))),
         Job::Purge(_, answer) => drop(answer.send(Err(error))),
-        Job::Claim { .. } | Job::Content(..) | Job::Used(..) | Job::Notes(..) => {}
+        Job::Claim { .. } | Job::Content(..) | Job::Lines(..) | Job::Used(..) | Job::Notes(..) => {}
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use mailferry::base::{BoxFuture, Clock, Secret, Timestamp};
+use mailferry::base::{BoxFuture, Clock, MessageId, Secret, Timestamp};
 use mailferry::message::ReversePath;
 use mailferry::session::{Reply, Stage};
 use mailferry::upstream::{Body, Dial, Failure, Link, Outgoing, Settings, Transcript};
@@ -82,8 +82,15 @@ impl Exchange {
     }
 
     /// What the reports of this name said.
-    pub fn reports(&self, name: &str) -> Vec<String> {
-        self.inner().reports.get(name).cloned().unwrap_or_default()
+    pub fn reports(&self, report: MessageId) -> Vec<String> {
+        let inner = self.inner();
+        // A digest has the number of its last line there too.
+        let is_one = |name: &String| {
+            let name = name.trim_start_matches('<');
+            name.split(['.', '@']).next() == Some(&report.to_string())
+        };
+        let reports = inner.reports.iter().filter(|(name, _)| is_one(name));
+        reports.flat_map(|(_, texts)| texts.clone()).collect()
     }
 
     /// What was done that must not be.

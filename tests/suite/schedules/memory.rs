@@ -11,7 +11,7 @@ use mailferry::base::{BoxFuture, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
     Answer, Claim, Claimed, Content, ContentWriter, Contents, Event, Fate, Finish, Flow, Intake,
-    Ledger, New, Notes, Place, Record, SpoolError, State, Story, Upkeep, Used, Which, Work,
+    Ledger, Lines, New, Notes, Place, Record, SpoolError, State, Story, Upkeep, Used, Which, Work,
 };
 use tokio::sync::Notify;
 
@@ -29,8 +29,10 @@ struct Inner {
     order: BTreeSet<MessageId>,
     /// What is queued and not leased, in the order in which it is due.
     due: BTreeMap<String, BTreeMap<String, BTreeSet<(Timestamp, MessageId)>>>,
-    /// Who is out, by which claim, and whether there is more in it by now.
-    claims: HashMap<MessageId, (u64, bool)>,
+    /// Who is out, by which claim.
+    claims: HashMap<MessageId, u64>,
+    /// What digests tell.
+    lines: BTreeMap<(MessageId, u64), String>,
     last: u64,
     events: HashMap<MessageId, Vec<Event>>,
     used: Vec<Used>,
@@ -85,7 +87,8 @@ impl Memory {
     pub fn text(&self, id: MessageId) -> Option<String> {
         let inner = self.inner();
         let (_, content) = inner.messages.get(&id)?;
-        Some(String::from_utf8_lossy(content).into_owned())
+        let lines = inner.lines_of(id).into_iter().map(|(_, line)| line);
+        Some(String::from_utf8_lossy(content).into_owned() + &lines.collect::<String>())
     }
 
     /// What there is to tell of a message.
@@ -133,7 +136,7 @@ impl Inner {
         self.take(id);
         let (record, content) = self.messages.get(&id)?;
         self.last += 1;
-        self.claims.insert(id, (self.last, false));
+        self.claims.insert(id, self.last);
         Some(Claimed {
             claim: Claim {
                 id,
@@ -147,7 +150,7 @@ impl Inner {
 
     fn finish(&mut self, finish: &Finish) {
         let Claim { id, number } = finish.claim;
-        let (claimed, has_grown) = self.claims.remove(&id).expect("it is claimed");
+        let claimed = self.claims.remove(&id).expect("it is claimed");
         assert_eq!(number, claimed, "no claim is lost here");
         self.events
             .entry(id)
@@ -155,34 +158,38 @@ impl Inner {
             .extend(finish.events.iter().cloned());
         self.used.extend(finish.used.clone());
         match &finish.fate {
-            _ if has_grown => {}
             Fate::Gone(_) => {
-                self.messages.remove(&id);
-                self.order.remove(&id);
+                self.lines
+                    .retain(|(of, line), _| *of != id || *line > finish.sent_lines);
+                if self.lines_of(id).is_empty() {
+                    self.messages.remove(&id);
+                    self.order.remove(&id);
+                }
             }
             Fate::Later(record) => self.update(record, State::Queued),
             Fate::Held(record) => self.update(record, State::Held),
         }
         self.offer(id);
-        finish.reports.iter().for_each(|report| self.report(report));
-    }
-
-    /// See [`Finish::reports`].
-    fn report(&mut self, report: &New) {
-        let (id, size) = (report.record.id, report.record.size);
-        let Some((there, _)) = self.messages.get(&id) else {
-            return self.put(report);
-        };
-        if there.size < size {
-            let there = there.clone();
-            self.put(&New {
-                record: Record { size, ..there },
-                content: report.content.clone(),
-            });
-            if let Some((_, has_grown)) = self.claims.get_mut(&id) {
-                *has_grown = true;
+        finish.reports.iter().for_each(|report| self.put(report));
+        for Lines { digest, lines } in &finish.lines {
+            for line in lines {
+                self.last += 1;
+                self.lines.insert((digest.id, self.last), line.clone());
+            }
+            if !self.messages.contains_key(&digest.id) {
+                self.put(&New {
+                    record: Record::clone(digest),
+                    content: Content::Memory(Bytes::new()),
+                });
             }
         }
+    }
+
+    fn lines_of(&self, digest: MessageId) -> Vec<(u64, String)> {
+        let lines = self.lines.range((digest, 0)..=(digest, u64::MAX));
+        lines
+            .map(|((_, number), line)| (*number, line.clone()))
+            .collect()
     }
 
     /// An operator has it tried again.
@@ -283,6 +290,10 @@ impl Work for Memory {
         };
         let claimed = ids.into_iter().filter_map(|id| inner.claim(id, until));
         now(Ok(claimed.collect()))
+    }
+
+    fn lines(&self, digest: MessageId) -> Answer<'_, Vec<(u64, String)>> {
+        now(Ok(self.inner().lines_of(digest)))
     }
 
     fn sending(&self, _: Claim) {}
