@@ -25,7 +25,7 @@ use crate::listener::{
 };
 use crate::observe::{logging, maillog};
 use crate::session::Reply;
-use crate::spool::{self, Content, Owner, Record, Shown, SpoolError, SqliteSpool, Upkeep};
+use crate::spool::{self, Content, Manage, Owner, Record, Shown, SpoolError, SqliteSpool, Upkeep};
 use crate::token::{Sources, Vault, VaultError};
 use crate::upstream::Network;
 pub use privilege::{PrivilegeError, Root};
@@ -183,12 +183,13 @@ impl Daemon {
         let delivery = Arc::new(delivery.await?);
         tokio::spawn(follow_sign_ins(accounts.connected(), delivery.clone()));
         let socket = admin::socket(&config.spool.folder);
+        let shown: Arc<dyn Manage> = Arc::new(Shown::new(spool.clone(), clock.clone()));
         let web = match &config.web {
-            Some(settings) => Some(serve_web(settings, &accounts, &delivery).await?),
+            Some(settings) => Some(serve_web(settings, &shown, &accounts, &delivery).await?),
             None => None,
         };
         let parts = admin::Parts {
-            spool: Arc::new(Shown::new(spool.clone(), clock.clone())),
+            spool: shown,
             delivery: delivery.clone(),
             accounts: accounts.clone(),
             web: web.clone(),
@@ -372,11 +373,12 @@ fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonErr
 
 async fn serve_web(
     settings: &web::Settings,
+    spool: &Arc<dyn Manage>,
     accounts: &Arc<Accounts>,
     delivery: &Arc<Delivery>,
 ) -> Result<Arc<Web>, DaemonError> {
     let address = settings.address;
-    let served = Web::serve(settings, accounts.clone(), delivery.clone()).await;
+    let served = Web::serve(settings, spool.clone(), accounts.clone(), delivery.clone()).await;
     let socket = address.to_string();
     let web = served.map_err(|source| DaemonError::Bind { socket, source })?;
     Ok(Arc::new(web))

@@ -114,12 +114,18 @@ impl IntoResponse for Trouble {
 }
 
 async fn metrics(State(parts): State<Parts>) -> String {
-    metrics_of(&parts.accounts, &parts.delivery).await
+    metrics_of(parts.spool.as_ref(), &parts.accounts, &parts.delivery).await
 }
 
 /// For Prometheus.
-pub(super) async fn metrics_of(accounts: &Accounts, delivery: &Delivery) -> String {
-    metrics::text(&rows(accounts, delivery).await, Timestamp::now())
+pub(super) async fn metrics_of(
+    spool: &dyn Manage,
+    accounts: &Accounts,
+    delivery: &Delivery,
+) -> String {
+    // If the spool cannot say, its metrics are missing, and the others are there.
+    let counts = spool.counts().await.unwrap_or_default();
+    metrics::text(&rows(accounts, delivery).await, &counts, Timestamp::now())
 }
 
 /// What may be known of each server.

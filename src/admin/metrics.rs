@@ -3,9 +3,16 @@
 use super::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::observe::metrics::{Measured, render};
+use crate::spool::Count;
 
 /// The text for Prometheus.
-pub(super) fn text(rows: &[TokenRow], now: Timestamp) -> String {
+pub(super) fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
+    let messages = |of: fn(&Count) -> usize| {
+        let values = counts.iter();
+        values
+            .map(|count| (count.server.clone(), of(count) as f64))
+            .collect()
+    };
     let seconds = |at: Timestamp| at.0 as f64 / 1_000.0;
     let server = |row: &TokenRow| row.server.clone();
     let is_held = |row: &TokenRow| f64::from(u8::from(row.held.is_some()));
@@ -40,6 +47,18 @@ pub(super) fn text(rows: &[TokenRow], now: Timestamp) -> String {
             help: "2 green: all is well; 1 amber: look at it; 0 red: nothing can be sent",
             label: "server",
             values: rows.iter().map(|row| (server(row), light(row))).collect(),
+        },
+        Measured {
+            name: "mailferry_messages_queued",
+            help: "messages that wait for their time or are being sent; the server is empty for those to be routed anew",
+            label: "server",
+            values: messages(|count| count.queued),
+        },
+        Measured {
+            name: "mailferry_messages_held",
+            help: "messages that wait for a person",
+            label: "server",
+            values: messages(|count| count.held),
         },
         Measured {
             name: "mailferry_server_held",

@@ -7,7 +7,7 @@ use reqwest::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 
 use crate::connect::{Connect, answered, browse, plan};
-use crate::support::{Lab, Plan, admitted};
+use crate::support::{Lab, Plan, admitted, id_of};
 
 const WEB: &str = "[web]\naddress = \"127.0.0.1:0\"\n";
 
@@ -271,6 +271,24 @@ fn an_end_that_is_near_is_told_in_the_log_on_the_page_and_as_a_metric() {
             text.lines().any(|told| told == line),
             "{line} is not in\n{text}"
         );
+    }
+}
+
+#[test]
+fn messages_are_counted_by_server_and_state() {
+    let lab = with_page(Plan::default());
+    let (browser, _) = Browser::enter(&lab);
+    lab.stdout(&["hold", "notifications"]);
+    let send = |subject| id_of(&lab.send("notifications@example.com", &admitted(subject)));
+    let (first, _) = (send("one"), send("two"));
+    lab.queued(2);
+    lab.stdout(&["queue", "hold", &first]);
+    let request = browser.http.get(format!("{}/metrics", browser.base));
+    let text = lab.wait(async { request.send().await.expect("answers").text().await });
+    let text = text.expect("text");
+    for name in ["queued", "held"] {
+        let line = format!("mailferry_messages_{name}{{server=\"notifications\"}} 1");
+        assert!(text.lines().any(|told| told == line), "{line}: {text}");
     }
 }
 

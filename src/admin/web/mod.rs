@@ -29,6 +29,7 @@ use super::api::{metrics_of, rows};
 use crate::base::Timestamp;
 use crate::delivery::Delivery;
 use crate::observe::maillog;
+use crate::spool::Manage;
 use sessions::{SESSION, Session, Sessions};
 
 const COOKIE: &str = "mailferry";
@@ -66,6 +67,7 @@ pub struct Web {
 }
 
 struct Parts {
+    spool: Arc<dyn Manage>,
     accounts: Arc<Accounts>,
     delivery: Arc<Delivery>,
     sessions: Mutex<Sessions>,
@@ -101,6 +103,7 @@ impl Web {
     /// Listens.
     pub async fn serve(
         settings: &Settings,
+        spool: Arc<dyn Manage>,
         accounts: Arc<Accounts>,
         delivery: Arc<Delivery>,
     ) -> io::Result<Self> {
@@ -117,6 +120,7 @@ impl Web {
             });
         }
         let parts = Arc::new(Parts {
+            spool,
             accounts,
             delivery,
             sessions: Mutex::default(),
@@ -239,7 +243,7 @@ async fn metrics(State(parts): State<Arc<Parts>>, headers: HeaderMap) -> Respons
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     match host.is_some_and(|host| parts.own_hosts.iter().any(|own| own == host)) {
-        true => metrics_of(&parts.accounts, &parts.delivery)
+        true => metrics_of(parts.spool.as_ref(), &parts.accounts, &parts.delivery)
             .await
             .into_response(),
         false => StatusCode::NOT_FOUND.into_response(),
