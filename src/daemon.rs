@@ -1,5 +1,6 @@
 //! The only place where all parts meet: build, run, reload, drain.
 
+mod error;
 pub mod privilege;
 mod sockets;
 
@@ -15,7 +16,6 @@ use zeroize::Zeroizing;
 use crate::admin::accounts::Named;
 use crate::admin::{self, Accounts, Admin, Web, web};
 use crate::base::secret::ExposeSecret;
-use crate::base::tls::TlsError;
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
 use crate::config::{Config, Server};
 use crate::delivery::{self, Delivery};
@@ -25,62 +25,12 @@ use crate::listener::{
 };
 use crate::observe::{logging, maillog};
 use crate::session::Reply;
-use crate::spool::{self, Content, Manage, Owner, Record, Shown, SpoolError, SqliteSpool, Upkeep};
-use crate::token::{Sources, Vault, VaultError};
+use crate::spool::{self, Content, Manage, Owner, Record, Shown, SqliteSpool, Upkeep};
+use crate::token::{Sources, Vault};
 use crate::upstream::Network;
+pub use error::DaemonError;
 pub use privilege::{PrivilegeError, Root};
 use sockets::Sockets;
-
-/// Why it does not start, or does not take a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// A listener's socket cannot be had.
-    #[error("cannot listen on {socket}: {source}; {}", sockets::remedy(source))]
-    Bind {
-        /// Its address, or what systemd calls it.
-        socket: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A socket that could be had, did this program not have one that covers it.
-    #[error("cannot listen on {socket} beside {own}, which this program listens on; restart it")]
-    Beside {
-        /// The new one.
-        socket: String,
-        /// The present one.
-        own: String,
-    },
-    /// It may not run as whom it was started.
-    #[error(transparent)]
-    Privilege(#[from] PrivilegeError),
-    /// The certificate of our own cannot be made.
-    #[error("cannot make a certificate in {folder}: {source}; name one with certificate and key")]
-    Certificate {
-        /// Where.
-        folder: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The spool does not open.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// The vault does not open.
-    #[error("token vault: {0}")]
-    Vault(#[from] VaultError),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The control socket cannot be had.
-    #[error(
-        "cannot make the control socket {path}: {source}; a socket's path has 107 bytes at the most, so set a shorter `data_dir`"
-    )]
-    Control {
-        /// Its path.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-}
 
 /// The program at work.
 pub struct Daemon {

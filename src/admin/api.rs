@@ -1,18 +1,15 @@
 //! What the running program answers: its servers and their accounts, and by [`queue`] its queue, as
 //! JSON.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::{Path as InPath, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -21,33 +18,19 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::accounts::{Accounts, AccountsError, Attempt, Disconnected, Progress, Wish};
-use super::metrics;
+use super::accounts::{Attempt, Disconnected, Progress, Wish};
+use super::metrics::{metrics_of, rows};
+use super::parts::{Parts, Trouble};
 use super::queue;
 use super::row::TokenRow;
-use super::web::Web;
 use crate::base::{Secret, Timestamp};
+use crate::delivery::ServerState;
 use crate::delivery::probe::Step;
-use crate::delivery::{Delivery, Hold, ServerState};
 use crate::message::Address;
-use crate::spool::{Manage, SpoolError};
 
 /// The API at work, until it is closed.
 pub struct Admin {
     task: JoinHandle<()>,
-}
-
-/// What the API reaches.
-#[derive(Clone)]
-pub struct Parts {
-    /// The queue.
-    pub spool: Arc<dyn Manage>,
-    /// The servers.
-    pub delivery: Arc<Delivery>,
-    /// Their accounts.
-    pub accounts: Arc<Accounts>,
-    /// The page, where there is one.
-    pub web: Option<Arc<Web>>,
 }
 
 impl Admin {
@@ -88,54 +71,8 @@ impl Admin {
     }
 }
 
-/// What the client is told went wrong.
-pub(super) struct Trouble(StatusCode, String);
-
-impl From<SpoolError> for Trouble {
-    fn from(error: SpoolError) -> Self {
-        let status = match error {
-            SpoolError::Missing(_) | SpoolError::Unknown(_) => StatusCode::NOT_FOUND,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self(status, error.to_string())
-    }
-}
-
-impl From<AccountsError> for Trouble {
-    fn from(error: AccountsError) -> Self {
-        Self(StatusCode::BAD_REQUEST, error.to_string())
-    }
-}
-
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        (self.0, self.1).into_response()
-    }
-}
-
 async fn metrics(State(parts): State<Parts>) -> String {
     metrics_of(parts.spool.as_ref(), &parts.accounts, &parts.delivery).await
-}
-
-/// For Prometheus.
-pub(super) async fn metrics_of(
-    spool: &dyn Manage,
-    accounts: &Accounts,
-    delivery: &Delivery,
-) -> String {
-    // If the spool cannot say, its metrics are missing, and the others are there.
-    let counts = spool.counts().await.unwrap_or_default();
-    metrics::text(&rows(accounts, delivery).await, &counts, Timestamp::now())
-}
-
-/// What may be known of each server.
-pub(super) async fn rows(accounts: &Accounts, delivery: &Delivery) -> Vec<TokenRow> {
-    let mut rows = accounts.tokens().await;
-    let mut holds: HashMap<String, Hold> = delivery.holds().into_iter().collect();
-    for row in &mut rows {
-        row.held = holds.remove(&row.server).map(|hold| hold.reason);
-    }
-    rows
 }
 
 async fn servers(State(parts): State<Parts>) -> Json<Vec<ServerState>> {

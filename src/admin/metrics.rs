@@ -1,12 +1,16 @@
 //! What is measured of servers and app registrations when somebody looks.
 
+use std::collections::HashMap;
+
+use super::accounts::Accounts;
 use super::row::{Light, TokenRow};
 use crate::base::Timestamp;
+use crate::delivery::{Delivery, Hold};
 use crate::observe::metrics::{Measured, render};
-use crate::spool::Count;
+use crate::spool::{Count, Manage};
 
 /// The text for Prometheus.
-pub(super) fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
+fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
     let messages = |of: fn(&Count) -> usize| {
         let values = counts.iter();
         values
@@ -67,4 +71,25 @@ pub(super) fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> Strin
             values: rows.iter().map(|row| (server(row), is_held(row))).collect(),
         },
     ])
+}
+
+/// The same, with what is known now.
+pub(super) async fn metrics_of(
+    spool: &dyn Manage,
+    accounts: &Accounts,
+    delivery: &Delivery,
+) -> String {
+    // If the spool cannot say, its metrics are missing, and the others are there.
+    let counts = spool.counts().await.unwrap_or_default();
+    text(&rows(accounts, delivery).await, &counts, Timestamp::now())
+}
+
+/// What may be known of each server.
+pub(super) async fn rows(accounts: &Accounts, delivery: &Delivery) -> Vec<TokenRow> {
+    let mut rows = accounts.tokens().await;
+    let mut holds: HashMap<String, Hold> = delivery.holds().into_iter().collect();
+    for row in &mut rows {
+        row.held = holds.remove(&row.server).map(|hold| hold.reason);
+    }
+    rows
 }

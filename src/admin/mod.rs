@@ -5,6 +5,7 @@ pub mod api;
 mod callback;
 pub mod client;
 mod metrics;
+pub mod parts;
 pub mod queue;
 pub mod row;
 pub mod web;
@@ -12,8 +13,9 @@ pub mod web;
 use std::path::{Path, PathBuf};
 
 pub use accounts::Accounts;
-pub use api::{Admin, Parts};
+pub use api::Admin;
 pub use client::Client;
+pub use parts::Parts;
 pub use web::Web;
 
 /// The socket of the process that has this spool open.

@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
 
-use super::api::{Parts, Trouble};
+use super::parts::{Parts, Trouble};
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{Deed, Entry, Manage, Page, Selection, SpoolError, Story};
 

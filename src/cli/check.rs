@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ipnet::IpNet;
 
-use super::ConfigFile;
+use super::common::ConfigFile;
 use crate::config::{Config, Secrets};
 use crate::listener::Endpoint;
 use crate::message::{Address, Author, ReversePath};

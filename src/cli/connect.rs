@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::common::{ConfigFile, NO};
 use super::reach::{self, Reach};
-use super::{ConfigFile, NO};
 use crate::admin::accounts::{Attempt, Progress, Way, Wish};
 
 /// What a shell has of a program that Ctrl-C ended.

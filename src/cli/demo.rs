@@ -11,7 +11,8 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::{block_on, failed, route};
+use super::common::{block_on, failed};
+use super::route;
 use crate::base::{Clock, Secret};
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};

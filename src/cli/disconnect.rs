@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::ConfigFile;
+use super::common::ConfigFile;
 use super::reach;
 
 /// The tokens leave this machine; the provider is not told, so remove the app's consent there too if

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::failed;
+use super::common::failed;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use crate::listener::password::hash_password;

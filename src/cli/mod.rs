@@ -2,6 +2,7 @@
 //! is for scripts.
 
 mod check;
+mod common;
 mod connect;
 mod demo;
 mod disconnect;
@@ -19,22 +20,12 @@ mod trace;
 mod vault;
 mod web;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Secrets};
 use crate::observe::logging;
-
-/// The answer is no: a sender that is refused, a message that is not there.
-const NO: u8 = 1;
-/// The command says too little, or what does not go together; clap's own.
-const USAGE: u8 = 2;
-/// The configuration is wrong (EX_CONFIG of sysexits.h).
-const BAD_CONFIG: u8 = 78;
-/// Something outside is not as it should be: a port in use, a full disk (EX_UNAVAILABLE).
-const UNAVAILABLE: u8 = 69;
+use common::UNAVAILABLE;
 
 /// A local SMTP server for software that cannot speak OAuth: it takes mail by plain user and
 /// password and sends it on through Microsoft 365 with XOAUTH2.
@@ -87,34 +78,6 @@ enum Command {
     Sandbox(sandbox::Arguments),
 }
 
-#[derive(Args)]
-struct ConfigFile {
-    /// The configuration file
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "MAILFERRY_CONFIG",
-        default_value = "mailferry.toml"
-    )]
-    config: PathBuf,
-}
-
-impl ConfigFile {
-    /// The configuration, or what is wrong with it on standard error.
-    fn load(&self, secrets: Secrets) -> Result<Config, ExitCode> {
-        config::load(&self.config, secrets).map_err(|error| {
-            eprintln!("{error}");
-            ExitCode::from(BAD_CONFIG)
-        })
-    }
-}
-
-/// Why a command finds nobody to ask.
-const NOT_RUNNING: &str = "mailferry does not run with this configuration (if systemd runs it, set `data_dir` to its folder, such as \
-                           /var/lib/mailferry)";
-
 /// Who reads what is printed may stop reading, as `head` does: then the rest is not wanted.
 fn end_with_the_reader() {
     let usual = std::panic::take_hook();
@@ -129,12 +92,6 @@ fn end_with_the_reader() {
         eprintln!("mailferry: {said}");
         std::process::exit(i32::from(UNAVAILABLE));
     }));
-}
-
-/// Text from elsewhere, fit for a terminal: nothing in it moves or colours what stands around.
-fn plain(text: &str) -> String {
-    let space = |letter: char| if letter.is_control() { ' ' } else { letter };
-    text.chars().map(space).collect()
 }
 
 /// Runs the program.
@@ -166,45 +123,4 @@ fn run_command(command: Command) -> ExitCode {
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
     }
-}
-
-/// Runs a command that waits for things.
-fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers(cores))
-        .enable_all()
-        .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => failed(&format!("cannot start: {error}")),
-    }
-}
-
-/// Worker threads of so many cores. On a small machine one core is left to the thread that writes the spool and
-/// to the system: workers on it take turns with them, and pass work to each other.
-fn workers(cores: usize) -> usize {
-    match cores {
-        0..=4 => cores.saturating_sub(1).max(1),
-        more => more,
-    }
-}
-
-/// How a command ended; why it did not do what it should, on standard error.
-fn ended(done: Result<ExitCode, String>) -> ExitCode {
-    done.unwrap_or_else(|error| {
-        eprintln!("mailferry: {error}");
-        ExitCode::from(NO)
-    })
-}
-
-/// What was asked for is not there to be asked about.
-fn misused(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("mailferry: {error}");
-    ExitCode::from(USAGE)
-}
-
-fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("mailferry: {error}");
-    ExitCode::from(UNAVAILABLE)
 }

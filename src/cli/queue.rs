@@ -8,7 +8,7 @@ mod select;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{ConfigFile, NO, USAGE, plain};
+use super::common::{ConfigFile, NO, USAGE, plain};
 use crate::admin::queue::PAGE;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{Deed, Entry, Filter, Page, Selection};

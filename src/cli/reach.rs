@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use tokio::sync::mpsc;
 
+use super::common::{ConfigFile, block_on, ended};
 use super::running::running;
-use super::{ConfigFile, block_on, ended};
 use crate::admin::accounts::{Attempt, Disconnected, Progress, Wish};
 use crate::admin::row::TokenRow;
 use crate::admin::{Accounts, Client};

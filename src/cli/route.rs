@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{ConfigFile, NO, misused};
+use super::common::{ConfigFile, NO, misused};
 use crate::config::{Config, Secrets};
 use crate::listener::{Endpoint, User, permission};
 use crate::message::{Author, Plan, ReplyTo, ReversePath};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{block_on, failed};
+use super::common::{block_on, failed};
 use crate::message::Address;
 use crate::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::builder::BoolishValueParser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigFile, block_on, failed};
+use super::common::{ConfigFile, block_on, failed};
 use crate::base::Clock;
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};

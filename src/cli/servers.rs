@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::common::{ConfigFile, NOT_RUNNING, block_on, ended, plain};
 use super::queue::reason::from_now;
 use super::running::running;
-use super::{ConfigFile, NOT_RUNNING, block_on, ended, plain};
 use crate::admin::Client;
 use crate::base::Timestamp;
 use crate::config::Secrets;

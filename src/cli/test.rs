@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use super::common::{ConfigFile, NO};
 use super::reach::{self, Reach};
-use super::{ConfigFile, NO};
 use crate::delivery::probe::Step;
 use crate::message::Address;
 

@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use super::common::{ConfigFile, NO, plain};
 use super::reach;
-use super::{ConfigFile, NO, plain};
 use crate::admin::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::token::{Grant, Origin};

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::common::{ConfigFile, NO};
 use super::queue::{self, reach};
-use super::{ConfigFile, NO};
 use crate::base::MessageId;
 
 /// Works while `mailferry serve` runs and while it does not; knows messages for as long as

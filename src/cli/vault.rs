@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::common::{ConfigFile, NO};
 use super::reach::{self, Reach};
-use super::{ConfigFile, NO};
 use crate::base::Secret;
 use crate::config::Config;
 use crate::token::vault;

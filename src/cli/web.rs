@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::common::{ConfigFile, NO, NOT_RUNNING, block_on};
 use super::running::running;
-use super::{ConfigFile, NO, NOT_RUNNING, block_on};
 use crate::config::Secrets;
 
 /// Needs the running program, and `[web]` in its configuration. The link is good once, for five

@@ -1,5 +1,6 @@
 //! From the text to the settings: everything that can be wrong before anything is started.
 
+mod checker;
 mod doubtful;
 mod listener;
 mod oauth;
@@ -8,25 +9,21 @@ mod user;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
 use toml::Spanned;
-use url::Url;
 
+use checker::Checker;
 use user::none_of_zero;
 
 use super::problem::{self, ConfigError, Problem};
-use super::secret::{SecretError, SecretText};
-use super::text::{self, BareNewlines, OnUncertain};
+use super::secret::SecretText;
+use super::text::{self, OnUncertain};
 use super::{Config, Secrets, Server};
 use crate::admin::web;
 use crate::base::secret::ExposeSecret;
-use crate::base::{self, Secret, tls};
+use crate::base::{self, Secret};
 use crate::delivery::{BackOff, Schedule, Uncertain};
 use crate::listener::guard::Rules;
 use crate::listener::{Endpoint, Limits, Socket};
@@ -108,93 +105,7 @@ pub fn check(
     }
 }
 
-/// Collects what is wrong while it builds.
-struct Checker<'a> {
-    path: &'a Path,
-    text: &'a str,
-    secrets: Secrets,
-    env: &'a dyn Fn(&str) -> Option<String>,
-    problems: Vec<Problem>,
-    warnings: Vec<String>,
-    /// By the roots besides the system's, which take milliseconds to read: a thousand servers share.
-    tls: HashMap<Vec<CertificateDer<'static>>, Arc<ClientConfig>>,
-    /// By the account's name; see `shared`.
-    accounts: HashMap<String, token::Settings>,
-    /// Where the page is reached from outside.
-    page: Option<Url>,
-    /// What is wrong with secrets, each told once.
-    missing: HashSet<String>,
-}
-
 impl Checker<'_> {
-    fn problem(&mut self, span: Range<usize>, key: &str, text: impl ToString) {
-        let line = problem::line_of(self.text, &span);
-        self.problems.push(Problem {
-            line,
-            key: key.to_owned(),
-            text: text.to_string(),
-        });
-    }
-
-    /// The value, or none and a problem.
-    fn ok<T, E: ToString>(
-        &mut self,
-        result: Result<T, E>,
-        span: Range<usize>,
-        key: &str,
-    ) -> Option<T> {
-        result.map_err(|error| self.problem(span, key, error)).ok()
-    }
-
-    fn secret(&mut self, secret: &Option<Spanned<SecretText>>, key: &str) -> Option<Secret> {
-        let secret = secret.as_ref()?;
-        if self.secrets == Secrets::Left {
-            return Some(String::new().into());
-        }
-        match secret.get_ref().resolve(self.path, self.env) {
-            Ok(secret) => Some(secret),
-            Err(SecretError::NoCredential(name)) if self.is_outside_the_service() => {
-                self.warnings.push(format!(
-                    "{key}: the credential {name} was not checked here: only the service has it from systemd"
-                ));
-                Some(String::new().into())
-            }
-            Err(error) => {
-                let said = error.to_string();
-                // One secret may be used in many places.
-                if self.missing.insert(said.clone()) {
-                    self.problem(secret.span(), key, said);
-                }
-                None
-            }
-        }
-    }
-
-    /// Whether this is a look at the configuration from outside of the service that has the credentials.
-    fn is_outside_the_service(&self) -> bool {
-        self.secrets == Secrets::Looked && (self.env)("CREDENTIALS_DIRECTORY").is_none()
-    }
-
-    /// The client's side of TLS that trusts these roots besides the system's.
-    fn client_config(
-        &mut self,
-        roots: &Vec<CertificateDer<'static>>,
-        span: Range<usize>,
-        key: &str,
-    ) -> Option<Arc<ClientConfig>> {
-        if let Some(known) = self.tls.get(roots) {
-            return Some(known.clone());
-        }
-        let made = Arc::new(self.ok(tls::client_config(roots), span, key)?);
-        self.tls.insert(roots.clone(), made.clone());
-        Some(made)
-    }
-
-    /// A path as written, beside the configuration file where it is relative.
-    fn beside(&self, file: &str) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(file)
-    }
-
     fn config(&mut self, file: text::File) -> Config {
         let page = file.web.as_ref().and_then(|web| web.external_url.as_ref());
         self.page = page.map(|url| url.get_ref().clone());

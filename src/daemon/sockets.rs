@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::DaemonError;
+use super::error::DaemonError;
 use crate::listener::accept::Bound;
 use crate::listener::{Endpoint, Listener, Socket};
 
@@ -65,22 +65,5 @@ impl Sockets {
                 Err(io::Error::new(io::ErrorKind::NotFound, words))
             }
         }
-    }
-}
-
-/// How a socket can be had that cannot.
-pub(super) fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what uses the port, or set another `address`",
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have the address: correct `address`"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "a port below 1024 needs root with `run_as`, a socket unit of systemd, or AmbientCapabilities=CAP_NET_BIND_SERVICE"
-        }
-        io::ErrorKind::NotFound => {
-            "name it with FileDescriptorName= in the .socket unit, and start it by that"
-        }
-        _ => "correct `address`",
     }
 }

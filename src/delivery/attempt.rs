@@ -16,9 +16,8 @@ use crate::message::{Address, Envelope, Headers, Trace};
 use crate::observe::maillog;
 use crate::routing::{Decision, Reason, Route};
 use crate::session::{Reply, Stage};
-use crate::spool::content::Shape;
 use crate::spool::{
-    Claim, Claimed, Content, Event, Fate, Finish, Origin, Record, SpoolError, Story, What,
+    Claim, Claimed, Content, Event, Fate, Finish, Origin, Record, Shape, SpoolError, Story, What,
 };
 use crate::upstream::{Link, Transcript};
 

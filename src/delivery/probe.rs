@@ -19,8 +19,8 @@ use crate::base::secret::ExposeSecret;
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::session::Stage;
 use crate::token::{Access, Claims, clock_words};
-use crate::upstream::session::{Body, open};
-use crate::upstream::{self, Auth, Failure, Outgoing, Session, Tls};
+use crate::upstream::session::open;
+use crate::upstream::{self, Auth, Body, Failure, Outgoing, Session, Tls};
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use crate::message::rewrite::Composed;
 use crate::routing::Route;
 use crate::session::Stage;
 use crate::spool::{Content, SpoolError};
-use crate::upstream::{Failure, Link, Outgoing, Transcript};
+use crate::upstream::{Body, Failure, Link, Outgoing, Transcript};
 
 /// Sends over the session at hand or a new one. A kept session that proves dead before anything was
 /// said, and one that the server does not take for signed in, are each replaced once.
@@ -67,11 +67,7 @@ pub(super) async fn transmit(
     }
 }
 
-async fn body(
-    content: &Content,
-    from: usize,
-) -> Result<crate::upstream::session::Body, SpoolError> {
-    use crate::upstream::session::Body;
+async fn body(content: &Content, from: usize) -> Result<Body, SpoolError> {
     if let Some(bytes) = content.in_memory() {
         return Ok(Body::Memory(bytes.slice(from..)));
     }

@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::accept::{Places, Shared};
 use super::connection::Connection;
 use super::counts::{Counted, site};
+use super::shared::{Places, Shared};
 use super::stream::{self, Stream};
 use super::{Endpoint, proxy};
 use crate::base::limits;

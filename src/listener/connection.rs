@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::accept::{Shared, Stopping};
 use super::counts::{Counted, Share};
 use super::guard::Consequence;
+use super::shared::{Shared, Stopping};
 use super::stream::{self, Stream};
 use super::usage::{Amount, Who};
 use super::{Endpoint, Limits, Settings, User, permission};

@@ -15,6 +15,7 @@ pub mod guard;
 pub mod password;
 pub mod permission;
 pub mod proxy;
+mod shared;
 pub mod stream;
 pub mod usage;
 pub mod users;
@@ -31,8 +32,9 @@ use crate::message::{Address, Priority};
 use crate::routing::Policy;
 use crate::session::{self, Reply};
 use crate::spool::{Content, Record};
-pub use accept::{Listener, Shared};
+pub use accept::Listener;
 pub use password::Checks;
+pub use shared::Shared;
 pub use users::{User, Users};
 
 /// Where apps connect, and what holds there.

@@ -3,9 +3,9 @@
 
 mod client;
 mod fault;
+mod refusal;
 mod sign_in;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 use super::script::{Action, Answer, Fault, Stage};
 use super::state::{Bearer, Delivered, State, Stats};
 use crate::base::Timestamp;
+use refusal::{Fields, Refusal, refused};
 
 fn router(state: Arc<State>) -> Router {
     Router::new()
@@ -82,8 +83,6 @@ impl axum::serve::Listener for TlsListener {
     }
 }
 
-type Fields = HashMap<String, String>;
-
 async fn token(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> Response {
     state.count(|stats| stats.token_requests += 1);
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
@@ -110,9 +109,6 @@ async fn token(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> R
     }
     response
 }
-
-/// `error`, the AADSTS number, and the words.
-type Refusal = (&'static str, u32, &'static str);
 
 const REVOKED: Refusal = (
     "invalid_grant",
@@ -164,15 +160,6 @@ fn granted(
         body["refresh_token"] = Value::String(refresh);
     }
     body
-}
-
-fn refused((error, code, description): Refusal, now: Timestamp) -> Response {
-    let body = json!({
-        "error": error, "error_description": description, "error_codes": [code],
-        "correlation_id": "00000000-0000-0000-0000-000000000000",
-        "timestamp": now.to_string(),
-    });
-    (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
 
 /// RFC 7662 §2.2; an app's token names no user.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::{Answer, SpoolError};
+use super::error::{Answer, SpoolError};
+use super::shape::Shape;
 use crate::base::{MessageId, limits};
 
 /// Header section and body, line ends CRLF.
@@ -53,15 +54,6 @@ pub trait Storing: Debug + Send + Sync {
 
     /// Ends it: it is on stable storage then.
     fn finish(self: Box<Self>, shape: Shape) -> Answer<'static, Arc<dyn Stored>>;
-}
-
-/// What a content is known by again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Octets.
-    pub size: u64,
-    /// CRC-32 of them: against disks, not against people.
-    pub sum: u32,
 }
 
 /// Takes a content as it arrives.
@@ -212,12 +204,5 @@ impl ContentWriter {
         let (size, sum) = (self.size, self.sum.finalize());
         let stored = storing.finish(Shape { size, sum }).await?;
         Ok(Content::Stored(stored))
-    }
-}
-
-/// For people.
-impl std::fmt::Display for Shape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} octets of CRC-32 {:08x}", self.size, self.sum)
     }
 }

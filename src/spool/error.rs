@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::content::Shape;
-use crate::base::MessageId;
+use super::shape::Shape;
+use crate::base::{BoxFuture, MessageId};
+
+/// The answer to a question.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
 
 /// See the module.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
-use super::content::{Reader, Shape, Storage, Stored, Storing};
+use super::content::{Reader, Storage, Stored, Storing};
+use super::shape::Shape;
 use super::{Answer, SpoolError};
 use crate::base::MessageId;
 

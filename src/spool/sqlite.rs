@@ -6,37 +6,38 @@
 //! memory: they end with it. What operators ask for is read on connections of their own.
 
 mod counts;
+mod queue;
 mod reader;
 mod rows;
 mod schema;
+mod settings;
 mod space;
 mod store;
 mod wal;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::content::ContentWriter;
 use super::folder::Folder;
 use super::{
-    Answer, Claim, Claimed, Content, Contents, Count, Deed, Entry, Fate, Filter, Finish, Flow,
-    Intake, Lease, Ledger, Manage, New, Notes, Owner, Page, Place, Record, Selection, SpoolError,
-    State, Story, Upkeep, Used, Which, Work,
+    Answer, Claim, Claimed, Content, Contents, Count, Deed, Entry, Filter, Finish, Intake, Ledger,
+    Manage, New, Notes, Owner, Page, Place, Record, Selection, SpoolError, Story, Upkeep, Used,
+    Which, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
 use crate::base::{BoxFuture, MessageId, Timestamp};
 use crate::observe::maillog;
-use counts::{Counted, Counts};
+use queue::Shared;
 use reader::Reader;
+pub use settings::Settings;
 use space::Space;
 use store::Store;
 use writer::Job;
@@ -44,30 +45,8 @@ use writer::Job;
 /// Jobs that wait for the writer; more wait at the door.
 const JOBS: usize = 1_024;
 
-/// Content (octets) of fresh messages that is kept in memory for delivery; beyond it they are read
-/// back when their turn comes.
-const FRESH_BYTES: usize = 8 * 1024 * 1024;
-
-/// Fresh messages kept for delivery, whatever their size. Apps that are faster than delivery fill any
-/// number, and the others are read from the pages that the system has cached.
-const FRESH_MESSAGES: usize = 128;
-
 /// Messages that an operator touches in one transaction.
 const OPERATOR_PAGE: usize = 1_000;
-
-/// How long a fresh message is claimed.
-pub(super) const FRESH_CLAIM: Duration = Duration::from_secs(900);
-
-/// Where the spool is and how much it leaves free.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The folder; made when missing.
-    pub folder: PathBuf,
-    /// Bytes of the disk that puts leave free, so that what is queued can still be finished.
-    pub reserve: u64,
-    /// How long the story of a message is kept when it has ended; zero for not at all.
-    pub history: Duration,
-}
 
 /// See the module.
 pub struct SqliteSpool {
@@ -78,167 +57,6 @@ pub struct SqliteSpool {
     contents: Arc<Folder>,
     writer: Option<JoinHandle<()>>,
     _lock: File,
-}
-
-/// What the writer and the callers share: which messages are out, and when others are due.
-#[derive(Debug)]
-struct Shared {
-    owner: Owner,
-    queue: Mutex<Queue>,
-    changed: Notify,
-    space: Space,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    fresh: VecDeque<Claimed>,
-    fresh_bytes: usize,
-    claims: HashMap<MessageId, Out>,
-    /// The number of the last claim.
-    last: u64,
-    due: HashMap<String, BTreeMap<Flow, Timestamp>>,
-    counts: Counts,
-}
-
-/// A message that is claimed.
-#[derive(Debug)]
-struct Out {
-    number: u64,
-    counted: Counted,
-    until: Timestamp,
-    is_sending: bool,
-}
-
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-impl Queue {
-    fn due_at(&mut self, place: &Place, at: Timestamp) {
-        let known = self
-            .due
-            .get_mut(&place.lane)
-            .and_then(|flows| flows.get_mut(&place.flow));
-        match known {
-            Some(due) => *due = at.min(*due),
-            None => self.due_is(place, Some(at)),
-        }
-    }
-
-    fn waiting(&self) -> Vec<(Place, Timestamp)> {
-        let lanes = self.due.iter();
-        let waiting = lanes.flat_map(|(lane, flows)| {
-            flows.iter().map(|(flow, due)| {
-                let (lane, flow) = (lane.clone(), flow.clone());
-                (Place { lane, flow }, *due)
-            })
-        });
-        waiting.collect()
-    }
-
-    fn due_is(&mut self, place: &Place, at: Option<Timestamp>) {
-        let flows = self.due.entry(place.lane.clone()).or_default();
-        match at {
-            Some(at) => flows.insert(place.flow.clone(), at),
-            None => flows.remove(&place.flow),
-        };
-        if flows.is_empty() {
-            self.due.remove(&place.lane);
-        }
-    }
-
-    fn claim(&mut self, record: Record, content: Option<Content>, until: Timestamp) -> Claimed {
-        self.last += 1;
-        let (id, number) = (record.id, self.last);
-        let out = Out {
-            number,
-            counted: (record.lane.clone(), State::Queued),
-            until,
-            is_sending: false,
-        };
-        self.claims.insert(id, out);
-        Claimed {
-            claim: Claim { id, number },
-            until,
-            record,
-            content,
-        }
-    }
-
-    fn is_claimed(&self, id: MessageId, now: Timestamp) -> bool {
-        self.claims.get(&id).is_some_and(|out| out.until > now)
-    }
-
-    /// The claim, if it has not been lost to another.
-    fn out(&mut self, claim: Claim) -> Option<&mut Out> {
-        let out = self.claims.get_mut(&claim.id)?;
-        (out.number == claim.number).then_some(out)
-    }
-
-    fn has_lost(&self, claim: Claim) -> bool {
-        let out = self.claims.get(&claim.id);
-        out.is_none_or(|out| out.number != claim.number)
-    }
-
-    /// Ends a claim, if it has not been lost.
-    fn end(&mut self, claim: Claim) -> Option<Out> {
-        self.out(claim)?;
-        self.claims.remove(&claim.id)
-    }
-
-    /// Ends a claim with a fate, unless the message is kept as it was; whether it had not been lost.
-    fn finish(&mut self, finish: &Finish, is_kept: bool) -> bool {
-        let Some(out) = self.end(finish.claim) else {
-            return false;
-        };
-        let now = match &finish.fate {
-            _ if is_kept => return true,
-            Fate::Gone(_) => None,
-            Fate::Later(record) => Some((record.lane.clone(), State::Queued)),
-            Fate::Held(record) => Some((record.lane.clone(), State::Held)),
-        };
-        self.counts.moved(Some(&out.counted), now.as_ref());
-        true
-    }
-
-    /// What was queued in these lanes was held, and what was in others than `lanes` has none now.
-    fn reroute(&mut self, lanes: &[String], held: &[(String, String)]) {
-        for out in self.claims.values_mut() {
-            let (lane, state) = &mut out.counted;
-            if held.iter().any(|(held, _)| held == lane) {
-                *state = State::Held;
-            } else if !lanes.contains(lane) {
-                lane.clear();
-            }
-        }
-    }
-
-    /// A message was put: it goes to delivery at once while there is room for it.
-    fn offer(&mut self, New { record, content }: New) {
-        let in_memory = content.in_memory().map_or(0, Bytes::len);
-        let fits = self.fresh.len() < FRESH_MESSAGES && self.fresh_bytes + in_memory <= FRESH_BYTES;
-        let is_due = record.due <= record.received;
-        if !fits || !is_due {
-            return self.due_at(&record.place(), record.due);
-        }
-        self.fresh_bytes += in_memory;
-        let until = record.due.after(FRESH_CLAIM);
-        let claimed = self.claim(record, Some(content), until);
-        self.fresh.push_back(claimed);
-    }
-
-    fn take_fresh(&mut self, max: usize) -> Vec<Claimed> {
-        let count = self.fresh.len().min(max);
-        let taken: Vec<Claimed> = self.fresh.drain(..count).collect();
-        let contents = taken.iter().filter_map(|it| it.content.as_ref());
-        let in_memory = contents.filter_map(Content::in_memory).map(Bytes::len);
-        self.fresh_bytes -= in_memory.sum::<usize>();
-        taken
-    }
 }
 
 impl SqliteSpool {
@@ -351,19 +169,6 @@ impl SqliteSpool {
             answer,
         };
         self.ask(job).await
-    }
-}
-
-impl Shared {
-    /// A message with who sends it.
-    fn entry(&self, record: Record) -> Entry {
-        let queue = self.queue();
-        let sending = queue.claims.get(&record.id).filter(|out| out.is_sending);
-        let lease = sending.map(|out| Lease {
-            owner: self.owner.clone(),
-            until: out.until,
-        });
-        Entry { record, lease }
     }
 }
 

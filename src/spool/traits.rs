@@ -5,13 +5,10 @@
 use std::sync::Arc;
 
 use super::{
-    Claim, Claimed, Content, ContentWriter, Count, Deed, Entry, Finish, New, Page, Place, Record,
-    Selection, SpoolError, Story, Used,
+    Answer, Claim, Claimed, Content, ContentWriter, Count, Deed, Entry, Finish, New, Page, Place,
+    Record, Selection, Story, Used,
 };
 use crate::base::{BoxFuture, MessageId, Timestamp};
-
-/// The answer to a question.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
 
 /// For those who bring messages.
 pub trait Intake: Send + Sync + 'static {

@@ -1,6 +1,6 @@
 //! What EHLO offered, and the commands of a transaction made by it. Pure.
 
-use super::session::{Body, Outgoing};
+use super::outgoing::{Body, Outgoing};
 use crate::message::{Address, Parameters};
 
 /// What EHLO offered.

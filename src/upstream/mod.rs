@@ -7,6 +7,7 @@
 pub mod auth;
 mod command;
 pub mod link;
+pub mod outgoing;
 pub mod reply;
 pub mod session;
 pub mod stuff;
@@ -22,7 +23,8 @@ pub use crate::base::Service;
 use crate::base::secret::ExposeSecret;
 use crate::session::{Reply, Stage};
 pub use link::{Dial, Link, Network};
-pub use session::{Body, Outgoing, Session, Transcript};
+pub use outgoing::{Body, Outgoing};
+pub use session::{Session, Transcript};
 
 /// A server as it is reached and signed in to.
 #[derive(Clone)]

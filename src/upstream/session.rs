@@ -7,17 +7,17 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::command::{self, Extensions};
+use super::outgoing::{Body, Outgoing};
 use super::stuff::Stuffer;
 use super::{Failure, Service, reply};
 use crate::base::limits::{FILE_CHUNK, READ_CHUNK, upstream as wait};
-use crate::message::{Envelope, ReversePath};
 use crate::session::{Reply, Stage};
 
 /// RCPTs in one write, so that neither side waits for the other with full buffers (RFC 2920 §3.1).
@@ -33,30 +33,6 @@ const GO_ON: u16 = 354;
 const UNASKED: &str = "the server sent something that no command had asked for";
 
 const CLOSED: &str = "the server closed it";
-
-/// A message to be sent.
-pub struct Outgoing<'a> {
-    /// The reverse-path to tell.
-    pub sender: &'a ReversePath,
-    /// Recipients, and the parameters as the app gave them.
-    pub envelope: &'a Envelope,
-    /// The header section, its empty line included.
-    pub head: &'a [u8],
-    /// What follows it.
-    pub body: Body,
-    /// Whether the header section has UTF-8 that only SMTPUTF8 allows.
-    pub utf8_header: bool,
-    /// Whether nothing is sent unless every recipient was accepted.
-    pub all_or_none: bool,
-}
-
-/// The rest of a message.
-pub enum Body {
-    /// In memory.
-    Memory(Bytes),
-    /// To be read, from where the rest begins, and how much that is.
-    Stream(Box<dyn AsyncRead + Send + Sync + Unpin>, u64),
-}
 
 /// What the server said to one message.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ fn room(module: &str) -> &str {
     module.split("::").next().unwrap_or(module)
 }
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+pub fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
@@ -66,7 +66,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// `src/delivery/outcome.rs` is `delivery::outcome`, `src/delivery/mod.rs` is `delivery`.
-fn module_of(file: &Path, src: &Path) -> String {
+pub fn module_of(file: &Path, src: &Path) -> String {
     let relative = file
         .strip_prefix(src)
         .expect("below src")

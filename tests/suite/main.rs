@@ -6,6 +6,7 @@
 mod support;
 
 mod chromium;
+mod circles;
 mod clients;
 mod commands;
 mod configurations;

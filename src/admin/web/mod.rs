@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use super::accounts::{Accounts, Attempt, Progress, Way, Wish};
-use super::api::{metrics_of, rows};
+use super::metrics::{metrics_of, rows};
 use crate::base::Timestamp;
 use crate::delivery::Delivery;
 use crate::observe::maillog;

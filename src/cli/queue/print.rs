@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::cli::plain;
+use crate::cli::common::plain;
 use crate::message::Address;
 use crate::spool::filter;
 use crate::spool::{Entry, Event, Origin, Record, State, Story, What};

@@ -9,8 +9,8 @@ use super::reason::{self, Servers};
 use crate::admin::Client;
 use crate::admin::queue::{Act, PAGE};
 use crate::base::{Clock, MessageId, Timestamp};
+use crate::cli::common::{ConfigFile, block_on, ended};
 use crate::cli::running::running;
-use crate::cli::{ConfigFile, block_on, ended};
 use crate::config::{Config, Secrets};
 use crate::spool::{
     Contents, Deed, Entry, Filter, Manage, Owner, Page, Selection, Shown, SqliteSpool, Story,

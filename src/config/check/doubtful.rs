@@ -1,6 +1,6 @@
 //! What is right by itself, and most likely not meant: each is a warning with what mends it.
 
-use super::Checker;
+use super::checker::Checker;
 use crate::base::Service;
 use crate::config::Server;
 use crate::config::text;

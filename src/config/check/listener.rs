@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::checker::Checker;
 use super::user::limit;
-use super::{BareNewlines, Checker};
 use crate::base::certificate::{self, Files};
 use crate::config::secret::{SecretError, check_mode};
-use crate::config::text::{self, ListenerAuth, ListenerTls};
+use crate::config::text::{self, BareNewlines, ListenerAuth, ListenerTls};
 use crate::listener::usage::Unit;
 use crate::listener::{Certificate, Endpoint, Socket, Tls, User};
 use crate::message::Address;

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use toml::Spanned;
 use url::Url;
 
-use super::Checker;
+use super::checker::Checker;
 use crate::admin::web;
 use crate::base::{Secret, Timestamp, tls};
 use crate::config::Secrets;

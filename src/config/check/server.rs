@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rustls::pki_types::CertificateDer;
 use toml::Spanned;
 
-use super::Checker;
+use super::checker::Checker;
 use crate::base::tls;
 use crate::config::Server;
 use crate::config::preset::Provider;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::Checker;
+use super::checker::Checker;
 use crate::base::secret::ExposeSecret;
 use crate::config::text;
 use crate::listener::User;

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Patience, Reaction, Until};
+use super::reaction::{Patience, Reaction, Until};
 use crate::base::Service;
 use crate::session::{Reply, Stage};
 

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde::Deserialize;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Fields, Refusal};
+use super::refusal::{Fields, Refusal};
 use crate::base::Timestamp;
 use crate::sandbox::state::{App, State};
 

@@ -15,7 +15,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Fields, Refusal, refused};
+use super::refusal::{Fields, Refusal, refused};
 use crate::base::Timestamp;
 use crate::sandbox::state::{Code, Device, State};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::Settings;
+use super::settings::Settings;
 
 /// How long an answer holds. It is asked for before each message, and each piece of a large one; what comes
 /// in meanwhile, a megabyte at a gigabyte a second, is what the reserve has room for.

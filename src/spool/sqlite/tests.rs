@@ -1,9 +1,12 @@
 use jiff::SignedDuration;
 
+use super::queue::FRESH_CLAIM;
 use super::*;
 use crate::base::Simulation;
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
-use crate::spool::{Event, Fate, Filter, Lines, Origin, Shown, State, Wanted, What, time};
+use crate::spool::{
+    Event, Fate, Filter, Flow, Lease, Lines, Origin, Shown, State, Wanted, What, time,
+};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const UNTIL: Timestamp = Timestamp(2_000_000);

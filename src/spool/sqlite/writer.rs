@@ -9,8 +9,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::counts::{Counted, Counts};
+use super::queue::Shared;
+use super::settings::Settings;
 use super::store::Store;
-use super::{Settings, Shared};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{

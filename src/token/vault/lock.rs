@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{VaultError, io};
+use super::error::{VaultError, io};
 use crate::base::lock::lock_within;
 
 /// How long a command may have the vault for.

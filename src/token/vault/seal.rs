@@ -9,8 +9,8 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::error::{VERSION, VaultError, io};
 use super::kept::Kept;
-use super::{VERSION, VaultError, io};
 use crate::token::state::Account;
 
 /// What stands on the disk.

@@ -1,0 +1,66 @@
+//! What an answer asks for. Pure.
+
+use std::time::Duration;
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// The command was carried out.
+    Delivered,
+    /// The message is tried again by the schedule.
+    Deferred,
+    /// The message is tried again soon, uncounted; the mailbox gets fewer sessions at once.
+    Crowded,
+    /// The message is tried again soon, uncounted; the mailbox pauses.
+    TooFast,
+    /// The recipient goes into another transaction, at once.
+    NextTransaction,
+    /// The message is tried again, and the mailbox pauses, longer each time.
+    Slowed(Patience),
+    /// The message is tried again late, and may have arrived already.
+    Uncertain,
+    /// The message has failed, for this recipient or, past RCPT, for all that were accepted.
+    Failed,
+    /// As [`Reaction::Failed`], and the mailbox pauses: repeated, such failures get it blocked.
+    FailedAndSlowed,
+    /// As [`Reaction::Failed`], and further mail of this sender fails early for a while: asking again
+    /// would get the mailbox blocked.
+    SenderRefused,
+    /// The token was refused: a fresh one, once, then as held until a probe.
+    FreshToken,
+    /// The mailbox is not used; its mail stays queued, uncounted.
+    Held(Until),
+    /// The tenant's mail to external recipients waits this long, uncounted; other mail goes on.
+    ExternalHeld(Duration),
+}
+
+/// How long a mailbox pauses in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// The server may be back at any moment.
+    Minutes,
+    /// The pause is about what the mailbox has sent.
+    Hours,
+}
+
+/// When a held mailbox is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Somebody has to mend something; one message probes now and then whether it is mended.
+    Probe,
+    /// The hold passes after this time.
+    For(Duration),
+}
+
+/// How long a mailbox that needs a person is held; then one message probes it.
+const PROBE: Duration = Duration::from_secs(300);
+
+impl Until {
+    /// How long the hold lasts.
+    pub fn lasts(self) -> Duration {
+        match self {
+            Self::Probe => PROBE,
+            Self::For(time) => time,
+        }
+    }
+}

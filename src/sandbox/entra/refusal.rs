@@ -1,0 +1,25 @@
+//! What an endpoint is sent, and how it says no.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::base::Timestamp;
+
+/// The fields of a form.
+pub(super) type Fields = HashMap<String, String>;
+
+/// `error`, the AADSTS number, and the words.
+pub(super) type Refusal = (&'static str, u32, &'static str);
+
+pub(super) fn refused((error, code, description): Refusal, now: Timestamp) -> Response {
+    let body = json!({
+        "error": error, "error_description": description, "error_codes": [code],
+        "correlation_id": "00000000-0000-0000-0000-000000000000",
+        "timestamp": now.to_string(),
+    });
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}

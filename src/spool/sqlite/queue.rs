@@ -1,0 +1,206 @@
+//! What the writer and the callers share in memory: which messages are out, when others are due, and how
+//! many there are.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::counts::{Counted, Counts};
+use super::space::Space;
+use crate::base::{MessageId, Timestamp};
+use crate::spool::{
+    Claim, Claimed, Content, Entry, Fate, Finish, Flow, Lease, New, Owner, Place, Record, State,
+};
+
+/// Content (octets) of fresh messages that is kept in memory for delivery; beyond it they are read
+/// back when their turn comes.
+const FRESH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Fresh messages kept for delivery, whatever their size. Apps that are faster than delivery fill any
+/// number, and the others are read from the pages that the system has cached.
+const FRESH_MESSAGES: usize = 128;
+
+/// How long a fresh message is claimed.
+pub(super) const FRESH_CLAIM: Duration = Duration::from_secs(900);
+
+/// What the writer and the callers share: which messages are out, and when others are due.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) owner: Owner,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) changed: Notify,
+    pub(super) space: Space,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    fresh: VecDeque<Claimed>,
+    fresh_bytes: usize,
+    pub(super) claims: HashMap<MessageId, Out>,
+    /// The number of the last claim.
+    last: u64,
+    due: HashMap<String, BTreeMap<Flow, Timestamp>>,
+    pub(super) counts: Counts,
+}
+
+/// A message that is claimed.
+#[derive(Debug)]
+pub(super) struct Out {
+    pub(super) number: u64,
+    counted: Counted,
+    pub(super) until: Timestamp,
+    pub(super) is_sending: bool,
+}
+
+impl Shared {
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Queue {
+    pub(super) fn due_at(&mut self, place: &Place, at: Timestamp) {
+        let known = self
+            .due
+            .get_mut(&place.lane)
+            .and_then(|flows| flows.get_mut(&place.flow));
+        match known {
+            Some(due) => *due = at.min(*due),
+            None => self.due_is(place, Some(at)),
+        }
+    }
+
+    pub(super) fn waiting(&self) -> Vec<(Place, Timestamp)> {
+        let lanes = self.due.iter();
+        let waiting = lanes.flat_map(|(lane, flows)| {
+            flows.iter().map(|(flow, due)| {
+                let (lane, flow) = (lane.clone(), flow.clone());
+                (Place { lane, flow }, *due)
+            })
+        });
+        waiting.collect()
+    }
+
+    pub(super) fn due_is(&mut self, place: &Place, at: Option<Timestamp>) {
+        let flows = self.due.entry(place.lane.clone()).or_default();
+        match at {
+            Some(at) => flows.insert(place.flow.clone(), at),
+            None => flows.remove(&place.flow),
+        };
+        if flows.is_empty() {
+            self.due.remove(&place.lane);
+        }
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        record: Record,
+        content: Option<Content>,
+        until: Timestamp,
+    ) -> Claimed {
+        self.last += 1;
+        let (id, number) = (record.id, self.last);
+        let out = Out {
+            number,
+            counted: (record.lane.clone(), State::Queued),
+            until,
+            is_sending: false,
+        };
+        self.claims.insert(id, out);
+        Claimed {
+            claim: Claim { id, number },
+            until,
+            record,
+            content,
+        }
+    }
+
+    pub(super) fn is_claimed(&self, id: MessageId, now: Timestamp) -> bool {
+        self.claims.get(&id).is_some_and(|out| out.until > now)
+    }
+
+    /// The claim, if it has not been lost to another.
+    pub(super) fn out(&mut self, claim: Claim) -> Option<&mut Out> {
+        let out = self.claims.get_mut(&claim.id)?;
+        (out.number == claim.number).then_some(out)
+    }
+
+    pub(super) fn has_lost(&self, claim: Claim) -> bool {
+        let out = self.claims.get(&claim.id);
+        out.is_none_or(|out| out.number != claim.number)
+    }
+
+    /// Ends a claim, if it has not been lost.
+    pub(super) fn end(&mut self, claim: Claim) -> Option<Out> {
+        self.out(claim)?;
+        self.claims.remove(&claim.id)
+    }
+
+    /// Ends a claim with a fate, unless the message is kept as it was; whether it had not been lost.
+    pub(super) fn finish(&mut self, finish: &Finish, is_kept: bool) -> bool {
+        let Some(out) = self.end(finish.claim) else {
+            return false;
+        };
+        let now = match &finish.fate {
+            _ if is_kept => return true,
+            Fate::Gone(_) => None,
+            Fate::Later(record) => Some((record.lane.clone(), State::Queued)),
+            Fate::Held(record) => Some((record.lane.clone(), State::Held)),
+        };
+        self.counts.moved(Some(&out.counted), now.as_ref());
+        true
+    }
+
+    /// What was queued in these lanes was held, and what was in others than `lanes` has none now.
+    pub(super) fn reroute(&mut self, lanes: &[String], held: &[(String, String)]) {
+        for out in self.claims.values_mut() {
+            let (lane, state) = &mut out.counted;
+            if held.iter().any(|(held, _)| held == lane) {
+                *state = State::Held;
+            } else if !lanes.contains(lane) {
+                lane.clear();
+            }
+        }
+    }
+
+    /// A message was put: it goes to delivery at once while there is room for it.
+    pub(super) fn offer(&mut self, New { record, content }: New) {
+        let in_memory = content.in_memory().map_or(0, Bytes::len);
+        let fits = self.fresh.len() < FRESH_MESSAGES && self.fresh_bytes + in_memory <= FRESH_BYTES;
+        let is_due = record.due <= record.received;
+        if !fits || !is_due {
+            return self.due_at(&record.place(), record.due);
+        }
+        self.fresh_bytes += in_memory;
+        let until = record.due.after(FRESH_CLAIM);
+        let claimed = self.claim(record, Some(content), until);
+        self.fresh.push_back(claimed);
+    }
+
+    pub(super) fn take_fresh(&mut self, max: usize) -> Vec<Claimed> {
+        let count = self.fresh.len().min(max);
+        let taken: Vec<Claimed> = self.fresh.drain(..count).collect();
+        let contents = taken.iter().filter_map(|it| it.content.as_ref());
+        let in_memory = contents.filter_map(Content::in_memory).map(Bytes::len);
+        self.fresh_bytes -= in_memory.sum::<usize>();
+        taken
+    }
+}
+
+impl Shared {
+    /// A message with who sends it.
+    pub(super) fn entry(&self, record: Record) -> Entry {
+        let queue = self.queue();
+        let sending = queue.claims.get(&record.id).filter(|out| out.is_sending);
+        let lease = sending.map(|out| Lease {
+            owner: self.owner.clone(),
+            until: out.until,
+        });
+        Entry { record, lease }
+    }
+}
