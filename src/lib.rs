@@ -40,6 +40,25 @@
 //!
 //! [`sandbox`] stands apart: it imports base, message and session only, and nothing imports it but
 //! cli and tests.
+//!
+//! No two files import each other, not even by way of others; `tests/suite/circles.rs` holds the code to
+//! that, and names the one circle that is left, in delivery.
+//!
+//! # Words that are ours
+//!
+//! | word | what it means |
+//! | --- | --- |
+//! | listener | where apps connect |
+//! | server | a configured account that mail is sent through; `upstream` is the connection to it |
+//! | mailbox | whom a server signs in as; several servers may share one, with its limits and its hold |
+//! | hold | a mailbox is not used, or a message is not sent, for a time or until a person says so |
+//! | lane | what waits for one server |
+//! | flow | of a lane, what one user sent with one priority; flows take turns |
+//! | claim | delivery's right to a message, for a time |
+//! | fate | what an attempt decides: gone, later, held |
+//! | report | a message of ours to a sender; a digest tells of many at once |
+//! | story | what became of a message, kept when it is gone |
+//! | time of the spool | goes on by itself, whatever the wall clock shows; people are shown the wall clock |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

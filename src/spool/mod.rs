@@ -3,7 +3,7 @@
 //! | state | on the disk | who moves it on | what a crash leaves |
 //! | --- | --- | --- | --- |
 //! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing promised; the next opening removes an unfinished file, and moves a finished one to `lost/`, since it might be one that the disk has lost the row of |
-//! | queued | a row with state 0, content in the row's neighbour or in a file | delivery, with `claim` | the same; it is due |
+//! | queued | a row with state 0, content in the row or in a file | delivery, with `claim` | the same; it is due |
 //! | claimed | the same as queued | delivery, with `finish` or `release` | queued: a claim ends with its owner |
 //! | held | a row with state 1 and the reason | the operator, with `act` | the same |
 //! | gone | its story, for as long as stories are kept | - | nothing; or, where the crash came between the upstream's 250 and the commit of `finish`, queued: at worst it is delivered twice |
@@ -11,6 +11,10 @@
 //! The instant of acceptance is the commit of `put`: the row and its content are on stable storage,
 //! or a larger content's file and its folder were synced before. A report to the sender is put in
 //! the same transaction that ends the message it is about, so there is one, and only one.
+//!
+//! Who asks the spool asks one of its traits: [`Intake`] brings messages, [`Work`] delivers them, [`Upkeep`]
+//! is for what delivery does now and then, [`Ledger`] and [`Notes`] keep what it must not forget, and
+//! [`Manage`] is for operators. All instants in it go by the [time of the spool](time).
 //!
 //! Every message has a lane, the server that would take it, and in it a flow: its priority and its
 //! user. What is full or held is simply not asked for, so what waits in it costs the others nothing.

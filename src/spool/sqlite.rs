@@ -253,10 +253,7 @@ impl Work for SqliteSpool {
     fn release(&self, claims: Vec<(Claim, Place)>) {
         let mut queue = self.shared.queue();
         for (claim, place) in claims {
-            if queue.end(claim).is_some() {
-                // When exactly it is due, the next claim finds out.
-                queue.due_at(&place, Timestamp(0));
-            }
+            queue.release(claim, &place);
         }
     }
 

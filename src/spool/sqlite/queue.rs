@@ -42,6 +42,8 @@ pub(super) struct Queue {
     pub(super) claims: HashMap<MessageId, Out>,
     /// The number of the last claim.
     last: u64,
+    /// Claims that were given back.
+    released: u64,
     due: HashMap<String, BTreeMap<Flow, Timestamp>>,
     pub(super) counts: Counts,
 }
@@ -86,7 +88,7 @@ impl Queue {
         waiting.collect()
     }
 
-    pub(super) fn due_is(&mut self, place: &Place, at: Option<Timestamp>) {
+    fn due_is(&mut self, place: &Place, at: Option<Timestamp>) {
         let flows = self.due.entry(place.lane.clone()).or_default();
         match at {
             Some(at) => flows.insert(place.flow.clone(), at),
@@ -135,8 +137,28 @@ impl Queue {
         out.is_none_or(|out| out.number != claim.number)
     }
 
+    /// Gives a claim back, if it has not been lost.
+    pub(super) fn release(&mut self, claim: Claim, place: &Place) {
+        if self.end(claim).is_some() {
+            self.released += 1;
+            // When exactly it is due, the next claim finds out.
+            self.due_at(place, Timestamp(0));
+        }
+    }
+
+    pub(super) fn released(&self) -> u64 {
+        self.released
+    }
+
+    /// When the next of a place is due, as was found since so many claims had been `released`; one that was
+    /// released meanwhile may have been passed by.
+    pub(super) fn found_due(&mut self, place: &Place, next: Option<Timestamp>, released: u64) {
+        let passed_by = self.released != released;
+        self.due_is(place, if passed_by { Some(Timestamp(0)) } else { next });
+    }
+
     /// Ends a claim, if it has not been lost.
-    pub(super) fn end(&mut self, claim: Claim) -> Option<Out> {
+    fn end(&mut self, claim: Claim) -> Option<Out> {
         self.out(claim)?;
         self.claims.remove(&claim.id)
     }

@@ -944,3 +944,18 @@ async fn counts_are_right_whatever_happens_to_messages() {
         "on its way"
     );
 }
+
+#[tokio::test]
+async fn what_is_released_while_another_claim_looks_is_not_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    spool.put(vec![new(&spool, "a", "x")]).await.unwrap();
+    let claimed = take_fresh(&spool, 9).remove(0).claim;
+    let released = spool.shared.queue().released();
+    // The claim has passed it by, and found nothing else.
+    spool.release(vec![(claimed, place("a"))]);
+    spool.shared.queue().found_due(&place("a"), None, released);
+    assert_eq!(due(&spool, "a"), Some(Timestamp(0)));
+    assert_eq!(claim(&spool, "a", 9, NOW).await, [claimed.id]);
+    assert_eq!(due(&spool, "a"), None, "nothing else waits");
+}

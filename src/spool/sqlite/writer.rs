@@ -503,6 +503,7 @@ impl Writer {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Claimed>, SpoolError> {
+        let released = self.shared.queue().released();
         let mut ids = Vec::new();
         let next = self.store.each_queued(place, |id, due| {
             if self.shared.queue().is_claimed(id, now) {
@@ -524,7 +525,7 @@ impl Writer {
                 }
             }
         }
-        self.shared.queue().due_is(place, next);
+        self.shared.queue().found_due(place, next, released);
         Ok(claimed)
     }
 
