@@ -159,8 +159,11 @@ impl Inner {
         self.used.extend(finish.used.clone());
         match &finish.fate {
             Fate::Gone(_) => {
-                self.lines
-                    .retain(|(of, line), _| *of != id || *line > finish.sent_lines);
+                for (line, _) in self.lines_of(id) {
+                    if line <= finish.sent_lines {
+                        self.lines.remove(&(id, line));
+                    }
+                }
                 if self.lines_of(id).is_empty() {
                     self.messages.remove(&id);
                     self.order.remove(&id);
