@@ -73,7 +73,7 @@ fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
     ])
 }
 
-/// The same, with what is known now.
+/// The text for Prometheus, with the state of this moment.
 pub(super) async fn metrics_of(
     spool: &dyn Manage,
     accounts: &Accounts,
@@ -84,7 +84,7 @@ pub(super) async fn metrics_of(
     text(&rows(accounts, delivery).await, &counts, Timestamp::now())
 }
 
-/// What may be known of each server.
+/// The state of each server's token, and why the server is held if it is.
 pub(super) async fn rows(accounts: &Accounts, delivery: &Delivery) -> Vec<TokenRow> {
     let mut rows = accounts.tokens().await;
     let mut holds: HashMap<String, Hold> = delivery.holds().into_iter().collect();

@@ -1,4 +1,4 @@
-//! What the API reaches, and how it says that something went wrong.
+//! The parts of the program that the API reaches, and the errors that it answers with.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::web::Web;
 use crate::delivery::Delivery;
 use crate::spool::{Manage, SpoolError};
 
-/// What the API reaches.
+/// The parts of the program that the API reaches.
 #[derive(Clone)]
 pub struct Parts {
     /// The queue.
@@ -23,7 +23,7 @@ pub struct Parts {
     pub web: Option<Arc<Web>>,
 }
 
-/// What the client is told went wrong.
+/// An error as the client is told of it.
 pub(super) struct Trouble(pub(super) StatusCode, pub(super) String);
 
 impl From<SpoolError> for Trouble {

@@ -132,7 +132,7 @@ impl Clock {
         Timestamp(ahead).after(self.steady())
     }
 
-    /// What the system's clock shows.
+    /// The time that the system's clock shows.
     pub fn wall(&self) -> Timestamp {
         match &self.simulation {
             None => Timestamp::now(),
@@ -141,7 +141,8 @@ impl Clock {
     }
 
     /// How far the system's clock is ahead of this one, by however it was set; behind, if it is negative.
-    /// It stays the same until somebody sets that, so that an instant is shown the same each time.
+    /// The offset stays the same until somebody sets the system's clock, so an instant is shown the same
+    /// each time.
     pub fn offset(&self) -> SignedDuration {
         let now = self.wall().0.saturating_sub(self.now().0);
         let known = self.offset.load(Ordering::Acquire);

@@ -1,4 +1,4 @@
-//! What commands share: the configuration that they go by, how they run, and how they end.
+//! The parts that commands share: reading the configuration, running, and exit codes.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,7 +80,7 @@ pub(super) fn ended(done: Result<ExitCode, String>) -> ExitCode {
     })
 }
 
-/// What was asked for is not there to be asked about.
+/// The command names something that the configuration does not have.
 pub(super) fn misused(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("mailferry: {error}");
     ExitCode::from(USAGE)

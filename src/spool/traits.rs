@@ -79,7 +79,7 @@ pub trait Work: Contents {
     fn changed(&self) -> BoxFuture<'_, ()>;
 }
 
-/// What delivery does now and then.
+/// For delivery's upkeep, now and then.
 pub trait Upkeep: Send + Sync + 'static {
     /// Queued messages after `after` that were taken before `before`, oldest first, at most `limit`.
     fn late(
@@ -97,7 +97,7 @@ pub trait Upkeep: Send + Sync + 'static {
     fn purge(&self, now: Timestamp) -> Answer<'_, bool>;
 }
 
-/// What mailboxes have used of their minute and day.
+/// For the accounts of mailboxes: how much of their minute and day they have used.
 pub trait Ledger: Send + Sync + 'static {
     /// What mailboxes have used since.
     fn used(&self, since: Timestamp) -> Answer<'_, Vec<Used>>;

@@ -1,5 +1,5 @@
-//! What the writer and the callers share in memory: which messages are out, when others are due, and how
-//! many there are.
+//! The state in memory that the writer and the callers share: which messages are claimed, when others are
+//! due, and how many there are.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -26,7 +26,7 @@ const FRESH_MESSAGES: usize = 128;
 /// How long a fresh message is claimed.
 pub(super) const FRESH_CLAIM: Duration = Duration::from_secs(900);
 
-/// What the writer and the callers share: which messages are out, and when others are due.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) owner: Owner,
