@@ -21,13 +21,12 @@ use crate::config::{Config, Server};
 use crate::delivery::{self, Delivery};
 use crate::listener::accept::Bound;
 use crate::listener::{
-    self, Certificate, Checks, Direct, Endpoint, Listener, Shared, Socket, Users,
+    self, Answered, Certificate, Checks, Direct, Endpoint, Listener, Shared, Socket, Users,
 };
 use crate::observe::{logging, maillog};
-use crate::session::Reply;
 use crate::spool::{self, Content, Manage, Owner, Record, Shown, SqliteSpool, Upkeep};
 use crate::token::{Sources, Vault};
-use crate::upstream::Network;
+use crate::transport::{Upstream, smtp::Smtp};
 pub use error::DaemonError;
 pub use privilege::{PrivilegeError, Root};
 use sockets::Sockets;
@@ -93,8 +92,19 @@ impl Lasting {
 struct Through(Arc<Delivery>);
 
 impl Direct for Through {
-    fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Reply> {
-        Box::pin(self.0.direct(record, content))
+    fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Answered> {
+        Box::pin(async move {
+            match self.0.direct(record, content).await {
+                delivery::Answered::Upstream(answer) => Answered::Upstream {
+                    code: answer.code,
+                    enhanced: answer.enhanced.into_owned(),
+                    text: answer.text.into_owned(),
+                },
+                delivery::Answered::Refused(refusal) => Answered::Refused(refusal),
+                delivery::Answered::Trouble(reason) => Answered::Trouble(reason),
+                delivery::Answered::Unavailable => Answered::Unavailable,
+            }
+        })
     }
 }
 
@@ -127,7 +137,7 @@ impl Daemon {
         let delivery = Delivery::start(
             spool.clone(),
             delivery_settings,
-            Arc::new(Network),
+            Arc::new(Smtp::default()),
             clock.clone(),
         );
         let delivery = Arc::new(delivery.await?);
@@ -407,9 +417,11 @@ fn settings(
 ) -> Result<(delivery::Settings, listener::Settings), DaemonError> {
     let accounts = by_server(config, sources)?.into_iter();
     let server = |(server, (name, token)): (&Server, _)| delivery::Server {
-        name,
-        upstream: server.upstream.clone(),
-        token,
+        upstream: Arc::new(Upstream {
+            name,
+            smtp: server.smtp.clone(),
+            token,
+        }),
         limits: server.limits,
         tenant: server.tenant.clone(),
     };

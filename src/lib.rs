@@ -7,8 +7,8 @@
 //! ```text
 //! legacy app ─SMTP─▶ listener ─▶ session ─▶ message ─▶ spool.put ──250──▶ app
 //!                                              │
-//!                                           delivery ─ routing ─ token ─ upstream ─▶ Outlook
-//!                                              └ Outcome ─▶ spool.finish: fate, report, story
+//!              delivery: desk ─▶ worker ─▶ attempt ─ routing ─▶ transport ─ token ─▶ Outlook
+//!                                              └ Outcome ─▶ settle ─▶ spool.finish: fate, report, story
 //! ```
 //!
 //! # Invariants
@@ -23,26 +23,25 @@
 //!
 //! # The rooms
 //!
-//! In the order of flow. A module imports only from the rows above its own; `tests/suite/layers.rs`
-//! holds the code to that. Files marked ● are pure: no socket, no file, no clock.
+//! A module imports only from the rows above its own or from its own room, and no files import each other
+//! in a circle. Files marked ● are pure, like every file that says so at its head: no socket, file, clock or
+//! randomness; those are arguments. `tests/suite/layers.rs` reads this table and holds the code to it.
 //!
 //! | row | rooms |
 //! | --- | --- |
 //! | 1 | [`base`]: clock, ids, limits, secrets, TLS |
 //! | 2 | [`message`] ●, `session::reply` ● |
-//! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `delivery::{outcome, retry, usage, bounce}` ●, `spool::{record, story}` ● |
+//! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `transport::answer` ●, `transport::finding` ●, `transport::outcome` ●, `delivery::retry` ●, `delivery::usage` ●, `spool::record` ●, `spool::story` ● |
 //! | 4 | [`observe`]: the mail log, metrics |
-//! | 5 | [`spool`], [`token`], [`upstream`], which do not know each other |
-//! | 6 | [`delivery`], and [`listener`], which never sees delivery |
-//! | 7 | [`admin`]: the operator's API, page and metrics |
-//! | 8 | [`config`]: composes the parts' settings |
-//! | 9 | [`daemon`], [`cli`] |
+//! | 5 | [`spool`], [`token`], which do not know each other |
+//! | 6 | [`transport`]: the way out, SMTP so far |
+//! | 7 | [`delivery`], and [`listener`], which never sees delivery |
+//! | 8 | [`admin`]: the operator's API, page and metrics |
+//! | 9 | [`config`]: composes the parts' settings |
+//! | 10 | [`daemon`], [`cli`] |
 //!
 //! [`sandbox`] stands apart: it imports base, message and session only, and nothing imports it but
 //! cli and tests.
-//!
-//! No two files import each other, not even by way of others; `tests/suite/circles.rs` holds the code to
-//! that, and names the one circle that is left, in delivery.
 //!
 //! # Words that are ours
 //!
@@ -52,10 +51,12 @@
 //! | server | a configured account that mail is sent through; `upstream` is the connection to it |
 //! | mailbox | whom a server signs in as; several servers may share one, with its limits and its hold |
 //! | hold | a mailbox is not used, or a message is not sent, for a time or until a person says so |
-//! | lane | what waits for one server |
-//! | flow | of a lane, what one user sent with one priority; flows take turns |
+//! | desk | of one mailbox: the queue of what waits for it, its workers, sessions, usage and hold |
+//! | lane | of a queued message: the server that it waits for |
+//! | flow | of a lane: what one user sent with one priority; flows take turns |
 //! | claim | delivery's right to a message, for a time |
-//! | fate | what an attempt decides: gone, later, held |
+//! | outcome | what an upstream's answers mean for each recipient; a finding is what they show of the mailbox |
+//! | fate | what is decided after an attempt: the message is gone, tried later, or held |
 //! | report | a message of ours to a sender; a digest tells of many at once |
 //! | story | what became of a message, kept when it is gone |
 //! | time of the spool | goes on by itself, whatever the wall clock shows; people are shown the wall clock |
@@ -78,7 +79,7 @@ pub mod delivery;
 
 pub mod token;
 
-pub mod upstream;
+pub mod transport;
 
 pub mod admin;
 pub mod config;

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
-use mailferry::listener::{Direct, Endpoint, Limits, Listener, Settings, Shared, User, Users};
+use mailferry::listener::{
+    Answered, Direct, Endpoint, Limits, Listener, Settings, Shared, User, Users,
+};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
-use mailferry::session::{self, Reply};
+use mailferry::session;
 use mailferry::spool::folder::Folder;
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{Answer, Content, ContentWriter, Intake, New, Owner, Record};
@@ -20,8 +22,8 @@ use mailferry::spool::{Answer, Content, ContentWriter, Intake, New, Owner, Recor
 struct Nobody;
 
 impl Direct for Nobody {
-    fn submit<'a>(&'a self, _: &'a Record, _: &'a Content) -> BoxFuture<'a, Reply> {
-        Box::pin(std::future::ready(Reply::try_again()))
+    fn submit<'a>(&'a self, _: &'a Record, _: &'a Content) -> BoxFuture<'a, Answered> {
+        Box::pin(std::future::ready(Answered::Unavailable))
     }
 }
 

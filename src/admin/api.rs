@@ -25,8 +25,8 @@ use super::queue;
 use super::row::TokenRow;
 use crate::base::{Secret, Timestamp};
 use crate::delivery::ServerState;
-use crate::delivery::probe::Step;
 use crate::message::Address;
+use crate::transport::Step;
 
 /// The API at work, until it is closed.
 pub struct Admin {
@@ -154,7 +154,7 @@ async fn test(
         return Err(no_server(&server));
     }
     let (steps, receiver) = mpsc::channel(1);
-    tokio::spawn(parts.delivery.clone().probe(server, to, steps));
+    tokio::spawn(parts.delivery.clone().test(server, to, steps));
     Ok(Body::new(Lines(receiver)))
 }
 

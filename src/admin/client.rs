@@ -13,9 +13,9 @@ use super::row::TokenRow;
 use crate::base::secret::ExposeSecret;
 use crate::base::{self, MessageId, Secret};
 use crate::delivery::ServerState;
-use crate::delivery::probe::Step;
 use crate::message::Address;
 use crate::spool::{Entry, Page, Story};
+use crate::transport::Step;
 
 /// How long the running program may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use crate::config::{Config, Secrets};
 use crate::listener::Endpoint;
 use crate::message::{Address, Author, ReversePath};
 use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
-use crate::upstream::{Auth, Tls};
+use crate::transport::smtp::{Auth, Tls};
 
 /// Nothing is started and nothing is changed. Ends with 78 where the configuration is wrong, and
 /// says file, line, key and remedy of all that is.
@@ -136,7 +136,7 @@ fn users(config: &Config) {
 fn servers(config: &Config) {
     println!("\nServers, in order");
     for server in &config.servers {
-        let up = &server.upstream;
+        let up = &server.smtp;
         let tls = match up.tls {
             Tls::Starttls => "STARTTLS",
             Tls::Implicit => "implicit TLS",

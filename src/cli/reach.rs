@@ -1,6 +1,7 @@
 //! Where the servers' accounts are reached: in the running program, else in the vault itself.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -13,13 +14,13 @@ use crate::base::Secret;
 use crate::config::{Config, Secrets};
 use crate::daemon;
 use crate::delivery;
-use crate::delivery::probe::{self, Step};
 use crate::message::Address;
+use crate::transport::{Step, smtp::Smtp};
 
 /// See the module.
 pub(super) enum Reach {
     Running(Client),
-    Stopped(Box<(Accounts, delivery::Settings)>),
+    Stopped(Box<(Accounts, Arc<delivery::Settings>)>),
 }
 
 /// Runs a command on the accounts; what it says went wrong goes to standard error.
@@ -57,7 +58,9 @@ where
 
 /// The accounts if nothing runs. It says so if the folder for the tokens is new: a running service may
 /// have another.
-fn accounts_of(config: &Config) -> Result<(Accounts, delivery::Settings), daemon::DaemonError> {
+fn accounts_of(
+    config: &Config,
+) -> Result<(Accounts, Arc<delivery::Settings>), daemon::DaemonError> {
     if !config.data_dir.exists() {
         let folder = config.data_dir.display();
         eprintln!(
@@ -65,7 +68,8 @@ fn accounts_of(config: &Config) -> Result<(Accounts, delivery::Settings), daemon
              mailferry, set `data_dir` to its folder, such as /var/lib/mailferry"
         );
     }
-    daemon::accounts(config)
+    let (accounts, settings) = daemon::accounts(config)?;
+    Ok((accounts, Arc::new(settings)))
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -131,9 +135,10 @@ impl Reach {
         };
         let (sender, mut receiver) = mpsc::channel(1);
         let probing = async {
-            let probed = probe::probe_named(&parts.1, server, to.cloned(), &sender).await;
+            let (settings, way) = (parts.1.clone(), Arc::new(Smtp::default()));
+            let found = delivery::test_stopped(settings, way, server, to.cloned(), &sender).await;
             drop(sender);
-            probed
+            found
         };
         let showing = async {
             let mut is_well = true;
@@ -143,9 +148,10 @@ impl Reach {
             }
             is_well
         };
-        let (probed, is_well) = tokio::join!(probing, showing);
-        probed.ok_or_else(|| format!("there is no server named {server}"))?;
-        Ok(is_well)
+        match tokio::join!(probing, showing) {
+            (true, is_well) => Ok(is_well),
+            (false, _) => Err(format!("there is no server named {server}")),
+        }
     }
 
     pub(super) async fn disconnect(&self, server: &str) -> Result<Disconnected, String> {

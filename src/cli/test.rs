@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO};
 use super::reach::{self, Reach};
-use crate::delivery::probe::Step;
 use crate::message::Address;
+use crate::transport::Step;
 
 /// Ends with 1 where a step fails. Works while `mailferry serve` runs and while it does not.
 #[derive(clap::Args)]

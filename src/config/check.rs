@@ -254,7 +254,7 @@ impl Checker<'_> {
     /// A server that is a listener of ours sends mail in a circle.
     fn circles(&mut self, servers: &[Server], endpoints: &[Endpoint], own: &str) {
         for server in servers {
-            let (host, port) = (server.upstream.host.as_str(), server.upstream.port);
+            let (host, port) = (server.smtp.host.as_str(), server.smtp.port);
             let ip: Option<IpAddr> = host.parse().ok();
             let is_local = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
             let is_here = |address: &SocketAddr| {

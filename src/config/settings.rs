@@ -11,7 +11,8 @@ use crate::listener::{self, Endpoint, User};
 use crate::message::Shown;
 use crate::observe::logging;
 use crate::routing::Policy;
-use crate::{spool, token, upstream};
+use crate::transport::smtp::SmtpServer;
+use crate::{spool, token};
 
 /// A configuration that holds together.
 pub struct Config {
@@ -68,7 +69,7 @@ pub struct Server {
     /// The mailbox that it signs in as, for people.
     pub username: String,
     /// How it is reached.
-    pub upstream: upstream::Settings,
+    pub smtp: SmtpServer,
     /// Where its tokens come from.
     pub token: Option<token::Settings>,
     /// What it may do.

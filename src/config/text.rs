@@ -18,7 +18,7 @@ use crate::message::{Priority, Shown};
 use crate::observe::logging::Format;
 use crate::routing::{Key, NullSender, OnMismatch};
 use crate::token::Grant;
-use crate::upstream::Tls;
+use crate::transport::smtp::Tls;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]

@@ -1,25 +1,21 @@
-//! One attempt at one message: routed, rewritten, sent, judged.
+//! One attempt at one message of the queue: routed, rewritten, sent, settled.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::context::Context;
-use super::lane::Lane;
-use super::notice::digest;
-use super::outcome::{self, Verdict, table};
-use super::settle::{Tried, settle};
-use super::transmit::transmit;
-use super::trouble::{Trouble, Word};
-use crate::base::{Clock, Timestamp};
+use super::fact::{self, Fact};
+use super::plan::{Entry, Plan};
+use super::report::{About, conclude, digest};
+use super::sending::{Letter, NotSent};
+use super::sessions::Seat;
+use super::settle::{self, Rules, Tried, settle};
+use super::world::World;
+use crate::base::Timestamp;
 use crate::message::rewrite::{self, Composed};
-use crate::message::{Address, Envelope, Headers, Trace};
-use crate::observe::maillog;
+use crate::message::{Envelope, Headers, Trace};
 use crate::routing::{Decision, Reason, Route};
-use crate::session::{Reply, Stage};
-use crate::spool::{
-    Claim, Claimed, Content, Event, Fate, Finish, Origin, Record, Shape, SpoolError, Story, What,
-};
-use crate::upstream::{Link, Transcript};
+use crate::spool::{Claim, Claimed, Content, Fate, Finish, Origin, Record, Shape, SpoolError};
+use crate::transport::{Finding, Interruption, Outcome, Progress};
 
 /// Attempts at a message whose content cannot be read; then it is held.
 const MOST_READS: u32 = 5;
@@ -28,56 +24,47 @@ const MOST_READS: u32 = 5;
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// How an attempt ended.
+#[derive(Default)]
 pub(super) struct Ended {
-    /// The message's fate; none where it goes back as it was.
+    /// The message's fate; none if it goes back as it was.
     pub(super) finish: Option<Box<Finish>>,
     /// What it has shown of the mailbox.
-    pub(super) word: Word,
+    pub(super) finding: Option<Finding>,
+    /// Whether the server took the message for somebody.
+    pub(super) was_accepted: bool,
     /// Recipients that may have got the message: only they count to the mailbox's limits.
     pub(super) reached: usize,
 }
 
 impl Ended {
-    fn released(word: Word) -> Self {
-        Self {
-            finish: None,
-            word,
-            reached: 0,
-        }
-    }
-
-    /// With a fate, and nobody reached.
-    pub(super) fn with(finish: Finish, word: Word) -> Self {
+    fn with(finish: Finish) -> Self {
         Self {
             finish: Some(Box::new(finish)),
-            word,
-            reached: 0,
+            ..Self::default()
         }
     }
+}
+
+/// What is attempted, and with what.
+struct Attempt<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    entry: &'a Entry,
+    claim: Claim,
 }
 
 /// How many of a message's recipients go in one transaction.
-pub(super) fn recipients_at_once(lane: &Lane, record: &Record) -> usize {
-    let most = lane.mailbox.limits().recipients;
+pub(super) fn recipients_at_once(entry: &Entry, record: &Record) -> usize {
+    let most = entry.desk.limits().recipients;
     record.envelope.recipients.len().min(most)
-}
-
-/// Where the tenant's mail to external recipients waits: the recipients that are not external first, and
-/// how many those are.
-fn without_external(lane: &Lane, record: &mut Record) -> usize {
-    let recipients = &mut record.envelope.recipients;
-    let (own, external): (Vec<_>, Vec<_>) = std::mem::take(recipients)
-        .into_iter()
-        .partition(|recipient| lane.context.is_own_domain(&recipient.address));
-    let count = own.len();
-    *recipients = own.into_iter().chain(external).collect();
-    count
 }
 
 /// Attempts a message of the queue.
 pub(super) async fn run(
-    lane: &Lane,
-    session: &mut Option<Box<dyn Link>>,
+    world: &World,
+    plan: &Plan,
+    entry: &Entry,
+    seat: &mut Seat,
     message: Claimed,
 ) -> Ended {
     let Claimed {
@@ -86,319 +73,277 @@ pub(super) async fn run(
         content,
         ..
     } = message;
-    let loaded = loaded(lane, &record, content).await;
-    let head = match &loaded {
-        Ok((content, _)) => content.head().await,
-        Err(error) => Err(error.clone()),
-    };
-    let ((content, sent_lines), head) = match (loaded, head) {
-        (Ok(content), Ok(head)) => (content, head),
-        (Err(error), _) | (_, Err(error)) => {
-            return unreadable(claim, record, &error, &lane.context.clock);
-        }
-    };
-    let headers = Headers::parse(&head);
-    let route = match route(&lane.context, &record, &headers) {
-        Ok(route) if route.server == lane.server.name => route,
-        Ok(route) => {
-            maillog::rerouted(record.id, &lane.server.name, &route.server);
-            let finish = moved(claim, record, route.server, lane.context.clock.now());
-            return Ended::with(finish, Word::Nothing);
-        }
-        Err(reason) => {
-            let finish = held(claim, record, reason, lane.context.clock.now());
-            return Ended::with(finish, Word::Nothing);
-        }
-    };
-    let mut record = record;
-    let count = record.envelope.recipients.len();
-    let mut at_once = recipients_at_once(lane, &record);
-    if let Some((until, reason)) = lane.external_hold() {
-        at_once = at_once.min(without_external(lane, &mut record));
-        if at_once == 0 {
-            return Ended::with(waits(claim, record, until, reason), Word::Nothing);
-        }
-    }
-    let composed = compose(lane, &record, &headers, &route);
-    let sender = route.plan.envelope_sender.address();
-    let author = route.plan.from.as_ref().map(|mailbox| &mailbox.address);
-    let now = lane.context.clock.now();
-    let mut tried = Tried {
+    let attempt = Attempt {
+        world,
+        plan,
+        entry,
         claim,
-        message_id: rewrite::message_id(&headers, record.id, &lane.context.settings.host),
-        record,
-        sent_lines,
-        verdict: Verdict::default(),
-        reason: None,
-        is_uncertain: false,
-        confirms: true,
-        head: &head[..headers.end],
-        whole: content.in_memory().cloned(),
-        sender: sender.or(author).cloned(),
     };
-    if let Some(reply) = sender.and_then(|sender| lane.mailbox.refuses(sender, now)) {
-        let row = table::row(lane.server.upstream.service, Stage::FinalDot, &reply);
-        let all = (0..count).map(|place| (place, reply.clone(), row));
-        tried.verdict.failed = all.collect();
-        return Ended::with(settle(lane, tried), Word::Nothing);
+    match attempt.loaded(&record, content).await {
+        Ok(loaded) => attempt.send(seat, record, loaded).await,
+        Err(error) => attempt.unreadable(record, &error),
     }
-    let envelope = if at_once == count {
-        Cow::Borrowed(&tried.record.envelope)
-    } else {
-        Cow::Owned(Envelope {
-            recipients: tried.record.envelope.recipients[..at_once].to_vec(),
-            ..tried.record.envelope.clone()
-        })
-    };
-    let sent = transmit(lane, session, &envelope, &route, &composed, &content, false).await;
-    match sent {
-        Ok(transcript) => {
-            tried.verdict = judged(lane, at_once, &transcript);
-            tried.verdict.next.extend(at_once..count);
-            tried.confirms = transcript.offers_dsn;
-            let word = match &tried.verdict.mailbox {
-                Some((row, reply)) => Word::of(lane, row, reply, &reply.to_string(), sender),
-                None => tried.verdict.accepted.as_ref().map(|_| Word::Well),
+}
+
+/// A content that was read.
+struct Loaded {
+    content: Content,
+    head: bytes::Bytes,
+    /// Of a digest, the number of its last line.
+    sent_lines: u64,
+}
+
+impl Attempt<'_> {
+    fn now(&self) -> Timestamp {
+        self.world.clock.now()
+    }
+
+    /// Sends a message whose content is at hand.
+    async fn send(&self, seat: &mut Seat, mut record: Record, loaded: Loaded) -> Ended {
+        let headers = Headers::parse(&loaded.head);
+        let route = match self.routed(&record, &headers) {
+            Ok(route) => route,
+            Err(finish) => return Ended::with(*finish),
+        };
+        let mut at_once = recipients_at_once(self.entry, &record);
+        let (tenant, now) = (self.entry.tenant(), self.now());
+        if let Some((until, reason)) = self.world.desks.external_hold(tenant, now) {
+            at_once = at_once.min(external_last(self.plan, &mut record));
+            if at_once == 0 {
+                return Ended::with(waits(self.claim, record, until, reason));
+            }
+        }
+        let composed = compose(self.world, self.plan, &record, &headers, &route);
+        let envelope = first(&record.envelope, at_once);
+        let author = route.plan.from.as_ref().map(|mailbox| &mailbox.address);
+        let letter = Letter {
+            sender: &route.plan.envelope_sender,
+            author,
+            envelope: &envelope,
+            composed: &composed,
+            content: &loaded.content,
+            all_or_none: false,
+        };
+        let sent = self.world.sender.send(self.entry, seat, &letter).await;
+        drop(envelope);
+        let host = &self.plan.settings.host;
+        let tried = Tried {
+            message_id: rewrite::message_id(&headers, record.id, host),
+            record,
+            outcome: Outcome::default(),
+            interruption: None,
+            may_have_arrived: false,
+        };
+        match sent {
+            Ok(outcome) => self.judged(tried, outcome, at_once, &loaded, headers.end),
+            Err(NotSent::Interrupted(interruption)) => {
+                self.interrupted(tried, interruption, at_once, &loaded, headers.end)
+            }
+            Err(NotSent::Spool(error)) => self.unreadable(tried.record, &error),
+        }
+    }
+
+    /// The upstream has answered. A message that nothing became of, through no fault of its own, goes back
+    /// as it was.
+    fn judged(
+        &self,
+        mut tried: Tried,
+        mut outcome: Outcome,
+        at_once: usize,
+        loaded: &Loaded,
+        head: usize,
+    ) -> Ended {
+        let all = tried.record.envelope.recipients.len();
+        outcome.next.extend(at_once..all);
+        let finding = outcome.finding.clone();
+        let is_token = matches!(finding, Some(Finding::TokenRefused(_)));
+        let is_untouched = outcome.delivered.is_empty() && outcome.failed.is_empty();
+        let is_innocent = !outcome.is_counted() && (is_token || outcome.holds_for().is_none());
+        let was_accepted = outcome.accepted.is_some();
+        if is_untouched && is_innocent {
+            return Ended {
+                finding,
+                ..Ended::default()
             };
-            let word = word.unwrap_or(Word::Nothing);
-            let Verdict {
-                delivered, failed, ..
-            } = &tried.verdict;
-            let nothing_happened = delivered.is_empty() && failed.is_empty();
-            let is_innocent = !tried.verdict.is_counted() && tried.verdict.holds_for().is_none();
-            if nothing_happened && is_innocent {
-                return Ended::released(word);
+        }
+        tried.outcome = outcome;
+        Ended {
+            finding,
+            was_accepted,
+            ..self.settled(&tried, at_once, loaded, head)
+        }
+    }
+
+    /// The session has ended, or there was none. Trouble with the mailbox is not the message's fault.
+    fn interrupted(
+        &self,
+        mut tried: Tried,
+        interruption: Interruption,
+        at_once: usize,
+        loaded: &Loaded,
+        head: usize,
+    ) -> Ended {
+        if interruption.finding.is_some() {
+            return Ended {
+                finding: interruption.finding,
+                ..Ended::default()
+            };
+        }
+        tried.may_have_arrived = interruption.progress == Progress::MayHaveArrived;
+        tried.interruption = Some(interruption.reason);
+        tried.outcome = Outcome {
+            deferred: (0..tried.record.envelope.recipients.len()).collect(),
+            confirms: true,
+            ..Outcome::default()
+        };
+        self.settled(&tried, at_once, loaded, head)
+    }
+
+    /// Decides the message's fate, and tells of it.
+    fn settled(&self, tried: &Tried, at_once: usize, loaded: &Loaded, head: usize) -> Ended {
+        let (settings, now) = (&self.plan.settings, self.now());
+        let rules = Rules {
+            server: self.entry.name(),
+            schedule: &settings.schedule,
+            uncertain: settings.uncertain,
+            may_give_up: self.world.has_tried(settings.schedule.expires_after),
+            now,
+            random: rand::random(),
+        };
+        let settled = settle(&rules, tried);
+        let about = About {
+            claim: self.claim,
+            record: &tried.record,
+            head: &loaded.head[..head],
+            whole: loaded.content.in_memory().cloned(),
+            upstream: &self.entry.server.upstream.smtp.host,
+            host: &settings.host,
+        };
+        let mut finish = conclude(self.world, self.plan, &about, self.entry.name(), settled);
+        let reached = tried.reached(at_once);
+        finish.used = self.entry.desk.used(reached, now);
+        finish.sent_lines = loaded.sent_lines;
+        Ended {
+            reached,
+            ..Ended::with(finish)
+        }
+    }
+
+    /// The content, from the spool if it is not at hand, and only if it is what was put.
+    async fn loaded(
+        &self,
+        record: &Record,
+        at_hand: Option<Content>,
+    ) -> Result<Loaded, SpoolError> {
+        let (content, sent_lines) = match (&record.origin, at_hand) {
+            (Origin::Digest, _) => digest(self.world, self.plan, record).await?,
+            (_, Some(content)) => (content, 0),
+            (_, None) => (self.world.spool.content(record.id).await?, 0),
+        };
+        if let Some(sum) = record.sum {
+            let size = record.size;
+            content.check(Shape { size, sum }).await?;
+        }
+        Ok(Loaded {
+            head: content.head().await?,
+            content,
+            sent_lines,
+        })
+    }
+
+    /// A content that is gone or broken: held, so that a person sees it. A read that failed is tried again
+    /// first: a disk may do better the next time.
+    fn unreadable(&self, record: Record, error: &SpoolError) -> Ended {
+        let now = self.now();
+        let reason = format!("its content cannot be read: {error}");
+        let is_gone = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
+        match error {
+            SpoolError::Missing(_) | SpoolError::Closed => Ended::default(),
+            SpoolError::Io { source, .. } if !is_gone(source) && record.attempts < MOST_READS => {
+                let (until, attempts) = (now.after(READ_AGAIN), record.attempts + 1);
+                let fact = Fact::Unread {
+                    until,
+                    attempts,
+                    reason: reason.clone(),
+                };
+                fact::tell(vec![fact], record.id, &record.lane, &self.world.clock);
+                let tried = Record { attempts, ..record };
+                Ended::with(waits(self.claim, tried, until, reason))
             }
-            let reached = tried.reached(at_once);
-            Ended {
-                reached,
-                ..Ended::with(settle(lane, tried), word)
+            _ => Ended::with(held(self.world, self.claim, record, reason)),
+        }
+    }
+
+    /// The way of the message by the configuration of now. If it is not this server's the message ends
+    /// here.
+    fn routed(&self, record: &Record, headers: &Headers) -> Result<Route, Box<Finish>> {
+        match route(self.plan, record, headers) {
+            Ok(route) if route.server == self.entry.name() => Ok(route),
+            Ok(route) => {
+                let (record, now) = (record.clone(), self.now());
+                let lane = record.lane.clone();
+                tell_rerouted(self.world, &record, &lane, &route.server);
+                Err(Box::new(moved(self.claim, record, route.server, now)))
             }
+            Err(reason) => Err(Box::new(held(
+                self.world,
+                self.claim,
+                record.clone(),
+                reason,
+            ))),
         }
-        Err(Trouble::Mailbox { word, .. }) => Ended::released(word),
-        Err(Trouble::Spool(error)) => unreadable(claim, tried.record, &error, &lane.context.clock),
-        Err(Trouble::Passing {
-            reason, uncertain, ..
-        }) => {
-            tried.verdict.deferred = (0..count).collect();
-            tried.is_uncertain = uncertain;
-            tried.reason = Some(reason);
-            let reached = tried.reached(at_once);
-            Ended {
-                reached,
-                ..Ended::with(settle(lane, tried), Word::Nothing)
+    }
+}
+
+/// Puts the recipients that are not external first, and gives how many those are: the tenant's mail to
+/// external recipients waits.
+fn external_last(plan: &Plan, record: &mut Record) -> usize {
+    let recipients = &mut record.envelope.recipients;
+    let (own, external): (Vec<_>, Vec<_>) = std::mem::take(recipients)
+        .into_iter()
+        .partition(|recipient| plan.is_own_domain(&recipient.address));
+    let count = own.len();
+    *recipients = own.into_iter().chain(external).collect();
+    count
+}
+
+/// The envelope for its first recipients.
+fn first(envelope: &Envelope, count: usize) -> Cow<'_, Envelope> {
+    if count == envelope.recipients.len() {
+        return Cow::Borrowed(envelope);
+    }
+    Cow::Owned(Envelope {
+        recipients: envelope.recipients[..count].to_vec(),
+        ..envelope.clone()
+    })
+}
+
+/// Gives a message without a lane the one that it takes by the configuration of now; none if its content
+/// cannot be read just now.
+pub(super) async fn assign(world: &World, plan: &Plan, message: Claimed) -> Option<Finish> {
+    let Claimed { claim, record, .. } = message;
+    let content = world.spool.content(record.id).await.ok()?;
+    let head = content.head().await.ok()?;
+    match route(plan, &record, &Headers::parse(&head)) {
+        Ok(route) => {
+            if let Some(former) = &record.former_lane {
+                tell_rerouted(world, &record, former, &route.server);
             }
+            Some(moved(claim, record, route.server, world.clock.now()))
         }
+        Err(reason) => Some(held(world, claim, record, reason)),
     }
 }
 
-/// The verdict on a transcript; what the table does not know is told, so that it can grow.
-fn judged(lane: &Lane, count: usize, transcript: &Transcript) -> Verdict {
-    let Transcript {
-        mail,
-        recipients,
-        message,
-        ..
-    } = transcript;
-    let service = lane.server.upstream.service;
-    let verdict = outcome::judge(service, count, mail, recipients, message.as_ref());
-    let news = verdict.unclassified.iter();
-    for reply in news.filter(|reply| lane.is_news(reply)) {
-        maillog::unclassified(&lane.server.name, reply);
+fn tell_rerouted(world: &World, record: &Record, from: &str, to: &str) {
+    if from == to {
+        return;
     }
-    verdict
-}
-
-/// Sends one message at once and gives the upstream's own answer; for `direct` servers. Nothing is
-/// sent unless every recipient is accepted.
-pub(super) async fn direct(lane: &Lane, record: &Record, content: &Content) -> Reply {
-    if let Some(hold) = lane.held() {
-        return temporary(None, hold.reason);
-    }
-    let head = match content.head().await {
-        Ok(head) => head,
-        Err(_) => return Reply::try_again(),
+    let fact = Fact::Rerouted {
+        from: from.to_owned(),
+        to: to.to_owned(),
     };
-    let headers = Headers::parse(&head);
-    let Origin::Client { user, listener, .. } = &record.origin else {
-        return Reply::try_again();
-    };
-    let policy = &lane.context.settings.policy;
-    let route = match policy.decide(
-        &record.envelope.sender,
-        &headers.author(),
-        policy.caller(user, listener),
-    ) {
-        Decision::Route(route) => route,
-        Decision::Refused(refusal) => return refusal.reply,
-    };
-    let sender = route.plan.envelope_sender.address();
-    let now = lane.context.clock.now();
-    if let Some(reply) = sender.and_then(|sender| lane.mailbox.refuses(sender, now)) {
-        return reply;
-    }
-    let composed = compose(lane, record, &headers, &route);
-    let count = record.envelope.recipients.len();
-    if lane.mailbox.admit(count, now).is_err() {
-        let reason = "the mailbox has reached its limit for now";
-        return temporary(None, reason.to_owned());
-    }
-    let mut seat = lane.mailbox.session().await;
-    let sent = transmit(
-        lane,
-        &mut seat.session,
-        &record.envelope,
-        &route,
-        &composed,
-        content,
-        true,
-    )
-    .await;
-    lane.mailbox.park(seat, lane.context.clock.now());
-    lane.mailbox.settle(count, reached(&sent, count), now);
-    match sent {
-        Ok(transcript) => {
-            let host = &lane.context.settings.host;
-            let message_id = rewrite::message_id(&headers, record.id, host);
-            direct_answer(lane, record, &route, transcript, message_id)
-        }
-        Err(Trouble::Passing { reason, reply, .. }) => temporary(reply, reason),
-        Err(Trouble::Mailbox { word, reply }) => {
-            let reason = word.reason();
-            lane.note(word);
-            temporary(reply, reason)
-        }
-        Err(Trouble::Spool(_)) => Reply::try_again(),
-    }
-}
-
-/// How many of the recipients of a message that is sent to all or none may have got it.
-fn reached(sent: &Result<Transcript, Trouble>, count: usize) -> usize {
-    let may_have = match sent {
-        Ok(transcript) => {
-            let last = transcript.message.as_ref();
-            last.is_some_and(|(_, reply)| reply.is_completion())
-        }
-        Err(Trouble::Passing { uncertain, .. }) => *uncertain,
-        Err(_) => false,
-    };
-    if may_have { count } else { 0 }
-}
-
-/// The mailbox's trouble is not the message's fault; else what the upstream said.
-fn direct_answer(
-    lane: &Lane,
-    record: &Record,
-    route: &Route,
-    transcript: Transcript,
-    message_id: String,
-) -> Reply {
-    let verdict = judged(lane, record.envelope.recipients.len(), &transcript);
-    let Some((row, reply)) = verdict.mailbox.as_ref() else {
-        lane.note(Word::Well);
-        let (_, reply) = transcript.decisive();
-        tell_direct(lane, record, &reply, message_id);
-        return reply;
-    };
-    let sender = route.plan.envelope_sender.address();
-    if let Some(word) = Word::of(lane, row, reply, &reply.to_string(), sender) {
-        lane.note(word);
-    }
-    if verdict.is_counted() {
-        transcript.decisive().1
-    } else {
-        temporary(Some(reply.clone()), reply.to_string())
-    }
-}
-
-/// What was sent at once has a story too. The app does not wait for it.
-fn tell_direct(lane: &Lane, record: &Record, reply: &Reply, message_id: String) {
-    let at = lane.context.clock.now();
-    let recipients = record.envelope.recipients.iter();
-    let to: Vec<Address> = recipients
-        .map(|recipient| recipient.address.clone())
-        .collect();
-    let (server, words, count) = (record.lane.clone(), reply.to_string(), to.len());
-    let what = match reply.is_completion() {
-        true => What::Delivered {
-            server,
-            to,
-            reply: words,
-            message_id,
-        },
-        false => What::Failed {
-            server,
-            to,
-            reply: words,
-        },
-    };
-    let story = Story {
-        record: record.clone(),
-        ended: Some(at),
-        events: vec![Event { at, what }],
-    };
-    let used = lane.used(count, at).filter(|_| reply.is_completion());
-    let spool = lane.context.spool.clone();
-    tokio::spawn(async move { spool.tell(story, used).await });
-}
-
-/// Trouble with the server is not the message's fault: never 5yz, whatever the server said.
-fn temporary(reply: Option<Reply>, reason: String) -> Reply {
-    match reply {
-        Some(reply) if (400..500).contains(&reply.code) && reply.code != 421 => reply,
-        _ => Reply::new(
-            451,
-            "4.4.1",
-            format!("Upstream trouble, try again later: {reason}"),
-        ),
-    }
-}
-
-/// The content, from the spool if it is not at hand, and only if it is what was put; of a digest, with the
-/// number of its last line.
-async fn loaded(
-    lane: &Lane,
-    record: &Record,
-    at_hand: Option<Content>,
-) -> Result<(Content, u64), SpoolError> {
-    if record.origin == Origin::Digest {
-        return digest(&lane.context, record).await;
-    }
-    let content = match at_hand {
-        Some(content) => content,
-        None => lane.context.spool.content(record.id).await?,
-    };
-    if let Some(sum) = record.sum {
-        let size = record.size;
-        content.check(Shape { size, sum }).await?;
-    }
-    Ok((content, 0))
-}
-
-/// A content that is gone or broken: held, so that a person sees it. A read that failed is tried again
-/// first: a disk may do better the next time.
-fn unreadable(claim: Claim, record: Record, error: &SpoolError, clock: &Clock) -> Ended {
-    let now = clock.now();
-    let reason = format!("its content cannot be read: {error}");
-    let is_gone = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
-    match error {
-        SpoolError::Missing(_) | SpoolError::Closed => Ended::released(Word::Nothing),
-        SpoolError::Io { source, .. } if !is_gone(source) && record.attempts < MOST_READS => {
-            let (id, until) = (record.id, now.after(READ_AGAIN));
-            let attempts = record.attempts + 1;
-            maillog::deferred(
-                id,
-                &record.lane,
-                clock.shown(until),
-                attempts,
-                &reason,
-                false,
-            );
-            let tried = Record { attempts, ..record };
-            Ended::with(waits(claim, tried, until, reason), Word::Nothing)
-        }
-        _ => Ended::with(held(claim, record, reason, now), Word::Nothing),
-    }
+    fact::tell(vec![fact], record.id, to, &world.clock);
 }
 
 /// Queued until then, with the reason.
@@ -412,44 +357,16 @@ fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Fini
 }
 
 /// For a person to decide.
-fn held(claim: Claim, mut record: Record, reason: String, now: Timestamp) -> Finish {
-    maillog::held(record.id, &reason);
-    record.last = Some(reason.clone());
-    let event = Event {
-        at: now,
-        what: What::Held { reason },
-    };
+fn held(world: &World, claim: Claim, record: Record, reason: String) -> Finish {
+    let (id, lane, mut facts) = (record.id, record.lane.clone(), Vec::new());
+    let fate = settle::hold(record, reason, &mut facts);
     Finish {
-        events: vec![event],
-        ..Finish::new(claim, Fate::Held(Box::new(record)))
+        events: fact::tell(facts, id, &lane, &world.clock),
+        ..Finish::new(claim, fate)
     }
 }
 
-/// Gives a message without a lane the one that it takes by the configuration of now; none if its content
-/// cannot be read just now.
-pub(super) async fn assign(context: &Context, message: Claimed) -> Option<Finish> {
-    let Claimed { claim, record, .. } = message;
-    let head = match context.spool.content(record.id).await {
-        Ok(content) => content.head().await,
-        Err(error) => Err(error),
-    };
-    let head = head.ok()?;
-    let now = context.clock.now();
-    match route(context, &record, &Headers::parse(&head)) {
-        Ok(route) => {
-            if let Some(former) = record
-                .former_lane
-                .as_ref()
-                .filter(|it| **it != route.server)
-            {
-                maillog::rerouted(record.id, former, &route.server);
-            }
-            Some(moved(claim, record, route.server, now))
-        }
-        Err(reason) => Some(held(claim, record, reason, now)),
-    }
-}
-
+/// In another server's lane, due at once.
 fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
     let moved = Record {
         lane,
@@ -461,11 +378,10 @@ fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
 }
 
 /// The way of a queued message by the configuration of now, or why it has none.
-fn route(context: &Context, record: &Record, headers: &Headers) -> Result<Route, String> {
-    let policy = &context.settings.policy;
+fn route(plan: &Plan, record: &Record, headers: &Headers) -> Result<Route, String> {
+    let policy = &plan.settings.policy;
     let Origin::Client { user, listener, .. } = &record.origin else {
-        let route = policy.report_route(|server| context.works(server));
-        let route = route.map(|(route, _)| route);
+        let route = plan.report_route().map(|(route, _)| route);
         return route.ok_or("no server can send reports: set default_from".into());
     };
     match policy.decide(
@@ -481,8 +397,15 @@ fn route(context: &Context, record: &Record, headers: &Headers) -> Result<Route,
     }
 }
 
-fn compose(lane: &Lane, record: &Record, headers: &Headers, route: &Route) -> Composed {
-    let (host, shown) = (&lane.context.settings.host, lane.context.settings.received);
+/// The header section as it leaves.
+pub(super) fn compose(
+    world: &World,
+    plan: &Plan,
+    record: &Record,
+    headers: &Headers,
+    route: &Route,
+) -> Composed {
+    let (host, shown) = (&plan.settings.host, plan.settings.received);
     if let (Reason::Report, Some(from)) = (&route.reason, &route.plan.from) {
         return rewrite::spoken_by(headers, from);
     }
@@ -497,7 +420,7 @@ fn compose(lane: &Lane, record: &Record, headers: &Headers, route: &Route) -> Co
     };
     let trace = Trace {
         id: record.id,
-        received: lane.context.clock.shown(record.received),
+        received: world.clock.shown(record.received),
         helo,
         peer,
         protocol,

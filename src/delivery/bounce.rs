@@ -6,7 +6,7 @@ pub mod storm;
 
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
-use crate::session::Reply;
+use crate::transport::Answer;
 
 /// Octets of a line of a server's words; a word may be longer.
 const LINE: usize = 400;
@@ -34,9 +34,9 @@ pub enum Kind {
 pub struct Failed {
     /// As the app gave it.
     pub recipient: Recipient,
-    /// The upstream's own words, or ours.
-    pub reply: Reply,
-    /// Whether `reply` is the upstream's.
+    /// What the upstream said, or what we say.
+    pub answer: Answer,
+    /// Whether `answer` is the upstream's.
     pub by_upstream: bool,
     /// What mends it; empty if nothing is known to.
     pub remedy: String,
@@ -235,7 +235,7 @@ impl Report<'_> {
 
     fn status_of(&self, failed: &Failed) -> String {
         let Failed {
-            recipient, reply, ..
+            recipient, answer, ..
         } = failed;
         let mut text = String::from("\r\n");
         if let Some(original) = recipient.parameters.get_xtext("ORCPT") {
@@ -249,12 +249,12 @@ impl Report<'_> {
             "Final-Recipient: {kind}; {}\r\nAction: {}\r\nStatus: {}\r\n",
             recipient.address,
             self.kind.action(),
-            self.status_code(reply)
+            self.status_code(answer)
         ));
         if failed.by_upstream {
             text.push_str(&format!("Remote-MTA: dns; {}\r\n", self.upstream));
         }
-        let said = folded(&reply.to_string(), self.words());
+        let said = folded(&answer.to_string(), self.words());
         text.push_str(&format!("Diagnostic-Code: smtp; {said}\r\n"));
         if let Kind::Delayed(until) = self.kind {
             text.push_str(&format!("Will-Retry-Until: {}\r\n", until.rfc5322()));
@@ -263,13 +263,13 @@ impl Report<'_> {
     }
 
     /// Its class goes with the action (RFC 3464 §2.3.4), whatever class the upstream gave.
-    fn status_code(&self, reply: &Reply) -> String {
+    fn status_code(&self, answer: &Answer) -> String {
         let class = match self.kind {
             Kind::Failed => '5',
             Kind::Delayed(_) => '4',
             Kind::Relayed => '2',
         };
-        let detail = reply.enhanced.get(1..).filter(|detail| !detail.is_empty());
+        let detail = answer.enhanced.get(1..).filter(|detail| !detail.is_empty());
         format!("{class}{}", detail.unwrap_or(".0.0"))
     }
 }
@@ -278,7 +278,7 @@ impl Failed {
     /// Who said what, in at most so many octets of words.
     pub fn said(&self, upstream: &str, host: &str, most: usize) -> String {
         let who = if self.by_upstream { upstream } else { host };
-        format!("{who} said: {}", folded(&self.reply.to_string(), most))
+        format!("{who} said: {}", folded(&self.answer.to_string(), most))
     }
 }
 
@@ -343,7 +343,7 @@ mod tests {
         let parameters = Parameters::parse("ENVID=4+2B2").unwrap();
         let failed = [Failed {
             recipient: recipient("ORCPT=rfc822;old+2Bx@y.com"),
-            reply: Reply::new(550, "5.1.1", "no such\nuser"),
+            answer: Answer::new(550, "5.1.1", "no such\nuser"),
             by_upstream: true,
             remedy: "correct the address".into(),
         }];
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(plain.sender, ReversePath::Null);
         assert!(plain.parameters.is_empty());
         let unknown = [Failed {
-            reply: Reply::new(550, "", "Empf\u{e4}nger unbekannt"),
+            answer: Answer::new(550, "", "Empf\u{e4}nger unbekannt"),
             ..failed[0].clone()
         }];
         let foreign = Report {
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(eight_bit.parameters.get("BODY"), Some("8BITMIME"));
         let many = vec![
             Failed {
-                reply: Reply::new(550, "5.1.1", "no such user ".repeat(300)),
+                answer: Answer::new(550, "5.1.1", "no such user ".repeat(300)),
                 ..failed[0].clone()
             };
             1_000

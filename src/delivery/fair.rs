@@ -1,4 +1,5 @@
-//! Whose message goes next where all have to share: by turns between users, weighted by priority. Pure.
+//! Whose message goes next if many share a mailbox: users take turns, weighted by priority, and so do the
+//! servers that share it. Pure.
 //!
 //! Self-clocked fair queueing: each message moves its flow's clock on, those of an urgent flow less, and
 //! the flow whose next message ends first is next. A flow that comes back begins with the present, so a
@@ -7,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::message::Priority;
-use crate::spool::record::Flow;
+use crate::spool::record::Place;
 
 /// Messages of one flow that are taken ahead of sending them.
 pub const FLOW: usize = 64;
@@ -18,7 +19,7 @@ const TURN: u64 = 64;
 /// See the module.
 #[derive(Debug)]
 pub struct Fair<T> {
-    flows: BTreeMap<Flow, Waiting<T>>,
+    flows: BTreeMap<Place, Waiting<T>>,
     /// The clock of whoever was last.
     now: u64,
     len: usize,
@@ -33,7 +34,7 @@ struct Waiting<T> {
     was_full: bool,
 }
 
-/// What comes next.
+/// The next message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Next<T> {
     /// It.
@@ -64,23 +65,23 @@ impl<T> Fair<T> {
     }
 
     /// How many more of a flow it takes.
-    pub fn room(&self, flow: &Flow) -> usize {
-        let waiting = self.flows.get(flow).map_or(0, |flow| flow.queue.len());
+    pub fn room(&self, place: &Place) -> usize {
+        let waiting = self.flows.get(place).map_or(0, |flow| flow.queue.len());
         FLOW.saturating_sub(waiting)
     }
 
     /// The last of its flow.
-    pub fn push(&mut self, flow: Flow, item: T) {
-        let waiting = self.waiting(flow);
+    pub fn push(&mut self, place: Place, item: T) {
+        let waiting = self.waiting(place);
         waiting.queue.push_back(item);
         waiting.was_full |= waiting.queue.len() >= FLOW;
         self.len += 1;
     }
 
     /// The next of its flow, as if it had not been taken.
-    pub fn put_back(&mut self, flow: Flow, item: T) {
-        let turn = turn(flow.priority);
-        let waiting = self.waiting(flow);
+    pub fn put_back(&mut self, place: Place, item: T) {
+        let turn = turn(place.flow.priority);
+        let waiting = self.waiting(place);
         waiting.queue.push_front(item);
         waiting.clock = waiting.clock.saturating_sub(turn);
         self.len += 1;
@@ -89,13 +90,13 @@ impl<T> Fair<T> {
     /// Whoever is next.
     pub fn pop(&mut self) -> Option<Next<T>> {
         let waiting = self.flows.iter().filter(|(_, flow)| !flow.queue.is_empty());
-        // Of equals the more urgent, which stands first.
-        let (flow, _) = waiting.min_by_key(|(_, waiting)| waiting.clock)?;
-        let flow = flow.clone();
-        let waiting = self.flows.get_mut(&flow)?;
+        // Of equals the more urgent.
+        let first = waiting.min_by_key(|(place, waiting)| (waiting.clock, place.flow.priority));
+        let place = first?.0.clone();
+        let waiting = self.flows.get_mut(&place)?;
         let item = waiting.queue.pop_front()?;
         self.now = waiting.clock;
-        waiting.clock += turn(flow.priority);
+        waiting.clock += turn(place.flow.priority);
         let is_low = waiting.was_full && waiting.queue.len() <= FLOW / 4;
         waiting.was_full &= !is_low;
         self.len -= 1;
@@ -110,9 +111,9 @@ impl<T> Fair<T> {
         flows.into_values().flat_map(|flow| flow.queue).collect()
     }
 
-    fn waiting(&mut self, flow: Flow) -> &mut Waiting<T> {
-        let ends = self.now + turn(flow.priority);
-        let waiting = self.flows.entry(flow).or_insert_with(|| Waiting {
+    fn waiting(&mut self, place: Place) -> &mut Waiting<T> {
+        let ends = self.now + turn(place.flow.priority);
+        let waiting = self.flows.entry(place).or_insert_with(|| Waiting {
             queue: VecDeque::new(),
             clock: ends,
             was_full: false,
@@ -126,8 +127,8 @@ impl<T> Fair<T> {
     /// Flows that wait for nothing and have used up what they were ahead.
     fn forget(&mut self) {
         let now = self.now;
-        self.flows.retain(|flow, waiting| {
-            !waiting.queue.is_empty() || waiting.clock > now + turn(flow.priority)
+        self.flows.retain(|place, waiting| {
+            !waiting.queue.is_empty() || waiting.clock > now + turn(place.flow.priority)
         });
     }
 }
@@ -145,11 +146,15 @@ fn turn(priority: Priority) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spool::record::Flow;
     use proptest::prelude::*;
 
-    fn flow(user: &str, priority: Priority) -> Flow {
+    fn flow(user: &str, priority: Priority) -> Place {
         let user = user.to_owned();
-        Flow { priority, user }
+        Place {
+            lane: String::new(),
+            flow: Flow { priority, user },
+        }
     }
 
     fn taken(fair: &mut Fair<&'static str>, count: usize) -> Vec<&'static str> {

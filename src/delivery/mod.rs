@@ -1,34 +1,48 @@
-//! From the spool to the upstream: what is due is sent, and each attempt ends in one fate.
+//! From the spool to the upstream: each message that is due is sent, and each attempt ends in one fate.
 //!
 //! ```text
-//! spool ─ fresh, claim ─▶ scheduler ─▶ lane (one a server) ─▶ attempt ─ routing, transmit ─▶ upstream
-//!              │                        │ fair: whose turn         └▶ outcome ─▶ settle ─ retry, notice ─ bounce
-//!              │                        └ mailbox: sessions, usage, holds            └▶ Finish ─▶ spool
-//!              ├──────────▶ patrol: whose message waits long is told so, and at last that it is given up
-//!              └──────────▶ step: the wall clock was set, which the time of the spool does not follow
+//! spool ─ claim ─▶ scheduler ─▶ desk (one a mailbox) ─▶ worker ─▶ attempt ─ sending ─▶ transport
+//!   ▲                           queue, sessions,                    │ Outcome
+//!   │                           usage, hold ◀── mailbox ─ Finding ──┤
+//!   └── fates ◀── report, fact ◀── Settled ── settle (pure) ◀───────┘
 //! ```
+//!
+//! [`world`](self) is what lives as long as the process, `plan` one configuration. `direct` and `test` send
+//! by `sending` too, and differ in what they do with the outcome. `patrol` looks after what waits long.
 
 mod attempt;
 pub mod bounce;
-mod context;
+mod control;
+mod desk;
+mod desks;
+mod direct;
+mod fact;
 pub mod fair;
-pub mod lane;
+mod fates;
+mod hold;
 mod mailbox;
-mod notice;
-pub mod outcome;
 mod patrol;
-pub mod probe;
+mod plan;
+mod report;
 pub mod retry;
-pub mod scheduler;
+mod scheduler;
+mod sending;
+mod server;
+mod sessions;
+mod settings;
 mod settle;
 mod step;
-mod transmit;
-mod trouble;
+mod storms;
+mod test;
 pub mod usage;
+mod worker;
+mod world;
 
-pub use lane::Server;
-pub use mailbox::Hold;
+pub use control::{Delivery, Pause, ServerState};
+pub use direct::Answered;
+pub use hold::Hold;
 pub use retry::Schedule;
-pub use scheduler::{Delivery, ServerState, Settings};
-pub use settle::Uncertain;
+pub use server::Server;
+pub use settings::{Settings, Uncertain};
+pub use test::test_stopped;
 pub use usage::{BackOff, Limits};

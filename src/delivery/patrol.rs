@@ -4,14 +4,17 @@
 
 use std::time::Duration;
 
-use super::context::Context;
-use super::notice::{About, sender};
-use super::scheduler::CLAIM;
-use super::settle::{give_up, warn};
+use super::bounce::{Failed, Kind};
+use super::fact;
+use super::plan::Plan;
+use super::report::{About, conclude, notice, sender};
+use super::settle::give_up;
+use super::world::{CLAIM, World};
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
 use crate::observe::maillog;
 use crate::spool::{Claimed, Fate, Finish, Flow, Place, Record, SpoolError, Which, time};
+use crate::transport::Answer;
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(60);
@@ -47,80 +50,93 @@ pub(super) struct Patrol {
 
 impl Patrol {
     /// Takes a look, where it is time for one.
-    pub(super) async fn look(&mut self, context: &Context) {
-        let now = context.clock.now();
+    pub(super) async fn look(&mut self, world: &World) {
+        let now = world.clock.now();
         if now < self.next {
             return;
         }
         self.next = now.after(EVERY);
         if now.since(self.noted) >= NOTED {
-            match time::note(context.spool.as_ref(), &context.clock).await {
+            match time::note(world.spool.as_ref(), &world.clock).await {
                 Ok(()) => self.noted = now,
                 Err(error) => return maillog::claim_failed("", &error),
             }
         }
-        self.can_report = context.can_report();
-        if let Err(error) = self.reroute_reports(context, now).await {
+        let plan = world.plan();
+        self.can_report = plan.can_report();
+        if let Err(error) = self.reroute_reports(world, &plan, now).await {
             return maillog::claim_failed("", &error);
         }
         for _ in 0..MOST / PAGE {
-            match self.page(context, now).await {
+            match self.page(world, &plan, now).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return maillog::claim_failed("", &error),
             }
         }
         for _ in 0..PURGES {
-            if !matches!(context.spool.purge(now).await, Ok(true)) {
+            if !matches!(world.spool.purge(now).await, Ok(true)) {
                 return;
             }
         }
     }
 
     /// Reports in the lanes of held servers are routed anew, where another can send them.
-    async fn reroute_reports(&self, context: &Context, now: Timestamp) -> Result<(), SpoolError> {
-        let held = context.settings.servers.iter();
-        let held = held.filter(|server| self.can_report && !context.works(&server.name));
+    async fn reroute_reports(
+        &self,
+        world: &World,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Result<(), SpoolError> {
+        let held = plan.settings.servers.iter();
+        let held = held.filter(|server| self.can_report && !plan.works(server.name()));
         for server in held {
             let place = Place {
-                lane: server.name.clone(),
+                lane: server.name().to_owned(),
                 flow: Flow::of_reports(),
             };
             let (which, until) = (Which::DueIn(place), now.after(CLAIM));
-            for report in context.spool.claim(which, PAGE, now, until).await? {
+            for report in world.spool.claim(which, PAGE, now, until).await? {
                 let record = Record {
                     lane: String::new(),
                     ..report.record
                 };
                 let later = Fate::Later(Box::new(record));
-                context.finish(Finish::new(report.claim, later)).await;
+                world.finish(Finish::new(report.claim, later)).await;
             }
         }
         Ok(())
     }
 
     /// One page; whether there are more.
-    async fn page(&mut self, context: &Context, now: Timestamp) -> Result<bool, SpoolError> {
-        let before = now.before(shortest(context));
-        let late = context.spool.late(self.after, before, PAGE).await?;
+    async fn page(
+        &mut self,
+        world: &World,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Result<bool, SpoolError> {
+        let before = now.before(shortest(plan));
+        let late = world.spool.late(self.after, before, PAGE).await?;
         let has_more = late.len() == PAGE;
         self.after = late.last().map(|last| last.id).filter(|_| has_more);
         let needy = late.iter();
-        let needy = needy.filter(|record| self.need(context, record, now).is_some());
+        let needy = needy.filter(|record| self.need(world, plan, record, now).is_some());
         let ids: Vec<MessageId> = needy.map(|record| record.id).collect();
         if !ids.is_empty() {
             let (which, until) = (Which::Named(ids), now.after(CLAIM));
-            for message in context.spool.claim(which, PAGE, now, until).await? {
-                self.care(context, message, now).await;
+            for message in world.spool.claim(which, PAGE, now, until).await? {
+                self.care(world, plan, message, now).await;
             }
         }
         Ok(has_more)
     }
 
-    fn need(&self, context: &Context, record: &Record, now: Timestamp) -> Option<Need> {
-        let settings = &context.settings;
+    fn need(&self, world: &World, plan: &Plan, record: &Record, now: Timestamp) -> Option<Need> {
+        let settings = &plan.settings;
         let age = now.since(record.received);
-        if age >= settings.schedule.expires_after && context.has_tried() {
+        if age >= settings.schedule.expires_after
+            && world.has_tried(settings.schedule.expires_after)
+        {
             return Some(Need::GiveUp);
         }
         let is_late = settings.warn_after.is_some_and(|after| age >= after);
@@ -130,46 +146,80 @@ impl Patrol {
     }
 
     /// Does what a message needs.
-    async fn care(&self, context: &Context, message: Claimed, now: Timestamp) {
+    async fn care(&self, world: &World, plan: &Plan, message: Claimed, now: Timestamp) {
         let claimed = (message.claim, message.record.place());
-        let finish = match self.need(context, &message.record, now) {
-            Some(need) => told(context, &message, need).await,
+        let finish = match self.need(world, plan, &message.record, now) {
+            Some(need) => told(world, plan, &message, need).await,
             None => None,
         };
         match finish {
-            Some(finish) => context.finish(finish).await,
-            None => context.release_one(claimed),
+            Some(finish) => world.finish(finish).await,
+            None => world.release_one(claimed),
         }
     }
 }
 
 /// The age from which a message may need something.
-fn shortest(context: &Context) -> Duration {
-    let settings = &context.settings;
+fn shortest(plan: &Plan) -> Duration {
+    let settings = &plan.settings;
     let expires_after = settings.schedule.expires_after;
     let warn_after = settings.warn_after.unwrap_or(expires_after);
     warn_after.min(expires_after)
 }
 
-async fn told(context: &Context, message: &Claimed, need: Need) -> Option<Finish> {
+async fn told(world: &World, plan: &Plan, message: &Claimed, need: Need) -> Option<Finish> {
     let record = &message.record;
-    let content = context.spool.content(record.id).await.ok()?;
+    let content = world.spool.content(record.id).await.ok()?;
     let head = content.head().await.ok()?;
     let end = Headers::parse(&head).end;
-    let host = context.upstream_of(&record.lane);
     let about = About {
         claim: message.claim,
         record,
         head: &head[..end],
         whole: None,
-        upstream: host.unwrap_or(&record.lane),
+        upstream: plan.host_of(&record.lane),
+        host: &plan.settings.host,
     };
-    let held = context.reason_of(&record.lane);
+    let held = plan.reason_of(&record.lane);
     let last = held.map(|reason| format!("the server is held: {reason}"));
     let last = last.or(record.last.clone());
     let last = last.unwrap_or_else(|| "it has not been its turn".to_owned());
     match need {
-        Need::GiveUp => Some(give_up(context, &record.lane, &about, &last)),
-        Need::Warn => warn(context, &about, &last),
+        Need::GiveUp => {
+            let settled = give_up(record, &last);
+            Some(conclude(world, plan, &about, &record.lane, settled))
+        }
+        Need::Warn => warn(world, plan, &about, &last),
     }
+}
+
+/// Tells the sender that a message is late, and until when it is tried.
+fn warn(world: &World, plan: &Plan, about: &About, last: &str) -> Option<Finish> {
+    let record = about.record;
+    let expires = plan.settings.schedule.expires_after;
+    // A run that has just begun gives nothing up yet.
+    let given_up = world.clock.now().after(world.tries_for(expires));
+    let until = record.received.after(expires).max(given_up);
+    let kind = Kind::Delayed(world.clock.shown(until));
+    let recipients = record.envelope.recipients.iter();
+    let late = recipients.filter(|recipient| kind.is_wanted(recipient));
+    let late = late.map(|recipient| Failed {
+        recipient: recipient.clone(),
+        answer: Answer::new(451, "4.4.7", format!("Delayed: {last}")),
+        by_upstream: false,
+        remedy: String::new(),
+    });
+    let late: Vec<Failed> = late.collect();
+    if late.is_empty() {
+        return None;
+    }
+    let (report, told) = notice(world, plan, about, kind, &late)?;
+    let warned = Record {
+        warned: true,
+        ..record.clone()
+    };
+    let mut finish = Finish::new(about.claim, Fate::Later(Box::new(warned)));
+    report.add_to(&mut finish);
+    finish.events = fact::tell(vec![told], record.id, &record.lane, &world.clock);
+    Some(finish)
 }

@@ -1,22 +1,15 @@
-//! After an attempt: the message's fate, the log and the story of it, and what its sender is told.
+//! After an attempt: what becomes of the message. Pure.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::attempt::recipients_at_once;
-use super::bounce::storm::SENDERS;
 use super::bounce::{Failed, Kind};
-use super::context::Context;
-use super::lane::Lane;
-use super::notice::{About, notice, sender};
-use super::outcome::Verdict;
-use super::trouble;
+use super::fact::Fact;
+use super::retry::Schedule;
+use super::settings::Uncertain;
 use crate::base::Timestamp;
 use crate::message::{Address, Recipient};
-use crate::observe::maillog;
-use crate::session::Reply;
-use crate::spool::{Claim, Event, Fate, Finish, Record, What};
+use crate::spool::{Fate, Record};
+use crate::transport::{Answer, Outcome};
 
 /// Holds of a mailbox that one message may bring about; then it is set aside.
 const MOST_HOLDS: u32 = 2;
@@ -24,48 +17,63 @@ const MOST_HOLDS: u32 = 2;
 /// How long after the end of a hold the message that brought it about is due: any other goes first.
 pub(super) const BEHIND_OTHERS: Duration = Duration::from_secs(5);
 
-/// What becomes of a message that may have arrived, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Uncertain {
-    /// It is sent once more, after so long.
-    Retry(Duration),
-    /// It is held for a person.
-    Hold,
-}
-
 /// How an attempt at a message ended.
-pub(super) struct Tried<'a> {
-    pub(super) claim: Claim,
+pub(super) struct Tried {
     /// The message as it was before.
     pub(super) record: Record,
-    /// Of a digest, the number of its last line.
-    pub(super) sent_lines: u64,
     /// What became of its recipients.
-    pub(super) verdict: Verdict,
-    /// Why some are to be tried again, where no reply says so.
-    pub(super) reason: Option<String>,
+    pub(super) outcome: Outcome,
+    /// What interrupted it, in words, if something did.
+    pub(super) interruption: Option<String>,
     /// Whether it may have arrived all the same.
-    pub(super) is_uncertain: bool,
-    /// Whether the server confirms delivery by itself.
-    pub(super) confirms: bool,
-    /// Its header section.
-    pub(super) head: &'a [u8],
-    /// All of it, where it is in memory.
-    pub(super) whole: Option<Bytes>,
-    /// What it is known by at the other end.
+    pub(super) may_have_arrived: bool,
+    /// Its Message-ID, by which it is found at the other end.
     pub(super) message_id: String,
-    /// The address that it was sent as: the reverse-path or, of a report, whom it is from.
-    pub(super) sender: Option<Address>,
 }
 
-impl Tried<'_> {
+/// What decides besides the attempt.
+pub(super) struct Rules<'a> {
+    /// The server that it was sent by.
+    pub(super) server: &'a str,
+    /// When messages are tried again.
+    pub(super) schedule: &'a Schedule,
+    /// What becomes of a message that may have arrived.
+    pub(super) uncertain: Uncertain,
+    /// Whether this run may give messages up by now.
+    pub(super) may_give_up: bool,
+    /// Now.
+    pub(super) now: Timestamp,
+    /// Random, in 0..1: messages that failed together do not come back together.
+    pub(super) random: f64,
+}
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// Its fate.
+    pub(super) fate: Fate,
+    /// What happened to it.
+    pub(super) facts: Vec<Fact>,
+    /// Recipients for whom it failed for good.
+    pub(super) failed: Vec<Failed>,
+    /// Recipients who asked for a confirmation that the server does not give (RFC 3461 §5.2.2).
+    pub(super) relayed: Vec<Failed>,
+}
+
+impl Tried {
     /// How many of the `attempted` recipients may have got the message.
     pub(super) fn reached(&self, attempted: usize) -> usize {
-        if self.is_uncertain {
+        if self.may_have_arrived {
             attempted
         } else {
-            self.verdict.delivered.len()
+            self.outcome.delivered.len()
         }
+    }
+
+    /// What stands in the way, in words.
+    fn last(&self) -> String {
+        let said = || self.outcome.not_now.as_ref().map(Answer::to_string);
+        self.interruption.clone().or_else(said).unwrap_or_default()
     }
 }
 
@@ -78,164 +86,176 @@ enum Next {
     GivenUp,
 }
 
-/// A message on its way to its fate.
-struct Settling<'a> {
-    context: &'a Context,
-    server: &'a str,
-    about: &'a About<'a>,
-    now: Timestamp,
-    finish: Finish,
-}
-
-/// Turns what an attempt found into the message's fate.
-pub(super) fn settle(lane: &Lane, tried: Tried) -> Finish {
-    let now = lane.context.clock.now();
-    let mut record = tried.record.clone();
-    let all = std::mem::take(&mut record.envelope.recipients);
-    let Verdict {
-        delivered, failed, ..
-    } = &tried.verdict;
-    // What goes on at once, and what was not the message's fault, is no failed attempt.
-    let is_counted = tried.verdict.is_counted() && tried.verdict.next.is_empty();
-    record.attempts += u32::from(is_counted);
-    record.uncertain |= tried.is_uncertain;
-    let waiting = [&tried.verdict.deferred[..], &tried.verdict.next].concat();
-    let waiting: Vec<Recipient> = waiting.iter().map(|&place| all[place].clone()).collect();
-    let sender = tried.sender.as_ref();
-    let failed = failed.iter().map(|(place, reply, row)| Failed {
-        recipient: all[*place].clone(),
-        reply: reply.clone(),
-        by_upstream: true,
-        remedy: trouble::remedy(&lane.server, row, sender),
-    });
-    let failed: Vec<Failed> = failed.collect();
-    let about = About {
-        claim: tried.claim,
-        record: &record,
-        head: tried.head,
-        whole: tried.whole.clone(),
-        upstream: &lane.server.upstream.host,
+/// Decides what becomes of a message after an attempt.
+pub(super) fn settle(rules: &Rules, tried: &Tried) -> Settled {
+    let outcome = &tried.outcome;
+    let all = &tried.record.envelope.recipients;
+    let waiting = outcome.deferred.iter().chain(&outcome.next);
+    let waiting: Vec<Recipient> = waiting.map(|&place| all[place].clone()).collect();
+    let last = tried.last();
+    // A message that goes on at once, or that was not to blame, has not failed an attempt.
+    let is_counted = outcome.is_counted() && outcome.next.is_empty();
+    let record = Record {
+        attempts: tried.record.attempts + u32::from(is_counted),
+        uncertain: tried.record.uncertain | tried.may_have_arrived,
+        ..tried.record.clone()
     };
-    let mut settling = Settling::new(&lane.context, &lane.server.name, &about);
-    let delivered: Vec<&Recipient> = delivered.iter().map(|&place| &all[place]).collect();
-    settling.delivered(&tried, &delivered);
-    let reached = tried.reached(recipients_at_once(lane, &tried.record));
-    settling.finish.used = lane.used(reached, now);
-    settling.finish.sent_lines = tried.sent_lines;
-    let last = last(&tried);
-    let next = if waiting.is_empty() {
-        Next::Nothing
-    } else if is_counted {
-        let usual = usual(lane, &record, now);
-        next(lane.context.settings.uncertain, &tried, usual, now)
-    } else {
-        after_hold(&tried, now)
+    let (mut facts, relayed) = delivered(rules, tried, all);
+    let mut failed = refused(outcome, all);
+    let next = match waiting.is_empty() {
+        true => Next::Nothing,
+        false if is_counted => after_attempt(rules, tried, record.attempts),
+        false => after_hold(tried, rules.now),
     };
-    let later = |waiting: Vec<Recipient>| {
-        let mut later = record.clone();
-        later.envelope.recipients = waiting;
-        later.holds += u32::from(tried.verdict.holds_for().is_some());
-        later.lane = lane.server.name.clone();
-        later.last = Some(last.clone())
-            .filter(|last| !last.is_empty())
-            .or(later.last);
-        later
-    };
-    match next {
-        Next::Nothing => settling.failed(failed),
+    let fate = match next {
+        Next::Nothing => Fate::Gone(Box::new(record)),
         Next::Later(due) => {
             if is_counted {
-                settling.deferred(due, &last, tried.is_uncertain);
+                facts.push(Fact::Deferred {
+                    until: due,
+                    attempts: record.attempts,
+                    reason: last.clone(),
+                    may_have_arrived: tried.may_have_arrived,
+                });
             }
-            let later = Record {
-                due,
-                ..later(waiting)
-            };
-            settling.finish.fate = Fate::Later(Box::new(later));
-            settling.failed(failed);
+            let record = kept(rules, tried, record, waiting, &last);
+            Fate::Later(Box::new(Record { due, ..record }))
         }
         Next::Held(reason) => {
-            settling.held(later(waiting), reason);
-            settling.failed(failed);
+            let record = kept(rules, tried, record, waiting, &last);
+            hold(record, reason, &mut facts)
         }
         Next::GivenUp => {
-            let reply = given_up(&record, &last);
-            let late = waiting.into_iter().map(|recipient| Failed {
-                recipient,
-                reply: reply.clone(),
-                by_upstream: false,
-                remedy: String::new(),
-            });
-            settling.failed(failed.into_iter().chain(late).collect());
+            failed.extend(given_up(&record, waiting, &last));
+            Fate::Gone(Box::new(record))
+        }
+    };
+    Settled {
+        fate,
+        facts: [facts, failures(&failed)].concat(),
+        failed,
+        relayed,
+    }
+}
+
+/// Gives a message up for all its recipients; `last` is what stood in its way.
+pub(super) fn give_up(record: &Record, last: &str) -> Settled {
+    let failed = given_up(record, record.envelope.recipients.clone(), last);
+    Settled {
+        fate: Fate::Gone(Box::new(record.clone())),
+        facts: failures(&failed),
+        failed,
+        relayed: Vec::new(),
+    }
+}
+
+/// A message as it is held for a person.
+pub(super) fn hold(record: Record, reason: String, facts: &mut Vec<Fact>) -> Fate {
+    facts.push(Fact::Held {
+        reason: reason.clone(),
+    });
+    Fate::Held(Box::new(Record {
+        last: Some(reason),
+        ..record
+    }))
+}
+
+/// A message whose failure nobody can be told of does not vanish: it is held. If some recipients are still
+/// to be tried, the failed ones stay with them, to be judged again.
+pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
+    let Some(first) = untold.first() else { return };
+    let reason = format!("failed, and nobody is told because {why}: {}", first.answer);
+    let recipients = untold.into_iter().map(|failed| failed.recipient);
+    match &mut settled.fate {
+        Fate::Later(rest) | Fate::Held(rest) => rest.envelope.recipients.extend(recipients),
+        Fate::Gone(record) => {
+            let mut record = Record::clone(record);
+            record.envelope.recipients = recipients.collect();
+            settled.fate = hold(record, reason, &mut settled.facts);
         }
     }
-    settling.finish
 }
 
-/// Gives up a message that has waited long enough, for all its recipients; `last` is what stood in its
-/// way.
-pub(super) fn give_up(context: &Context, server: &str, about: &About, last: &str) -> Finish {
-    let reply = given_up(about.record, last);
-    let recipients = about.record.envelope.recipients.iter();
-    let failed = recipients.map(|recipient| Failed {
-        recipient: recipient.clone(),
-        reply: reply.clone(),
-        by_upstream: false,
-        remedy: String::new(),
-    });
-    let mut settling = Settling::new(context, server, about);
-    settling.failed(failed.collect());
-    settling.finish
-}
-
-/// Tells the sender that a message is late, and until when it is tried.
-pub(super) fn warn(context: &Context, about: &About, last: &str) -> Option<Finish> {
-    let expires = context.settings.schedule.expires_after;
-    let until = about.record.received.after(expires);
-    // A run that has just begun gives nothing up yet.
-    let until = until.max(context.clock.now().after(context.tries_for()));
-    let kind = Kind::Delayed(context.clock.shown(until));
-    let recipients = about.record.envelope.recipients.iter();
-    let late = recipients.filter(|recipient| kind.is_wanted(recipient));
-    let late = late.map(|recipient| Failed {
-        recipient: recipient.clone(),
-        reply: Reply::new(451, "4.4.7", format!("Delayed: {last}")),
-        by_upstream: false,
-        remedy: String::new(),
-    });
-    let late: Vec<Failed> = late.collect();
-    if late.is_empty() {
-        return None;
-    }
-    let (report, event) = notice(context, about, kind, &late)?;
-    let warned = Record {
-        warned: true,
-        ..about.record.clone()
+/// What there is to tell of those who have the message, and who asked for a confirmation in vain.
+fn delivered(rules: &Rules, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec<Failed>) {
+    let Some(answer) = &tried.outcome.accepted else {
+        return (Vec::new(), Vec::new());
     };
-    let mut finish = Finish::new(about.claim, Fate::Later(Box::new(warned)));
-    report.add_to(&mut finish);
-    finish.events.push(event);
-    Some(finish)
+    let delivered = tried.outcome.delivered.iter();
+    let delivered: Vec<&Recipient> = delivered.map(|&place| &all[place]).collect();
+    let addresses = delivered.iter().map(|it| it.address.clone());
+    let fact = Fact::Delivered {
+        to: addresses.collect::<Vec<Address>>(),
+        answer: answer.clone(),
+        message_id: tried.message_id.clone(),
+        waited: rules.now.since(tried.record.received),
+    };
+    let asked = delivered.into_iter();
+    let asked = asked.filter(|it| !tried.outcome.confirms && Kind::Relayed.is_wanted(it));
+    let relayed = asked.map(|recipient| Failed {
+        recipient: recipient.clone(),
+        answer: answer.clone(),
+        by_upstream: true,
+        remedy: String::new(),
+    });
+    (vec![fact], relayed.collect())
 }
 
-fn given_up(record: &Record, last: &str) -> Reply {
+fn refused(outcome: &Outcome, all: &[Recipient]) -> Vec<Failed> {
+    let refused = outcome.failed.iter().map(|refused| Failed {
+        recipient: all[refused.place].clone(),
+        answer: refused.answer.clone(),
+        by_upstream: true,
+        remedy: refused.remedy.clone(),
+    });
+    refused.collect()
+}
+
+fn given_up(record: &Record, recipients: Vec<Recipient>, last: &str) -> Vec<Failed> {
     let text = format!(
         "Given up after {} attempts; the last ended with: {last}",
         record.attempts
     );
-    Reply::new(554, "5.4.7", text)
+    let answer = Answer::new(554, "5.4.7", text);
+    let late = recipients.into_iter().map(|recipient| Failed {
+        recipient,
+        answer: answer.clone(),
+        by_upstream: false,
+        remedy: String::new(),
+    });
+    late.collect()
 }
 
-/// The words of what stands in the way.
-fn last(tried: &Tried) -> String {
-    let said = || tried.verdict.not_now.as_ref().map(Reply::to_string);
-    tried.reason.clone().or_else(said).unwrap_or_default()
+fn failures(failed: &[Failed]) -> Vec<Fact> {
+    let facts = failed.iter().map(|failed| Fact::Failed {
+        to: failed.recipient.address.clone(),
+        answer: failed.answer.clone(),
+        remedy: failed.remedy.clone(),
+    });
+    facts.collect()
 }
 
-/// When a message is tried again whose attempt was no fault of it: at once, but behind all others where
+/// The message as it stays, for the recipients that wait.
+fn kept(
+    rules: &Rules,
+    tried: &Tried,
+    mut record: Record,
+    waiting: Vec<Recipient>,
+    last: &str,
+) -> Record {
+    record.envelope.recipients = waiting;
+    record.holds += u32::from(tried.outcome.holds_for().is_some());
+    record.lane = rules.server.to_owned();
+    if !last.is_empty() {
+        record.last = Some(last.to_owned());
+    }
+    record
+}
+
+/// When a message is tried again whose attempt was no fault of it: at once, but behind all others if
 /// its attempt got the mailbox held. One that did so twice waits for a person.
 fn after_hold(tried: &Tried, now: Timestamp) -> Next {
-    let Some(hold) = tried.verdict.holds_for() else {
+    let Some(hold) = tried.outcome.holds_for() else {
         return Next::Later(now);
     };
     if tried.record.holds + 1 < MOST_HOLDS {
@@ -244,183 +264,50 @@ fn after_hold(tried: &Tried, now: Timestamp) -> Next {
     Next::Held(format!(
         "sending it got the mailbox held {MOST_HOLDS} times, so it is set aside: {}; `queue retry` sends it \
          again, `queue delete` removes it",
-        last(tried)
+        tried.last()
     ))
 }
 
-/// When a message that was tried is tried again by the schedule, unless that would be too late.
-fn usual(lane: &Lane, record: &Record, now: Timestamp) -> Option<Timestamp> {
-    let received = if lane.context.has_tried() {
-        record.received
-    } else {
-        now
+/// What becomes of those who wait after an attempt that counts.
+fn after_attempt(rules: &Rules, tried: &Tried, attempts: u32) -> Next {
+    let now = rules.now;
+    let received = match rules.may_give_up {
+        true => tried.record.received,
+        false => now,
     };
-    let schedule = &lane.context.settings.schedule;
-    schedule.next(received, record.attempts, now, rand::random())
-}
-
-/// What becomes of those who wait after an attempt that counts; `usual` is what the schedule says.
-fn next(uncertain: Uncertain, tried: &Tried, usual: Option<Timestamp>, now: Timestamp) -> Next {
-    match (tried.is_uncertain, uncertain, usual) {
+    let usual = rules.schedule.next(received, attempts, now, rules.random);
+    let asked = now.after(tried.outcome.wait.unwrap_or(Duration::ZERO));
+    match (tried.may_have_arrived, rules.uncertain, usual) {
         (true, Uncertain::Retry(_), _) if tried.record.uncertain => Next::Held(format!(
             "it may have arrived, twice: {}; `queue release` sends it once more, `queue delete` does not",
-            last(tried)
+            tried.last()
         )),
         (true, Uncertain::Hold, _) => Next::Held(format!(
             "it may have arrived: {}; `queue release` sends it again, `queue delete` does not",
-            last(tried)
+            tried.last()
         )),
         (true, Uncertain::Retry(pause), usual) => {
             Next::Later(now.after(pause).max(usual.unwrap_or(now)))
         }
-        (false, _, Some(due)) => Next::Later(due),
+        (false, _, Some(due)) => Next::Later(due.max(asked)),
         (false, _, None) => Next::GivenUp,
-    }
-}
-
-impl<'a> Settling<'a> {
-    fn new(context: &'a Context, server: &'a str, about: &'a About<'a>) -> Self {
-        Self {
-            context,
-            server,
-            about,
-            now: context.clock.now(),
-            finish: Finish::new(about.claim, Fate::Gone(Box::new(about.record.clone()))),
-        }
-    }
-
-    fn tell(&mut self, what: What) {
-        self.finish.events.push(Event { at: self.now, what });
-    }
-
-    fn delivered(&mut self, tried: &Tried, delivered: &[&Recipient]) {
-        let Some(answer) = &tried.verdict.accepted else {
-            return;
-        };
-        let record = self.about.record;
-        let to: Vec<&Address> = delivered
-            .iter()
-            .map(|recipient| &recipient.address)
-            .collect();
-        let (reply, waited) = (answer.to_string(), self.now.since(record.received));
-        maillog::delivered(record.id, self.server, &to, &reply, waited);
-        self.tell(What::Delivered {
-            server: self.server.to_owned(),
-            to: to.into_iter().cloned().collect(),
-            reply,
-            message_id: tried.message_id.clone(),
-        });
-        if !tried.confirms {
-            self.relayed(delivered, answer);
-        }
-    }
-
-    /// Who asked for a confirmation hears at least that nobody will give it (RFC 3461 §5.2.2).
-    fn relayed(&mut self, delivered: &[&Recipient], answer: &Reply) {
-        let asked = delivered.iter().filter(|to| Kind::Relayed.is_wanted(to));
-        let asked: Vec<Failed> = asked
-            .map(|recipient| Failed {
-                recipient: Recipient::clone(recipient),
-                reply: answer.clone(),
-                by_upstream: true,
-                remedy: String::new(),
-            })
-            .collect();
-        if asked.is_empty() {
-            return;
-        }
-        if let Some((report, event)) = notice(self.context, self.about, Kind::Relayed, &asked) {
-            report.add_to(&mut self.finish);
-            self.finish.events.push(event);
-        }
-    }
-
-    fn deferred(&mut self, until: Timestamp, reason: &str, uncertain: bool) {
-        let record = self.about.record;
-        let (id, attempts) = (record.id, record.attempts);
-        let shown = self.context.clock.shown(until);
-        maillog::deferred(id, self.server, shown, attempts, reason, uncertain);
-        self.tell(What::Deferred {
-            server: self.server.to_owned(),
-            until,
-            reason: reason.to_owned(),
-            uncertain,
-        });
-    }
-
-    fn held(&mut self, record: Record, reason: String) {
-        maillog::held(record.id, &reason);
-        let last = Some(reason.clone());
-        self.finish.fate = Fate::Held(Box::new(Record { last, ..record }));
-        self.tell(What::Held { reason });
-    }
-
-    /// Reports what failed; what nobody can be told of is held, so that it does not vanish.
-    fn failed(&mut self, failed: Vec<Failed>) {
-        let record = self.about.record;
-        for Failed {
-            recipient,
-            reply,
-            remedy,
-            ..
-        } in &failed
-        {
-            maillog::failed(record.id, self.server, &recipient.address, reply, remedy);
-            self.tell(What::Failed {
-                server: self.server.to_owned(),
-                to: vec![recipient.address.clone()],
-                reply: trouble::with_remedy(&reply.to_string(), remedy),
-            });
-        }
-        let wanted = failed.into_iter();
-        let wanted = wanted.filter(|failed| Kind::Failed.is_wanted(&failed.recipient));
-        let wanted: Vec<Failed> = wanted.collect();
-        if wanted.is_empty() {
-            return;
-        }
-        match notice(self.context, self.about, Kind::Failed, &wanted) {
-            Some((report, event)) => {
-                report.add_to(&mut self.finish);
-                self.finish.events.push(event);
-            }
-            None => self.untold(wanted),
-        }
-    }
-
-    fn untold(&mut self, wanted: Vec<Failed>) {
-        let why = match sender(self.about.record) {
-            Some(to) => format!(
-                "no report goes to {to}: no server can send one, or {SENDERS} senders had some within the hour"
-            ),
-            None => "it has no sender".to_owned(),
-        };
-        let reason = format!(
-            "failed, and nobody is told because {why}: {}",
-            wanted[0].reply
-        );
-        let recipients = wanted.into_iter().map(|failed| failed.recipient);
-        match &mut self.finish.fate {
-            // Some recipients are still to be tried: the failed ones stay with them, to be judged again.
-            Fate::Later(rest) | Fate::Held(rest) => rest.envelope.recipients.extend(recipients),
-            Fate::Gone(_) => {
-                let mut record = self.about.record.clone();
-                record.envelope.recipients = recipients.collect();
-                self.held(record, reason);
-            }
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{MessageId, Service};
-    use crate::delivery::{Schedule, outcome};
+    use crate::base::MessageId;
     use crate::message::{Envelope, Parameters, Priority, ReversePath};
-    use crate::session::Stage;
     use crate::spool::{Origin, State};
+    use crate::transport::{Finding, Refused, Until};
+    use proptest::prelude::*;
 
-    fn tried(was_uncertain: bool, is_uncertain: bool) -> Tried<'static> {
+    fn tried(was_uncertain: bool, may_have_arrived: bool) -> Tried {
+        let recipient = Recipient {
+            address: Address::parse("to@x.com").unwrap(),
+            parameters: Parameters::default(),
+        };
         let record = Record {
             id: MessageId::from_i64(1),
             received: Timestamp(0),
@@ -428,7 +315,7 @@ mod tests {
             envelope: Envelope {
                 sender: ReversePath::Null,
                 parameters: Parameters::default(),
-                recipients: vec![],
+                recipients: vec![recipient],
             },
             size: 0,
             sum: None,
@@ -436,7 +323,7 @@ mod tests {
             priority: Priority::Normal,
             state: State::Queued,
             due: Timestamp(0),
-            attempts: 1,
+            attempts: 0,
             last: None,
             uncertain: was_uncertain,
             warned: false,
@@ -444,51 +331,66 @@ mod tests {
             former_lane: None,
         };
         Tried {
-            claim: Claim {
-                id: record.id,
-                number: 1,
-            },
             record,
-            sent_lines: 0,
-            verdict: Verdict::default(),
-            reason: Some("lost".into()),
-            is_uncertain,
-            confirms: true,
-            head: b"",
-            whole: None,
+            outcome: Outcome {
+                deferred: vec![0],
+                ..Outcome::default()
+            },
+            interruption: Some("lost".into()),
+            may_have_arrived,
             message_id: String::new(),
-            sender: None,
+        }
+    }
+
+    fn rules(schedule: &Schedule, uncertain: Uncertain, minutes: u64) -> Rules<'_> {
+        Rules {
+            server: "s",
+            schedule,
+            uncertain,
+            may_give_up: true,
+            now: Timestamp(0).after(Duration::from_secs(60 * minutes)),
+            random: 0.5,
         }
     }
 
     #[test]
     fn a_message_that_got_its_mailbox_held_goes_behind_the_others_and_then_aside() {
-        let blocked = Reply::new(550, "5.2.251", "Sender throttled");
-        let mut tried = tried(false, false);
-        tried.reason = None;
-        let ok = Reply::ok();
-        tried.verdict = outcome::judge(
-            Service::ExchangeOnline,
-            1,
-            &ok,
-            std::slice::from_ref(&ok),
-            Some(&(Stage::FinalDot, blocked)),
-        );
         let hours = Duration::from_secs(4 * 3_600);
-        let later = Next::Later(Timestamp(0).after(hours).after(BEHIND_OTHERS));
-        assert_eq!(after_hold(&tried, Timestamp(0)), later);
+        let mut tried = tried(false, false);
+        tried.interruption = None;
+        tried.outcome.not_now = Some(Answer::new(550, "5.2.251", "Sender throttled"));
+        tried.outcome.finding = Some(Finding::Held(Until::For(hours), "blocked".into()));
+        let schedule = Schedule::default();
+        let rules = rules(&schedule, Uncertain::Hold, 0);
+        let settled = settle(&rules, &tried);
+        let Fate::Later(later) = settled.fate else {
+            panic!("it is tried again");
+        };
+        assert_eq!(later.due, rules.now.after(hours).after(BEHIND_OTHERS));
+        assert_eq!((later.attempts, later.holds), (0, 1));
+        assert_eq!(settled.facts, []);
         tried.record.holds = 1;
-        let Next::Held(reason) = after_hold(&tried, Timestamp(0)) else {
+        let Fate::Held(held) = settle(&rules, &tried).fate else {
             panic!("it is set aside");
         };
-        assert!(reason.contains("5.2.251"), "{reason}");
+        assert!(held.last.unwrap().contains("5.2.251"));
+    }
+
+    #[test]
+    fn a_wait_that_the_server_asks_for_is_kept() {
+        let schedule = Schedule::default();
+        let mut tried = tried(false, false);
+        tried.outcome.wait = Some(Duration::from_secs(1_800));
+        let rules = rules(&schedule, Uncertain::Hold, 1);
+        assert_eq!(
+            after_attempt(&rules, &tried, 1),
+            Next::Later(rules.now.after(Duration::from_secs(1_800)))
+        );
     }
 
     fn next_of(uncertain: Uncertain, was: bool, is: bool, minutes: u64) -> Next {
-        let tried = tried(was, is);
-        let now = Timestamp(0).after(Duration::from_secs(60 * minutes));
-        let usual = Schedule::default().next(Timestamp(0), 1, now, 0.5);
-        next(uncertain, &tried, usual, now)
+        let schedule = Schedule::default();
+        after_attempt(&rules(&schedule, uncertain, minutes), &tried(was, is), 1)
     }
 
     #[test]
@@ -511,6 +413,60 @@ mod tests {
             next_of(Uncertain::Hold, false, true, 1),
         ] {
             assert!(matches!(next, Next::Held(_)), "{next:?}");
+        }
+    }
+
+    proptest! {
+        /// Every recipient is delivered, failed or still there, and never two of them.
+        #[test]
+        fn no_recipient_is_lost(
+            kinds in prop::collection::vec(0u8..4, 1..20),
+            may_have_arrived in any::<bool>(),
+            was_uncertain in any::<bool>(),
+            minutes in 0u64..10_000,
+        ) {
+            let mut tried = tried(was_uncertain, may_have_arrived);
+            tried.outcome = Outcome::default();
+            let recipient = |place: usize| Recipient {
+                address: Address::parse(&format!("r{place}@x.com")).unwrap(),
+                parameters: Parameters::default(),
+            };
+            tried.record.envelope.recipients = (0..kinds.len()).map(recipient).collect();
+            let answer = Answer::new(250, "", "x");
+            for (place, kind) in kinds.iter().enumerate() {
+                let outcome = &mut tried.outcome;
+                match kind {
+                    0 => {
+                        outcome.delivered.push(place);
+                        outcome.accepted = Some(answer.clone());
+                    }
+                    1 => outcome.failed.push(Refused {
+                        place,
+                        answer: answer.clone(),
+                        remedy: String::new(),
+                    }),
+                    2 => outcome.deferred.push(place),
+                    _ => outcome.next.push(place),
+                }
+            }
+            let schedule = Schedule::default();
+            let settled = settle(&rules(&schedule, Uncertain::Hold, minutes), &tried);
+            let mut ended: Vec<Address> = settled
+                .facts
+                .iter()
+                .flat_map(|fact| match fact {
+                    Fact::Delivered { to, .. } => to.clone(),
+                    Fact::Failed { to, .. } => vec![to.clone()],
+                    _ => Vec::new(),
+                })
+                .collect();
+            if let Fate::Later(record) | Fate::Held(record) = &settled.fate {
+                ended.extend(record.envelope.recipients.iter().map(|it| it.address.clone()));
+            }
+            let mut all: Vec<Address> = tried.record.envelope.recipients.iter().map(|it| it.address.clone()).collect();
+            ended.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+            all.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+            prop_assert_eq!(ended, all);
         }
     }
 }

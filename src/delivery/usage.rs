@@ -20,6 +20,24 @@ pub struct Limits {
     pub recipients: usize,
 }
 
+impl Limits {
+    /// Of two servers' limits for one mailbox, the stricter ones.
+    pub fn stricter(self, other: Self) -> Self {
+        fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            }
+        }
+        Self {
+            sessions: self.sessions.min(other.sessions),
+            per_minute: least(self.per_minute, other.per_minute),
+            per_day: least(self.per_day, other.per_day),
+            recipients: self.recipients.min(other.recipients),
+        }
+    }
+}
+
 /// How long a message counts: a minute, and what the way to the server may take more for one message
 /// than for another.
 const WINDOW: Duration = Duration::from_secs(61);

@@ -11,6 +11,7 @@ pub mod accept;
 mod arrival;
 pub mod connection;
 pub mod counts;
+pub mod direct;
 pub mod guard;
 pub mod password;
 pub mod permission;
@@ -27,12 +28,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::base::{BoxFuture, limits};
+use crate::base::limits;
 use crate::message::{Address, Priority};
 use crate::routing::Policy;
-use crate::session::{self, Reply};
-use crate::spool::{Content, Record};
+use crate::session;
 pub use accept::Listener;
+pub use direct::{Answered, Direct};
 pub use password::Checks;
 pub use shared::Shared;
 pub use users::{User, Users};
@@ -138,12 +139,6 @@ pub struct Limits {
     pub leaving: usize,
     /// When an address is shut out.
     pub guard: guard::Rules,
-}
-
-/// Sends a message at once and gives the upstream's own answer; made by whoever knows delivery.
-pub trait Direct: Send + Sync + 'static {
-    /// The reply for the app, whatever it is.
-    fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Reply>;
 }
 
 impl Endpoint {

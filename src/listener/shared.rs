@@ -8,9 +8,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::counts::{Counted, Counts, Memory};
+use super::direct::Direct;
 use super::guard::Guard;
 use super::usage::Usage;
-use super::{Direct, Endpoint, Settings};
+use super::{Endpoint, Settings};
 use crate::base::Clock;
 use crate::spool::Intake;
 

@@ -1,6 +1,7 @@
 //! The mail log: one function for each thing that can happen to a message, a session or a server.
 //! Each line has `event`, and `id` where it is about a message, so that one search tells its story.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -73,7 +74,7 @@ pub fn shut_out(listener: &str, peer: &IpAddr, failures: u64, time: Duration) {
 }
 
 /// No connection could be accepted.
-pub fn accept_failed(listener: &str, reason: &dyn std::fmt::Display) {
+pub fn accept_failed(listener: &str, reason: &dyn Display) {
     error!(target: TARGET, event = "accept_failed", listener, %reason, "no connection accepted, trying again");
 }
 
@@ -160,19 +161,25 @@ pub fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64, rea
 }
 
 /// A session could not go on.
-pub fn session_failed(listener: &str, peer: &IpAddr, reason: &dyn std::fmt::Display) {
+pub fn session_failed(listener: &str, peer: &IpAddr, reason: &dyn Display) {
     info!(target: TARGET, event = "session_failed", listener, %peer, %reason, "session ended early");
 }
 
 /// The spool did not take a message.
-pub fn spool_failed(id: MessageId, reason: &dyn std::fmt::Display) {
+pub fn spool_failed(id: MessageId, reason: &dyn Display) {
     error!(target: TARGET, event = "spool_failed", %id, %reason, "message not taken");
 }
 
 /// The upstream took the message for these recipients, with this answer.
-pub fn delivered(id: MessageId, server: &str, to: &[&Address], reply: &str, waited: Duration) {
-    let to: Vec<&str> = to.iter().map(|address| address.as_str()).collect();
-    info!(target: TARGET, event = "delivered", %id, server, to = to.join(","), reply,
+pub fn delivered(
+    id: MessageId,
+    server: &str,
+    to: &[Address],
+    answer: &dyn Display,
+    waited: Duration,
+) {
+    let to: Vec<&str> = to.iter().map(Address::as_str).collect();
+    info!(target: TARGET, event = "delivered", %id, server, to = to.join(","), reply = %answer,
         seconds = waited.as_secs_f64(), "delivered");
 }
 
@@ -189,9 +196,9 @@ pub fn deferred(
 }
 
 /// The message failed for good for this recipient; the remedy may be empty.
-pub fn failed(id: MessageId, server: &str, to: &Address, reply: &Reply, remedy: &str) {
+pub fn failed(id: MessageId, server: &str, to: &Address, answer: &dyn Display, remedy: &str) {
     let remedy = (!remedy.is_empty()).then_some(remedy);
-    warn!(target: TARGET, event = "failed", %id, server, to = %to, reply = %reply, remedy, "failed");
+    warn!(target: TARGET, event = "failed", %id, server, to = %to, reply = %answer, remedy, "failed");
 }
 
 /// A report about a message was put into the queue.
@@ -215,22 +222,22 @@ pub fn token_renewed(server: &str, expires: Timestamp) {
 }
 
 /// A token could not be renewed ahead of need.
-pub fn token_failed(server: &str, error: &dyn std::fmt::Display) {
+pub fn token_failed(server: &str, error: &dyn Display) {
     warn!(target: TARGET, event = "token_failed", server, reason = %error, "token not renewed");
 }
 
 /// The kept token of an app that signs in by itself cannot be read; another is asked for.
-pub fn token_unreadable(server: &str, reason: &dyn std::fmt::Display) {
+pub fn token_unreadable(server: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "token_unreadable", server, %reason, "the kept token cannot be read, asking for another");
 }
 
 /// Tokens that are kept cannot be read.
-pub fn vault_unreadable(reason: impl std::fmt::Display) {
+pub fn vault_unreadable(reason: impl Display) {
     error!(target: TARGET, event = "vault_unreadable", %reason, "tokens cannot be read");
 }
 
 /// One of an app's client secrets was refused, and another taken.
-pub fn secret_refused(oauth: &str, error: &dyn std::fmt::Display) {
+pub fn secret_refused(oauth: &str, error: &dyn Display) {
     warn!(target: TARGET, event = "secret_refused", oauth, reason = %error, "a client secret was refused, another was taken: replace the one");
 }
 
@@ -256,7 +263,7 @@ pub fn signed_in(server: &str, user: &str) {
 }
 
 /// A sign-in has ended without tokens.
-pub fn sign_in_failed(server: &str, reason: &dyn std::fmt::Display) {
+pub fn sign_in_failed(server: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "sign_in_failed", server, %reason, "not signed in");
 }
 
@@ -301,8 +308,8 @@ pub fn server_crowded(server: &str, reason: &str) {
 }
 
 /// An answer that no rule explains.
-pub fn unclassified(server: &str, reply: &Reply) {
-    warn!(target: TARGET, event = "unclassified", server, reply = %reply, "unknown reply, treated by its first digit as temporary or permanent");
+pub fn unclassified(server: &str, answer: &dyn Display) {
+    warn!(target: TARGET, event = "unclassified", server, reply = %answer, "unknown reply, treated by its first digit as temporary or permanent");
 }
 
 /// A tenant's mail to external recipients waits; other mail goes on.
@@ -322,7 +329,7 @@ pub fn server_released(server: &str) {
 }
 
 /// What was done to messages could not be written down; it is tried again.
-pub fn finish_failed(count: usize, reason: &dyn std::fmt::Display) {
+pub fn finish_failed(count: usize, reason: &dyn Display) {
     error!(target: TARGET, event = "finish_failed", count, %reason, "spool not written, trying again; nothing is sent until it is");
 }
 
@@ -337,7 +344,7 @@ pub fn finishes_written() {
 }
 
 /// A message's record cannot be read: it is set aside, and the others go on.
-pub fn record_damaged(id: MessageId, reason: &dyn std::fmt::Display) {
+pub fn record_damaged(id: MessageId, reason: &dyn Display) {
     error!(target: TARGET, event = "record_damaged", %id, %reason,
         "the disk has damaged a message's record: `mailferry queue export` saves its content, `queue delete` removes it");
 }
@@ -355,7 +362,7 @@ pub fn contents_without_rows(count: usize, folder: &Path) {
 }
 
 /// The queue could not be read; it is tried again.
-pub fn claim_failed(server: &str, reason: &dyn std::fmt::Display) {
+pub fn claim_failed(server: &str, reason: &dyn Display) {
     error!(target: TARGET, event = "claim_failed", server, %reason, "spool not read, trying again");
 }
 
@@ -379,7 +386,7 @@ pub fn socket_unused(name: &str) {
 }
 
 /// As the user that it became, the program cannot read its configuration.
-pub fn unreadable_as(user: &str, reason: &dyn std::fmt::Display) {
+pub fn unreadable_as(user: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "unreadable", user, %reason,
         "not for this user to read, so a reload will fail, and renewed certificates are not seen; let it read them");
 }
@@ -390,7 +397,7 @@ pub fn needs_restart(keys: &str) {
 }
 
 /// The configuration was read again, and is wrong: the old one stays.
-pub fn reload_failed(reason: &dyn std::fmt::Display) {
+pub fn reload_failed(reason: &dyn Display) {
     error!(target: TARGET, event = "reload_failed", %reason, "configuration not reloaded, the old one stays in force");
 }
 

@@ -18,4 +18,4 @@ pub mod machine;
 pub mod reply;
 
 pub use machine::{Event, Machine, Protection, Settings, Transaction};
-pub use reply::{Reply, Stage};
+pub use reply::Reply;

@@ -6,51 +6,6 @@ use std::time::Duration;
 
 use crate::base::{MessageId, limits};
 
-/// The place in the conversation that a reply, or its absence, belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// TCP.
-    Connect,
-    /// The TLS handshake, STARTTLS included.
-    Tls,
-    /// The 220 on connection.
-    Greeting,
-    /// EHLO.
-    Ehlo,
-    /// AUTH, all of its steps.
-    Auth,
-    /// MAIL.
-    Mail,
-    /// RCPT.
-    Rcpt,
-    /// DATA, until its 354.
-    Data,
-    /// The message, until its final dot was sent.
-    Content,
-    /// The reply to the final dot.
-    FinalDot,
-    /// RSET, QUIT.
-    End,
-}
-
-impl std::fmt::Display for Stage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Connect => "connecting",
-            Self::Tls => "TLS",
-            Self::Greeting => "greeting",
-            Self::Ehlo => "EHLO",
-            Self::Auth => "AUTH",
-            Self::Mail => "MAIL",
-            Self::Rcpt => "RCPT",
-            Self::Data => "DATA",
-            Self::Content => "message content",
-            Self::FinalDot => "final dot",
-            Self::End => "RSET",
-        })
-    }
-}
-
 /// A reply: code, enhanced code, text. Lines of the text are separated by `\n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -474,13 +429,10 @@ impl Reply {
         )
     }
 
-    /// An address needs SMTPUTF8 and the upstream does not have it (RFC 6531 §3.2).
-    pub fn utf8_not_offered(host: &str) -> Self {
-        Self::new(
-            553,
-            "5.6.7",
-            format!("An address needs SMTPUTF8, which {host} does not offer"),
-        )
+    /// Trouble with the server of a message that is sent at once.
+    pub fn upstream_trouble(reason: &str) -> Self {
+        let text = format!("Upstream trouble, try again later: {reason}");
+        Self::new(451, "4.4.1", text)
     }
 
     /// The listener serves other networks (RFC 5321 §3.1).

@@ -7,9 +7,9 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use mailferry::base::{BoxFuture, Clock};
-use mailferry::listener::{self, Direct, Endpoint, Listener, Shared, User, Users};
+use mailferry::listener::{self, Answered, Direct, Endpoint, Listener, Shared, User, Users};
 use mailferry::routing::{Key, Policy, ServerRule};
-use mailferry::session::{self, Reply};
+use mailferry::session;
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{Content, Owner, Record};
 
@@ -193,7 +193,7 @@ fn nobody_waits_for_a_greeting_when_files_are_used_up() {
 struct Defect;
 
 impl Direct for Defect {
-    fn submit<'a>(&'a self, _: &'a Record, _: &'a Content) -> BoxFuture<'a, Reply> {
+    fn submit<'a>(&'a self, _: &'a Record, _: &'a Content) -> BoxFuture<'a, Answered> {
         panic!("a defect, on purpose")
     }
 }

@@ -6,7 +6,6 @@
 mod support;
 
 mod chromium;
-mod circles;
 mod clients;
 mod commands;
 mod configurations;
@@ -19,6 +18,7 @@ mod doors;
 mod doors_under_load;
 mod faulty_upstream;
 mod holds;
+mod house;
 mod identity;
 mod inputs;
 mod layers;

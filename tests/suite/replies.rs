@@ -2,8 +2,8 @@
 //! becomes of the message, of the server, and of what the operator sees.
 
 use mailferry::base::Service;
-use mailferry::delivery::outcome::{Reaction, table};
-use mailferry::session::{Reply, Stage};
+use mailferry::transport::Answer;
+use mailferry::transport::smtp::{Reaction, Stage, table};
 
 use crate::support::{Lab, Plan, admitted, id_of};
 
@@ -57,7 +57,7 @@ fn reaction(line: &Line) -> Reaction {
     let row = table::row(
         line.service,
         stage,
-        &Reply::new(code.parse().expect("a code"), enhanced, text),
+        &Answer::new(code.parse().expect("a code"), enhanced, text),
     );
     assert_eq!(row.name, line.row, "{}", line.said);
     row.reaction

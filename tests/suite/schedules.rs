@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use mailferry::base::Service;
 use mailferry::base::{MessageId, Simulation, Timestamp, tls};
 use mailferry::delivery::{self, BackOff, Delivery, Limits, Schedule, Uncertain};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::spool::{Content, Intake, New, Origin, Record, State, What};
-use mailferry::upstream::{self, Auth, Service, Tls};
+use mailferry::transport::Upstream;
+use mailferry::transport::smtp::{Auth, SmtpServer, Tls};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -53,20 +55,22 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
         filter: Filter::parse(&mailbox(number)).expect("a filter"),
     };
     let server = |number| delivery::Server {
-        name: format!("s{number}"),
-        upstream: upstream::Settings {
-            host: "exchange".into(),
-            port: 587,
-            service: Service::ExchangeOnline,
-            tls: Tls::Starttls,
-            tls_config: tls_config.clone(),
-            roots: Vec::new(),
-            hello: "relay.example.com".into(),
-            auth: Auth::XOAuth2 {
-                username: mailbox(number),
+        upstream: Arc::new(Upstream {
+            name: format!("s{number}"),
+            token: None,
+            smtp: SmtpServer {
+                host: "exchange".into(),
+                port: 587,
+                service: Service::ExchangeOnline,
+                tls: Tls::Starttls,
+                tls_config: tls_config.clone(),
+                roots: Vec::new(),
+                hello: "relay.example.com".into(),
+                auth: Auth::XOAuth2 {
+                    username: mailbox(number),
+                },
             },
-        },
-        token: None,
+        }),
         limits: Limits {
             sessions: SESSIONS,
             per_minute: Some(PER_MINUTE),

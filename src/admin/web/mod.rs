@@ -373,7 +373,7 @@ async fn test(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _: Ou
         return (StatusCode::NOT_FOUND, html(page)).into_response();
     }
     let (sender, mut receiver) = mpsc::channel(1);
-    tokio::spawn(parts.delivery.clone().probe(server.clone(), None, sender));
+    tokio::spawn(parts.delivery.clone().test(server.clone(), None, sender));
     let mut steps = Vec::new();
     while let Some(step) = receiver.recv().await {
         steps.push(step);

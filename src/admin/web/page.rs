@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use crate::admin::accounts::Attempt;
 use crate::admin::row::{Light, TokenRow};
 use crate::base::Timestamp;
-use crate::delivery::probe::Step;
+use crate::transport::Step;
 
 /// The style of all pages: no resource from anywhere else.
 pub(super) const STYLE: &str = "

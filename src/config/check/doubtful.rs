@@ -6,7 +6,7 @@ use crate::config::Server;
 use crate::config::text;
 use crate::message::address;
 use crate::routing::ServerRule;
-use crate::upstream::Tls;
+use crate::transport::smtp::Tls;
 
 /// What stands in the examples that come with mailferry.
 const EXAMPLES: [&str; 2] = [
@@ -72,9 +72,9 @@ impl Checker<'_> {
 }
 
 fn of_server(server: &Server, rule: &ServerRule) -> Vec<String> {
-    let Server { name, upstream, .. } = server;
+    let Server { name, smtp, .. } = server;
     let mut warnings = Vec::new();
-    if upstream.tls == Tls::Starttls && upstream.port == IMPLICIT_TLS {
+    if smtp.tls == Tls::Starttls && smtp.port == IMPLICIT_TLS {
         warnings.push(format!(
             "[[server]] {name:?} tls: port 465 expects TLS at once; write tls = \"implicit\", or port = 587"
         ));
@@ -89,7 +89,7 @@ fn of_server(server: &Server, rule: &ServerRule) -> Vec<String> {
         ));
     }
     let domains = filter.domains();
-    if upstream.service == Service::ExchangeOnline && !domains.is_empty() {
+    if smtp.service == Service::ExchangeOnline && !domains.is_empty() {
         let domains = domains.join(", ");
         warnings.push(format!(
             "[[server]] {name:?} from_filter: it has all addresses of {domains}, and Exchange refuses those that {address} has no Send As \

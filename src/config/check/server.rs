@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use toml::Spanned;
 
 use super::checker::Checker;
+use crate::base::Service;
 use crate::base::tls;
 use crate::config::Server;
 use crate::config::preset::Provider;
@@ -14,7 +15,7 @@ use crate::config::text::{self, Auth, Mode};
 use crate::delivery::Limits;
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
-use crate::upstream::{self, Service, Tls};
+use crate::transport::smtp::{self, SmtpServer, Tls};
 
 /// The submission port (RFC 6409 §3.1), and the one for implicit TLS (RFC 8314 §7.3).
 const PORTS: (u16, u16) = (587, 465);
@@ -113,7 +114,7 @@ impl Checker<'_> {
         };
         let auth = self.auth(server, registration.is_some(), key)?;
         let token = match registration {
-            Some((name, registration)) if matches!(auth, upstream::Auth::XOAuth2 { .. }) => {
+            Some((name, registration)) if matches!(auth, smtp::Auth::XOAuth2 { .. }) => {
                 Some(self.token(server, name, registration, key)?)
             }
             _ => None,
@@ -154,7 +155,7 @@ impl Checker<'_> {
                 .as_ref()
                 .map(|name| name.get_ref().clone())
                 .unwrap_or_default(),
-            upstream: upstream::Settings {
+            smtp: SmtpServer {
                 port: server.port.unwrap_or(if tls == Tls::Implicit {
                     PORTS.1
                 } else {
@@ -214,12 +215,7 @@ impl Checker<'_> {
         })
     }
 
-    fn auth(
-        &mut self,
-        server: &text::Server,
-        has_oauth: bool,
-        key: &str,
-    ) -> Option<upstream::Auth> {
+    fn auth(&mut self, server: &text::Server, has_oauth: bool, key: &str) -> Option<smtp::Auth> {
         let default = if has_oauth { Auth::XOAuth2 } else { Auth::None };
         let (wanted, span) = match &server.auth {
             Some(auth) => (*auth.get_ref(), auth.span()),
@@ -251,7 +247,7 @@ impl Checker<'_> {
         }
         let username = server.username.as_ref().map(|name| name.get_ref().clone());
         if wanted == Auth::None {
-            return Some(upstream::Auth::None);
+            return Some(smtp::Auth::None);
         }
         let missing = "it is missing; write the mailbox or user to sign in as";
         let username = self.ok(
@@ -268,7 +264,7 @@ impl Checker<'_> {
                 self.problem(span.unwrap_or(0..0), &format!("{key} username"), text);
                 return None;
             }
-            return Some(upstream::Auth::XOAuth2 { username });
+            return Some(smtp::Auth::XOAuth2 { username });
         }
         let key_password = format!("{key} password");
         let password = match &server.password {
@@ -283,8 +279,8 @@ impl Checker<'_> {
             }
         };
         Some(match wanted {
-            Auth::Login => upstream::Auth::Login { username, password },
-            _ => upstream::Auth::Plain { username, password },
+            Auth::Login => smtp::Auth::Login { username, password },
+            _ => smtp::Auth::Plain { username, password },
         })
     }
 

@@ -1,7 +1,6 @@
 //! A message comes in: kept as it arrives, then decided about, then put or sent directly.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::{Connection, Incoming, Settings, User, here, who};
 use crate::base::{MessageId, limits};
@@ -178,21 +177,12 @@ impl Connection {
     }
 
     async fn send_direct(&self, record: Record, content: Content) -> Reply {
-        let reply = self.shared.direct.submit(&record, &content).await;
-        let Record {
-            id,
-            envelope,
-            lane,
-            received,
-            ..
-        } = &record;
-        if !reply.is_positive() {
-            return self.not_allowed(*id, envelope, reply);
+        let answered = self.shared.direct.submit(&record, &content).await;
+        let reply = answered.reply();
+        if reply.is_positive() {
+            return reply;
         }
-        let to: Vec<_> = envelope.recipients.iter().map(|r| &r.address).collect();
-        let waited: Duration = self.shared.clock.now().since(*received);
-        maillog::delivered(*id, lane, &to, &reply.to_string(), waited);
-        reply
+        self.not_allowed(record.id, &record.envelope, reply)
     }
 
     fn not_allowed(&self, id: MessageId, envelope: &Envelope, reply: Reply) -> Reply {

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use mailferry::base::{BoxFuture, Clock, MessageId, Secret, Timestamp};
+use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::message::ReversePath;
-use mailferry::session::{Reply, Stage};
-use mailferry::upstream::{Body, Dial, Failure, Link, Outgoing, Settings, Transcript};
+use mailferry::transport::smtp::{self, Failure, Stage, Transcript};
+use mailferry::transport::{
+    Answer, Body, Interruption, Link, Outcome, Outgoing, Steps, Transport, Upstream,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -130,7 +132,7 @@ impl Exchange {
         (self.faults.outage.0..self.faults.outage.1).contains(&since)
     }
 
-    fn take(&self, mailbox: &str, message: &Outgoing<'_>, recipients: &[Reply], is_told: bool) {
+    fn take(&self, mailbox: &str, message: &Outgoing<'_>, recipients: &[Answer], is_told: bool) {
         let at = self.now();
         let name = name_of(message.head);
         let mut inner = self.inner();
@@ -140,7 +142,7 @@ impl Exchange {
         }
         let taken = inner.taken.entry(mailbox.to_owned()).or_default();
         let accepted = message.envelope.recipients.iter().zip(recipients);
-        for (recipient, _) in accepted.filter(|(_, reply)| reply.is_positive()) {
+        for (recipient, _) in accepted.filter(|(_, reply)| reply.is_completion()) {
             taken.push(Taken {
                 message: name.clone(),
                 recipient: recipient.address.to_string(),
@@ -160,11 +162,12 @@ fn name_of(head: &[u8]) -> String {
     line.expect("every message has one").to_owned()
 }
 
-/// The dialer that a run of the program has.
+/// The way to it that a run of the program has.
 pub struct Door(pub Arc<Exchange>);
 
 struct Visit {
     exchange: Arc<Exchange>,
+    upstream: Arc<Upstream>,
     mailbox: String,
     is_open: bool,
 }
@@ -187,24 +190,46 @@ fn lost(stage: Stage) -> Failure {
     }
 }
 
-fn refused(stage: Stage, reply: Reply) -> Failure {
+fn refused(stage: Stage, reply: Answer) -> Failure {
     Failure::Refused {
         host: "exchange".into(),
         stage,
-        reply,
+        answer: reply,
         detail: None,
     }
 }
 
-impl Dial for Door {
+impl Transport for Door {
+    fn test<'a>(
+        &'a self,
+        upstream: &'a Arc<Upstream>,
+        _: &'a Steps,
+    ) -> BoxFuture<'a, Option<Box<dyn Link>>> {
+        Box::pin(async move { self.open(upstream, false).await.ok() })
+    }
+
     fn open<'a>(
         &'a self,
-        settings: &'a Settings,
-        _: Option<&'a Secret>,
-    ) -> BoxFuture<'a, Result<Box<dyn Link>, Failure>> {
-        let exchange = self.0.clone();
-        let mailbox = settings.auth.username().unwrap_or_default().to_owned();
+        upstream: &'a Arc<Upstream>,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Box<dyn Link>, Interruption>> {
+        let visit = self.visit(upstream);
         Box::pin(async move {
+            let visit = visit.await;
+            visit.map_err(|failure| smtp::interruption(upstream, &failure))
+        })
+    }
+}
+
+impl Door {
+    fn visit(
+        &self,
+        upstream: &Arc<Upstream>,
+    ) -> impl Future<Output = Result<Box<dyn Link>, Failure>> + use<> {
+        let exchange = self.0.clone();
+        let mailbox = upstream.smtp.auth.username().unwrap_or_default().to_owned();
+        let upstream = upstream.clone();
+        async move {
             exchange.travel(200).await;
             if exchange.is_out() {
                 return Err(Failure::Unreachable {
@@ -215,7 +240,7 @@ impl Dial for Door {
             }
             if exchange.hits(exchange.faults.token) {
                 let words = "Authentication unsuccessful";
-                return Err(refused(Stage::Auth, Reply::new(535, "5.7.3", words)));
+                return Err(refused(Stage::Auth, Answer::new(535, "5.7.3", words)));
             }
             let mut inner = exchange.inner();
             let open = inner.open.entry(mailbox.clone()).or_default();
@@ -227,67 +252,80 @@ impl Dial for Door {
             drop(inner);
             let visit = Visit {
                 exchange,
+                upstream,
                 mailbox,
                 is_open: true,
             };
             Ok(Box::new(visit) as Box<dyn Link>)
-        })
+        }
+    }
+}
+
+impl Visit {
+    async fn replies(&self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
+        let exchange = &self.exchange;
+        let faults = exchange.faults;
+        exchange.travel(600).await;
+        let words =
+            |code, enhanced: &'static str, text: &'static str| Answer::new(code, enhanced, text);
+        let mut answer = Transcript {
+            mail: words(250, "2.1.0", "Sender OK"),
+            recipients: Vec::new(),
+            message: None,
+            offers_dsn: true,
+        };
+        if exchange.is_out() || exchange.hits(faults.drop_before) {
+            return Err(lost(Stage::Content));
+        }
+        if exchange.hits(faults.stall) {
+            exchange.sleep(Duration::from_secs(600)).await;
+            return Err(lost(Stage::FinalDot));
+        }
+        if exchange.hits(faults.mailbox) {
+            answer.mail = words(550, "5.2.251", "throttled due to continuous errors");
+            return Ok(answer);
+        }
+        for recipient in &message.envelope.recipients {
+            let is_bad = recipient.address.as_str().starts_with("bad");
+            answer.recipients.push(match is_bad {
+                true => words(550, "5.1.10", "Recipient not found"),
+                false if exchange.hits(faults.temporary) => words(450, "4.4.317", "busy"),
+                false => words(250, "2.1.5", "Recipient OK"),
+            });
+        }
+        if !answer.recipients.iter().any(Answer::is_completion) {
+            return Ok(answer);
+        }
+        let last = if exchange.hits(faults.crowded) {
+            words(432, "4.3.2", "Concurrent connections limit exceeded")
+        } else if exchange.hits(faults.temporary) {
+            words(451, "4.7.0", "Temporary server error")
+        } else if exchange.hits(faults.permanent) {
+            words(554, "5.6.0", "Corrupt message content")
+        } else {
+            let dropped = exchange.hits(faults.drop_after);
+            let (mailbox, told) = (&self.mailbox, !dropped);
+            exchange.take(mailbox, message, &answer.recipients, told);
+            if dropped {
+                return Err(lost(Stage::FinalDot));
+            }
+            words(250, "2.0.0", "OK")
+        };
+        answer.message = Some((Stage::FinalDot, last));
+        Ok(answer)
     }
 }
 
 impl Link for Visit {
-    fn send<'a>(&'a mut self, message: Outgoing<'a>) -> BoxFuture<'a, Result<Transcript, Failure>> {
+    fn send<'a>(
+        &'a mut self,
+        message: Outgoing<'a>,
+    ) -> BoxFuture<'a, Result<Outcome, Interruption>> {
         Box::pin(async move {
-            let exchange = &self.exchange;
-            let faults = exchange.faults;
-            exchange.travel(600).await;
-            let words =
-                |code, enhanced: &'static str, text: &'static str| Reply::new(code, enhanced, text);
-            let mut answer = Transcript {
-                mail: words(250, "2.1.0", "Sender OK"),
-                recipients: Vec::new(),
-                message: None,
-                offers_dsn: true,
-            };
-            if exchange.is_out() || exchange.hits(faults.drop_before) {
-                return Err(lost(Stage::Content));
+            match self.replies(&message).await {
+                Ok(replies) => Ok(smtp::outcome(&self.upstream, &message, &replies)),
+                Err(failure) => Err(smtp::interruption(&self.upstream, &failure)),
             }
-            if exchange.hits(faults.stall) {
-                exchange.sleep(Duration::from_secs(600)).await;
-                return Err(lost(Stage::FinalDot));
-            }
-            if exchange.hits(faults.mailbox) {
-                answer.mail = words(550, "5.2.251", "throttled due to continuous errors");
-                return Ok(answer);
-            }
-            for recipient in &message.envelope.recipients {
-                let is_bad = recipient.address.as_str().starts_with("bad");
-                answer.recipients.push(match is_bad {
-                    true => words(550, "5.1.10", "Recipient not found"),
-                    false if exchange.hits(faults.temporary) => words(450, "4.4.317", "busy"),
-                    false => words(250, "2.1.5", "Recipient OK"),
-                });
-            }
-            if !answer.recipients.iter().any(Reply::is_positive) {
-                return Ok(answer);
-            }
-            let last = if exchange.hits(faults.crowded) {
-                words(432, "4.3.2", "Concurrent connections limit exceeded")
-            } else if exchange.hits(faults.temporary) {
-                words(451, "4.7.0", "Temporary server error")
-            } else if exchange.hits(faults.permanent) {
-                words(554, "5.6.0", "Corrupt message content")
-            } else {
-                let dropped = exchange.hits(faults.drop_after);
-                let (mailbox, told) = (&self.mailbox, !dropped);
-                exchange.take(mailbox, &message, &answer.recipients, told);
-                if dropped {
-                    return Err(lost(Stage::FinalDot));
-                }
-                words(250, "2.0.0", "OK")
-            };
-            answer.message = Some((Stage::FinalDot, last));
-            Ok(answer)
         })
     }
 

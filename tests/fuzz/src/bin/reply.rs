@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use mailferry::upstream::reply::take;
+use mailferry::transport::smtp::reply::take;
 
 fn read(input: &[u8], cut: usize) -> (Vec<String>, bool) {
     let (mut buffer, mut replies) = (BytesMut::new(), Vec::new());

@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
 use crate::message::text_of;
-use crate::session::Reply;
+use crate::transport::answer::Answer;
 
 /// Octets of one reply with all its lines; a server that says more is not one.
 const REPLY: usize = 64 * 1024;
@@ -28,7 +28,7 @@ pub enum ReplyError {
 }
 
 /// Takes the next whole reply off `input`; none while it is incomplete.
-pub fn take(input: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
+pub fn take(input: &mut BytesMut) -> Result<Option<Answer>, ReplyError> {
     let mut end = 0;
     let mut code = None;
     loop {
@@ -59,7 +59,7 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
 }
 
 /// Lines that all begin with a code; the enhanced code (RFC 2034 §3) leads each text.
-fn parse(lines: &[u8]) -> Reply {
+fn parse(lines: &[u8]) -> Answer {
     let text = harmless(&text_of(lines).0);
     let code = text[..3].parse().unwrap_or_default();
     let texts: Vec<&str> = text
@@ -82,7 +82,7 @@ fn parse(lines: &[u8]) -> Reply {
         text.truncate(text.floor_char_boundary(TEXT));
         text.push_str(" [...]");
     }
-    Reply::new(code, enhanced.to_owned(), text)
+    Answer::new(code, enhanced.to_owned(), text)
 }
 
 /// The text without what could act on a terminal or reorder a line of a log or report: control characters,
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn one(text: &str) -> Reply {
+    fn one(text: &str) -> Answer {
         let mut input = BytesMut::from(text.as_bytes());
         let reply = take(&mut input).unwrap().unwrap();
         assert!(input.is_empty());
@@ -126,20 +126,20 @@ mod tests {
     fn keeps_the_servers_words() {
         assert_eq!(
             one("535 5.7.139 Authentication unsuccessful, x\r\n"),
-            Reply::new(535, "5.7.139", "Authentication unsuccessful, x")
+            Answer::new(535, "5.7.139", "Authentication unsuccessful, x")
         );
         assert_eq!(
             one("250-2.1.0 a\r\n250 2.1.0 b\r\n"),
-            Reply::new(250, "2.1.0", "a\nb")
+            Answer::new(250, "2.1.0", "a\nb")
         );
         assert_eq!(
             one("250-mx Hello [1.2.3.4]\r\n250 SIZE 5\r\n"),
-            Reply::new(250, "", "mx Hello [1.2.3.4]\nSIZE 5")
+            Answer::new(250, "", "mx Hello [1.2.3.4]\nSIZE 5")
         );
-        assert_eq!(one("354\r\n"), Reply::new(354, "", ""));
-        assert_eq!(one("334 \r\n"), Reply::new(334, "", ""));
-        assert_eq!(one("421 4.3.2 busy\n"), Reply::new(421, "4.3.2", "busy"));
-        assert_eq!(one("550 4.7.1 odd\r\n"), Reply::new(550, "", "4.7.1 odd"));
+        assert_eq!(one("354\r\n"), Answer::new(354, "", ""));
+        assert_eq!(one("334 \r\n"), Answer::new(334, "", ""));
+        assert_eq!(one("421 4.3.2 busy\n"), Answer::new(421, "4.3.2", "busy"));
+        assert_eq!(one("550 4.7.1 odd\r\n"), Answer::new(550, "", "4.7.1 odd"));
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         #[test]
         fn reads_what_our_own_listener_writes(code in 200u16..600, text in "[ -~]{0,600}") {
             let mut out = Vec::new();
-            Reply::new(code, "", text.trim().to_owned()).write(&mut out);
+            crate::session::Reply::new(code, "", text.trim().to_owned()).write(&mut out);
             prop_assert_eq!(take(&mut BytesMut::from(&out[..])).unwrap().unwrap().code, code);
         }
     }

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
-use crate::message::{Envelope, ReversePath};
+use crate::message::{Address, Envelope, ReversePath};
 
 /// A message to be sent.
 pub struct Outgoing<'a> {
     /// The reverse-path to tell.
     pub sender: &'a ReversePath,
+    /// Whom the field From names, if it names one.
+    pub author: Option<&'a Address>,
     /// Recipients, and the parameters as the app gave them.
     pub envelope: &'a Envelope,
     /// The header section, its empty line included.

@@ -1,7 +1,7 @@
 //! What EHLO offered, and the commands of a transaction made by it. Pure.
 
-use super::outgoing::{Body, Outgoing};
 use crate::message::{Address, Parameters};
+use crate::transport::outgoing::{Body, Outgoing};
 
 /// What EHLO offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -147,6 +147,7 @@ mod tests {
             envelope: &envelope,
             head: b"A: b\r\n\r\n",
             body: Body::Memory(Bytes::new()),
+            author: None,
             utf8_header,
             all_or_none: false,
         };

@@ -1,16 +1,4 @@
-//! Connections out: one signed-in session with a server, over which messages are sent in turn.
-//!
-//! mail-send lives here only, for what it does well: connecting, and the TLS handshake on the same
-//! stream. The rest of the client's side is ours: replies kept to the letter, XOAUTH2 in two steps,
-//! MAIL and its RCPTs in one write, a timeout for each phase, and content stuffed as it streams.
-
-pub mod auth;
-mod command;
-pub mod link;
-pub mod outgoing;
-pub mod reply;
-pub mod session;
-pub mod stuff;
+//! A submission server as it is configured.
 
 use std::sync::Arc;
 
@@ -18,17 +6,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use crate::base::Secret;
-pub use crate::base::Service;
 use crate::base::secret::ExposeSecret;
-use crate::session::{Reply, Stage};
-pub use link::{Dial, Link, Network};
-pub use outgoing::{Body, Outgoing};
-pub use session::{Session, Transcript};
+use crate::base::{Secret, Service};
 
-/// A server as it is reached and signed in to.
+/// A submission server: how it is reached and signed in to.
 #[derive(Clone)]
-pub struct Settings {
+pub struct SmtpServer {
     /// Host name, or address.
     pub host: String,
     /// Port.
@@ -47,7 +30,7 @@ pub struct Settings {
     pub auth: Auth,
 }
 
-impl Settings {
+impl SmtpServer {
     /// Whether nothing differs.
     pub fn is_same(&self, other: &Self) -> bool {
         self.host == other.host
@@ -121,74 +104,6 @@ impl Auth {
             Self::Plain { username, .. }
             | Self::Login { username, .. }
             | Self::XOAuth2 { username } => Some(username),
-        }
-    }
-}
-
-/// Why a session could not begin, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// No connection.
-    #[error("{host}:{port} was not reached: {reason}")]
-    Unreachable {
-        /// Host.
-        host: String,
-        /// Port.
-        port: u16,
-        /// What happened.
-        reason: String,
-    },
-    /// The handshake failed.
-    #[error("TLS with {host} failed: {reason}")]
-    Tls {
-        /// Host.
-        host: String,
-        /// What happened.
-        reason: String,
-    },
-    /// The server said no to the session itself.
-    #[error("{host} answered {reply} at {stage}{}", detail.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
-    Refused {
-        /// Host.
-        host: String,
-        /// Where.
-        stage: Stage,
-        /// Its words.
-        reply: Reply,
-        /// What came before them: the JSON of XOAUTH2's error challenge.
-        detail: Option<String>,
-    },
-    /// The connection ended.
-    #[error("connection to {host} lost at {stage}: {reason}")]
-    Lost {
-        /// Host.
-        host: String,
-        /// Where.
-        stage: Stage,
-        /// What happened.
-        reason: String,
-    },
-    /// The content could not be read.
-    #[error("{0}")]
-    Content(String),
-}
-
-impl Failure {
-    /// Where in the conversation it was.
-    pub fn stage(&self) -> Stage {
-        match self {
-            Self::Unreachable { .. } => Stage::Connect,
-            Self::Tls { .. } => Stage::Tls,
-            Self::Refused { stage, .. } | Self::Lost { stage, .. } => *stage,
-            Self::Content(_) => Stage::Content,
-        }
-    }
-
-    /// The server's words, where it said any.
-    pub fn reply(&self) -> Option<&Reply> {
-        match self {
-            Self::Refused { reply, .. } => Some(reply),
-            _ => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Signing in, the client's side.
+//! SASL, the client's side. Pure.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

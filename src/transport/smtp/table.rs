@@ -4,9 +4,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::reaction::{Patience, Reaction, Until};
+use super::reaction::Reaction;
+use super::stage::Stage;
 use crate::base::Service;
-use crate::session::{Reply, Stage};
+use crate::transport::answer::Answer;
+use crate::transport::finding::{Patience, Until};
 
 /// One kind of answer, and what to do about it.
 #[derive(Debug)]
@@ -416,15 +418,15 @@ static UNKNOWN: &[Row] = &[
 ];
 
 /// The row of a service's reply at a stage.
-pub fn row(service: Service, stage: Stage, reply: &Reply) -> &'static Row {
-    if DONE.codes.contains(&reply.code) {
+pub fn row(service: Service, stage: Stage, answer: &Answer) -> &'static Row {
+    if DONE.codes.contains(&answer.code) {
         return &DONE;
     }
-    let text = reply.text.to_lowercase();
-    let enhanced = parts(&reply.enhanced);
+    let text = answer.text.to_lowercase();
+    let enhanced = parts(&answer.enhanced);
     let matches = |row: &&Row| {
         row.service.is_none_or(|its| its == service)
-            && row.matches(stage, reply.code, enhanced, &text)
+            && row.matches(stage, answer.code, enhanced, &text)
     };
     let mut rows = TABLE.iter().chain(UNKNOWN);
     rows.find(matches).unwrap_or(&UNKNOWN[1])
@@ -476,12 +478,12 @@ mod tests {
         }
     }
 
-    fn reply(line: &str) -> Reply {
+    fn answer(line: &str) -> Answer {
         let (code, text) = line.split_once(' ').unwrap();
         let word = text.split(' ').next().unwrap();
         let enhanced = if parts(word).is_some() { word } else { "" };
         let text = text[enhanced.len()..].trim_start();
-        Reply::new(code.parse().unwrap(), enhanced.to_owned(), text.to_owned())
+        Answer::new(code.parse().unwrap(), enhanced.to_owned(), text.to_owned())
     }
 
     #[test]
@@ -496,7 +498,7 @@ mod tests {
                 Some(at) => (Service::Other, at),
                 None => (Service::ExchangeOnline, at),
             };
-            let row = row(service, stage(at), &reply(said));
+            let row = row(service, stage(at), &answer(said));
             assert_eq!(row.name, expected, "{line}");
             met.insert(std::ptr::from_ref(row));
         }

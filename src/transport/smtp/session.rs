@@ -14,11 +14,14 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::command::{self, Extensions};
-use super::outgoing::{Body, Outgoing};
+use super::failure::Failure;
+use super::reply;
+use super::stage::Stage;
 use super::stuff::Stuffer;
-use super::{Failure, Service, reply};
+use crate::base::Service;
 use crate::base::limits::{FILE_CHUNK, READ_CHUNK, upstream as wait};
-use crate::session::{Reply, Stage};
+use crate::transport::answer::Answer;
+use crate::transport::outgoing::{Body, Outgoing};
 
 /// RCPTs in one write, so that neither side waits for the other with full buffers (RFC 2920 §3.1).
 const RCPTS_AT_ONCE: usize = 100;
@@ -38,27 +41,13 @@ const CLOSED: &str = "the server closed it";
 #[derive(Debug)]
 pub struct Transcript {
     /// To MAIL.
-    pub mail: Reply,
+    pub mail: Answer,
     /// To each RCPT, in order; empty where MAIL was refused.
-    pub recipients: Vec<Reply>,
+    pub recipients: Vec<Answer>,
     /// To DATA or to the final dot, whichever was last; none where neither was sent.
-    pub message: Option<(Stage, Reply)>,
+    pub message: Option<(Stage, Answer)>,
     /// Whether the server takes DSN parameters, so that it confirms what was asked to be confirmed.
     pub offers_dsn: bool,
-}
-
-impl Transcript {
-    /// The reply that decided about a message that is sent to all its recipients or to none: the first
-    /// refusal, else the answer to DATA or to the final dot.
-    pub fn decisive(self) -> (Stage, Reply) {
-        let mut recipients = self.recipients.into_iter();
-        let refused = recipients.find(|reply| !reply.is_completion());
-        match (self.mail.is_completion(), refused, self.message) {
-            (true, Some(refused), _) => (Stage::Rcpt, refused),
-            (true, None, Some(message)) => message,
-            _ => (Stage::Mail, self.mail),
-        }
-    }
 }
 
 type Stream = crate::base::stream::Stream<TlsStream<TcpStream>>;
@@ -78,9 +67,9 @@ pub struct Session {
 
 impl Session {
     /// Sends one message. An error means that the session is of no more use.
-    pub async fn send(&mut self, message: Outgoing<'_>) -> Result<Transcript, Failure> {
-        if !self.extensions.utf8 && command::needs_utf8(&message) {
-            let mail = Reply::utf8_not_offered(&self.host);
+    pub async fn send(&mut self, message: &mut Outgoing<'_>) -> Result<Transcript, Failure> {
+        if !self.extensions.utf8 && command::needs_utf8(message) {
+            let mail = utf8_not_offered(&self.host);
             return Ok(Transcript {
                 mail,
                 recipients: Vec::new(),
@@ -89,10 +78,10 @@ impl Session {
             });
         }
         self.expect_silence().await?;
-        if self.fits_in_one_write(&message) {
-            return self.at_once(&message).await;
+        if self.fits_in_one_write(message) {
+            return self.at_once(message).await;
         }
-        let mut transcript = self.envelope(&message).await?;
+        let mut transcript = self.envelope(message).await?;
         let accepted = transcript
             .recipients
             .iter()
@@ -172,7 +161,7 @@ impl Session {
         let with_data = !message.all_or_none || recipients.len() == 1;
         let mut lines = mail;
         let mut transcript = Transcript {
-            mail: Reply::ok(),
+            mail: Answer::new(250, "", ""),
             recipients: Vec::new(),
             message: None,
             offers_dsn: self.extensions.dsn,
@@ -308,7 +297,7 @@ impl Session {
         })
     }
 
-    async fn content(&mut self, message: Outgoing<'_>) -> Result<Reply, Failure> {
+    async fn content(&mut self, message: &mut Outgoing<'_>) -> Result<Answer, Failure> {
         let mut stuffer = Stuffer::default();
         let room = match &message.body {
             Body::Memory(bytes) => bytes.len(),
@@ -316,9 +305,9 @@ impl Session {
         };
         let mut out = Vec::with_capacity(message.head.len() + room + 256);
         stuffer.push(message.head, &mut out);
-        match message.body {
-            Body::Memory(bytes) => stuffer.push(&bytes, &mut out),
-            Body::Stream(body, size) => self.stream(body, size, &mut stuffer, &mut out).await?,
+        match &mut message.body {
+            Body::Memory(bytes) => stuffer.push(bytes, &mut out),
+            Body::Stream(body, size) => self.stream(body, *size, &mut stuffer, &mut out).await?,
         }
         stuffer.end(&mut out);
         self.write(&out, Stage::Content, wait::BLOCK).await?;
@@ -328,7 +317,7 @@ impl Session {
     /// The answer to the final dot or the last chunk. If more octets follow it at once, nobody can say
     /// which of them is the answer, and the message may or may not have arrived; a 421 behind it only
     /// ends the session (RFC 5321 §3.8).
-    async fn final_reply(&mut self) -> Result<Reply, Failure> {
+    async fn final_reply(&mut self) -> Result<Answer, Failure> {
         let reply = self.read(Stage::FinalDot, wait::FINAL_DOT).await?;
         if self.input.starts_with(b"421") {
             self.is_spent = true;
@@ -357,7 +346,7 @@ impl Session {
 
     async fn stream(
         &mut self,
-        mut body: Box<dyn AsyncRead + Send + Sync + Unpin>,
+        body: &mut (dyn AsyncRead + Send + Sync + Unpin),
         size: u64,
         stuffer: &mut Stuffer,
         out: &mut Vec<u8>,
@@ -391,7 +380,7 @@ impl Session {
 
     /// A 354 that came although every recipient was refused: the lone dot of RFC 2920 §3.1, to which
     /// such a server has to answer that there are no valid recipients.
-    async fn nothing(&mut self) -> Result<Reply, Failure> {
+    async fn nothing(&mut self) -> Result<Answer, Failure> {
         self.write(b".\r\n", Stage::Content, wait::BLOCK).await?;
         self.read(Stage::FinalDot, wait::FINAL_DOT).await
     }
@@ -407,13 +396,13 @@ impl Session {
         line: &str,
         stage: Stage,
         within: Duration,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Answer, Failure> {
         self.write(line.as_bytes(), stage, within).await?;
         self.read(stage, within).await
     }
 
     /// A reply that must be positive for the session to go on.
-    async fn expect(&mut self, stage: Stage, within: Duration) -> Result<Reply, Failure> {
+    async fn expect(&mut self, stage: Stage, within: Duration) -> Result<Answer, Failure> {
         let reply = self.read(stage, within).await?;
         if reply.is_completion() {
             return Ok(reply);
@@ -439,7 +428,7 @@ impl Session {
     }
 
     /// The next reply; 421 ends the session at any place (RFC 5321 §3.8).
-    async fn read(&mut self, stage: Stage, within: Duration) -> Result<Reply, Failure> {
+    async fn read(&mut self, stage: Stage, within: Duration) -> Result<Answer, Failure> {
         let mut found = timeout(within, self.next_reply(stage)).await;
         if found.is_err() {
             found = timeout(wait::LAST_LOOK, self.next_reply(stage)).await;
@@ -458,7 +447,7 @@ impl Session {
         Ok(reply)
     }
 
-    async fn next_reply(&mut self, stage: Stage) -> Result<Reply, Failure> {
+    async fn next_reply(&mut self, stage: Stage) -> Result<Answer, Failure> {
         loop {
             match reply::take(&mut self.input) {
                 Ok(Some(reply)) => return Ok(reply),
@@ -478,11 +467,11 @@ impl Session {
         }
     }
 
-    fn refused(&self, stage: Stage, reply: Reply) -> Failure {
+    fn refused(&self, stage: Stage, reply: Answer) -> Failure {
         Failure::Refused {
             host: self.host.clone(),
             stage,
-            reply,
+            answer: reply,
             detail: None,
         }
     }
@@ -496,9 +485,15 @@ impl Session {
     }
 }
 
+/// An address needs SMTPUTF8, and the server does not offer it (RFC 6531 §3.2).
+fn utf8_not_offered(host: &str) -> Answer {
+    let text = format!("An address needs SMTPUTF8, which {host} does not offer");
+    Answer::new(553, "5.6.7", text)
+}
+
 /// Whether a reply can be the answer to what was sent at this stage (RFC 5321 §4.3.2). Intermediate
 /// replies, 3yz, answer AUTH and DATA alone, and DATA by nothing positive but 354.
-fn belongs_at(stage: Stage, reply: &Reply) -> bool {
+fn belongs_at(stage: Stage, reply: &Answer) -> bool {
     match reply.code {
         200..=299 => stage != Stage::Data,
         334 => stage == Stage::Auth,
@@ -528,7 +523,7 @@ mod tests {
             (Stage::Auth, 334, true),
             (Stage::Auth, 354, false),
         ] {
-            let reply = Reply::new(code, "", "x");
+            let reply = Answer::new(code, "", "x");
             assert_eq!(belongs_at(stage, &reply), expected, "{code} at {stage}");
         }
     }

@@ -1,6 +1,8 @@
-//! What an answer asks for. Pure.
+//! How we react to an answer. Pure.
 
 use std::time::Duration;
+
+use crate::transport::finding::{Patience, Until};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,35 +34,4 @@ pub enum Reaction {
     Held(Until),
     /// The tenant's mail to external recipients waits this long, uncounted; other mail goes on.
     ExternalHeld(Duration),
-}
-
-/// How long a mailbox pauses in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// The server may be back at any moment.
-    Minutes,
-    /// The pause is about what the mailbox has sent.
-    Hours,
-}
-
-/// When a held mailbox is used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// Somebody has to mend something; one message probes now and then whether it is mended.
-    Probe,
-    /// The hold passes after this time.
-    For(Duration),
-}
-
-/// How long a mailbox that needs a person is held; then one message probes it.
-const PROBE: Duration = Duration::from_secs(300);
-
-impl Until {
-    /// How long the hold lasts.
-    pub fn lasts(self) -> Duration {
-        match self {
-            Self::Probe => PROBE,
-            Self::For(time) => time,
-        }
-    }
 }

@@ -1,19 +1,17 @@
 //! What a sender is told: whether, by which message, and through which server.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use bytes::Bytes;
 
 use super::bounce::digest::{self, Line};
-use super::bounce::storm::{Storm, Told};
+use super::bounce::storm::{SENDERS, Told};
 use super::bounce::{self, Failed, Kind, Report};
-use super::context::Context;
+use super::fact::{self, Fact};
+use super::plan::Plan;
+use super::settle::{Settled, untold};
+use super::world::World;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Priority};
-use crate::observe::maillog;
-use crate::spool::{
-    Claim, Content, Event, Finish, Lines, New, Origin, Record, SpoolError, State, What,
-};
+use crate::spool::{Claim, Content, Finish, Lines, New, Origin, Record, SpoolError, State};
 
 /// The message that a notice is about.
 pub(super) struct About<'a> {
@@ -25,23 +23,8 @@ pub(super) struct About<'a> {
     pub(super) whole: Option<Bytes>,
     /// The host that is to answer for it.
     pub(super) upstream: &'a str,
-}
-
-/// What every sender was told of late.
-#[derive(Default)]
-pub(super) struct Notices(Mutex<Storm>);
-
-impl Notices {
-    fn storm(&self) -> MutexGuard<'_, Storm> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A message leaves; see [`Storm::leaves`].
-    pub(super) fn leaves(&self, record: &Record) {
-        if record.origin == Origin::Digest {
-            self.storm().leaves(record.id);
-        }
-    }
+    /// This host.
+    pub(super) host: &'a str,
 }
 
 /// What tells a sender.
@@ -74,36 +57,29 @@ pub(super) fn sender(record: &Record) -> Option<&Address> {
 /// Octets of a server's words in one line of a digest.
 const WORDS: usize = 400;
 
-/// Tells the sender of these recipients; gives what does and the event, or none if nobody can be told.
+/// Tells the sender of these recipients; gives what does and the fact, or none if nobody can be told.
 pub(super) fn notice(
-    context: &Context,
+    world: &World,
+    plan: &Plan,
     about: &About,
     kind: Kind,
     told_of: &[Failed],
-) -> Option<(Notice, Event)> {
+) -> Option<(Notice, Fact)> {
     let to = sender(about.record)?;
-    let works = |server: &str| context.works(server);
-    let (route, from) = context.settings.policy.report_route(works)?;
-    let now = context.clock.now();
-    let new = context.spool.next_id(now);
-    let most = context.settings.reports_per_hour;
-    let told = context
-        .notices
-        .storm()
-        .tell(to, most, told_of.len(), new, now);
-    let (id, notice) = match told {
+    let (route, from) = plan.report_route()?;
+    let now = world.clock.now();
+    let new = world.spool.next_id(now);
+    let most = plan.settings.reports_per_hour;
+    let (report, notice) = match world.storms.tell(to, most, told_of.len(), new, now) {
         Told::TooMany => return None,
         Told::Report => {
-            let content = report(context, about, kind, told_of, to, &from, new).content();
+            let written = written(world, about, kind, told_of, to, &from, new);
+            let content = written.content();
+            let envelope = bounce::envelope(to, &content);
+            let origin = Origin::Report(about.record.id);
             let record = Record {
                 size: content.len() as u64,
-                ..ours(
-                    new,
-                    Origin::Report(about.record.id),
-                    bounce::envelope(to, &content),
-                    route.server,
-                    now,
-                )
+                ..ours(new, origin, envelope, route.server, now)
             };
             let content = Content::Memory(content.into());
             (new, Notice::Report(Box::new(New { record, content })))
@@ -111,7 +87,7 @@ pub(super) fn notice(
         Told::Digest(digest) => {
             let lines = told_of
                 .iter()
-                .map(|failed| line(context, about, failed, kind));
+                .map(|failed| line(world, about, failed, kind));
             let lines: Vec<String> = lines.collect();
             // Whether it is ASCII is not known before it is written.
             let envelope = bounce::envelope(to, "\u{80}".as_bytes());
@@ -119,17 +95,61 @@ pub(super) fn notice(
                 due: digest.due,
                 ..ours(digest.id, Origin::Digest, envelope, route.server, now)
             };
-            let digest = Box::new(record);
-            (digest.id, Notice::Lines(Lines { digest, lines }))
+            let digest_record = Box::new(record);
+            let lines = Lines {
+                digest: digest_record,
+                lines,
+            };
+            (digest.id, Notice::Lines(lines))
         }
     };
-    maillog::reported(about.record.id, id, to, kind.action());
-    let (report, to) = (id, to.clone());
-    let what = match kind {
-        Kind::Delayed(_) => What::Warned { report, to },
-        Kind::Failed | Kind::Relayed => What::Reported { report, to },
-    };
-    Some((notice, Event { at: now, what }))
+    let to = to.clone();
+    Some((notice, Fact::Reported { report, to, kind }))
+}
+
+/// Tells what has become of a message: the log and its story, and its sender what failed. Gives the fate to
+/// be written.
+pub(super) fn conclude(
+    world: &World,
+    plan: &Plan,
+    about: &About,
+    server: &str,
+    mut settled: Settled,
+) -> Finish {
+    let mut notices = Vec::new();
+    let wanted = |failed: &Failed| Kind::Failed.is_wanted(&failed.recipient);
+    let failed: Vec<Failed> = settled.failed.drain(..).filter(wanted).collect();
+    let relayed = std::mem::take(&mut settled.relayed);
+    for (kind, told_of) in [(Kind::Relayed, relayed), (Kind::Failed, failed)] {
+        if told_of.is_empty() {
+            continue;
+        }
+        match notice(world, plan, about, kind, &told_of) {
+            Some((notice, fact)) => {
+                notices.push(notice);
+                settled.facts.push(fact);
+            }
+            None if kind == Kind::Failed => {
+                untold(&mut settled, told_of, &why_untold(about.record));
+            }
+            None => {}
+        }
+    }
+    let mut finish = Finish::new(about.claim, settled.fate);
+    finish.events = fact::tell(settled.facts, about.record.id, server, &world.clock);
+    notices
+        .into_iter()
+        .for_each(|notice| notice.add_to(&mut finish));
+    finish
+}
+
+fn why_untold(record: &Record) -> String {
+    match sender(record) {
+        Some(to) => format!(
+            "no report goes to {to}: no server can send one, or {SENDERS} senders had some within the hour"
+        ),
+        None => "it has no sender".to_owned(),
+    }
 }
 
 /// A message of ours, due at once.
@@ -154,8 +174,8 @@ fn ours(id: MessageId, origin: Origin, envelope: Envelope, lane: String, now: Ti
     }
 }
 
-fn report<'a>(
-    context: &'a Context,
+fn written<'a>(
+    world: &'a World,
     about: &'a About,
     kind: Kind,
     told_of: &'a [Failed],
@@ -168,26 +188,26 @@ fn report<'a>(
     Report {
         kind,
         about: record.id,
-        received: context.clock.shown(record.received),
+        received: world.clock.shown(record.received),
         parameters: &record.envelope.parameters,
         head: about.head,
         whole: about.whole.as_deref().filter(|_| wants_whole),
         failed: told_of,
         upstream: about.upstream,
-        host: &context.settings.host,
+        host: about.host,
         from,
         to,
         id,
-        now: context.clock.wall(),
+        now: world.clock.wall(),
     }
 }
 
-fn line(context: &Context, about: &About, failed: &Failed, kind: Kind) -> String {
-    let host = &context.settings.host;
+fn line(world: &World, about: &About, failed: &Failed, kind: Kind) -> String {
+    let host = about.host;
     let said = failed.said(about.upstream, host, WORDS);
     let line = Line {
         about: about.record.id,
-        received: context.clock.shown(about.record.received),
+        received: world.clock.shown(about.record.received),
         recipient: &failed.recipient.address,
         said: match kind {
             Kind::Failed => format!("Could not be delivered; {said}"),
@@ -203,24 +223,22 @@ fn line(context: &Context, about: &About, failed: &Failed, kind: Kind) -> String
 
 /// A digest as a message, with the number of its last line: it is written when it is sent.
 pub(super) async fn digest(
-    context: &Context,
+    world: &World,
+    plan: &Plan,
     record: &Record,
 ) -> Result<(Content, u64), SpoolError> {
-    let lines = context.spool.lines(record.id).await?;
+    let lines = world.spool.lines(record.id).await?;
     let last = lines.last().map_or(0, |(number, _)| *number);
     let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
-    let route = context
-        .settings
-        .policy
-        .report_route(|server| context.works(server));
     let Some(to) = record.envelope.recipients.first() else {
         return Ok((Content::Memory(Bytes::new()), last));
     };
     // Without a route it is not sent.
+    let route = plan.report_route();
     let from = route.map_or_else(|| to.address.clone(), |(_, from)| from);
     // Another message by another name, if some of its lines have gone before.
     let name = format!("{}.{last}", record.id);
-    let (host, now) = (&context.settings.host, context.clock.wall());
+    let (host, now) = (&plan.settings.host, world.clock.wall());
     let content = digest::content(&from, &to.address, &name, host, now, &lines);
     Ok((Content::Memory(content.into()), last))
 }

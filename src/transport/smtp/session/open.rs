@@ -14,41 +14,44 @@ use super::{Session, Stream};
 use crate::base::limits::upstream as wait;
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, Timestamp};
-use crate::session::{Reply, Stage};
-use crate::upstream::command::{self, Extensions};
-use crate::upstream::{Auth, Failure, Settings, Tls, auth};
+use crate::transport::answer::Answer;
+use crate::transport::smtp::command::{self, Extensions};
+use crate::transport::smtp::failure::Failure;
+use crate::transport::smtp::sasl;
+use crate::transport::smtp::server::{Auth, SmtpServer, Tls};
+use crate::transport::smtp::stage::Stage;
 
 impl Session {
     /// Connects and signs in; `token` is for XOAUTH2.
-    pub async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Self, Failure> {
-        let mut session = Self::connect(settings).await?;
-        session.sign_in(settings, token).await?;
+    pub async fn open(server: &SmtpServer, token: Option<&Secret>) -> Result<Self, Failure> {
+        let mut session = Self::connect(server).await?;
+        session.sign_in(server, token).await?;
         Ok(session)
     }
 
     /// Connects, and secures the connection as configured; nobody is signed in yet.
-    pub async fn connect(settings: &Settings) -> Result<Self, Failure> {
-        let client = connect(settings).await?;
-        let implicit = settings.tls == Tls::Implicit;
+    pub async fn connect(server: &SmtpServer) -> Result<Self, Failure> {
+        let client = connect(server).await?;
+        let implicit = server.tls == Tls::Implicit;
         let mut session = Self {
-            host: settings.host.clone(),
+            host: server.host.clone(),
             stream: if implicit {
-                handshake(settings, client).await?
+                handshake(server, client).await?
             } else {
                 Stream::Plain(client)
             },
             input: BytesMut::new(),
-            service: settings.service,
+            service: server.service,
             extensions: Extensions::default(),
             offers: String::new(),
             in_step: false,
             is_spent: false,
         };
         session.expect(Stage::Greeting, wait::GREETING).await?;
-        session.ehlo(settings).await?;
-        if settings.tls == Tls::Starttls {
-            session = session.start_tls(settings).await?;
-            session.ehlo(settings).await?;
+        session.ehlo(server).await?;
+        if server.tls == Tls::Starttls {
+            session = session.start_tls(server).await?;
+            session.ehlo(server).await?;
         }
         Ok(session)
     }
@@ -83,8 +86,8 @@ impl Session {
     }
 
     /// EHLO, or HELO where the server does not know EHLO (RFC 5321 §3.2).
-    async fn ehlo(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let hello = &settings.hello;
+    async fn ehlo(&mut self, server: &SmtpServer) -> Result<(), Failure> {
+        let hello = &server.hello;
         let ehlo = format!("EHLO {hello}\r\n");
         let reply = self.command(&ehlo, Stage::Ehlo, wait::GREETING).await?;
         let reply = if matches!(reply.code, 500 | 502) {
@@ -101,7 +104,7 @@ impl Session {
         Ok(())
     }
 
-    async fn start_tls(mut self, settings: &Settings) -> Result<Self, Failure> {
+    async fn start_tls(mut self, server: &SmtpServer) -> Result<Self, Failure> {
         if !self.extensions.starttls {
             let reason = "the server does not offer STARTTLS; correct its `host` and `port`, or set its `tls`";
             return Err(Failure::Tls {
@@ -115,7 +118,7 @@ impl Session {
         // What came in clear behind the 220 is nobody's we know (RFC 3207 §6).
         self.input.clear();
         if let Stream::Plain(client) = self.stream {
-            self.stream = handshake(settings, client).await?;
+            self.stream = handshake(server, client).await?;
         }
         Ok(self)
     }
@@ -123,24 +126,24 @@ impl Session {
     /// Signs in; `token` is for XOAUTH2.
     pub async fn sign_in(
         &mut self,
-        settings: &Settings,
+        server: &SmtpServer,
         token: Option<&Secret>,
     ) -> Result<(), Failure> {
-        match &settings.auth {
+        match &server.auth {
             Auth::None => Ok(()),
             Auth::XOAuth2 { username } => {
                 let token = token.map_or("", |token| token.expose_secret());
-                self.xoauth2(&auth::xoauth2(username, token)).await
+                self.xoauth2(&sasl::xoauth2(username, token)).await
             }
             Auth::Plain { username, password } => {
-                let response = auth::plain(username, password.expose_secret());
+                let response = sasl::plain(username, password.expose_secret());
                 self.step("AUTH PLAIN", 334).await?;
                 self.step(&response, 235).await
             }
             Auth::Login { username, password } => {
                 self.step("AUTH LOGIN", 334).await?;
-                self.step(&auth::login(username), 334).await?;
-                self.step(&auth::login(password.expose_secret()), 235).await
+                self.step(&sasl::login(username), 334).await?;
+                self.step(&sasl::login(password.expose_secret()), 235).await
             }
         }
     }
@@ -153,7 +156,7 @@ impl Session {
         if reply.code != 334 {
             return self.signed_in(reply, 235, None);
         }
-        let detail = auth::challenge_detail(&reply.text);
+        let detail = sasl::challenge_detail(&reply.text);
         let last = self.auth_line("").await?;
         self.signed_in(last, 235, detail)
     }
@@ -163,14 +166,14 @@ impl Session {
         self.signed_in(reply, expected, None)
     }
 
-    async fn auth_line(&mut self, line: &str) -> Result<Reply, Failure> {
+    async fn auth_line(&mut self, line: &str) -> Result<Answer, Failure> {
         let line = zeroize::Zeroizing::new(format!("{line}\r\n"));
         self.command(&line, Stage::Auth, wait::GREETING).await
     }
 
     fn signed_in(
         &self,
-        reply: Reply,
+        reply: Answer,
         expected: u16,
         detail: Option<String>,
     ) -> Result<(), Failure> {
@@ -180,7 +183,7 @@ impl Session {
         Err(Failure::Refused {
             host: self.host.clone(),
             stage: Stage::Auth,
-            reply,
+            answer: reply,
             detail,
         })
     }
@@ -221,13 +224,13 @@ pub fn tcp_remedy(port: u16) -> String {
 }
 
 /// Each address that the name has, in turn.
-async fn connect(settings: &Settings) -> Result<TcpStream, Failure> {
+async fn connect(server: &SmtpServer) -> Result<TcpStream, Failure> {
     let unreachable = |reason: String| Failure::Unreachable {
-        host: settings.host.clone(),
-        port: settings.port,
+        host: server.host.clone(),
+        port: server.port,
         reason,
     };
-    let name = (settings.host.as_str(), settings.port);
+    let name = (server.host.as_str(), server.port);
     let found = timeout(wait::CONNECT, tokio::net::lookup_host(name)).await;
     let addresses: Vec<SocketAddr> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
@@ -242,27 +245,27 @@ async fn connect(settings: &Settings) -> Result<TcpStream, Failure> {
                 let _ = client.stream.set_nodelay(true);
                 return Ok(client.stream);
             }
-            Err(error) if address.ip().to_string() == settings.host => failure = error.to_string(),
+            Err(error) if address.ip().to_string() == server.host => failure = error.to_string(),
             Err(error) => failure = format!("{address}: {error}"),
         }
     }
-    let remedy = tcp_remedy(settings.port);
+    let remedy = tcp_remedy(server.port);
     Err(unreachable(format!("{failure}; {remedy}")))
 }
 
-async fn handshake(settings: &Settings, stream: TcpStream) -> Result<Stream, Failure> {
+async fn handshake(server: &SmtpServer, stream: TcpStream) -> Result<Stream, Failure> {
     let failed = |reason: String| Failure::Tls {
-        host: settings.host.clone(),
+        host: server.host.clone(),
         reason,
     };
-    let name = ServerName::try_from(settings.host.clone());
+    let name = ServerName::try_from(server.host.clone());
     let name = name.map_err(|error| failed(error.to_string()))?;
-    let connector = TlsConnector::from(settings.tls_config.clone());
+    let connector = TlsConnector::from(server.tls_config.clone());
     match timeout(wait::CONNECT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
         Ok(Err(error)) => {
             let now = Timestamp::now();
-            Err(failed(tls_words(&error, settings, now)))
+            Err(failed(tls_words(&error, server, now)))
         }
         Err(_) => Err(failed(format!(
             "no answer in {} s",
@@ -272,10 +275,10 @@ async fn handshake(settings: &Settings, stream: TcpStream) -> Result<Stream, Fai
 }
 
 /// Why a handshake failed, and what mends it.
-fn tls_words(error: &std::io::Error, settings: &Settings, now: Timestamp) -> String {
+fn tls_words(error: &std::io::Error, server: &SmtpServer, now: Timestamp) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {
-        Some(rustls::Error::InvalidCertificate(error)) => certificate_words(error, settings, now),
+        Some(rustls::Error::InvalidCertificate(error)) => certificate_words(error, server, now),
         Some(rustls::Error::InvalidMessage(_)) => {
             "what the server sent is not TLS; for a port that begins in clear, such as 587, set the server's \
              `tls` to \"starttls\""
@@ -285,8 +288,8 @@ fn tls_words(error: &std::io::Error, settings: &Settings, now: Timestamp) -> Str
     }
 }
 
-fn certificate_words(error: &CertificateError, settings: &Settings, now: Timestamp) -> String {
-    let host = &settings.host;
+fn certificate_words(error: &CertificateError, server: &SmtpServer, now: Timestamp) -> String {
+    let host = &server.host;
     let at = |time: &UnixTime| Timestamp(time.as_secs() as i64 * 1_000).date();
     let clock = format!("if that is wrong, check this machine's clock (now {now})");
     match error {

@@ -1,0 +1,256 @@
+//! Delivery at work, as the rest of the program uses it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::desks::note_hold;
+use super::direct::{self, Answered};
+use super::hold::Hold;
+use super::plan::{Entry, Plan};
+use super::settings::Settings;
+use super::usage::Limits;
+use super::world::World;
+use super::{scheduler, test};
+use crate::base::{Clock, Timestamp};
+use crate::message::Address;
+use crate::observe::maillog;
+use crate::spool::{Content, Record, Spool, SpoolError};
+use crate::transport::{Steps, Transport};
+
+/// How often an ending program looks whether all is quiet.
+const RECHECK: Duration = Duration::from_millis(100);
+
+/// A server as an operator sees it, by the wall clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerState {
+    /// Its name.
+    pub name: String,
+    /// Who signs in to it; empty if nobody does.
+    pub mailbox: String,
+    /// What that mailbox may do.
+    pub limits: Limits,
+    /// Recipients of the last 24 hours.
+    pub recipients_of_day: u64,
+    /// Until when its messages of a minute are used up, if they are.
+    pub minute_until: Option<Timestamp>,
+    /// Why it is not used for now, if it is not.
+    pub hold: Option<Hold>,
+    /// Whether a person has to sign in; whoever knows the tokens sets it.
+    #[serde(default)]
+    pub needs_sign_in: bool,
+}
+
+/// Delivery at work. Dropping it does not stop it; [`Delivery::stop`] does.
+pub struct Delivery {
+    world: Arc<World>,
+    stopping: Arc<Notify>,
+}
+
+/// While it lives no message is taken; see [`Delivery::pause`].
+pub struct Pause(Arc<World>);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
+}
+
+impl Delivery {
+    /// Begins to deliver what is in `spool` over `transport`. The mail of servers that are not configured
+    /// any more was rerouted before. Fails if the spool cannot say when it was last
+    /// at work, what mailboxes have used of their day, and which of them an operator holds.
+    pub async fn start(
+        spool: Arc<dyn Spool>,
+        settings: Settings,
+        transport: Arc<dyn Transport>,
+        clock: Clock,
+    ) -> Result<Self, SpoolError> {
+        let world = World::begin(spool, settings, transport, clock).await?;
+        let stopping = Arc::new(Notify::new());
+        tokio::spawn(scheduler::run(world.clone(), stopping.clone()));
+        Ok(Self { world, stopping })
+    }
+
+    /// Goes by other settings from now on. A message that is being sent ends by the old ones.
+    pub async fn reconfigure(&self, settings: Settings) {
+        let world = &self.world;
+        let old = world.replan(settings);
+        let new = world.plan();
+        let names = new.entries().map(|entry| entry.name().to_owned()).collect();
+        let removed = old
+            .entries()
+            .filter(|entry| new.entry(entry.name()).is_none());
+        let held = removed.filter_map(|entry| {
+            let reason = reason_of_orphans(entry)?;
+            Some((entry.name().to_owned(), reason))
+        });
+        let held = held.collect();
+        // The fault that held a server may be what was mended.
+        changed(&old, &new).for_each(|entry| world.mended(entry));
+        drop(old);
+        for desk in world.desks.all() {
+            world.give_back(&desk);
+            desk.sessions.close();
+        }
+        world.desks.sweep();
+        match world.spool.reroute(names, held).await {
+            Ok(()) => new.rerouted(),
+            Err(error) => maillog::claim_failed("", &error),
+        }
+        world.wake();
+    }
+
+    /// Sends one message at once, for a server in `direct` mode.
+    pub async fn direct(&self, record: &Record, content: &Content) -> Answered {
+        direct::send(&self.world, record, content).await
+    }
+
+    /// Gives back the messages that only wait for their turn, so that an operator reaches them, and takes
+    /// none while the pause lives.
+    pub fn pause(&self) -> Pause {
+        self.world.pause();
+        Pause(self.world.clone())
+    }
+
+    /// A person has mended something about a server: its token is asked for again at the next need, and its
+    /// mailbox is used again at once, unless an operator holds it.
+    pub fn mended(&self, server: &str) {
+        if let Some(entry) = self.world.plan().entry(server) {
+            self.world.mended(entry);
+        }
+    }
+
+    /// A person has signed in for a server: it is mended, and so are those that share its account.
+    pub fn signed_in(&self, server: &str) {
+        let plan = self.world.plan();
+        let sharing = plan.sharing(server);
+        sharing.for_each(|entry| self.world.mended(entry));
+    }
+
+    /// Closes the sessions with a server, and with others that share its account: their token
+    /// is to be used no more.
+    pub fn forget_sessions(&self, server: &str) {
+        let plan = self.world.plan();
+        let sharing = plan.sharing(server);
+        sharing.for_each(|entry| entry.desk.sessions.close());
+    }
+
+    /// Tests the way to a server, telling each step as it is done. A message to `to` counts to the mailbox's
+    /// limits. If no step fails the server is used again. False if there is no such server.
+    pub async fn test(self: Arc<Self>, server: String, to: Option<Address>, steps: Steps) -> bool {
+        test::test(&self.world, &server, to, steps).await
+    }
+
+    /// Whether there is such a server.
+    pub fn has(&self, server: &str) -> bool {
+        self.world.plan().entry(server).is_some()
+    }
+
+    /// Holds a server's mailbox until it is released, also over a restart; whether there is such a
+    /// server.
+    pub async fn hold(&self, server: &str, reason: String) -> Result<bool, SpoolError> {
+        let plan = self.world.plan();
+        let Some(entry) = plan.entry(server) else {
+            return Ok(false);
+        };
+        self.world.hold_by_hand(entry, reason);
+        note_hold(&entry.desk, self.world.spool.as_ref()).await?;
+        Ok(true)
+    }
+
+    /// Uses a server again, whatever it is held for; whether it was held, none if there is no such
+    /// server.
+    pub async fn release(&self, server: &str) -> Result<Option<bool>, SpoolError> {
+        let plan = self.world.plan();
+        let Some(entry) = plan.entry(server) else {
+            return Ok(None);
+        };
+        let was_held = self.world.release_hold(entry, true);
+        if was_held {
+            note_hold(&entry.desk, self.world.spool.as_ref()).await?;
+        }
+        Ok(Some(was_held))
+    }
+
+    /// Each server, in the order of the configuration.
+    pub fn servers(&self) -> Vec<ServerState> {
+        let (plan, clock) = (self.world.plan(), &self.world.clock);
+        let states = plan.entries().map(|entry| state_of(entry, clock));
+        states.collect()
+    }
+
+    /// The servers that are not used for now, and why.
+    pub fn holds(&self) -> Vec<(String, Hold)> {
+        let plan = self.world.plan();
+        let held = plan
+            .entries()
+            .filter_map(|entry| Some((entry.name().to_owned(), entry.desk.held()?)));
+        held.collect()
+    }
+
+    /// Whether nothing is being sent, and all fates are written.
+    pub fn is_quiet(&self) -> bool {
+        let desks = self.world.desks.all();
+        desks.iter().all(|desk| desk.is_quiet()) && self.world.fates.is_quiet()
+    }
+
+    /// Takes nothing more from the spool, and waits up to `grace` for what is being sent. What is not done
+    /// by then is delivered after the next start.
+    pub async fn stop(&self, grace: Duration) {
+        self.stopping.notify_one();
+        let desks = self.world.desks.all();
+        for desk in &desks {
+            desk.close();
+            self.world.give_back(desk);
+        }
+        let quiet = async {
+            while !self.is_quiet() {
+                // The scheduler may have taken the last notice for itself on its way out.
+                let notified = self.world.fates.wake.notified();
+                let _ = tokio::time::timeout(RECHECK, notified).await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, quiet).await;
+        desks.iter().for_each(|desk| desk.sessions.close());
+    }
+}
+
+/// The servers of both configurations that are reached in another way now.
+fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<Entry>> {
+    new.entries().filter(|entry| {
+        let former = old.entry(entry.name());
+        former.is_some_and(|former| !former.server.is_same(&entry.server))
+    })
+}
+
+/// Why the messages of a server that is not configured any more are held, if an operator held it.
+fn reason_of_orphans(entry: &Entry) -> Option<String> {
+    let hold = entry.desk.held().filter(|hold| hold.until.is_none())?;
+    let name = entry.name();
+    Some(format!(
+        "server {name} is no longer configured, and it was held by hand ({}); `queue release` sends the message \
+         by another server, `queue delete` removes it",
+        hold.reason
+    ))
+}
+
+fn state_of(entry: &Entry, clock: &Clock) -> ServerState {
+    let (desk, now) = (&entry.desk, clock.now());
+    let mailbox = entry.server.upstream.smtp.auth.username();
+    ServerState {
+        name: entry.name().to_owned(),
+        mailbox: mailbox.unwrap_or_default().to_owned(),
+        limits: desk.limits(),
+        recipients_of_day: desk.recipients_of_day(now),
+        minute_until: desk.minute_until(now).map(|at| clock.shown(at)),
+        hold: desk.held().map(|hold| Hold {
+            since: clock.shown(hold.since),
+            until: hold.until.map(|until| clock.shown(until)),
+            ..hold
+        }),
+        needs_sign_in: false,
+    }
+}

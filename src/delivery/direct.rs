@@ -1,0 +1,178 @@
+//! An app that waits for the upstream's own answer: its message is sent at once, to all recipients or to
+//! none, and is never queued.
+
+use super::attempt::compose;
+use super::desk::NotNow;
+use super::fact::{self, Fact};
+use super::plan::{Entry, Plan};
+use super::sending::{Letter, NotSent};
+use super::world::World;
+use crate::message::rewrite;
+use crate::message::{Address, Headers};
+use crate::routing::{Decision, Refusal, Route};
+use crate::spool::{Content, Origin, Record, Story};
+use crate::transport::{Answer, Outcome, Progress};
+
+/// How a message that was sent at once has ended.
+#[derive(Debug)]
+pub enum Answered {
+    /// The upstream's own answer, a positive or a negative one.
+    Upstream(Answer),
+    /// Routing does not admit it.
+    Refused(Refusal),
+    /// Trouble with the server, which is not the message's fault: it can be sent again later.
+    Trouble(String),
+    /// It cannot be sent just now, for a reason that is in the log.
+    Unavailable,
+}
+
+/// Sends a message at once.
+pub(super) async fn send(world: &World, record: &Record, content: &Content) -> Answered {
+    let plan = world.plan();
+    let Some(entry) = plan.entry(&record.lane) else {
+        return Answered::Unavailable;
+    };
+    let Ok(head) = content.head().await else {
+        return Answered::Unavailable;
+    };
+    let headers = Headers::parse(&head);
+    let Origin::Client { user, listener, .. } = &record.origin else {
+        return Answered::Unavailable;
+    };
+    let policy = &plan.settings.policy;
+    let caller = policy.caller(user, listener);
+    match policy.decide(&record.envelope.sender, &headers.author(), caller) {
+        Decision::Refused(refusal) => Answered::Refused(refusal),
+        Decision::Route(route) => {
+            through(world, &plan, entry, &route, record, &headers, content).await
+        }
+    }
+}
+
+/// Sends it through a server as soon as the mailbox has a session free, within the mailbox's limits.
+async fn through(
+    world: &World,
+    plan: &Plan,
+    entry: &Entry,
+    route: &Route,
+    record: &Record,
+    headers: &Headers<'_>,
+    content: &Content,
+) -> Answered {
+    let count = record.envelope.recipients.len();
+    let admission = match entry.desk.admit(count, world.clock.now()) {
+        Ok(admission) => admission,
+        Err(not_now) => return Answered::Trouble(why(entry, &not_now)),
+    };
+    let composed = compose(world, plan, record, headers, route);
+    let letter = Letter {
+        sender: &route.plan.envelope_sender,
+        author: route.plan.from.as_ref().map(|mailbox| &mailbox.address),
+        envelope: &record.envelope,
+        composed: &composed,
+        content,
+        all_or_none: true,
+    };
+    let is_probe = admission.is_probe;
+    let mut seat = entry.desk.sessions.seat().await;
+    let sent = world.sender.send(entry, &mut seat, &letter).await;
+    entry.desk.sessions.park(seat, world.clock.now());
+    entry.desk.settle(admission, reached(&sent, count));
+    let answered = answered(world, plan, entry, sent);
+    if is_probe {
+        world.end_probe(&entry.desk);
+    }
+    if let Answered::Upstream(answer) = &answered {
+        let message_id = rewrite::message_id(headers, record.id, &plan.settings.host);
+        tell(world, entry, record, answer, message_id);
+    }
+    answered
+}
+
+fn why(entry: &Entry, not_now: &NotNow) -> String {
+    let hold = entry.desk.held();
+    match (not_now, hold) {
+        (NotNow::Held, Some(hold)) => hold.reason,
+        (NotNow::Held, None) => "another message shows whether the server works again".to_owned(),
+        (NotNow::UsedUp(_), _) => "the mailbox has reached its limit for now".to_owned(),
+    }
+}
+
+/// How many of the recipients of a message that is sent to all or none may have got it.
+fn reached(sent: &Result<Outcome, NotSent>, count: usize) -> usize {
+    let may_have = match sent {
+        Ok(outcome) => !outcome.delivered.is_empty(),
+        Err(NotSent::Interrupted(interruption)) => {
+            interruption.progress == Progress::MayHaveArrived
+        }
+        Err(NotSent::Spool(_)) => false,
+    };
+    if may_have { count } else { 0 }
+}
+
+/// What the app is told. Trouble with the mailbox is not the message's fault: then it is never told a
+/// permanent answer, whatever the server said.
+fn answered(world: &World, plan: &Plan, entry: &Entry, sent: Result<Outcome, NotSent>) -> Answered {
+    let interruption = match sent {
+        Ok(outcome) => {
+            let is_about_message = outcome.is_counted();
+            let answer = outcome.decisive().cloned();
+            world.note(plan, entry, outcome.finding, outcome.accepted.is_some());
+            return match answer {
+                Some(answer) if is_about_message => Answered::Upstream(answer),
+                Some(answer) => temporary(Some(answer.clone()), answer.to_string()),
+                None => Answered::Unavailable,
+            };
+        }
+        Err(NotSent::Interrupted(interruption)) => interruption,
+        Err(NotSent::Spool(_)) => return Answered::Unavailable,
+    };
+    let finding = interruption.finding.as_ref();
+    let reason = finding.map_or(interruption.reason, |finding| finding.reason());
+    world.note(plan, entry, interruption.finding, false);
+    temporary(interruption.answer, reason)
+}
+
+fn temporary(answer: Option<Answer>, reason: String) -> Answered {
+    match answer {
+        Some(answer) if answer.is_transient() && answer.code != 421 => Answered::Upstream(answer),
+        _ => Answered::Trouble(reason),
+    }
+}
+
+/// A message that was sent at once has a story too. The app does not wait for it, and hears of a failure
+/// by itself.
+fn tell(world: &World, entry: &Entry, record: &Record, answer: &Answer, message_id: String) {
+    let (at, server) = (world.clock.now(), entry.name());
+    let recipients = record.envelope.recipients.iter();
+    let to: Vec<Address> = recipients.map(|to| to.address.clone()).collect();
+    let count = to.len();
+    let was_accepted = answer.is_completion();
+    let events = match was_accepted {
+        true => {
+            let fact = Fact::Delivered {
+                to,
+                answer: answer.clone(),
+                message_id,
+                waited: at.since(record.received),
+            };
+            fact::tell(vec![fact], record.id, server, &world.clock)
+        }
+        false => {
+            let failed = to.into_iter().map(|to| Fact::Failed {
+                to,
+                answer: answer.clone(),
+                remedy: String::new(),
+            });
+            fact::events(failed.collect(), server, at)
+        }
+    };
+    let story = Story {
+        record: record.clone(),
+        ended: Some(at),
+        events,
+    };
+    let used = entry.desk.used(count, at).filter(|_| was_accepted);
+    let spool = world.spool.clone();
+    tokio::spawn(async move { spool.tell(story, used).await });
+}

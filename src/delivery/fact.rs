@@ -1,0 +1,136 @@
+//! What can happen to a message in delivery, and the one place that turns it into a line of the log, which
+//! the metrics count, and an event of the message's story.
+
+use std::time::Duration;
+
+use super::bounce::Kind;
+use crate::base::{Clock, MessageId, Timestamp};
+use crate::message::Address;
+use crate::observe::maillog;
+use crate::spool::{Event, What};
+use crate::transport::Answer;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Fact {
+    /// The upstream took the message for these.
+    Delivered {
+        to: Vec<Address>,
+        answer: Answer,
+        message_id: String,
+        waited: Duration,
+    },
+    /// It failed for good for this recipient.
+    Failed {
+        to: Address,
+        answer: Answer,
+        remedy: String,
+    },
+    /// It is tried again.
+    Deferred {
+        until: Timestamp,
+        attempts: u32,
+        reason: String,
+        may_have_arrived: bool,
+    },
+    /// Its content could not be read; it is tried again.
+    Unread {
+        until: Timestamp,
+        attempts: u32,
+        reason: String,
+    },
+    /// It waits for a person.
+    Held { reason: String },
+    /// It goes by another server since the configuration has changed.
+    Rerouted { from: String, to: String },
+    /// A report about it was put into the queue.
+    Reported {
+        report: MessageId,
+        to: Address,
+        kind: Kind,
+    },
+}
+
+/// Logs what happened to a message at a server, and gives it as events of the message's story.
+pub(super) fn tell(facts: Vec<Fact>, id: MessageId, server: &str, clock: &Clock) -> Vec<Event> {
+    facts.iter().for_each(|fact| fact.log(id, server, clock));
+    events(facts, server, clock.now())
+}
+
+/// The same without the log.
+pub(super) fn events(facts: Vec<Fact>, server: &str, at: Timestamp) -> Vec<Event> {
+    let events = facts.into_iter().filter_map(|fact| fact.what(server));
+    events.map(|what| Event { at, what }).collect()
+}
+
+impl Fact {
+    fn log(&self, id: MessageId, server: &str, clock: &Clock) {
+        match self {
+            Self::Delivered {
+                to, answer, waited, ..
+            } => maillog::delivered(id, server, to, answer, *waited),
+            Self::Failed { to, answer, remedy } => maillog::failed(id, server, to, answer, remedy),
+            Self::Deferred {
+                until,
+                attempts,
+                reason,
+                may_have_arrived,
+            } => {
+                let until = clock.shown(*until);
+                maillog::deferred(id, server, until, *attempts, reason, *may_have_arrived);
+            }
+            Self::Unread {
+                until,
+                attempts,
+                reason,
+            } => maillog::deferred(id, server, clock.shown(*until), *attempts, reason, false),
+            Self::Held { reason } => maillog::held(id, reason),
+            Self::Rerouted { from, to } => maillog::rerouted(id, from, to),
+            Self::Reported { report, to, kind } => {
+                maillog::reported(id, *report, to, kind.action());
+            }
+        }
+    }
+
+    fn what(self, server: &str) -> Option<What> {
+        let server = server.to_owned();
+        Some(match self {
+            Self::Delivered {
+                to,
+                answer,
+                message_id,
+                ..
+            } => What::Delivered {
+                server,
+                to,
+                reply: answer.to_string(),
+                message_id,
+            },
+            Self::Failed { to, answer, remedy } => What::Failed {
+                server,
+                to: vec![to],
+                reply: match remedy.is_empty() {
+                    true => answer.to_string(),
+                    false => format!("{answer}; {remedy}"),
+                },
+            },
+            Self::Deferred {
+                until,
+                reason,
+                may_have_arrived,
+                ..
+            } => What::Deferred {
+                server,
+                until,
+                reason,
+                uncertain: may_have_arrived,
+            },
+            Self::Held { reason } => What::Held { reason },
+            Self::Reported { report, to, kind } => match kind {
+                Kind::Delayed(_) => What::Warned { report, to },
+                Kind::Failed | Kind::Relayed => What::Reported { report, to },
+            },
+            Self::Unread { .. } | Self::Rerouted { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! Claims that are held, and fates on their way to the spool.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::base::{Clock, Timestamp};
+use crate::observe::maillog;
+use crate::spool::{Claim, Finish, Spool};
+
+/// Fates that wait for their commit.
+pub(super) const FINISHES: usize = 1_024;
+
+/// How long fates gather before they are committed: nobody waits for them, and in that time a
+/// commit that somebody does wait for may take them along.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// The pause after the spool failed.
+pub(super) const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct Fates {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) clock: Clock,
+    /// Notified when the scheduler should look again.
+    pub(super) wake: Notify,
+    claims: Mutex<HashMap<Claim, Timestamp>>,
+    /// Whether fates cannot be written just now. Nothing is sent meanwhile: a message that is sent and not
+    /// written is sent again by the next run.
+    is_stuck: AtomicBool,
+}
+
+impl Fates {
+    pub(super) fn new(spool: Arc<dyn Spool>, clock: Clock) -> Self {
+        Self {
+            spool,
+            clock,
+            wake: Notify::new(),
+            claims: Mutex::default(),
+            is_stuck: AtomicBool::new(false),
+        }
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<Claim, Timestamp>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether fates cannot be written just now.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Acquire)
+    }
+
+    /// Whether no message is claimed.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.claims().is_empty()
+    }
+
+    /// A message is claimed until then; the claim is renewed until [`Fates::forget`].
+    pub(super) fn remember(&self, claim: Claim, until: Timestamp) {
+        self.claims().insert(claim, until);
+    }
+
+    /// Renews a claim no more.
+    pub(super) fn forget(&self, claim: Claim) {
+        self.claims().remove(&claim);
+    }
+
+    /// The claims that end before `soon`; they are taken to last until `until` from now on.
+    pub(super) fn renewed(&self, soon: Timestamp, until: Timestamp) -> Vec<Claim> {
+        let mut claims = self.claims();
+        let old = claims.iter_mut().filter(|(_, ends)| **ends < soon);
+        let renewed = old.map(|(claim, ends)| {
+            *ends = until;
+            *claim
+        });
+        renewed.collect()
+    }
+
+    /// Commits fates in groups. If the spool fails it goes on trying: what the upstream took must not be
+    /// sent again, and nothing more is sent until it is written.
+    pub(super) async fn write(self: Arc<Self>, mut finishes: mpsc::Receiver<Finish>) {
+        let mut batch = Vec::new();
+        while finishes.recv_many(&mut batch, FINISHES).await > 0 {
+            self.clock.sleep(GATHER).await;
+            while batch.len() < FINISHES
+                && let Ok(finish) = finishes.try_recv()
+            {
+                batch.push(finish);
+            }
+            let claims: Vec<Claim> = batch.iter().map(|finish| finish.claim).collect();
+            self.commit(batch.drain(..).collect()).await;
+            if self.is_stuck.swap(false, Ordering::AcqRel) {
+                maillog::finishes_written();
+                self.wake.notify_one();
+            }
+            self.end(claims);
+        }
+    }
+
+    fn end(&self, ended: Vec<Claim>) {
+        let mut claims = self.claims();
+        for claim in ended {
+            claims.remove(&claim);
+        }
+        if claims.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes a group, however often it takes.
+    async fn commit(&self, group: Arc<[Finish]>) {
+        loop {
+            let error = match self.spool.finish(group.clone()).await {
+                Ok(lost) => return lost.iter().for_each(|claim| maillog::claim_lost(claim.id)),
+                Err(error) => error,
+            };
+            self.is_stuck.store(true, Ordering::Release);
+            maillog::finish_failed(group.len(), &error);
+            self.clock.sleep(SPOOL_PAUSE).await;
+        }
+    }
+}

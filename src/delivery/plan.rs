@@ -1,0 +1,133 @@
+//! One configuration at work: its servers, each with the desk of its mailbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::desk::Desk;
+use super::desks::Desks;
+use super::server::Server;
+use super::settings::Settings;
+use crate::message::Address;
+use crate::routing::Route;
+
+/// See the module.
+pub(super) struct Plan {
+    pub(super) settings: Arc<Settings>,
+    entries: HashMap<String, Arc<Entry>>,
+    is_rerouted: AtomicBool,
+}
+
+/// A server, and the desk that its mail goes over.
+pub(super) struct Entry {
+    pub(super) server: Server,
+    pub(super) desk: Arc<Desk>,
+}
+
+impl Entry {
+    /// The server's name.
+    pub(super) fn name(&self) -> &str {
+        self.server.name()
+    }
+
+    /// The tenant; if none is configured, the mailbox is all that is known of it.
+    pub(super) fn tenant(&self) -> &str {
+        let tenant = self.server.tenant.as_deref();
+        tenant.unwrap_or(self.desk.name())
+    }
+}
+
+impl Plan {
+    /// A configuration, with the desks that its servers have.
+    pub(super) fn new(settings: Arc<Settings>, desks: &Desks) -> Self {
+        let mut desks = desks.of(&settings.servers);
+        let servers = settings.servers.iter();
+        let entries = servers.filter_map(|server| {
+            let (desk, server) = (desks.remove(server.name())?, server.clone());
+            Some((server.name().to_owned(), Arc::new(Entry { server, desk })))
+        });
+        Self {
+            entries: entries.collect(),
+            is_rerouted: AtomicBool::new(false),
+            settings,
+        }
+    }
+
+    /// The spool has moved the mail of servers that are not configured any more.
+    pub(super) fn rerouted(&self) {
+        self.is_rerouted.store(true, Ordering::Release);
+    }
+
+    /// Whether it has. Mail that such a server gives back later is routed anew as well.
+    pub(super) fn is_rerouted(&self) -> bool {
+        self.is_rerouted.load(Ordering::Acquire)
+    }
+
+    /// A server by its name.
+    pub(super) fn entry(&self, server: &str) -> Option<&Arc<Entry>> {
+        self.entries.get(server)
+    }
+
+    /// All servers, in the order of the configuration.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        let servers = self.settings.servers.iter();
+        servers.filter_map(|server| self.entries.get(server.name()))
+    }
+
+    /// A server with an account, and those that share the account.
+    pub(super) fn sharing(&self, server: &str) -> impl Iterator<Item = &Arc<Entry>> {
+        let account = |entry: &Entry| {
+            let token = entry.server.upstream.token.as_ref()?;
+            Some(token.settings().account.clone())
+        };
+        let ours = self.entry(server).and_then(|entry| account(entry));
+        self.entries()
+            .filter(move |entry| ours.is_some() && account(entry) == ours)
+    }
+
+    /// Whether a server is used just now.
+    pub(super) fn works(&self, server: &str) -> bool {
+        let entry = self.entry(server);
+        entry.is_some_and(|entry| entry.desk.held().is_none())
+    }
+
+    /// The server that a report of ours leaves by just now, with whom it is from; none if none can send.
+    pub(super) fn report_route(&self) -> Option<(Route, Address)> {
+        self.settings
+            .policy
+            .report_route(|server| self.works(server))
+    }
+
+    /// Whether a report would leave just now.
+    pub(super) fn can_report(&self) -> bool {
+        let route = self.report_route();
+        route.is_some_and(|(route, _)| self.works(&route.server))
+    }
+
+    /// Whether an address is in a domain that this configuration sends as: mail to it stays within the
+    /// tenant, as far as is known.
+    pub(super) fn is_own_domain(&self, address: &Address) -> bool {
+        let policy = &self.settings.policy;
+        let own = policy
+            .servers
+            .iter()
+            .filter_map(|rule| rule.address.as_ref());
+        let mut own = own.chain(&policy.default_from);
+        own.any(|own| own.domain_key() == address.domain_key())
+            || policy
+                .servers
+                .iter()
+                .any(|rule| rule.names_domain_of(address))
+    }
+
+    /// Why a server is not used, if it is not.
+    pub(super) fn reason_of(&self, server: &str) -> Option<String> {
+        Some(self.entry(server)?.desk.held()?.reason)
+    }
+
+    /// The host of a server; its name if it is not configured.
+    pub(super) fn host_of<'a>(&'a self, server: &'a str) -> &'a str {
+        let entry = self.entry(server);
+        entry.map_or(server, |entry| &entry.server.upstream.smtp.host)
+    }
+}

@@ -1,0 +1,195 @@
+//! One way to send a message: for the queue, for an app that waits for the upstream's own answer, and for
+//! a person who tests a server.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::AsyncReadExt;
+
+use super::plan::Entry;
+use super::sessions::Seat;
+use crate::base::Clock;
+use crate::message::rewrite::Composed;
+use crate::message::{Address, Envelope, ReversePath};
+use crate::observe::maillog;
+use crate::spool::{Content, SpoolError};
+use crate::transport::{
+    Answer, Body, Finding, Interruption, Outcome, Outgoing, Progress, Refused, Transport,
+};
+
+/// A message as it leaves.
+pub(super) struct Letter<'a> {
+    /// The reverse-path to give the server.
+    pub(super) sender: &'a ReversePath,
+    /// Whom the field From names, if it names one.
+    pub(super) author: Option<&'a Address>,
+    /// Its recipients, and the parameters as the app gave them.
+    pub(super) envelope: &'a Envelope,
+    /// Its header section.
+    pub(super) composed: &'a Composed,
+    /// The content that the rest of it stands in.
+    pub(super) content: &'a Content,
+    /// Whether nothing is sent unless every recipient is accepted.
+    pub(super) all_or_none: bool,
+}
+
+/// Why there is no outcome.
+pub(super) enum NotSent {
+    /// The way to the server, or the server.
+    Interrupted(Interruption),
+    /// The spool cannot give the content.
+    Spool(SpoolError),
+}
+
+/// What it takes to send.
+pub(super) struct Sender {
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+    unknown: Unknown,
+}
+
+impl Sender {
+    pub(super) fn new(transport: Arc<dyn Transport>, clock: Clock) -> Self {
+        Self {
+            transport,
+            clock,
+            unknown: Unknown::default(),
+        }
+    }
+
+    /// How servers are reached.
+    pub(super) fn transport(&self) -> &dyn Transport {
+        self.transport.as_ref()
+    }
+
+    /// Sends over the seat's session or a new one. A kept session that proves dead before anything was
+    /// answered, and one that the server does not take for signed in, are each replaced once. A sender that
+    /// the server refused a while ago is refused without asking it.
+    pub(super) async fn send(
+        &self,
+        entry: &Entry,
+        seat: &mut Seat,
+        letter: &Letter<'_>,
+    ) -> Result<Outcome, NotSent> {
+        let sender = letter.sender.address();
+        if let Some(sender) = sender
+            && let Some((answer, remedy)) = entry.desk.refuses(sender, self.clock.now())
+        {
+            return Ok(all_refused(letter.envelope, &answer, &remedy));
+        }
+        let outcome = self.transmit(entry, seat, letter).await?;
+        for answer in &outcome.unclassified {
+            if self.unknown.is_new(entry.name(), answer) {
+                maillog::unclassified(entry.name(), answer);
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn transmit(
+        &self,
+        entry: &Entry,
+        seat: &mut Seat,
+        letter: &Letter<'_>,
+    ) -> Result<Outcome, NotSent> {
+        let upstream = &entry.server.upstream;
+        entry.desk.sessions.prepare(seat, upstream).await;
+        let mut kept = seat.take();
+        let mut fresh_token = false;
+        loop {
+            let was_kept = kept.is_some();
+            let mut link = match kept.take() {
+                Some(link) => link,
+                None => self.transport.open(upstream, fresh_token).await?,
+            };
+            let outgoing = letter.outgoing().await.map_err(NotSent::Spool)?;
+            match link.send(outgoing).await {
+                Ok(outcome) if is_token_refused(&outcome) => {
+                    link.quit().await;
+                    if std::mem::replace(&mut fresh_token, true) {
+                        return Ok(outcome);
+                    }
+                }
+                Ok(outcome) => {
+                    match link.is_spent() {
+                        true => link.quit().await,
+                        false => seat.keep(link, upstream),
+                    }
+                    return Ok(outcome);
+                }
+                Err(interruption) if was_kept && interruption.progress == Progress::Unanswered => {}
+                Err(interruption) => return Err(interruption.into()),
+            }
+        }
+    }
+}
+
+impl From<Interruption> for NotSent {
+    fn from(interruption: Interruption) -> Self {
+        Self::Interrupted(interruption)
+    }
+}
+
+impl<'a> Letter<'a> {
+    async fn outgoing(&self) -> Result<Outgoing<'a>, SpoolError> {
+        Ok(Outgoing {
+            sender: self.sender,
+            author: self.author,
+            envelope: self.envelope,
+            head: &self.composed.head,
+            body: body(self.content, self.composed.body).await?,
+            utf8_header: !self.composed.head.is_ascii(),
+            all_or_none: self.all_or_none,
+        })
+    }
+}
+
+/// The content from there on.
+async fn body(content: &Content, from: usize) -> Result<Body, SpoolError> {
+    if let Some(bytes) = content.in_memory() {
+        return Ok(Body::Memory(bytes.slice(from..)));
+    }
+    let (mut open, from) = (content.open().await?, from as u64);
+    let mut head = (&mut open).take(from);
+    tokio::io::copy(&mut head, &mut tokio::io::sink())
+        .await
+        .map_err(|error| SpoolError::io("content".as_ref(), error))?;
+    Ok(Body::Stream(open, content.size() - from))
+}
+
+/// Whether the server takes nobody for signed in, so that nothing became of the message.
+fn is_token_refused(outcome: &Outcome) -> bool {
+    let is_untouched = outcome.delivered.is_empty() && outcome.failed.is_empty();
+    is_untouched && matches!(outcome.finding, Some(Finding::TokenRefused(_)))
+}
+
+fn all_refused(envelope: &Envelope, answer: &Answer, remedy: &str) -> Outcome {
+    let refused = |place| Refused {
+        place,
+        answer: answer.clone(),
+        remedy: remedy.to_owned(),
+    };
+    Outcome {
+        failed: (0..envelope.recipients.len()).map(refused).collect(),
+        ..Outcome::default()
+    }
+}
+
+/// Answers that no rule explains and that were logged; each is logged once.
+#[derive(Default)]
+struct Unknown(Mutex<HashSet<String>>);
+
+/// Unknown answers that are kept apart. Further ones are logged each time.
+const UNKNOWN: usize = 1_000;
+
+impl Unknown {
+    /// Whether this answer has not been logged for this server. Exchange ends an answer with the name of
+    /// the machine that gave it: `[AM0PR01CA0001...]`.
+    fn is_new(&self, server: &str, answer: &Answer) -> bool {
+        let text = answer.to_string();
+        let words = text.split('[').next().unwrap_or_default();
+        let key = format!("{server} {words}");
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !known.contains(&key) && (known.len() >= UNKNOWN || known.insert(key))
+    }
+}

@@ -1,0 +1,201 @@
+//! "Test connection" for a person: the steps of the way to a server, and in the end a message, which is
+//! sent and judged like any other.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, timeout};
+
+use super::desk::NotNow;
+use super::desks::Desks;
+use super::plan::{Entry, Plan};
+use super::sending::{Letter, NotSent, Sender};
+use super::settings::Settings;
+use super::world::World;
+use crate::base::{Clock, Timestamp};
+use crate::message::rewrite::Composed;
+use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
+use crate::spool::Content;
+use crate::transport::{Link, Outcome, Step, Steps, Transport};
+
+/// The longest that a message may take from MAIL to the reply to its final dot: a person waits for it.
+const MESSAGE: Duration = Duration::from_secs(60);
+
+/// The name of the last step.
+const STEP: &str = "message";
+
+/// The text of the message.
+const TEXT: &[u8] = b"The connection works: this came through mailferry.\r\n";
+
+/// Tests the way to a server of a running delivery, whether its mailbox is held or not. A message counts
+/// to the mailbox's limits. False if there is no such server.
+pub(super) async fn test(
+    world: &Arc<World>,
+    server: &str,
+    to: Option<Address>,
+    steps: Steps,
+) -> bool {
+    let plan = world.plan();
+    let Some(entry) = plan.entry(server) else {
+        return false;
+    };
+    let (sender, receiver) = mpsc::channel(1);
+    let walking = async {
+        go(&world.sender, &plan, entry, to, &sender, &world.clock).await;
+        drop(sender);
+    };
+    let ((), is_well) = tokio::join!(walking, passed_on(receiver, steps));
+    if is_well {
+        world.mended(entry);
+    }
+    true
+}
+
+/// The same for a configuration that no delivery goes by just now.
+pub async fn test_stopped(
+    settings: Arc<Settings>,
+    transport: Arc<dyn Transport>,
+    server: &str,
+    to: Option<Address>,
+    steps: &Steps,
+) -> bool {
+    let (plan, clock) = (Plan::new(settings, &Desks::default()), Clock::default());
+    let Some(entry) = plan.entry(server) else {
+        return false;
+    };
+    let sender = Sender::new(transport, clock.clone());
+    go(&sender, &plan, entry, to, steps, &clock).await;
+    true
+}
+
+/// Passes each step on as it is done; whether all of them went well.
+async fn passed_on(mut receiver: mpsc::Receiver<Step>, steps: Steps) -> bool {
+    let mut is_well = true;
+    while let Some(step) = receiver.recv().await {
+        is_well &= step.well;
+        let _ = steps.send(step).await;
+    }
+    is_well
+}
+
+async fn go(
+    sender: &Sender,
+    plan: &Plan,
+    entry: &Entry,
+    to: Option<Address>,
+    steps: &Steps,
+    clock: &Clock,
+) {
+    let upstream = &entry.server.upstream;
+    let Some(link) = sender.transport().test(upstream, steps).await else {
+        return;
+    };
+    let Some(to) = to else {
+        return link.quit().await;
+    };
+    let step = match from(plan, entry) {
+        Some(from) => message(sender, plan, entry, link, &from, &to, clock).await,
+        None => Step::wrong(
+            STEP,
+            format!("{} has no address to send as", entry.name()),
+            Some("set the server's `from`, or `default_from`".into()),
+        ),
+    };
+    let _ = steps.send(step).await;
+}
+
+/// An address that the server may send as.
+fn from(plan: &Plan, entry: &Entry) -> Option<Address> {
+    let policy = &plan.settings.policy;
+    let mut rules = policy.servers.iter();
+    let rule = rules.find(|rule| rule.name == entry.name());
+    let own = rule.and_then(|rule| rule.address.clone());
+    own.or_else(|| policy.default_from.clone())
+}
+
+async fn message(
+    sender: &Sender,
+    plan: &Plan,
+    entry: &Entry,
+    link: Box<dyn Link>,
+    from: &Address,
+    to: &Address,
+    clock: &Clock,
+) -> Step {
+    let admission = match entry.desk.admit_test(clock.now()) {
+        Ok(admission) => admission,
+        Err(NotNow::UsedUp(until)) => {
+            link.quit().await;
+            let until = clock.shown(until);
+            let text = format!("not sent: the mailbox has reached its limit until {until}");
+            return Step::wrong(STEP, text, None);
+        }
+        Err(NotNow::Held) => {
+            link.quit().await;
+            return Step::wrong(STEP, "not sent: the mailbox is held", None);
+        }
+    };
+    let sender_path = ReversePath::Mailbox(from.clone());
+    let envelope = Envelope {
+        sender: sender_path.clone(),
+        parameters: Parameters::default(),
+        recipients: vec![Recipient {
+            address: to.clone(),
+            parameters: Parameters::default(),
+        }],
+    };
+    let composed = Composed {
+        head: head(from, to, clock.wall(), rand::random(), &plan.settings.host),
+        body: 0,
+    };
+    let letter = Letter {
+        sender: &sender_path,
+        author: Some(from),
+        envelope: &envelope,
+        composed: &composed,
+        content: &Content::Memory(Bytes::from_static(TEXT)),
+        all_or_none: true,
+    };
+    let mut seat = entry.desk.sessions.beside(link, &entry.server.upstream);
+    let sent = timeout(MESSAGE, sender.send(entry, &mut seat, &letter)).await;
+    if let Some(link) = seat.take() {
+        link.quit().await;
+    }
+    let reached = matches!(&sent, Ok(Ok(outcome)) if !outcome.delivered.is_empty());
+    entry.desk.settle(admission, usize::from(reached));
+    match sent {
+        Ok(Ok(outcome)) => judged(&outcome, to),
+        Ok(Err(NotSent::Interrupted(interruption))) => {
+            let finding = interruption.finding.map(|finding| finding.reason());
+            Step::wrong(STEP, finding.unwrap_or(interruption.reason), None)
+        }
+        Ok(Err(NotSent::Spool(error))) => Step::wrong(STEP, error, None),
+        Err(_) => Step::wrong(STEP, format!("no answer in {} s", MESSAGE.as_secs()), None),
+    }
+}
+
+fn head(from: &Address, to: &Address, now: Timestamp, nonce: u64, host: &str) -> Vec<u8> {
+    format!(
+        "Date: {}\r\nFrom: {from}\r\nTo: {to}\r\nSubject: mailferry test\r\nMessage-ID: <{nonce:016x}.mailferry@{host}>\r\n\
+         MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n",
+        now.rfc5322(),
+    )
+    .into_bytes()
+}
+
+/// What became of it, with what mends it.
+fn judged(outcome: &Outcome, to: &Address) -> Step {
+    if let (Some(answer), false) = (&outcome.accepted, outcome.delivered.is_empty()) {
+        return Step::well(STEP, format!("to {to}: {answer}"));
+    }
+    if let Some(refused) = outcome.failed.first() {
+        let remedy = Some(refused.remedy.clone()).filter(|remedy| !remedy.is_empty());
+        return Step::wrong(STEP, &refused.answer, remedy);
+    }
+    if let Some(finding) = &outcome.finding {
+        return Step::wrong(STEP, finding.reason(), None);
+    }
+    let answer = outcome.not_now.as_ref().map(ToString::to_string);
+    Step::wrong(STEP, answer.unwrap_or_default(), None)
+}

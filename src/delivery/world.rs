@@ -1,0 +1,215 @@
+//! What delivery has for as long as the process runs: the spool, the ways out, the desks, the clock, and the
+//! plan of the present configuration.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+use super::desk::Desk;
+use super::desks::Desks;
+use super::fates::{FINISHES, Fates};
+use super::plan::Plan;
+use super::sending::Sender;
+use super::settings::Settings;
+use super::settle::BEHIND_OTHERS;
+use super::step::{self, Noted};
+use super::storms::Storms;
+use crate::base::{Clock, MessageId, Timestamp};
+use crate::observe::maillog;
+use crate::spool::{Claim, Claimed, Fate, Finish, Place, Record, Spool, SpoolError, Which, time};
+use crate::transport::Transport;
+
+/// How long a message is claimed; renewed at half.
+pub(super) const CLAIM: Duration = Duration::from_secs(900);
+
+/// See the module.
+pub(super) struct World {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) clock: Clock,
+    pub(super) desks: Desks,
+    pub(super) storms: Storms,
+    pub(super) fates: Arc<Fates>,
+    pub(super) sender: Sender,
+    plan: ArcSwap<Plan>,
+    finishes: mpsc::Sender<Finish>,
+    noted: Mutex<Noted>,
+    /// How many keep desks from taking messages.
+    pauses: AtomicUsize,
+}
+
+impl World {
+    /// Begins with what earlier runs have left in the spool, and to write fates.
+    pub(super) async fn begin(
+        spool: Arc<dyn Spool>,
+        settings: Settings,
+        transport: Arc<dyn Transport>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, SpoolError> {
+        time::resume(spool.as_ref(), &clock).await?;
+        time::note(spool.as_ref(), &clock).await?;
+        let desks = Desks::restored(spool.as_ref(), clock.now()).await?;
+        let plan = Plan::new(Arc::new(settings), &desks);
+        // As the caller has seen to.
+        plan.rerouted();
+        let (finishes, receiver) = mpsc::channel(FINISHES);
+        let fates = Arc::new(Fates::new(spool.clone(), clock.clone()));
+        tokio::spawn(fates.clone().write(receiver));
+        Ok(Arc::new(Self {
+            spool,
+            desks,
+            storms: Storms::default(),
+            fates,
+            sender: Sender::new(transport, clock.clone()),
+            plan: ArcSwap::from_pointee(plan),
+            finishes,
+            noted: Mutex::new(Noted::begin(&clock)),
+            pauses: AtomicUsize::new(0),
+            clock,
+        }))
+    }
+
+    /// The plan of now.
+    pub(super) fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
+    /// Goes by other settings from now on; gives the plan of before.
+    pub(super) fn replan(&self, settings: Settings) -> Arc<Plan> {
+        let plan = Plan::new(Arc::new(settings), &self.desks);
+        self.plan.swap(Arc::new(plan))
+    }
+
+    /// Has the scheduler look again.
+    pub(super) fn wake(&self) {
+        self.fates.wake.notify_one();
+    }
+}
+
+/// Time.
+impl World {
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long this run has gone on, counted from when its clock was last set by much.
+    fn age(&self) -> Duration {
+        self.clock.steady().saturating_sub(self.noted().set)
+    }
+
+    /// If the wall clock was set, notes what time it is; whether it was set by much.
+    pub(super) async fn follow_wall_clock(&self) -> Result<bool, SpoolError> {
+        let Some(by) = self.noted().was_set(&self.clock) else {
+            return Ok(false);
+        };
+        time::note(self.spool.as_ref(), &self.clock).await?;
+        maillog::clock_set(by);
+        Ok(self.noted().follow(by, &self.clock))
+    }
+
+    /// Whether messages may be given up by now that live this long.
+    pub(super) fn has_tried(&self, expires_after: Duration) -> bool {
+        step::has_tried(self.age(), expires_after)
+    }
+
+    /// How long it is from now until messages may be given up that live this long.
+    pub(super) fn tries_for(&self, expires_after: Duration) -> Duration {
+        step::tries_for(self.age(), expires_after)
+    }
+}
+
+/// Claims and fates.
+impl World {
+    /// Keeps desks from taking messages until [`World::resume`].
+    pub(super) fn pause(&self) {
+        self.pauses.fetch_add(1, Ordering::AcqRel);
+        self.desks
+            .all()
+            .iter()
+            .for_each(|desk| self.give_back(desk));
+    }
+
+    /// Ends a pause.
+    pub(super) fn resume(&self) {
+        self.pauses.fetch_sub(1, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Whether desks take no messages for now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pauses.load(Ordering::Acquire) > 0 || self.fates.is_stuck()
+    }
+
+    /// Ends a claim with a fate, soon.
+    pub(super) async fn finish(&self, finish: Finish) {
+        // The receiver lives as long as the process's runtime.
+        let _ = self.finishes.send(finish).await;
+    }
+
+    /// Has a message routed anew, soon; gives it back if too many fates wait already.
+    pub(super) fn unassign(&self, message: Claimed) -> Option<Claimed> {
+        let Ok(place) = self.finishes.try_reserve() else {
+            return Some(message);
+        };
+        let record = Record {
+            lane: String::new(),
+            ..message.record
+        };
+        let finish = Finish::new(message.claim, Fate::Later(Box::new(record)));
+        place.send(finish);
+        None
+    }
+
+    /// Makes queued messages due in a moment, whatever they wait for.
+    pub(super) async fn hasten(&self, ids: Vec<MessageId>) {
+        let now = self.clock.now();
+        let (which, most) = (Which::Named(ids), usize::MAX);
+        let claimed = match self.spool.claim(which, most, now, now.after(CLAIM)).await {
+            Ok(claimed) => claimed,
+            Err(error) => return maillog::claim_failed("", &error),
+        };
+        for message in claimed {
+            let soon = Record {
+                due: now.after(BEHIND_OTHERS),
+                ..message.record
+            };
+            let later = Fate::Later(Box::new(soon));
+            self.finish(Finish::new(message.claim, later)).await;
+        }
+    }
+
+    /// Gives messages back, as they were.
+    pub(super) fn release(&self, messages: impl IntoIterator<Item = Claimed>) {
+        for message in messages {
+            self.release_one((message.claim, message.record.place()));
+        }
+    }
+
+    /// Gives a message back, as it was.
+    pub(super) fn release_one(&self, claimed: (Claim, Place)) {
+        self.fates.forget(claimed.0);
+        self.spool.release(vec![claimed]);
+    }
+
+    /// Gives back what waits at a desk.
+    pub(super) fn give_back(&self, desk: &Desk) {
+        self.release(desk.empty());
+    }
+
+    /// Renews the claims that have run for half their time.
+    pub(super) fn renew_claims(self: &Arc<Self>, now: Timestamp) {
+        let until = now.after(CLAIM);
+        let renewed = self.fates.renewed(now.after(CLAIM / 2), until);
+        if renewed.is_empty() {
+            return;
+        }
+        let world = self.clone();
+        tokio::spawn(async move {
+            let lost = world.spool.renew(renewed, until).await;
+            let lost = lost.unwrap_or_default();
+            lost.into_iter().for_each(|claim| world.fates.forget(claim));
+        });
+    }
+}

@@ -1,0 +1,36 @@
+//! SMTP as the way out: one signed-in session with a server, over which messages are sent in turn.
+//!
+//! ```text
+//! session ─ open: connect, TLS, EHLO, sign in ─▶ server
+//!    │ send: MAIL, RCPT, DATA or BDAT ─▶ Transcript ─ judge, table ─▶ Outcome
+//!    └ Failure ─ judge, table ─▶ Interruption
+//! ```
+//!
+//! mail-send lives here only, for what it does well: connecting, and the TLS handshake on the same
+//! stream. The rest of the client's side is ours: replies kept to the letter, XOAUTH2 in two steps,
+//! MAIL and its RCPTs in one write, a timeout for each phase, and content stuffed as it streams.
+
+mod command;
+pub mod failure;
+pub mod judge;
+pub mod link;
+pub mod probe;
+pub mod reaction;
+mod remedy;
+pub mod reply;
+pub mod sasl;
+pub mod server;
+pub mod session;
+mod sign_in;
+pub mod stage;
+pub mod stuff;
+pub mod table;
+mod wait;
+
+pub use failure::Failure;
+pub use judge::{interruption, outcome};
+pub use link::Smtp;
+pub use reaction::Reaction;
+pub use server::{Auth, SmtpServer, Tls};
+pub use session::{Session, Transcript};
+pub use stage::Stage;

@@ -1,0 +1,129 @@
+//! Whose name stands in `user=` when a person signs in for a shared mailbox, and with which token.
+//! Microsoft documents the mailbox; what was measured is the person (`exchange-online.md`, "The SMTP
+//! session").
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::failure::Failure;
+use super::judge::{interruption, reaction};
+use super::reaction::Reaction;
+use super::server::{Auth, SmtpServer};
+use super::session::Session;
+use crate::base::Secret;
+use crate::token::TokenError;
+use crate::transport::finding::{Finding, Patience, Until};
+use crate::transport::outcome::{Interruption, Progress};
+use crate::transport::upstream::Upstream;
+
+/// Whose name signs in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum SignInName {
+    /// The person's.
+    #[default]
+    Person,
+    /// The mailbox's.
+    Mailbox,
+}
+
+impl SignInName {
+    /// The one to try when this one was refused.
+    fn other(self) -> Self {
+        match self {
+            Self::Person => Self::Mailbox,
+            Self::Mailbox => Self::Person,
+        }
+    }
+
+    /// The server as this name signs in to it.
+    pub(super) fn server(self, upstream: &Upstream) -> SmtpServer {
+        let mut server = upstream.smtp.clone();
+        if let (Self::Person, Some(person)) = (self, upstream.person()) {
+            server.auth = Auth::XOAuth2 {
+                username: person.to_owned(),
+            };
+        }
+        server
+    }
+}
+
+/// The names that worked last, by server. Only servers whose mailbox is shared are in it.
+#[derive(Default)]
+pub(super) struct Names(Mutex<HashMap<String, SignInName>>);
+
+impl Names {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, SignInName>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(&self, upstream: &Upstream) -> SignInName {
+        let name = self.all().get(&upstream.name).copied();
+        name.unwrap_or_default()
+    }
+
+    fn note(&self, upstream: &Upstream, name: SignInName) {
+        self.all().insert(upstream.name.clone(), name);
+    }
+}
+
+/// A new session, signed in; a token that is refused is replaced once.
+pub(super) async fn open(
+    names: &Names,
+    upstream: &Arc<Upstream>,
+    fresh_token: bool,
+) -> Result<Session, Interruption> {
+    let interrupted = |failure: Failure| interruption(upstream, &failure);
+    let Some(source) = &upstream.token else {
+        let opened = Session::open(&upstream.smtp, None).await;
+        return opened.map_err(interrupted);
+    };
+    let no_token = |error| no_token(&upstream.name, &error);
+    let mut access = source.get().await.map_err(no_token)?;
+    if fresh_token {
+        access = source.after_rejection(&access).await.map_err(no_token)?;
+    }
+    let mut opened = sign_in(names, upstream, &access.token).await;
+    if !fresh_token && is_refused(upstream, &opened) {
+        access = source.after_rejection(&access).await.map_err(no_token)?;
+        opened = sign_in(names, upstream, &access.token).await;
+    }
+    opened.map_err(interrupted)
+}
+
+/// Signs in with a token: for a shared mailbox by the name that worked last, else by the other one.
+async fn sign_in(names: &Names, upstream: &Upstream, token: &Secret) -> Result<Session, Failure> {
+    if upstream.person().is_none() {
+        return Session::open(&upstream.smtp, Some(token)).await;
+    }
+    let name = names.last(upstream);
+    let opened = Session::open(&name.server(upstream), Some(token)).await;
+    if !is_refused(upstream, &opened) {
+        return opened;
+    }
+    let again = Session::open(&name.other().server(upstream), Some(token)).await;
+    if again.is_err() {
+        return opened;
+    }
+    names.note(upstream, name.other());
+    again
+}
+
+/// Whether the server did not take the token, or not for this name.
+fn is_refused<T>(upstream: &Upstream, opened: &Result<T, Failure>) -> bool {
+    let failure = opened.as_ref().err();
+    failure.is_some_and(|failure| reaction(upstream, failure) == Reaction::FreshToken)
+}
+
+fn no_token(server: &str, error: &TokenError) -> Interruption {
+    let reason = format!("no token for {server}: {error}");
+    let finding = match error.is_transient() {
+        true => Finding::Slowed(Patience::Minutes, reason.clone()),
+        false => Finding::Held(Until::Probe, reason.clone()),
+    };
+    Interruption {
+        reason,
+        answer: None,
+        finding: Some(finding),
+        progress: Progress::UnderWay,
+    }
+}

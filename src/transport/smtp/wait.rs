@@ -1,0 +1,89 @@
+//! How long a server asks to wait before the next attempt. SMTP has no field for it; servers that greylist
+//! say it in the text: "try again in 5 minutes", "come back in 00:04:58". Pure.
+
+use std::time::Duration;
+
+use crate::transport::answer::Answer;
+
+/// A server that asks for more is asked again by the schedule.
+const MOST: Duration = Duration::from_secs(3_600);
+
+/// Units, by the letters that they begin with, in seconds.
+const UNITS: [(&str, u64); 3] = [("sec", 1), ("min", 60), ("hour", 3_600)];
+
+/// How long the answer asks to wait, if it is one for now and says so.
+pub(super) fn asked_for(answer: &Answer) -> Option<Duration> {
+    if !answer.is_transient() {
+        return None;
+    }
+    let text = answer.text.to_lowercase();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut after_in = words.windows(3).filter(|words| words[0] == "in");
+    let asked = after_in.find_map(|words| clock(words[1]).or_else(|| number(words[1], words[2])));
+    let asked = asked.or_else(|| match words[..] {
+        [.., "in", last] => clock(last),
+        _ => None,
+    });
+    asked.filter(|wait| *wait <= MOST)
+}
+
+/// `300 seconds`, `5 min`.
+fn number(number: &str, unit: &str) -> Option<Duration> {
+    let (_, seconds) = UNITS.iter().find(|(name, _)| unit.starts_with(name))?;
+    let number: u64 = number.parse().ok()?;
+    Some(Duration::from_secs(number.checked_mul(*seconds)?))
+}
+
+/// `00:04:58`.
+fn clock(text: &str) -> Option<Duration> {
+    let text = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let parts: Vec<u64> = text
+        .split(':')
+        .map_while(|part| part.parse().ok())
+        .collect();
+    match parts[..] {
+        [hours @ 0..=23, minutes @ 0..=59, seconds @ 0..=59] => {
+            Some(Duration::from_secs(3_600 * hours + 60 * minutes + seconds))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seconds(code: u16, text: &str) -> Option<u64> {
+        asked_for(&Answer::new(code, "", text.to_owned())).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn reads_what_greylisting_servers_say() {
+        for (text, expected) in [
+            ("Greylisted, please try again in 300 seconds", Some(300)),
+            (
+                "Greylisting in action, please come back in 00:04:58",
+                Some(298),
+            ),
+            ("come back in 00:04:58.", Some(298)),
+            ("Try again in 5 minutes.", Some(300)),
+            ("retry in 1 hour", Some(3_600)),
+            ("retry in 2 hours", None),
+            ("Greylisted, see http://postgrey.example/help", None),
+            ("busy in 5 places, in time", None),
+            ("", None),
+        ] {
+            assert_eq!(seconds(451, text), expected, "{text}");
+        }
+        assert_eq!(seconds(550, "try again in 5 minutes"), None, "for good");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_waited_for_longer_than_allowed(text in ".{0,80}") {
+            let text = format!("in {text}");
+            prop_assert!(seconds(450, &text).is_none_or(|wait| wait <= MOST.as_secs()));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A configured server as it is reached: by which protocol, and with whose token.
+
+use std::sync::Arc;
+
+use super::smtp::SmtpServer;
+use crate::token::Source;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Upstream {
+    /// The server's name in the configuration.
+    pub name: String,
+    /// How it is reached.
+    pub smtp: SmtpServer,
+    /// Where its tokens come from, for XOAUTH2.
+    pub token: Option<Arc<Source>>,
+}
+
+impl Upstream {
+    /// The person whose token signs in, if the mailbox is another's: a shared mailbox.
+    pub fn person(&self) -> Option<&str> {
+        let settings = self.token.as_ref()?.settings();
+        let person = settings.user.as_deref()?;
+        let mailbox = self.smtp.auth.username()?;
+        let is_shared = settings.grant.is_by_user() && !person.eq_ignore_ascii_case(mailbox);
+        is_shared.then_some(person)
+    }
+
+    /// Whose limits count: those of whoever signs in. None if nobody does.
+    pub fn limited(&self) -> Option<&str> {
+        self.person().or(self.smtp.auth.username())
+    }
+
+    /// A server of Exchange Online, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_exchange() -> Self {
+        use super::smtp::{Auth, Tls};
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ));
+        let tls = tls.with_safe_default_protocol_versions();
+        let tls = tls
+            .expect("aws-lc-rs has TLS 1.3")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Self {
+            name: "s".into(),
+            smtp: SmtpServer {
+                host: "smtp.office365.com".into(),
+                port: 587,
+                tls: Tls::Starttls,
+                tls_config: Arc::new(tls),
+                roots: Vec::new(),
+                service: crate::base::Service::ExchangeOnline,
+                hello: "relay.example.com".into(),
+                auth: Auth::XOAuth2 {
+                    username: "m@x.com".into(),
+                },
+            },
+            token: None,
+        }
+    }
+
+    /// Whether nothing differs in how the server is reached and signed in to.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_same_token = match (&self.token, &other.token) {
+            (Some(token), Some(other)) => token.settings().is_same(other.settings()),
+            (token, other) => token.is_none() && other.is_none(),
+        };
+        is_same_token && self.smtp.is_same(&other.smtp)
+    }
+}
