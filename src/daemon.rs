@@ -13,8 +13,6 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use crate::admin::accounts::Named;
-use crate::admin::{self, Accounts, Admin, Web, web};
 use crate::base::secret::ExposeSecret;
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
 use crate::config::{Config, Server};
@@ -24,9 +22,12 @@ use crate::listener::{
     self, Answered, Certificate, Checks, Direct, Endpoint, Listener, Shared, Socket, Users,
 };
 use crate::observe::{logging, maillog};
+use crate::operator::accounts::Named;
+use crate::operator::{Accounts, Control, Local, control};
 use crate::spool::{self, Content, Manage, Owner, Record, Shown, SqliteSpool, Upkeep};
 use crate::token::{Sources, Vault};
 use crate::transport::{Upstream, smtp::Smtp};
+use crate::web::{self, Web};
 pub use error::DaemonError;
 pub use privilege::{PrivilegeError, Root};
 use sockets::Sockets;
@@ -40,8 +41,8 @@ pub struct Daemon {
     checks: Arc<Checks>,
     accounts: Arc<Accounts>,
     listeners: Vec<Listener>,
-    admin: Admin,
-    web: Option<Arc<Web>>,
+    control: Control,
+    web: Option<Web>,
     tending: JoinHandle<()>,
     grace: Duration,
     lasting: Lasting,
@@ -142,19 +143,15 @@ impl Daemon {
         );
         let delivery = Arc::new(delivery.await?);
         tokio::spawn(follow_sign_ins(accounts.connected(), delivery.clone()));
-        let socket = admin::socket(&config.spool.folder);
+        let socket = control::socket(&config.spool.folder);
         let shown: Arc<dyn Manage> = Arc::new(Shown::new(spool.clone(), clock.clone()));
+        let operator = Local::running(shown, delivery.clone(), accounts.clone());
         let web = match &config.web {
-            Some(settings) => Some(serve_web(settings, &shown, &accounts, &delivery).await?),
+            Some(settings) => Some(serve_web(settings, operator.clone()).await?),
             None => None,
         };
-        let parts = admin::Parts {
-            spool: shown,
-            delivery: delivery.clone(),
-            accounts: accounts.clone(),
-            web: web.clone(),
-        };
-        let admin = Admin::serve(&socket, parts).map_err(|source| DaemonError::Control {
+        let control = Control::serve(&socket, operator);
+        let control = control.map_err(|source| DaemonError::Control {
             path: socket.display().to_string(),
             source,
         })?;
@@ -172,7 +169,7 @@ impl Daemon {
             checks,
             accounts,
             listeners,
-            admin,
+            control,
             web,
             tending,
             grace: config.grace,
@@ -250,7 +247,7 @@ impl Daemon {
         self.listeners.iter().for_each(Listener::close);
         tokio::join!(self.shared.stop(self.grace), self.delivery.stop(self.grace));
         self.tending.abort();
-        self.admin.close();
+        self.control.close();
         if let Some(web) = &self.web {
             web.close();
         }
@@ -331,17 +328,10 @@ fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonErr
     config.servers.iter().map(account).collect()
 }
 
-async fn serve_web(
-    settings: &web::Settings,
-    spool: &Arc<dyn Manage>,
-    accounts: &Arc<Accounts>,
-    delivery: &Arc<Delivery>,
-) -> Result<Arc<Web>, DaemonError> {
-    let address = settings.address;
-    let served = Web::serve(settings, spool.clone(), accounts.clone(), delivery.clone()).await;
-    let socket = address.to_string();
-    let web = served.map_err(|source| DaemonError::Bind { socket, source })?;
-    Ok(Arc::new(web))
+async fn serve_web(settings: &web::Settings, operator: Local) -> Result<Web, DaemonError> {
+    let socket = settings.address.to_string();
+    let served = Web::serve(settings, operator).await;
+    served.map_err(|source| DaemonError::Bind { socket, source })
 }
 
 /// The endpoints, each with a certificate that can be shown.

@@ -36,9 +36,10 @@
 //! | 5 | [`spool`], [`token`], which do not know each other |
 //! | 6 | [`transport`]: the way out, SMTP so far |
 //! | 7 | [`delivery`], and [`listener`], which never sees delivery |
-//! | 8 | [`admin`]: the operator's API, page and metrics |
-//! | 9 | [`config`]: composes the parts' settings |
-//! | 10 | [`daemon`], [`cli`] |
+//! | 8 | [`operator`]: what a person can ask and do, in process and over the control socket |
+//! | 9 | [`web`]: the page, one face of it |
+//! | 10 | [`config`]: composes the parts' settings |
+//! | 11 | [`daemon`], [`cli`]: the other face |
 //!
 //! [`sandbox`] stands apart: it imports base, message and session only, and nothing imports it but
 //! cli and tests.
@@ -81,9 +82,10 @@ pub mod token;
 
 pub mod transport;
 
-pub mod admin;
 pub mod config;
 pub mod observe;
+pub mod operator;
+pub mod web;
 
 pub mod cli;
 pub mod daemon;

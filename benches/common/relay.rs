@@ -17,7 +17,7 @@ use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::session;
 use mailferry::spool::folder::Folder;
 use mailferry::spool::sqlite::{self, SqliteSpool};
-use mailferry::spool::{Answer, Content, ContentWriter, Intake, New, Owner, Record};
+use mailferry::spool::{Content, ContentWriter, Intake, New, Owner, Record, SpoolFuture};
 
 struct Nobody;
 
@@ -136,7 +136,7 @@ impl Intake for Bare {
         Box::pin(std::future::ready(true))
     }
 
-    fn put(&self, messages: Vec<New>) -> Answer<'_, ()> {
+    fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()> {
         Box::pin(async move {
             if let Some(folder) = self.folder.clone() {
                 let written = tokio::task::spawn_blocking(move || {

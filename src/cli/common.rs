@@ -40,10 +40,6 @@ impl ConfigFile {
     }
 }
 
-/// Why a command finds nobody to ask.
-pub(super) const NOT_RUNNING: &str = "mailferry does not run with this configuration (if systemd runs it, set `data_dir` to its folder, such as \
-                           /var/lib/mailferry)";
-
 /// Text from elsewhere, fit for a terminal: nothing in it moves or colours what stands around.
 pub(super) fn plain(text: &str) -> String {
     let space = |letter: char| if letter.is_control() { ' ' } else { letter };
@@ -70,14 +66,6 @@ fn workers(cores: usize) -> usize {
         0..=4 => cores.saturating_sub(1).max(1),
         more => more,
     }
-}
-
-/// How a command ended; why it did not do what it should, on standard error.
-pub(super) fn ended(done: Result<ExitCode, String>) -> ExitCode {
-    done.unwrap_or_else(|error| {
-        eprintln!("mailferry: {error}");
-        ExitCode::from(NO)
-    })
 }
 
 /// The command names something that the configuration does not have.

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::common::{ConfigFile, NO};
-use super::reach::{self, Reach};
-use crate::admin::accounts::{Attempt, Progress, Way, Wish};
+use super::operator::{self, Reached};
+use crate::operator::accounts::{Attempt, Progress, Way, Wish};
+use crate::operator::{Need, OperatorError, Request};
 
 /// What a shell has of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -31,32 +32,36 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    reach::run(&arguments.config, async |reach, _| {
-        connect(&reach, arguments).await
+    operator::run(&arguments.config, Need::Accounts, async |reached| {
+        connect(&reached, arguments).await
     })
 }
 
-async fn connect(reach: &Reach, arguments: &Arguments) -> Result<ExitCode, String> {
+async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, OperatorError> {
     let way = if arguments.device {
         Way::Device
     } else {
         Way::Usual
     };
     let anybody = arguments.any_account;
-    let attempt = reach
-        .connect(&arguments.server, Wish { way, anybody })
-        .await?;
+    let request = Request::Connect {
+        server: arguments.server.clone(),
+        wish: Wish { way, anybody },
+    };
+    let operator = reached.operator();
+    let attempt: Attempt = operator.ask(request).await?;
     // Taken before anybody can know of the sign-in, so that none goes on that was ended.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(OperatorError::unavailable)?;
     tell(&attempt, arguments);
     let ended = loop {
         tokio::select! {
-            progress = reach.progress(&attempt.id) => match progress? {
+            progress = operator.ask(Request::Progress(attempt.id.clone())) => match progress? {
                 Progress::Waiting => {}
                 ended => break ended,
             },
             _ = interrupt.recv() => {
-                reach.cancel(&attempt.id).await;
+                // There is nobody left to tell how it went.
+                let _ = operator.ask::<()>(Request::Cancel(attempt.id)).await;
                 eprintln!("mailferry: the sign-in is cancelled; its address is good no more");
                 return Ok(ExitCode::from(INTERRUPTED));
             }

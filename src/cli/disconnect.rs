@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use super::common::ConfigFile;
-use super::reach;
+use super::operator;
+use crate::operator::accounts::Disconnected;
+use crate::operator::{Need, Request};
 
 /// The tokens leave this machine; the provider is not told, so remove the app's consent there too if
 /// they may be in wrong hands.
@@ -20,9 +22,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    reach::run(&arguments.config, async |reach, _| {
+    operator::run(&arguments.config, Need::Accounts, async |reached| {
+        let operator = reached.operator();
         let Some(server) = &arguments.server else {
-            let unused = reach.forget_unused().await?;
+            let unused: Vec<String> = operator.ask(Request::ForgetUnused).await?;
             println!(
                 "Forgot the tokens of {} unused accounts: {}",
                 unused.len(),
@@ -30,7 +33,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             );
             return Ok(ExitCode::SUCCESS);
         };
-        let done = reach.disconnect(server).await?;
+        let request = Request::Disconnect {
+            server: server.clone(),
+        };
+        let done: Disconnected = operator.ask(request).await?;
         match (done.there_was, &done.servers[..]) {
             (false, _) => println!("Server {server} had no tokens."),
             (true, [_, _, ..]) => println!(

@@ -1,19 +1,22 @@
 //! `mailferry queue`, by the running program where one runs, else on the spool itself.
 
 mod print;
-pub(super) mod reach;
 pub(super) mod reason;
 mod select;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
 use super::common::{ConfigFile, NO, USAGE, plain};
-use crate::admin::queue::PAGE;
+use super::operator::{self, Reached};
 use crate::base::{MessageId, Timestamp};
-use crate::spool::{Deed, Entry, Filter, Page, Selection};
+use crate::delivery::ServerState;
+use crate::operator::{FromResponse, Need, OperatorError, PAGE, Request};
+use crate::spool::{Deed, Entry, Filter, Page, Selection, Story, Wanted};
 pub(super) use print::{story, summary};
-use reach::Queue;
+use reason::Servers;
 use select::{Filters, Which};
 
 /// Works while `mailferry serve` runs and while it does not.
@@ -69,29 +72,34 @@ enum Action {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    reach::run(&arguments.config, async |queue| {
-        act(&queue, &arguments.action).await
+    operator::run(&arguments.config, Need::Queue, async |reached| {
+        act(&reached, &arguments.action).await
     })
 }
 
-async fn act(queue: &Queue, action: &Action) -> Result<ExitCode, String> {
+async fn act(reached: &Reached, action: &Action) -> Result<ExitCode, OperatorError> {
     match action {
-        Action::List { filters, json } => list(queue, filters.filter(), *json).await?,
-        Action::Show { id, json } => show(queue, *id, *json).await?,
+        Action::List { filters, json } => list(reached, filters.filter(), *json).await?,
+        Action::Show { id, json } => show(reached, *id, *json).await?,
         Action::Retry(which) => {
-            return each(queue, which, Deed::Retry, "to be tried again").await;
+            return each(reached, which, Deed::Retry, "to be tried again").await;
         }
         Action::Hold { which, reason } => {
-            return each(queue, which, Deed::Hold(reason.clone()), "held").await;
+            return each(reached, which, Deed::Hold(reason.clone()), "held").await;
         }
-        Action::Release(which) => return each(queue, which, Deed::Release, "released").await,
-        Action::Delete(which) => return each(queue, which, Deed::Delete, "deleted").await,
-        Action::Export { id, output } => export(queue, *id, output.as_ref()).await?,
+        Action::Release(which) => return each(reached, which, Deed::Release, "released").await,
+        Action::Delete(which) => return each(reached, which, Deed::Delete, "deleted").await,
+        Action::Export { id, output } => export(reached, *id, output.as_ref()).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn each(queue: &Queue, which: &Which, deed: Deed, done: &str) -> Result<ExitCode, String> {
+async fn each(
+    reached: &Reached,
+    which: &Which,
+    deed: Deed,
+    done: &str,
+) -> Result<ExitCode, OperatorError> {
     let Some(which) = which.selection() else {
         eprintln!(
             "mailferry: name messages by their ids, or by a filter such as --sender, or say --all"
@@ -102,7 +110,8 @@ async fn each(queue: &Queue, which: &Which, deed: Deed, done: &str) -> Result<Ex
         Selection::Ids(ids) => ids.len(),
         Selection::Matching(_) => 0,
     };
-    let count = queue.act(which, deed).await?;
+    let request = Request::Act { which, deed };
+    let count: usize = reached.operator().ask(request).await?;
     println!("{count} {done}");
     if count < named {
         eprintln!(
@@ -114,16 +123,16 @@ async fn each(queue: &Queue, which: &Which, deed: Deed, done: &str) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(queue: &Queue, filter: Filter, json: bool) -> Result<(), String> {
+async fn list(reached: &Reached, filter: Filter, json: bool) -> Result<(), OperatorError> {
     let mut page = Page {
         after: None,
         limit: PAGE,
         filter,
     };
     let mut count = 0;
-    let (servers, now) = (queue.servers().await?, Timestamp::now());
+    let (servers, now) = (servers(reached).await?, Timestamp::now());
     loop {
-        let entries = queue.list(page.clone()).await?;
+        let entries: Vec<Entry> = reached.operator().ask(Request::List(page.clone())).await?;
         let Some(last) = entries.last() else {
             break;
         };
@@ -132,7 +141,7 @@ async fn list(queue: &Queue, filter: Filter, json: bool) -> Result<(), String> {
         for entry in &entries {
             let reason = reason::reason(entry, &servers, now);
             if json {
-                println!("{}", with_reasons(entry, reason.as_slice())?);
+                println!("{}", with_reasons(entry, reason.as_slice()));
             } else {
                 println!("{}", print::line(entry, reason.as_deref()));
             }
@@ -164,38 +173,108 @@ async fn list(queue: &Queue, filter: Filter, json: bool) -> Result<(), String> {
 }
 
 /// An entry as JSON, with why it waits.
-fn with_reasons(entry: &Entry, reasons: &[String]) -> Result<serde_json::Value, String> {
-    let mut value = serde_json::to_value(entry).map_err(|error| error.to_string())?;
+fn with_reasons(entry: &Entry, reasons: &[String]) -> serde_json::Value {
+    let mut value = serde_json::json!(entry);
     if !reasons.is_empty() {
         value["waits"] = reasons.join("; ").into();
     }
-    Ok(value)
+    value
 }
 
-async fn show(queue: &Queue, id: MessageId, json: bool) -> Result<(), String> {
+async fn show(reached: &Reached, id: MessageId, json: bool) -> Result<(), OperatorError> {
     // A message that has left the queue has a story; one that never came has none.
-    let story = queue.story(id).await?;
-    let entry = queue.show(id).await?;
-    let reasons = queue.reasons(&entry).await?;
+    let story: Story = reached.operator().ask(Request::Story(id)).await?;
+    let entry: Entry = reached.operator().ask(Request::Show(id)).await?;
+    let reasons = reasons(reached, &entry).await?;
     if !json {
         print::entry(&entry, &story, &reasons);
         return Ok(());
     }
-    let mut value = with_reasons(&entry, &reasons)?;
-    value["events"] = serde_json::to_value(&story.events).map_err(|error| error.to_string())?;
+    let mut value = with_reasons(&entry, &reasons);
+    value["events"] = serde_json::json!(story.events);
     println!("{value:#}");
     Ok(())
 }
 
-async fn export(queue: &Queue, id: MessageId, output: Option<&PathBuf>) -> Result<(), String> {
+async fn export(
+    reached: &Reached,
+    id: MessageId,
+    output: Option<&PathBuf>,
+) -> Result<(), OperatorError> {
     let Some(path) = output else {
-        return queue.export(id, &mut tokio::io::stdout()).await;
+        return copy(reached, id, &mut tokio::io::stdout()).await;
     };
-    let failed = |error| format!("{}: {error}", path.display());
+    let failed = |error| OperatorError::no(format!("{}: {error}", path.display()));
     let mut options = tokio::fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.await.map_err(failed)?;
-    queue.export(id, &mut file).await?;
+    copy(reached, id, &mut file).await?;
     println!("{} written", path.display());
     Ok(())
+}
+
+/// Writes a message as the app sent it.
+async fn copy(
+    reached: &Reached,
+    id: MessageId,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), OperatorError> {
+    let mut pieces = reached.operator().call(Request::Content(id)).await;
+    while let Some(piece) = pieces.recv().await {
+        let piece = Vec::<u8>::from_response(piece?)?;
+        let written = to.write_all(&piece).await;
+        written.map_err(OperatorError::unavailable)?;
+    }
+    to.flush().await.map_err(OperatorError::unavailable)
+}
+
+/// The servers of the running program; none if it does not run.
+async fn servers(reached: &Reached) -> Result<Servers, OperatorError> {
+    if !reached.is_running {
+        return Ok(None);
+    }
+    let servers: Vec<ServerState> = reached.operator().ask(Request::Servers).await?;
+    Ok(Some(servers))
+}
+
+/// Why a message waits, and for how long it does if the mailbox's pace decides.
+pub(super) async fn reasons(
+    reached: &Reached,
+    entry: &Entry,
+) -> Result<Vec<String>, OperatorError> {
+    let servers = servers(reached).await?;
+    let first = reason::reason(entry, &servers, Timestamp::now());
+    if first.is_none() || reason::pace(entry, &servers, 1).is_none() {
+        return Ok(first.into_iter().collect());
+    }
+    let before = before(reached, entry).await?;
+    let then = reason::pace(entry, &servers, before);
+    Ok(first.into_iter().chain(then).collect())
+}
+
+/// How many messages of its server came before this one.
+async fn before(reached: &Reached, entry: &Entry) -> Result<usize, OperatorError> {
+    let mut page = Page {
+        after: None,
+        limit: PAGE,
+        filter: Filter {
+            server: Some(entry.record.lane.clone()),
+            state: Some(Wanted::Queued),
+            ..Filter::default()
+        },
+    };
+    let mut count = 0;
+    loop {
+        let request = Request::List(page.clone());
+        let entries: Vec<Entry> = reached.operator().ask(request).await?;
+        let older = entries
+            .iter()
+            .take_while(|it| it.record.id < entry.record.id);
+        let older = older.count();
+        count += older;
+        match entries.last() {
+            Some(last) if older == entries.len() => page.after = Some(last.record.id),
+            _ => return Ok(count),
+        }
+    }
 }

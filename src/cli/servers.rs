@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::common::{ConfigFile, NOT_RUNNING, block_on, ended, plain};
+use super::common::{ConfigFile, plain};
+use super::operator::{self, Reached};
 use super::queue::reason::from_now;
-use super::running::running;
-use crate::admin::Client;
 use crate::base::Timestamp;
-use crate::config::Secrets;
 use crate::delivery::ServerState;
+use crate::operator::{Need, OperatorError, Request};
 
 /// Each server of the running program: its mailbox, what that has used of its limits, and why it is
 /// not used, if it is not.
@@ -43,10 +42,11 @@ pub(super) struct Release {
 }
 
 pub(super) fn list(arguments: &List) -> ExitCode {
-    ask(&arguments.config, async |client| {
-        for server in client.servers().await.map_err(text)? {
+    ask(&arguments.config, async |reached| {
+        let servers: Vec<ServerState> = reached.operator().ask(Request::Servers).await?;
+        for server in servers {
             match arguments.json {
-                true => println!("{}", serde_json::to_string(&server).map_err(text)?),
+                true => println!("{}", serde_json::json!(server)),
                 false => show(&server),
             }
         }
@@ -56,8 +56,12 @@ pub(super) fn list(arguments: &List) -> ExitCode {
 
 pub(super) fn hold(arguments: &Hold) -> ExitCode {
     let Hold { server, reason, .. } = arguments;
-    ask(&arguments.config, async |client| {
-        client.hold(server, reason).await.map_err(text)?;
+    let request = Request::Hold {
+        server: server.clone(),
+        reason: reason.clone(),
+    };
+    ask(&arguments.config, async |reached| {
+        reached.operator().ask::<()>(request).await?;
         println!("Server {server} is held; `mailferry release {server}` ends it.");
         Ok(())
     })
@@ -65,8 +69,11 @@ pub(super) fn hold(arguments: &Hold) -> ExitCode {
 
 pub(super) fn release(arguments: &Release) -> ExitCode {
     let server = &arguments.server;
-    ask(&arguments.config, async |client| {
-        match client.release(server).await.map_err(text)? {
+    let request = Request::Release {
+        server: server.clone(),
+    };
+    ask(&arguments.config, async |reached| {
+        match reached.operator().ask(request).await? {
             true => println!(
                 "Server {server} is released; its next message shows whether it can be used."
             ),
@@ -125,25 +132,12 @@ fn show(server: &ServerState) {
     );
 }
 
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
-
 /// Asks the running program.
-fn ask<W>(config: &ConfigFile, work: impl FnOnce(Client) -> W) -> ExitCode
+fn ask<W>(config: &ConfigFile, work: impl FnOnce(Reached) -> W) -> ExitCode
 where
-    W: Future<Output = Result<(), String>>,
+    W: Future<Output = Result<(), OperatorError>>,
 {
-    let config = match config.load(Secrets::Left) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    block_on(async {
-        let done = match running(&config).await {
-            Ok(Some(client)) => work(client).await,
-            Ok(None) => Err(format!("{NOT_RUNNING}, so no server is in use")),
-            Err(error) => Err(error),
-        };
-        ended(done.map(|()| ExitCode::SUCCESS))
+    operator::run(config, Need::Running, async |reached| {
+        work(reached).await.map(|()| ExitCode::SUCCESS)
     })
 }

@@ -4,8 +4,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO};
-use super::reach::{self, Reach};
+use super::operator::{self, Reached};
 use crate::message::Address;
+use crate::operator::{Need, OperatorError, Request};
 use crate::transport::Step;
 
 /// Ends with 1 where a step fails. Works while `mailferry serve` runs and while it does not.
@@ -24,22 +25,26 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    reach::run(&arguments.config, async |reach, _| {
-        test(&reach, arguments).await
+    operator::run(&arguments.config, Need::Accounts, async |reached| {
+        test(&reached, arguments).await
     })
 }
 
-async fn test(reach: &Reach, arguments: &Arguments) -> Result<ExitCode, String> {
+async fn test(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, OperatorError> {
     let to = arguments.to.as_deref().map(Address::parse).transpose();
-    let to = to.map_err(|error| format!("--to: {error}"))?;
-    let shown = |step: &Step| {
+    let to = to.map_err(|error| OperatorError::no(format!("--to: {error}")))?;
+    let mut is_well = true;
+    let shown = |step: Step| {
+        is_well &= step.well;
         if arguments.json {
-            println!("{}", serde_json::to_string(step).unwrap_or_default());
+            println!("{}", serde_json::json!(step));
         } else {
-            show(step);
+            show(&step);
         }
     };
-    let is_well = reach.test(&arguments.server, to.as_ref(), shown).await?;
+    let server = arguments.server.clone();
+    let request = Request::Test { server, to };
+    reached.operator().each(request, shown).await?;
     Ok(if is_well {
         ExitCode::SUCCESS
     } else {

@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO, plain};
-use super::reach;
-use crate::admin::row::{Light, TokenRow};
+use super::operator;
 use crate::base::Timestamp;
+use crate::operator::row::{Light, TokenRow};
+use crate::operator::{Need, Request};
 use crate::token::{Grant, Origin};
 
 /// Ends with 1 where a server has no valid token and cannot get one.
@@ -20,10 +21,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    reach::run(&arguments.config, async |reach, _| {
-        let now = Timestamp::now();
+    operator::run(&arguments.config, Need::Accounts, async |reached| {
+        let (operator, now) = (reached.operator(), Timestamp::now());
         let mut lacks_one = false;
-        for row in reach.tokens().await? {
+        let rows: Vec<TokenRow> = operator.ask(Request::Tokens).await?;
+        for row in rows {
             let (light, words) = row.glance(now);
             lacks_one |= row.lacks_token(now);
             if arguments.json {
@@ -33,7 +35,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             }
         }
         if !arguments.json {
-            for account in reach.unused().await? {
+            let unused: Vec<String> = operator.ask(Request::Unused).await?;
+            for account in unused {
                 println!(
                     "{account}  unused: no server has this account (was its [oauth] table or `account` renamed?)\n    `mailferry \
                      disconnect --unused` forgets such tokens"

@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO};
-use super::queue::{self, reach};
+use super::operator;
+use super::queue;
 use crate::base::MessageId;
+use crate::operator::{Need, OperatorError, Request};
+use crate::spool::{Entry, Story};
 
 /// Works while `mailferry serve` runs and while it does not; knows messages for as long as
 /// `[spool] history` says.
@@ -25,15 +28,18 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    reach::run(&arguments.config, async |queue| {
-        let what = &arguments.what;
+    operator::run(&arguments.config, Need::Queue, async |reached| {
+        let (operator, what) = (reached.operator(), &arguments.what);
         if !what.contains('@') {
-            let id: MessageId = what.parse().map_err(|error| format!("{error}"))?;
-            let story = queue.story(id).await?;
+            let id: MessageId = what
+                .parse()
+                .map_err(|error| OperatorError::no(format!("{error}")))?;
+            let story: Story = operator.ask(Request::Story(id)).await?;
             let reasons = if story.ended.is_some() {
                 Vec::new()
             } else {
-                queue.reasons(&queue.show(id).await?).await?
+                let entry: Entry = operator.ask(Request::Show(id)).await?;
+                queue::reasons(&reached, &entry).await?
             };
             if arguments.json {
                 let mut value = serde_json::to_value(&story).unwrap_or_default();
@@ -46,7 +52,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let stories = queue.stories(what, arguments.limit).await?;
+        let request = Request::Stories {
+            address: what.clone(),
+            limit: arguments.limit,
+        };
+        let stories: Vec<Story> = operator.ask(request).await?;
         for story in &stories {
             if arguments.json {
                 println!("{}", serde_json::to_string(story).unwrap_or_default());

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO};
-use super::reach::{self, Reach};
-use crate::base::Secret;
-use crate::config::Config;
+use super::operator::{self, Reached};
+use crate::operator::{Need, OperatorError, Request};
 use crate::token::vault;
 
 /// Works while `mailferry serve` runs and while it does not.
@@ -36,22 +35,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             println!("{}", vault::new_key().as_str());
             ExitCode::SUCCESS
         }
-        Action::Rotate { new_key } => reach::run(&arguments.config, async |reach, config| {
-            rotate(&reach, &config, new_key.as_ref()).await
-        }),
+        Action::Rotate { new_key } => {
+            operator::run(&arguments.config, Need::Accounts, async |reached| {
+                rotate(&reached, new_key.as_ref()).await
+            })
+        }
     }
 }
 
-async fn rotate(
-    reach: &Reach,
-    config: &Config,
-    new_key: Option<&PathBuf>,
-) -> Result<ExitCode, String> {
-    let key = match (new_key, &config.vault_key) {
+async fn rotate(reached: &Reached, new_key: Option<&PathBuf>) -> Result<ExitCode, OperatorError> {
+    let key = match (new_key, &reached.config.vault_key) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path);
-            let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
-            Some(Secret::from(text))
+            let failed = |error| OperatorError::no(format!("{}: {error}", path.display()));
+            Some(text.map_err(failed)?)
         }
         (None, Some(_)) => {
             eprintln!(
@@ -62,7 +59,8 @@ async fn rotate(
         }
         (None, None) => None,
     };
-    let count = reach.rotate_vault(key.as_ref()).await?;
+    let request = Request::RotateVault { key };
+    let count: usize = reached.operator().ask(request).await?;
     let accounts = if count == 1 {
         "account is"
     } else {

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::common::{ConfigFile, NO, NOT_RUNNING, block_on};
-use super::running::running;
-use crate::config::Secrets;
+use super::common::ConfigFile;
+use super::operator;
+use crate::operator::{Need, OperatorError, Request};
 
 /// Needs the running program, and `[web]` in its configuration. The link is good once, for five
 /// minutes; the page then stays open to that browser for twelve hours.
@@ -18,32 +18,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let config = match arguments.config.load(Secrets::Left) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    block_on(async {
-        let link = match running(&config).await {
-            Ok(Some(client)) => client.web_link().await.map_err(|error| error.to_string()),
-            Ok(None) => Err(format!("{NOT_RUNNING}; start `mailferry serve`")),
-            Err(error) => Err(error),
-        };
+    operator::run(&arguments.config, Need::Running, async |reached| {
+        let link: Option<String> = reached.operator().ask(Request::PageLink).await?;
         let missing = "the running configuration has no page; add [web] with address = \"127.0.0.1:2580\", and restart";
-        match link.and_then(|link| link.ok_or_else(|| missing.to_owned())) {
-            Ok(link) => {
-                println!("{link}");
-                if !arguments.no_browser && open::that_detached(&link).is_err() {
-                    eprintln!(
-                        "No browser could be opened. Open the link with one on this machine; from another, forward the port first, such as: \
-                         ssh -L 2580:127.0.0.1:2580 this-machine"
-                    );
-                }
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("mailferry: {error}");
-                ExitCode::from(NO)
-            }
+        let link = link.ok_or_else(|| OperatorError::no(missing))?;
+        println!("{link}");
+        if !arguments.no_browser && open::that_detached(&link).is_err() {
+            eprintln!(
+                "No browser could be opened. Open the link with one on this machine; from another, forward the port first, such as: \
+                 ssh -L 2580:127.0.0.1:2580 this-machine"
+            );
         }
+        Ok(ExitCode::SUCCESS)
     })
 }

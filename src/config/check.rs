@@ -21,7 +21,6 @@ use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
 use super::text::{self, OnUncertain};
 use super::{Config, Secrets, Server};
-use crate::admin::web;
 use crate::base::secret::ExposeSecret;
 use crate::base::{self, Secret};
 use crate::delivery::{BackOff, Schedule, Uncertain};
@@ -30,6 +29,7 @@ use crate::listener::{Endpoint, Limits, Socket};
 use crate::message::{Address, address};
 use crate::observe::logging;
 use crate::routing::{Policy, ServerRule, UserRule};
+use crate::web;
 use crate::{spool, token};
 
 /// The servers that listeners let mail take, where they say so.

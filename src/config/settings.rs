@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::admin::web;
 use crate::base::Secret;
 use crate::delivery::{BackOff, Limits, Schedule, Uncertain};
 use crate::listener::{self, Endpoint, User};
@@ -12,6 +11,7 @@ use crate::message::Shown;
 use crate::observe::logging;
 use crate::routing::Policy;
 use crate::transport::smtp::SmtpServer;
+use crate::web;
 use crate::{spool, token};
 
 /// A configuration that holds together.

@@ -30,6 +30,13 @@ pub struct Settings {
     pub received: Shown,
 }
 
+impl Settings {
+    /// Whether there is such a server.
+    pub fn has(&self, server: &str) -> bool {
+        self.servers.iter().any(|known| known.name() == server)
+    }
+}
+
 /// What becomes of a message that may have arrived, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uncertain {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::error::{Answer, SpoolError};
+use super::error::{SpoolError, SpoolFuture};
 use super::shape::Shape;
 use crate::base::{MessageId, limits};
 
@@ -35,7 +35,7 @@ pub trait Stored: Debug + Send + Sync {
     fn place(&self) -> String;
 
     /// Opens it to be read.
-    fn open(&self) -> Answer<'_, Reader>;
+    fn open(&self) -> SpoolFuture<'_, Reader>;
 
     /// The spool has committed the message, so it stays.
     fn keep(&self);
@@ -44,16 +44,16 @@ pub trait Stored: Debug + Send + Sync {
 /// Where larger contents are stored.
 pub trait Storage: Debug + Send + Sync {
     /// Begins to store the content of a message.
-    fn create(&self, id: MessageId) -> Answer<'_, Box<dyn Storing>>;
+    fn create(&self, id: MessageId) -> SpoolFuture<'_, Box<dyn Storing>>;
 }
 
 /// A content that is being stored; if it is dropped before its end, nothing of it is left.
 pub trait Storing: Debug + Send + Sync {
     /// Takes the next piece.
-    fn write<'a>(&'a mut self, piece: &'a [u8]) -> Answer<'a, ()>;
+    fn write<'a>(&'a mut self, piece: &'a [u8]) -> SpoolFuture<'a, ()>;
 
     /// Ends it: it is on stable storage then.
-    fn finish(self: Box<Self>, shape: Shape) -> Answer<'static, Arc<dyn Stored>>;
+    fn finish(self: Box<Self>, shape: Shape) -> SpoolFuture<'static, Arc<dyn Stored>>;
 }
 
 /// Takes a content as it arrives.

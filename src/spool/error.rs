@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::shape::Shape;
 use crate::base::{BoxFuture, MessageId};
 
-/// The answer to a question.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
+/// What a question to the spool gives, in time.
+pub type SpoolFuture<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
 
 /// See the module.
 #[derive(Debug, Clone, thiserror::Error)]

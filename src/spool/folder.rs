@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::content::{Reader, Storage, Stored, Storing};
 use super::shape::Shape;
-use super::{Answer, SpoolError};
+use super::{SpoolError, SpoolFuture};
 use crate::base::MessageId;
 
 /// What a file is called while its content still comes: nothing was promised of it.
@@ -85,7 +85,7 @@ impl Folder {
 }
 
 impl Storage for Folder {
-    fn create(&self, id: MessageId) -> Answer<'_, Box<dyn Storing>> {
+    fn create(&self, id: MessageId) -> SpoolFuture<'_, Box<dyn Storing>> {
         let path = self.path(id);
         Box::pin(async move {
             let arriving = path.with_extension(ARRIVING);
@@ -108,14 +108,17 @@ impl Storage for Folder {
 }
 
 impl Storing for Arriving {
-    fn write<'a>(&'a mut self, piece: &'a [u8]) -> Answer<'a, ()> {
+    fn write<'a>(&'a mut self, piece: &'a [u8]) -> SpoolFuture<'a, ()> {
         Box::pin(async move {
             let written = self.open.write_all(piece).await;
             written.map_err(|error| SpoolError::io(&self.path, error))
         })
     }
 
-    fn finish(self: Box<Self>, Shape { size, sum }: Shape) -> Answer<'static, Arc<dyn Stored>> {
+    fn finish(
+        self: Box<Self>,
+        Shape { size, sum }: Shape,
+    ) -> SpoolFuture<'static, Arc<dyn Stored>> {
         Box::pin(async move {
             let path = self.path.clone();
             let finished = self.sync_and_rename().await;
@@ -152,7 +155,7 @@ impl Stored for ContentFile {
         self.path.display().to_string()
     }
 
-    fn open(&self) -> Answer<'_, Reader> {
+    fn open(&self) -> SpoolFuture<'_, Reader> {
         Box::pin(async move {
             let file = File::open(&self.path).await;
             let file = file.map_err(|error| SpoolError::io(&self.path, error))?;

@@ -35,7 +35,7 @@ mod traits;
 
 pub use claim::{Claim, Claimed, Fate, Finish, Lines, New};
 pub use content::{Content, ContentWriter};
-pub use error::{Answer, Fault, SpoolError};
+pub use error::{Fault, SpoolError, SpoolFuture};
 pub use filter::{Deed, Filter, Page, Selection, Wanted};
 pub use lease::{Count, Entry, Lease, Owner};
 pub use record::{Flow, Origin, Place, Record, State};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::{
-    Answer, Content, Contents, Count, Deed, Entry, Filter, Manage, Page, Record, Selection, Story,
-    What,
+    Content, Contents, Count, Deed, Entry, Filter, Manage, Page, Record, Selection, SpoolFuture,
+    Story, What,
 };
 use crate::base::{Clock, MessageId, Timestamp};
 
@@ -61,13 +61,13 @@ fn move_record(record: &mut Record, by: SignedDuration) {
 }
 
 impl Contents for Shown {
-    fn content(&self, id: MessageId) -> Answer<'_, Content> {
+    fn content(&self, id: MessageId) -> SpoolFuture<'_, Content> {
         self.spool.content(id)
     }
 }
 
 impl Manage for Shown {
-    fn list(&self, page: Page) -> Answer<'_, Vec<Entry>> {
+    fn list(&self, page: Page) -> SpoolFuture<'_, Vec<Entry>> {
         let filter = self.filter(page.filter);
         Box::pin(async move {
             let entries = self.spool.list(Page { filter, ..page }).await?;
@@ -76,11 +76,11 @@ impl Manage for Shown {
         })
     }
 
-    fn get(&self, id: MessageId) -> Answer<'_, Entry> {
+    fn get(&self, id: MessageId) -> SpoolFuture<'_, Entry> {
         Box::pin(async move { Ok(self.entry_shown(self.spool.get(id).await?)) })
     }
 
-    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> Answer<'_, usize> {
+    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> SpoolFuture<'_, usize> {
         let which = match which {
             Selection::Matching(filter) => Selection::Matching(self.filter(filter)),
             ids => ids,
@@ -89,15 +89,15 @@ impl Manage for Shown {
             .act(which, deed, now.shifted(-self.clock.offset()))
     }
 
-    fn counts(&self) -> Answer<'_, Vec<Count>> {
+    fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {
         self.spool.counts()
     }
 
-    fn story(&self, id: MessageId) -> Answer<'_, Story> {
+    fn story(&self, id: MessageId) -> SpoolFuture<'_, Story> {
         Box::pin(async move { Ok(self.story_shown(self.spool.story(id).await?)) })
     }
 
-    fn stories(&self, address: &str, limit: usize) -> Answer<'_, Vec<Story>> {
+    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
         let stories = self.spool.stories(address, limit);
         Box::pin(async move {
             let stories = stories.await?.into_iter();

@@ -27,9 +27,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::content::ContentWriter;
 use super::folder::Folder;
 use super::{
-    Answer, Claim, Claimed, Content, Contents, Count, Deed, Entry, Filter, Finish, Intake, Ledger,
-    Manage, New, Notes, Owner, Page, Place, Record, Selection, SpoolError, Story, Upkeep, Used,
-    Which, Work,
+    Claim, Claimed, Content, Contents, Count, Deed, Entry, Filter, Finish, Intake, Ledger, Manage,
+    New, Notes, Owner, Page, Place, Record, Selection, SpoolError, SpoolFuture, Story, Upkeep,
+    Used, Which, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
@@ -114,7 +114,7 @@ impl SqliteSpool {
     fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, SpoolError>>) -> Job,
-    ) -> Answer<'_, T> {
+    ) -> SpoolFuture<'_, T> {
         let (answer, answered) = oneshot::channel();
         let job = job(answer);
         Box::pin(async move {
@@ -128,7 +128,7 @@ impl SqliteSpool {
     fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(Reader) -> Result<T, SpoolError> + Send + 'static,
-    ) -> Answer<'_, T> {
+    ) -> SpoolFuture<'_, T> {
         let folder = self.settings.folder.clone();
         Box::pin(async move {
             let looked = tokio::task::spawn_blocking(move || look(Reader::open(&folder)?));
@@ -143,7 +143,7 @@ impl SqliteSpool {
         limit: usize,
         filter: Filter,
         made: impl Fn(Entry) -> T + Send + 'static,
-    ) -> Answer<'_, Vec<T>> {
+    ) -> SpoolFuture<'_, Vec<T>> {
         let shared = self.shared.clone();
         self.read(move |reader| {
             let admitted = |record| {
@@ -185,19 +185,19 @@ impl Intake for SqliteSpool {
         Box::pin(std::future::ready(self.shared.space.has_room()))
     }
 
-    fn put(&self, messages: Vec<New>) -> Answer<'_, ()> {
+    fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()> {
         self.ask(|answer| Job::Put(messages, answer))
     }
 }
 
 impl Contents for SqliteSpool {
-    fn content(&self, id: MessageId) -> Answer<'_, Content> {
+    fn content(&self, id: MessageId) -> SpoolFuture<'_, Content> {
         self.ask(move |answer| Job::Content(id, answer))
     }
 }
 
 impl Work for SqliteSpool {
-    fn waiting(&self) -> Answer<'_, Vec<(Place, Timestamp)>> {
+    fn waiting(&self) -> SpoolFuture<'_, Vec<(Place, Timestamp)>> {
         let waiting = self.shared.queue().waiting();
         Box::pin(std::future::ready(Ok(waiting)))
     }
@@ -208,7 +208,7 @@ impl Work for SqliteSpool {
         max: usize,
         now: Timestamp,
         until: Timestamp,
-    ) -> Answer<'_, Vec<Claimed>> {
+    ) -> SpoolFuture<'_, Vec<Claimed>> {
         if which == Which::Fresh {
             let fresh = self.shared.queue().take_fresh(max);
             return Box::pin(std::future::ready(Ok(fresh)));
@@ -222,7 +222,7 @@ impl Work for SqliteSpool {
         })
     }
 
-    fn lines(&self, digest: MessageId) -> Answer<'_, Vec<(u64, String)>> {
+    fn lines(&self, digest: MessageId) -> SpoolFuture<'_, Vec<(u64, String)>> {
         self.ask(move |answer| Job::Lines(digest, answer))
     }
 
@@ -232,7 +232,7 @@ impl Work for SqliteSpool {
         }
     }
 
-    fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> Answer<'_, Vec<Claim>> {
+    fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
         let mut queue = self.shared.queue();
         let mut lost = claims;
         lost.retain(|claim| match queue.out(*claim) {
@@ -246,7 +246,7 @@ impl Work for SqliteSpool {
         Box::pin(std::future::ready(Ok(lost)))
     }
 
-    fn finish(&self, batch: Arc<[Finish]>) -> Answer<'_, Vec<Claim>> {
+    fn finish(&self, batch: Arc<[Finish]>) -> SpoolFuture<'_, Vec<Claim>> {
         self.ask(|answer| Job::Finish(batch, answer))
     }
 
@@ -268,11 +268,11 @@ impl Upkeep for SqliteSpool {
         after: Option<MessageId>,
         before: Timestamp,
         limit: usize,
-    ) -> Answer<'_, Vec<Record>> {
+    ) -> SpoolFuture<'_, Vec<Record>> {
         self.read(move |reader| reader.queued(after, MessageId::first_at(before), limit))
     }
 
-    fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> Answer<'_, ()> {
+    fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> SpoolFuture<'_, ()> {
         self.ask(|answer| Job::Reroute {
             lanes,
             held,
@@ -280,35 +280,35 @@ impl Upkeep for SqliteSpool {
         })
     }
 
-    fn purge(&self, now: Timestamp) -> Answer<'_, bool> {
+    fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool> {
         self.ask(move |answer| Job::Purge(now, answer))
     }
 }
 
 impl Ledger for SqliteSpool {
-    fn used(&self, since: Timestamp) -> Answer<'_, Vec<Used>> {
+    fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>> {
         self.ask(move |answer| Job::Used(since, answer))
     }
 
-    fn tell(&self, story: Story, used: Option<Used>) -> Answer<'_, ()> {
+    fn tell(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()> {
         self.ask(|answer| Job::Tell(Box::new(story), used, answer))
     }
 }
 
 impl Notes for SqliteSpool {
-    fn note(&self, name: &str, value: Option<String>) -> Answer<'_, ()> {
+    fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()> {
         let name = name.to_owned();
         self.ask(move |answer| Job::Note(name, value, answer))
     }
 
-    fn notes(&self, prefix: &str) -> Answer<'_, Vec<(String, String)>> {
+    fn notes(&self, prefix: &str) -> SpoolFuture<'_, Vec<(String, String)>> {
         let prefix = prefix.to_owned();
         self.ask(move |answer| Job::Notes(prefix, answer))
     }
 }
 
 impl Manage for SqliteSpool {
-    fn list(&self, page: Page) -> Answer<'_, Vec<Entry>> {
+    fn list(&self, page: Page) -> SpoolFuture<'_, Vec<Entry>> {
         let Page {
             after,
             limit,
@@ -317,12 +317,12 @@ impl Manage for SqliteSpool {
         self.listed(after, limit, filter, |entry| entry)
     }
 
-    fn get(&self, id: MessageId) -> Answer<'_, Entry> {
+    fn get(&self, id: MessageId) -> SpoolFuture<'_, Entry> {
         let shared = self.shared.clone();
         self.read(move |reader| Ok(shared.entry(reader.get(id)?)))
     }
 
-    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> Answer<'_, usize> {
+    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> SpoolFuture<'_, usize> {
         Box::pin(async move {
             let filter = match which {
                 Selection::Ids(ids) => return self.act_on(ids, deed, now, true).await,
@@ -346,16 +346,16 @@ impl Manage for SqliteSpool {
         })
     }
 
-    fn counts(&self) -> Answer<'_, Vec<Count>> {
+    fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {
         let counts = self.shared.queue().counts.all();
         Box::pin(std::future::ready(Ok(counts)))
     }
 
-    fn story(&self, id: MessageId) -> Answer<'_, Story> {
+    fn story(&self, id: MessageId) -> SpoolFuture<'_, Story> {
         self.read(move |reader| reader.story(id))
     }
 
-    fn stories(&self, address: &str, limit: usize) -> Answer<'_, Vec<Story>> {
+    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
         let address = address.to_owned();
         self.read(move |reader| {
             let mut found = reader.stories(&address, limit)?;

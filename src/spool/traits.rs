@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Answer, Claim, Claimed, Content, ContentWriter, Count, Deed, Entry, Finish, New, Page, Place,
-    Record, Selection, Story, Used,
+    Claim, Claimed, Content, ContentWriter, Count, Deed, Entry, Finish, New, Page, Place, Record,
+    Selection, SpoolFuture, Story, Used,
 };
 use crate::base::{BoxFuture, MessageId, Timestamp};
 
@@ -22,13 +22,13 @@ pub trait Intake: Send + Sync + 'static {
     fn has_room(&self) -> BoxFuture<'_, bool>;
 
     /// Takes messages: once it returns `Ok`, they are on stable storage. All or none.
-    fn put(&self, messages: Vec<New>) -> Answer<'_, ()>;
+    fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()>;
 }
 
 /// For those who read contents.
 pub trait Contents: Send + Sync + 'static {
     /// The content of a message.
-    fn content(&self, id: MessageId) -> Answer<'_, Content>;
+    fn content(&self, id: MessageId) -> SpoolFuture<'_, Content>;
 }
 
 /// Which messages to claim.
@@ -47,7 +47,7 @@ pub enum Which {
 pub trait Work: Contents {
     /// When the next message of each place that nobody has claimed is due, as far as is known; only places
     /// that have such messages.
-    fn waiting(&self) -> Answer<'_, Vec<(Place, Timestamp)>>;
+    fn waiting(&self) -> SpoolFuture<'_, Vec<(Place, Timestamp)>>;
 
     /// Claims up to `max` messages until `until`.
     fn claim(
@@ -56,21 +56,21 @@ pub trait Work: Contents {
         max: usize,
         now: Timestamp,
         until: Timestamp,
-    ) -> Answer<'_, Vec<Claimed>>;
+    ) -> SpoolFuture<'_, Vec<Claimed>>;
 
     /// What a digest tells by now, with the lines' numbers, in their order.
-    fn lines(&self, digest: MessageId) -> Answer<'_, Vec<(u64, String)>>;
+    fn lines(&self, digest: MessageId) -> SpoolFuture<'_, Vec<(u64, String)>>;
 
     /// A claimed message is being sent from now on: until then it only waits for its turn.
     fn sending(&self, claim: Claim);
 
     /// Keeps claims until `until`; gives those that were lost to others.
-    fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> Answer<'_, Vec<Claim>>;
+    fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>>;
 
     /// Ends claims with a fate; all or none, durably. Of those that were lost to others the events are
     /// kept, and the message is left to the others; they are given back. The batch is shared, so that it
     /// can be tried again.
-    fn finish(&self, batch: Arc<[Finish]>) -> Answer<'_, Vec<Claim>>;
+    fn finish(&self, batch: Arc<[Finish]>) -> SpoolFuture<'_, Vec<Claim>>;
 
     /// Gives claims back, unchanged.
     fn release(&self, claims: Vec<(Claim, Place)>);
@@ -87,53 +87,53 @@ pub trait Upkeep: Send + Sync + 'static {
         after: Option<MessageId>,
         before: Timestamp,
         limit: usize,
-    ) -> Answer<'_, Vec<Record>>;
+    ) -> SpoolFuture<'_, Vec<Record>>;
 
     /// Moves messages whose lane is not among `lanes` to the lane `""`, to be routed anew. Those of a lane
     /// in `held` are held instead, with the reason that stands beside it.
-    fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> Answer<'_, ()>;
+    fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> SpoolFuture<'_, ()>;
 
     /// Removes some of the stories that need be kept no longer; whether there may be more.
-    fn purge(&self, now: Timestamp) -> Answer<'_, bool>;
+    fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool>;
 }
 
 /// For the accounts of mailboxes: how much of their minute and day they have used.
 pub trait Ledger: Send + Sync + 'static {
     /// What mailboxes have used since.
-    fn used(&self, since: Timestamp) -> Answer<'_, Vec<Used>>;
+    fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>>;
 
     /// Keeps the story of a message that never was in the queue, and what it took of a mailbox's day.
-    fn tell(&self, story: Story, used: Option<Used>) -> Answer<'_, ()>;
+    fn tell(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()>;
 }
 
 /// Small facts by their names.
 pub trait Notes: Send + Sync + 'static {
     /// Keeps a fact under its name, or forgets it.
-    fn note(&self, name: &str, value: Option<String>) -> Answer<'_, ()>;
+    fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()>;
 
     /// The facts whose names begin so.
-    fn notes(&self, prefix: &str) -> Answer<'_, Vec<(String, String)>>;
+    fn notes(&self, prefix: &str) -> SpoolFuture<'_, Vec<(String, String)>>;
 }
 
 /// For operators.
 pub trait Manage: Contents {
     /// What is queued and held, oldest first.
-    fn list(&self, page: Page) -> Answer<'_, Vec<Entry>>;
+    fn list(&self, page: Page) -> SpoolFuture<'_, Vec<Entry>>;
 
     /// One message.
-    fn get(&self, id: MessageId) -> Answer<'_, Entry>;
+    fn get(&self, id: MessageId) -> SpoolFuture<'_, Entry>;
 
     /// Does this to messages that nobody has claimed; gives to how many.
-    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> Answer<'_, usize>;
+    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> SpoolFuture<'_, usize>;
 
     /// How many messages there are, by server and state; takes no longer however many there are.
-    fn counts(&self) -> Answer<'_, Vec<Count>>;
+    fn counts(&self) -> SpoolFuture<'_, Vec<Count>>;
 
     /// A message's story, while it is in the queue and for as long as stories are kept.
-    fn story(&self, id: MessageId) -> Answer<'_, Story>;
+    fn story(&self, id: MessageId) -> SpoolFuture<'_, Story>;
 
     /// The stories in which an address stands, or one at `@domain`: the newest `limit`, oldest first.
-    fn stories(&self, address: &str, limit: usize) -> Answer<'_, Vec<Story>>;
+    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
 }
 
 /// All that delivery asks.

@@ -393,3 +393,44 @@ fn a_server_is_held_and_released_by_hand() {
     assert!(!nobody.status.success());
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("there is no server named nobody"));
 }
+
+/// How a command ends, and what it says on standard error.
+fn ending(lab: &Lab, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = lab.run(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
+#[test]
+fn a_command_that_finds_something_unavailable_ends_with_69_and_one_that_is_told_no_with_1() {
+    let mut lab = Lab::stopped(Plan::default());
+    let not_running = [
+        &["servers"][..],
+        &["hold", "notifications"],
+        &["web"],
+        &["queue", "list"],
+    ];
+    for arguments in not_running {
+        let (code, said) = ending(&lab, arguments);
+        assert_eq!(code, Some(69), "{arguments:?}: {said}");
+    }
+    lab.start();
+    let refused = [
+        &["hold", "nobody"][..],
+        &["test", "nobody"],
+        &["connect", "nobody"],
+        &["queue", "show", "1mcc69af70000"],
+        &["web"],
+    ];
+    for arguments in refused {
+        let (code, said) = ending(&lab, arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+    }
+    std::fs::remove_file(lab.path("data/spool/control.sock")).expect("the control socket");
+    let (code, said) = ending(&lab, &["queue", "list"]);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(
+        said.contains("in use by another mailferry process"),
+        "{said}"
+    );
+}

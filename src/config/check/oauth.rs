@@ -9,12 +9,12 @@ use toml::Spanned;
 use url::Url;
 
 use super::checker::Checker;
-use crate::admin::web;
 use crate::base::{Secret, Timestamp, tls};
 use crate::config::Secrets;
 use crate::config::preset::{Endpoint, Provider};
 use crate::config::text;
 use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant};
+use crate::web;
 
 /// Tenants that stand for several: no app-only token comes from them.
 const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];

@@ -22,24 +22,24 @@ use crate::spool::{
 /// Jobs in one transaction at the most, so that the first does not wait for ever.
 const GROUP: usize = 512;
 
-type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
+type Reply<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 pub(super) enum Job {
-    Put(Vec<New>, Answer<()>),
-    Finish(Arc<[Finish]>, Answer<Vec<Claim>>),
+    Put(Vec<New>, Reply<()>),
+    Finish(Arc<[Finish]>, Reply<Vec<Claim>>),
     Claim {
         which: Which,
         max: usize,
         now: Timestamp,
         until: Timestamp,
-        answer: Answer<Vec<Claimed>>,
+        answer: Reply<Vec<Claimed>>,
     },
-    Content(MessageId, Answer<Content>),
-    Lines(MessageId, Answer<Vec<(u64, String)>>),
+    Content(MessageId, Reply<Content>),
+    Lines(MessageId, Reply<Vec<(u64, String)>>),
     Reroute {
         lanes: Vec<String>,
         held: Vec<(String, String)>,
-        answer: Answer<()>,
+        answer: Reply<()>,
     },
     Act {
         ids: Vec<MessageId>,
@@ -47,13 +47,13 @@ pub(super) enum Job {
         now: Timestamp,
         /// Whether one that is not there is an error: it was named.
         named: bool,
-        answer: Answer<usize>,
+        answer: Reply<usize>,
     },
-    Tell(Box<Story>, Option<Used>, Answer<()>),
-    Used(Timestamp, Answer<Vec<Used>>),
-    Purge(Timestamp, Answer<bool>),
-    Note(String, Option<String>, Answer<()>),
-    Notes(String, Answer<Vec<(String, String)>>),
+    Tell(Box<Story>, Option<Used>, Reply<()>),
+    Used(Timestamp, Reply<Vec<Used>>),
+    Purge(Timestamp, Reply<bool>),
+    Note(String, Option<String>, Reply<()>),
+    Notes(String, Reply<Vec<(String, String)>>),
 }
 
 /// What a write leaves to be done once it is committed.

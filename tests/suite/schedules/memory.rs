@@ -10,8 +10,9 @@ use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
-    Answer, Claim, Claimed, Content, ContentWriter, Contents, Event, Fate, Finish, Flow, Intake,
-    Ledger, Lines, New, Notes, Place, Record, SpoolError, State, Story, Upkeep, Used, Which, Work,
+    Claim, Claimed, Content, ContentWriter, Contents, Event, Fate, Finish, Flow, Intake, Ledger,
+    Lines, New, Notes, Place, Record, SpoolError, SpoolFuture, State, Story, Upkeep, Used, Which,
+    Work,
 };
 use tokio::sync::Notify;
 
@@ -39,7 +40,7 @@ struct Inner {
     notes: BTreeMap<String, String>,
 }
 
-fn now<'a, T: Send + 'a>(value: Result<T, SpoolError>) -> Answer<'a, T> {
+fn now<'a, T: Send + 'a>(value: Result<T, SpoolError>) -> SpoolFuture<'a, T> {
     Box::pin(std::future::ready(value))
 }
 
@@ -252,7 +253,7 @@ impl Intake for Memory {
         Box::pin(std::future::ready(true))
     }
 
-    fn put(&self, messages: Vec<New>) -> Answer<'_, ()> {
+    fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()> {
         let mut inner = self.inner();
         messages.iter().for_each(|new| inner.put(new));
         drop(inner);
@@ -262,7 +263,7 @@ impl Intake for Memory {
 }
 
 impl Contents for Memory {
-    fn content(&self, id: MessageId) -> Answer<'_, Content> {
+    fn content(&self, id: MessageId) -> SpoolFuture<'_, Content> {
         let inner = self.inner();
         let found = inner.messages.get(&id);
         let content = found.map(|(_, content)| Content::Memory(content.clone()));
@@ -271,7 +272,7 @@ impl Contents for Memory {
 }
 
 impl Work for Memory {
-    fn waiting(&self) -> Answer<'_, Vec<(Place, Timestamp)>> {
+    fn waiting(&self) -> SpoolFuture<'_, Vec<(Place, Timestamp)>> {
         now(Ok(self.inner().waiting()))
     }
 
@@ -281,7 +282,7 @@ impl Work for Memory {
         max: usize,
         at: Timestamp,
         until: Timestamp,
-    ) -> Answer<'_, Vec<Claimed>> {
+    ) -> SpoolFuture<'_, Vec<Claimed>> {
         let mut inner = self.inner();
         let ids = match which {
             Which::Fresh => Vec::new(),
@@ -295,17 +296,17 @@ impl Work for Memory {
         now(Ok(claimed.collect()))
     }
 
-    fn lines(&self, digest: MessageId) -> Answer<'_, Vec<(u64, String)>> {
+    fn lines(&self, digest: MessageId) -> SpoolFuture<'_, Vec<(u64, String)>> {
         now(Ok(self.inner().lines_of(digest)))
     }
 
     fn sending(&self, _: Claim) {}
 
-    fn renew(&self, _: Vec<Claim>, _: Timestamp) -> Answer<'_, Vec<Claim>> {
+    fn renew(&self, _: Vec<Claim>, _: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
         now(Ok(Vec::new()))
     }
 
-    fn finish(&self, batch: Arc<[Finish]>) -> Answer<'_, Vec<Claim>> {
+    fn finish(&self, batch: Arc<[Finish]>) -> SpoolFuture<'_, Vec<Claim>> {
         let mut inner = self.inner();
         batch.iter().for_each(|finish| inner.finish(finish));
         drop(inner);
@@ -334,7 +335,7 @@ impl Upkeep for Memory {
         after: Option<MessageId>,
         before: Timestamp,
         limit: usize,
-    ) -> Answer<'_, Vec<Record>> {
+    ) -> SpoolFuture<'_, Vec<Record>> {
         let inner = self.inner();
         let after = after.map_or(Unbounded, Excluded);
         let ids = inner
@@ -345,29 +346,29 @@ impl Upkeep for Memory {
         now(Ok(records.take(limit).collect()))
     }
 
-    fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> Answer<'_, ()> {
+    fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> SpoolFuture<'_, ()> {
         now(Ok(()))
     }
 
-    fn purge(&self, _: Timestamp) -> Answer<'_, bool> {
+    fn purge(&self, _: Timestamp) -> SpoolFuture<'_, bool> {
         now(Ok(false))
     }
 }
 
 impl Ledger for Memory {
-    fn used(&self, since: Timestamp) -> Answer<'_, Vec<Used>> {
+    fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>> {
         let inner = self.inner();
         let used = inner.used.iter().filter(|used| used.at >= since);
         now(Ok(used.cloned().collect()))
     }
 
-    fn tell(&self, _: Story, _: Option<Used>) -> Answer<'_, ()> {
+    fn tell(&self, _: Story, _: Option<Used>) -> SpoolFuture<'_, ()> {
         now(Ok(()))
     }
 }
 
 impl Notes for Memory {
-    fn note(&self, name: &str, value: Option<String>) -> Answer<'_, ()> {
+    fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()> {
         let mut inner = self.inner();
         match value {
             Some(value) => inner.notes.insert(name.to_owned(), value),
@@ -376,7 +377,7 @@ impl Notes for Memory {
         now(Ok(()))
     }
 
-    fn notes(&self, prefix: &str) -> Answer<'_, Vec<(String, String)>> {
+    fn notes(&self, prefix: &str) -> SpoolFuture<'_, Vec<(String, String)>> {
         let inner = self.inner();
         let notes = inner.notes.iter();
         let notes = notes.filter(|(name, _)| name.starts_with(prefix));

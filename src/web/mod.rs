@@ -20,16 +20,15 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use url::Url;
 
-use super::accounts::{Accounts, Attempt, Progress, Way, Wish};
-use super::metrics::{metrics_of, rows};
 use crate::base::Timestamp;
-use crate::delivery::Delivery;
 use crate::observe::maillog;
-use crate::spool::Manage;
+use crate::operator::accounts::{Attempt, Progress, Visit, Way, Wish};
+use crate::operator::row::TokenRow;
+use crate::operator::{Local, Operator, OperatorError, Request as Ask, metrics};
+use crate::transport::Step;
 use sessions::{SESSION, Session, Sessions};
 
 const COOKIE: &str = "mailferry";
@@ -62,14 +61,11 @@ pub fn is_own_path(path: &str) -> bool {
 
 /// The page at work, until it is closed.
 pub struct Web {
-    parts: Arc<Parts>,
     task: JoinHandle<()>,
 }
 
 struct Parts {
-    spool: Arc<dyn Manage>,
-    accounts: Arc<Accounts>,
-    delivery: Arc<Delivery>,
+    operator: Local,
     sessions: Mutex<Sessions>,
     /// Sign-ins begun here: the server, and what the person is to do.
     attempts: Mutex<HashMap<String, (String, Attempt)>>,
@@ -83,6 +79,24 @@ struct Parts {
 impl Parts {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A link that lets one browser in, once, soon.
+    fn link(&self) -> String {
+        let link = self.sessions().link(rand::random(), Timestamp::now());
+        format!("{}/in/{link}", self.base)
+    }
+
+    /// How far a sign-in is, now.
+    fn look(&self, id: &str) -> Progress {
+        match self.operator.accounts() {
+            Ok(accounts) => accounts.look(id),
+            Err(error) => Progress::Failed(error.text),
+        }
+    }
+
+    fn operator(&self) -> &dyn Operator {
+        &self.operator
     }
 
     fn is_session(&self, cookie: &str) -> bool {
@@ -101,12 +115,7 @@ impl Parts {
 
 impl Web {
     /// Listens.
-    pub async fn serve(
-        settings: &Settings,
-        spool: Arc<dyn Manage>,
-        accounts: Arc<Accounts>,
-        delivery: Arc<Delivery>,
-    ) -> io::Result<Self> {
+    pub async fn serve(settings: &Settings, operator: Local) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.address).await?;
         let address = listener.local_addr()?;
         maillog::page(address);
@@ -120,9 +129,7 @@ impl Web {
             });
         }
         let parts = Arc::new(Parts {
-            spool,
-            accounts,
-            delivery,
+            operator,
             sessions: Mutex::default(),
             attempts: Mutex::default(),
             own_hosts: [address.to_string(), format!("localhost:{}", address.port())],
@@ -138,20 +145,16 @@ impl Web {
             .route_layer(middleware::from_fn_with_state(parts.clone(), only_sessions));
         let router = Router::new()
             .route("/in/{link}", get(enter))
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(measured))
             .route("/style.css", get(style))
             .merge(inside)
             .fallback(get(come_back))
             .layer(middleware::from_fn_with_state(parts.clone(), guard))
             .with_state(parts.clone());
+        let (page, operator) = (Arc::downgrade(&parts), parts.operator.clone());
+        operator.has_page(move || page.upgrade().map(|page| page.link()).unwrap_or_default());
         let task = tokio::spawn(async move { match serve::serve(listener, router).await {} });
-        Ok(Self { parts, task })
-    }
-
-    /// A link that lets one browser in, once, soon.
-    pub fn link(&self) -> String {
-        let link = self.parts.sessions().link(rand::random(), Timestamp::now());
-        format!("{}/in/{link}", self.parts.base)
+        Ok(Self { task })
     }
 
     /// Answers no more.
@@ -238,14 +241,12 @@ fn html(page: maud::Markup) -> Html<String> {
 }
 
 /// For this machine only: not by the name that the page has outside.
-async fn metrics(State(parts): State<Arc<Parts>>, headers: HeaderMap) -> Response {
+async fn measured(State(parts): State<Arc<Parts>>, headers: HeaderMap) -> Response {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     match host.is_some_and(|host| parts.own_hosts.iter().any(|own| own == host)) {
-        true => metrics_of(parts.spool.as_ref(), &parts.accounts, &parts.delivery)
-            .await
-            .into_response(),
+        true => metrics(&parts.operator).await.into_response(),
         false => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -293,13 +294,26 @@ async fn come_back(
         let page = page::notice("There is nothing here", uri.path());
         return (StatusCode::NOT_FOUND, html(page)).into_response();
     }
-    let (status, words) = parts.accounts.come_back(uri.path(), &query).await;
-    (status, html(page::notice("Sign in", &words))).into_response()
+    let (visit, words) = match parts.operator.accounts() {
+        Ok(accounts) => accounts.come_back(uri.path(), &query).await,
+        Err(error) => (Visit::Broken, error.text),
+    };
+    (visit.status(), html(page::notice("Sign in", &words))).into_response()
 }
 
-async fn servers(State(parts): State<Arc<Parts>>, session: Session) -> Html<String> {
-    let rows = rows(&parts.accounts, &parts.delivery).await;
-    html(page::servers(&rows, &session.form_token, Timestamp::now()))
+async fn servers(State(parts): State<Arc<Parts>>, session: Session) -> Response {
+    let rows: Result<Vec<TokenRow>, OperatorError> = parts.operator().ask(Ask::Tokens).await;
+    match rows {
+        Ok(rows) => {
+            html(page::servers(&rows, &session.form_token, Timestamp::now())).into_response()
+        }
+        Err(error) => failed("The servers cannot be shown", &error),
+    }
+}
+
+fn failed(title: &str, error: &OperatorError) -> Response {
+    let page = page::notice(title, &error.text);
+    (StatusCode::BAD_REQUEST, html(page)).into_response()
 }
 
 #[derive(serde::Deserialize)]
@@ -334,18 +348,20 @@ async fn connect(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _:
         way: Way::Usual,
         anybody: false,
     };
-    match parts.accounts.connect(&server, wish).await {
+    let asked = Ask::Connect {
+        server: server.clone(),
+        wish,
+    };
+    let begun: Result<Attempt, OperatorError> = parts.operator().ask(asked).await;
+    match begun {
         Ok(attempt) => {
             let id = attempt.id.clone();
             let mut attempts = parts.attempts();
-            attempts.retain(|id, _| matches!(parts.accounts.look(id), Progress::Waiting));
+            attempts.retain(|id, _| matches!(parts.look(id), Progress::Waiting));
             attempts.insert(id.clone(), (server, attempt));
             Redirect::to(&format!("/sign-in/{id}")).into_response()
         }
-        Err(error) => {
-            let page = page::notice("Not connected", &error.to_string());
-            (StatusCode::BAD_REQUEST, html(page)).into_response()
-        }
+        Err(error) => failed("Not connected", &error),
     }
 }
 
@@ -354,7 +370,7 @@ async fn sign_in(State(parts): State<Arc<Parts>>, _: Session, Path(id): Path<Str
     let Some((server, attempt)) = known else {
         return Redirect::to("/").into_response();
     };
-    match parts.accounts.look(&id) {
+    match parts.look(&id) {
         Progress::Waiting => html(page::waiting(&server, &attempt)).into_response(),
         Progress::Done(_) => {
             parts.attempts().remove(&id);
@@ -368,15 +384,14 @@ async fn sign_in(State(parts): State<Arc<Parts>>, _: Session, Path(id): Path<Str
 }
 
 async fn test(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _: Ours) -> Response {
-    if !parts.delivery.has(&server) {
-        let page = page::notice("No such server", &server);
-        return (StatusCode::NOT_FOUND, html(page)).into_response();
+    let mut steps: Vec<Step> = Vec::new();
+    let asked = Ask::Test {
+        server: server.clone(),
+        to: None,
+    };
+    let show = |step: Step| steps.push(step);
+    match parts.operator().each(asked, show).await {
+        Ok(()) => html(page::steps(&server, &steps)).into_response(),
+        Err(error) => failed("Not tested", &error),
     }
-    let (sender, mut receiver) = mpsc::channel(1);
-    tokio::spawn(parts.delivery.clone().test(server.clone(), None, sender));
-    let mut steps = Vec::new();
-    while let Some(step) = receiver.recv().await {
-        steps.push(step);
-    }
-    html(page::steps(&server, &steps)).into_response()
 }

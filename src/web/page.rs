@@ -2,9 +2,9 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use crate::admin::accounts::Attempt;
-use crate::admin::row::{Light, TokenRow};
 use crate::base::Timestamp;
+use crate::operator::accounts::Attempt;
+use crate::operator::row::{Light, TokenRow};
 use crate::transport::Step;
 
 /// The style of all pages: no resource from anywhere else.

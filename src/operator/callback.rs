@@ -23,6 +23,31 @@ pub(super) enum Brought {
     Refusal(String),
 }
 
+/// How the visit of a browser that comes back has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// The person has signed in.
+    SignedIn,
+    /// No sign-in waited for this browser.
+    Unexpected,
+    /// The provider or the person said no.
+    Refused,
+    /// The program ends.
+    Broken,
+}
+
+impl Visit {
+    /// The status of the page that the browser gets.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::SignedIn => StatusCode::OK,
+            Self::Unexpected => StatusCode::BAD_REQUEST,
+            Self::Refused => StatusCode::FORBIDDEN,
+            Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
 /// What the page tells the person: whether it went well, and in which words.
 pub(super) type Told = Result<String, String>;
 
@@ -69,10 +94,10 @@ impl Returns {
         &self,
         path: &str,
         query: &HashMap<String, String>,
-    ) -> (StatusCode, String) {
+    ) -> (Visit, String) {
         let Some(waiting) = self.take(path, query.get("state")) else {
             let words = "This is not a sign-in that is waited for, or it has ended. Begin anew.";
-            return (StatusCode::BAD_REQUEST, words.to_owned());
+            return (Visit::Unexpected, words.to_owned());
         };
         let field = |name: &str| query.get(name).cloned();
         let what = match (field("code"), field("error")) {
@@ -85,12 +110,9 @@ impl Returns {
         };
         let _ = waiting.brought.send(what);
         match waiting.told.await {
-            Ok(Ok(words)) => (StatusCode::OK, words),
-            Ok(Err(words)) => (StatusCode::FORBIDDEN, words),
-            Err(_) => {
-                let words = "mailferry has ended.".to_owned();
-                (StatusCode::INTERNAL_SERVER_ERROR, words)
-            }
+            Ok(Ok(words)) => (Visit::SignedIn, words),
+            Ok(Err(words)) => (Visit::Refused, words),
+            Err(_) => (Visit::Broken, "mailferry has ended.".to_owned()),
         }
     }
 
@@ -169,7 +191,7 @@ async fn answer(
     uri: Uri,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let (status, words) = returns.come_back(uri.path(), &query).await;
+    let (visit, words) = returns.come_back(uri.path(), &query).await;
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     let text = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>mailferry</title>\
@@ -183,5 +205,5 @@ async fn answer(
             "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
         ),
     ];
-    (status, headers, Html(text)).into_response()
+    (visit.status(), headers, Html(text)).into_response()
 }

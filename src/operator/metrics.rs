@@ -1,13 +1,12 @@
 //! What is measured of servers and app registrations when somebody looks.
 
-use std::collections::HashMap;
-
-use super::accounts::Accounts;
+use super::ask::Operator;
+use super::local::Local;
+use super::request::Request;
 use super::row::{Light, TokenRow};
 use crate::base::Timestamp;
-use crate::delivery::{Delivery, Hold};
 use crate::observe::metrics::{Measured, render};
-use crate::spool::{Count, Manage};
+use crate::spool::Count;
 
 /// The text for Prometheus.
 fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
@@ -66,30 +65,20 @@ fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
         },
         Measured {
             name: "mailferry_server_held",
-            help: "1 where the server is not used for now",
+            help: "1 if the server is not used for now",
             label: "server",
             values: rows.iter().map(|row| (server(row), is_held(row))).collect(),
         },
     ])
 }
 
-/// The text for Prometheus, with the state of this moment.
-pub(super) async fn metrics_of(
-    spool: &dyn Manage,
-    accounts: &Accounts,
-    delivery: &Delivery,
-) -> String {
-    // If the spool cannot say, its metrics are missing, and the others are there.
-    let counts = spool.counts().await.unwrap_or_default();
-    text(&rows(accounts, delivery).await, &counts, Timestamp::now())
-}
-
-/// The state of each server's token, and why the server is held if it is.
-pub(super) async fn rows(accounts: &Accounts, delivery: &Delivery) -> Vec<TokenRow> {
-    let mut rows = accounts.tokens().await;
-    let mut holds: HashMap<String, Hold> = delivery.holds().into_iter().collect();
-    for row in &mut rows {
-        row.held = holds.remove(&row.server).map(|hold| hold.reason);
-    }
-    rows
+/// The text for Prometheus, with the state of this moment. What cannot be said just now is missing.
+pub async fn metrics(operator: &Local) -> String {
+    let counts = match operator.spool() {
+        Ok(spool) => spool.counts().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let operator: &dyn Operator = operator;
+    let rows: Vec<TokenRow> = operator.ask(Request::Tokens).await.unwrap_or_default();
+    text(&rows, &counts, Timestamp::now())
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 use url::Url;
 
+pub use super::callback::Visit;
 use super::callback::{Brought, Callback, Returns};
 use super::row::TokenRow;
 use crate::base::Secret;
@@ -278,12 +278,8 @@ impl Accounts {
         Ok(Some(bound))
     }
 
-    /// A browser has come back to the page.
-    pub(super) async fn come_back(
-        &self,
-        path: &str,
-        query: &HashMap<String, String>,
-    ) -> (StatusCode, String) {
+    /// A browser has come back to the page: how its visit ended, and what the person is told.
+    pub async fn come_back(&self, path: &str, query: &HashMap<String, String>) -> (Visit, String) {
         self.returns.come_back(path, query).await
     }
 

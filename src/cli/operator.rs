@@ -1,0 +1,136 @@
+//! How a command reaches what it asks: the running program if one runs with this configuration, else its
+//! files.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::common::{ConfigFile, NO, UNAVAILABLE, block_on};
+use crate::base::Clock;
+use crate::config::{Config, Secrets};
+use crate::daemon;
+use crate::operator::control::socket;
+use crate::operator::{Kind, Local, Need, Operator, OperatorError, Remote};
+use crate::spool::{Owner, Shown, SqliteSpool, time};
+
+/// The longest that a program which has its files may take to listen for commands: it has just been
+/// started, or ends.
+const STARTING: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a command is given.
+pub(super) struct Reached {
+    operator: Box<dyn Operator>,
+    pub(super) config: Config,
+    /// Whether the program runs.
+    pub(super) is_running: bool,
+}
+
+impl Reached {
+    pub(super) fn operator(&self) -> &dyn Operator {
+        self.operator.as_ref()
+    }
+}
+
+/// Why a command finds nobody to ask.
+const NOT_RUNNING: &str = "mailferry does not run with this configuration: start `mailferry serve` (if systemd runs it, set \
+                           `data_dir` to its folder, such as /var/lib/mailferry)";
+
+/// Runs a command that asks something. What went wrong goes to standard error, and its kind decides how the
+/// command ends.
+pub(super) fn run<W>(config: &ConfigFile, need: Need, work: impl FnOnce(Reached) -> W) -> ExitCode
+where
+    W: Future<Output = Result<ExitCode, OperatorError>>,
+{
+    // The running program has the secrets; they are needed here only if none runs.
+    let found = match config.load(Secrets::Left) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    block_on(async {
+        let reached = match running(&found).await {
+            Ok(Some(remote)) => Ok(Reached {
+                operator: Box::new(remote),
+                config: found,
+                is_running: true,
+            }),
+            Ok(None) if need == Need::Accounts => match config.load(Secrets::Read) {
+                Ok(config) => of_accounts(config),
+                Err(code) => return code,
+            },
+            Ok(None) if need == Need::Queue => of_queue(found).await,
+            Ok(None) => Err(OperatorError::unavailable(NOT_RUNNING)),
+            Err(error) => Err(error),
+        };
+        match reached {
+            Ok(reached) => ended(work(reached).await),
+            Err(error) => ended(Err(error)),
+        }
+    })
+}
+
+/// How a command ended.
+fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        eprintln!("mailferry: {error}");
+        ExitCode::from(match error.kind {
+            Kind::No => NO,
+            Kind::Unavailable => UNAVAILABLE,
+        })
+    })
+}
+
+/// The program that runs with this configuration; none if it does not run.
+async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
+    let folder = &config.spool.folder;
+    let until = Instant::now() + STARTING;
+    loop {
+        let remote = Remote::connect(&socket(folder)).await?;
+        if remote.is_some() || !SqliteSpool::is_in_use(folder) || Instant::now() > until {
+            return Ok(remote);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// The queue of a program that does not run.
+async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
+    let folder = &config.spool.folder;
+    if !SqliteSpool::is_in(folder) {
+        return Err(OperatorError::unavailable(format!(
+            "there is no spool in {}: `serve` has not run with this configuration. If systemd runs mailferry, \
+             set `data_dir` to its folder, such as /var/lib/mailferry",
+            folder.display()
+        )));
+    }
+    let spool = SqliteSpool::open(config.spool.clone(), Owner::this_process(&config.host))?;
+    let clock = Clock::default();
+    time::resume(&spool, &clock).await?;
+    let shown = Arc::new(Shown::new(Arc::new(spool), clock));
+    Ok(Reached {
+        operator: Box::new(Local::of_queue(shown)),
+        config,
+        is_running: false,
+    })
+}
+
+/// The accounts of a program that does not run. It says so if the folder for the tokens is new: a running
+/// service may have another.
+fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
+    if !config.data_dir.exists() {
+        let folder = config.data_dir.display();
+        eprintln!(
+            "mailferry: nothing runs with this configuration, so tokens are kept in {folder}, which is new. If systemd runs \
+             mailferry, set `data_dir` to its folder, such as /var/lib/mailferry"
+        );
+    }
+    let parts = daemon::accounts(&config);
+    let (accounts, servers) = parts.map_err(OperatorError::unavailable)?;
+    Ok(Reached {
+        operator: Box::new(Local::of_accounts(accounts, servers)),
+        config,
+        is_running: false,
+    })
+}

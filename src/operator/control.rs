@@ -1,0 +1,89 @@
+//! The control socket of the running program: requests as JSON over HTTP on a Unix socket, and metrics.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+use super::ask::{Operator, Responses};
+use super::local::Local;
+use super::metrics::metrics;
+use super::request::Request;
+
+/// The path of requests.
+pub(super) const PATH: &str = "/request";
+
+/// The control socket of the process that has this spool open.
+pub fn socket(spool: &Path) -> PathBuf {
+    spool.join("control.sock")
+}
+
+/// The control socket at work, until it is closed.
+pub struct Control {
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
+    /// spool's lock may do.
+    pub fn serve(path: &Path, operator: Local) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let router = Router::new()
+            .route("/metrics", get(measured))
+            .route(PATH, post(respond))
+            .with_state(Arc::new(operator));
+        let task = tokio::spawn(async move {
+            // It ends with the program.
+            let _ = axum::serve(socket, router).await;
+        });
+        Ok(Self { task })
+    }
+
+    /// Answers no more.
+    pub fn close(&self) {
+        self.task.abort();
+    }
+}
+
+async fn measured(State(operator): State<Arc<Local>>) -> String {
+    metrics(&operator).await
+}
+
+async fn respond(State(operator): State<Arc<Local>>, Json(request): Json<Request>) -> Body {
+    Body::new(Lines(operator.call(request).await))
+}
+
+/// A body that sends each response as one line of JSON.
+struct Lines(Responses);
+
+impl http_body::Body for Lines {
+    type Data = Bytes;
+    type Error = serde_json::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, serde_json::Error>>> {
+        let response = self.0.poll_recv(context);
+        response.map(|response| {
+            let line = serde_json::to_string(&response?);
+            Some(line.map(|line| Frame::data(Bytes::from(line + "\n"))))
+        })
+    }
+}

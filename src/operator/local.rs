@@ -1,0 +1,302 @@
+//! Requests carried out in this process: by the running program with all its parts, or by a command on the
+//! files of one that does not run.
+
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+
+use super::accounts::Accounts;
+use super::ask::{Operator, Responses};
+use super::error::OperatorError;
+use super::request::{PAGE, Request};
+use super::response::Response;
+use super::row::TokenRow;
+use crate::base::{BoxFuture, Secret, Timestamp, limits};
+use crate::delivery::{self, Delivery, ServerState};
+use crate::message::Address;
+use crate::spool::{Deed, Manage, Page, Selection, SpoolError};
+use crate::transport::{Step, smtp::Smtp};
+
+/// Makes a link to the page.
+type Link = Box<dyn Fn() -> String + Send + Sync>;
+
+/// See the module.
+#[derive(Clone, Default)]
+pub struct Local {
+    spool: Option<Arc<dyn Manage>>,
+    delivery: Option<Arc<Delivery>>,
+    accounts: Option<Arc<Accounts>>,
+    /// The servers, if no delivery runs.
+    stopped: Option<Arc<delivery::Settings>>,
+    link: Arc<OnceLock<Link>>,
+}
+
+impl Local {
+    /// All parts of the running program.
+    pub fn running(
+        spool: Arc<dyn Manage>,
+        delivery: Arc<Delivery>,
+        accounts: Arc<Accounts>,
+    ) -> Self {
+        Self {
+            spool: Some(spool),
+            delivery: Some(delivery),
+            accounts: Some(accounts),
+            ..Self::default()
+        }
+    }
+
+    /// The queue of a program that does not run.
+    pub fn of_queue(spool: Arc<dyn Manage>) -> Self {
+        Self {
+            spool: Some(spool),
+            ..Self::default()
+        }
+    }
+
+    /// The accounts of a program that does not run, and its servers, to test them.
+    pub fn of_accounts(accounts: Accounts, servers: delivery::Settings) -> Self {
+        Self {
+            accounts: Some(Arc::new(accounts)),
+            stopped: Some(Arc::new(servers)),
+            ..Self::default()
+        }
+    }
+
+    /// The page is there from now on, and `link` makes links to it.
+    pub fn has_page(&self, link: impl Fn() -> String + Send + Sync + 'static) {
+        // There is one page in a run.
+        let _ = self.link.set(Box::new(link));
+    }
+
+    /// The queue.
+    pub fn spool(&self) -> Result<&Arc<dyn Manage>, OperatorError> {
+        self.spool.as_ref().ok_or_else(not_running)
+    }
+
+    /// The servers at work.
+    pub fn delivery(&self) -> Result<&Arc<Delivery>, OperatorError> {
+        self.delivery.as_ref().ok_or_else(not_running)
+    }
+
+    /// The accounts.
+    pub fn accounts(&self) -> Result<&Arc<Accounts>, OperatorError> {
+        self.accounts.as_ref().ok_or_else(not_running)
+    }
+}
+
+fn not_running() -> OperatorError {
+    OperatorError::unavailable("mailferry does not run with this configuration")
+}
+
+impl Operator for Local {
+    fn call(&self, request: Request) -> BoxFuture<'_, Responses> {
+        Box::pin(async move {
+            let (sender, responses) = mpsc::channel(1);
+            match request {
+                Request::Test { server, to } => self.test(server, to, sender).await,
+                Request::Content(id) => {
+                    let local = self.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = local.content(id, &sender).await {
+                            let _ = sender.send(Err(error)).await;
+                        }
+                    });
+                }
+                request => {
+                    let response = self.respond(request).await;
+                    let _ = sender.send(response).await;
+                }
+            }
+            responses
+        })
+    }
+}
+
+type Sender = mpsc::Sender<Result<Response, OperatorError>>;
+
+impl Local {
+    async fn respond(&self, request: Request) -> Result<Response, OperatorError> {
+        Ok(match request {
+            Request::Servers => Response::Servers(self.servers().await?),
+            Request::Hold { server, reason } => {
+                match self.delivery()?.hold(&server, reason).await? {
+                    true => Response::Done,
+                    false => return Err(OperatorError::no_server(&server)),
+                }
+            }
+            Request::Release { server } => {
+                let was_held = self.delivery()?.release(&server).await?;
+                Response::Was(was_held.ok_or_else(|| OperatorError::no_server(&server))?)
+            }
+            Request::List(page) => {
+                let limit = page.limit.min(PAGE);
+                let page = Page { limit, ..page };
+                Response::Entries(self.spool()?.list(page).await?)
+            }
+            Request::Show(id) => Response::Entry(Box::new(self.spool()?.get(id).await?)),
+            Request::Act { which, deed } => Response::Count(self.act(which, deed).await?),
+            Request::Story(id) => Response::Story(Box::new(self.spool()?.story(id).await?)),
+            Request::Stories { address, limit } => {
+                let stories = self.spool()?.stories(&address, limit.min(PAGE));
+                Response::Stories(stories.await?)
+            }
+            Request::Tokens => Response::Tokens(self.tokens().await?),
+            Request::Unused => Response::Accounts(self.accounts()?.unused()?),
+            Request::ForgetUnused => Response::Accounts(self.accounts()?.forget_unused()?),
+            Request::Connect { server, wish } => {
+                let attempt = self.accounts()?.connect(&server, wish).await?;
+                Response::Attempt(Box::new(attempt))
+            }
+            Request::Progress(id) => Response::Progress(self.accounts()?.progress(&id).await?),
+            Request::Cancel(id) => {
+                self.accounts()?.cancel(&id);
+                Response::Done
+            }
+            Request::Disconnect { server } => {
+                let disconnected = self.accounts()?.disconnect(&server).await?;
+                if let Some(delivery) = &self.delivery {
+                    delivery.forget_sessions(&server);
+                }
+                Response::Disconnected(disconnected)
+            }
+            Request::RotateVault { key } => Response::Count(self.rotate_vault(key).await?),
+            Request::PageLink => Response::Link(self.link.get().map(|link| link())),
+            Request::Test { .. } | Request::Content(_) => Response::Done,
+        })
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerState>, OperatorError> {
+        let (mut servers, now) = (self.delivery()?.servers(), Timestamp::now());
+        for row in self.accounts()?.tokens().await {
+            let server = servers.iter_mut().find(|server| server.name == row.server);
+            if let Some(server) = server {
+                server.needs_sign_in = row.needs_sign_in(now);
+            }
+        }
+        Ok(servers)
+    }
+
+    /// The state of each server's tokens, and why the server is held if it is.
+    async fn tokens(&self) -> Result<Vec<TokenRow>, OperatorError> {
+        let mut rows = self.accounts()?.tokens().await;
+        let holds = self.delivery.iter().flat_map(|delivery| delivery.holds());
+        for (server, hold) in holds {
+            let row = rows.iter_mut().find(|row| row.server == server);
+            if let Some(row) = row {
+                row.held = Some(hold.reason);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// A person who retries messages has mended something about their servers, so those are used again.
+    async fn act(&self, which: Selection, deed: Deed) -> Result<usize, OperatorError> {
+        let spool = self.spool()?;
+        let Some(delivery) = &self.delivery else {
+            return Ok(spool.act(which, deed, Timestamp::now()).await?);
+        };
+        let servers = match deed {
+            Deed::Retry => servers_of(spool.as_ref(), &which).await?,
+            _ => HashSet::new(),
+        };
+        let pause = delivery.pause();
+        let count = spool.act(which, deed, Timestamp::now()).await;
+        // Before the pause ends, or the first message would meet the failure that is remembered.
+        servers.iter().for_each(|server| delivery.mended(server));
+        drop(pause);
+        Ok(count?)
+    }
+
+    async fn content(
+        &self,
+        id: crate::base::MessageId,
+        sender: &Sender,
+    ) -> Result<(), OperatorError> {
+        let content = self.spool()?.content(id).await?;
+        let mut content = content.open().await?;
+        loop {
+            let mut piece = Vec::with_capacity(limits::FILE_CHUNK);
+            let mut next = (&mut content).take(limits::FILE_CHUNK as u64);
+            let read = next.read_to_end(&mut piece).await;
+            let read = read.map_err(OperatorError::unavailable)?;
+            if read == 0 || sender.send(Ok(Response::Piece(piece))).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn test(&self, server: String, to: Option<Address>, sender: Sender) {
+        let (steps, receiver) = mpsc::channel(1);
+        let is_known = match (&self.delivery, &self.stopped) {
+            (Some(delivery), _) if delivery.has(&server) => {
+                tokio::spawn(delivery.clone().test(server.clone(), to, steps));
+                true
+            }
+            (None, Some(servers)) if servers.has(&server) => {
+                let (servers, name) = (servers.clone(), server.clone());
+                tokio::spawn(async move {
+                    let way = Arc::new(Smtp::default());
+                    delivery::test_stopped(servers, way, &name, to, &steps).await
+                });
+                true
+            }
+            _ => false,
+        };
+        if !is_known {
+            let _ = sender.try_send(Err(OperatorError::no_server(&server)));
+            return;
+        }
+        tokio::spawn(pass_on(receiver, sender));
+    }
+
+    async fn rotate_vault(&self, key: Option<String>) -> Result<usize, OperatorError> {
+        let (accounts, key) = (self.accounts()?.clone(), key.map(Secret::from));
+        let rotating = tokio::task::spawn_blocking(move || accounts.rotate_vault(key.as_ref()));
+        let rotated = rotating.await.map_err(OperatorError::unavailable)?;
+        Ok(rotated?)
+    }
+}
+
+async fn pass_on(mut steps: mpsc::Receiver<Step>, sender: Sender) {
+    while let Some(step) = steps.recv().await {
+        if sender.send(Ok(Response::Step(step))).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The servers that these messages wait for.
+async fn servers_of(spool: &dyn Manage, which: &Selection) -> Result<HashSet<String>, SpoolError> {
+    let mut servers = HashSet::new();
+    match which {
+        Selection::Ids(ids) => {
+            for id in ids {
+                match spool.get(*id).await {
+                    Ok(entry) => servers.insert(entry.record.lane),
+                    Err(SpoolError::Missing(_)) => continue,
+                    Err(error) => return Err(error),
+                };
+            }
+        }
+        Selection::Matching(filter) => {
+            let mut after = None;
+            loop {
+                let page = Page {
+                    after,
+                    limit: PAGE,
+                    filter: filter.clone(),
+                };
+                let entries = spool.list(page).await?;
+                let Some(last) = entries.last() else {
+                    break;
+                };
+                after = Some(last.record.id);
+                servers.extend(entries.into_iter().map(|entry| entry.record.lane));
+            }
+        }
+    }
+    Ok(servers)
+}

@@ -1,0 +1,106 @@
+//! Requests carried out by the running program, over its control socket.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::ask::{Operator, Responses};
+use super::control::PATH;
+use super::error::OperatorError;
+use super::request::Request;
+use super::response::Response;
+use crate::base::{self, BoxFuture};
+
+/// How long the running program may take from one piece of its answer to the next. A step of a test may
+/// take a minute.
+const ANSWER: Duration = Duration::from_secs(90);
+
+/// The running program.
+pub struct Remote {
+    http: reqwest::Client,
+}
+
+impl Remote {
+    /// The program that listens on `socket`; none if no program does. It is an error if this user may not
+    /// reach the socket.
+    pub async fn connect(socket: &Path) -> Result<Option<Self>, OperatorError> {
+        match tokio::net::UnixStream::connect(socket).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(OperatorError::unavailable(format!(
+                    "cannot reach mailferry's control socket {}: permission denied (you are {}); run the command as the \
+                     user that mailferry runs as, such as: sudo -u {} mailferry ...",
+                    socket.display(),
+                    base::user_name(),
+                    owner_of(socket),
+                )));
+            }
+            Err(_) => return Ok(None),
+        }
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .read_timeout(ANSWER)
+            .build();
+        let http = http.map_err(unreachable)?;
+        Ok(Some(Self { http }))
+    }
+}
+
+impl Operator for Remote {
+    fn call(&self, request: Request) -> BoxFuture<'_, Responses> {
+        let url = format!("http://mailferry{PATH}");
+        let request = self.http.post(url).json(&request);
+        Box::pin(async move {
+            let (sender, responses) = mpsc::channel(1);
+            tokio::spawn(async move {
+                if let Err(error) = pass_on(request, &sender).await {
+                    let _ = sender.send(Err(error)).await;
+                }
+            });
+            responses
+        })
+    }
+}
+
+/// Passes on each line of the answer.
+async fn pass_on(
+    request: reqwest::RequestBuilder,
+    sender: &mpsc::Sender<Result<Response, OperatorError>>,
+) -> Result<(), OperatorError> {
+    let mut answer = request.send().await.map_err(unreachable)?;
+    if !answer.status().is_success() {
+        return Err(OperatorError::other_version());
+    }
+    let mut line = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(unreachable)? {
+        line.extend_from_slice(&piece);
+        while let Some(end) = memchr::memchr(b'\n', &line) {
+            let response: Vec<u8> = line.drain(..=end).collect();
+            let response = serde_json::from_slice(&response);
+            let response = response.map_err(|_| OperatorError::other_version())?;
+            if sender.send(response).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Who owns a path, or the nearest folder above it that can be seen.
+fn owner_of(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let seen = path.ancestors().find_map(|path| path.metadata().ok());
+    let Some(uid) = seen.map(|metadata| metadata.uid()) else {
+        return "mailferry".to_owned();
+    };
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+    user.map_or_else(|| format!("#{uid}"), |user| user.name)
+}
+
+fn unreachable(error: reqwest::Error) -> OperatorError {
+    OperatorError::unavailable(format!(
+        "the running mailferry does not answer on its control socket: {error}"
+    ))
+}
