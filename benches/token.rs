@@ -89,14 +89,14 @@ fn write(folder: &Path, sandbox: &Sandbox) {
 }
 
 fn sources(config: &Config) -> Sources {
-    let vault = Vault::open(config.data_dir.join("tokens"), None).expect("opens");
+    let vault = Vault::open(config.fixed.data_dir.join("tokens"), None).expect("opens");
     Sources::new(vault, Clock::default())
 }
 
 /// Every server asks once: what a person's sign-in, or a first start, leaves behind.
 async fn connect(config: &Config) {
     let sources = sources(config);
-    for server in &config.servers {
+    for server in &config.live.servers {
         let settings = server.token.clone().expect("by token");
         let source = sources.source(settings).expect("TLS");
         source.get().await.expect("granted");
@@ -105,7 +105,7 @@ async fn connect(config: &Config) {
 
 fn at_hand(runtime: &Runtime, config: &Config) {
     let sources = sources(config);
-    let settings = config.servers[0].token.clone().expect("by token");
+    let settings = config.live.servers[0].token.clone().expect("by token");
     let source = sources.source(settings).expect("TLS");
     runtime.block_on(async { source.get().await.expect("kept") });
     let locked = Mutex::new(Arc::new(0));

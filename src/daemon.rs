@@ -11,20 +11,18 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use zeroize::Zeroizing;
 
-use crate::base::secret::ExposeSecret;
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
-use crate::config::{Config, Server};
+use crate::config::{Config, Fixed, Server};
 use crate::delivery::{self, Delivery};
 use crate::listener::accept::Bound;
 use crate::listener::{
     self, Answered, Certificate, Checks, Direct, Endpoint, Listener, Shared, Socket, Users,
 };
-use crate::observe::{logging, maillog};
+use crate::observe::maillog;
 use crate::operator::accounts::Named;
 use crate::operator::{Accounts, Control, Local, control};
-use crate::spool::{self, Content, Manage, Owner, Record, Shown, SqliteSpool, Upkeep};
+use crate::spool::{Content, Manage, Owner, Record, Shown, SqliteSpool, Upkeep};
 use crate::token::{Sources, Vault};
 use crate::transport::{Upstream, smtp::Smtp};
 use crate::web::{self, Web};
@@ -45,48 +43,7 @@ pub struct Daemon {
     web: Option<Web>,
     tending: JoinHandle<()>,
     grace: Duration,
-    lasting: Lasting,
-}
-
-/// What a running program does not change.
-struct Lasting {
-    data_dir: PathBuf,
-    log: logging::Settings,
-    run_as: Option<String>,
-    web: Option<web::Settings>,
-    spool: spool::sqlite::Settings,
-    vault_key: Option<Zeroizing<String>>,
-}
-
-impl Lasting {
-    fn of(config: &Config) -> Self {
-        Self {
-            data_dir: config.data_dir.clone(),
-            log: config.log.clone(),
-            run_as: config.run_as.clone(),
-            web: config.web.clone(),
-            spool: config.spool.clone(),
-            vault_key: config
-                .vault_key
-                .as_ref()
-                .map(|key| Zeroizing::new(key.expose_secret().to_owned())),
-        }
-    }
-
-    /// The keys that differ.
-    fn changes(&self, other: &Self) -> Vec<&'static str> {
-        let keys = [
-            ("data_dir", self.data_dir != other.data_dir),
-            ("[log] or [privacy] mask_addresses", self.log != other.log),
-            ("run_as", self.run_as != other.run_as),
-            ("[web]", self.web != other.web),
-            ("[spool] reserve", self.spool.reserve != other.spool.reserve),
-            ("[spool] history", self.spool.history != other.spool.history),
-            ("vault_key", self.vault_key != other.vault_key),
-        ];
-        let changed = keys.into_iter().filter(|(_, differs)| *differs);
-        changed.map(|(key, _)| key).collect()
-    }
+    fixed: Fixed,
 }
 
 /// Hands messages for direct servers from the listener to delivery, which do not know each other.
@@ -113,23 +70,29 @@ impl Daemon {
     /// Starts: everything that can fail does so before the first client is accepted.
     pub async fn start(config: Config, clock: Clock, root: Root) -> Result<Self, DaemonError> {
         let sockets = Sockets::passed();
-        let bound = sockets.bind_all(config.endpoints.iter())?;
+        let bound = sockets.bind_all(config.live.endpoints.iter())?;
         sockets
-            .unused(&config.endpoints)
+            .unused(&config.live.endpoints)
             .for_each(maillog::socket_unused);
-        privilege::drop_rights(config.run_as.as_deref(), root)?;
+        privilege::drop_rights(config.fixed.run_as.as_deref(), root)?;
         let endpoints = ready(&config)?;
-        let owner = Owner::this_process(&config.host);
-        let spool = Arc::new(SqliteSpool::open(config.spool.clone(), owner)?);
+        let owner = Owner::this_process(&config.live.host);
+        let spool = Arc::new(SqliteSpool::open(config.fixed.spool.clone(), owner)?);
         let sources = sources(&config, clock.another())?;
         let accounts = Arc::new(Accounts::new(
             sources.clone(),
             by_server(&config, &sources)?,
-            config.web.as_ref().and_then(|web| web.external_url.clone()),
+            config
+                .fixed
+                .web
+                .as_ref()
+                .and_then(|web| web.external_url.clone()),
         ));
         let checks = Arc::default();
-        let (delivery_settings, listener_settings) = settings(&config, &sources, &checks)?;
+        let delivery_settings = delivery_settings(&config, &sources)?;
+        let listener_settings = listener_settings(&config, &checks);
         let names = config
+            .live
             .servers
             .iter()
             .map(|server| server.name.clone())
@@ -143,10 +106,10 @@ impl Daemon {
         );
         let delivery = Arc::new(delivery.await?);
         tokio::spawn(follow_sign_ins(accounts.connected(), delivery.clone()));
-        let socket = control::socket(&config.spool.folder);
+        let socket = control::socket(&config.fixed.spool.folder);
         let shown: Arc<dyn Manage> = Arc::new(Shown::new(spool.clone(), clock.clone()));
         let operator = Local::running(shown, delivery.clone(), accounts.clone());
-        let web = match &config.web {
+        let web = match &config.fixed.web {
             Some(settings) => Some(serve_web(settings, operator.clone()).await?),
             None => None,
         };
@@ -172,8 +135,8 @@ impl Daemon {
             control,
             web,
             tending,
-            grace: config.grace,
-            lasting: Lasting::of(&config),
+            grace: config.live.delivery.grace,
+            fixed: config.fixed,
         })
     }
 
@@ -190,8 +153,8 @@ impl Daemon {
     /// Goes by another configuration; sessions and deliveries under way are not disturbed. On an
     /// error everything stays as it was. What needs a restart is said in the log.
     pub async fn reload(&mut self, mut config: Config) -> Result<(), DaemonError> {
-        let changes = self.lasting.changes(&Lasting::of(&config));
-        config.data_dir = self.lasting.data_dir.clone();
+        let changes = self.fixed.changes(&config.fixed);
+        config.fixed = self.fixed.clone();
         let endpoints = ready(&config)?;
         let asked: HashSet<Socket> = self.listeners.iter().map(Listener::asked).collect();
         let new = endpoints.iter();
@@ -203,11 +166,12 @@ impl Daemon {
             });
         }
         let bound = self.sockets.bind_all(new)?;
-        let (delivery_settings, listener_settings) =
-            settings(&config, &self.sources, &self.checks)?;
+        let delivery_settings = delivery_settings(&config, &self.sources)?;
+        let listener_settings = listener_settings(&config, &self.checks);
         self.accounts
             .reconfigure(by_server(&config, &self.sources)?);
         let accounts = config
+            .live
             .servers
             .iter()
             .filter_map(|server| server.token.as_ref());
@@ -233,7 +197,7 @@ impl Daemon {
         self.sockets
             .unused(&endpoints)
             .for_each(maillog::socket_unused);
-        self.grace = config.grace;
+        self.grace = config.live.delivery.grace;
         tell_of_accounts(&self.accounts).await;
         if !changes.is_empty() {
             maillog::needs_restart(&changes.join(", "));
@@ -295,15 +259,15 @@ fn beside<'s>(
 /// The servers and their accounts, where the program does not run: only one process can have the
 /// vault.
 pub fn accounts(config: &Config) -> Result<(Accounts, delivery::Settings), DaemonError> {
-    let vault = Vault::visit(tokens(config), config.vault_key.as_ref())?;
+    let vault = Vault::visit(tokens(config), config.fixed.vault_key.as_ref())?;
     let sources = Arc::new(Sources::new(vault, Clock::default()));
-    let (delivery, _) = settings(config, &sources, &Arc::default())?;
+    let delivery = delivery_settings(config, &sources)?;
     let by_server = by_server(config, &sources)?;
     Ok((Accounts::new(sources, by_server, None), delivery))
 }
 
 fn sources(config: &Config, clock: Clock) -> Result<Arc<Sources>, DaemonError> {
-    let vault = Vault::open(tokens(config), config.vault_key.as_ref())?;
+    let vault = Vault::open(tokens(config), config.fixed.vault_key.as_ref())?;
     vault
         .unreadable()
         .iter()
@@ -313,7 +277,7 @@ fn sources(config: &Config, clock: Clock) -> Result<Arc<Sources>, DaemonError> {
 
 /// The vault's folder.
 fn tokens(config: &Config) -> PathBuf {
-    config.data_dir.join("tokens")
+    config.fixed.data_dir.join("tokens")
 }
 
 /// Each server's account, where it has one.
@@ -325,7 +289,7 @@ fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonErr
             .transpose()?;
         Ok((server.name.clone(), source))
     };
-    config.servers.iter().map(account).collect()
+    config.live.servers.iter().map(account).collect()
 }
 
 async fn serve_web(settings: &web::Settings, operator: Local) -> Result<Web, DaemonError> {
@@ -351,12 +315,12 @@ fn ready(config: &Config) -> Result<Vec<Endpoint>, DaemonError> {
         }
         Ok(endpoint)
     };
-    config.endpoints.iter().map(ready).collect()
+    config.live.endpoints.iter().map(ready).collect()
 }
 
 fn own_certificate(config: &Config) -> Result<Arc<rustls::ServerConfig>, DaemonError> {
-    let folder = config.data_dir.join("tls");
-    let made = certificate::self_signed(&folder, &config.host);
+    let folder = config.fixed.data_dir.join("tls");
+    let made = certificate::self_signed(&folder, &config.live.host);
     let files = made.map_err(|source| DaemonError::Certificate {
         folder: folder.display().to_string(),
         source,
@@ -389,7 +353,7 @@ fn serve_all(
 
 /// As configured, as far as the process may have files.
 fn listener_limits(config: &Config) -> listener::Limits {
-    let mut limits = config.limits.clone();
+    let mut limits = config.live.limits.clone();
     let room = privilege::room_by_files();
     if room.sessions < limits.sessions {
         maillog::few_files(room.sessions, limits.sessions);
@@ -399,12 +363,11 @@ fn listener_limits(config: &Config) -> listener::Limits {
     limits
 }
 
-/// Delivery's settings and the listener's.
-fn settings(
+/// Delivery's settings.
+fn delivery_settings(
     config: &Config,
     sources: &Sources,
-    checks: &Arc<Checks>,
-) -> Result<(delivery::Settings, listener::Settings), DaemonError> {
+) -> Result<delivery::Settings, DaemonError> {
     let accounts = by_server(config, sources)?.into_iter();
     let server = |(server, (name, token)): (&Server, _)| delivery::Server {
         upstream: Arc::new(Upstream {
@@ -415,23 +378,24 @@ fn settings(
         limits: server.limits,
         tenant: server.tenant.clone(),
     };
-    let servers = config.servers.iter().zip(accounts).map(server).collect();
-    let delivery = delivery::Settings {
-        policy: config.policy.clone(),
-        servers,
-        schedule: config.schedule.clone(),
-        back_off: config.back_off,
-        uncertain: config.uncertain,
-        warn_after: config.warn_after,
-        reports_per_hour: config.reports_per_hour,
-        host: config.host.clone(),
-        received: config.received,
-    };
-    let listener = listener::Settings {
-        policy: config.policy.clone(),
-        users: Users::new(config.users.clone(), checks.clone()),
-        direct: config.direct.clone(),
+    let live = &config.live;
+    Ok(delivery::Settings {
+        policy: live.policy.clone(),
+        servers: live.servers.iter().zip(accounts).map(server).collect(),
+        options: live.delivery.clone(),
+        host: live.host.clone(),
+        received: live.received,
+    })
+}
+
+/// The listeners' settings. Passwords of unknown users are compared too, with a hash that takes as long to
+/// make as one of theirs.
+fn listener_settings(config: &Config, checks: &Arc<Checks>) -> listener::Settings {
+    let live = &config.live;
+    listener::Settings {
+        policy: live.policy.clone(),
+        users: Users::new(live.users.clone(), checks.clone()),
+        direct: live.direct.clone(),
         limits: listener_limits(config),
-    };
-    Ok((delivery, listener))
+    }
 }

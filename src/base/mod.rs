@@ -10,6 +10,7 @@ pub mod service;
 pub mod stream;
 pub mod tls;
 pub mod window;
+pub mod written;
 
 pub use clock::{Clock, Simulation, Timestamp};
 pub use id::MessageId;

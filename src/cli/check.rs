@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     listeners(&config);
     users(&config);
     servers(&config);
-    routing(&config.policy);
+    routing(&config.live.policy);
     for warning in &config.warnings {
         println!("\nWarning: {warning}");
     }
@@ -36,8 +36,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn listeners(config: &Config) {
-    println!("Listeners (this host is {})", config.host);
-    for endpoint in &config.endpoints {
+    println!("Listeners (this host is {})", config.live.host);
+    for endpoint in &config.live.endpoints {
         let tls = match (&endpoint.tls, endpoint.plaintext) {
             (Some(tls), _) if tls.implicit => "implicit TLS",
             (Some(_), true) => "STARTTLS offered",
@@ -63,11 +63,11 @@ fn listeners(config: &Config) {
 
 /// What holds at a listener and not everywhere.
 fn restrictions(config: &Config, endpoint: &Endpoint) -> Vec<(&'static str, String)> {
-    let servers = config.policy.listeners.get(&endpoint.name);
+    let servers = config.live.policy.listeners.get(&endpoint.name);
     let listed = |words: Vec<String>| words.join(", ");
     let shown = |networks: &[IpNet]| listed(networks.iter().map(ToString::to_string).collect());
     let users = endpoint.users.as_ref().map(|users| {
-        let known = config.users.iter().map(|user| user.name.clone());
+        let known = config.live.users.iter().map(|user| user.name.clone());
         listed(known.filter(|name| users.contains(name)).collect())
     });
     let proxies = Some(&endpoint.proxies).filter(|proxies| !proxies.is_empty());
@@ -104,7 +104,7 @@ fn restrictions(config: &Config, endpoint: &Endpoint) -> Vec<(&'static str, Stri
 
 fn users(config: &Config) {
     println!("\nUsers");
-    for user in &config.users {
+    for user in &config.live.users {
         let mut ways = Vec::new();
         if user.hash.is_some() {
             ways.push("by password".to_owned());
@@ -114,7 +114,7 @@ fn users(config: &Config) {
                 .iter()
                 .map(|network| format!("from {network}")),
         );
-        let caller = config.policy.caller(&user.name, "");
+        let caller = config.live.policy.caller(&user.name, "");
         let servers = match (caller.pinned, caller.servers) {
             (Some(pin), _) => format!("always through {pin}"),
             (_, Some(servers)) => format!("only through {}", servers.join(", ")),
@@ -135,7 +135,7 @@ fn users(config: &Config) {
 
 fn servers(config: &Config) {
     println!("\nServers, in order");
-    for server in &config.servers {
+    for server in &config.live.servers {
         let up = &server.smtp;
         let tls = match up.tls {
             Tls::Starttls => "STARTTLS",
@@ -154,7 +154,7 @@ fn servers(config: &Config) {
             }
             _ => "no sign-in".to_owned(),
         };
-        let mode = if config.direct.contains(&server.name) {
+        let mode = if config.live.direct.contains(&server.name) {
             "direct"
         } else {
             "queued"

@@ -78,10 +78,11 @@ const EXAMPLES: [Example; 3] = [
 ];
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    logging::start(&logging::Settings {
+    let log = logging::Settings {
         level: "warn".into(),
         ..Default::default()
-    });
+    };
+    logging::start(&log, &logging::Privacy::default());
     block_on(async {
         match demo(arguments.once).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -206,8 +207,8 @@ async fn show(
     println!("\n   The decision (what `mailferry route` prints)\n");
     let sender = ReversePath::parse(example.sender)?;
     match route::decide(
-        &config.policy,
-        config.policy.caller(example.user, ""),
+        &config.live.policy,
+        config.live.policy.caller(example.user, ""),
         &sender,
         Some(example.header),
     ) {

@@ -84,7 +84,7 @@ fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
 
 /// The program that runs with this configuration; none if it does not run.
 async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
-    let folder = &config.spool.folder;
+    let folder = &config.fixed.spool.folder;
     let until = Instant::now() + STARTING;
     loop {
         let remote = Remote::connect(&socket(folder)).await?;
@@ -97,7 +97,7 @@ async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
 
 /// The queue of a program that does not run.
 async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
-    let folder = &config.spool.folder;
+    let folder = &config.fixed.spool.folder;
     if !SqliteSpool::is_in(folder) {
         return Err(OperatorError::unavailable(format!(
             "there is no spool in {}: `serve` has not run with this configuration. If systemd runs mailferry, \
@@ -105,7 +105,10 @@ async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
             folder.display()
         )));
     }
-    let spool = SqliteSpool::open(config.spool.clone(), Owner::this_process(&config.host))?;
+    let spool = SqliteSpool::open(
+        config.fixed.spool.clone(),
+        Owner::this_process(&config.live.host),
+    )?;
     let clock = Clock::default();
     time::resume(&spool, &clock).await?;
     let shown = Arc::new(Shown::new(Arc::new(spool), clock));
@@ -119,8 +122,8 @@ async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
 /// The accounts of a program that does not run. It says so if the folder for the tokens is new: a running
 /// service may have another.
 fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
-    if !config.data_dir.exists() {
-        let folder = config.data_dir.display();
+    if !config.fixed.data_dir.exists() {
+        let folder = config.fixed.data_dir.display();
         eprintln!(
             "mailferry: nothing runs with this configuration, so tokens are kept in {folder}, which is new. If systemd runs \
              mailferry, set `data_dir` to its folder, such as /var/lib/mailferry"

@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(question) => question,
         Err(error) => return misused(&error),
     };
-    let decision = question.decide(&config.policy);
+    let decision = question.decide(&config.live.policy);
     let Question { sender, header, .. } = &question;
     match (&decision, arguments.json) {
         (Decision::Route(route), true) => {
@@ -77,14 +77,14 @@ struct Question<'a> {
 impl<'a> Question<'a> {
     fn of(arguments: &Arguments, config: &'a Config) -> Result<Self, String> {
         let user = arguments.user.as_ref().map(|name| {
-            let user = config.users.iter().find(|user| user.name == *name);
+            let user = config.live.users.iter().find(|user| user.name == *name);
             let path = config.path.display();
             user.ok_or_else(|| format!("--user: there is no [[user]] named {name:?} in {path}"))
         });
         let listener = arguments.listener.as_ref().map(|name| {
-            let listener = config.endpoints.iter().find(|it| it.name == *name);
+            let listener = config.live.endpoints.iter().find(|it| it.name == *name);
             listener.ok_or_else(|| {
-                let names = config.endpoints.iter().map(|it| it.name.as_str());
+                let names = config.live.endpoints.iter().map(|it| it.name.as_str());
                 let names = names.collect::<Vec<_>>().join(", ");
                 format!("--listener: there is no [[listener]] named {name:?}; there are: {names}")
             })

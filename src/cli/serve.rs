@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    logging::start(&config.log);
+    logging::start(&config.fixed.log, &config.fixed.privacy);
     let root = match arguments.allow_root {
         true => Root::Allowed,
         false => Root::Refused,
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn serve(config: Config, root: Root) -> ExitCode {
-    let (path, run_as) = (config.path.clone(), config.run_as.clone());
+    let (path, run_as) = (config.path.clone(), config.fixed.run_as.clone());
     warn_of(&config);
     let signals = [
         SignalKind::terminate(),

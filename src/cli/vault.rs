@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn rotate(reached: &Reached, new_key: Option<&PathBuf>) -> Result<ExitCode, OperatorError> {
-    let key = match (new_key, &reached.config.vault_key) {
+    let key = match (new_key, &reached.config.fixed.vault_key) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path);
             let failed = |error| OperatorError::no(format!("{}: {error}", path.display()));

@@ -10,27 +10,23 @@ mod user;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::Spanned;
 
-use checker::Checker;
-use user::none_of_zero;
-
 use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
-use super::text::{self, OnUncertain};
-use super::{Config, Secrets, Server};
+use super::text;
+use super::{Config, Fixed, Live, Secrets, Server};
+use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
-use crate::base::{self, Secret};
-use crate::delivery::{BackOff, Schedule, Uncertain};
-use crate::listener::guard::Rules;
-use crate::listener::{Endpoint, Limits, Socket};
+use crate::listener::{Endpoint, Socket};
 use crate::message::{Address, address};
 use crate::observe::logging;
 use crate::routing::{Policy, ServerRule, UserRule};
+use crate::spool::sqlite;
+use crate::token;
 use crate::web;
-use crate::{spool, token};
+use checker::Checker;
 
 /// The servers that listeners let mail take, where they say so.
 fn servers_here(file: &text::File, endpoints: &[Endpoint]) -> HashMap<String, Vec<String>> {
@@ -43,26 +39,6 @@ fn servers_here(file: &text::File, endpoints: &[Endpoint]) -> HashMap<String, Ve
             Some((endpoint.name.clone(), servers))
         });
     said.collect()
-}
-
-/// As written; 0 is no limit where there is one to be had.
-fn limits(limits: &text::Limits) -> Limits {
-    Limits {
-        idle_time: limits.idle_time.0,
-        session_time: limits.session_time.0,
-        sessions: limits.sessions,
-        sessions_per_address: none_of_zero(limits.sessions_per_address),
-        sessions_per_user: none_of_zero(limits.sessions_per_user),
-        memory: limits.memory,
-        minimum_rate: limits.minimum_rate,
-        leaving: base::limits::LEAVING,
-        guard: Rules {
-            failures: Some(limits.auth_failures).filter(|failures| *failures > 0),
-            within: limits.auth_time.0,
-            shut_out: limits.shut_out.0,
-            exempt: text::networks(&limits.never_shut_out),
-        },
-    }
 }
 
 /// Checks a configuration's text. `env` looks a variable up.
@@ -118,94 +94,42 @@ impl Checker<'_> {
         self.circles(&servers, &endpoints, &host);
         self.doubtful(&file, &servers, &rules);
         let policy = self.policy(&file, rules, &endpoints);
-        let waits: Vec<_> = file
-            .delivery
-            .retry
-            .get_ref()
-            .iter()
-            .map(|wait| wait.0)
-            .collect();
-        if waits.is_empty() {
-            self.problem(
-                file.delivery.retry.span(),
-                "[delivery] retry",
-                "it is empty; write waits, such as [\"1m\", \"1h\"]",
-            );
-        }
-        if waits.iter().any(Duration::is_zero) {
-            self.problem(
-                file.delivery.retry.span(),
-                "[delivery] retry",
-                "a wait of nothing would try again without a pause; write \"1s\" or more",
-            );
-        }
-        self.times(&file.delivery);
-        Config {
-            path: self.path.to_owned(),
+        self.warnings
+            .extend(file.delivery.doubts().map(str::to_owned));
+        let fixed = Fixed {
+            vault_key: self.vault_key(&file.vault_key),
+            run_as: file.run_as.map(Spanned::into_inner),
             log: logging::Settings {
                 format: file.log.format,
                 level: file.log.level.into_inner(),
+            },
+            privacy: logging::Privacy {
                 mask_addresses: file.privacy.mask_addresses,
             },
-            endpoints,
             web: self.web(&file.web),
-            limits: limits(&file.limits),
+            spool: sqlite::Settings {
+                folder: data_dir.join("spool"),
+                ..file.spool
+            },
+            data_dir,
+        };
+        let live = Live {
+            host,
             received: file.privacy.received,
-            run_as: file.run_as.map(Spanned::into_inner),
+            endpoints,
+            limits: file.limits,
             users,
             policy,
             servers,
             direct,
-            back_off: {
-                let [first, longest] = &file.delivery.back_off;
-                BackOff {
-                    first: first.0,
-                    longest: longest.0.max(first.0),
-                }
-            },
-            schedule: Schedule {
-                waits,
-                expires_after: file.delivery.expire_after.0,
-            },
-            uncertain: match file.delivery.uncertain {
-                OnUncertain::Retry => Uncertain::Retry(file.delivery.uncertain_pause.0),
-                OnUncertain::Hold => Uncertain::Hold,
-            },
-            warn_after: Some(file.delivery.warn_after.0).filter(|after| !after.is_zero()),
-            reports_per_hour: file.delivery.reports_per_hour,
-            grace: file.delivery.grace.0,
-            spool: spool::sqlite::Settings {
-                folder: data_dir.join("spool"),
-                reserve: file.spool.reserve,
-                history: file.spool.history.0,
-            },
-            data_dir,
-            vault_key: self.vault_key(&file.vault_key),
-            host,
+            delivery: file.delivery,
+        };
+        Config {
+            path: self.path.to_owned(),
+            fixed,
+            live,
             warnings: std::mem::take(&mut self.warnings),
         }
-    }
-
-    /// Times that are allowed each by itself, and not meant together.
-    fn times(&mut self, delivery: &text::Delivery) {
-        let [first, longest] = delivery.back_off;
-        let (expires, warns) = (delivery.expire_after.0, delivery.warn_after.0);
-        let odd = [
-            (
-                longest.0 < first.0,
-                "[delivery] back_off: the longest is shorter than the first, which holds; write the shorter one first",
-            ),
-            (
-                expires.is_zero(),
-                "[delivery] expire_after: it is nothing, so what is not delivered at once is given up",
-            ),
-            (
-                warns >= expires && !expires.is_zero(),
-                "[delivery] warn_after: messages are given up before it (expire_after), so nobody is warned",
-            ),
-        ];
-        let odd = odd.into_iter().filter(|(is_odd, _)| *is_odd);
-        self.warnings.extend(odd.map(|(_, words)| words.to_owned()));
     }
 
     fn level(&mut self, level: &Spanned<String>) {

@@ -3,6 +3,7 @@
 //! What is wrong is told with file, line, key and remedy, all of it at once.
 
 pub mod check;
+mod fixed;
 pub mod preset;
 pub mod problem;
 pub mod secret;
@@ -12,8 +13,9 @@ pub mod text;
 use std::path::Path;
 
 use crate::base;
+pub use fixed::Fixed;
 pub use problem::{ConfigError, Problem};
-pub use settings::{Config, Secrets, Server};
+pub use settings::{Config, Live, Secrets, Server};
 
 /// Reads a configuration file.
 pub fn load(path: &Path, secrets: Secrets) -> Result<Config, ConfigError> {

@@ -49,15 +49,16 @@ pub fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
     let line = line_of(text, &span);
     let content = text.lines().nth(line - 1).unwrap_or_default();
-    let key = content
-        .split('=')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
+    let key = content.split('=').next().unwrap_or_default().trim();
+    let above = text.lines().take(line - 1);
+    let table = above.filter(|line| line.starts_with('[')).last();
+    let is_in_table = !content.starts_with('[');
     Problem {
         line,
-        key,
+        key: match table.filter(|_| is_in_table) {
+            Some(table) => format!("{} {key}", table.trim()),
+            None => key.to_owned(),
+        },
         text: match is_single(content, error.message()) {
             true => format!("there may be several of it; write [{}]", content.trim()),
             false => with_remedy(error.message()),

@@ -2,34 +2,35 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use crate::base::Secret;
-use crate::delivery::{BackOff, Limits, Schedule, Uncertain};
+use super::fixed::Fixed;
+use crate::delivery::{Limits, Options};
 use crate::listener::{self, Endpoint, User};
 use crate::message::Shown;
-use crate::observe::logging;
 use crate::routing::Policy;
+use crate::token;
 use crate::transport::smtp::SmtpServer;
-use crate::web;
-use crate::{spool, token};
 
 /// A configuration that holds together.
 pub struct Config {
     /// The file.
     pub path: PathBuf,
+    /// What a restart takes.
+    pub fixed: Fixed,
+    /// What a reload takes as well.
+    pub live: Live,
+    /// What is allowed, but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// The settings that a reload changes.
+pub struct Live {
     /// What this host calls itself.
     pub host: String,
-    /// How logs look, and what is in them.
-    pub log: logging::Settings,
     /// How much of a client its message's `Received` field shows.
     pub received: Shown,
-    /// Whom the program becomes when it was started by root, once its ports are bound.
-    pub run_as: Option<String>,
     /// Where apps connect.
     pub endpoints: Vec<Endpoint>,
-    /// The page for people, where there is to be one.
-    pub web: Option<web::Settings>,
     /// How much there may be at once, and how slow it may be.
     pub limits: listener::Limits,
     /// Who may send.
@@ -40,26 +41,8 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// The servers in direct mode.
     pub direct: HashSet<String>,
-    /// When to try again.
-    pub schedule: Schedule,
-    /// How long a server in trouble is left alone.
-    pub back_off: BackOff,
-    /// What becomes of a message that may have arrived.
-    pub uncertain: Uncertain,
-    /// When a sender is told that a message is late, if at all.
-    pub warn_after: Option<Duration>,
-    /// Reports to one sender in an hour.
-    pub reports_per_hour: usize,
-    /// How long what is under way may take when the program ends.
-    pub grace: Duration,
-    /// Where messages and tokens are.
-    pub data_dir: PathBuf,
-    /// What tokens are encrypted with; none for the key file beside them.
-    pub vault_key: Option<Secret>,
-    /// The spool.
-    pub spool: spool::sqlite::Settings,
-    /// What is allowed, but probably not meant.
-    pub warnings: Vec<String>,
+    /// How delivery tries again, reports and ends.
+    pub delivery: Options,
 }
 
 /// An upstream server.

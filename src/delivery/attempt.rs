@@ -8,7 +8,7 @@ use super::plan::{Entry, Plan};
 use super::report::{About, conclude, digest};
 use super::sending::{Letter, NotSent};
 use super::sessions::Seat;
-use super::settle::{self, Rules, Tried, settle};
+use super::settle::{self, Given, Tried, settle};
 use super::world::World;
 use crate::base::Timestamp;
 use crate::message::rewrite::{self, Composed};
@@ -202,15 +202,14 @@ impl Attempt<'_> {
     /// Decides the message's fate, and tells of it.
     fn settled(&self, tried: &Tried, at_once: usize, loaded: &Loaded, head: usize) -> Ended {
         let (settings, now) = (&self.plan.settings, self.now());
-        let rules = Rules {
+        let given = Given {
             server: self.entry.name(),
-            schedule: &settings.schedule,
-            uncertain: settings.uncertain,
-            may_give_up: self.world.has_tried(settings.schedule.expires_after),
+            options: &settings.options,
+            may_give_up: self.world.has_tried(settings.options.expire_after),
             now,
             random: rand::random(),
         };
-        let settled = settle(&rules, tried);
+        let settled = settle(&given, tried);
         let about = About {
             claim: self.claim,
             record: &tried.record,

@@ -70,7 +70,7 @@ impl World {
 
     /// Leaves it alone for a while, longer each time.
     fn slow(&self, plan: &Plan, entry: &Entry, patience: Patience, reason: String) {
-        let usual = plan.settings.back_off;
+        let usual = plan.settings.options.back_off;
         let back_off = match patience {
             Patience::Minutes => usual,
             Patience::Hours => BackOff {

@@ -134,12 +134,13 @@ impl Patrol {
     fn need(&self, world: &World, plan: &Plan, record: &Record, now: Timestamp) -> Option<Need> {
         let settings = &plan.settings;
         let age = now.since(record.received);
-        if age >= settings.schedule.expires_after
-            && world.has_tried(settings.schedule.expires_after)
-        {
+        if age >= settings.options.expire_after && world.has_tried(settings.options.expire_after) {
             return Some(Need::GiveUp);
         }
-        let is_late = settings.warn_after.is_some_and(|after| age >= after);
+        let is_late = settings
+            .options
+            .warns_after()
+            .is_some_and(|after| age >= after);
         // A campaign takes its time, and a warning that waits itself helps nobody.
         let is_wanted = self.can_report && !record.warned && record.priority != Priority::Bulk;
         (is_late && is_wanted && sender(record).is_some()).then_some(Need::Warn)
@@ -162,8 +163,8 @@ impl Patrol {
 /// The age from which a message may need something.
 fn shortest(plan: &Plan) -> Duration {
     let settings = &plan.settings;
-    let expires_after = settings.schedule.expires_after;
-    let warn_after = settings.warn_after.unwrap_or(expires_after);
+    let expires_after = settings.options.expire_after;
+    let warn_after = settings.options.warns_after().unwrap_or(expires_after);
     warn_after.min(expires_after)
 }
 
@@ -196,7 +197,7 @@ async fn told(world: &World, plan: &Plan, message: &Claimed, need: Need) -> Opti
 /// Tells the sender that a message is late, and until when it is tried.
 fn warn(world: &World, plan: &Plan, about: &About, last: &str) -> Option<Finish> {
     let record = about.record;
-    let expires = plan.settings.schedule.expires_after;
+    let expires = plan.settings.options.expire_after;
     // A run that has just begun gives nothing up yet.
     let given_up = world.clock.now().after(world.tries_for(expires));
     let until = record.received.after(expires).max(given_up);

@@ -69,7 +69,7 @@ pub(super) fn notice(
     let (route, from) = plan.report_route()?;
     let now = world.clock.now();
     let new = world.spool.next_id(now);
-    let most = plan.settings.reports_per_hour;
+    let most = plan.settings.options.reports_per_hour;
     let (report, notice) = match world.storms.tell(to, most, told_of.len(), new, now) {
         Told::TooMany => return None,
         Told::Report => {

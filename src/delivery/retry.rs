@@ -5,30 +5,31 @@ use std::time::Duration;
 use crate::base::Timestamp;
 
 /// The waits between attempts, and how long it goes on in all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule<'a> {
     /// The wait after the first attempt, the second, and so on; the last one repeats. Never empty.
-    pub waits: Vec<Duration>,
+    pub waits: &'a [Duration],
     /// From acceptance to giving up.
     pub expires_after: Duration,
 }
+
+/// The usual waits: 1, 5, 15, 30, 60 minutes, then every hour.
+pub const WAITS: [Duration; 5] = [
+    Duration::from_secs(60),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(3_600),
+];
+
+/// The usual time until a message is given up (RFC 5321 §4.5.4.1: 4 to 5 days).
+pub const EXPIRES_AFTER: Duration = Duration::from_secs(5 * 24 * 3_600);
 
 /// The share of a wait by which it may be shorter or longer, so that what failed together does not
 /// come back together.
 const JITTER: f64 = 0.1;
 
-impl Default for Schedule {
-    /// 1, 5, 15, 30, 60 minutes, then every hour, for 5 days (RFC 5321 §4.5.4.1: 4 to 5 days).
-    fn default() -> Self {
-        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        Self {
-            waits: [1, 5, 15, 30, 60].map(minutes).to_vec(),
-            expires_after: Duration::from_secs(5 * 24 * 3_600),
-        }
-    }
-}
-
-impl Schedule {
+impl Schedule<'_> {
     /// When a message received at `received`, tried `attempts` times, the last at `now`, is tried
     /// again; none when that would be too late. `random` is in 0..1.
     pub fn next(
@@ -54,9 +55,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const USUAL: Schedule = Schedule {
+        waits: &WAITS,
+        expires_after: EXPIRES_AFTER,
+    };
+
     #[test]
     fn waits_by_the_schedule_and_gives_up_after_five_days() {
-        let schedule = Schedule::default();
+        let schedule = USUAL;
         let minutes = |attempts| {
             let next = schedule
                 .next(Timestamp(0), attempts, Timestamp(0), 0.5)
@@ -74,7 +80,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_next_attempt_lies_ahead_and_within_the_jitter(attempts in 0u32..200, random in 0.0f64..1.0) {
-            let schedule = Schedule::default();
+            let schedule = USUAL;
             let wait = schedule.waits[(attempts.max(1) as usize - 1).min(4)].as_millis() as i64;
             let next = schedule.next(Timestamp(0), attempts, Timestamp(0), random).unwrap().0;
             prop_assert!(next >= wait * 9 / 10 - 1 && next <= wait * 11 / 10 + 1);

@@ -1,10 +1,7 @@
 //! What delivery is configured to do.
 
-use std::time::Duration;
-
-use super::retry::Schedule;
+use super::options::Options;
 use super::server::Server;
-use super::usage::BackOff;
 use crate::message::Shown;
 use crate::routing::Policy;
 
@@ -14,16 +11,8 @@ pub struct Settings {
     pub policy: Policy,
     /// The servers, in order.
     pub servers: Vec<Server>,
-    /// When to try again.
-    pub schedule: Schedule,
-    /// How long a server in trouble is left alone.
-    pub back_off: BackOff,
-    /// What becomes of a message that may have arrived.
-    pub uncertain: Uncertain,
-    /// When a sender is told that a message is late, if at all.
-    pub warn_after: Option<Duration>,
-    /// Reports to one sender in an hour; further ones are sent together.
-    pub reports_per_hour: usize,
+    /// When to try again, and when to give up.
+    pub options: Options,
     /// The name of this host.
     pub host: String,
     /// How much of a client its message's `Received` field shows.
@@ -35,13 +24,4 @@ impl Settings {
     pub fn has(&self, server: &str) -> bool {
         self.servers.iter().any(|known| known.name() == server)
     }
-}
-
-/// What becomes of a message that may have arrived, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Uncertain {
-    /// It is sent once more, after this time.
-    Retry(Duration),
-    /// It is held for a person.
-    Hold,
 }

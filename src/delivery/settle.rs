@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::bounce::{Failed, Kind};
 use super::fact::Fact;
-use super::retry::Schedule;
-use super::settings::Uncertain;
+use super::options::{Options, Uncertain};
 use crate::base::Timestamp;
 use crate::message::{Address, Recipient};
 use crate::spool::{Fate, Record};
@@ -32,13 +31,11 @@ pub(super) struct Tried {
 }
 
 /// What decides besides the attempt.
-pub(super) struct Rules<'a> {
+pub(super) struct Given<'a> {
     /// The server that it was sent by.
     pub(super) server: &'a str,
-    /// When messages are tried again.
-    pub(super) schedule: &'a Schedule,
-    /// What becomes of a message that may have arrived.
-    pub(super) uncertain: Uncertain,
+    /// As configured.
+    pub(super) options: &'a Options,
     /// Whether this run may give messages up by now.
     pub(super) may_give_up: bool,
     /// Now.
@@ -87,7 +84,7 @@ enum Next {
 }
 
 /// Decides what becomes of a message after an attempt.
-pub(super) fn settle(rules: &Rules, tried: &Tried) -> Settled {
+pub(super) fn settle(given: &Given, tried: &Tried) -> Settled {
     let outcome = &tried.outcome;
     let all = &tried.record.envelope.recipients;
     let waiting = outcome.deferred.iter().chain(&outcome.next);
@@ -100,12 +97,12 @@ pub(super) fn settle(rules: &Rules, tried: &Tried) -> Settled {
         uncertain: tried.record.uncertain | tried.may_have_arrived,
         ..tried.record.clone()
     };
-    let (mut facts, relayed) = delivered(rules, tried, all);
+    let (mut facts, relayed) = delivered(given, tried, all);
     let mut failed = refused(outcome, all);
     let next = match waiting.is_empty() {
         true => Next::Nothing,
-        false if is_counted => after_attempt(rules, tried, record.attempts),
-        false => after_hold(tried, rules.now),
+        false if is_counted => after_attempt(given, tried, record.attempts),
+        false => after_hold(tried, given.now),
     };
     let fate = match next {
         Next::Nothing => Fate::Gone(Box::new(record)),
@@ -118,11 +115,11 @@ pub(super) fn settle(rules: &Rules, tried: &Tried) -> Settled {
                     may_have_arrived: tried.may_have_arrived,
                 });
             }
-            let record = kept(rules, tried, record, waiting, &last);
+            let record = kept(given, tried, record, waiting, &last);
             Fate::Later(Box::new(Record { due, ..record }))
         }
         Next::Held(reason) => {
-            let record = kept(rules, tried, record, waiting, &last);
+            let record = kept(given, tried, record, waiting, &last);
             hold(record, reason, &mut facts)
         }
         Next::GivenUp => {
@@ -177,7 +174,7 @@ pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
 }
 
 /// What there is to tell of those who have the message, and who asked for a confirmation in vain.
-fn delivered(rules: &Rules, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec<Failed>) {
+fn delivered(given: &Given, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec<Failed>) {
     let Some(answer) = &tried.outcome.accepted else {
         return (Vec::new(), Vec::new());
     };
@@ -188,7 +185,7 @@ fn delivered(rules: &Rules, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec
         to: addresses.collect::<Vec<Address>>(),
         answer: answer.clone(),
         message_id: tried.message_id.clone(),
-        waited: rules.now.since(tried.record.received),
+        waited: given.now.since(tried.record.received),
     };
     let asked = delivered.into_iter();
     let asked = asked.filter(|it| !tried.outcome.confirms && Kind::Relayed.is_wanted(it));
@@ -237,7 +234,7 @@ fn failures(failed: &[Failed]) -> Vec<Fact> {
 
 /// The message as it stays, for the recipients that wait.
 fn kept(
-    rules: &Rules,
+    given: &Given,
     tried: &Tried,
     mut record: Record,
     waiting: Vec<Recipient>,
@@ -245,7 +242,7 @@ fn kept(
 ) -> Record {
     record.envelope.recipients = waiting;
     record.holds += u32::from(tried.outcome.holds_for().is_some());
-    record.lane = rules.server.to_owned();
+    record.lane = given.server.to_owned();
     if !last.is_empty() {
         record.last = Some(last.to_owned());
     }
@@ -269,16 +266,19 @@ fn after_hold(tried: &Tried, now: Timestamp) -> Next {
 }
 
 /// What becomes of those who wait after an attempt that counts.
-fn after_attempt(rules: &Rules, tried: &Tried, attempts: u32) -> Next {
-    let now = rules.now;
-    let received = match rules.may_give_up {
+fn after_attempt(given: &Given, tried: &Tried, attempts: u32) -> Next {
+    let now = given.now;
+    let received = match given.may_give_up {
         true => tried.record.received,
         false => now,
     };
-    let usual = rules.schedule.next(received, attempts, now, rules.random);
+    let usual = given
+        .options
+        .schedule()
+        .next(received, attempts, now, given.random);
     let asked = now.after(tried.outcome.wait.unwrap_or(Duration::ZERO));
-    match (tried.may_have_arrived, rules.uncertain, usual) {
-        (true, Uncertain::Retry(_), _) if tried.record.uncertain => Next::Held(format!(
+    match (tried.may_have_arrived, given.options.uncertain, usual) {
+        (true, Uncertain::Retry, _) if tried.record.uncertain => Next::Held(format!(
             "it may have arrived, twice: {}; `queue release` sends it once more, `queue delete` does not",
             tried.last()
         )),
@@ -286,8 +286,9 @@ fn after_attempt(rules: &Rules, tried: &Tried, attempts: u32) -> Next {
             "it may have arrived: {}; `queue release` sends it again, `queue delete` does not",
             tried.last()
         )),
-        (true, Uncertain::Retry(pause), usual) => {
-            Next::Later(now.after(pause).max(usual.unwrap_or(now)))
+        (true, Uncertain::Retry, usual) => {
+            let late = now.after(given.options.uncertain_pause);
+            Next::Later(late.max(usual.unwrap_or(now)))
         }
         (false, _, Some(due)) => Next::Later(due.max(asked)),
         (false, _, None) => Next::GivenUp,
@@ -342,11 +343,18 @@ mod tests {
         }
     }
 
-    fn rules(schedule: &Schedule, uncertain: Uncertain, minutes: u64) -> Rules<'_> {
-        Rules {
-            server: "s",
-            schedule,
+    fn options(uncertain: Uncertain) -> Options {
+        Options {
             uncertain,
+            uncertain_pause: Duration::from_secs(3_600),
+            ..Options::default()
+        }
+    }
+
+    fn given(options: &Options, minutes: u64) -> Given<'_> {
+        Given {
+            server: "s",
+            options,
             may_give_up: true,
             now: Timestamp(0).after(Duration::from_secs(60 * minutes)),
             random: 0.5,
@@ -360,17 +368,17 @@ mod tests {
         tried.interruption = None;
         tried.outcome.not_now = Some(Answer::new(550, "5.2.251", "Sender throttled"));
         tried.outcome.finding = Some(Finding::Held(Until::For(hours), "blocked".into()));
-        let schedule = Schedule::default();
-        let rules = rules(&schedule, Uncertain::Hold, 0);
-        let settled = settle(&rules, &tried);
+        let options = options(Uncertain::Hold);
+        let given = given(&options, 0);
+        let settled = settle(&given, &tried);
         let Fate::Later(later) = settled.fate else {
             panic!("it is tried again");
         };
-        assert_eq!(later.due, rules.now.after(hours).after(BEHIND_OTHERS));
+        assert_eq!(later.due, given.now.after(hours).after(BEHIND_OTHERS));
         assert_eq!((later.attempts, later.holds), (0, 1));
         assert_eq!(settled.facts, []);
         tried.record.holds = 1;
-        let Fate::Held(held) = settle(&rules, &tried).fate else {
+        let Fate::Held(held) = settle(&given, &tried).fate else {
             panic!("it is set aside");
         };
         assert!(held.last.unwrap().contains("5.2.251"));
@@ -378,38 +386,31 @@ mod tests {
 
     #[test]
     fn a_wait_that_the_server_asks_for_is_kept() {
-        let schedule = Schedule::default();
+        let options = options(Uncertain::Hold);
         let mut tried = tried(false, false);
         tried.outcome.wait = Some(Duration::from_secs(1_800));
-        let rules = rules(&schedule, Uncertain::Hold, 1);
+        let given = given(&options, 1);
         assert_eq!(
-            after_attempt(&rules, &tried, 1),
-            Next::Later(rules.now.after(Duration::from_secs(1_800)))
+            after_attempt(&given, &tried, 1),
+            Next::Later(given.now.after(Duration::from_secs(1_800)))
         );
     }
 
     fn next_of(uncertain: Uncertain, was: bool, is: bool, minutes: u64) -> Next {
-        let schedule = Schedule::default();
-        after_attempt(&rules(&schedule, uncertain, minutes), &tried(was, is), 1)
+        let options = options(uncertain);
+        after_attempt(&given(&options, minutes), &tried(was, is), 1)
     }
 
     #[test]
     fn what_may_have_arrived_is_tried_once_more_and_late() {
-        let hour = Duration::from_secs(3_600);
         let at = |minutes: u64| Next::Later(Timestamp(0).after(Duration::from_secs(60 * minutes)));
-        assert_eq!(next_of(Uncertain::Retry(hour), false, true, 1), at(61));
-        assert_eq!(next_of(Uncertain::Retry(hour), true, false, 1), at(2));
+        assert_eq!(next_of(Uncertain::Retry, false, true, 1), at(61));
+        assert_eq!(next_of(Uncertain::Retry, true, false, 1), at(2));
         let last = 5 * 24 * 60 - 1;
-        assert_eq!(
-            next_of(Uncertain::Retry(hour), false, true, last),
-            at(last + 60)
-        );
-        assert_eq!(
-            next_of(Uncertain::Retry(hour), true, false, last),
-            Next::GivenUp
-        );
+        assert_eq!(next_of(Uncertain::Retry, false, true, last), at(last + 60));
+        assert_eq!(next_of(Uncertain::Retry, true, false, last), Next::GivenUp);
         for next in [
-            next_of(Uncertain::Retry(hour), true, true, 1),
+            next_of(Uncertain::Retry, true, true, 1),
             next_of(Uncertain::Hold, false, true, 1),
         ] {
             assert!(matches!(next, Next::Held(_)), "{next:?}");
@@ -449,8 +450,8 @@ mod tests {
                     _ => outcome.next.push(place),
                 }
             }
-            let schedule = Schedule::default();
-            let settled = settle(&rules(&schedule, Uncertain::Hold, minutes), &tried);
+            let options = options(Uncertain::Hold);
+            let settled = settle(&given(&options, minutes), &tried);
             let mut ended: Vec<Address> = settled
                 .facts
                 .iter()

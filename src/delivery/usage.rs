@@ -76,7 +76,8 @@ impl BackOff {
     pub fn rest(&self, troubles: u32, random: f64) -> Duration {
         let doubled = 1u32.checked_shl(troubles.saturating_sub(1).min(16));
         let rest = self.first.saturating_mul(doubled.unwrap_or(u32::MAX));
-        rest.min(self.longest).mul_f64(1.0 + random / 4.0)
+        rest.min(self.longest.max(self.first))
+            .mul_f64(1.0 + random / 4.0)
     }
 }
 

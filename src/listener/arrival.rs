@@ -136,8 +136,8 @@ impl Arrival {
             return Err(Reply::no_access(&peer));
         }
         let settings = self.shared.settings.load();
-        let guard = &settings.limits.guard;
-        if let Some(left) = self.shared.guard.shut_out(peer, guard, Instant::now()) {
+        let limits = &settings.limits;
+        if let Some(left) = self.shared.guard.shut_out(peer, limits, Instant::now()) {
             return Err(Reply::shut_out(&peer, left.as_secs()));
         }
         let most = settings.limits.sessions_per_address;

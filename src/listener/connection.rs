@@ -291,7 +291,7 @@ impl Connection {
     async fn authenticate(&mut self, credentials: Credentials) {
         let Credentials { name, password } = credentials;
         let settings = self.shared.settings.load_full();
-        let (shared, rules) = (self.shared.clone(), &settings.limits.guard);
+        let (shared, rules) = (self.shared.clone(), &settings.limits);
         let Ok(turn) = shared.guard.turn(self.peer, rules).await else {
             return self.machine.answer(Reply::auth_unavailable());
         };

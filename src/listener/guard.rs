@@ -2,17 +2,17 @@
 //! shut out for a while.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use ipnet::IpNet;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::counts::site;
-use crate::base::{Window, limits};
+use super::limits::Limits;
+use crate::base::Window;
 
 /// How long the answer to the first failure waits; each further one waits twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -29,46 +29,12 @@ const TURN: Duration = Duration::from_secs(20);
 /// Among how many turns all addresses are spread.
 const TURNS: usize = 256;
 
-/// When an address is shut out.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// Failures within `within`; none for never.
-    pub failures: Option<u64>,
-    /// See `failures`.
-    pub within: Duration,
-    /// How long it is shut out.
-    pub shut_out: Duration,
-    /// From here nobody is shut out: many apps may share an address.
-    pub exempt: Vec<IpNet>,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            failures: Some(limits::AUTH_FAILURES),
-            within: limits::AUTH_TIME,
-            shut_out: limits::AUTH_TIME,
-            exempt: vec![
-                IpNet::new_assert(Ipv4Addr::LOCALHOST.into(), 8),
-                IpNet::new_assert(Ipv6Addr::LOCALHOST.into(), 128),
-            ],
-        }
-    }
-}
-
-impl Rules {
-    /// Whether nobody is shut out from there.
-    fn spares(&self, peer: IpAddr) -> bool {
-        self.exempt.iter().any(|network| network.contains(&peer))
-    }
-}
-
 /// What a failure leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Consequence {
     /// How long its answer waits.
     pub pause: Duration,
-    /// Failures within the rules' time.
+    /// Failures within `auth_time`.
     pub failures: u64,
     /// Whether the address is shut out from now on.
     pub is_shut_out: bool,
@@ -104,9 +70,9 @@ impl Guard {
     pub async fn turn(
         &self,
         peer: IpAddr,
-        rules: &Rules,
+        limits: &Limits,
     ) -> Result<Option<MutexGuard<'_, ()>>, Elapsed> {
-        if rules.failures.is_none() || rules.spares(peer) {
+        if limits.auth_failures == 0 || limits.spares(peer) {
             return Ok(None);
         }
         let which = self.hasher.hash_one(site(peer)) as usize % TURNS;
@@ -114,19 +80,19 @@ impl Guard {
     }
 
     /// A sign-in from there has failed.
-    pub fn failed(&self, peer: IpAddr, rules: &Rules, now: Instant) -> Consequence {
+    pub fn failed(&self, peer: IpAddr, limits: &Limits, now: Instant) -> Consequence {
         self.make_room(now);
         let fresh = || Seen {
-            failures: Window::new(rules.within),
+            failures: Window::new(limits.auth_time),
             shut_until: None,
         };
         let mut seen = self.seen.entry(site(peer)).or_insert_with(fresh);
         seen.failures.add(1, now);
         let failures = seen.failures.count(now);
-        let is_over = rules.failures.is_some_and(|most| failures >= most);
-        let is_shut_out = is_over && !rules.spares(peer);
+        let is_over = limits.auth_failures > 0 && failures >= limits.auth_failures;
+        let is_shut_out = is_over && !limits.spares(peer);
         if is_shut_out {
-            seen.shut_until = Some(now + rules.shut_out);
+            seen.shut_until = Some(now + limits.shut_out);
         }
         Consequence {
             pause: pause(failures),
@@ -136,8 +102,8 @@ impl Guard {
     }
 
     /// How much longer nobody gets in from there, if so.
-    pub fn shut_out(&self, peer: IpAddr, rules: &Rules, now: Instant) -> Option<Duration> {
-        if rules.spares(peer) {
+    pub fn shut_out(&self, peer: IpAddr, limits: &Limits, now: Instant) -> Option<Duration> {
+        if limits.spares(peer) {
             return None;
         }
         let until = self.seen.get(&site(peer))?.shut_until?;
@@ -175,50 +141,54 @@ fn pause(failures: u64) -> Duration {
 mod tests {
     use super::*;
 
-    fn rules() -> Rules {
-        Rules {
-            failures: Some(3),
-            within: Duration::from_secs(60),
+    fn limits() -> Limits {
+        Limits {
+            auth_failures: 3,
+            auth_time: Duration::from_secs(60),
             shut_out: Duration::from_secs(600),
-            exempt: vec!["127.0.0.0/8".parse().unwrap()],
+            ..Limits::default()
         }
     }
 
     #[test]
     fn failures_slow_down_and_then_shut_out() {
-        let (guard, rules, now) = (Guard::default(), rules(), Instant::now());
+        let (guard, limits, now) = (Guard::default(), limits(), Instant::now());
         let peer = "192.0.2.7".parse().unwrap();
-        let failed = || guard.failed(peer, &rules, now);
+        let failed = || guard.failed(peer, &limits, now);
         assert_eq!(failed().pause, FIRST_PAUSE);
-        assert_eq!(guard.shut_out(peer, &rules, now), None);
+        assert_eq!(guard.shut_out(peer, &limits, now), None);
         assert_eq!(failed().pause, 2 * FIRST_PAUSE);
         let third = failed();
         assert!(third.is_shut_out && third.failures == 3);
-        assert_eq!(guard.shut_out(peer, &rules, now), Some(rules.shut_out));
+        assert_eq!(guard.shut_out(peer, &limits, now), Some(limits.shut_out));
         assert_eq!(
-            guard.shut_out("192.0.2.8".parse().unwrap(), &rules, now),
+            guard.shut_out("192.0.2.8".parse().unwrap(), &limits, now),
             None
         );
-        assert_eq!(guard.shut_out(peer, &rules, now + rules.shut_out), None);
-        assert!(!guard.failed(peer, &rules, now + rules.shut_out).is_shut_out);
+        assert_eq!(guard.shut_out(peer, &limits, now + limits.shut_out), None);
+        assert!(
+            !guard
+                .failed(peer, &limits, now + limits.shut_out)
+                .is_shut_out
+        );
     }
 
     #[test]
     fn an_address_that_many_share_is_slowed_down_only() {
-        let (guard, rules, now) = (Guard::default(), rules(), Instant::now());
+        let (guard, limits, now) = (Guard::default(), limits(), Instant::now());
         let peer = "127.0.0.1".parse().unwrap();
         for _ in 0..20 {
-            assert!(!guard.failed(peer, &rules, now).is_shut_out);
+            assert!(!guard.failed(peer, &limits, now).is_shut_out);
         }
-        assert_eq!(guard.failed(peer, &rules, now).pause, LONGEST_PAUSE);
-        assert_eq!(guard.shut_out(peer, &rules, now), None);
+        assert_eq!(guard.failed(peer, &limits, now).pause, LONGEST_PAUSE);
+        assert_eq!(guard.shut_out(peer, &limits, now), None);
     }
 
     #[test]
     fn a_flood_of_addresses_takes_no_more_memory() {
-        let (guard, rules, now) = (Guard::default(), rules(), Instant::now());
+        let (guard, limits, now) = (Guard::default(), limits(), Instant::now());
         for number in 0..25_000u32 {
-            guard.failed(IpAddr::V4(number.into()), &rules, now);
+            guard.failed(IpAddr::V4(number.into()), &limits, now);
             assert!(guard.seen.len() <= REMEMBERED);
         }
     }

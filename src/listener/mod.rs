@@ -13,6 +13,7 @@ pub mod connection;
 pub mod counts;
 pub mod direct;
 pub mod guard;
+pub mod limits;
 pub mod password;
 pub mod permission;
 pub mod proxy;
@@ -24,16 +25,18 @@ pub mod users;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::base::limits;
+use crate::base::limits::SESSIONS;
 use crate::message::{Address, Priority};
 use crate::routing::Policy;
 use crate::session;
 pub use accept::Listener;
 pub use direct::{Answered, Direct};
+pub use limits::{BareNewlines, Limits};
 pub use password::Checks;
 pub use shared::Shared;
 pub use users::{User, Users};
@@ -118,29 +121,6 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// How much there may be at once, and how slow it may be.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// How long a client may be silent.
-    pub idle_time: Duration,
-    /// How long a session may last.
-    pub session_time: Duration,
-    /// Sessions at once, all listeners together.
-    pub sessions: usize,
-    /// Sessions at once of one address (of one /64 by IPv6).
-    pub sessions_per_address: usize,
-    /// Sessions at once of one user.
-    pub sessions_per_user: usize,
-    /// Octets of memory that messages may take while they come in.
-    pub memory: u64,
-    /// Octets a second that a message comes with at least, on the average after its first minute.
-    pub minimum_rate: u64,
-    /// Clients at once that are given time to hear why their session is over; it takes no session's place.
-    pub leaving: usize,
-    /// When an address is shut out.
-    pub guard: guard::Rules,
-}
-
 impl Endpoint {
     /// One on this address that lets everybody do everything, in clear: what is to be different is
     /// said with it.
@@ -158,7 +138,7 @@ impl Endpoint {
             by_network: true,
             users: None,
             networks: None,
-            sessions: limits::SESSIONS,
+            sessions: SESSIONS,
             limits: Vec::new(),
             priority: None,
             assume_from: None,
@@ -189,22 +169,6 @@ impl Endpoint {
         match &self.tls.as_ref()?.certificate {
             Certificate::Ready(config) => Some(config),
             Certificate::SelfSigned => None,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            idle_time: limits::IDLE_TIME,
-            session_time: limits::SESSION_TIME,
-            sessions: limits::SESSIONS,
-            sessions_per_address: limits::SESSIONS_PER_ADDRESS,
-            sessions_per_user: limits::SESSIONS_PER_ADDRESS,
-            memory: limits::MEMORY,
-            minimum_rate: limits::MINIMUM_RATE,
-            leaving: limits::LEAVING,
-            guard: guard::Rules::default(),
         }
     }
 }

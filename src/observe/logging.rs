@@ -27,13 +27,27 @@ pub enum Format {
     Json,
 }
 
-/// How logs look, and what is in them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The table `[log]` of the configuration: how logs look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// How a line looks.
     pub format: Format,
     /// A filter as tracing reads it, such as `info`; the variable `MAILFERRY_LOG` wins over it.
     pub level: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            format: Format::Human,
+            level: "info".into(),
+        }
+    }
+}
+
+/// What of the table `[privacy]` is about logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Privacy {
     /// Whether mail addresses are made unrecognisable.
     pub mask_addresses: bool,
 }
@@ -48,16 +62,11 @@ pub fn flush() {
 }
 
 /// Begins to log to standard error. A second call changes nothing.
-pub fn start(settings: &Settings) {
-    let Settings {
-        format,
-        level,
-        mask_addresses,
-    } = settings;
+pub fn start(Settings { format, level }: &Settings, privacy: &Privacy) {
     let filter = filter(std::env::var("MAILFERRY_LOG").ok().as_deref(), level);
     let of_maillog = Targets::new().with_target(maillog::TARGET, Level::INFO);
     let registry = tracing_subscriber::registry().with(Counting::begin().with_filter(of_maillog));
-    let masked = *mask_addresses;
+    let masked = privacy.mask_addresses;
     let begun = if masked {
         Buffered::new(Masking(std::io::stderr()))
     } else {

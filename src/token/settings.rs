@@ -116,6 +116,6 @@ impl Settings {
 }
 
 /// Tells one text from another without keeping it in clear.
-pub(super) fn digest_of(text: &str) -> String {
+pub(crate) fn digest_of(text: &str) -> String {
     BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()))
 }

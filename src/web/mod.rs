@@ -34,7 +34,7 @@ use sessions::{SESSION, Session, Sessions};
 const COOKIE: &str = "mailferry";
 
 /// Where the page is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Settings {
     /// Where it listens; on loopback.
     pub address: SocketAddr,

@@ -434,3 +434,31 @@ fn a_command_that_finds_something_unavailable_ends_with_69_and_one_that_is_told_
         "{said}"
     );
 }
+
+#[test]
+fn a_reload_names_what_only_a_restart_changes() {
+    let lab = Lab::new();
+    let usual = USUAL.to_owned() + SERVER;
+    let restart = usual.replace(
+        "data_dir = \"data\"",
+        "data_dir = \"elsewhere\"\nvault_key = { file = \"vault.key\" }",
+    ) + "\n[spool]\nreserve = 1000\nhistory = \"1h\"\n[log]\nlevel = \"debug\"\n[privacy]\nmask_addresses = true\n";
+    let key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    lab.write_private("vault.key", key);
+    lab.configure(&restart);
+    lab.signal("HUP");
+    let told = lab.logged(&["event=\"needs_restart\""]);
+    for name in [
+        "data_dir",
+        "vault_key",
+        "[spool] reserve",
+        "[spool] history",
+        "[log] level",
+        "[privacy] mask_addresses",
+    ] {
+        assert!(told.contains(name), "{name} is not in {told}");
+    }
+    assert!(!told.contains(key), "{told}");
+    lab.send("notifications@example.com", &admitted("goes on"));
+    lab.delivered(1);
+}

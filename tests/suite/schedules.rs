@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use mailferry::base::Service;
 use mailferry::base::{MessageId, Simulation, Timestamp, tls};
-use mailferry::delivery::{self, BackOff, Delivery, Limits, Schedule, Uncertain};
+use mailferry::delivery::{self, Delivery, Limits, Options};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::spool::{Content, Intake, New, Origin, Record, State, What};
@@ -87,11 +87,10 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
             ..Policy::default()
         },
         servers: (0..MAILBOXES).map(server).collect(),
-        schedule: Schedule::default(),
-        back_off: BackOff::default(),
-        uncertain: Uncertain::Retry(Duration::from_secs(1_800)),
-        warn_after: Some(Duration::from_secs(4 * 3_600)),
-        reports_per_hour: 3,
+        options: Options {
+            reports_per_hour: 3,
+            ..Options::default()
+        },
         host: "relay.example.com".into(),
         received: mailferry::message::Shown::Full,
     }

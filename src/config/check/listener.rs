@@ -10,10 +10,11 @@ use ipnet::IpNet;
 use super::checker::Checker;
 use super::user::limit;
 use crate::base::certificate::{self, Files};
+use crate::base::written::Network;
 use crate::config::secret::{SecretError, check_mode};
-use crate::config::text::{self, BareNewlines, ListenerAuth, ListenerTls};
+use crate::config::text::{self, ListenerAuth, ListenerTls};
 use crate::listener::usage::Unit;
-use crate::listener::{Certificate, Endpoint, Socket, Tls, User};
+use crate::listener::{BareNewlines, Certificate, Endpoint, Socket, Tls, User};
 use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::ServerRule;
@@ -161,13 +162,13 @@ impl Checker<'_> {
             session: Arc::new(session),
             by_network: listener.auth != ListenerAuth::Password,
             users: allowed,
-            networks: listener.networks.as_deref().map(text::networks),
+            networks: listener.networks.as_deref().map(Network::ranges),
             sessions: listener.sessions.unwrap_or(limits.sessions),
             limits: rate.into_iter().collect(),
             priority: listener.priority,
             assume_from: self.address(&listener.assume_from, "[[listener]] assume_from"),
             early_talkers: listener.refuse_early_talkers.map(|pause| pause.0),
-            proxies: text::networks(&listener.proxies),
+            proxies: Network::ranges(&listener.proxies),
             name,
             socket,
         }

@@ -7,8 +7,8 @@ use rustls::pki_types::CertificateDer;
 use toml::Spanned;
 
 use super::checker::Checker;
-use crate::base::Service;
 use crate::base::tls;
+use crate::base::{Service, written};
 use crate::config::Server;
 use crate::config::preset::Provider;
 use crate::config::text::{self, Auth, Mode};
@@ -193,9 +193,9 @@ impl Checker<'_> {
                 return None;
             }
             if let Some(value) = value
-                && *value.get_ref() as u64 > text::MOST
+                && *value.get_ref() as u64 > written::MOST
             {
-                let text = format!("{} is the most; write a smaller number", text::MOST);
+                let text = format!("{} is the most; write a smaller number", written::MOST);
                 self.problem(value.span(), &format!("{key} {name}"), text);
                 return None;
             }

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::checker::Checker;
 use crate::base::secret::ExposeSecret;
+use crate::base::written::{self, Network};
 use crate::config::text;
 use crate::listener::User;
 use crate::listener::password::Hash;
@@ -68,12 +69,12 @@ impl Checker<'_> {
         User {
             name: user.name.get_ref().clone(),
             hash: self.hash(user, &format!("{key} password")),
-            networks: text::networks(&user.networks),
+            networks: Network::ranges(&user.networks),
             priority: user.priority,
             senders: self.filter(&user.senders, &format!("{key} senders")),
             recipients: self.filter(&user.recipients, &format!("{key} recipients")),
             limits: limits(user),
-            sessions: user.sessions.map(none_of_zero),
+            sessions: user.sessions.map(written::none_of_zero),
             assume_from: self.address(&user.assume_from, &format!("{key} assume_from")),
         }
     }
@@ -150,11 +151,6 @@ impl Checker<'_> {
 
 fn key_of(user: &text::User) -> String {
     format!("[[user]] {:?}", user.name.get_ref())
-}
-
-/// 0 is no limit.
-pub(super) fn none_of_zero(most: usize) -> usize {
-    if most == 0 { usize::MAX } else { most }
 }
 
 /// As written; 0 is no limit.

@@ -1,0 +1,137 @@
+//! Values as people write them in the configuration. Each error says what to write instead.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+
+/// The longest time that can be configured: clocks have an end.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
+
+/// The largest number of messages, sessions or recipients that can be configured: each takes memory.
+pub const MOST: u64 = 1_000_000;
+
+/// A time in words: `90s`, `15m`, `5 days`.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait(
+    /// As a duration.
+    pub Duration,
+);
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = humantime::parse_duration(&text).map(Self);
+        if read.as_ref().is_ok_and(|wait| wait.0 > LONGEST) {
+            let words =
+                format!("invalid value {text:?}: 10 years are the most; write a shorter time");
+            return Err(serde::de::Error::custom(words));
+        }
+        read.map_err(|error| {
+            let words = format!("invalid value {text:?} ({error}): write a time such as \"90s\", \"15m\" or \"5 days\"");
+            serde::de::Error::custom(words)
+        })
+    }
+}
+
+/// Addresses: `192.168.7.0/24`, or one alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Network(
+    /// As a range of addresses.
+    pub IpNet,
+);
+
+impl Network {
+    /// As ranges of addresses.
+    pub fn ranges(networks: &[Self]) -> Vec<IpNet> {
+        networks.iter().map(|network| network.0).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let alone = |address: IpAddr| IpNet::from(address);
+        let read = text.parse().or_else(|_| text.parse().map(alone));
+        read.map(Self).map_err(|_| {
+            let words = format!("invalid value {text:?}: write addresses such as \"192.168.7.0/24\", or one such as \"192.168.7.9\"");
+            serde::de::Error::custom(words)
+        })
+    }
+}
+
+/// A time. Errors: one that cannot be read, or is too long.
+pub fn wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Wait::deserialize(deserializer).map(|wait| wait.0)
+}
+
+/// Networks. Errors: one that cannot be read.
+pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let networks = Vec::<Network>::deserialize(deserializer)?;
+    Ok(networks.into_iter().map(|network| network.0).collect())
+}
+
+/// A number of which 0 is no limit.
+pub fn unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    usize::deserialize(deserializer).map(none_of_zero)
+}
+
+/// 0 is no limit.
+pub fn none_of_zero(most: usize) -> usize {
+    if most == 0 { usize::MAX } else { most }
+}
+
+/// A number of something that takes memory, and lets something through.
+pub fn count<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + Copy + PartialEq + TryInto<u64>,
+{
+    let number: T = positive(deserializer)?;
+    if number.try_into().is_ok_and(|number| number <= MOST) {
+        Ok(number)
+    } else {
+        Err(serde::de::Error::custom(TOO_MANY))
+    }
+}
+
+/// The same, of which 0 is no limit.
+pub fn some_count<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Copy + TryInto<u64>,
+{
+    let number = T::deserialize(deserializer)?;
+    if number.try_into().is_ok_and(|number| number <= MOST) {
+        Ok(Some(number))
+    } else {
+        Err(serde::de::Error::custom(TOO_MANY))
+    }
+}
+
+const TOO_MANY: &str = "1000000 is the most; write a smaller number";
+
+/// A number that lets something through.
+pub fn positive<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let number = T::deserialize(deserializer)?;
+    match number == T::default() {
+        true => Err(serde::de::Error::custom(
+            "0 lets nothing through; write 1 or more",
+        )),
+        false => Ok(number),
+    }
+}
+
+/// The same for a number that may be missing.
+pub fn some_positive<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    positive(deserializer).map(Some)
+}

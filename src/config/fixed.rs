@@ -1,0 +1,119 @@
+//! The settings that a running program does not change.
+
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::base::Secret;
+use crate::base::secret::ExposeSecret;
+use crate::observe::logging;
+use crate::spool::sqlite;
+use crate::token;
+use crate::web;
+
+/// See the module. The fields stand as in the file, so that their names can be told.
+#[derive(Clone, Serialize)]
+pub struct Fixed {
+    /// Where messages and tokens are.
+    pub data_dir: PathBuf,
+    /// What tokens are encrypted with; none for the key file beside them.
+    #[serde(serialize_with = "fingerprint")]
+    pub vault_key: Option<Secret>,
+    /// Whom the program becomes when it was started by root, once its ports are bound.
+    pub run_as: Option<String>,
+    /// How logs look.
+    pub log: logging::Settings,
+    /// What logs do not show.
+    pub privacy: logging::Privacy,
+    /// The page for people, if there is to be one.
+    pub web: Option<web::Settings>,
+    /// The spool.
+    pub spool: sqlite::Settings,
+}
+
+/// A secret's digest: it can be compared, and tells nothing.
+fn fingerprint<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    let digest = secret
+        .as_ref()
+        .map(|secret| token::settings::digest_of(secret.expose_secret()));
+    serializer.collect_str(&digest.unwrap_or_default())
+}
+
+impl Fixed {
+    /// The keys in which another configuration differs, as `data_dir` or `[log] level`.
+    pub fn changes(&self, other: &Self) -> Vec<String> {
+        let [ours, theirs] = [self, other].map(|fixed| serde_json::json!(fixed));
+        let (Value::Object(ours), Value::Object(theirs)) = (ours, theirs) else {
+            return Vec::new();
+        };
+        let mut changes = Vec::new();
+        for (name, our) in &ours {
+            match (our, &theirs[name]) {
+                (our, their) if our == their => {}
+                (Value::Object(our), Value::Object(their)) => {
+                    let keys = our.iter().filter(|(key, value)| their[*key] != **value);
+                    changes.extend(keys.map(|(key, _)| format!("[{name}] {key}")));
+                }
+                (Value::Object(_), _) | (_, Value::Object(_)) => changes.push(format!("[{name}]")),
+                _ => changes.push(name.clone()),
+            }
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_that_differs_is_named_as_in_the_file() {
+        let one = Fixed {
+            data_dir: "a".into(),
+            vault_key: None,
+            run_as: None,
+            log: logging::Settings::default(),
+            privacy: logging::Privacy::default(),
+            web: None,
+            spool: sqlite::Settings::default(),
+        };
+        assert!(one.changes(&one.clone()).is_empty());
+        let other = Fixed {
+            data_dir: "b".into(),
+            vault_key: Some(Secret::from("key")),
+            run_as: Some("mail".into()),
+            log: logging::Settings {
+                level: "debug".into(),
+                ..one.log.clone()
+            },
+            privacy: logging::Privacy {
+                mask_addresses: true,
+            },
+            web: Some(web::Settings {
+                address: "127.0.0.1:2580".parse().unwrap(),
+                external_url: None,
+            }),
+            spool: sqlite::Settings {
+                reserve: 1,
+                history: std::time::Duration::ZERO,
+                ..one.spool.clone()
+            },
+        };
+        let mut changes = one.changes(&other);
+        changes.sort();
+        assert_eq!(
+            changes,
+            [
+                "[log] level",
+                "[privacy] mask_addresses",
+                "[spool] history",
+                "[spool] reserve",
+                "[web]",
+                "data_dir",
+                "run_as",
+                "vault_key"
+            ]
+        );
+    }
+}

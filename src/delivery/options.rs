@@ -1,0 +1,129 @@
+//! The table `[delivery]` of the configuration: each key with its default. The README says what they are
+//! for.
+
+use std::time::Duration;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::retry::{self, Schedule};
+use super::usage::BackOff;
+use crate::base::written::{self, Wait};
+
+/// See the module. The fields have the names of the keys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The waits between attempts; the last one repeats. Never empty.
+    #[serde(deserialize_with = "retry_waits")]
+    pub retry: Vec<Duration>,
+    /// From acceptance to giving up.
+    #[serde(deserialize_with = "written::wait")]
+    pub expire_after: Duration,
+    /// How long a server in trouble is left alone.
+    #[serde(deserialize_with = "back_off")]
+    pub back_off: BackOff,
+    /// What becomes of a message that may have arrived.
+    pub uncertain: Uncertain,
+    /// How long such a message waits before it is sent once more.
+    #[serde(deserialize_with = "written::wait")]
+    pub uncertain_pause: Duration,
+    /// When a sender is told that a message is late; zero for never.
+    #[serde(deserialize_with = "written::wait")]
+    pub warn_after: Duration,
+    /// Reports to one sender in an hour; further ones are sent together.
+    pub reports_per_hour: usize,
+    /// How long what is under way may take when the program ends.
+    #[serde(deserialize_with = "written::wait")]
+    pub grace: Duration,
+}
+
+/// What becomes of a message that may have arrived, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Uncertain {
+    /// It is sent once more, late.
+    Retry,
+    /// It is held for a person.
+    Hold,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self {
+            retry: retry::WAITS.to_vec(),
+            expire_after: retry::EXPIRES_AFTER,
+            back_off: BackOff::default(),
+            uncertain: Uncertain::Retry,
+            uncertain_pause: minutes(30),
+            warn_after: minutes(4 * 60),
+            reports_per_hour: 20,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Options {
+    /// When a message is tried again.
+    pub(super) fn schedule(&self) -> Schedule<'_> {
+        Schedule {
+            waits: &self.retry,
+            expires_after: self.expire_after,
+        }
+    }
+
+    /// When a sender is told that a message is late, if at all.
+    pub(super) fn warns_after(&self) -> Option<Duration> {
+        Some(self.warn_after).filter(|after| !after.is_zero())
+    }
+
+    /// Times that are allowed each by itself, and not meant together.
+    pub fn doubts(&self) -> impl Iterator<Item = &'static str> {
+        let (expires, warns) = (self.expire_after, self.warn_after);
+        let odd = [
+            (
+                self.back_off.longest < self.back_off.first,
+                "[delivery] back_off: the longest is shorter than the first, which holds; write the shorter one first",
+            ),
+            (
+                expires.is_zero(),
+                "[delivery] expire_after: it is nothing, so what is not delivered at once is given up",
+            ),
+            (
+                warns >= expires && !expires.is_zero(),
+                "[delivery] warn_after: messages are given up before it (expire_after), so nobody is warned",
+            ),
+        ];
+        odd.into_iter()
+            .filter(|(is_odd, _)| *is_odd)
+            .map(|(_, words)| words)
+    }
+}
+
+fn retry_waits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
+    let waits: Vec<Duration> = Vec::<Wait>::deserialize(deserializer)?
+        .into_iter()
+        .map(|wait| wait.0)
+        .collect();
+    if waits.is_empty() {
+        return Err(D::Error::custom(
+            "it is empty; write waits, such as [\"1m\", \"1h\"]",
+        ));
+    }
+    if waits.iter().any(Duration::is_zero) {
+        return Err(D::Error::custom(
+            "a wait of nothing would try again without a pause; write \"1s\" or more",
+        ));
+    }
+    Ok(waits)
+}
+
+/// The first pause, and the longest.
+fn back_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackOff, D::Error> {
+    let [first, longest] = <[Wait; 2]>::deserialize(deserializer)?;
+    Ok(BackOff {
+        first: first.0,
+        longest: longest.0,
+    })
+}
