@@ -13,16 +13,15 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
-use crate::config::{Config, Fixed, Server};
+use crate::config::{self, Config, Fixed, Server};
 use crate::delivery::{self, Delivery};
-use crate::listener::accept::Bound;
-use crate::listener::{
-    self, Answered, Certificate, Checks, Direct, Endpoint, Listener, Shared, Socket, Users,
-};
+use crate::door::accept::Bound;
+use crate::door::{self, Certificate, Checks, Door, Listener, Socket, Users};
 use crate::observe::maillog;
 use crate::operator::accounts::Named;
 use crate::operator::{Accounts, Control, Local, control};
 use crate::spool::{Content, Manage, Owner, Record, Shown, SqliteSpool, Upkeep};
+use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
 use crate::transport::{Upstream, smtp::Smtp};
 use crate::web::{self, Web};
@@ -33,17 +32,24 @@ use sockets::Sockets;
 /// The program at work.
 pub struct Daemon {
     sockets: Sockets,
-    shared: Arc<Shared>,
+    door: Arc<Door>,
+    shared: Arc<submission::Shared>,
     delivery: Arc<Delivery>,
     sources: Arc<Sources>,
     checks: Arc<Checks>,
     accounts: Arc<Accounts>,
-    listeners: Vec<Listener>,
+    listeners: Vec<Serving>,
     control: Control,
     web: Option<Web>,
     tending: JoinHandle<()>,
     grace: Duration,
     fixed: Fixed,
+}
+
+/// A listener at work, with the service behind its door.
+struct Serving {
+    listener: Listener,
+    submission: Submission,
 }
 
 /// Hands messages for direct servers from the listener to delivery, which do not know each other.
@@ -70,12 +76,12 @@ impl Daemon {
     /// Starts: everything that can fail does so before the first client is accepted.
     pub async fn start(config: Config, clock: Clock, root: Root) -> Result<Self, DaemonError> {
         let sockets = Sockets::passed();
-        let bound = sockets.bind_all(config.live.endpoints.iter())?;
+        let bound = sockets.bind_all(config.live.listeners.iter())?;
         sockets
-            .unused(&config.live.endpoints)
+            .unused(&config.live.listeners)
             .for_each(maillog::socket_unused);
         privilege::drop_rights(config.fixed.run_as.as_deref(), root)?;
-        let endpoints = ready(&config)?;
+        let configured = ready(&config)?;
         let owner = Owner::this_process(&config.live.host);
         let spool = Arc::new(SqliteSpool::open(config.fixed.spool.clone(), owner)?);
         let sources = sources(&config, clock.another())?;
@@ -90,7 +96,6 @@ impl Daemon {
         ));
         let checks = Arc::default();
         let delivery_settings = delivery_settings(&config, &sources)?;
-        let listener_settings = listener_settings(&config, &checks);
         let names = config
             .live
             .servers
@@ -122,10 +127,12 @@ impl Daemon {
         let tended = sources.clone();
         let tending = tokio::spawn(async move { tended.tend().await });
         let direct = Arc::new(Through(delivery.clone()));
-        let shared = Shared::new(listener_settings, spool, direct, clock);
-        let listeners = serve_all(bound, &endpoints, &shared)?;
+        let door = Door::new(door_settings(&config, &checks));
+        let shared = submission::Shared::new(submission_settings(&config), spool, direct, clock);
+        let listeners = serve_all(bound, &configured, &door, &shared)?;
         Ok(Self {
             sockets,
+            door,
             shared,
             delivery,
             sources,
@@ -142,7 +149,10 @@ impl Daemon {
 
     /// Where it listens, in the order of the configuration.
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
-        self.listeners.iter().map(Listener::address).collect()
+        self.listeners
+            .iter()
+            .map(|it| it.listener.address())
+            .collect()
     }
 
     /// Whether nothing is being sent at this moment.
@@ -155,10 +165,14 @@ impl Daemon {
     pub async fn reload(&mut self, mut config: Config) -> Result<(), DaemonError> {
         let changes = self.fixed.changes(&config.fixed);
         config.fixed = self.fixed.clone();
-        let endpoints = ready(&config)?;
-        let asked: HashSet<Socket> = self.listeners.iter().map(Listener::asked).collect();
-        let new = endpoints.iter();
-        let new = new.filter(|endpoint| !asked.contains(&endpoint.socket));
+        let configured = ready(&config)?;
+        let asked: HashSet<Socket> = self
+            .listeners
+            .iter()
+            .map(|it| it.listener.asked())
+            .collect();
+        let new = configured.iter();
+        let new = new.filter(|listener| !asked.contains(&listener.endpoint.socket));
         if let Some((new, own)) = beside(new.clone(), &asked) {
             return Err(DaemonError::Beside {
                 socket: new.to_string(),
@@ -167,7 +181,6 @@ impl Daemon {
         }
         let bound = self.sockets.bind_all(new)?;
         let delivery_settings = delivery_settings(&config, &self.sources)?;
-        let listener_settings = listener_settings(&config, &self.checks);
         self.accounts
             .reconfigure(by_server(&config, &self.sources)?);
         let accounts = config
@@ -178,24 +191,15 @@ impl Daemon {
         let accounts = accounts.map(|settings| settings.account.clone()).collect();
         self.sources.retain(&accounts);
         self.delivery.reconfigure(delivery_settings).await;
-        self.shared.settings.store(Arc::new(listener_settings));
-        self.listeners.retain(|listener| {
-            let kept = endpoints
-                .iter()
-                .find(|endpoint| endpoint.socket == listener.asked());
-            match kept {
-                Some(endpoint) => listener.reconfigure(endpoint.clone()),
-                None => {
-                    listener.close();
-                    maillog::not_listening(&listener.name());
-                }
-            }
-            kept.is_some()
-        });
-        let new = serve_all(bound, &endpoints, &self.shared)?;
+        let door_settings = door_settings(&config, &self.checks);
+        self.door.settings.store(Arc::new(door_settings));
+        let submission_settings = submission_settings(&config);
+        self.shared.settings.store(Arc::new(submission_settings));
+        self.listeners.retain(|it| it.goes_on(&configured));
+        let new = serve_all(bound, &configured, &self.door, &self.shared)?;
         self.listeners.extend(new);
         self.sockets
-            .unused(&endpoints)
+            .unused(&configured)
             .for_each(maillog::socket_unused);
         self.grace = config.live.delivery.grace;
         tell_of_accounts(&self.accounts).await;
@@ -208,8 +212,8 @@ impl Daemon {
     /// Accepts no more, lets sessions and deliveries under way end, and ends.
     pub async fn stop(self) {
         maillog::stopping(self.grace);
-        self.listeners.iter().for_each(Listener::close);
-        tokio::join!(self.shared.stop(self.grace), self.delivery.stop(self.grace));
+        self.listeners.iter().for_each(|it| it.listener.close());
+        tokio::join!(self.door.stop(self.grace), self.delivery.stop(self.grace));
         self.tending.abort();
         self.control.close();
         if let Some(web) = &self.web {
@@ -244,15 +248,15 @@ async fn follow_sign_ins(mut connected: broadcast::Receiver<String>, delivery: A
     }
 }
 
-/// A new endpoint whose socket cannot be had while we have another.
+/// A new listener whose socket cannot be had while we have another.
 fn beside<'s>(
-    mut new: impl Iterator<Item = &'s Endpoint>,
+    mut new: impl Iterator<Item = &'s config::Listener>,
     own: &'s HashSet<Socket>,
 ) -> Option<(&'s Socket, &'s Socket)> {
-    new.find_map(|endpoint| {
-        let mut own = own.iter();
-        let own = own.find(|own| own.overlaps(&endpoint.socket))?;
-        Some((&endpoint.socket, own))
+    new.find_map(|listener| {
+        let (mut own, socket) = (own.iter(), &listener.endpoint.socket);
+        let own = own.find(|own| own.overlaps(socket))?;
+        Some((socket, own))
     })
 }
 
@@ -298,12 +302,12 @@ async fn serve_web(settings: &web::Settings, operator: Local) -> Result<Web, Dae
     served.map_err(|source| DaemonError::Bind { socket, source })
 }
 
-/// The endpoints, each with a certificate that can be shown.
-fn ready(config: &Config) -> Result<Vec<Endpoint>, DaemonError> {
+/// The listeners, each with a certificate that can be shown.
+fn ready(config: &Config) -> Result<Vec<config::Listener>, DaemonError> {
     let mut own = None;
-    let ready = |endpoint: &Endpoint| {
-        let mut endpoint = endpoint.clone();
-        if let Some(tls) = &mut endpoint.tls
+    let ready = |listener: &config::Listener| {
+        let mut listener = listener.clone();
+        if let Some(tls) = &mut listener.endpoint.tls
             && matches!(tls.certificate, Certificate::SelfSigned)
         {
             let shown = match own.take() {
@@ -313,9 +317,9 @@ fn ready(config: &Config) -> Result<Vec<Endpoint>, DaemonError> {
             own = Some(shown.clone());
             tls.certificate = Certificate::Ready(shown);
         }
-        Ok(endpoint)
+        Ok(listener)
     };
-    config.live.endpoints.iter().map(ready).collect()
+    config.live.listeners.iter().map(ready).collect()
 }
 
 fn own_certificate(config: &Config) -> Result<Arc<rustls::ServerConfig>, DaemonError> {
@@ -334,25 +338,53 @@ fn own_certificate(config: &Config) -> Result<Arc<rustls::ServerConfig>, DaemonE
 
 fn serve_all(
     bound: Vec<(Socket, Bound)>,
-    endpoints: &[Endpoint],
-    shared: &Arc<Shared>,
-) -> Result<Vec<Listener>, DaemonError> {
+    configured: &[config::Listener],
+    door: &Arc<Door>,
+    shared: &Arc<submission::Shared>,
+) -> Result<Vec<Serving>, DaemonError> {
     let mut listeners = Vec::new();
     for (socket, bound) in bound {
-        let Some(endpoint) = endpoints.iter().find(|it| it.socket == socket) else {
+        let here = configured.iter().find(|it| it.endpoint.socket == socket);
+        let Some(config::Listener {
+            endpoint,
+            submission,
+        }) = here
+        else {
             continue;
         };
-        let served = bound.serve(endpoint.clone(), shared.clone());
-        listeners.push(served.map_err(|source| DaemonError::Bind {
+        let submission = Submission::new(submission.clone(), shared);
+        let service = Arc::new(submission.clone());
+        let served = bound.serve(endpoint.clone(), door.clone(), service);
+        let listener = served.map_err(|source| DaemonError::Bind {
             socket: socket.to_string(),
             source,
-        })?);
+        })?;
+        listeners.push(Serving {
+            listener,
+            submission,
+        });
     }
     Ok(listeners)
 }
 
+impl Serving {
+    /// Goes by its new configuration; if it has none any more, it closes, and it does not go on.
+    fn goes_on(&self, configured: &[config::Listener]) -> bool {
+        let asked = self.listener.asked();
+        let kept = configured.iter().find(|it| it.endpoint.socket == asked);
+        let Some(kept) = kept else {
+            self.listener.close();
+            maillog::not_listening(&self.listener.name());
+            return false;
+        };
+        self.listener.reconfigure(kept.endpoint.clone());
+        self.submission.reconfigure(kept.submission.clone());
+        true
+    }
+}
+
 /// As configured, as far as the process may have files.
-fn listener_limits(config: &Config) -> listener::Limits {
+fn door_limits(config: &Config) -> door::Limits {
     let mut limits = config.live.limits.clone();
     let room = privilege::room_by_files();
     if room.sessions < limits.sessions {
@@ -388,14 +420,17 @@ fn delivery_settings(
     })
 }
 
-/// The listeners' settings. Passwords of unknown users are compared too, with a hash that takes as long to
-/// make as one of theirs.
-fn listener_settings(config: &Config, checks: &Arc<Checks>) -> listener::Settings {
-    let live = &config.live;
-    listener::Settings {
-        policy: live.policy.clone(),
-        users: Users::new(live.users.clone(), checks.clone()),
-        direct: live.direct.clone(),
-        limits: listener_limits(config),
+/// What holds at every listener.
+fn door_settings(config: &Config, checks: &Arc<Checks>) -> door::Settings {
+    door::Settings {
+        users: Users::new(config.live.users.clone(), checks.clone()),
+        limits: door_limits(config),
+    }
+}
+
+fn submission_settings(config: &Config) -> submission::Settings {
+    submission::Settings {
+        policy: config.live.policy.clone(),
+        direct: config.live.direct.clone(),
     }
 }

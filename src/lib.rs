@@ -5,7 +5,7 @@
 //! # A message's life
 //!
 //! ```text
-//! legacy app ─SMTP─▶ listener ─▶ session ─▶ message ─▶ spool.put ──250──▶ app
+//! legacy app ─SMTP─▶ door ─▶ submission ─ smtp, routing ─▶ spool.put ──250──▶ app
 //!                                              │
 //!              delivery: desk ─▶ worker ─▶ attempt ─ routing ─▶ transport ─ token ─▶ Outlook
 //!                                              └ Outcome ─▶ settle ─▶ spool.finish: fate, report, story
@@ -19,7 +19,7 @@
 //! - **Routing is a pure function**, asked at MAIL and at the message's end, and again at every
 //!   attempt. The spool keeps the message as the app sent it; rewriting happens on the way out.
 //! - **A token is asked for once**, however many wait, and kept before it is used.
-//! - **What a client is told** comes from [`session::Reply`] alone; internals go to the log.
+//! - **What a client is told** is worded in [`smtp::Reply`] and [`submission::wording`] alone; internals go to the log.
 //!
 //! # The rooms
 //!
@@ -30,18 +30,19 @@
 //! | row | rooms |
 //! | --- | --- |
 //! | 1 | [`base`]: clock, ids, limits, secrets, TLS |
-//! | 2 | [`message`] ●, `session::reply` ● |
-//! | 3 | [`session`] ●, [`routing`] ●, `token::state` ●, `transport::answer` ●, `transport::finding` ●, `transport::outcome` ●, `delivery::retry` ●, `delivery::usage` ●, `spool::record` ●, `spool::story` ● |
+//! | 2 | [`message`] ●, `smtp::reply` ● |
+//! | 3 | [`smtp`] ●, [`routing`] ●, `token::state` ●, `transport::answer` ●, `transport::finding` ●, `transport::outcome` ●, `delivery::retry` ●, `delivery::usage` ●, `spool::record` ●, `spool::story` ● |
 //! | 4 | [`observe`]: the mail log, metrics |
 //! | 5 | [`spool`], [`token`], which do not know each other |
 //! | 6 | [`transport`]: the way out, SMTP so far |
-//! | 7 | [`delivery`], and [`listener`], which never sees delivery |
-//! | 8 | [`operator`]: what a person can ask and do, in process and over the control socket |
-//! | 9 | [`web`]: the page, one face of it |
-//! | 10 | [`config`]: composes the parts' settings |
-//! | 11 | [`daemon`], [`cli`]: the other face |
+//! | 7 | [`delivery`]; [`door`]: where apps connect |
+//! | 8 | [`submission`]: SMTP from apps, which never sees delivery |
+//! | 9 | [`operator`]: what a person can ask and do, in process and over the control socket |
+//! | 10 | [`web`]: the page, one face of it |
+//! | 11 | [`config`]: composes the parts' settings |
+//! | 12 | [`daemon`], [`cli`]: the other face |
 //!
-//! [`sandbox`] stands apart: it imports base, message and session only, and nothing imports it but
+//! [`sandbox`] stands apart: it imports base, message and smtp only, and nothing imports it but
 //! cli and tests.
 //!
 //! # Words that are ours
@@ -67,8 +68,9 @@
 
 pub mod base;
 
-pub mod listener;
-pub mod session;
+pub mod door;
+pub mod smtp;
+pub mod submission;
 
 pub mod message;
 

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
-use mailferry::listener::{
-    Answered, Direct, Endpoint, Limits, Listener, Settings, Shared, User, Users,
-};
+use mailferry::door::{self, Door, Endpoint, Limits, Listener, User, Users};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
-use mailferry::session;
+use mailferry::smtp;
 use mailferry::spool::folder::Folder;
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{Content, ContentWriter, Intake, New, Owner, Record, SpoolFuture};
+use mailferry::submission::{Answered, Direct, Options, Settings, Shared, Submission};
 
 struct Nobody;
 
@@ -43,7 +42,7 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
         keys: vec![Key::Envelope, Key::Header],
         ..Policy::default()
     };
-    let session = session::Settings {
+    let session = smtp::Settings {
         host: "relay.example.com".into(),
         message_size: 50_000_000,
         recipients: 1_000,
@@ -59,17 +58,20 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
         sessions_per_user: usize::MAX,
         ..Limits::default()
     };
+    let door = Door::new(door::Settings {
+        users: Users::new(vec![user], Arc::default()),
+        limits,
+    });
     let settings = Settings {
         policy,
-        users: Users::new(vec![user], Arc::default()),
         direct: HashSet::new(),
-        limits,
     };
     let shared = Shared::new(settings, spool, Arc::new(Nobody), Clock::default());
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let bound = Listener::bind(address, false).expect("binds");
+    let service = Submission::new(Options::new(session), &shared);
     let listener = bound
-        .serve(Endpoint::open(address, session), shared)
+        .serve(Endpoint::open(address), door, Arc::new(service))
         .expect("listens");
     listener.address()
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use ipnet::IpNet;
 
 use super::common::ConfigFile;
+use crate::config::Listener;
 use crate::config::{Config, Secrets};
-use crate::listener::Endpoint;
 use crate::message::{Address, Author, ReversePath};
 use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
 use crate::transport::smtp::{Auth, Tls};
@@ -37,14 +37,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 fn listeners(config: &Config) {
     println!("Listeners (this host is {})", config.live.host);
-    for endpoint in &config.live.endpoints {
+    for listener in &config.live.listeners {
+        let endpoint = &listener.endpoint;
         let tls = match (&endpoint.tls, endpoint.plaintext) {
             (Some(tls), _) if tls.implicit => "implicit TLS",
             (Some(_), true) => "STARTTLS offered",
             (Some(_), false) => "STARTTLS required",
             (None, _) => "no TLS",
         };
-        let auth = match (endpoint.session.offers_auth, endpoint.by_network) {
+        let auth = match (endpoint.by_password, endpoint.by_network) {
             (true, _) if !endpoint.plaintext_auth => "passwords within TLS",
             (true, true) => "by password or network",
             (true, false) => "by password",
@@ -55,14 +56,18 @@ fn listeners(config: &Config) {
             false => format!("{}: ", endpoint.name),
         };
         println!("  {named}{}  {tls}, {auth}", endpoint.socket);
-        for (what, said) in restrictions(config, endpoint) {
+        for (what, said) in restrictions(config, listener) {
             println!("    {what}: {said}");
         }
     }
 }
 
 /// What holds at a listener and not everywhere.
-fn restrictions(config: &Config, endpoint: &Endpoint) -> Vec<(&'static str, String)> {
+fn restrictions(config: &Config, listener: &Listener) -> Vec<(&'static str, String)> {
+    let Listener {
+        endpoint,
+        submission,
+    } = listener;
     let servers = config.live.policy.listeners.get(&endpoint.name);
     let listed = |words: Vec<String>| words.join(", ");
     let shown = |networks: &[IpNet]| listed(networks.iter().map(ToString::to_string).collect());
@@ -72,7 +77,7 @@ fn restrictions(config: &Config, endpoint: &Endpoint) -> Vec<(&'static str, Stri
     });
     let proxies = Some(&endpoint.proxies).filter(|proxies| !proxies.is_empty());
     let pause = endpoint.early_talkers;
-    let bare_lf = endpoint.session.bare_lf;
+    let bare_lf = submission.session.bare_lf;
     let limits = endpoint.limits.iter();
     let limits = limits.map(|limit| ("at most", format!("{} {}", limit.most, limit.setting)));
     [
@@ -85,7 +90,7 @@ fn restrictions(config: &Config, endpoint: &Endpoint) -> Vec<(&'static str, Stri
         ("servers", servers.map(|servers| servers.join(", "))),
         (
             "devices without an address send as",
-            endpoint.assume_from.as_ref().map(ToString::to_string),
+            submission.assume_from.as_ref().map(ToString::to_string),
         ),
         (
             "commands that end in LF alone",

@@ -16,7 +16,7 @@ use super::route;
 use crate::base::{Clock, Secret};
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};
-use crate::listener::password::hash_password;
+use crate::door::password::hash_password;
 use crate::message::{Address, Headers, ReversePath};
 use crate::observe::logging;
 use crate::routing::Decision;
@@ -218,7 +218,7 @@ async fn show(
         ),
         Decision::Refused(refusal) => println!(
             "     refused:   {}\n     because:   {}\n",
-            refusal.reply, refusal.reason
+            refusal.why, refusal.reason
         ),
     }
     if !taken {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::common::failed;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
-use crate::listener::password::hash_password;
+use crate::door::password::hash_password;
 
 /// Asks for the password, or reads one line of standard input where that is no terminal, and prints
 /// its argon2id hash.

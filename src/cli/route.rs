@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::common::{ConfigFile, NO, misused};
-use crate::config::{Config, Secrets};
-use crate::listener::{Endpoint, User, permission};
+use crate::config::{Config, Listener, Secrets};
+use crate::door::User;
 use crate::message::{Author, Plan, ReplyTo, ReversePath};
-use crate::routing::{Caller, Decision, Policy, Reason, Refusal, Route};
-use crate::session::Reply;
+use crate::routing::{Caller, Decision, Policy, Route};
+use crate::smtp::Reply;
+use crate::submission::permission::{self, NotAllowed};
+use crate::submission::wording;
 
 /// Answers from the configuration alone; nothing is sent. Ends with 1 where the sender is refused.
 ///
@@ -49,27 +51,33 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let decision = question.decide(&config.live.policy);
     let Question { sender, header, .. } = &question;
     match (&decision, arguments.json) {
-        (Decision::Route(route), true) => {
+        (Ok(route), true) => {
             println!("{}", route_json(route, sender, header.as_deref()))
         }
-        (Decision::Route(route), false) => {
+        (Ok(route), false) => {
             print!("{}", explained(route, sender, header.as_deref()))
         }
-        (Decision::Refused(refusal), true) => println!("{}", refusal_json(refusal)),
-        (Decision::Refused(Refusal { reply, reason }), false) => {
+        (Err(refused), true) => println!("{}", refused.json()),
+        (Err(Refused { reply, reason }), false) => {
             println!("refused:   {reply}\nbecause:   {reason}");
         }
     }
     match decision {
-        Decision::Route(_) => ExitCode::SUCCESS,
-        Decision::Refused(_) => ExitCode::from(NO),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(NO),
     }
+}
+
+/// What the app is told, and why.
+struct Refused {
+    reply: Reply,
+    reason: String,
 }
 
 /// Who sends, by which way in and as whom.
 struct Question<'a> {
     user: Option<&'a User>,
-    listener: Option<&'a Endpoint>,
+    listener: Option<&'a Listener>,
     sender: ReversePath,
     header: Option<String>,
 }
@@ -82,16 +90,24 @@ impl<'a> Question<'a> {
             user.ok_or_else(|| format!("--user: there is no [[user]] named {name:?} in {path}"))
         });
         let listener = arguments.listener.as_ref().map(|name| {
-            let listener = config.live.endpoints.iter().find(|it| it.name == *name);
+            let listener = config
+                .live
+                .listeners
+                .iter()
+                .find(|it| it.endpoint.name == *name);
             listener.ok_or_else(|| {
-                let names = config.live.endpoints.iter().map(|it| it.name.as_str());
+                let names = config
+                    .live
+                    .listeners
+                    .iter()
+                    .map(|it| it.endpoint.name.as_str());
                 let names = names.collect::<Vec<_>>().join(", ");
                 format!("--listener: there is no [[listener]] named {name:?}; there are: {names}")
             })
         });
         let (user, listener) = (user.transpose()?, listener.transpose()?);
         let of_user = user.and_then(|user| user.assume_from.as_ref());
-        let assumed = of_user.or(listener.and_then(|listener| listener.assume_from.as_ref()));
+        let assumed = of_user.or(listener.and_then(|it| it.submission.assume_from.as_ref()));
         let sender = match (ReversePath::parse(&arguments.from), assumed) {
             (Ok(ReversePath::Null) | Err(_), Some(assumed)) => {
                 ReversePath::Mailbox(assumed.clone())
@@ -108,26 +124,37 @@ impl<'a> Question<'a> {
         })
     }
 
-    fn decide(&self, policy: &Policy) -> Decision {
-        let refused = |reply, reason| Decision::Refused(Refusal { reply, reason });
+    fn decide(&self, policy: &Policy) -> Result<Route, Refused> {
         if let (Some(user), Some(listener)) = (self.user, self.listener)
-            && !listener.lets_in(user)
+            && !listener.endpoint.lets_in(user)
         {
-            return refused(Reply::bad_credentials(), Reason::NotHere);
+            return Err(Refused {
+                reply: Reply::bad_credentials(),
+                reason: "the listener's `users` and `auth` do not let this user in".to_owned(),
+            });
         }
         let caller = policy.caller(
             self.user.map_or("", |user| &user.name),
-            self.listener.map_or("", |listener| &listener.name),
+            self.listener.map_or("", |listener| &listener.endpoint.name),
         );
         let decision = decide(policy, caller, &self.sender, self.header.as_deref());
-        match self.user.map(|user| self.allowed(user, &decision)) {
-            Some(Err(reply)) => refused(reply, Reason::NotAllowed),
-            _ => decision,
+        if let Some(Err(why)) = self.user.map(|user| self.allowed(user, &decision)) {
+            return Err(Refused {
+                reply: wording::not_allowed(&why),
+                reason: "the user's `senders` do not have it".to_owned(),
+            });
+        }
+        match decision {
+            Decision::Route(route) => Ok(route),
+            Decision::Refused(refusal) => Err(Refused {
+                reply: wording::not_routed(&refusal.why),
+                reason: refusal.reason.to_string(),
+            }),
         }
     }
 
     /// Whether the user may send as both.
-    fn allowed(&self, user: &User, decision: &Decision) -> Result<(), Reply> {
+    fn allowed(&self, user: &User, decision: &Decision) -> Result<(), NotAllowed> {
         permission::sender(user, &self.sender)?;
         let author = author(self.header.as_deref());
         permission::author(user, &author, decision.replaces_from())
@@ -195,13 +222,15 @@ fn route_json(route: &Route, sender: &ReversePath, header: Option<&str>) -> serd
     })
 }
 
-fn refusal_json(refusal: &Refusal) -> serde_json::Value {
-    json!({
-        "server": null,
-        "envelope_from": null,
-        "header_from": null,
-        "reply_to": null,
-        "reason": refusal.reason.to_string(),
-        "reply": refusal.reply.to_string(),
-    })
+impl Refused {
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "server": null,
+            "envelope_from": null,
+            "header_from": null,
+            "reply_to": null,
+            "reason": self.reason,
+            "reply": self.reply.to_string(),
+        })
+    }
 }

@@ -16,10 +16,10 @@ use toml::Spanned;
 use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
 use super::text;
-use super::{Config, Fixed, Live, Secrets, Server};
+use super::{Config, Fixed, Listener, Live, Secrets, Server};
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
-use crate::listener::{Endpoint, Socket};
+use crate::door::Socket;
 use crate::message::{Address, address};
 use crate::observe::logging;
 use crate::routing::{Policy, ServerRule, UserRule};
@@ -29,14 +29,14 @@ use crate::web;
 use checker::Checker;
 
 /// The servers that listeners let mail take, where they say so.
-fn servers_here(file: &text::File, endpoints: &[Endpoint]) -> HashMap<String, Vec<String>> {
-    let said = endpoints
+fn servers_here(file: &text::File, listeners: &[Listener]) -> HashMap<String, Vec<String>> {
+    let said = listeners
         .iter()
         .zip(&file.listener)
-        .filter_map(|(endpoint, text)| {
+        .filter_map(|(listener, text)| {
             let servers = text.servers.as_ref()?.iter();
             let servers = servers.map(|name| name.get_ref().clone()).collect();
-            Some((endpoint.name.clone(), servers))
+            Some((listener.endpoint.name.clone(), servers))
         });
     said.collect()
 }
@@ -90,10 +90,10 @@ impl Checker<'_> {
         let data_dir = self.data_dir(&file.data_dir);
         let (servers, rules, direct) = self.servers(&file, &host);
         let users = self.users(&file.user, &rules);
-        let endpoints = self.listeners(&file, &users, &rules, &host);
-        self.circles(&servers, &endpoints, &host);
+        let listeners = self.listeners(&file, &users, &rules, &host);
+        self.circles(&servers, &listeners, &host);
         self.doubtful(&file, &servers, &rules);
-        let policy = self.policy(&file, rules, &endpoints);
+        let policy = self.policy(&file, rules, &listeners);
         self.warnings
             .extend(file.delivery.doubts().map(str::to_owned));
         let fixed = Fixed {
@@ -116,7 +116,7 @@ impl Checker<'_> {
         let live = Live {
             host,
             received: file.privacy.received,
-            endpoints,
+            listeners,
             limits: file.limits,
             users,
             policy,
@@ -176,7 +176,7 @@ impl Checker<'_> {
     }
 
     /// A server that is a listener of ours sends mail in a circle.
-    fn circles(&mut self, servers: &[Server], endpoints: &[Endpoint], own: &str) {
+    fn circles(&mut self, servers: &[Server], listeners: &[Listener], own: &str) {
         for server in servers {
             let (host, port) = (server.smtp.host.as_str(), server.smtp.port);
             let ip: Option<IpAddr> = host.parse().ok();
@@ -185,7 +185,7 @@ impl Checker<'_> {
                 let is_ours = is_local || host == own || ip == Some(address.ip());
                 address.port() == port && is_ours
             };
-            let listener = endpoints.iter().find(|endpoint| match &endpoint.socket {
+            let listener = listeners.iter().find(|it| match &it.endpoint.socket {
                 Socket::Address { address, .. } => is_here(address),
                 Socket::Systemd(_) => false,
             });
@@ -193,7 +193,7 @@ impl Checker<'_> {
                 self.warnings.push(format!(
                     "[[server]] {:?}: {host}:{port} is the listener {:?} of this configuration, so mail would go in a circle; write the \
                      host and port of another server",
-                    server.name, listener.name
+                    server.name, listener.endpoint.name
                 ));
             }
         }
@@ -247,7 +247,7 @@ impl Checker<'_> {
         &mut self,
         file: &text::File,
         servers: Vec<ServerRule>,
-        endpoints: &[Endpoint],
+        listeners: &[Listener],
     ) -> Policy {
         let sender = &file.sender;
         let keys = sender.keys.get_ref().clone();
@@ -287,7 +287,7 @@ impl Checker<'_> {
             null_sender: sender.null_sender,
             reply_to: sender.reply_to,
             users: file.user.iter().map(rule).collect::<HashMap<_, _>>(),
-            listeners: servers_here(file, endpoints),
+            listeners: servers_here(file, listeners),
         }
     }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use crate::base;
 pub use fixed::Fixed;
 pub use problem::{ConfigError, Problem};
-pub use settings::{Config, Live, Secrets, Server};
+pub use settings::{Config, Listener, Live, Secrets, Server};
 
 /// Reads a configuration file.
 pub fn load(path: &Path, secrets: Secrets) -> Result<Config, ConfigError> {

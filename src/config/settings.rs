@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use super::fixed::Fixed;
 use crate::delivery::{Limits, Options};
-use crate::listener::{self, Endpoint, User};
+use crate::door::{self, Endpoint, User};
 use crate::message::Shown;
 use crate::routing::Policy;
+use crate::submission;
 use crate::token;
 use crate::transport::smtp::SmtpServer;
 
@@ -30,9 +31,9 @@ pub struct Live {
     /// How much of a client its message's `Received` field shows.
     pub received: Shown,
     /// Where apps connect.
-    pub endpoints: Vec<Endpoint>,
+    pub listeners: Vec<Listener>,
     /// How much there may be at once, and how slow it may be.
-    pub limits: listener::Limits,
+    pub limits: door::Limits,
     /// Who may send.
     pub users: Vec<User>,
     /// Routing.
@@ -43,6 +44,15 @@ pub struct Live {
     pub direct: HashSet<String>,
     /// How delivery tries again, reports and ends.
     pub delivery: Options,
+}
+
+/// A listener: where it is and who is let in, and what holds for mail there.
+#[derive(Clone)]
+pub struct Listener {
+    /// Where it is, and who is let in.
+    pub endpoint: Endpoint,
+    /// What holds for mail.
+    pub submission: submission::Options,
 }
 
 /// An upstream server.

@@ -14,7 +14,7 @@ use super::preset::{Cloud, Provider};
 use super::secret::SecretText;
 use crate::base::written::{Network, Wait, some_count, some_positive};
 use crate::delivery;
-use crate::listener;
+use crate::door;
 use crate::message::{Priority, Shown};
 use crate::observe::logging::Format;
 use crate::routing::{Key, NullSender, OnMismatch};
@@ -38,7 +38,7 @@ pub struct File {
     #[serde(default)]
     pub(super) listener: Vec<Listener>,
     #[serde(default)]
-    pub(super) limits: listener::Limits,
+    pub(super) limits: door::Limits,
     #[serde(default)]
     pub(super) sender: Sender,
     #[serde(default)]

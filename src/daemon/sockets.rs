@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::error::DaemonError;
-use crate::listener::accept::Bound;
-use crate::listener::{Endpoint, Listener, Socket};
+use crate::config;
+use crate::door::accept::Bound;
+use crate::door::{Listener, Socket};
 
 /// What was passed, by name; there may be several of one, as for IPv4 and IPv6. They stay open, so
 /// that a listener that is taken out of the configuration can come back.
@@ -20,14 +21,14 @@ impl Sockets {
         Self(named.collect())
     }
 
-    /// A bound socket, or several, for each endpoint.
+    /// A bound socket, or several, for each listener.
     pub(super) fn bind_all<'e>(
         &self,
-        endpoints: impl Iterator<Item = &'e Endpoint>,
+        listeners: impl Iterator<Item = &'e config::Listener>,
     ) -> Result<Vec<(Socket, Bound)>, DaemonError> {
         let mut all = Vec::new();
-        for endpoint in endpoints {
-            let socket = &endpoint.socket;
+        for listener in listeners {
+            let socket = &listener.endpoint.socket;
             let bound = self.bind(socket).map_err(|source| DaemonError::Bind {
                 socket: socket.to_string(),
                 source,
@@ -37,12 +38,15 @@ impl Sockets {
         Ok(all)
     }
 
-    /// The names of those that no endpoint has.
-    pub(super) fn unused<'s>(&'s self, endpoints: &'s [Endpoint]) -> impl Iterator<Item = &'s str> {
+    /// The names of those that no listener has.
+    pub(super) fn unused<'s>(
+        &'s self,
+        listeners: &'s [config::Listener],
+    ) -> impl Iterator<Item = &'s str> {
         let names = self.0.iter().map(|(name, _)| name.as_str());
         names.filter(|name| {
-            let here = |endpoint: &Endpoint| endpoint.socket == Socket::Systemd((*name).to_owned());
-            !endpoints.iter().any(here)
+            let wanted = Socket::Systemd((*name).to_owned());
+            !listeners.iter().any(|it| it.endpoint.socket == wanted)
         })
     }
 

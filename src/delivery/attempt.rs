@@ -389,10 +389,9 @@ fn route(plan: &Plan, record: &Record, headers: &Headers) -> Result<Route, Strin
         policy.caller(user, listener),
     ) {
         Decision::Route(route) => Ok(route),
-        Decision::Refused(refusal) => Err(format!(
-            "the configuration refuses it now: {}",
-            refusal.reply
-        )),
+        Decision::Refused(refusal) => {
+            Err(format!("the configuration refuses it now: {}", refusal.why))
+        }
     }
 }
 

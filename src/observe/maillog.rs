@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::base::tls::TlsError;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Author, Envelope, ReversePath};
-use crate::session::Reply;
+use crate::smtp::Reply;
 
 /// Characters of a header From that are shown.
 const FROM: usize = 200;
@@ -63,8 +63,9 @@ pub fn few_files(allowed: usize, wanted: usize) {
 }
 
 /// A client may not come in.
-pub fn turned_away(listener: &str, peer: &IpAddr, reply: &Reply) {
-    info!(target: TARGET, event = "turned_away", listener, %peer, reply = %reply, "turned away");
+pub fn turned_away(listener: &str, peer: &IpAddr, said: &[u8]) {
+    let said = String::from_utf8_lossy(said);
+    info!(target: TARGET, event = "turned_away", listener, %peer, reply = said.trim(), "turned away");
 }
 
 /// An address is shut out for its failed sign-ins.

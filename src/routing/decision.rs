@@ -7,7 +7,6 @@ use std::fmt;
 
 use super::policy::{Caller, Key, NullSender, Policy, ServerRule};
 use crate::message::{Address, Author, Mailbox, Plan, ReplyTo, ReversePath};
-use crate::session::Reply;
 
 /// What becomes of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +35,43 @@ pub struct Route {
     pub reason: Reason,
 }
 
-/// A refusal, as the client hears it.
+/// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The reply.
-    pub reply: Reply,
-    /// Why.
+    /// What is refused, and why.
+    pub why: Refused,
+    /// The step that decided.
     pub reason: Reason,
+}
+
+/// What is refused, and why, for whoever sends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No server's from_filter admits the sender (step 6).
+    #[error(
+        "<{sender}>: no server's from_filter admits this sender, and none may send it as a default_from{which}"
+    )]
+    Sender {
+        /// The sender, in words: an address, or nothing for the null sender.
+        sender: String,
+        /// Among which servers, if not all were asked.
+        which: &'static str,
+    },
+    /// `on_mismatch = "reject"`: the server would have to rewrite the From.
+    #[error(
+        "{author}: the from_filter of server {server} does not admit this From, and on_mismatch is \"reject\""
+    )]
+    From {
+        /// The author, or what stands in its place.
+        author: String,
+        /// The server.
+        server: String,
+    },
+    /// The chosen server has no address that it could send as.
+    #[error(
+        "Server {0} has no address to send this message as: set default_from, or the server's `address`"
+    )]
+    NoIdentity(String),
 }
 
 /// The step that decided, with what it matched.
@@ -60,10 +89,6 @@ pub enum Reason {
     Unfiltered,
     /// Step 6: the first server takes what nobody admits.
     LastResort,
-    /// Refused before any step: the user does not get in by the listener.
-    NotHere,
-    /// Refused before any step: the user may not send as this.
-    NotAllowed,
     /// Step 6, refused: no server's filter admits the sender.
     NotAdmitted,
     /// The server was found, and its filter does not admit the author.
@@ -118,11 +143,14 @@ impl Policy {
     }
 
     /// Decides at MAIL, where only the envelope is known: a refusal that no header can change.
-    pub fn refuses_at_mail(&self, sender: &ReversePath, caller: Caller) -> Option<Reply> {
+    pub fn refuses_at_mail(&self, sender: &ReversePath, caller: Caller) -> Option<Refused> {
         if self.keys.contains(&Key::Header) || self.choose(sender, None, caller).is_some() {
             return None;
         }
-        Some(Reply::not_admitted(sender, caller.narrowed()))
+        Some(Refused::Sender {
+            sender: sender.to_string(),
+            which: caller.narrowed(),
+        })
     }
 
     /// The way of a report that this program writes itself: the default server, else the first that
@@ -172,7 +200,7 @@ impl Policy {
         ways
     }
 
-    fn not_admitted(&self, sender: &ReversePath, author: &Author, caller: Caller) -> Reply {
+    fn not_admitted(&self, sender: &ReversePath, author: &Author, caller: Caller) -> Refused {
         let by_header = || {
             author
                 .mailbox()
@@ -183,12 +211,15 @@ impl Policy {
             _ if *sender == ReversePath::Null => by_header().unwrap_or(ReversePath::Null),
             _ => sender.clone(),
         };
-        Reply::not_admitted(&named, caller.narrowed())
+        Refused::Sender {
+            sender: named.to_string(),
+            which: caller.narrowed(),
+        }
     }
 }
 
-fn refused(reply: Reply, reason: Reason) -> Decision {
-    Decision::Refused(Refusal { reply, reason })
+fn refused(why: Refused, reason: Reason) -> Decision {
+    Decision::Refused(Refusal { why, reason })
 }
 
 /// In words, to stand after the server's name.
@@ -205,8 +236,6 @@ impl fmt::Display for Reason {
             }
             Self::Unfiltered => f.write_str("no from_filter admits the sender; this is the first server without one"),
             Self::LastResort => f.write_str("no from_filter admits the sender; the first server is the last resort"),
-            Self::NotHere => f.write_str("the listener's `users` and `auth` do not let this user in"),
-            Self::NotAllowed => f.write_str("the user's `senders` do not have it"),
             Self::NotAdmitted => f.write_str("no server that may be used has a from_filter that admits the sender, or the default from"),
             Self::FromNotAdmitted => f.write_str("the server's from_filter does not admit the header From, and on_mismatch is \"reject\""),
             Self::NoIdentity => f.write_str("the server has no address to speak as"),

@@ -5,6 +5,6 @@ pub mod decision;
 pub mod filter;
 pub mod policy;
 
-pub use decision::{Decision, Reason, Refusal, Route};
+pub use decision::{Decision, Reason, Refusal, Refused, Route};
 pub use filter::{Filter, FilterError};
 pub use policy::{Caller, Key, NullSender, OnMismatch, Policy, ServerRule, UserRule};

@@ -17,10 +17,10 @@ use super::state::{Bearer, Delivered, SharedSignIn, State};
 use crate::base::limits;
 use crate::base::stream::Stream;
 use crate::message::{Address, Headers, ReversePath};
-use crate::session::Reply;
-use crate::session::command::{self, Assumed, Command};
-use crate::session::data::Decoder;
-use crate::session::line::{Line, LineReader};
+use crate::smtp::Reply;
+use crate::smtp::command::{self, Assumed, Command};
+use crate::smtp::data::Decoder;
+use crate::smtp::line::{Line, LineReader};
 
 const NAME: &str = "SANDBOX.PROD.OUTLOOK.COM";
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use mailferry::message::Address;
-use mailferry::session::{Event, Machine, Protection, Reply, Settings};
+use mailferry::routing::Refused;
+use mailferry::smtp::{Event, Machine, Protection, Reply, Settings};
+use mailferry::submission::wording;
 
 #[derive(Debug)]
 enum Line {
@@ -147,7 +149,11 @@ fn drive(dialogue: &Dialogue, cut: usize) -> Vec<Line> {
                 });
             }
             Event::Sender(sender) if sender.to_string().starts_with("refused@") => {
-                machine.answer(Reply::not_admitted(&sender, ""));
+                let refused = Refused::Sender {
+                    sender: sender.to_string(),
+                    which: "",
+                };
+                machine.answer(wording::not_routed(&refused));
             }
             Event::Sender(sender) => {
                 let mut reply = Reply::sender_ok();

@@ -7,11 +7,12 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use mailferry::base::{BoxFuture, Clock};
-use mailferry::listener::{self, Answered, Direct, Endpoint, Listener, Shared, User, Users};
+use mailferry::door::{self, Door, Endpoint, Limits, Listener, User, Users};
 use mailferry::routing::{Key, Policy, ServerRule};
-use mailferry::session;
+use mailferry::smtp;
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{Content, Owner, Record};
+use mailferry::submission::{self, Answered, Direct, Options, Shared, Submission};
 
 use crate::doors::plan;
 use crate::support::{Lab, SOON, Smtp, have};
@@ -202,7 +203,7 @@ impl Direct for Defect {
 fn a_panic_ends_its_session_and_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (shared, address) = runtime.block_on(async {
+    let (door, address) = runtime.block_on(async {
         let settings = sqlite::Settings {
             folder: folder.path().to_owned(),
             reserve: 0,
@@ -218,23 +219,25 @@ fn a_panic_ends_its_session_and_no_other() {
             networks: vec!["127.0.0.1/32".parse().expect("a network")],
             ..User::named("app")
         };
-        let settings = listener::Settings {
+        let settings = submission::Settings {
             policy: Policy {
                 servers: vec![rule],
                 keys: vec![Key::Envelope],
                 ..Policy::default()
             },
-            users: Users::new(vec![user], Arc::default()),
             direct: HashSet::from(["n".to_owned()]),
-            limits: listener::Limits::default(),
         };
+        let door = Door::new(door::Settings {
+            users: Users::new(vec![user], Arc::default()),
+            limits: Limits::default(),
+        });
         let shared = Shared::new(
             settings,
             Arc::new(spool),
             Arc::new(Defect),
             Clock::default(),
         );
-        let session = session::Settings {
+        let session = smtp::Settings {
             host: "relay.example".into(),
             message_size: 1_000_000,
             recipients: 10,
@@ -247,8 +250,10 @@ fn a_panic_ends_its_session_and_no_other() {
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bound = Listener::bind(address, false).expect("binds");
-        let listener = bound.serve(Endpoint::open(address, session), shared.clone());
-        (shared, listener.expect("serves").address())
+        let service = Submission::new(Options::new(session), &shared);
+        let endpoint = Endpoint::open(address);
+        let listener = bound.serve(endpoint, door.clone(), Arc::new(service));
+        (door, listener.expect("serves").address())
     });
     let mut other = Smtp::connect(address);
     other.expect("EHLO other", "250");
@@ -259,7 +264,7 @@ fn a_panic_ends_its_session_and_no_other() {
     Smtp::connect(address).expect("QUIT", "221");
     drop(client);
     let begin = Instant::now();
-    while shared.sessions() > 1 {
+    while door.sessions() > 1 {
         assert!(begin.elapsed() < SOON, "a place was not given back");
         std::thread::yield_now();
     }

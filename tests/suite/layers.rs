@@ -29,7 +29,7 @@ const HOMES: [(&str, &str); 5] = [
 ];
 
 /// What the sandbox may import; only cli may import it.
-const SANDBOX: [&str; 3] = ["base", "message", "session"];
+const SANDBOX: [&str; 3] = ["base", "message", "smtp"];
 
 /// A room or file of the map.
 struct Entry {

@@ -11,14 +11,16 @@ use super::checker::Checker;
 use super::user::limit;
 use crate::base::certificate::{self, Files};
 use crate::base::written::Network;
+use crate::config::Listener;
 use crate::config::secret::{SecretError, check_mode};
 use crate::config::text::{self, ListenerAuth, ListenerTls};
-use crate::listener::usage::Unit;
-use crate::listener::{BareNewlines, Certificate, Endpoint, Socket, Tls, User};
+use crate::door::usage::Unit;
+use crate::door::{BareNewlines, Certificate, Endpoint, Socket, Tls, User};
 use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::ServerRule;
-use crate::session;
+use crate::smtp;
+use crate::submission;
 
 impl Checker<'_> {
     pub(super) fn listeners(
@@ -27,7 +29,7 @@ impl Checker<'_> {
         users: &[User],
         rules: &[ServerRule],
         host: &str,
-    ) -> Vec<Endpoint> {
+    ) -> Vec<Listener> {
         if file.listener.is_empty() {
             self.problem(
                 0..0,
@@ -35,7 +37,7 @@ impl Checker<'_> {
                 "there is none; add one with address = \"127.0.0.1:2525\"",
             );
         }
-        let mut built: Vec<Endpoint> = Vec::new();
+        let mut built: Vec<Listener> = Vec::new();
         let postmaster = postmaster(file, rules);
         for listener in &file.listener {
             self.servers_of(
@@ -49,7 +51,7 @@ impl Checker<'_> {
             };
             self.is_new(listener, &socket, &built);
             let names = (host, postmaster.as_ref());
-            built.push(self.endpoint(file, listener, socket, users, names));
+            built.push(self.built(file, listener, socket, users, names));
         }
         built
     }
@@ -75,9 +77,11 @@ impl Checker<'_> {
         }
     }
 
-    fn is_new(&mut self, listener: &text::Listener, socket: &Socket, others: &[Endpoint]) {
+    fn is_new(&mut self, listener: &text::Listener, socket: &Socket, others: &[Listener]) {
         let span = place_of(listener);
-        if let Some(other) = others.iter().find(|other| other.socket.overlaps(socket)) {
+        let others = others.iter().map(|other| &other.endpoint);
+        let mut sockets = others.clone();
+        if let Some(other) = sockets.find(|other| other.socket.overlaps(socket)) {
             let text = format!(
                 "{socket} is taken by the listener {:?} already; remove one{}",
                 other.name,
@@ -89,20 +93,21 @@ impl Checker<'_> {
             self.problem(span.clone(), "[[listener]] address", text);
         }
         let name = name_of(listener, socket);
-        if others.iter().any(|other| other.name == name) && listener.name.is_some() {
+        let mut names = others;
+        if names.any(|other| other.name == name) && listener.name.is_some() {
             let text = format!("there are two listeners named {name:?}; rename one");
             self.problem(span, "[[listener]] name", text);
         }
     }
 
-    fn endpoint(
+    fn built(
         &mut self,
         file: &text::File,
         listener: &text::Listener,
         socket: Socket,
         users: &[User],
         (host, postmaster): (&str, Option<&Address>),
-    ) -> Endpoint {
+    ) -> Listener {
         let name = name_of(listener, &socket);
         let allowed = self.users_of(listener, users);
         let on_loopback =
@@ -135,7 +140,7 @@ impl Checker<'_> {
             self.everybody_may_send(&name, users.iter().filter(here));
         }
         let limits = &file.limits;
-        let session = session::Settings {
+        let session = smtp::Settings {
             host: host.to_owned(),
             message_size: listener.message_size.unwrap_or(limits.message_size),
             recipients: limits.recipients,
@@ -152,25 +157,32 @@ impl Checker<'_> {
             Duration::from_secs(60),
             listener.messages_per_minute,
         );
-        Endpoint {
+        let endpoint = Endpoint {
             tls: tls.map(|certificate| Tls {
                 certificate,
                 implicit: mode == ListenerTls::Implicit,
             }),
             plaintext: matches!(mode, ListenerTls::None | ListenerTls::Starttls),
             plaintext_auth,
-            session: Arc::new(session),
+            by_password,
             by_network: listener.auth != ListenerAuth::Password,
             users: allowed,
             networks: listener.networks.as_deref().map(Network::ranges),
             sessions: listener.sessions.unwrap_or(limits.sessions),
             limits: rate.into_iter().collect(),
-            priority: listener.priority,
-            assume_from: self.address(&listener.assume_from, "[[listener]] assume_from"),
             early_talkers: listener.refuse_early_talkers.map(|pause| pause.0),
             proxies: Network::ranges(&listener.proxies),
             name,
             socket,
+        };
+        let submission = submission::Options {
+            session: Arc::new(session),
+            priority: listener.priority,
+            assume_from: self.address(&listener.assume_from, "[[listener]] assume_from"),
+        };
+        Listener {
+            endpoint,
+            submission,
         }
     }
 

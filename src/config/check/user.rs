@@ -10,9 +10,9 @@ use super::checker::Checker;
 use crate::base::secret::ExposeSecret;
 use crate::base::written::{self, Network};
 use crate::config::text;
-use crate::listener::User;
-use crate::listener::password::Hash;
-use crate::listener::usage::{Limit, Unit};
+use crate::door::User;
+use crate::door::password::Hash;
+use crate::door::usage::{Limit, Unit};
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
 

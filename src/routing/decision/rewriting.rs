@@ -1,10 +1,9 @@
 //! Whom the message speaks as, once its server is known.
 
 use super::choice::Choice;
-use super::{Reason, Refusal};
+use super::{Reason, Refusal, Refused};
 use crate::message::{Address, Author, Mailbox, ReversePath};
 use crate::routing::policy::{NullSender, OnMismatch, Policy, ServerRule};
-use crate::session::Reply;
 
 impl Policy {
     /// The From that takes the place of the present one; none where it stays.
@@ -49,7 +48,7 @@ impl Policy {
         match identity {
             Some(identity) => Ok(Some(encapsulated(author, identity))),
             None => Err(Refusal {
-                reply: Reply::no_identity(&server.name),
+                why: Refused::NoIdentity(server.name.clone()),
                 reason: Reason::NoIdentity,
             }),
         }
@@ -85,9 +84,12 @@ impl Policy {
 }
 
 fn mismatch(server: &ServerRule, author: Option<&Address>) -> Refusal {
-    let reply = Reply::from_not_admitted(author, &server.name);
+    let author = author.map_or("The header From".to_owned(), |author| format!("<{author}>"));
     Refusal {
-        reply,
+        why: Refused::From {
+            author,
+            server: server.name.clone(),
+        },
         reason: Reason::FromNotAdmitted,
     }
 }

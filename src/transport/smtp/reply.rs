@@ -194,7 +194,7 @@ mod tests {
         #[test]
         fn reads_what_our_own_listener_writes(code in 200u16..600, text in "[ -~]{0,600}") {
             let mut out = Vec::new();
-            crate::session::Reply::new(code, "", text.trim().to_owned()).write(&mut out);
+            crate::smtp::Reply::new(code, "", text.trim().to_owned()).write(&mut out);
             prop_assert_eq!(take(&mut BytesMut::from(&out[..])).unwrap().unwrap().code, code);
         }
     }

@@ -76,7 +76,7 @@ impl Stuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::data::Decoder;
+    use crate::smtp::data::Decoder;
     use proptest::prelude::*;
 
     fn stuffed(pieces: &[&[u8]]) -> Vec<u8> {

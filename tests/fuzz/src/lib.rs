@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use mailferry::message::Address;
-use mailferry::session::{Event, Machine, Protection, Reply, Settings};
+use mailferry::smtp::{Event, Machine, Protection, Reply, Settings};
 
 /// What a session has shown.
 #[derive(Debug, PartialEq, Eq)]

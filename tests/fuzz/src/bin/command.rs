@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use mailferry::message::{Address, ReversePath};
-use mailferry::session::auth;
-use mailferry::session::command::{Assumed, Command, parse};
+use mailferry::smtp::auth;
+use mailferry::smtp::command::{Assumed, Command, parse};
 
 fuzz_target!(|line: &str| {
     let _ = auth::plain(line);

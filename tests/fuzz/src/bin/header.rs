@@ -7,7 +7,7 @@ use mailferry::message::{
     Address, Author, Envelope, Headers, Mailbox, Parameters, Plan, ReplyTo, ReversePath, Shown,
     Trace, rewrite,
 };
-use mailferry::session::data::Decoder;
+use mailferry::smtp::data::Decoder;
 
 fuzz_target!(|input: &[u8]| {
     // Only what has passed the decoder gets here: line ends are CRLF.

@@ -1,14 +1,45 @@
 //! Who may send as whom, and where to. Pure.
 
+use crate::door::User;
 use crate::message::{Address, Author, ReversePath};
-use crate::session::Reply;
-
-use super::User;
 
 const HEADER: &str = "header From";
 
+/// What a user may not do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// Send as this.
+    #[error("User {user} may not send as <{address}>, the {place} (setting `senders`)")]
+    Sender {
+        /// The user.
+        user: String,
+        /// Where the address stands.
+        place: &'static str,
+        /// The address, or what stands in its place.
+        address: String,
+    },
+    /// Send there.
+    #[error("User {user} may not send to <{address}> (setting `recipients`)")]
+    Recipient {
+        /// The user.
+        user: String,
+        /// The recipient.
+        address: Address,
+    },
+}
+
+impl NotAllowed {
+    fn sender(user: &User, place: &'static str, address: impl ToString) -> Self {
+        Self::Sender {
+            user: user.name.clone(),
+            place,
+            address: address.to_string(),
+        }
+    }
+}
+
 /// Whether the user may say this in MAIL. The null sender speaks for nobody.
-pub fn sender(user: &User, sender: &ReversePath) -> Result<(), Reply> {
+pub fn sender(user: &User, sender: &ReversePath) -> Result<(), NotAllowed> {
     match sender {
         ReversePath::Null => Ok(()),
         ReversePath::Mailbox(address) => speaks_as(user, "envelope sender", address),
@@ -17,7 +48,7 @@ pub fn sender(user: &User, sender: &ReversePath) -> Result<(), Reply> {
 
 /// Whether the user may say this in From, which leaves as it is unless it is `replaced`. Several authors
 /// cannot be told from one that hides behind another; nor can what we do not understand, and others may.
-pub fn author(user: &User, author: &Author, replaced: bool) -> Result<(), Reply> {
+pub fn author(user: &User, author: &Author, replaced: bool) -> Result<(), NotAllowed> {
     let unread = match author {
         Author::One(mailbox) | Author::Lenient(mailbox) => {
             return speaks_as(user, HEADER, &mailbox.address);
@@ -27,25 +58,28 @@ pub fn author(user: &User, author: &Author, replaced: bool) -> Result<(), Reply>
         Author::Missing | Author::Malformed(_) => return Ok(()),
     };
     match user.senders {
-        Some(_) => Err(Reply::sender_not_allowed(&user.name, HEADER, &unread)),
+        Some(_) => Err(NotAllowed::sender(user, HEADER, unread)),
         None => Ok(()),
     }
 }
 
 /// Whether the user may send there.
-pub fn recipient(user: &User, address: &Address) -> Result<(), Reply> {
+pub fn recipient(user: &User, address: &Address) -> Result<(), NotAllowed> {
     let admits = user.recipients.as_ref().is_none_or(|to| to.admits(address));
     match admits {
         true => Ok(()),
-        false => Err(Reply::recipient_not_allowed(&user.name, address)),
+        false => Err(NotAllowed::Recipient {
+            user: user.name.clone(),
+            address: address.clone(),
+        }),
     }
 }
 
-fn speaks_as(user: &User, place: &str, address: &Address) -> Result<(), Reply> {
+fn speaks_as(user: &User, place: &'static str, address: &Address) -> Result<(), NotAllowed> {
     let admits = user.senders.as_ref().is_none_or(|as_| as_.admits(address));
     match admits {
         true => Ok(()),
-        false => Err(Reply::sender_not_allowed(&user.name, place, address)),
+        false => Err(NotAllowed::sender(user, place, address)),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Machine, Protection};
 use crate::message::Parameters;
-use crate::session::command::Command;
-use crate::session::reply::Reply;
+use crate::smtp::command::Command;
+use crate::smtp::reply::Reply;
 
 impl Machine {
     /// Whether the command may come now, and its parameters are offered.

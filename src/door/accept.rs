@@ -1,4 +1,4 @@
-//! The sockets, and what all sessions share.
+//! The sockets.
 
 use std::fs::File;
 use std::io;
@@ -14,10 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::arrival::{self, Arrival};
-use super::shared::Shared;
-use super::{Endpoint, Socket};
+use super::endpoint::{Endpoint, Socket};
+use super::service::Service;
+use super::shared::Door;
+use super::turned_away::TurnedAway;
 use crate::observe::maillog;
-use crate::session::Reply;
 
 /// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
 const BACKLOG: i32 = 4_096;
@@ -94,7 +95,12 @@ impl Bound {
     }
 
     /// Begins to accept.
-    pub fn serve(self, endpoint: Endpoint, shared: Arc<Shared>) -> io::Result<Listener> {
+    pub fn serve(
+        self,
+        endpoint: Endpoint,
+        door: Arc<Door>,
+        service: Arc<dyn Service>,
+    ) -> io::Result<Listener> {
         let address = self.0.local_addr()?;
         let tls = match &endpoint.tls {
             None => "none",
@@ -104,7 +110,7 @@ impl Bound {
         };
         maillog::listening(&endpoint.name, address, tls);
         let endpoint = Arc::new(ArcSwap::from_pointee(endpoint));
-        let task = tokio::spawn(accept(self.0, endpoint.clone(), shared));
+        let task = tokio::spawn(accept(self.0, endpoint.clone(), door, service));
         Ok(Listener {
             endpoint,
             address,
@@ -113,18 +119,23 @@ impl Bound {
     }
 }
 
-async fn accept(socket: TcpListener, endpoint: Arc<ArcSwap<Endpoint>>, shared: Arc<Shared>) {
+async fn accept(
+    socket: TcpListener,
+    endpoint: Arc<ArcSwap<Endpoint>>,
+    door: Arc<Door>,
+    service: Arc<dyn Service>,
+) {
     let (mut pause, mut spare) = (ACCEPT_PAUSE, spare());
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
-                admit(stream, peer, &endpoint, &shared);
+                admit(stream, peer, &endpoint, &door, &service);
             }
             Err(error) => {
                 maillog::accept_failed(&endpoint.load().name, &error);
                 let has_spare = is_out_of_files(&error) && spare.take().is_some();
-                if !has_spare || !turn_one_away(&socket).await {
+                if !has_spare || !turn_one_away(&socket, service.as_ref()).await {
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(LONGEST_ACCEPT_PAUSE);
                 }
@@ -140,18 +151,20 @@ fn admit(
     stream: TcpStream,
     peer: SocketAddr,
     current: &Arc<ArcSwap<Endpoint>>,
-    shared: &Arc<Shared>,
+    door: &Arc<Door>,
+    service: &Arc<dyn Service>,
 ) {
     let endpoint = current.load_full();
     // Replies are small and awaited.
     let _ = stream.set_nodelay(true);
-    let Some(places) = shared.place(&endpoint) else {
-        let reply = Reply::too_many_sessions();
-        maillog::turned_away(&endpoint.name, &peer.ip().to_canonical(), &reply);
-        tokio::spawn(arrival::turn_away(stream, reply, endpoint, shared.clone()));
+    let (door, service) = (door.clone(), service.clone());
+    let Some(places) = door.place(&endpoint) else {
+        let said = service.farewell(&TurnedAway::TooMany);
+        maillog::turned_away(&endpoint.name, &peer.ip().to_canonical(), &said);
+        tokio::spawn(arrival::turn_away(stream, said, endpoint, door));
         return;
     };
-    tokio::spawn(Arrival::new(stream, peer, current.clone(), places, shared.clone()).run());
+    tokio::spawn(Arrival::new(stream, peer, current.clone(), places, door, service).run());
 }
 
 /// A file descriptor that is given up where there is no other: with it, one client can be told why it
@@ -166,14 +179,12 @@ fn is_out_of_files(error: &io::Error) -> bool {
 }
 
 /// Whether there was one.
-async fn turn_one_away(socket: &TcpListener) -> bool {
+async fn turn_one_away(socket: &TcpListener, service: &dyn Service) -> bool {
     let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
     let Ok(Ok((stream, _))) = accepted else {
         return false;
     };
-    let mut reply = Vec::new();
-    Reply::too_many_sessions().write(&mut reply);
     // It fits into the empty buffer of a new connection, or nobody hears it.
-    let _ = stream.try_write(&reply);
+    let _ = stream.try_write(&service.farewell(&TurnedAway::TooMany));
     true
 }

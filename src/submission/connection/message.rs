@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 
-use super::{Connection, Incoming, Settings, User, here, who};
+use super::{Connection, Incoming, here, who};
 use crate::base::{MessageId, limits};
-use crate::listener::permission;
-use crate::listener::usage::Amount;
+use crate::door::User;
+use crate::door::usage::Amount;
 use crate::message::{Envelope, Headers, Priority};
 use crate::observe::maillog;
 use crate::routing::{Decision, Route};
-use crate::session::Reply;
+use crate::smtp::Reply;
 use crate::spool::{Content, New, Origin, Record, SpoolError, State};
+use crate::submission::shared::Settings;
+use crate::submission::{permission, wording};
 
 impl Connection {
     pub(super) async fn content(&mut self) {
@@ -23,7 +25,7 @@ impl Connection {
                 maillog::spool_failed(incoming.id, &error);
                 refusal_of(&error)
             }),
-            false => Some(Reply::out_of_space()),
+            false => Some(wording::out_of_space()),
         };
         if let Some(reply) = refusal {
             self.machine.refuse_message(reply);
@@ -45,15 +47,18 @@ impl Connection {
             Err(error) => return not_taken(id, &error),
         };
         if !self.takes_memory(in_memory(&content)) {
-            return self.not_allowed(id, &envelope, Reply::out_of_memory());
+            return self.not_allowed(id, &envelope, wording::out_of_memory());
         }
         let head = match content.head().await {
             Ok(head) => head,
             Err(error) => return not_taken(id, &error),
         };
-        let settings = self.shared.settings.load_full();
+        let (settings, at_door) = (
+            self.shared.settings.load_full(),
+            self.door.settings.load_full(),
+        );
         let headers = Headers::parse(&head);
-        let allowed = self.user(&settings).and_then(|user| {
+        let allowed = self.user(&at_door).and_then(|user| {
             let route = self.route(&settings, user, &envelope, &headers)?;
             Ok((user, route))
         });
@@ -70,7 +75,7 @@ impl Connection {
         }
         maillog::author(id, &headers.author(), headers.value("From"));
         let mut record = self.record(id, envelope, &route, &content);
-        record.priority = Priority::of(&headers, user.priority.or(self.endpoint.priority));
+        record.priority = Priority::of(&headers, user.priority.or(self.options.priority));
         let reply = match settings.direct.contains(&route.server) {
             true => self.send_direct(record, content).await,
             false => self.put(record, content, &route).await,
@@ -89,31 +94,34 @@ impl Connection {
         headers: &Headers,
     ) -> Result<Route, Reply> {
         if headers.body > limits::HEADER_SECTION {
-            return Err(Reply::header_too_large());
+            return Err(wording::header_too_large());
         }
         let passed = headers.count("Received");
         if passed >= limits::RECEIVED {
-            return Err(Reply::mail_loop(passed));
+            return Err(wording::mail_loop(passed));
         }
         let author = headers.author();
         let caller = settings.policy.caller(&user.name, &self.endpoint.name);
         let decision = settings.policy.decide(&envelope.sender, &author, caller);
-        permission::author(user, &author, decision.replaces_from())?;
+        let allowed = permission::author(user, &author, decision.replaces_from());
+        allowed.map_err(|why| wording::not_allowed(&why))?;
         match decision {
             Decision::Route(route) => Ok(route),
-            Decision::Refused(refusal) => Err(refusal.reply),
+            Decision::Refused(refusal) => Err(wording::not_routed(&refusal.why)),
         }
     }
 
     fn take_limits(&self, user: &User, amount: Amount) -> Result<(), Reply> {
-        let usage = &self.shared.usage;
-        usage.take(who(user), &user.limits, amount)?;
-        let here = usage.take(here(&self.endpoint), &self.endpoint.limits, amount);
-        here.inspect_err(|_| usage.give_back(who(user), &user.limits, amount))
+        let (usage, endpoint) = (&self.door.usage, &self.endpoint);
+        let taken = usage.take(who(user), &user.limits, amount).and_then(|()| {
+            let here = usage.take(here(endpoint), &endpoint.limits, amount);
+            here.inspect_err(|_| usage.give_back(who(user), &user.limits, amount))
+        });
+        taken.map_err(|over| wording::over_limit(&over))
     }
 
     fn give_limits_back(&self, user: &User, amount: Amount) {
-        let usage = &self.shared.usage;
+        let usage = &self.door.usage;
         usage.give_back(who(user), &user.limits, amount);
         usage.give_back(here(&self.endpoint), &self.endpoint.limits, amount);
     }
@@ -207,7 +215,7 @@ fn not_taken(id: MessageId, error: &SpoolError) -> Reply {
 
 fn refusal_of(error: &SpoolError) -> Reply {
     match error.is_full() {
-        true => Reply::out_of_space(),
+        true => wording::out_of_space(),
         false => Reply::try_again(),
     }
 }

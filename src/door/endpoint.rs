@@ -1,45 +1,15 @@
-//! Connections in: accepts, protects, and drives a [`session`](crate::session) over each.
-//!
-//! ```text
-//! accept ─▶ arrival (who is it, may it come in, TLS) ─▶ connection (a session) ─▶ message ─▶ spool
-//! ```
-//!
-//! A message is answered 250 once the spool has it, and not before. What the listener knows of
-//! delivery is one trait, [`Direct`], for servers whose own answer the app is to hear.
-
-pub mod accept;
-mod arrival;
-pub mod connection;
-pub mod counts;
-pub mod direct;
-pub mod guard;
-pub mod limits;
-pub mod password;
-pub mod permission;
-pub mod proxy;
-mod shared;
-pub mod stream;
-pub mod usage;
-pub mod users;
+//! A listener as it is configured: where it is, and who is let in there.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::usage;
+use super::users::User;
 use crate::base::limits::SESSIONS;
-use crate::message::{Address, Priority};
-use crate::routing::Policy;
-use crate::session;
-pub use accept::Listener;
-pub use direct::{Answered, Direct};
-pub use limits::{BareNewlines, Limits};
-pub use password::Checks;
-pub use shared::Shared;
-pub use users::{User, Users};
 
 /// Where apps connect, and what holds there.
 #[derive(Clone)]
@@ -54,8 +24,8 @@ pub struct Endpoint {
     pub plaintext: bool,
     /// Whether a password may come in clear.
     pub plaintext_auth: bool,
-    /// The conversation's own limits.
-    pub session: Arc<session::Settings>,
+    /// Whether passwords admit users here.
+    pub by_password: bool,
     /// Whether networks admit users here without AUTH.
     pub by_network: bool,
     /// The users that may send here; none for all.
@@ -66,10 +36,6 @@ pub struct Endpoint {
     pub sessions: usize,
     /// What may come in here in some time.
     pub limits: Vec<usage::Limit>,
-    /// How urgent what comes in here is, where its user does not say.
-    pub priority: Option<Priority>,
-    /// The sender of those who have no address; see [`User::assume_from`].
-    pub assume_from: Option<Address>,
     /// How long the greeting waits for clients that do not, who are then refused; none lets them talk.
     pub early_talkers: Option<Duration>,
     /// The proxies that say who their client is.
@@ -108,23 +74,10 @@ pub enum Certificate {
     SelfSigned,
 }
 
-/// What sessions go by; those under way see a change at their next command, and keep the user whom a network
-/// has made them.
-pub struct Settings {
-    /// Routing.
-    pub policy: Policy,
-    /// Who may send.
-    pub users: Users,
-    /// The servers in direct mode.
-    pub direct: HashSet<String>,
-    /// How much there may be at once, and how slow it may be.
-    pub limits: Limits,
-}
-
 impl Endpoint {
     /// One on this address that lets everybody do everything, in clear: what is to be different is
     /// said with it.
-    pub fn open(address: SocketAddr, session: session::Settings) -> Self {
+    pub fn open(address: SocketAddr) -> Self {
         Self {
             name: address.to_string(),
             socket: Socket::Address {
@@ -134,38 +87,37 @@ impl Endpoint {
             tls: None,
             plaintext: true,
             plaintext_auth: true,
-            session: Arc::new(session),
+            by_password: true,
             by_network: true,
             users: None,
             networks: None,
             sessions: SESSIONS,
             limits: Vec::new(),
-            priority: None,
-            assume_from: None,
             early_talkers: None,
             proxies: Vec::new(),
         }
     }
 
     /// Whether somebody of this name may send here.
-    fn admits(&self, user: &str) -> bool {
+    pub fn admits(&self, user: &str) -> bool {
         self.users.as_ref().is_none_or(|users| users.contains(user))
     }
 
     /// Whether there is a way in for this user, by password or from somewhere.
     pub fn lets_in(&self, user: &User) -> bool {
-        let by_password = self.session.offers_auth && user.hash.is_some();
+        let by_password = self.by_password && user.hash.is_some();
         let by_network = self.by_network && !user.networks.is_empty();
         self.admits(&user.name) && (by_password || by_network)
     }
 
     /// Whether somebody may connect from there.
-    fn serves(&self, peer: IpAddr) -> bool {
+    pub fn serves(&self, peer: IpAddr) -> bool {
         let networks = self.networks.as_ref();
         networks.is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
-    fn tls(&self) -> Option<&Arc<rustls::ServerConfig>> {
+    /// The certificate to show, if there is one.
+    pub fn tls(&self) -> Option<&Arc<rustls::ServerConfig>> {
         match &self.tls.as_ref()?.certificate {
             Certificate::Ready(config) => Some(config),
             Certificate::SelfSigned => None,

@@ -1,8 +1,9 @@
 //! Servers in `direct` mode: the app waits until its message is sent, and hears the upstream's own answer.
 
+use super::wording;
 use crate::base::BoxFuture;
 use crate::routing::Refusal;
-use crate::session::Reply;
+use crate::smtp::Reply;
 use crate::spool::{Content, Record};
 
 /// Sends a message at once; implemented by the part of the program that knows delivery.
@@ -40,8 +41,8 @@ impl Answered {
                 enhanced,
                 text,
             } => Reply::new(code, enhanced, text),
-            Self::Refused(refusal) => refusal.reply,
-            Self::Trouble(reason) => Reply::upstream_trouble(&reason),
+            Self::Refused(refusal) => wording::not_routed(&refusal.why),
+            Self::Trouble(reason) => wording::upstream_trouble(&reason),
             Self::Unavailable => Reply::try_again(),
         }
     }

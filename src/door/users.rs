@@ -162,7 +162,7 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::password::hash_password;
+    use crate::door::password::hash_password;
 
     fn users() -> Users {
         let hash = hash_password(&"right".to_owned().into()).unwrap();

@@ -13,17 +13,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::counts::{Counted, Share};
-use super::guard::Consequence;
-use super::shared::{Shared, Stopping};
-use super::stream::{self, Stream};
-use super::usage::{Amount, Who};
-use super::{Endpoint, Limits, Settings, User, permission};
+use super::shared::{Options, Shared};
+use super::{permission, wording};
 use crate::base::{MessageId, limits};
+use crate::door::counts::{Counted, Share};
+use crate::door::stream::{self, Stream};
+use crate::door::usage::{Amount, Who};
+use crate::door::{Door, Endpoint, Limits, NotSignedIn, Settings, Stopping, User, Visitor};
 use crate::message::{Recipient, ReversePath};
 use crate::observe::maillog;
-use crate::session::auth::Credentials;
-use crate::session::{Event, Machine, Protection, Reply};
+use crate::smtp::auth::Credentials;
+use crate::smtp::{Event, Machine, Protection, Reply};
 use crate::spool::ContentWriter;
 
 /// How a TLS record of a handshake begins (RFC 8446 §5.1).
@@ -34,13 +34,15 @@ pub(super) struct Connection {
     stream: Option<Stream>,
     peer: IpAddr,
     endpoint: Arc<Endpoint>,
-    /// As it is configured by now.
-    current: Arc<ArcSwap<Endpoint>>,
+    options: Arc<Options>,
+    /// The listener and its options, as they are configured by now.
+    current: (Arc<ArcSwap<Endpoint>>, Arc<ArcSwap<Options>>),
     machine: Machine,
     input: BytesMut,
     incoming: Option<Incoming>,
     share: Share,
     place_of_user: Option<Counted<String>>,
+    door: Arc<Door>,
     shared: Arc<Shared>,
     stopping: watch::Receiver<Stopping>,
     ends: Instant,
@@ -73,13 +75,18 @@ enum Broken {
 
 impl Connection {
     pub(super) fn new(
-        stream: Stream,
-        peer: IpAddr,
-        current: Arc<ArcSwap<Endpoint>>,
+        visitor: Visitor,
+        options: Arc<ArcSwap<Options>>,
         shared: Arc<Shared>,
     ) -> Self {
+        let Visitor {
+            stream,
+            peer,
+            endpoint: current,
+            door,
+        } = visitor;
         let endpoint = current.load_full();
-        let settings = shared.settings.load_full();
+        let settings = door.settings.load_full();
         let implicit = matches!(stream, Stream::Tls(_));
         let protection = Protection {
             offers_tls: endpoint.tls.is_some() && !implicit,
@@ -93,22 +100,24 @@ impl Connection {
         let mut connection = Self {
             stream: Some(stream),
             peer,
-            machine: Machine::new(endpoint.session.clone(), protection, name),
+            machine: Machine::new(options.load().session.clone(), protection, name),
             endpoint,
-            current,
+            options: options.load_full(),
+            current: (current, options),
             input: BytesMut::new(),
             incoming: None,
-            share: Share::none_of(&shared.memory),
+            share: Share::none_of(&door.memory),
             place_of_user: None,
-            stopping: shared.stopping(),
+            stopping: door.stopping(),
             ends: Instant::now() + settings.limits.session_time,
+            door,
             shared,
         };
         connection
             .machine
-            .assume_from(connection.endpoint.assume_from.clone());
+            .assume_from(connection.options.assume_from.clone());
         if let Some(user) = user
-            && let Err(reply) = connection.becomes(user, &settings.limits)
+            && let Err(reply) = connection.becomes(user)
         {
             // Instead of the greeting.
             connection.machine.take_output();
@@ -139,7 +148,7 @@ impl Connection {
             match event {
                 Event::NeedInput => {
                     if !self.takes_memory(0) && self.incoming.is_none() {
-                        let reply = Reply::out_of_memory_closing();
+                        let reply = wording::out_of_memory_closing();
                         self.session_refused(&reply);
                         self.machine.close(&reply);
                         continue;
@@ -172,7 +181,7 @@ impl Connection {
         if replies.is_empty() {
             return Ok(());
         }
-        let patience = self.shared.settings.load().limits.idle_time;
+        let patience = self.door.settings.load().limits.idle_time;
         let stream = self.stream()?;
         let written = timeout(patience, async {
             stream.write_all(&replies).await?;
@@ -184,7 +193,7 @@ impl Connection {
     /// Reads on; silence, slowness, the session's end and the program's end close it with their 421.
     async fn read(&mut self) -> Result<(), Broken> {
         let message = self.incoming.as_ref().map(|it| (it.since, it.octets));
-        let limits = &self.shared.settings.load().limits;
+        let limits = &self.door.settings.load().limits;
         let ends = self.machine.is_between_messages().then_some(self.ends);
         let (until, reply) = patience(limits, ends, message, Instant::now());
         let enough = match self.machine.is_between_messages() {
@@ -205,7 +214,7 @@ impl Connection {
         let read = tokio::select! {
             read = timeout_at(until, reading) => read.map_err(|_| reply),
             _ = self.stopping.wait_for(|stopping| *stopping >= enough) => {
-                Err(Reply::shutting_down())
+                Err(wording::shutting_down())
             }
         };
         match read {
@@ -217,7 +226,7 @@ impl Connection {
             }
             Ok(octets) => self.has_read(octets? as u64),
             Err(_) if self.machine.ends_in_lf_dot_lf() => {
-                let reply = Reply::unended_message();
+                let reply = wording::unended_message();
                 self.session_refused(&reply);
                 self.machine.close(&reply);
             }
@@ -233,10 +242,10 @@ impl Connection {
     /// silent.
     fn instead_of(&self, reply: Reply) -> Reply {
         let reply = match self.input.ends_with(b"\n") {
-            true => Reply::unended(),
+            true => wording::unended(),
             false => reply,
         };
-        let is_news = [Reply::unended(), Reply::session_time()].contains(&reply);
+        let is_news = [wording::unended(), wording::session_time()].contains(&reply);
         if is_news || !self.machine.is_between_messages() {
             self.session_refused(&reply);
         }
@@ -255,7 +264,7 @@ impl Connection {
         };
         incoming.octets += octets;
         if !self.takes_memory(0) {
-            self.machine.refuse_message(Reply::out_of_memory());
+            self.machine.refuse_message(wording::out_of_memory());
             self.incoming = None;
         }
     }
@@ -266,7 +275,7 @@ impl Connection {
         let written = self.incoming.as_ref().map_or(0, |it| it.writer.in_memory());
         let read = self.machine.envelope_held() + self.machine.content_held();
         let held = self.input.len() + read + written + more;
-        let most = self.shared.settings.load().limits.memory;
+        let most = self.door.settings.load().limits.memory;
         self.share.resize(held as u64, most)
     }
 
@@ -290,86 +299,59 @@ impl Connection {
 
     async fn authenticate(&mut self, credentials: Credentials) {
         let Credentials { name, password } = credentials;
-        let settings = self.shared.settings.load_full();
-        let (shared, rules) = (self.shared.clone(), &settings.limits);
-        let Ok(turn) = shared.guard.turn(self.peer, rules).await else {
-            return self.machine.answer(Reply::auth_unavailable());
-        };
-        if let Some(left) = shared
-            .guard
-            .shut_out(self.peer, rules, Instant::now().into_std())
-        {
-            let reply = Reply::shut_out(&self.peer, left.as_secs());
-            maillog::turned_away(&self.endpoint.name, &self.peer, &reply);
-            return self.machine.close(&reply);
-        }
-        let is_right = match settings.users.verify(&name, password).await {
-            Ok(is_right) => is_right && self.endpoint.admits(&name),
-            Err(_) => return self.machine.answer(Reply::auth_unavailable()),
-        };
-        match settings.users.get(&name).filter(|_| is_right) {
-            None => {
-                let then = shared
-                    .guard
-                    .failed(self.peer, rules, Instant::now().into_std());
-                drop(turn);
-                self.sign_in_failed(&name, then, rules.shut_out).await;
+        let (door, endpoint) = (self.door.clone(), self.endpoint.clone());
+        let signed_in = door.sign_in(&endpoint, self.peer, &name, password);
+        match signed_in.await {
+            Ok(()) => {}
+            Err(NotSignedIn::Wrong) => return self.machine.answer(Reply::bad_credentials()),
+            Err(NotSignedIn::ShutOut { why, is_new }) => {
+                let reply = wording::turned_away(&why);
+                if is_new {
+                    self.machine.answer(Reply::bad_credentials());
+                } else {
+                    self.is_turned_away(&reply);
+                }
+                return self.machine.close(&reply);
             }
-            Some(user) => match self.becomes(user, &settings.limits) {
-                Ok(()) => self.machine.answer(Reply::authenticated()),
-                Err(reply) => self.machine.close(&reply),
-            },
+            Err(NotSignedIn::Unavailable) => {
+                return self.machine.answer(Reply::auth_unavailable());
+            }
+        }
+        let settings = door.settings.load_full();
+        match settings.users.get(&name).map(|user| self.becomes(user)) {
+            Some(Ok(())) => self.machine.answer(Reply::authenticated()),
+            Some(Err(reply)) => self.machine.close(&reply),
+            None => self.machine.answer(Reply::auth_unavailable()),
         }
     }
 
+    fn is_turned_away(&self, reply: &Reply) {
+        let said = reply.to_string();
+        maillog::turned_away(&self.endpoint.name, &self.peer, said.as_bytes());
+    }
+
     /// The session is this user's from now on, if there may be another.
-    fn becomes(&mut self, user: &User, limits: &Limits) -> Result<(), Reply> {
-        let (most, setting) = match user.sessions {
-            Some(most) => (most, "sessions"),
-            None => (limits.sessions_per_user, "sessions_per_user"),
-        };
-        // Whom the network took it for is not counted any more: it may be the same user.
+    fn becomes(&mut self, user: &User) -> Result<(), Reply> {
+        // The user that the network made it is not counted any more: it may be the same one.
         self.place_of_user = None;
-        let place = self.shared.of_user.take(user.name.clone(), most);
-        let Some(place) = place else {
-            let reply = Reply::too_many_sessions_of(&format!("User {}", user.name), most, setting);
-            maillog::turned_away(&self.endpoint.name, &self.peer, &reply);
-            return Err(reply);
-        };
-        self.place_of_user = Some(place);
+        let place = self.door.place_of_user(user).map_err(|why| {
+            let reply = wording::turned_away(&why);
+            self.is_turned_away(&reply);
+            reply
+        });
+        self.place_of_user = Some(place?);
         let assumed = user.assume_from.as_ref();
-        let assumed = assumed.or(self.endpoint.assume_from.as_ref());
+        let assumed = assumed.or(self.options.assume_from.as_ref());
         self.machine.assume_from(assumed.cloned());
         Ok(())
     }
 
-    async fn sign_in_failed(&mut self, name: &str, then: Consequence, shut_out: Duration) {
-        let reason = self.why_not(name);
-        maillog::auth_failed(&self.endpoint.name, name, &self.peer, then.failures, reason);
-        tokio::time::sleep(then.pause).await;
-        self.machine.answer(Reply::bad_credentials());
-        if then.is_shut_out {
-            maillog::shut_out(&self.endpoint.name, &self.peer, then.failures, shut_out);
-            self.machine
-                .close(&Reply::shut_out(&self.peer, shut_out.as_secs()));
-        }
-    }
-
-    /// What the log says of a failed sign-in; the client is not told.
-    fn why_not(&self, name: &str) -> &'static str {
-        match self.shared.settings.load().users.get(name) {
-            None => "there is no such user",
-            Some(user) if user.hash.is_none() => "the user has no password",
-            Some(_) if !self.endpoint.admits(name) => "not among the `users` of this listener",
-            Some(_) => "wrong password",
-        }
-    }
-
     /// A listener that has been configured anew may let this client, or user, in no more.
     fn is_still_let_in(&mut self) -> Result<(), Reply> {
-        self.endpoint = self.current.load_full();
+        self.endpoint = self.current.0.load_full();
+        self.options = self.current.1.load_full();
         if !self.endpoint.serves(self.peer) {
-            return Err(Reply::no_access(&self.peer));
+            return Err(wording::no_access(self.peer));
         }
         match self
             .endpoint
@@ -383,7 +365,7 @@ impl Connection {
     fn sender(&mut self, sender: &ReversePath) {
         // The last message may have taken the session beyond its time.
         let in_time = if self.ends <= Instant::now() {
-            Err(Reply::session_time())
+            Err(wording::session_time())
         } else {
             Ok(())
         };
@@ -391,20 +373,24 @@ impl Connection {
             self.session_refused(&reply);
             return self.machine.close(&reply);
         }
-        let settings = self.shared.settings.load_full();
+        let (settings, at_door) = (self.shared.settings.load(), self.door.settings.load_full());
         let first = Amount {
             messages: 1,
             recipients: 1,
         };
         let user = self.machine.user().unwrap_or_default();
         let caller = settings.policy.caller(user, &self.endpoint.name);
+        let may_send =
+            |user| permission::sender(user, sender).map_err(|why| wording::not_allowed(&why));
         let allowed = self
-            .user(&settings)
-            .and_then(|user| permission::sender(user, sender))
-            .and_then(|()| self.check_limits(&settings, first));
-        let refusal = allowed
-            .err()
-            .or_else(|| settings.policy.refuses_at_mail(sender, caller));
+            .user(&at_door)
+            .and_then(may_send)
+            .and_then(|()| self.check_limits(&at_door, first));
+        let refusal = allowed.err().or_else(|| {
+            let refused = settings.policy.refuses_at_mail(sender, caller);
+            refused.map(|why| wording::not_routed(&why))
+        });
+        drop(settings);
         if let Some(reply) = &refusal {
             self.refused(sender, None, reply);
         }
@@ -412,18 +398,21 @@ impl Connection {
     }
 
     fn recipient(&mut self, recipient: &Recipient) {
-        let settings = self.shared.settings.load_full();
+        let settings = self.door.settings.load_full();
         let so_far = Amount {
             messages: 1,
             recipients: self.machine.recipients() as u64 + 1,
         };
         let allowed = self
             .user(&settings)
-            .and_then(|user| permission::recipient(user, &recipient.address))
+            .and_then(|user| {
+                let allowed = permission::recipient(user, &recipient.address);
+                allowed.map_err(|why| wording::not_allowed(&why))
+            })
             .and_then(|()| self.check_limits(&settings, so_far));
         let allowed = allowed.and_then(|()| match self.takes_memory(recipient.held()) {
             true => Ok(()),
-            false => Err(Reply::out_of_memory()),
+            false => Err(wording::out_of_memory()),
         });
         if let (Err(reply), Some(sender)) = (&allowed, self.machine.sender()) {
             self.refused(sender, Some(recipient), reply);
@@ -452,14 +441,16 @@ impl Connection {
     /// Whether user and listener may take so much more.
     fn check_limits(&self, settings: &Settings, amount: Amount) -> Result<(), Reply> {
         let user = self.user(settings)?;
-        let usage = &self.shared.usage;
-        usage.check(who(user), &user.limits, amount)?;
-        usage.check(here(&self.endpoint), &self.endpoint.limits, amount)
+        let (usage, endpoint) = (&self.door.usage, &self.endpoint);
+        let checked = usage
+            .check(who(user), &user.limits, amount)
+            .and_then(|()| usage.check(here(endpoint), &endpoint.limits, amount));
+        checked.map_err(|over| wording::over_limit(&over))
     }
 
     async fn data(&mut self) {
         if !self.shared.spool.has_room().await {
-            return self.machine.answer(Reply::out_of_space());
+            return self.machine.answer(wording::out_of_space());
         }
         let id = self.shared.spool.next_id(self.shared.clock.now());
         self.incoming = Some(Incoming {
@@ -481,12 +472,12 @@ fn patience(
     message: Option<(Instant, u64)>,
     now: Instant,
 ) -> (Instant, Reply) {
-    let first = (now + limits.idle_time, Reply::idle());
-    let session = ends.map(|ends| (ends, Reply::session_time()));
+    let first = (now + limits.idle_time, wording::idle());
+    let session = ends.map(|ends| (ends, wording::session_time()));
     let slow = message.filter(|_| limits.minimum_rate > 0);
     let slow = slow.map(|(since, octets)| {
         let allowed = Duration::from_secs(octets / limits.minimum_rate);
-        (since + limits::RATE_GRACE + allowed, Reply::too_slow())
+        (since + limits::RATE_GRACE + allowed, wording::too_slow())
     });
     let others = session.into_iter().chain(slow);
     others.fold(
@@ -517,13 +508,16 @@ mod tests {
             let ends = message.is_none().then_some(at(ends));
             patience(&limits, ends, message, now)
         };
-        assert_eq!(patience(3_600, None), (at(300), Reply::idle()));
-        assert_eq!(patience(10, None), (at(10), Reply::session_time()));
+        assert_eq!(patience(3_600, None), (at(300), wording::idle()));
+        assert_eq!(patience(10, None), (at(10), wording::session_time()));
         let begun = |octets| Some((now, octets));
-        assert_eq!(patience(3_600, begun(0)), (at(60), Reply::too_slow()));
-        assert_eq!(patience(10, begun(1_000_000)), (at(300), Reply::idle()));
-        assert_eq!(patience(3_600, begun(1_000)), (at(70), Reply::too_slow()));
-        assert_eq!(patience(3_600, begun(1_000_000)), (at(300), Reply::idle()));
+        assert_eq!(patience(3_600, begun(0)), (at(60), wording::too_slow()));
+        assert_eq!(patience(10, begun(1_000_000)), (at(300), wording::idle()));
+        assert_eq!(patience(3_600, begun(1_000)), (at(70), wording::too_slow()));
+        assert_eq!(
+            patience(3_600, begun(1_000_000)),
+            (at(300), wording::idle())
+        );
         let any = Limits {
             minimum_rate: 0,
             ..limits.clone()

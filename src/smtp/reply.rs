@@ -2,7 +2,6 @@
 //! the enhanced code (RFC 3463) that the standard has for it.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use crate::base::{MessageId, limits};
 
@@ -216,41 +215,12 @@ impl Reply {
         )
     }
 
-    /// Silence after what would be a command, did it end in CRLF.
-    pub const fn unended() -> Self {
-        Self::fixed(
-            421,
-            "4.4.2",
-            "Idle for too long: a command must end in CRLF (setting `bare_lf_commands`), closing",
-        )
-    }
-
-    /// Silence after a message that ended in LF . LF, which ends none (RFC 5321 §4.1.1.4).
-    pub const fn unended_message() -> Self {
-        Self::fixed(
-            421,
-            "4.4.2",
-            "The message ended in LF . LF, and only CR LF . CR LF ends one: let the app end its lines in CR LF, closing",
-        )
-    }
-
     /// A TLS handshake on a port that expects none (it begins with 0x16 0x03, RFC 8446 §5.1).
     pub const fn tls_in_clear() -> Self {
         Self::fixed(
             421,
             "4.7.0",
             "This port does not begin with TLS: set the app to STARTTLS or none, or the listener's `tls` to \"implicit\"",
-        )
-    }
-
-    /// A message that has passed so many servers goes in a circle (RFC 5321 §6.3).
-    pub fn mail_loop(count: usize) -> Self {
-        Self::new(
-            554,
-            "5.4.6",
-            format!(
-                "Mail loop: the message has {count} Received fields, so it comes back again and again"
-            ),
         )
     }
 
@@ -360,18 +330,6 @@ impl Reply {
         )
     }
 
-    /// A header section over [`limits::HEADER_SECTION`].
-    pub fn header_too_large() -> Self {
-        Self::new(
-            552,
-            "5.3.4",
-            format!(
-                "Header section too large: {} octets are allowed",
-                limits::HEADER_SECTION
-            ),
-        )
-    }
-
     /// `bare_newlines = "reject"` met one.
     pub const fn bare_newline() -> Self {
         Self::fixed(
@@ -381,145 +339,9 @@ impl Reply {
         )
     }
 
-    /// The disk, or what is reserved of it, is full: the client keeps the message (RFC 5321 §4.2.2).
-    pub const fn out_of_space() -> Self {
-        Self::fixed(
-            452,
-            "4.3.1",
-            "Not enough disk space to keep the message, try again later",
-        )
-    }
-
     /// Something failed that the log explains.
     pub const fn try_again() -> Self {
         Self::fixed(451, "4.3.0", "Local error, try again later")
-    }
-
-    /// No server's from_filter admits the sender (`routing.md`, step 6).
-    pub fn not_admitted(sender: &impl std::fmt::Display, which: &str) -> Self {
-        Self::new(
-            550,
-            "5.7.1",
-            format!(
-                "<{sender}>: no server's from_filter admits this sender, and none may send it as a default_from{which}"
-            ),
-        )
-    }
-
-    /// `on_mismatch = "reject"`: the server would have to rewrite the From.
-    pub fn from_not_admitted(author: Option<&impl std::fmt::Display>, server: &str) -> Self {
-        let who = author.map_or("The header From".to_owned(), |author| format!("<{author}>"));
-        Self::new(
-            550,
-            "5.7.1",
-            format!(
-                "{who}: the from_filter of server {server} does not admit this From, and on_mismatch is \"reject\""
-            ),
-        )
-    }
-
-    /// The chosen server has no address that it could speak as.
-    pub fn no_identity(server: &str) -> Self {
-        Self::new(
-            550,
-            "5.7.1",
-            format!(
-                "Server {server} has no address to send this message as: set default_from, or the server's `address`"
-            ),
-        )
-    }
-
-    /// Trouble with the server of a message that is sent at once.
-    pub fn upstream_trouble(reason: &str) -> Self {
-        let text = format!("Upstream trouble, try again later: {reason}");
-        Self::new(451, "4.4.1", text)
-    }
-
-    /// The listener serves other networks (RFC 5321 §3.1).
-    pub fn no_access(peer: &impl std::fmt::Display) -> Self {
-        Self::new(
-            554,
-            "5.7.1",
-            format!("{peer} may not send mail here (setting `networks` of the listener)"),
-        )
-    }
-
-    /// The client spoke before it was greeted (RFC 5321 §3.1).
-    pub const fn early_talker() -> Self {
-        Self::fixed(554, "5.5.1", "Wait for the greeting before you speak")
-    }
-
-    /// The user may not send as this address; `what` is where it stands.
-    pub fn sender_not_allowed(user: &str, what: &str, address: &impl std::fmt::Display) -> Self {
-        Self::new(
-            550,
-            "5.7.1",
-            format!("User {user} may not send as <{address}>, the {what} (setting `senders`)"),
-        )
-    }
-
-    /// The user may not send there.
-    pub fn recipient_not_allowed(user: &str, address: &impl std::fmt::Display) -> Self {
-        Self::new(
-            550,
-            "5.7.1",
-            format!("User {user} may not send to <{address}> (setting `recipients`)"),
-        )
-    }
-
-    /// Somebody sends more than the setting allows; there is room again after `wait`.
-    pub fn over_limit(
-        who: &impl std::fmt::Display,
-        setting: &str,
-        most: u64,
-        wait: Duration,
-    ) -> Self {
-        let what = setting.replace('_', " ");
-        let wait = humantime::format_duration(Duration::from_secs(wait.as_secs().max(1)));
-        Self::new(
-            450,
-            "4.7.1",
-            format!("{who}: {most} {what} are allowed (setting `{setting}`), try again in {wait}"),
-        )
-    }
-
-    /// One message has more recipients than the user may reach in all that time (RFC 5321 §4.5.3.1.10).
-    pub fn over_limit_alone(who: &impl std::fmt::Display, setting: &str, most: u64) -> Self {
-        Self::new(
-            452,
-            "4.5.3",
-            format!(
-                "{who}: {most} {} are allowed (setting `{setting}`), send the rest in a further message",
-                setting.replace('_', " ")
-            ),
-        )
-    }
-
-    /// As many octets of messages are being received as memory is meant for.
-    pub const fn out_of_memory() -> Self {
-        Self::fixed(
-            452,
-            "4.3.1",
-            "Too many messages are being received at once (setting `memory`), try again later",
-        )
-    }
-
-    /// As many octets of commands are being received as memory is meant for.
-    pub const fn out_of_memory_closing() -> Self {
-        Self::fixed(
-            421,
-            "4.3.1",
-            "Too much is being received at once (setting `memory`), connect again later",
-        )
-    }
-
-    /// A message comes more slowly than is allowed.
-    pub const fn too_slow() -> Self {
-        Self::fixed(
-            421,
-            "4.4.2",
-            "The message comes too slowly (setting `minimum_rate`), closing",
-        )
     }
 
     /// A client that does not wait for replies where it has to.
@@ -528,29 +350,6 @@ impl Reply {
             421,
             "4.7.0",
             "PIPELINING is not offered here: wait for each reply, closing",
-        )
-    }
-
-    /// Too many failed attempts to sign in from there.
-    pub fn shut_out(peer: &impl std::fmt::Display, seconds: u64) -> Self {
-        Self::new(
-            421,
-            "4.7.0",
-            format!(
-                "Too many failed sign-ins from {peer}, connect again in {} seconds",
-                seconds.max(1)
-            ),
-        )
-    }
-
-    /// As many sessions of one client, or user, as may be.
-    pub fn too_many_sessions_of(who: &impl std::fmt::Display, most: usize, setting: &str) -> Self {
-        Self::new(
-            421,
-            "4.7.0",
-            format!(
-                "{who} has {most} sessions, which is the most (setting `{setting}`), connect again later"
-            ),
         )
     }
 
@@ -566,38 +365,6 @@ impl Reply {
     /// Too many commands in error.
     pub const fn too_many_errors() -> Self {
         Self::fixed(421, "4.7.0", "Too many errors (setting `errors`), closing")
-    }
-
-    /// The client was silent for too long.
-    pub const fn idle() -> Self {
-        Self::fixed(
-            421,
-            "4.4.2",
-            "Idle for too long (setting `idle_time`), closing",
-        )
-    }
-
-    /// The session took too long in all.
-    pub const fn session_time() -> Self {
-        Self::fixed(
-            421,
-            "4.4.2",
-            "Session time is over (setting `session_time`), connect again",
-        )
-    }
-
-    /// The program stops.
-    pub const fn shutting_down() -> Self {
-        Self::fixed(421, "4.3.2", "Shutting down, connect again later")
-    }
-
-    /// As many sessions as may be.
-    pub const fn too_many_sessions() -> Self {
-        Self::fixed(
-            421,
-            "4.3.2",
-            "Too many sessions (setting `sessions`), connect again later",
-        )
     }
 
     const fn fixed(code: u16, enhanced: &'static str, text: &'static str) -> Self {

@@ -9,14 +9,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connection::Connection;
 use super::counts::{Counted, site};
-use super::shared::{Places, Shared};
+use super::endpoint::Endpoint;
+use super::proxy;
+use super::service::{Service, Visitor};
+use super::shared::{Door, Places};
 use super::stream::{self, Stream};
-use super::{Endpoint, proxy};
+use super::turned_away::TurnedAway;
 use crate::base::limits;
 use crate::observe::maillog;
-use crate::session::Reply;
 
 /// How long a client that is turned away may take to read why.
 const TURN_AWAY: Duration = Duration::from_secs(5);
@@ -36,7 +37,8 @@ pub(super) struct Arrival {
     /// As it is configured by now.
     current: Arc<ArcSwap<Endpoint>>,
     places: Places,
-    shared: Arc<Shared>,
+    door: Arc<Door>,
+    service: Arc<dyn Service>,
 }
 
 /// Says in the log that a session panicked, where it did.
@@ -60,7 +62,8 @@ impl Arrival {
         peer: SocketAddr,
         current: Arc<ArcSwap<Endpoint>>,
         places: Places,
-        shared: Arc<Shared>,
+        door: Arc<Door>,
+        service: Arc<dyn Service>,
     ) -> Self {
         Self {
             stream,
@@ -68,7 +71,8 @@ impl Arrival {
             endpoint: current.load_full(),
             current,
             places,
-            shared,
+            door,
+            service,
         }
     }
 
@@ -87,10 +91,11 @@ impl Arrival {
         };
         let place = match self.place(peer) {
             Ok(place) => place,
-            Err(reply) => {
-                maillog::turned_away(&self.endpoint.name, &peer, &reply);
+            Err(why) => {
+                let said = self.service.farewell(&why);
+                maillog::turned_away(&self.endpoint.name, &peer, &said);
                 drop(self.places);
-                return turn_away(self.stream, reply, self.endpoint.clone(), self.shared).await;
+                return turn_away(self.stream, said, self.endpoint.clone(), self.door).await;
             }
         };
         let mut stream = match self.endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
@@ -105,17 +110,21 @@ impl Arrival {
         if let Some(pause) = self.endpoint.early_talkers
             && talks_early(&mut stream, pause).await
         {
-            let reply = Reply::early_talker();
-            maillog::turned_away(&self.endpoint.name, &peer, &reply);
+            let said = self.service.farewell(&TurnedAway::TalksEarly);
+            maillog::turned_away(&self.endpoint.name, &peer, &said);
             drop((place, self.places));
-            return say_and_close(stream, reply, &self.shared).await;
+            return say_and_close(stream, said, &self.door).await;
         }
-        let shared = self.shared.clone();
-        let connection = Connection::new(stream, peer, self.current, shared);
-        let stream = connection.run().await;
+        let visitor = Visitor {
+            stream,
+            peer,
+            endpoint: self.current,
+            door: self.door.clone(),
+        };
+        let stream = self.service.serve(visitor).await;
         drop((place, self.places));
         if let Some(stream) = stream {
-            close(stream, &self.shared).await;
+            close(stream, &self.door).await;
         }
     }
 
@@ -131,18 +140,23 @@ impl Arrival {
     }
 
     /// A place among its like, or why it has none.
-    fn place(&self, peer: IpAddr) -> Result<Counted<IpAddr>, Reply> {
+    fn place(&self, peer: IpAddr) -> Result<Counted<IpAddr>, TurnedAway> {
         if !self.endpoint.serves(peer) {
-            return Err(Reply::no_access(&peer));
+            return Err(TurnedAway::NoAccess(peer));
         }
-        let settings = self.shared.settings.load();
+        let settings = self.door.settings.load();
         let limits = &settings.limits;
-        if let Some(left) = self.shared.guard.shut_out(peer, limits, Instant::now()) {
-            return Err(Reply::shut_out(&peer, left.as_secs()));
+        if let Some(left) = self.door.guard.shut_out(peer, limits, Instant::now()) {
+            let seconds = left.as_secs();
+            return Err(TurnedAway::ShutOut { peer, seconds });
         }
         let most = settings.limits.sessions_per_address;
-        let place = self.shared.of_address.take(site(peer), most);
-        place.ok_or_else(|| Reply::too_many_sessions_of(&peer, most, "sessions_per_address"))
+        let place = self.door.of_address.take(site(peer), most);
+        place.ok_or_else(|| TurnedAway::TooManyOf {
+            whose: peer.to_string(),
+            most,
+            setting: "sessions_per_address",
+        })
     }
 }
 
@@ -164,27 +178,25 @@ async fn talks_early(stream: &mut Stream, pause: Duration) -> bool {
 /// Says why, where the client would understand it without TLS, and closes.
 pub(super) async fn turn_away(
     stream: TcpStream,
-    reply: Reply,
+    said: Vec<u8>,
     endpoint: Arc<Endpoint>,
-    shared: Arc<Shared>,
+    door: Arc<Door>,
 ) {
     if !endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
-        say_and_close(Stream::Plain(stream), reply, &shared).await;
+        say_and_close(Stream::Plain(stream), said, &door).await;
     }
 }
 
-async fn say_and_close(mut stream: Stream, reply: Reply, shared: &Shared) {
-    let mut said = Vec::new();
-    reply.write(&mut said);
+async fn say_and_close(mut stream: Stream, said: Vec<u8>, door: &Door) {
     // Whether it was heard changes nothing. A new connection's buffer takes it at once.
     let _ = timeout(TURN_AWAY, stream.write_all(&said)).await;
-    close(stream, shared).await;
+    close(stream, door).await;
 }
 
 /// Closes so that what was said last is heard, whatever the client is still saying.
-async fn close(mut stream: Stream, shared: &Shared) {
-    let most = shared.settings.load().limits.leaving;
-    let Some(_place) = shared.leaving.take((), most) else {
+async fn close(mut stream: Stream, door: &Door) {
+    let most = door.settings.load().limits.leaving;
+    let Some(_place) = door.leaving.take((), most) else {
         return;
     };
     let closing = async {

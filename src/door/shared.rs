@@ -8,62 +8,62 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::counts::{Counted, Counts, Memory};
-use super::direct::Direct;
+use super::endpoint::Endpoint;
 use super::guard::Guard;
+use super::limits::Limits;
+use super::turned_away::TurnedAway;
 use super::usage::Usage;
-use super::{Endpoint, Settings};
-use crate::base::Clock;
-use crate::spool::Intake;
+use super::users::{User, Users};
 
 /// How long sessions have to hear that the program ends, whatever is under way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// What holds at every listener. Sessions under way see a change at their next command, and keep the user
+/// that a network has made them.
+pub struct Settings {
+    /// Who may come in.
+    pub users: Users,
+    /// How much there may be at once, and how slow it may be.
+    pub limits: Limits,
+}
+
 /// See the module.
-pub struct Shared {
-    /// What sessions go by.
+pub struct Door {
+    /// What holds at every listener.
     pub settings: ArcSwap<Settings>,
-    /// Where messages go.
-    pub spool: Arc<dyn Intake>,
-    /// Where messages for direct servers go.
-    pub direct: Arc<dyn Direct>,
-    /// What tells when a message came.
-    pub clock: Clock,
-    pub(super) sessions: Arc<Counts<()>>,
-    pub(super) of_listener: Arc<Counts<String>>,
+    sessions: Arc<Counts<()>>,
+    of_listener: Arc<Counts<String>>,
     pub(super) of_address: Arc<Counts<IpAddr>>,
-    pub(super) of_user: Arc<Counts<String>>,
-    /// Those who hear their last word.
+    of_user: Arc<Counts<String>>,
+    /// Clients that hear why their session is over.
     pub(super) leaving: Arc<Counts<()>>,
-    pub(super) memory: Arc<Memory>,
-    pub(super) usage: Usage,
+    /// Octets of messages that come in.
+    pub memory: Arc<Memory>,
+    /// What users and listeners have sent lately.
+    pub usage: Usage,
     pub(super) guard: Guard,
     stopping: watch::Sender<Stopping>,
 }
 
 /// Whether sessions are to end because the program does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub(super) enum Stopping {
+pub enum Stopping {
+    /// No.
     No,
+    /// Between messages.
     BetweenMessages,
+    /// Wherever they are.
     AtOnce,
 }
 
 /// Among all sessions, and those of a listener.
-pub(super) type Places = (Counted<()>, Counted<String>);
+pub type Places = (Counted<()>, Counted<String>);
 
-impl Shared {
+impl Door {
     /// No session yet.
-    pub fn new(
-        settings: Settings,
-        spool: Arc<dyn Intake>,
-        direct: Arc<dyn Direct>,
-        clock: Clock,
-    ) -> Arc<Self> {
+    pub fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
-            spool,
-            direct,
-            clock,
             sessions: Counts::new(),
             of_listener: Counts::new(),
             of_address: Counts::new(),
@@ -82,7 +82,7 @@ impl Shared {
     }
 
     /// What tells that the program is to end.
-    pub(super) fn stopping(&self) -> watch::Receiver<Stopping> {
+    pub fn stopping(&self) -> watch::Receiver<Stopping> {
         self.stopping.subscribe()
     }
 
@@ -103,6 +103,23 @@ impl Shared {
         while self.sessions() + self.leaving.of(&()) > 0 {
             tick.tick().await;
         }
+    }
+
+    /// A place for one more session of this user, if there may be another.
+    pub fn place_of_user(&self, user: &User) -> Result<Counted<String>, TurnedAway> {
+        let (most, setting) = match user.sessions {
+            Some(most) => (most, "sessions"),
+            None => {
+                let most = self.settings.load().limits.sessions_per_user;
+                (most, "sessions_per_user")
+            }
+        };
+        let place = self.of_user.take(user.name.clone(), most);
+        place.ok_or_else(|| TurnedAway::TooManyOf {
+            whose: format!("User {}", user.name),
+            most,
+            setting,
+        })
     }
 
     pub(super) fn place(&self, endpoint: &Endpoint) -> Option<Places> {

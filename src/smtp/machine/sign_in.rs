@@ -1,8 +1,8 @@
 //! The exchange of AUTH (RFC 4954; LOGIN as the usual clients have it).
 
 use super::{Event, Machine, Phase, Question};
-use crate::session::auth::{self, Credentials};
-use crate::session::reply::Reply;
+use crate::smtp::auth::{self, Credentials};
+use crate::smtp::reply::Reply;
 
 impl Machine {
     /// AUTH, with or without an initial response.

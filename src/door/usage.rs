@@ -7,7 +7,6 @@ use dashmap::DashMap;
 
 use crate::base::Window;
 use crate::base::window::NoRoom;
-use crate::session::Reply;
 
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +56,13 @@ pub struct Usage(DashMap<String, Windows>);
 type Windows = HashMap<&'static str, Window>;
 
 impl Usage {
-    /// Whether there is room for so much; else what the client is told.
-    pub fn check(&self, who: Who, limits: &[Limit], asked: Amount) -> Result<(), Reply> {
+    /// Whether there is room for so much; else the limit.
+    pub fn check(&self, who: Who, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
         self.check_at(who, limits, asked, Instant::now())
     }
 
     /// The same, and it is used from now on.
-    pub fn take(&self, who: Who, limits: &[Limit], asked: Amount) -> Result<(), Reply> {
+    pub fn take(&self, who: Who, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
         self.take_at(who, limits, asked, Instant::now())
     }
 
@@ -88,7 +87,7 @@ impl Usage {
         limits: &[Limit],
         asked: Amount,
         now: Instant,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), OverLimit> {
         if limits.is_empty() {
             return Ok(());
         }
@@ -102,7 +101,7 @@ impl Usage {
         limits: &[Limit],
         asked: Amount,
         now: Instant,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), OverLimit> {
         if limits.is_empty() {
             return Ok(());
         }
@@ -140,7 +139,7 @@ fn fits(
     limits: &[Limit],
     asked: Amount,
     now: Instant,
-) -> Result<(), Reply> {
+) -> Result<(), OverLimit> {
     for limit in limits {
         window(windows, limit)
             .room(asked.of(limit.unit), limit.most, now)
@@ -155,14 +154,28 @@ fn window<'a>(windows: &'a mut Windows, limit: &Limit) -> &'a mut Window {
         .or_insert_with(|| Window::new(limit.period))
 }
 
-fn refusal(who: Who, limit: &Limit, no_room: NoRoom) -> Reply {
-    match no_room {
-        NoRoom::For(wait) => {
-            let seconds = wait.as_secs_f64().ceil() as u64;
-            let wait = Duration::from_secs(seconds);
-            Reply::over_limit(&who, limit.setting, limit.most, wait)
-        }
-        NoRoom::Ever => Reply::over_limit_alone(&who, limit.setting, limit.most),
+/// A limit that what is asked for goes beyond.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverLimit {
+    /// Whose it is, as `User erp`.
+    pub whose: String,
+    /// The setting.
+    pub setting: &'static str,
+    /// How much it allows.
+    pub most: u64,
+    /// After which time there is room; none if one message alone asks for more.
+    pub wait: Option<Duration>,
+}
+
+fn refusal(who: Who, limit: &Limit, no_room: NoRoom) -> OverLimit {
+    OverLimit {
+        whose: who.to_string(),
+        setting: limit.setting,
+        most: limit.most,
+        wait: match no_room {
+            NoRoom::For(wait) => Some(Duration::from_secs(wait.as_secs_f64().ceil() as u64)),
+            NoRoom::Ever => None,
+        },
     }
 }
 
@@ -196,18 +209,15 @@ mod tests {
         let at = |seconds| begin + Duration::from_secs(seconds);
         let take = |recipients, seconds| {
             let taken = usage.take_at(Who::User("erp"), &limits, amount(recipients), at(seconds));
-            taken.map_err(|reply| reply.to_string())
+            taken.map_err(|over| (over.setting, over.most, over.wait))
         };
+        let after = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(take(3, 0), Ok(()));
         assert_eq!(take(3, 1), Ok(()));
-        let minute = "450 4.7.1 User erp: 2 messages per minute are allowed (setting `messages_per_minute`), try again in 58s";
-        assert_eq!(take(1, 2), Err(minute.to_owned()));
+        assert_eq!(take(1, 2), Err(("messages_per_minute", 2, after(58))));
         let day = take(5, 70).unwrap_err();
-        assert!(
-            day.starts_with("450 4.7.1 User erp: 10 recipients per day are allowed (setting `recipients_per_day`), try again in 23h 58m 50s")
-        );
-        let never = take(11, 70).unwrap_err();
-        assert!(never.starts_with("452 4.5.3"), "{never}");
+        assert_eq!(day, ("recipients_per_day", 10, after(86_330)));
+        assert_eq!(take(11, 70), Err(("recipients_per_day", 10, None)));
         assert_eq!(take(4, 70), Ok(()));
         usage.give_back(Who::User("erp"), &limits, amount(4));
         assert_eq!(

@@ -1,0 +1,47 @@
+//! Submission as a service behind the door.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::connection::Connection;
+use super::shared::{Options, Shared};
+use super::wording;
+use crate::base::BoxFuture;
+use crate::door::stream::Stream;
+use crate::door::{Service, TurnedAway, Visitor};
+
+/// Submission at one listener.
+#[derive(Clone)]
+pub struct Submission {
+    options: Arc<ArcSwap<Options>>,
+    shared: Arc<Shared>,
+}
+
+impl Submission {
+    /// Submission at a listener that has these options.
+    pub fn new(options: Options, shared: &Arc<Shared>) -> Self {
+        Self {
+            options: Arc::new(ArcSwap::from_pointee(options)),
+            shared: shared.clone(),
+        }
+    }
+
+    /// Other options from now on; sessions under way see them with their next message.
+    pub fn reconfigure(&self, options: Options) {
+        self.options.store(Arc::new(options));
+    }
+}
+
+impl Service for Submission {
+    fn farewell(&self, why: &TurnedAway) -> Vec<u8> {
+        let mut said = Vec::new();
+        wording::turned_away(why).write(&mut said);
+        said
+    }
+
+    fn serve(&self, visitor: Visitor) -> BoxFuture<'static, Option<Stream>> {
+        let connection = Connection::new(visitor, self.options.clone(), self.shared.clone());
+        Box::pin(connection.run())
+    }
+}
