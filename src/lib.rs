@@ -29,18 +29,19 @@
 //!
 //! | row | rooms |
 //! | --- | --- |
-//! | 1 | [`base`]: clock, ids, limits, secrets, TLS |
-//! | 2 | [`message`] ●, `smtp::reply` ● |
-//! | 3 | [`smtp`] ●, [`routing`] ●, `token::state` ●, `transport::answer` ●, `transport::finding` ●, `transport::outcome` ●, `delivery::retry` ●, `delivery::usage` ●, `spool::record` ●, `spool::story` ● |
-//! | 4 | [`observe`]: the mail log, metrics |
-//! | 5 | [`spool`], [`token`], which do not know each other |
-//! | 6 | [`transport`]: the way out, SMTP so far |
-//! | 7 | [`delivery`]; [`door`]: where apps connect |
-//! | 8 | [`submission`]: SMTP from apps, which never sees delivery |
-//! | 9 | [`operator`]: what a person can ask and do, in process and over the control socket |
-//! | 10 | [`web`]: the page, one face of it |
-//! | 11 | [`config`]: composes the parts' settings |
-//! | 12 | [`daemon`], [`cli`]: the other face |
+//! | 1 | [`platform`]: what differs between systems |
+//! | 2 | [`base`]: clock, ids, limits, secrets, TLS |
+//! | 3 | [`message`] ●, `smtp::reply` ● |
+//! | 4 | [`smtp`] ●, [`routing`] ●, `token::state` ●, `transport::answer` ●, `transport::finding` ●, `transport::outcome` ●, `delivery::retry` ●, `delivery::usage` ●, `spool::record` ●, `spool::story` ● |
+//! | 5 | [`observe`]: the mail log, metrics |
+//! | 6 | [`spool`], [`token`], which do not know each other |
+//! | 7 | [`transport`]: the way out, SMTP so far |
+//! | 8 | [`delivery`]; [`door`]: where apps connect |
+//! | 9 | [`submission`]: SMTP from apps, which never sees delivery |
+//! | 10 | [`operator`]: what a person can ask and do, in process and over the control socket |
+//! | 11 | [`web`]: the page, one face of it |
+//! | 12 | [`config`]: composes the parts' settings |
+//! | 13 | [`daemon`], [`cli`]: the other face |
 //!
 //! [`sandbox`] stands apart: it imports base, message and smtp only, and nothing imports it but
 //! cli and tests.
@@ -67,6 +68,7 @@
 #![warn(missing_docs)]
 
 pub mod base;
+pub mod platform;
 
 pub mod door;
 pub mod smtp;

@@ -3,7 +3,6 @@
 
 use std::fs::Metadata;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +14,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::tls::{self, TlsError};
+use crate::platform::files::{self, Readers};
 
 /// How often a handshake looks whether the files have changed, at most.
 const LOOK: Duration = Duration::from_secs(2);
@@ -67,8 +67,8 @@ pub fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<Files>> {
         let key = kind.generate().map_err(std::io::Error::other)?;
         let certificate = signed_by_itself(&key, host, names).map_err(std::io::Error::other)?;
         std::fs::create_dir_all(folder)?;
-        write(&files.key, 0o600, &key.serialize_pem())?;
-        write(&files.chain, 0o644, &certificate)?;
+        write(&files.key, Readers::Owner, &key.serialize_pem())?;
+        write(&files.chain, Readers::All, &certificate)?;
         Ok(files)
     };
     kinds.into_iter().map(made).collect()
@@ -101,7 +101,7 @@ fn signed_by_itself(key: &KeyPair, host: &str, names: Vec<String>) -> Result<Str
 }
 
 /// Writes it beside its place first, so that half of it is never there.
-fn write(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
+fn write(path: &Path, readers: Readers, text: &str) -> std::io::Result<()> {
     let draft = path.with_added_extension("draft");
     // One that is left from a start that was broken off may have another mode.
     if let Err(error) = std::fs::remove_file(&draft)
@@ -109,11 +109,7 @@ fn write(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
     {
         return Err(error);
     }
-    let mut file = std::fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&draft)?;
+    let mut file = files::create_new(readers).open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(draft, path)
@@ -193,7 +189,6 @@ mod tests {
 
     #[test]
     fn a_certificate_is_made_once_and_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt;
         tls::install_provider();
         let folder = tempfile::tempdir().unwrap();
         let made = self_signed(folder.path(), "relay.example").unwrap();
@@ -201,8 +196,7 @@ mod tests {
         assert_eq!(self_signed(folder.path(), "relay.example").unwrap(), made);
         assert_eq!(std::fs::read(&made[0].key).unwrap(), key);
         for Files { key, .. } in &made {
-            let mode = std::fs::metadata(key).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
+            assert!(files::is_private(key));
         }
         server_config(made, |_, _| ()).unwrap();
     }

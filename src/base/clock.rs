@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::SignedDuration;
 use jiff::fmt::rfc2822;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::platform::clock::steady;
 pub use simulation::Simulation;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -182,14 +182,6 @@ impl Clock {
             Some(simulation) => simulation.sleep(time).await,
         }
     }
-}
-
-fn steady() -> Duration {
-    #[cfg(target_os = "linux")]
-    const STEADY: ClockId = ClockId::Boottime;
-    #[cfg(not(target_os = "linux"))]
-    const STEADY: ClockId = ClockId::Monotonic;
-    clock_gettime(STEADY).try_into().unwrap_or_default()
 }
 
 /// RFC 3339 in UTC, to the second.

@@ -20,10 +20,3 @@ pub use window::Window;
 
 /// A boxed future, the return type of the traits that stand between rooms.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The name of the user that this process runs as, or else the number.
-pub fn user_name() -> String {
-    let uid = nix::unistd::Uid::effective();
-    let user = nix::unistd::User::from_uid(uid).ok().flatten();
-    user.map_or_else(|| uid.to_string(), |user| user.name)
-}

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use super::common::{ConfigFile, NO};
 use super::operator::{self, Reached};
 use crate::operator::accounts::{Attempt, Progress, Way, Wish};
 use crate::operator::{Need, OperatorError, Request};
+use crate::platform::signals::Interrupt;
 
 /// What a shell has of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -51,7 +50,7 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
     let operator = reached.operator();
     let attempt: Attempt = operator.ask(request).await?;
     // Taken before anybody can know of the sign-in, so that none goes on that was ended.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(OperatorError::unavailable)?;
+    let mut interrupt = Interrupt::catch().map_err(OperatorError::unavailable)?;
     tell(&attempt, arguments);
     let ended = loop {
         tokio::select! {
@@ -59,7 +58,7 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
                 Progress::Waiting => {}
                 ended => break ended,
             },
-            _ = interrupt.recv() => {
+            () = interrupt.next() => {
                 // There is nobody left to tell how it went.
                 let _ = operator.ask::<()>(Request::Cancel(attempt.id)).await;
                 eprintln!("mailferry: the sign-in is cancelled; its address is good no more");

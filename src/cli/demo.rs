@@ -19,6 +19,7 @@ use crate::daemon::{Daemon, Root};
 use crate::door::password::hash_password;
 use crate::message::{Address, Headers, ReversePath};
 use crate::observe::logging;
+use crate::platform::files::{Readers, create_new};
 use crate::routing::Decision;
 use crate::sandbox::{Addresses, App, Delivered, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
 
@@ -159,12 +160,7 @@ fn tenant() -> Outcome<Settings> {
 
 fn private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = create_new(Readers::Owner).open(path)?;
     file.write_all(text.as_bytes())
 }
 

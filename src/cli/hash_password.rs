@@ -1,7 +1,6 @@
 //! `mailferry hash-password`.
 
 use std::io::{IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,6 +8,7 @@ use super::common::failed;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use crate::door::password::hash_password;
+use crate::platform::files::{Readers, create_new};
 
 /// Asks for the password, or reads one line of standard input where that is no terminal, and prints
 /// its argon2id hash.
@@ -62,10 +62,6 @@ fn password() -> Result<Secret, String> {
 }
 
 fn write(path: &Path, hash: &str) -> std::io::Result<()> {
-    let mut file = std::fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = create_new(Readers::Owner).open(path)?;
     writeln!(file, "{hash}")
 }

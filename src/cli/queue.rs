@@ -14,6 +14,7 @@ use super::operator::{self, Reached};
 use crate::base::{MessageId, Timestamp};
 use crate::delivery::ServerState;
 use crate::operator::{FromResponse, Need, OperatorError, PAGE, Request};
+use crate::platform::files::{Readers, create_new};
 use crate::spool::{Deed, Entry, Filter, Page, Selection, Story, Wanted};
 pub(super) use print::{story, summary};
 use reason::Servers;
@@ -205,9 +206,8 @@ async fn export(
         return copy(reached, id, &mut tokio::io::stdout()).await;
     };
     let failed = |error| OperatorError::no(format!("{}: {error}", path.display()));
-    let mut options = tokio::fs::OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.await.map_err(failed)?;
+    let file = create_new(Readers::Owner).open(path).map_err(failed)?;
+    let mut file = tokio::fs::File::from_std(file);
     copy(reached, id, &mut file).await?;
     println!("{} written", path.display());
     Ok(())

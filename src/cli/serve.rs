@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::common::{ConfigFile, block_on, failed};
 use crate::base::Clock;
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};
 use crate::observe::{logging, maillog};
+use crate::platform::signals::{Signals, Told};
 
 /// Takes mail until SIGTERM or Ctrl-C, which let what is under way end first. SIGHUP rereads the
 /// configuration; when that is wrong the old one stays in force.
@@ -38,14 +38,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 async fn serve(config: Config, root: Root) -> ExitCode {
     let (path, run_as) = (config.path.clone(), config.fixed.run_as.clone());
     warn_of(&config);
-    let signals = [
-        SignalKind::terminate(),
-        SignalKind::interrupt(),
-        SignalKind::hangup(),
-    ]
-    .map(signal);
-    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
-        return failed(&"signals cannot be caught");
+    let mut signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("signals cannot be caught: {error}")),
     };
     let mut daemon = match Daemon::start(config, Clock::default(), root).await {
         Ok(daemon) => daemon,
@@ -56,7 +51,7 @@ async fn serve(config: Config, root: Root) -> ExitCode {
     {
         maillog::unreadable_as(&user, &error);
     }
-    while !told_to_end(&mut terminate, &mut interrupt, &mut hangup).await {
+    while signals.next().await == Told::Reload {
         let reloaded = match config::load(&path, Secrets::Read) {
             Ok(config) => {
                 warn_of(&config);
@@ -77,14 +72,5 @@ async fn serve(config: Config, root: Root) -> ExitCode {
 fn warn_of(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(target: "config", "{}: {warning}", config.path.display());
-    }
-}
-
-/// Whether it is the end, or only a new configuration.
-async fn told_to_end(terminate: &mut Signal, interrupt: &mut Signal, hangup: &mut Signal) -> bool {
-    tokio::select! {
-        _ = terminate.recv() => true,
-        _ = interrupt.recv() => true,
-        _ = hangup.recv() => false,
     }
 }

@@ -22,6 +22,7 @@ use crate::base::secret::ExposeSecret;
 use crate::door::Socket;
 use crate::message::{Address, address};
 use crate::observe::logging;
+use crate::platform::identity;
 use crate::routing::{Policy, ServerRule, UserRule};
 use crate::spool::sqlite;
 use crate::token;
@@ -147,10 +148,7 @@ impl Checker<'_> {
                 self.odd_host(host.unwrap_or_default())
             }
             None => {
-                let name = rustix::system::uname()
-                    .nodename()
-                    .to_string_lossy()
-                    .into_owned();
+                let name = identity::host_name();
                 let name = address::normal_domain(&name).unwrap_or_else(|| "localhost".into());
                 self.odd_host(name)
             }

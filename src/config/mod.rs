@@ -12,7 +12,7 @@ pub mod text;
 
 use std::path::Path;
 
-use crate::base;
+use crate::platform::identity;
 pub use fixed::Fixed;
 pub use problem::{ConfigError, Problem};
 pub use settings::{Config, Listener, Live, Secrets, Server};
@@ -33,7 +33,7 @@ fn why_unreadable(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => format!(
             "permission denied (you are {}): let this user read it, or run the command as the user that mailferry runs as",
-            base::user_name()
+            identity::user_name()
         ),
         _ => format!("{error}; name the configuration file with --config FILE"),
     }

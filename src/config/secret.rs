@@ -2,7 +2,6 @@
 //! where nobody else can read that.
 
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -10,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
+use crate::platform::files;
 
 /// The secret as the file names it.
 #[derive(Clone)]
@@ -111,10 +111,9 @@ pub(super) fn check_mode(path: &Path) -> Result<(), SecretError> {
         path: shown.clone(),
         source,
     })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    match mode & 0o007 {
-        0 => Ok(()),
-        _ => Err(SecretError::Exposed { path: shown, mode }),
+    match files::exposed_mode(&metadata) {
+        None => Ok(()),
+        Some(mode) => Err(SecretError::Exposed { path: shown, mode }),
     }
 }
 

@@ -1,11 +1,8 @@
 //! What the program may do on its machine: as little as it needs. Whoever takes mail from a network
 //! and parses it has no business being root.
 
-use nix::unistd::{User, initgroups, setgid, setuid};
-use rustix::fs::Mode;
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, geteuid, getrlimit, set_dumpable_behavior, setrlimit, umask,
-};
+use crate::platform::identity::{self, CannotBecome};
+use crate::platform::process;
 
 /// File descriptors that are not for clients: the spool, upstream connections, the page.
 const OWN_FILES: u64 = 256;
@@ -67,56 +64,37 @@ fn decide(is_root: bool, run_as: Option<&str>, root: Root) -> Result<Option<&str
         (true, Some(user), _) => Ok(Some(user)),
         (true, None, Root::Refused) => Err(PrivilegeError::Root),
         (true, None, Root::Allowed) => Ok(None),
-        (false, Some(user), _) if is_already(user) => Ok(None),
+        (false, Some(user), _) if identity::is_user(user) => Ok(None),
         (false, Some(user), _) => Err(PrivilegeError::NotRoot(user.to_owned())),
         (false, None, _) => Ok(None),
     }
 }
 
-fn is_already(user: &str) -> bool {
-    let found = User::from_name(user).ok().flatten();
-    found.is_some_and(|found| found.uid.as_raw() == geteuid().as_raw())
-}
-
 /// Gives up what is not needed any more, once the ports are bound; and shuts others of the same machine out
 /// of what is in memory and of the files that are made.
 pub fn drop_rights(run_as: Option<&str>, root: Root) -> Result<(), PrivilegeError> {
-    if let Some(name) = decide(geteuid().is_root(), run_as, root)? {
+    if let Some(name) = decide(identity::is_root(), run_as, root)? {
         become_user(name)?;
     }
-    // A crash writes no core: secrets and tokens would be in it. Where that is refused, nothing is lost.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    umask(Mode::RWXG | Mode::RWXO);
+    process::keep_private();
     Ok(())
 }
 
 fn become_user(name: &str) -> Result<(), PrivilegeError> {
-    let refused = |errno: nix::Error| PrivilegeError::Refused {
-        user: name.to_owned(),
-        reason: errno.to_string(),
-    };
-    let found = User::from_name(name).map_err(refused)?;
-    let user = found.ok_or_else(|| PrivilegeError::Unknown(name.to_owned()))?;
-    if user.uid.is_root() {
-        return Err(PrivilegeError::NoChange(name.to_owned()));
-    }
-    // Groups first: afterwards there is no right to change them.
-    let c_name = std::ffi::CString::new(name).map_err(|_| PrivilegeError::Unknown(name.into()))?;
-    initgroups(&c_name, user.gid).map_err(refused)?;
-    setgid(user.gid).map_err(refused)?;
-    setuid(user.uid).map_err(refused)
+    let user = || name.to_owned();
+    identity::become_user(name).map_err(|error| match error {
+        CannotBecome::Unknown => PrivilegeError::Unknown(user()),
+        CannotBecome::Root => PrivilegeError::NoChange(user()),
+        CannotBecome::Refused(reason) => PrivilegeError::Refused {
+            user: user(),
+            reason,
+        },
+    })
 }
 
 /// Lets the process have as many files as it may; gives what that is enough for.
 pub fn room_by_files() -> Room {
-    let limits = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limits.maximum,
-        maximum: limits.maximum,
-    };
-    // Where it is refused, what there is has to do.
-    let _ = setrlimit(Resource::Nofile, raised);
-    room(getrlimit(Resource::Nofile).current)
+    room(process::most_files())
 }
 
 fn room(files: Option<u64>) -> Room {

@@ -2,23 +2,21 @@
 //! ports for us that we have no right to.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use super::error::DaemonError;
 use crate::config;
 use crate::door::accept::Bound;
 use crate::door::{Listener, Socket};
+use crate::platform::sockets::{self, Passed};
 
 /// What was passed, by name; there may be several of one, as for IPv4 and IPv6. They stay open, so
 /// that a listener that is taken out of the configuration can come back.
-pub(super) struct Sockets(Vec<(String, OwnedFd)>);
+pub(super) struct Sockets(Vec<Passed>);
 
 impl Sockets {
     /// What systemd has passed (sd_listen_fds_with_names(3)).
     pub(super) fn passed() -> Self {
-        let passed = sd_listen_fds::get().unwrap_or_default().into_iter();
-        let named = passed.map(|(name, socket)| (name.unwrap_or_default(), socket.into_std()));
-        Self(named.collect())
+        Self(sockets::passed())
     }
 
     /// A bound socket, or several, for each listener.
@@ -43,7 +41,7 @@ impl Sockets {
         &'s self,
         listeners: &'s [config::Listener],
     ) -> impl Iterator<Item = &'s str> {
-        let names = self.0.iter().map(|(name, _)| name.as_str());
+        let names = self.0.iter().map(|passed| passed.name.as_str());
         names.filter(|name| {
             let wanted = Socket::Systemd((*name).to_owned());
             !listeners.iter().any(|it| it.endpoint.socket == wanted)
@@ -58,13 +56,13 @@ impl Sockets {
     }
 
     fn named(&self, wanted: &str) -> io::Result<Vec<Bound>> {
-        let named = self.0.iter().filter(|(name, _)| name == wanted);
-        let bound = named.map(|(_, socket)| Bound::of(socket.try_clone()?));
+        let named = self.0.iter().filter(|passed| passed.name == wanted);
+        let bound = named.map(|passed| Bound::of(passed.socket()?));
         let bound: Vec<Bound> = bound.collect::<io::Result<_>>()?;
         match bound.is_empty() {
             false => Ok(bound),
             true => {
-                let names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<&str> = self.0.iter().map(|passed| passed.name.as_str()).collect();
                 let words = format!("systemd has passed no socket of this name, but {names:?}");
                 Err(io::Error::new(io::ErrorKind::NotFound, words))
             }

@@ -1,15 +1,11 @@
 //! The sockets.
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -19,9 +15,7 @@ use super::service::Service;
 use super::shared::Door;
 use super::turned_away::TurnedAway;
 use crate::observe::maillog;
-
-/// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
-const BACKLOG: i32 = 4_096;
+use crate::platform::sockets;
 
 /// The pause after `accept` failed; each further one in a row is twice as long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
@@ -39,7 +33,7 @@ pub struct Listener {
 impl Listener {
     /// Binds an address, not for IPv4 where `only_v6` says so; [`Bound::serve`] then accepts.
     pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Bound> {
-        Bound::of(bind(address, only_v6)?)
+        Bound::of(sockets::bind(address, only_v6)?)
     }
 
     /// The address with the port that it got.
@@ -68,28 +62,12 @@ impl Listener {
     }
 }
 
-fn bind(address: SocketAddr, only_v6: bool) -> io::Result<OwnedFd> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, only_v6)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
 /// A socket that is bound, and accepts nothing yet.
 pub struct Bound(TcpListener);
 
 impl Bound {
     /// One that somebody else has bound, as systemd does.
-    pub fn of(socket: OwnedFd) -> io::Result<Self> {
-        let socket = std::net::TcpListener::from(socket);
+    pub fn of(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         TcpListener::from_std(socket).map(Self)
     }
@@ -125,7 +103,7 @@ async fn accept(
     door: Arc<Door>,
     service: Arc<dyn Service>,
 ) {
-    let (mut pause, mut spare) = (ACCEPT_PAUSE, spare());
+    let (mut pause, mut spare) = (ACCEPT_PAUSE, sockets::spare());
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
@@ -134,7 +112,7 @@ async fn accept(
             }
             Err(error) => {
                 maillog::accept_failed(&endpoint.load().name, &error);
-                let has_spare = is_out_of_files(&error) && spare.take().is_some();
+                let has_spare = sockets::is_out_of_files(&error) && spare.take().is_some();
                 if !has_spare || !turn_one_away(&socket, service.as_ref()).await {
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(LONGEST_ACCEPT_PAUSE);
@@ -142,7 +120,7 @@ async fn accept(
             }
         }
         if spare.is_none() {
-            spare = self::spare();
+            spare = sockets::spare();
         }
     }
 }
@@ -167,18 +145,8 @@ fn admit(
     tokio::spawn(Arrival::new(stream, peer, current.clone(), places, door, service).run());
 }
 
-/// A file descriptor that is given up where there is no other: with it, one client can be told why it
-/// is not served, instead of waiting for a greeting.
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
-fn is_out_of_files(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
-}
-
-/// Whether there was one.
+/// With a spare file descriptor one client can be told why it is not served, instead of waiting for a
+/// greeting. Whether there was one.
 async fn turn_one_away(socket: &TcpListener, service: &dyn Service) -> bool {
     let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
     let Ok(Ok((stream, _))) = accepted else {

@@ -1,7 +1,6 @@
 //! The control socket of the running program: requests as JSON over HTTP on a Unix socket, and metrics.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,13 +12,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::ask::{Operator, Responses};
 use super::local::Local;
 use super::metrics::metrics;
 use super::request::Request;
+use crate::platform;
 
 /// The path of requests.
 pub(super) const PATH: &str = "/request";
@@ -38,12 +37,7 @@ impl Control {
     /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
     /// spool's lock may do.
     pub fn serve(path: &Path, operator: Local) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let socket = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let socket = platform::control::listen(path)?;
         let router = Router::new()
             .route("/metrics", get(measured))
             .route(PATH, post(respond))

@@ -10,7 +10,8 @@ use super::control::PATH;
 use super::error::OperatorError;
 use super::request::Request;
 use super::response::Response;
-use crate::base::{self, BoxFuture};
+use crate::base::BoxFuture;
+use crate::platform::{control, files, identity};
 
 /// How long the running program may take from one piece of its answer to the next. A step of a test may
 /// take a minute.
@@ -25,25 +26,21 @@ impl Remote {
     /// The program that listens on `socket`; none if no program does. It is an error if this user may not
     /// reach the socket.
     pub async fn connect(socket: &Path) -> Result<Option<Self>, OperatorError> {
-        match tokio::net::UnixStream::connect(socket).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+        match control::is_listening(socket).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(_) => {
                 return Err(OperatorError::unavailable(format!(
                     "cannot reach mailferry's control socket {}: permission denied (you are {}); run the command as the \
                      user that mailferry runs as, such as: sudo -u {} mailferry ...",
                     socket.display(),
-                    base::user_name(),
+                    identity::user_name(),
                     owner_of(socket),
                 )));
             }
-            Err(_) => return Ok(None),
         }
-        let http = reqwest::Client::builder()
-            .unix_socket(socket)
-            .no_proxy()
-            .read_timeout(ANSWER)
-            .build();
-        let http = http.map_err(unreachable)?;
+        let http = control::http(socket).no_proxy().read_timeout(ANSWER);
+        let http = http.build().map_err(unreachable)?;
         Ok(Some(Self { http }))
     }
 }
@@ -90,13 +87,8 @@ async fn pass_on(
 
 /// Who owns a path, or the nearest folder above it that can be seen.
 fn owner_of(path: &Path) -> String {
-    use std::os::unix::fs::MetadataExt;
-    let seen = path.ancestors().find_map(|path| path.metadata().ok());
-    let Some(uid) = seen.map(|metadata| metadata.uid()) else {
-        return "mailferry".to_owned();
-    };
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-    user.map_or_else(|| format!("#{uid}"), |user| user.name)
+    let owner = path.ancestors().find_map(files::owner);
+    owner.map_or_else(|| "mailferry".to_owned(), identity::name_of)
 }
 
 fn unreachable(error: reqwest::Error) -> OperatorError {

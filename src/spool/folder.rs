@@ -15,6 +15,7 @@ use super::content::{Reader, Storage, Stored, Storing};
 use super::shape::Shape;
 use super::{SpoolError, SpoolFuture};
 use crate::base::MessageId;
+use crate::platform::files;
 
 /// What a file is called while its content still comes: nothing was promised of it.
 const ARRIVING: &str = "part";
@@ -137,7 +138,7 @@ impl Arriving {
         tokio::fs::rename(&self.file.path, &self.path).await?;
         let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         self.file.path = self.path;
-        File::open(folder).await?.sync_all().await?;
+        tokio::task::spawn_blocking(move || files::sync_folder(&folder)).await??;
         Ok(self.file)
     }
 }
@@ -206,8 +207,7 @@ mod tests {
         };
         assert_eq!(content.sum(), Some(wanted.sum));
         content.check(wanted).await.unwrap();
-        let file = std::fs::File::options().write(true).open(contents.path(id));
-        std::os::unix::fs::FileExt::write_at(&file.unwrap(), b"y", 200_000).unwrap();
+        crate::platform::files::flip(&contents.path(id), 200_000);
         let said = content.check(wanted).await.unwrap_err().to_string();
         assert!(said.contains("0000000000007.eml is damaged"), "{said}");
         drop(content);

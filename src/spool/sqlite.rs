@@ -35,6 +35,7 @@ use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
 use crate::base::{BoxFuture, MessageId, Timestamp};
 use crate::observe::maillog;
+use crate::platform::files;
 use queue::Shared;
 use reader::Reader;
 pub use settings::Settings;
@@ -382,7 +383,7 @@ fn sync_new_folders(content: &Path) -> Result<(), SpoolError> {
         .take(4)
         .filter(|folder| !folder.as_os_str().is_empty());
     for folder in above {
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        let synced = files::sync_folder(folder);
         synced.map_err(|error| SpoolError::io(folder, error))?;
     }
     Ok(())
@@ -390,9 +391,7 @@ fn sync_new_folders(content: &Path) -> Result<(), SpoolError> {
 
 /// Messages are nobody else's to read.
 fn restrict(folder: &Path) -> Result<(), SpoolError> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(folder, mode).map_err(|error| SpoolError::io(folder, error))
+    files::keep_folder_private(folder).map_err(|error| SpoolError::io(folder, error))
 }
 
 /// The process that has the spool open has a lock on this file.

@@ -15,7 +15,6 @@ mod seal;
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -28,6 +27,7 @@ use zeroize::Zeroizing;
 use super::state::Account;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
+use crate::platform::files::{self, Readers, create_new};
 pub use error::VaultError;
 use error::io;
 use lock::lock;
@@ -113,7 +113,7 @@ impl Vault {
 
     /// The accounts that something is kept of.
     pub fn accounts(&self) -> Result<Vec<String>, VaultError> {
-        let files = files(&self.folder, "token")?;
+        let files = paths(&self.folder, "token")?;
         let name = |path: &PathBuf| {
             let stem = path.file_stem()?.to_str()?;
             let pair = url::form_urlencoded::parse(stem.as_bytes()).next()?;
@@ -131,7 +131,7 @@ impl Vault {
     /// What is kept and cannot be read, with the reason: another key, or damage.
     pub fn unreadable(&self) -> Vec<VaultError> {
         let read = self.with(|cipher| {
-            let files = files(&self.folder, "token")?.into_iter();
+            let files = paths(&self.folder, "token")?.into_iter();
             Ok(files
                 .filter_map(|path| unseal_file(cipher, &path).err())
                 .collect())
@@ -168,7 +168,7 @@ impl Vault {
         new: &XChaCha20Poly1305,
         own: Option<&Zeroizing<String>>,
     ) -> Result<usize, VaultError> {
-        let accounts = files(&self.folder, "token")?;
+        let accounts = paths(&self.folder, "token")?;
         for path in &accounts {
             let (account, state) = unseal_file(current, path)?;
             let beside = path.with_extension(ROTATED);
@@ -212,8 +212,7 @@ pub fn check_key(key: &Secret) -> Result<(), VaultError> {
 
 fn prepare(folder: &Path) -> Result<(), VaultError> {
     std::fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
-    let only_ours = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(folder, only_ours).map_err(|error| io(folder, error))
+    files::keep_folder_private(folder).map_err(|error| io(folder, error))
 }
 
 /// The key, with what a rotation that was cut short has left put into place.
@@ -232,7 +231,7 @@ fn opened(folder: &Path, key: Option<&Secret>) -> Result<XChaCha20Poly1305, Vaul
 /// Moves accounts that a rotation sealed with the present key into place. One that the key does not
 /// open is left: it is of a rotation that never came to its key.
 fn move_rotated(folder: &Path, cipher: &XChaCha20Poly1305) -> Result<(), VaultError> {
-    let rotated = files(folder, ROTATED)?;
+    let rotated = paths(folder, ROTATED)?;
     if rotated.is_empty() {
         return Ok(());
     }
@@ -242,11 +241,10 @@ fn move_rotated(folder: &Path, cipher: &XChaCha20Poly1305) -> Result<(), VaultEr
             std::fs::rename(&path, &place).map_err(|error| io(&place, error))?;
         }
     }
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| io(folder, error))
+    files::sync_folder(folder).map_err(|error| io(folder, error))
 }
 
-fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, VaultError> {
+fn paths(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, VaultError> {
     let entries = std::fs::read_dir(folder).map_err(|error| io(folder, error))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
     let paths: Result<Vec<_>, _> = paths.collect();
@@ -258,12 +256,11 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, VaultError> {
 fn own_key(folder: &Path, path: &Path) -> Result<Zeroizing<String>, VaultError> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
-            let only_ours = std::fs::Permissions::from_mode(0o600);
-            std::fs::set_permissions(path, only_ours).map_err(|error| io(path, error))?;
+            files::keep_private(path).map_err(|error| io(path, error))?;
             Ok(Zeroizing::new(text))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if !files(folder, "token")?.is_empty() {
+            if !paths(folder, "token")?.is_empty() {
                 let [path, folder] = [path, folder].map(|it| it.display().to_string());
                 return Err(VaultError::NoKey { path, folder });
             }
@@ -282,15 +279,11 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
+    let mut file = create_new(Readers::Owner).open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    files::sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::platform::files;
+
 use super::settings::Settings;
 
 /// How long an answer holds. It is asked for before each message, and each piece of a large one; what comes
@@ -45,9 +47,6 @@ impl Space {
 
     /// The same, looked at now.
     pub(super) fn look(&self) -> bool {
-        match rustix::fs::statvfs(&self.folder) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) > self.reserve,
-            Err(_) => true,
-        }
+        files::free_space(&self.folder).map_or(true, |free| free > self.reserve)
     }
 }

@@ -120,8 +120,8 @@ fn summed(sums: (u32, u32), octets: &[u8], is_big_endian: bool) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::files::flip;
     use rusqlite::Connection;
-    use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
 
     /// A log of ten commits, as a kill would leave it.
@@ -139,13 +139,6 @@ mod tests {
         let copy = folder.join("copy-wal");
         std::fs::copy(folder.join("it-wal"), &copy).unwrap();
         copy
-    }
-
-    fn flip(path: &Path, at: u64) {
-        let file = File::options().read(true).write(true).open(path).unwrap();
-        let mut octet = [0];
-        file.read_exact_at(&mut octet, at).unwrap();
-        file.write_all_at(&[!octet[0]], at).unwrap();
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The vault is one process's at a time.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::error::{VaultError, io};
 use crate::base::lock::lock_within;
+use crate::platform::files;
 
 /// How long a command may have the vault for.
 const WAIT: Duration = Duration::from_secs(2);
@@ -14,13 +14,7 @@ const WAIT: Duration = Duration::from_secs(2);
 /// The lock, which a command may have for a moment; or who has it.
 pub(super) fn lock(folder: &Path) -> Result<File, VaultError> {
     let path = folder.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| io(&path, error))?;
+    let file = files::open_private(&path).map_err(|error| io(&path, error))?;
     match lock_within(&file, WAIT) {
         Ok(()) => {
             // Told to those who find it taken; a lock without it is one all the same.

@@ -40,8 +40,7 @@ fn keeps_accounts_sealed() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(!text.contains("very-secret"));
         if !text.is_empty() {
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+            assert!(files::is_private(&path), "{}", path.display());
         }
     }
 }

@@ -1,0 +1,56 @@
+//! What the system or a terminal tells the process.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// To end: SIGTERM, or Ctrl-C.
+    End,
+    /// To read its configuration again: SIGHUP.
+    Reload,
+}
+
+/// Receives what the process is told.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches signals from now on.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
+
+/// Receives Ctrl-C alone.
+pub struct Interrupt(Signal);
+
+impl Interrupt {
+    /// Catches Ctrl-C from now on.
+    pub fn catch() -> io::Result<Self> {
+        signal(SignalKind::interrupt()).map(Self)
+    }
+
+    /// Waits for it.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
