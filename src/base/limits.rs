@@ -36,7 +36,7 @@ pub const READ_CHUNK: usize = 8 * 1024;
 pub const FILE_CHUNK: usize = 64 * 1024;
 
 /// Default message size in octets: what a mailbox of Exchange Online takes by default
-/// (`exchange-online.md`, "The SMTP session").
+/// (`transport/smtp/exchange_online.md`, "The SMTP session").
 pub const MESSAGE_SIZE: u64 = 35 * 1024 * 1024;
 
 /// Default for recipients in one message (RFC 5321 §4.5.3.1.8 asks for 100 at least; Exchange

@@ -11,7 +11,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// The domains of Microsoft's submission servers (`exchange-online.md`, "Endpoints").
+    /// The domains of Microsoft's submission servers (`transport/smtp/exchange_online.md`, "Endpoints").
     const DOMAINS: [&str; 5] = [
         "outlook.com",
         "office365.com",

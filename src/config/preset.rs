@@ -1,4 +1,4 @@
-//! What is known of providers, so that a configuration need not say it (`exchange-online.md`,
+//! What is known of providers, so that a configuration need not say it (`transport/smtp/exchange_online.md`,
 //! "Endpoints"). Each value can be overridden.
 
 use serde::Deserialize;
@@ -127,7 +127,7 @@ impl Provider {
         scopes.iter().map(|scope| (*scope).to_owned()).collect()
     }
 
-    /// What one mailbox may do (`exchange-online.md`, "Limits per mailbox"; Google counts 2,000
+    /// What one mailbox may do (`transport/smtp/exchange_online.md`, "Limits per mailbox"; Google counts 2,000
     /// recipients a day, and 100 of one message by SMTP).
     pub fn limits(self) -> Limits {
         match self {

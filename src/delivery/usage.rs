@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Timestamp;
 
-/// What a server lets one mailbox do (`exchange-online.md`, "Limits per mailbox").
+/// What a server lets one mailbox do (`transport/smtp/exchange_online.md`, "Limits per mailbox").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Sessions at once.

@@ -33,7 +33,7 @@ pub struct Headers<'a> {
     pub body: usize,
 }
 
-/// What the header From says about the author (`routing.md`).
+/// What the header From says about the author (`routing/rules.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Author {
     /// No From at all.

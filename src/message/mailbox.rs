@@ -142,7 +142,7 @@ pub struct Found {
     pub name: Option<String>,
 }
 
-/// Reads a field that [`parse_list`] refuses (`routing.md`, "author"): encoded words are undone once, then
+/// Reads a field that [`parse_list`] refuses (`routing/rules.md`, "author"): encoded words are undone once, then
 /// the only `<...>` with one `@` is the address and what stands before it the name, else the only word
 /// with an `@` is the address and the others are the name.
 pub fn read_leniently(value: &str) -> Found {

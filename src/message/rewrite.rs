@@ -8,7 +8,7 @@ use super::header::{Field, Headers};
 use super::mailbox::{self, Mailbox};
 use crate::base::{MessageId, Timestamp};
 
-/// What routing decided to change (`routing.md`, "Rewriting").
+/// What routing decided to change (`routing/rules.md`, "Rewriting").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The reverse-path that the upstream is told.

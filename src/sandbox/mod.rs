@@ -1,7 +1,7 @@
 //! Stand-ins for Entra ID and Exchange Online on loopback, with real TLS: for the demo, for tests,
 //! and for staging where the real ones must not be touched.
 //!
-//! They answer as `exchange-online.md` has it: the EHLO, XOAUTH2 against tokens that were issued,
+//! They answer as `transport/smtp/exchange_online.md` has it: the EHLO, XOAUTH2 against tokens that were issued,
 //! SendAs, the limits, and whatever a script of faults says. What is sent to them goes nowhere.
 
 pub mod entra;

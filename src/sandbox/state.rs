@@ -40,7 +40,7 @@ pub struct Settings {
     pub keep: usize,
 }
 
-/// Whose name stands in `user=` where a person signs in for a shared mailbox (`exchange-online.md`, "The
+/// Whose name stands in `user=` where a person signs in for a shared mailbox (`transport/smtp/exchange_online.md`, "The
 /// SMTP session").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SharedSignIn {
@@ -109,7 +109,7 @@ pub struct Mailbox {
     pub refresh_token: Option<String>,
 }
 
-/// Exchange's limits per mailbox (`exchange-online.md`).
+/// Exchange's limits per mailbox (`transport/smtp/exchange_online.md`).
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Messages in a minute.

@@ -16,7 +16,7 @@ use super::error::TokenError;
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, Timestamp};
 
-/// How long an assertion lives (`exchange-online.md`, "Tokens": 5 to 10 minutes).
+/// How long an assertion lives (`token/entra.md`: 5 to 10 minutes).
 const ASSERTION_LIFE: Duration = Duration::from_secs(300);
 
 /// How far our clock may be ahead of the provider's.

@@ -1,6 +1,6 @@
 //! Why there is no token, classed by who can mend it, with the remedy in words.
 //!
-//! `error` of the response decides first, Entra's AADSTS number refines it (`exchange-online.md`,
+//! `error` of the response decides first, Entra's AADSTS number refines it (`token/entra.md`,
 //! "Tokens", Errors).
 
 use std::time::Duration;

@@ -10,6 +10,7 @@
 //! before it is kept beside it as the fallback; no failure removes either; a renewal once begun
 //! ends even when nobody waits for it any more, since the provider may have rotated by then; an
 //! answer that is older than a sign-in changes nothing.
+#![doc = include_str!("entra.md")]
 
 pub mod claims;
 pub mod credential;

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::base::{Secret, Timestamp};
 
-/// What must remain of an access token's life for it to be handed out (`exchange-online.md`: they
+/// What must remain of an access token's life for it to be handed out (`token/entra.md`: they
 /// live 60 to 90 minutes). A token that lives for less than twice this is used for half its life.
 pub const MARGIN: Duration = Duration::from_secs(600);
 
@@ -30,7 +30,7 @@ pub const AHEAD: Duration = Duration::from_secs(300);
 pub const IN_USE: Duration = Duration::from_secs(26 * 3_600);
 
 /// A refresh token that was not used for so long is exercised; it would die after 90 days
-/// (`exchange-online.md`, "Tokens").
+/// (`token/entra.md`).
 pub const EXERCISE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// The life of an access token whose response does not say (RFC 6749 §5.1 leaves it open).

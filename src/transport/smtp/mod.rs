@@ -9,6 +9,7 @@
 //! mail-send lives here only, for what it does well: connecting, and the TLS handshake on the same
 //! stream. The rest of the client's side is ours: replies kept to the letter, XOAUTH2 in two steps,
 //! MAIL and its RCPTs in one write, a timeout for each phase, and content stuffed as it streams.
+#![doc = include_str!("exchange_online.md")]
 
 mod command;
 pub mod failure;

@@ -45,7 +45,7 @@ pub(super) fn of_failure(upstream: &Upstream, failure: &Failure) -> Option<Strin
 }
 
 /// What an Exchange administrator runs so that an app whose token was refused may send as the mailbox
-/// (`exchange-online.md`, "Tokens", Permissions); none if that is not what is wrong.
+/// (`token/entra.md`, Permissions); none if that is not what is wrong.
 pub(super) fn permit_commands(
     upstream: &Upstream,
     failure: &Failure,

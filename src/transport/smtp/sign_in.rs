@@ -1,5 +1,5 @@
 //! Whose name stands in `user=` when a person signs in for a shared mailbox, and with which token.
-//! Microsoft documents the mailbox; what was measured is the person (`exchange-online.md`, "The SMTP
+//! Microsoft documents the mailbox; what was measured is the person (`transport/smtp/exchange_online.md`, "The SMTP
 //! session").
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What upstream answers mean, a row each: `exchange-online.md`, "Replies and the right reaction".
+//! What upstream answers mean, a row each: `transport/smtp/exchange_online.md`, "Replies and the right reaction".
 //! Pure. The first row that matches holds, so the particular stand before the general.
 
 use std::ops::RangeInclusive;
