@@ -1,7 +1,7 @@
 //! The only place where all parts meet: build, run, reload, drain.
 
 mod error;
-pub mod privilege;
+pub(crate) mod privilege;
 mod sockets;
 
 use std::collections::HashSet;

@@ -65,10 +65,10 @@
 //! | time of the spool | goes on by itself, whatever the wall clock shows; people are shown the wall clock |
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod base;
-pub mod platform;
+mod platform;
 
 pub mod door;
 pub mod smtp;
@@ -88,8 +88,8 @@ pub mod transport;
 
 pub mod config;
 pub mod observe;
-pub mod operator;
-pub mod web;
+mod operator;
+mod web;
 
 pub mod cli;
 pub mod daemon;

@@ -20,11 +20,11 @@ use crate::platform::files::{self, Readers};
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What is told when the files have changed: their chain's path, and what came of it.
-pub type Told = fn(&Path, Result<(), TlsError>);
+pub(crate) type Told = fn(&Path, Result<(), TlsError>);
 
 /// A chain and its key, in PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Files {
+pub(crate) struct Files {
     /// The certificates, the server's own first.
     pub chain: PathBuf,
     /// The private key.
@@ -45,7 +45,7 @@ struct Current {
 
 /// The server's side of TLS with the certificates of these files, whatever they have at the time: of each
 /// client the first that it can verify. What cannot be used changes nothing.
-pub fn server_config(files: Vec<Files>, told: Told) -> Result<ServerConfig, TlsError> {
+pub(crate) fn server_config(files: Vec<Files>, told: Told) -> Result<ServerConfig, TlsError> {
     let current = files.into_iter().map(|files| Current::new(files, told));
     let current: Result<Vec<Current>, TlsError> = current.collect();
     tls::server_config_by(Arc::new(Choice(current?)))
@@ -53,7 +53,7 @@ pub fn server_config(files: Vec<Files>, told: Told) -> Result<ServerConfig, TlsE
 
 /// Certificates for this host that nobody else has signed, made in `folder` unless they are there: with an
 /// elliptic curve, and with RSA for devices that know no other.
-pub fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<Files>> {
+pub(crate) fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<Files>> {
     let kinds = [("self-signed", Kind::Curve), ("self-signed-rsa", Kind::Rsa)];
     let made = |(name, kind): (&str, Kind)| {
         let files = Files {

@@ -8,7 +8,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Locks `file` within this time: a process that only looks at the lock, or ends just now, gives it back
 /// soon. Blocks the thread.
-pub fn lock_within(file: &File, within: Duration) -> Result<(), TryLockError> {
+pub(crate) fn lock_within(file: &File, within: Duration) -> Result<(), TryLockError> {
     let begin = Instant::now();
     loop {
         match file.try_lock() {

@@ -1,20 +1,20 @@
 //! What every room may use: time as a value, identifiers, secrets, TLS, and the limits with their sources.
 
-pub mod certificate;
-pub mod clock;
+pub(crate) mod certificate;
+pub(crate) mod clock;
 pub mod id;
-pub mod limits;
-pub mod lock;
-pub mod secret;
-pub mod service;
-pub mod stream;
+pub(crate) mod limits;
+pub(crate) mod lock;
+pub(crate) mod secret;
+pub(crate) mod service;
+pub(crate) mod stream;
 pub mod tls;
-pub mod window;
-pub mod written;
+pub(crate) mod window;
+pub(crate) mod written;
 
 pub use clock::{Clock, Simulation, Timestamp};
 pub use id::MessageId;
-pub use secret::Secret;
+pub use secrecy::SecretString as Secret;
 pub use service::Service;
 pub use window::Window;
 

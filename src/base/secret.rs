@@ -1,3 +1,3 @@
-//! Secrets: kept by `secrecy`, wiped when dropped, never shown by `Debug`.
+//! Secrets: kept by `secrecy`, wiped when dropped, never shown by `Debug`; see [`super::Secret`].
 
-pub use secrecy::{ExposeSecret, SecretString as Secret};
+pub(crate) use secrecy::ExposeSecret;

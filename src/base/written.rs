@@ -10,11 +10,11 @@ use serde::{Deserialize, Deserializer};
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
 
 /// The largest number of messages, sessions or recipients that can be configured: each takes memory.
-pub const MOST: u64 = 1_000_000;
+pub(crate) const MOST: u64 = 1_000_000;
 
 /// A time in words: `90s`, `15m`, `5 days`.
 #[derive(Debug, Clone, Copy)]
-pub struct Wait(
+pub(crate) struct Wait(
     /// As a duration.
     pub Duration,
 );
@@ -37,14 +37,14 @@ impl<'de> Deserialize<'de> for Wait {
 
 /// Addresses: `192.168.7.0/24`, or one alone.
 #[derive(Debug, Clone, Copy)]
-pub struct Network(
+pub(crate) struct Network(
     /// As a range of addresses.
     pub IpNet,
 );
 
 impl Network {
     /// As ranges of addresses.
-    pub fn ranges(networks: &[Self]) -> Vec<IpNet> {
+    pub(crate) fn ranges(networks: &[Self]) -> Vec<IpNet> {
         networks.iter().map(|network| network.0).collect()
     }
 }
@@ -62,28 +62,28 @@ impl<'de> Deserialize<'de> for Network {
 }
 
 /// A time. Errors: one that cannot be read, or is too long.
-pub fn wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     Wait::deserialize(deserializer).map(|wait| wait.0)
 }
 
 /// Networks. Errors: one that cannot be read.
-pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+pub(crate) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let networks = Vec::<Network>::deserialize(deserializer)?;
     Ok(networks.into_iter().map(|network| network.0).collect())
 }
 
 /// A number of which 0 is no limit.
-pub fn unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+pub(crate) fn unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     usize::deserialize(deserializer).map(none_of_zero)
 }
 
 /// 0 is no limit.
-pub fn none_of_zero(most: usize) -> usize {
+pub(crate) fn none_of_zero(most: usize) -> usize {
     if most == 0 { usize::MAX } else { most }
 }
 
 /// A number of something that takes memory, and lets something through.
-pub fn count<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn count<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default + Copy + PartialEq + TryInto<u64>,
@@ -97,7 +97,7 @@ where
 }
 
 /// The same, of which 0 is no limit.
-pub fn some_count<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(crate) fn some_count<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Copy + TryInto<u64>,
@@ -113,7 +113,7 @@ where
 const TOO_MANY: &str = "1000000 is the most; write a smaller number";
 
 /// A number that lets something through.
-pub fn positive<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn positive<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default + PartialEq,
@@ -128,7 +128,7 @@ where
 }
 
 /// The same for a number that may be missing.
-pub fn some_positive<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(crate) fn some_positive<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default + PartialEq,

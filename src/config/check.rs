@@ -43,7 +43,7 @@ fn servers_here(file: &text::File, listeners: &[Listener]) -> HashMap<String, Ve
 }
 
 /// Checks a configuration's text. `env` looks a variable up.
-pub fn check(
+pub(crate) fn check(
     path: &Path,
     text: &str,
     secrets: Secrets,

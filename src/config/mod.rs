@@ -2,13 +2,13 @@
 //!
 //! What is wrong is told with file, line, key and remedy, all of it at once.
 
-pub mod check;
+pub(crate) mod check;
 mod fixed;
-pub mod preset;
-pub mod problem;
-pub mod secret;
+pub(crate) mod preset;
+pub(crate) mod problem;
+pub(crate) mod secret;
 mod settings;
-pub mod text;
+pub(crate) mod text;
 
 use std::path::Path;
 

@@ -9,7 +9,7 @@ use crate::token::Grant;
 /// A Microsoft cloud.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Cloud {
+pub(crate) enum Cloud {
     /// Everywhere else.
     #[default]
     Worldwide,
@@ -51,7 +51,7 @@ impl Cloud {
 
 /// An endpoint of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     /// For tokens.
     Token,
     /// For the browser.
@@ -63,7 +63,7 @@ pub enum Endpoint {
 /// A mail provider with OAuth.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Provider {
+pub(crate) enum Provider {
     /// Microsoft 365, worldwide cloud.
     #[default]
     Microsoft,
@@ -76,7 +76,7 @@ pub enum Provider {
 impl Provider {
     /// The SMTP submission host; port 587 with STARTTLS goes with it. Personal accounts, of the tenant
     /// `consumers`, have one of their own.
-    pub fn host(self, cloud: Cloud, tenant: &str) -> Option<&'static str> {
+    pub(crate) fn host(self, cloud: Cloud, tenant: &str) -> Option<&'static str> {
         match self {
             Self::Microsoft if tenant == "consumers" => Some("smtp-mail.outlook.com"),
             Self::Microsoft => Some(cloud.smtp()),
@@ -87,7 +87,7 @@ impl Provider {
 
     /// An endpoint; Microsoft's is the tenant's. The browser is asked for an account each time, since
     /// several may be signed in with it; Google gives a refresh token only with consent.
-    pub fn endpoint(self, endpoint: Endpoint, cloud: Cloud, tenant: &str) -> Option<String> {
+    pub(crate) fn endpoint(self, endpoint: Endpoint, cloud: Cloud, tenant: &str) -> Option<String> {
         let microsoft = |path| format!("https://{}/{tenant}/oauth2/v2.0/{path}", cloud.authority());
         Some(match (self, endpoint) {
             (Self::Microsoft, Endpoint::Token) => microsoft("token"),
@@ -104,7 +104,7 @@ impl Provider {
 
     /// What to ask for. Never Graph's scopes: its tokens are not for SMTP. `openid` and `profile`
     /// tell who signed in.
-    pub fn scopes(self, grant: Grant, cloud: Cloud) -> Vec<String> {
+    pub(crate) fn scopes(self, grant: Grant, cloud: Cloud) -> Vec<String> {
         let (user, app) = cloud.resources();
         let send = format!("https://{user}/SMTP.Send");
         let scopes: &[&str] = match (self, grant) {
@@ -129,7 +129,7 @@ impl Provider {
 
     /// What one mailbox may do (`transport/smtp/exchange_online.md`, "Limits per mailbox"; Google counts 2,000
     /// recipients a day, and 100 of one message by SMTP).
-    pub fn limits(self) -> Limits {
+    pub(crate) fn limits(self) -> Limits {
         match self {
             Self::Microsoft => Limits {
                 sessions: 3,

@@ -40,12 +40,12 @@ fn shown(path: &str, problems: &[Problem]) -> String {
 }
 
 /// The line, from 1, on which a place in the text stands.
-pub fn line_of(text: &str, span: &Range<usize>) -> usize {
+pub(crate) fn line_of(text: &str, span: &Range<usize>) -> usize {
     1 + text[..span.start.min(text.len())].matches('\n').count()
 }
 
 /// What the TOML reader refuses, with the key that stands on its line.
-pub fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
+pub(crate) fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
     let line = line_of(text, &span);
     let content = text.lines().nth(line - 1).unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::platform::files;
 
 /// The secret as the file names it.
 #[derive(Clone)]
-pub enum SecretText {
+pub(crate) enum SecretText {
     /// In the text itself.
     Inline(Secret),
     /// The content of a file, without white space around it.
@@ -26,7 +26,7 @@ pub enum SecretText {
 
 /// Why a secret cannot be had; each names its place and the remedy, none the secret.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub(crate) enum SecretError {
     /// The file is not there, or not for us.
     #[error("{path}: {source}; make the file, or let this user read it")]
     Unreadable {
@@ -58,7 +58,7 @@ pub enum SecretError {
 
 impl SecretText {
     /// Gets the secret. Relative files stand beside the configuration file `config`.
-    pub fn resolve(
+    pub(crate) fn resolve(
         &self,
         config: &Path,
         env: &dyn Fn(&str) -> Option<String>,

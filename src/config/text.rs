@@ -25,7 +25,7 @@ use crate::transport::smtp::Tls;
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct File {
+pub(crate) struct File {
     pub(super) host: Option<Spanned<String>>,
     pub(super) data_dir: Option<String>,
     pub(super) vault_key: Option<Spanned<SecretText>>,

@@ -13,7 +13,7 @@ const ONE_IN: usize = 16;
 
 /// How many clients the process may have files for.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     /// In sessions.
     pub sessions: usize,
     /// Hearing why theirs is over.
@@ -72,7 +72,7 @@ fn decide(is_root: bool, run_as: Option<&str>, root: Root) -> Result<Option<&str
 
 /// Gives up what is not needed any more, once the ports are bound; and shuts others of the same machine out
 /// of what is in memory and of the files that are made.
-pub fn drop_rights(run_as: Option<&str>, root: Root) -> Result<(), PrivilegeError> {
+pub(crate) fn drop_rights(run_as: Option<&str>, root: Root) -> Result<(), PrivilegeError> {
     if let Some(name) = decide(identity::is_root(), run_as, root)? {
         become_user(name)?;
     }
@@ -93,7 +93,7 @@ fn become_user(name: &str) -> Result<(), PrivilegeError> {
 }
 
 /// Lets the process have as many files as it may; gives what that is enough for.
-pub fn room_by_files() -> Room {
+pub(crate) fn room_by_files() -> Room {
     room(process::most_files())
 }
 

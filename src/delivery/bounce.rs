@@ -1,8 +1,8 @@
 //! What a sender is told of a message that failed, is late, or went where nobody confirms it (RFC
 //! 3464), in words that a person understands. Pure.
 
-pub mod digest;
-pub mod storm;
+pub(crate) mod digest;
+pub(crate) mod storm;
 
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
@@ -20,7 +20,7 @@ const FEWEST_WORDS: usize = 200;
 
 /// What a report is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It failed for good.
     Failed,
     /// It is late, and is tried until then.
@@ -31,7 +31,7 @@ pub enum Kind {
 
 /// One recipient, and what became of the message for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// As the app gave it.
     pub recipient: Recipient,
     /// What the upstream said, or what we say.
@@ -43,7 +43,7 @@ pub struct Failed {
 }
 
 /// What a report is made of.
-pub struct Report<'a> {
+pub(crate) struct Report<'a> {
     /// What it tells.
     pub kind: Kind,
     /// The message that it is about.
@@ -75,7 +75,7 @@ pub struct Report<'a> {
 impl Kind {
     /// Whether a recipient's NOTIFY asks for it (RFC 3461 §4.1): without one a failure and a delay are
     /// reported, a success is not.
-    pub fn is_wanted(self, recipient: &Recipient) -> bool {
+    pub(crate) fn is_wanted(self, recipient: &Recipient) -> bool {
         let word = match self {
             Self::Failed => "FAILURE",
             Self::Delayed(_) => "DELAY",
@@ -96,7 +96,7 @@ impl Kind {
     }
 
     /// The action (RFC 3464 §2.3.3).
-    pub fn action(self) -> &'static str {
+    pub(crate) fn action(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Delayed(_) => "delayed",
@@ -107,7 +107,7 @@ impl Kind {
 
 /// The envelope of what this program writes to `to`: its sender is null, so that it is never reported
 /// itself.
-pub fn envelope(to: &Address, content: &[u8]) -> Envelope {
+pub(crate) fn envelope(to: &Address, content: &[u8]) -> Envelope {
     let parameters = if content.is_ascii() {
         ""
     } else {
@@ -125,7 +125,7 @@ pub fn envelope(to: &Address, content: &[u8]) -> Envelope {
 }
 
 /// Whether the sender wants the whole message back (RFC 3461 §4.3).
-pub fn wants_whole(parameters: &Parameters) -> bool {
+pub(crate) fn wants_whole(parameters: &Parameters) -> bool {
     parameters
         .get("RET")
         .is_some_and(|ret| ret.eq_ignore_ascii_case("FULL"))
@@ -133,7 +133,7 @@ pub fn wants_whole(parameters: &Parameters) -> bool {
 
 impl Report<'_> {
     /// The report, a multipart/report of three parts, line ends CRLF.
-    pub fn content(&self) -> Vec<u8> {
+    pub(crate) fn content(&self) -> Vec<u8> {
         let boundary = format!("={}=", self.id);
         let mut out = self.headers(&boundary);
         out.push_str(&format!("--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"));
@@ -276,7 +276,7 @@ impl Report<'_> {
 
 impl Failed {
     /// Who said what, in at most so many octets of words.
-    pub fn said(&self, upstream: &str, host: &str, most: usize) -> String {
+    pub(crate) fn said(&self, upstream: &str, host: &str, most: usize) -> String {
         let who = if self.by_upstream { upstream } else { host };
         format!("{who} said: {}", folded(&self.answer.to_string(), most))
     }

@@ -11,14 +11,14 @@ use crate::message::Priority;
 use crate::spool::record::Place;
 
 /// Messages of one flow that are taken ahead of sending them.
-pub const FLOW: usize = 64;
+pub(crate) const FLOW: usize = 64;
 
 /// What a message of a flow of weight 1 moves its clock by; the weights divide it.
 const TURN: u64 = 64;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Fair<T> {
+pub(crate) struct Fair<T> {
     flows: BTreeMap<Place, Waiting<T>>,
     /// The clock of whoever was last.
     now: u64,
@@ -36,7 +36,7 @@ struct Waiting<T> {
 
 /// The next message.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Next<T> {
+pub(crate) struct Next<T> {
     /// It.
     pub item: T,
     /// Whether its flow should be filled up again.
@@ -55,23 +55,23 @@ impl<T> Default for Fair<T> {
 
 impl<T> Fair<T> {
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// How many more of a flow it takes.
-    pub fn room(&self, place: &Place) -> usize {
+    pub(crate) fn room(&self, place: &Place) -> usize {
         let waiting = self.flows.get(place).map_or(0, |flow| flow.queue.len());
         FLOW.saturating_sub(waiting)
     }
 
     /// The last of its flow.
-    pub fn push(&mut self, place: Place, item: T) {
+    pub(crate) fn push(&mut self, place: Place, item: T) {
         let waiting = self.waiting(place);
         waiting.queue.push_back(item);
         waiting.was_full |= waiting.queue.len() >= FLOW;
@@ -79,7 +79,7 @@ impl<T> Fair<T> {
     }
 
     /// The next of its flow, as if it had not been taken.
-    pub fn put_back(&mut self, place: Place, item: T) {
+    pub(crate) fn put_back(&mut self, place: Place, item: T) {
         let turn = turn(place.flow.priority);
         let waiting = self.waiting(place);
         waiting.queue.push_front(item);
@@ -88,7 +88,7 @@ impl<T> Fair<T> {
     }
 
     /// Whoever is next.
-    pub fn pop(&mut self) -> Option<Next<T>> {
+    pub(crate) fn pop(&mut self) -> Option<Next<T>> {
         let waiting = self.flows.iter().filter(|(_, flow)| !flow.queue.is_empty());
         // Of equals the more urgent.
         let first = waiting.min_by_key(|(place, waiting)| (waiting.clock, place.flow.priority));
@@ -105,7 +105,7 @@ impl<T> Fair<T> {
     }
 
     /// All that wait; nobody does any more.
-    pub fn drain(&mut self) -> Vec<T> {
+    pub(crate) fn drain(&mut self) -> Vec<T> {
         let flows = std::mem::take(&mut self.flows);
         self.len = 0;
         flows.into_values().flat_map(|flow| flow.queue).collect()

@@ -11,13 +11,13 @@
 //! by `sending` too, and differ in what they do with the outcome. `patrol` looks after what waits long.
 
 mod attempt;
-pub mod bounce;
+pub(crate) mod bounce;
 mod control;
 mod desk;
 mod desks;
 mod direct;
 mod fact;
-pub mod fair;
+pub(crate) mod fair;
 mod fates;
 mod hold;
 mod mailbox;
@@ -25,7 +25,7 @@ mod options;
 mod patrol;
 mod plan;
 mod report;
-pub mod retry;
+pub(crate) mod retry;
 mod scheduler;
 mod sending;
 mod server;
@@ -35,7 +35,7 @@ mod settle;
 mod step;
 mod storms;
 mod test;
-pub mod usage;
+pub(crate) mod usage;
 mod worker;
 mod world;
 

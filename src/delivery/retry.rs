@@ -6,7 +6,7 @@ use crate::base::Timestamp;
 
 /// The waits between attempts, and how long it goes on in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Schedule<'a> {
+pub(crate) struct Schedule<'a> {
     /// The wait after the first attempt, the second, and so on; the last one repeats. Never empty.
     pub waits: &'a [Duration],
     /// From acceptance to giving up.
@@ -14,7 +14,7 @@ pub struct Schedule<'a> {
 }
 
 /// The usual waits: 1, 5, 15, 30, 60 minutes, then every hour.
-pub const WAITS: [Duration; 5] = [
+pub(crate) const WAITS: [Duration; 5] = [
     Duration::from_secs(60),
     Duration::from_secs(5 * 60),
     Duration::from_secs(15 * 60),
@@ -23,7 +23,7 @@ pub const WAITS: [Duration; 5] = [
 ];
 
 /// The usual time until a message is given up (RFC 5321 §4.5.4.1: 4 to 5 days).
-pub const EXPIRES_AFTER: Duration = Duration::from_secs(5 * 24 * 3_600);
+pub(crate) const EXPIRES_AFTER: Duration = Duration::from_secs(5 * 24 * 3_600);
 
 /// The share of a wait by which it may be shorter or longer, so that what failed together does not
 /// come back together.
@@ -32,7 +32,7 @@ const JITTER: f64 = 0.1;
 impl Schedule<'_> {
     /// When a message received at `received`, tried `attempts` times, the last at `now`, is tried
     /// again; none when that would be too late. `random` is in 0..1.
-    pub fn next(
+    pub(crate) fn next(
         &self,
         received: Timestamp,
         attempts: u32,

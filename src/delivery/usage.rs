@@ -83,7 +83,7 @@ impl BackOff {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// When each message of the last minute was sent.
     sent: VecDeque<Timestamp>,
     /// Recipients of the last day, by when their slice began.
@@ -95,7 +95,7 @@ pub struct Usage {
 impl Usage {
     /// Counts a message to so many recipients, unless that would be too much: then when it will not
     /// be.
-    pub fn admit(
+    pub(crate) fn admit(
         &mut self,
         limits: &Limits,
         recipients: u64,
@@ -118,7 +118,7 @@ impl Usage {
 
     /// Of a message that was admitted at `at`, this many recipients cannot have got it; if `unsent`, none
     /// has, and the message does not count to its minute either.
-    pub fn take_back(&mut self, recipients: u64, unsent: bool, at: Timestamp) {
+    pub(crate) fn take_back(&mut self, recipients: u64, unsent: bool, at: Timestamp) {
         if unsent && let Some(place) = self.sent.iter().rposition(|sent| *sent == at) {
             self.sent.remove(place);
         }
@@ -130,7 +130,13 @@ impl Usage {
 
     /// What an earlier run has sent in a piece of time, which has passed: as if all of it had been sent
     /// with the last.
-    pub fn restore(&mut self, messages: u64, recipients: u64, at: Timestamp, last: Timestamp) {
+    pub(crate) fn restore(
+        &mut self,
+        messages: u64,
+        recipients: u64,
+        at: Timestamp,
+        last: Timestamp,
+    ) {
         let messages = usize::try_from(messages)
             .unwrap_or(usize::MAX)
             .min(RESTORED);
@@ -141,7 +147,7 @@ impl Usage {
     }
 
     /// The server says that it was too fast: nothing for as long as a message counts.
-    pub fn exhaust(&mut self, limits: &Limits, now: Timestamp) {
+    pub(crate) fn exhaust(&mut self, limits: &Limits, now: Timestamp) {
         if let Some(most) = limits.per_minute {
             self.sent.clear();
             self.sent.extend(std::iter::repeat_n(now, most));
@@ -149,24 +155,24 @@ impl Usage {
     }
 
     /// Trouble with the server: how long to leave it alone.
-    pub fn trouble(&mut self, back_off: &BackOff, random: f64) -> Duration {
+    pub(crate) fn trouble(&mut self, back_off: &BackOff, random: f64) -> Duration {
         self.troubles = self.troubles.saturating_add(1);
         back_off.rest(self.troubles, random)
     }
 
     /// The server did as it was asked.
-    pub fn well(&mut self) {
+    pub(crate) fn well(&mut self) {
         self.troubles = 0;
     }
 
     /// Recipients of the last 24 hours.
-    pub fn of_day(&self, now: Timestamp) -> u64 {
+    pub(crate) fn of_day(&self, now: Timestamp) -> u64 {
         let counts = self.day.iter().filter(|(began, _)| is_of_day(*began, now));
         counts.map(|(_, count)| count).sum()
     }
 
     /// Until when the minute is used up, if it is.
-    pub fn minute_until(&self, limits: &Limits, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn minute_until(&self, limits: &Limits, now: Timestamp) -> Option<Timestamp> {
         let most = limits.per_minute?.max(1);
         let counts = self.sent.iter().filter(|at| now < at.after(WINDOW));
         let counts: Vec<&Timestamp> = counts.collect();

@@ -13,7 +13,7 @@ const SITE: u32 = 64;
 
 /// How many there are of each key.
 #[derive(Debug)]
-pub struct Counts<K: Eq + Hash>(DashMap<K, usize>);
+pub(crate) struct Counts<K: Eq + Hash>(DashMap<K, usize>);
 
 /// One of them.
 #[derive(Debug)]
@@ -28,13 +28,13 @@ pub struct Memory(AtomicU64);
 
 /// What one message takes of it.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct Share {
     memory: Arc<Memory>,
     held: u64,
 }
 
 /// The address by which a client is counted.
-pub fn site(address: IpAddr) -> IpAddr {
+pub(crate) fn site(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
@@ -46,12 +46,12 @@ pub fn site(address: IpAddr) -> IpAddr {
 
 impl<K: Eq + Hash + Clone> Counts<K> {
     /// None of any.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(DashMap::new()))
     }
 
     /// One more of this key, where there are less than `most`.
-    pub fn take(self: &Arc<Self>, key: K, most: usize) -> Option<Counted<K>> {
+    pub(crate) fn take(self: &Arc<Self>, key: K, most: usize) -> Option<Counted<K>> {
         let mut count = self.0.entry(key.clone()).or_insert(0);
         if *count >= most {
             return None;
@@ -65,7 +65,7 @@ impl<K: Eq + Hash + Clone> Counts<K> {
     }
 
     /// How many there are of this key.
-    pub fn of(&self, key: &K) -> usize {
+    pub(crate) fn of(&self, key: &K) -> usize {
         self.0.get(key).map_or(0, |count| *count)
     }
 }
@@ -81,7 +81,7 @@ impl<K: Eq + Hash> Drop for Counted<K> {
 
 impl Share {
     /// None of it yet.
-    pub fn none_of(memory: &Arc<Memory>) -> Self {
+    pub(crate) fn none_of(memory: &Arc<Memory>) -> Self {
         Self {
             memory: memory.clone(),
             held: 0,
@@ -89,7 +89,7 @@ impl Share {
     }
 
     /// Takes so much from now on, where all together stay below `most`; less is always possible.
-    pub fn resize(&mut self, to: u64, most: u64) -> bool {
+    pub(crate) fn resize(&mut self, to: u64, most: u64) -> bool {
         let used = &self.memory.0;
         if to <= self.held {
             used.fetch_sub(self.held - to, Ordering::Relaxed);

@@ -31,7 +31,7 @@ const TURNS: usize = 256;
 
 /// What a failure leads to.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Consequence {
+pub(crate) struct Consequence {
     /// How long its answer waits.
     pub pause: Duration,
     /// Failures within `auth_time`.
@@ -42,7 +42,7 @@ pub struct Consequence {
 
 /// The addresses whose sign-ins failed lately.
 #[derive(Debug)]
-pub struct Guard {
+pub(crate) struct Guard {
     seen: DashMap<IpAddr, Seen>,
     turns: [Mutex<()>; TURNS],
     hasher: RandomState,
@@ -67,7 +67,7 @@ impl Default for Guard {
 impl Guard {
     /// Waits until no other password from there is being checked: who guesses in many sessions at once has
     /// no more guesses than who does it in one.
-    pub async fn turn(
+    pub(crate) async fn turn(
         &self,
         peer: IpAddr,
         limits: &Limits,
@@ -80,7 +80,7 @@ impl Guard {
     }
 
     /// A sign-in from there has failed.
-    pub fn failed(&self, peer: IpAddr, limits: &Limits, now: Instant) -> Consequence {
+    pub(crate) fn failed(&self, peer: IpAddr, limits: &Limits, now: Instant) -> Consequence {
         self.make_room(now);
         let fresh = || Seen {
             failures: Window::new(limits.auth_time),
@@ -102,7 +102,7 @@ impl Guard {
     }
 
     /// How much longer nobody gets in from there, if so.
-    pub fn shut_out(&self, peer: IpAddr, limits: &Limits, now: Instant) -> Option<Duration> {
+    pub(crate) fn shut_out(&self, peer: IpAddr, limits: &Limits, now: Instant) -> Option<Duration> {
         if limits.spares(peer) {
             return None;
         }

@@ -7,21 +7,21 @@
 //!
 //! The door decides and counts; what a client is told, and how, is the [`Service`]'s.
 
-pub mod accept;
+pub(crate) mod accept;
 mod arrival;
-pub mod counts;
+pub(crate) mod counts;
 mod endpoint;
-pub mod guard;
-pub mod limits;
-pub mod password;
-pub mod proxy;
+pub(crate) mod guard;
+pub(crate) mod limits;
+pub(crate) mod password;
+pub(crate) mod proxy;
 mod service;
 mod shared;
 mod sign_in;
-pub mod stream;
+pub(crate) mod stream;
 mod turned_away;
-pub mod usage;
-pub mod users;
+pub(crate) mod usage;
+pub(crate) mod users;
 
 pub use accept::Listener;
 pub use endpoint::{Certificate, Endpoint, Socket, Tls};

@@ -130,7 +130,7 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// Whether the password has this hash; off the runtime.
-    pub async fn is_right(self, hash: Hash, password: Secret) -> Result<bool, Busy> {
+    pub async fn check(self, hash: Hash, password: Secret) -> Result<bool, Busy> {
         let buffers = self.buffers.clone();
         let checked = tokio::task::spawn_blocking(move || {
             let mut memory = free(&buffers).pop().unwrap_or_default();
@@ -147,7 +147,7 @@ fn free(buffers: &Mutex<Vec<Vec<Block>>>) -> std::sync::MutexGuard<'_, Vec<Vec<B
 }
 
 /// The argon2id hash of a password as a PHC string, with a salt of its own.
-pub fn hash_password(password: &Secret) -> Result<String, argon2::password_hash::Error> {
+pub(crate) fn hash_password(password: &Secret) -> Result<String, argon2::password_hash::Error> {
     let (memory, passes) = NEW;
     let params = Params::new(memory, passes, 1, None)?;
     let (password, salt) = (password.expose_secret(), rand::random::<[u8; SALT]>());
@@ -166,7 +166,7 @@ mod tests {
         let hash = Hash::parse(&hash_password(&"right".to_owned().into()).unwrap()).unwrap();
         let check = async |hash: &Hash, password: &str| {
             let turn = checks.turn().await.unwrap();
-            turn.is_right(hash.clone(), password.to_owned().into())
+            turn.check(hash.clone(), password.to_owned().into())
                 .await
                 .unwrap()
         };

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the first octets are not.
 #[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
+pub(crate) enum ProxyError {
     /// The connection broke, or the proxy said nothing.
     #[error("PROXY header: {0}")]
     Io(#[from] io::Error),
@@ -34,7 +34,7 @@ pub enum ProxyError {
 }
 
 /// Reads the header; gives the client that it names, none where the proxy speaks for itself.
-pub async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyError> {
+pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyError> {
     let slow = |_| io::Error::from(io::ErrorKind::TimedOut);
     let header = timeout(PATIENCE, octets(stream)).await.map_err(slow)??;
     source(&header)

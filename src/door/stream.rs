@@ -8,10 +8,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// See the module.
-pub type Stream = crate::base::stream::Stream<TlsStream<TcpStream>>;
+pub(crate) type Stream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
 /// Waits until there is something to read: an idle session then needs no buffer.
-pub async fn readable(stream: &Stream) -> io::Result<()> {
+pub(crate) async fn readable(stream: &Stream) -> io::Result<()> {
     match stream {
         Stream::Plain(stream) => stream.readable().await,
         Stream::Tls(stream) => {
@@ -26,7 +26,10 @@ pub async fn readable(stream: &Stream) -> io::Result<()> {
 }
 
 /// Shakes hands as the server.
-pub async fn start_tls(stream: Stream, config: Arc<rustls::ServerConfig>) -> io::Result<Stream> {
+pub(crate) async fn start_tls(
+    stream: Stream,
+    config: Arc<rustls::ServerConfig>,
+) -> io::Result<Stream> {
     match stream {
         Stream::Plain(stream) => {
             let stream = TlsAcceptor::from(config).accept(stream).await?;
@@ -37,7 +40,7 @@ pub async fn start_tls(stream: Stream, config: Arc<rustls::ServerConfig>) -> io:
 }
 
 /// Why a client's handshake failed, and what mends it.
-pub fn tls_words(error: &io::Error) -> String {
+pub(crate) fn tls_words(error: &io::Error) -> String {
     use rustls::{AlertDescription, Error, PeerIncompatible};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     let too_old = "update the device, or give it a listener of its own with tls = \"none\" on a network you trust";

@@ -124,7 +124,7 @@ impl Users {
         }
         let own = hash.as_deref().and_then(Hash::parse);
         let against = own.unwrap_or_else(|| self.nobody(name).clone());
-        let right = turn.is_right(against, password).await? && seen.is_some();
+        let right = turn.check(against, password).await? && seen.is_some();
         if let (true, Some(seen)) = (right, seen) {
             self.remembered
                 .insert(name.to_owned(), (seen, Instant::now()));

@@ -114,7 +114,7 @@ impl Address {
 
 /// A domain as it is compared: lower case and A-labels, or an address literal as it stands; none
 /// where the text is neither.
-pub fn normal_domain(domain: &str) -> Option<String> {
+pub(crate) fn normal_domain(domain: &str) -> Option<String> {
     if let Some(literal) = domain.strip_prefix('[') {
         return is_address_literal(literal.strip_suffix(']')?).then(|| domain.to_ascii_lowercase());
     }

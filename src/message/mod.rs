@@ -1,11 +1,11 @@
 //! A message: its addresses, its envelope, its header section, and how both are rewritten. Pure.
 
-pub mod address;
-pub mod envelope;
-pub mod header;
+pub(crate) mod address;
+pub(crate) mod envelope;
+pub(crate) mod header;
 pub mod mailbox;
 mod phrase;
-pub mod priority;
+pub(crate) mod priority;
 pub mod rewrite;
 
 pub use address::{Address, AddressError, ReversePath};

@@ -106,7 +106,7 @@ pub fn compose(headers: &Headers, envelope: &Envelope, plan: &Plan, trace: &Trac
 }
 
 /// A message that this program wrote itself, complete, as it leaves from another address.
-pub fn spoken_by(headers: &Headers, from: &Mailbox) -> Composed {
+pub(crate) fn spoken_by(headers: &Headers, from: &Mailbox) -> Composed {
     let mut head = Vec::with_capacity(headers.body);
     for field in &headers.fields {
         match headers.is(field, "From") {
@@ -196,7 +196,7 @@ fn missing(head: &mut Vec<u8>, headers: &Headers, trace: &Trace) {
 }
 
 /// What a message is known by at the other end: its own Message-ID, or the one that it leaves with.
-pub fn message_id(headers: &Headers, id: MessageId, host: &str) -> String {
+pub(crate) fn message_id(headers: &Headers, id: MessageId, host: &str) -> String {
     match headers.value("Message-ID") {
         Some(value) => String::from_utf8_lossy(value.trim_ascii()).into_owned(),
         None => format!("<{id}@{host}>"),

@@ -55,14 +55,14 @@ pub struct Privacy {
 static LOG: OnceLock<Buffered> = OnceLock::new();
 
 /// Writes what has been logged so far, before the program ends.
-pub fn flush() {
+pub(crate) fn flush() {
     if let Some(log) = LOG.get() {
         log.flush();
     }
 }
 
 /// Begins to log to standard error. A second call changes nothing.
-pub fn start(Settings { format, level }: &Settings, privacy: &Privacy) {
+pub(crate) fn start(Settings { format, level }: &Settings, privacy: &Privacy) {
     let filter = filter(std::env::var("MAILFERRY_LOG").ok().as_deref(), level);
     let of_maillog = Targets::new().with_target(maillog::TARGET, Level::INFO);
     let registry = tracing_subscriber::registry().with(Counting::begin().with_filter(of_maillog));
@@ -88,7 +88,7 @@ pub fn start(Settings { format, level }: &Settings, privacy: &Privacy) {
 }
 
 /// Levels as tracing reads them: `info`, or `info,mail=debug`.
-pub fn levels(text: &str) -> Option<Targets> {
+pub(crate) fn levels(text: &str) -> Option<Targets> {
     // A single word that is no level would be read as a target.
     let words = text.split(',').filter(|part| !part.contains('='));
     let mut words = words.map(|word| word.trim().parse::<LevelFilter>());

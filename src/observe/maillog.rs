@@ -18,7 +18,7 @@ use crate::smtp::Reply;
 const FROM: usize = 200;
 
 /// The target of all these events.
-pub const TARGET: &str = "mail";
+pub(crate) const TARGET: &str = "mail";
 
 fn recipients(envelope: &Envelope) -> String {
     let shown: Vec<&str> = envelope
@@ -30,17 +30,17 @@ fn recipients(envelope: &Envelope) -> String {
 }
 
 /// A listener takes connections; `tls` is as the configuration has it.
-pub fn listening(listener: &str, address: SocketAddr, tls: &str) {
+pub(crate) fn listening(listener: &str, address: SocketAddr, tls: &str) {
     info!(target: TARGET, event = "listening", listener, %address, tls, "listening");
 }
 
 /// A listener is not configured any more.
-pub fn not_listening(listener: &str) {
+pub(crate) fn not_listening(listener: &str) {
     info!(target: TARGET, event = "not_listening", listener, "stopped listening; open sessions continue");
 }
 
 /// A certificate's files have changed, and it is in use.
-pub fn certificate_taken(path: &Path, result: Result<(), TlsError>) {
+pub(crate) fn certificate_taken(path: &Path, result: Result<(), TlsError>) {
     let file = path.display();
     match result {
         Ok(()) => {
@@ -53,39 +53,39 @@ pub fn certificate_taken(path: &Path, result: Result<(), TlsError>) {
 }
 
 /// A listener shows a certificate that nobody else has signed.
-pub fn own_certificate(path: &Path) {
+pub(crate) fn own_certificate(path: &Path) {
     info!(target: TARGET, event = "own_certificate", file = %path.display(), "using a self-signed certificate: import it into your apps, or set certificate and key");
 }
 
 /// There are fewer file descriptors than sessions may be.
-pub fn few_files(allowed: usize, wanted: usize) {
+pub(crate) fn few_files(allowed: usize, wanted: usize) {
     warn!(target: TARGET, event = "few_files", allowed, wanted, "fewer sessions than configured: the process may not have more files (ulimit -n, LimitNOFILE=)");
 }
 
 /// A client may not come in.
-pub fn turned_away(listener: &str, peer: &IpAddr, said: &[u8]) {
+pub(crate) fn turned_away(listener: &str, peer: &IpAddr, said: &[u8]) {
     let said = String::from_utf8_lossy(said);
     info!(target: TARGET, event = "turned_away", listener, %peer, reply = said.trim(), "turned away");
 }
 
 /// An address is shut out for its failed sign-ins.
-pub fn shut_out(listener: &str, peer: &IpAddr, failures: u64, time: Duration) {
+pub(crate) fn shut_out(listener: &str, peer: &IpAddr, failures: u64, time: Duration) {
     warn!(target: TARGET, event = "shut_out", listener, %peer, failures, seconds = time.as_secs(),
         "shut out after failed sign-ins");
 }
 
 /// No connection could be accepted.
-pub fn accept_failed(listener: &str, reason: &dyn Display) {
+pub(crate) fn accept_failed(listener: &str, reason: &dyn Display) {
     error!(target: TARGET, event = "accept_failed", listener, %reason, "no connection accepted, trying again");
 }
 
 /// The page for people answers here.
-pub fn page(address: SocketAddr) {
+pub(crate) fn page(address: SocketAddr) {
     info!(target: TARGET, event = "page", %address, "web page listening");
 }
 
 /// A message is on stable storage and was answered 250.
-pub fn accepted(
+pub(crate) fn accepted(
     id: MessageId,
     user: &str,
     peer: &IpAddr,
@@ -99,7 +99,7 @@ pub fn accepted(
 }
 
 /// What the header From of a message said, where it had to be guessed or says nothing.
-pub fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
+pub(crate) fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
     let from = String::from_utf8_lossy(from.unwrap_or_default());
     let from: String = from.trim().chars().take(FROM).collect();
     match author {
@@ -116,19 +116,19 @@ pub fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
 }
 
 /// A client begins with TLS at a listener that does not.
-pub fn speaks_tls(listener: &str, peer: &IpAddr) {
+pub(crate) fn speaks_tls(listener: &str, peer: &IpAddr) {
     warn!(target: TARGET, event = "speaks_tls", listener, %peer,
         "the client begins with TLS, and this listener does not: set the app to STARTTLS or none, or the listener's tls to \"implicit\"");
 }
 
 /// A client that has seen that it must begin TLS has left.
-pub fn left_without_tls(listener: &str, peer: &IpAddr) {
+pub(crate) fn left_without_tls(listener: &str, peer: &IpAddr) {
     info!(target: TARGET, event = "left_without_tls", listener, %peer,
         "the client left without STARTTLS, which this listener requires: switch STARTTLS on in the app");
 }
 
 /// A message, or its sender, was refused.
-pub fn refused(
+pub(crate) fn refused(
     user: &str,
     peer: &IpAddr,
     sender: &ReversePath,
@@ -140,12 +140,12 @@ pub fn refused(
 }
 
 /// A command, or a whole session, was refused.
-pub fn refused_command(listener: &str, user: &str, peer: &IpAddr, reply: &Reply) {
+pub(crate) fn refused_command(listener: &str, user: &str, peer: &IpAddr, reply: &Reply) {
     info!(target: TARGET, event = "refused", listener, user, %peer, reply = %reply, "refused");
 }
 
 /// A message that had an id was refused before it was accepted.
-pub fn refused_message(
+pub(crate) fn refused_message(
     id: MessageId,
     user: &str,
     peer: &IpAddr,
@@ -157,22 +157,22 @@ pub fn refused_message(
 }
 
 /// AUTH failed; so many times from there lately. config/fail2ban.conf reads this line.
-pub fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64, reason: &str) {
+pub(crate) fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64, reason: &str) {
     warn!(target: TARGET, event = "auth_failed", %peer, failures, listener, user, reason, "authentication failed");
 }
 
 /// A session could not go on.
-pub fn session_failed(listener: &str, peer: &IpAddr, reason: &dyn Display) {
+pub(crate) fn session_failed(listener: &str, peer: &IpAddr, reason: &dyn Display) {
     info!(target: TARGET, event = "session_failed", listener, %peer, %reason, "session ended early");
 }
 
 /// The spool did not take a message.
-pub fn spool_failed(id: MessageId, reason: &dyn Display) {
+pub(crate) fn spool_failed(id: MessageId, reason: &dyn Display) {
     error!(target: TARGET, event = "spool_failed", %id, %reason, "message not taken");
 }
 
 /// The upstream took the message for these recipients, with this answer.
-pub fn delivered(
+pub(crate) fn delivered(
     id: MessageId,
     server: &str,
     to: &[Address],
@@ -185,7 +185,7 @@ pub fn delivered(
 }
 
 /// It will be tried again.
-pub fn deferred(
+pub(crate) fn deferred(
     id: MessageId,
     server: &str,
     until: Timestamp,
@@ -197,178 +197,184 @@ pub fn deferred(
 }
 
 /// The message failed for good for this recipient; the remedy may be empty.
-pub fn failed(id: MessageId, server: &str, to: &Address, answer: &dyn Display, remedy: &str) {
+pub(crate) fn failed(
+    id: MessageId,
+    server: &str,
+    to: &Address,
+    answer: &dyn Display,
+    remedy: &str,
+) {
     let remedy = (!remedy.is_empty()).then_some(remedy);
     warn!(target: TARGET, event = "failed", %id, server, to = %to, reply = %answer, remedy, "failed");
 }
 
 /// A report about a message was put into the queue.
-pub fn reported(id: MessageId, report: MessageId, to: &Address, action: &str) {
+pub(crate) fn reported(id: MessageId, report: MessageId, to: &Address, action: &str) {
     info!(target: TARGET, event = "reported", %id, report = %report, to = %to, action, "report queued for the sender");
 }
 
 /// A message waits for a person.
-pub fn held(id: MessageId, reason: &str) {
+pub(crate) fn held(id: MessageId, reason: &str) {
     warn!(target: TARGET, event = "held", %id, reason, "held for you: `mailferry queue show ID`, then `queue retry ID` or `queue delete ID`");
 }
 
 /// A message goes another way since the configuration changed.
-pub fn rerouted(id: MessageId, from: &str, to: &str) {
+pub(crate) fn rerouted(id: MessageId, from: &str, to: &str) {
     info!(target: TARGET, event = "rerouted", %id, from, server = to, "rerouted");
 }
 
 /// A token was renewed ahead of need.
-pub fn token_renewed(server: &str, expires: Timestamp) {
+pub(crate) fn token_renewed(server: &str, expires: Timestamp) {
     info!(target: TARGET, event = "token_renewed", server, expires = %expires, "token renewed");
 }
 
 /// A token could not be renewed ahead of need.
-pub fn token_failed(server: &str, error: &dyn Display) {
+pub(crate) fn token_failed(server: &str, error: &dyn Display) {
     warn!(target: TARGET, event = "token_failed", server, reason = %error, "token not renewed");
 }
 
 /// The kept token of an app that signs in by itself cannot be read; another is asked for.
-pub fn token_unreadable(server: &str, reason: &dyn Display) {
+pub(crate) fn token_unreadable(server: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "token_unreadable", server, %reason, "the kept token cannot be read, asking for another");
 }
 
 /// Tokens that are kept cannot be read.
-pub fn vault_unreadable(reason: impl Display) {
+pub(crate) fn vault_unreadable(reason: impl Display) {
     error!(target: TARGET, event = "vault_unreadable", %reason, "tokens cannot be read");
 }
 
 /// One of an app's client secrets was refused, and another taken.
-pub fn secret_refused(oauth: &str, error: &dyn Display) {
+pub(crate) fn secret_refused(oauth: &str, error: &dyn Display) {
     warn!(target: TARGET, event = "secret_refused", oauth, reason = %error, "a client secret was refused, another was taken: replace the one");
 }
 
 /// This machine's clock is wrong.
-pub fn clock_wrong(reason: &str) {
+pub(crate) fn clock_wrong(reason: &str) {
     warn!(target: TARGET, event = "clock_wrong", reason, "the clock is wrong: certificates and tokens may be refused");
 }
 
 /// A server cannot send until somebody signs in.
-pub fn needs_sign_in(server: &str) {
+pub(crate) fn needs_sign_in(server: &str) {
     warn!(target: TARGET, event = "needs_sign_in", server, "nobody has signed in, or somebody has to again: run `mailferry connect`");
 }
 
 /// Tokens are kept of an account that no server has.
-pub fn tokens_unused(account: &str) {
+pub(crate) fn tokens_unused(account: &str) {
     warn!(target: TARGET, event = "tokens_unused", account,
         "tokens are kept of an account that no server has: was its [oauth] table or `account` renamed? `mailferry disconnect --unused` forgets them");
 }
 
 /// Somebody has signed in for a server.
-pub fn signed_in(server: &str, user: &str) {
+pub(crate) fn signed_in(server: &str, user: &str) {
     info!(target: TARGET, event = "signed_in", server, user, "signed in");
 }
 
 /// A sign-in has ended without tokens.
-pub fn sign_in_failed(server: &str, reason: &dyn Display) {
+pub(crate) fn sign_in_failed(server: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "sign_in_failed", server, %reason, "not signed in");
 }
 
 /// A server's tokens are forgotten, by an operator's will.
-pub fn disconnected(server: &str) {
+pub(crate) fn disconnected(server: &str) {
     info!(target: TARGET, event = "disconnected", server, "tokens forgotten");
 }
 
 /// The vault has another key.
-pub fn vault_rotated(accounts: usize) {
+pub(crate) fn vault_rotated(accounts: usize) {
     info!(target: TARGET, event = "vault_rotated", accounts, "vault sealed with another key");
 }
 
 /// A browser has come in by a link of `mailferry web`.
-pub fn page_entered() {
+pub(crate) fn page_entered() {
     info!(target: TARGET, event = "page_entered", "web page: signed in");
 }
 
 /// A client secret or certificate is about to end, or has.
-pub fn credential_expires(oauth: &str, expires: Timestamp) {
+pub(crate) fn credential_expires(oauth: &str, expires: Timestamp) {
     warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires soon, or has expired: make a new one and configure it");
 }
 
 /// A server is not used until then; its mail stays queued.
-pub fn server_held(server: &str, until: Timestamp, reason: &str) {
+pub(crate) fn server_held(server: &str, until: Timestamp, reason: &str) {
     error!(target: TARGET, event = "server_held", server, until = %until, reason, "server held, its mail stays queued");
 }
 
 /// A server is not used until an operator releases it.
-pub fn server_held_by_hand(server: &str, reason: &str) {
+pub(crate) fn server_held_by_hand(server: &str, reason: &str) {
     warn!(target: TARGET, event = "server_held", server, reason, "server held by hand, its mail stays queued");
 }
 
 /// A server is left alone for a while; its mail stays queued.
-pub fn server_slowed(server: &str, until: Timestamp, reason: &str) {
+pub(crate) fn server_slowed(server: &str, until: Timestamp, reason: &str) {
     warn!(target: TARGET, event = "server_slowed", server, until = %until, reason, "server paused, its mail stays queued");
 }
 
 /// A mailbox has more sessions, or sends faster, than the server allows.
-pub fn server_crowded(server: &str, reason: &str) {
+pub(crate) fn server_crowded(server: &str, reason: &str) {
     warn!(target: TARGET, event = "server_crowded", server, reason, "over the server's limit, going slower");
 }
 
 /// An answer that no rule explains.
-pub fn unclassified(server: &str, answer: &dyn Display) {
+pub(crate) fn unclassified(server: &str, answer: &dyn Display) {
     warn!(target: TARGET, event = "unclassified", server, reply = %answer, "unknown reply, treated by its first digit as temporary or permanent");
 }
 
 /// A tenant's mail to external recipients waits; other mail goes on.
-pub fn external_held(tenant: &str, until: Timestamp, reason: &str) {
+pub(crate) fn external_held(tenant: &str, until: Timestamp, reason: &str) {
     error!(target: TARGET, event = "external_held", tenant, until = %until, reason,
         "mail to external recipients waits, mail within the tenant goes on");
 }
 
 /// A hold has ended, and one message shows whether the server can be used again.
-pub fn server_probing(server: &str) {
+pub(crate) fn server_probing(server: &str) {
     info!(target: TARGET, event = "server_probing", server, "the hold has ended, one message tries the server");
 }
 
 /// A server has proved to be usable again.
-pub fn server_released(server: &str) {
+pub(crate) fn server_released(server: &str) {
     info!(target: TARGET, event = "server_released", server, "server in use again");
 }
 
 /// What was done to messages could not be written down; it is tried again.
-pub fn finish_failed(count: usize, reason: &dyn Display) {
+pub(crate) fn finish_failed(count: usize, reason: &dyn Display) {
     error!(target: TARGET, event = "finish_failed", count, %reason, "spool not written, trying again; nothing is sent until it is");
 }
 
 /// A message was claimed by another while it was being sent: it may be sent twice.
-pub fn claim_lost(id: MessageId) {
+pub(crate) fn claim_lost(id: MessageId) {
     warn!(target: TARGET, event = "claim_lost", %id, "another run claimed this message while it was being sent; it may arrive twice");
 }
 
 /// All that was to be written to the spool is written.
-pub fn finishes_written() {
+pub(crate) fn finishes_written() {
     info!(target: TARGET, event = "finishes_written", "spool written again, sending goes on");
 }
 
 /// A message's record cannot be read: it is set aside, and the others go on.
-pub fn record_damaged(id: MessageId, reason: &dyn Display) {
+pub(crate) fn record_damaged(id: MessageId, reason: &dyn Display) {
     error!(target: TARGET, event = "record_damaged", %id, %reason,
         "the disk has damaged a message's record: `mailferry queue export` saves its content, `queue delete` removes it");
 }
 
 /// The database's log is damaged in the middle; the copy has all of it.
-pub fn spool_log_damaged(commits: u64, copy: &Path) {
+pub(crate) fn spool_log_damaged(commits: u64, copy: &Path) {
     error!(target: TARGET, event = "spool_log_damaged", commits, copy = %copy.display(),
         "the disk has damaged the log of spool.sqlite: messages that were accepted last may be missing, and some that were delivered may go again");
 }
 
 /// Contents of messages that the database does not know were moved to this folder.
-pub fn contents_without_rows(count: usize, folder: &Path) {
+pub(crate) fn contents_without_rows(count: usize, folder: &Path) {
     warn!(target: TARGET, event = "contents_without_rows", count, folder = %folder.display(),
         "contents without a record were moved there: they came in the instant of a crash and were never accepted, or the disk has lost their records");
 }
 
 /// The queue could not be read; it is tried again.
-pub fn claim_failed(server: &str, reason: &dyn Display) {
+pub(crate) fn claim_failed(server: &str, reason: &dyn Display) {
     error!(target: TARGET, event = "claim_failed", server, %reason, "spool not read, trying again");
 }
 
 /// The wall clock was set by this much; back, if it is negative.
-pub fn clock_set(by: SignedDuration) {
+pub(crate) fn clock_set(by: SignedDuration) {
     let how_far = humantime::format_duration(Duration::from_secs(by.unsigned_abs().as_secs()));
     let way = if by.is_negative() { "back" } else { "forward" };
     let by = format!("{way} {how_far}");
@@ -376,43 +382,43 @@ pub fn clock_set(by: SignedDuration) {
 }
 
 /// The configuration was read again, and is in force.
-pub fn reloaded(path: &str) {
+pub(crate) fn reloaded(path: &str) {
     info!(target: TARGET, event = "reloaded", path, "configuration reloaded");
 }
 
 /// Nobody answers at a socket that was passed by this name.
-pub fn socket_unused(name: &str) {
+pub(crate) fn socket_unused(name: &str) {
     warn!(target: TARGET, event = "socket_unused", name,
         "systemd has passed a socket that no [[listener]] takes, so whoever connects there waits in vain; add one with systemd = its name, or stop the .socket unit");
 }
 
 /// As the user that it became, the program cannot read its configuration.
-pub fn unreadable_as(user: &str, reason: &dyn Display) {
+pub(crate) fn unreadable_as(user: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "unreadable", user, %reason,
         "not for this user to read, so a reload will fail, and renewed certificates are not seen; let it read them");
 }
 
 /// These keys have changed, and a running program goes on as it is.
-pub fn needs_restart(keys: &str) {
+pub(crate) fn needs_restart(keys: &str) {
     warn!(target: TARGET, event = "needs_restart", keys, "restart to apply the changes to these settings");
 }
 
 /// The configuration was read again, and is wrong: the old one stays.
-pub fn reload_failed(reason: &dyn Display) {
+pub(crate) fn reload_failed(reason: &dyn Display) {
     error!(target: TARGET, event = "reload_failed", %reason, "configuration not reloaded, the old one stays in force");
 }
 
 /// So many lines were not written: standard error was not read.
-pub fn lines_dropped(count: u64) {
+pub(crate) fn lines_dropped(count: u64) {
     warn!(target: TARGET, event = "lines_dropped", count, "log lines are missing here: standard error was not read fast enough");
 }
 
 /// The program ends.
-pub fn stopping(grace: Duration) {
+pub(crate) fn stopping(grace: Duration) {
     info!(target: TARGET, event = "stopping", grace_seconds = grace.as_secs(), "stopping: sessions and deliveries under way may end");
 }
 
 /// The program has ended.
-pub fn stopped() {
+pub(crate) fn stopped() {
     info!(target: TARGET, event = "stopped", "stopped");
 }

@@ -91,7 +91,7 @@ impl Visit for Seen {
 }
 
 /// What holds now: a name, what it means, and the value for each label.
-pub struct Measured {
+pub(crate) struct Measured {
     /// As Prometheus names it, unit last.
     pub name: &'static str,
     /// In words.
@@ -103,7 +103,7 @@ pub struct Measured {
 }
 
 /// Everything, as text.
-pub fn render(measured: Vec<Measured>) -> String {
+pub(crate) fn render(measured: Vec<Measured>) -> String {
     // A recorder of its own: what is not so any more does not stay.
     let recorder = PrometheusBuilder::new().build_recorder();
     measured.iter().for_each(|it| measure(&recorder, it));

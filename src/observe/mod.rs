@@ -4,8 +4,8 @@
 //! Subjects, bodies, passwords and tokens are in no event.
 
 mod format;
-pub mod logging;
-pub mod maillog;
+pub(crate) mod logging;
+pub(crate) mod maillog;
 pub mod mask;
-pub mod metrics;
+pub(crate) mod metrics;
 mod writer;

@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 use url::Url;
 
-pub use super::callback::Visit;
+pub(crate) use super::callback::Visit;
 use super::callback::{Brought, Callback, Returns};
 use super::row::TokenRow;
 use crate::base::Secret;
@@ -48,7 +48,7 @@ struct UnderWay {
 }
 
 /// A server, with its account where it has one.
-pub type Named = (String, Option<Arc<Source>>);
+pub(crate) type Named = (String, Option<Arc<Source>>);
 
 /// How to sign in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

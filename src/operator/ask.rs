@@ -8,24 +8,24 @@ use super::response::{FromResponse, Response};
 use crate::base::BoxFuture;
 
 /// The responses to one request, as they come; the last may be an error. Most requests have one.
-pub type Responses = mpsc::Receiver<Result<Response, OperatorError>>;
+pub(crate) type Responses = mpsc::Receiver<Result<Response, OperatorError>>;
 
 /// Carries out requests.
-pub trait Operator: Send + Sync {
+pub(crate) trait Operator: Send + Sync {
     /// Carries out one request. What it began goes on, whether anybody waits for the responses or not.
     fn call(&self, request: Request) -> BoxFuture<'_, Responses>;
 }
 
 impl dyn Operator + '_ {
     /// The one response to a request.
-    pub async fn ask<T: FromResponse>(&self, request: Request) -> Result<T, OperatorError> {
+    pub(crate) async fn ask<T: FromResponse>(&self, request: Request) -> Result<T, OperatorError> {
         let mut responses = self.call(request).await;
         let response = responses.recv().await;
         T::from_response(response.unwrap_or_else(|| Err(OperatorError::other_version()))?)
     }
 
     /// Shows each response to a request as it comes.
-    pub async fn each<T: FromResponse>(
+    pub(crate) async fn each<T: FromResponse>(
         &self,
         request: Request,
         mut show: impl FnMut(T),

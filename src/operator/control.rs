@@ -24,19 +24,19 @@ use crate::platform;
 pub(super) const PATH: &str = "/request";
 
 /// The control socket of the process that has this spool open.
-pub fn socket(spool: &Path) -> PathBuf {
+pub(crate) fn socket(spool: &Path) -> PathBuf {
     spool.join("control.sock")
 }
 
 /// The control socket at work, until it is closed.
-pub struct Control {
+pub(crate) struct Control {
     task: JoinHandle<()>,
 }
 
 impl Control {
     /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
     /// spool's lock may do.
-    pub fn serve(path: &Path, operator: Local) -> io::Result<Self> {
+    pub(crate) fn serve(path: &Path, operator: Local) -> io::Result<Self> {
         let socket = platform::control::listen(path)?;
         let router = Router::new()
             .route("/metrics", get(measured))
@@ -50,7 +50,7 @@ impl Control {
     }
 
     /// Answers no more.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.task.abort();
     }
 }

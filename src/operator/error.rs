@@ -9,7 +9,7 @@ use crate::token::{TokenError, VaultError};
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
-pub struct OperatorError {
+pub(crate) struct OperatorError {
     /// The kind.
     pub kind: Kind,
     /// The reason in words, with the remedy.
@@ -19,7 +19,7 @@ pub struct OperatorError {
 /// The kind of a reason; each has an exit code of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The answer is no: not there, refused, or not in that state.
     No,
     /// Something that is needed is not available: a program that runs, a file, a disk, a port.
@@ -28,7 +28,7 @@ pub enum Kind {
 
 impl OperatorError {
     /// The answer is no.
-    pub fn no(text: impl ToString) -> Self {
+    pub(crate) fn no(text: impl ToString) -> Self {
         Self {
             kind: Kind::No,
             text: text.to_string(),
@@ -36,7 +36,7 @@ impl OperatorError {
     }
 
     /// Something is not available.
-    pub fn unavailable(text: impl ToString) -> Self {
+    pub(crate) fn unavailable(text: impl ToString) -> Self {
         Self {
             kind: Kind::Unavailable,
             text: text.to_string(),
@@ -44,14 +44,14 @@ impl OperatorError {
     }
 
     /// There is no server of this name.
-    pub fn no_server(server: &str) -> Self {
+    pub(crate) fn no_server(server: &str) -> Self {
         Self::no(format!(
             "there is no server named {server}; see `mailferry servers`"
         ))
     }
 
     /// The other side is another version of the program.
-    pub fn other_version() -> Self {
+    pub(crate) fn other_version() -> Self {
         Self::unavailable(
             "the running mailferry answers what this command does not understand: it is another version; restart it",
         )

@@ -24,7 +24,7 @@ type Link = Box<dyn Fn() -> String + Send + Sync>;
 
 /// See the module.
 #[derive(Clone, Default)]
-pub struct Local {
+pub(crate) struct Local {
     spool: Option<Arc<dyn Manage>>,
     delivery: Option<Arc<Delivery>>,
     accounts: Option<Arc<Accounts>>,
@@ -35,7 +35,7 @@ pub struct Local {
 
 impl Local {
     /// All parts of the running program.
-    pub fn running(
+    pub(crate) fn running(
         spool: Arc<dyn Manage>,
         delivery: Arc<Delivery>,
         accounts: Arc<Accounts>,
@@ -49,7 +49,7 @@ impl Local {
     }
 
     /// The queue of a program that does not run.
-    pub fn of_queue(spool: Arc<dyn Manage>) -> Self {
+    pub(crate) fn of_queue(spool: Arc<dyn Manage>) -> Self {
         Self {
             spool: Some(spool),
             ..Self::default()
@@ -57,7 +57,7 @@ impl Local {
     }
 
     /// The accounts of a program that does not run, and its servers, to test them.
-    pub fn of_accounts(accounts: Accounts, servers: delivery::Settings) -> Self {
+    pub(crate) fn of_accounts(accounts: Accounts, servers: delivery::Settings) -> Self {
         Self {
             accounts: Some(Arc::new(accounts)),
             stopped: Some(Arc::new(servers)),
@@ -66,23 +66,23 @@ impl Local {
     }
 
     /// The page is there from now on, and `link` makes links to it.
-    pub fn has_page(&self, link: impl Fn() -> String + Send + Sync + 'static) {
+    pub(crate) fn has_page(&self, link: impl Fn() -> String + Send + Sync + 'static) {
         // There is one page in a run.
         let _ = self.link.set(Box::new(link));
     }
 
     /// The queue.
-    pub fn spool(&self) -> Result<&Arc<dyn Manage>, OperatorError> {
+    pub(crate) fn spool(&self) -> Result<&Arc<dyn Manage>, OperatorError> {
         self.spool.as_ref().ok_or_else(not_running)
     }
 
     /// The servers at work.
-    pub fn delivery(&self) -> Result<&Arc<Delivery>, OperatorError> {
+    pub(crate) fn delivery(&self) -> Result<&Arc<Delivery>, OperatorError> {
         self.delivery.as_ref().ok_or_else(not_running)
     }
 
     /// The accounts.
-    pub fn accounts(&self) -> Result<&Arc<Accounts>, OperatorError> {
+    pub(crate) fn accounts(&self) -> Result<&Arc<Accounts>, OperatorError> {
         self.accounts.as_ref().ok_or_else(not_running)
     }
 }

@@ -73,7 +73,7 @@ fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
 }
 
 /// The text for Prometheus, with the state of this moment. What cannot be said just now is missing.
-pub async fn metrics(operator: &Local) -> String {
+pub(crate) async fn metrics(operator: &Local) -> String {
     let counts = match operator.spool() {
         Ok(spool) => spool.counts().await.unwrap_or_default(),
         Err(_) => Vec::new(),

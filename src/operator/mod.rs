@@ -1,4 +1,4 @@
-//! What a person can ask of the program and do with it: one [`Request`] and one [`Response`], carried out in
+//! What a person can ask of the program and do with it: one [`Request`] and one [`response::Response`], carried out in
 //! this process by [`Local`], or by the running program over its control socket, by [`Remote`]. Commands and
 //! page are two faces of it.
 //!
@@ -8,24 +8,24 @@
 //! web ────────────────────────────────────────┘
 //! ```
 
-pub mod accounts;
+pub(crate) mod accounts;
 mod ask;
 mod callback;
-pub mod control;
+pub(crate) mod control;
 mod error;
 mod local;
 mod metrics;
 mod remote;
 mod request;
 mod response;
-pub mod row;
+pub(crate) mod row;
 
-pub use accounts::Accounts;
-pub use ask::{Operator, Responses};
-pub use control::Control;
-pub use error::{Kind, OperatorError};
-pub use local::Local;
-pub use metrics::metrics;
-pub use remote::Remote;
-pub use request::{Need, PAGE, Request};
-pub use response::{FromResponse, Response};
+pub(crate) use accounts::Accounts;
+pub(crate) use ask::Operator;
+pub(crate) use control::Control;
+pub(crate) use error::{Kind, OperatorError};
+pub(crate) use local::Local;
+pub(crate) use metrics::metrics;
+pub(crate) use remote::Remote;
+pub(crate) use request::{Need, PAGE, Request};
+pub(crate) use response::FromResponse;

@@ -18,14 +18,14 @@ use crate::platform::{control, files, identity};
 const ANSWER: Duration = Duration::from_secs(90);
 
 /// The running program.
-pub struct Remote {
+pub(crate) struct Remote {
     http: reqwest::Client,
 }
 
 impl Remote {
     /// The program that listens on `socket`; none if no program does. It is an error if this user may not
     /// reach the socket.
-    pub async fn connect(socket: &Path) -> Result<Option<Self>, OperatorError> {
+    pub(crate) async fn connect(socket: &Path) -> Result<Option<Self>, OperatorError> {
         match control::is_listening(socket).await {
             Ok(true) => {}
             Ok(false) => return Ok(None),

@@ -8,13 +8,13 @@ use crate::message::Address;
 use crate::spool::{Deed, Page, Selection};
 
 /// Messages, or stories, in one response at the most.
-pub const PAGE: usize = 1_000;
+pub(crate) const PAGE: usize = 1_000;
 
 /// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// Each server. [`super::Response::Servers`].
+pub(crate) enum Request {
+    /// Each server.
     Servers,
     /// Hold a server until it is released.
     Hold {
@@ -29,7 +29,7 @@ pub enum Request {
         server: String,
     },
     /// Test the way to a server, with a message in the end if there is somebody to send it to. A
-    /// [`super::Response::Step`] for each step as it is done.
+    /// [`super::response::Response::Step`] for each step as it is done.
     Test {
         /// Its name.
         server: String,
@@ -92,7 +92,7 @@ pub enum Request {
 
 /// What it takes to carry out a request if the program does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// The spool.
     Queue,
     /// The vault, with the secrets of the configuration.

@@ -12,7 +12,7 @@ use crate::transport::Step;
 /// See the module.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Response {
+pub(crate) enum Response {
     /// It is done.
     Done,
     /// Whether it was so before.
@@ -49,7 +49,7 @@ pub enum Response {
 }
 
 /// What one kind of response holds.
-pub trait FromResponse: Sized {
+pub(crate) trait FromResponse: Sized {
     /// The content of a response; an error if it is another kind of response, as from another version of
     /// the program.
     fn from_response(response: Response) -> Result<Self, OperatorError>;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Time since the system started; on Linux the time that it slept counts too.
-pub fn steady() -> Duration {
+pub(crate) fn steady() -> Duration {
     #[cfg(target_os = "linux")]
     const STEADY: ClockId = ClockId::Boottime;
     #[cfg(not(target_os = "linux"))]

@@ -8,7 +8,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::files;
 
 /// Listens at `path`. A socket that a crash has left there is replaced.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -19,7 +19,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Whether somebody listens at `path`. Errors: this user may not reach it.
-pub async fn is_listening(path: &Path) -> io::Result<bool> {
+pub(crate) async fn is_listening(path: &Path) -> io::Result<bool> {
     match UnixStream::connect(path).await {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
@@ -28,6 +28,6 @@ pub async fn is_listening(path: &Path) -> io::Result<bool> {
 }
 
 /// HTTP over the socket at `path`.
-pub fn http(path: &Path) -> reqwest::ClientBuilder {
+pub(crate) fn http(path: &Path) -> reqwest::ClientBuilder {
     reqwest::Client::builder().unix_socket(path)
 }

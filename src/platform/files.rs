@@ -19,7 +19,7 @@ const OTHERS: u32 = 0o007;
 
 /// Who may read a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readers {
+pub(crate) enum Readers {
     /// Its owner.
     Owner,
     /// Everybody.
@@ -27,7 +27,7 @@ pub enum Readers {
 }
 
 /// How a new file is created: it must not be there yet.
-pub fn create_new(readers: Readers) -> OpenOptions {
+pub(crate) fn create_new(readers: Readers) -> OpenOptions {
     let mut options = File::options();
     options.write(true).create_new(true).mode(match readers {
         Readers::Owner => PRIVATE,
@@ -37,7 +37,7 @@ pub fn create_new(readers: Readers) -> OpenOptions {
 }
 
 /// Opens a private file to write it; one that is there keeps its content.
-pub fn open_private(path: &Path) -> io::Result<File> {
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     File::options()
         .create(true)
         .truncate(false)
@@ -47,47 +47,47 @@ pub fn open_private(path: &Path) -> io::Result<File> {
 }
 
 /// Takes a file away from all but its owner.
-pub fn keep_private(path: &Path) -> io::Result<()> {
+pub(crate) fn keep_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(PRIVATE))
 }
 
 /// Takes a folder away from all but its owner.
-pub fn keep_folder_private(path: &Path) -> io::Result<()> {
+pub(crate) fn keep_folder_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(PRIVATE_FOLDER))
 }
 
 /// The permission bits of a file that others may read; none if they may not.
-pub fn exposed_mode(metadata: &Metadata) -> Option<u32> {
+pub(crate) fn exposed_mode(metadata: &Metadata) -> Option<u32> {
     let mode = metadata.permissions().mode() & 0o777;
     (mode & OTHERS != 0).then_some(mode)
 }
 
 /// Waits until a folder's entries are on stable storage: a file that was made or renamed there may be lost
 /// before.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 /// The number of the user who owns a path; none if it cannot be seen.
-pub fn owner(path: &Path) -> Option<u32> {
+pub(crate) fn owner(path: &Path) -> Option<u32> {
     Some(path.metadata().ok()?.uid())
 }
 
 /// Bytes of a folder's disk that this user may still write. Errors: the disk does not say.
-pub fn free_space(folder: &Path) -> io::Result<u64> {
+pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Whether only its owner may read and write a file.
 #[cfg(test)]
-pub fn is_private(path: &Path) -> bool {
+pub(crate) fn is_private(path: &Path) -> bool {
     path.metadata().unwrap().permissions().mode() & 0o777 == PRIVATE
 }
 
 /// Changes a part of a file in place; for tests of damage.
 #[cfg(test)]
-pub fn flip(path: &Path, at: u64) {
+pub(crate) fn flip(path: &Path, at: u64) {
     use std::os::unix::fs::FileExt;
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut octet = [0];

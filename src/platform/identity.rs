@@ -3,30 +3,30 @@
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
 /// The name of the user that this process runs as, or else the number.
-pub fn user_name() -> String {
+pub(crate) fn user_name() -> String {
     name_of(Uid::effective().as_raw())
 }
 
 /// The name of a user, or else the number.
-pub fn name_of(user: u32) -> String {
+pub(crate) fn name_of(user: u32) -> String {
     let found = User::from_uid(user.into()).ok().flatten();
     found.map_or_else(|| format!("#{user}"), |user| user.name)
 }
 
 /// Whether this process is root.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
 /// Whether this process runs as the user of this name.
-pub fn is_user(name: &str) -> bool {
+pub(crate) fn is_user(name: &str) -> bool {
     let found = User::from_name(name).ok().flatten();
     found.is_some_and(|found| found.uid == Uid::effective())
 }
 
 /// Why this process cannot become a user.
 #[derive(Debug, PartialEq, Eq)]
-pub enum CannotBecome {
+pub(crate) enum CannotBecome {
     /// There is none.
     Unknown,
     /// It is root by another name.
@@ -36,7 +36,7 @@ pub enum CannotBecome {
 }
 
 /// Becomes another user, with that user's groups, for good.
-pub fn become_user(name: &str) -> Result<(), CannotBecome> {
+pub(crate) fn become_user(name: &str) -> Result<(), CannotBecome> {
     let refused = |errno: nix::Error| CannotBecome::Refused(errno.to_string());
     let found = User::from_name(name).map_err(refused)?;
     let user = found.ok_or(CannotBecome::Unknown)?;
@@ -51,7 +51,7 @@ pub fn become_user(name: &str) -> Result<(), CannotBecome> {
 }
 
 /// The name that this machine has.
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()

@@ -1,10 +1,10 @@
 //! What differs between systems: files and their modes, sockets, signals, identity, clocks, free space. Nothing
 //! outside this room imports `rustix` or `nix`, or names a Unix socket or a file mode.
 
-pub mod clock;
-pub mod control;
-pub mod files;
-pub mod identity;
-pub mod process;
-pub mod signals;
-pub mod sockets;
+pub(crate) mod clock;
+pub(crate) mod control;
+pub(crate) mod files;
+pub(crate) mod identity;
+pub(crate) mod process;
+pub(crate) mod signals;
+pub(crate) mod sockets;

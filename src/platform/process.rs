@@ -7,14 +7,14 @@ use rustix::process::{
 
 /// Shuts other users out of what is in memory and of the files that are made: a crash writes no core, since
 /// secrets and tokens would be in it.
-pub fn keep_private() {
+pub(crate) fn keep_private() {
     // If it is refused, nothing is lost.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     umask(Mode::RWXG | Mode::RWXO);
 }
 
 /// Lets the process have as many files as it may; gives how many those are, none if there is no limit.
-pub fn most_files() -> Option<u64> {
+pub(crate) fn most_files() -> Option<u64> {
     let limits = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limits.maximum,

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// To end: SIGTERM, or Ctrl-C.
     End,
     /// To read its configuration again: SIGHUP.
@@ -14,7 +14,7 @@ pub enum Told {
 }
 
 /// Receives what the process is told.
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -22,7 +22,7 @@ pub struct Signals {
 
 impl Signals {
     /// Catches signals from now on.
-    pub fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -31,7 +31,7 @@ impl Signals {
     }
 
     /// The next one.
-    pub async fn next(&mut self) -> Told {
+    pub(crate) async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.terminate.recv() => Told::End,
             _ = self.interrupt.recv() => Told::End,
@@ -41,16 +41,16 @@ impl Signals {
 }
 
 /// Receives Ctrl-C alone.
-pub struct Interrupt(Signal);
+pub(crate) struct Interrupt(Signal);
 
 impl Interrupt {
     /// Catches Ctrl-C from now on.
-    pub fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         signal(SignalKind::interrupt()).map(Self)
     }
 
     /// Waits for it.
-    pub async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         self.0.recv().await;
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 const BACKLOG: i32 = 4_096;
 
 /// Binds an address, not for IPv4 if `only_v6` says so, and listens.
-pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -28,14 +28,14 @@ pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
 }
 
 /// A socket that systemd has bound, with its name.
-pub struct Passed {
+pub(crate) struct Passed {
     /// The name (sd_listen_fds_with_names(3)).
     pub name: String,
     socket: OwnedFd,
 }
 
 /// The sockets that systemd has passed; there may be several of one name, as for IPv4 and IPv6.
-pub fn passed() -> Vec<Passed> {
+pub(crate) fn passed() -> Vec<Passed> {
     let passed = sd_listen_fds::get().unwrap_or_default().into_iter();
     let named = passed.map(|(name, socket)| Passed {
         name: name.unwrap_or_default(),
@@ -46,18 +46,18 @@ pub fn passed() -> Vec<Passed> {
 
 impl Passed {
     /// The socket, which stays open here as well, so that it can be used again.
-    pub fn socket(&self) -> io::Result<TcpListener> {
+    pub(crate) fn socket(&self) -> io::Result<TcpListener> {
         Ok(TcpListener::from(self.socket.try_clone()?))
     }
 }
 
 /// A file descriptor that is given up if there is no other.
-pub fn spare() -> Option<File> {
+pub(crate) fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
 /// Whether a failure means that the process, or the system, has no file descriptor left.
-pub fn is_out_of_files(error: &io::Error) -> bool {
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }

@@ -2,9 +2,9 @@
 //! envelope sender, the header From and the user to a [`Decision`] that carries its reason.
 #![doc = include_str!("rules.md")]
 
-pub mod decision;
-pub mod filter;
-pub mod policy;
+pub(crate) mod decision;
+pub(crate) mod filter;
+pub(crate) mod policy;
 
 pub use decision::{Decision, Reason, Refusal, Refused, Route};
 pub use filter::{Filter, FilterError};

@@ -4,10 +4,10 @@
 //! They answer as `transport/smtp/exchange_online.md` has it: the EHLO, XOAUTH2 against tokens that were issued,
 //! SendAs, the limits, and whatever a script of faults says. What is sent to them goes nowhere.
 
-pub mod entra;
-pub mod exchange;
-pub mod script;
-pub mod state;
+pub(crate) mod entra;
+pub(crate) mod exchange;
+pub(crate) mod script;
+pub(crate) mod state;
 
 use std::io;
 use std::net::SocketAddr;

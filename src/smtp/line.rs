@@ -6,7 +6,7 @@ use memchr::memchr2;
 
 /// What the input holds next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// Not yet a whole line.
     Incomplete,
     /// A line without its CRLF.
@@ -19,7 +19,7 @@ pub enum Line {
 
 /// Reads lines; remembers when it is passing over one that is too long.
 #[derive(Debug, Default)]
-pub struct LineReader {
+pub(crate) struct LineReader {
     /// Octets of the current line that were already searched, so that slow input costs no more.
     searched: usize,
     discarding: bool,
@@ -37,7 +37,7 @@ struct End {
 
 impl LineReader {
     /// For lines that may end in a bare LF, or must not.
-    pub fn new(bare_lf: bool) -> Self {
+    pub(crate) fn new(bare_lf: bool) -> Self {
         Self {
             bare_lf,
             ..Self::default()
@@ -45,7 +45,7 @@ impl LineReader {
     }
 
     /// Takes the next line of at most `limit` octets, its end included, off `input`.
-    pub fn next(&mut self, input: &mut BytesMut, limit: usize) -> Line {
+    pub(crate) fn next(&mut self, input: &mut BytesMut, limit: usize) -> Line {
         match self.find_end(input) {
             Some(End { text, ending }) => {
                 self.searched = 0;
@@ -73,12 +73,12 @@ impl LineReader {
     }
 
     /// Forgets the line begun, as after STARTTLS.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::new(self.bare_lf);
     }
 
     /// Whether the last line ended in a bare LF.
-    pub fn ended_bare(&self) -> bool {
+    pub(crate) fn ended_bare(&self) -> bool {
         self.ended_bare
     }
 

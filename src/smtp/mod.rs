@@ -13,9 +13,9 @@
 pub mod auth;
 pub mod command;
 pub mod data;
-pub mod line;
-pub mod machine;
-pub mod reply;
+pub(crate) mod line;
+pub(crate) mod machine;
+pub(crate) mod reply;
 
 pub use machine::{Event, Machine, Protection, Settings, Transaction};
 pub use reply::Reply;

@@ -20,7 +20,7 @@ pub enum Content {
 }
 
 /// Reads a content from its beginning.
-pub type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
+pub(crate) type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
 /// A larger content that the spool has stored. It goes when the last who has it lets it go, unless it is
 /// kept.

@@ -105,7 +105,7 @@ impl Filter {
 }
 
 /// Whether an address is the one that is wanted, in angle brackets or not, or at the domain that is.
-pub fn is(wanted: &str, address: &str) -> bool {
+pub(crate) fn is(wanted: &str, address: &str) -> bool {
     let wanted = wanted.trim_matches(['<', '>']).to_lowercase();
     let address = address.to_lowercase();
     match wanted.starts_with('@') {

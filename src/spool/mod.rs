@@ -20,17 +20,17 @@
 //! user. What is full or held is simply not asked for, so what waits in it costs the others nothing.
 
 mod claim;
-pub mod content;
+pub(crate) mod content;
 mod error;
-pub mod filter;
+pub(crate) mod filter;
 pub mod folder;
-pub mod lease;
-pub mod record;
+pub(crate) mod lease;
+pub(crate) mod record;
 mod shape;
 mod shown;
 pub mod sqlite;
-pub mod story;
-pub mod time;
+pub(crate) mod story;
+pub(crate) mod time;
 mod traits;
 
 pub use claim::{Claim, Claimed, Fate, Finish, Lines, New};

@@ -53,13 +53,13 @@ impl Seen {
 }
 
 /// Notes what time it is, for the next run.
-pub async fn note(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
+pub(crate) async fn note(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
     let value = format!("{} {}", clock.now().0, clock.wall().0);
     spool.note(NOTE, Some(value)).await
 }
 
 /// Sets `clock`, by which nothing was measured yet, to the time of the spool.
-pub async fn resume(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
+pub(crate) async fn resume(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
     let notes = spool.notes(NOTE).await?;
     let seen = notes.first().and_then(|(_, value)| Seen::parse(value));
     if let Some(seen) = seen {

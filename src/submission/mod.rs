@@ -11,7 +11,7 @@
 
 mod connection;
 mod direct;
-pub mod permission;
+pub(crate) mod permission;
 mod service;
 mod shared;
 pub mod wording;

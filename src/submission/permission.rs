@@ -39,7 +39,7 @@ impl NotAllowed {
 }
 
 /// Whether the user may say this in MAIL. The null sender speaks for nobody.
-pub fn sender(user: &User, sender: &ReversePath) -> Result<(), NotAllowed> {
+pub(crate) fn sender(user: &User, sender: &ReversePath) -> Result<(), NotAllowed> {
     match sender {
         ReversePath::Null => Ok(()),
         ReversePath::Mailbox(address) => speaks_as(user, "envelope sender", address),
@@ -48,7 +48,7 @@ pub fn sender(user: &User, sender: &ReversePath) -> Result<(), NotAllowed> {
 
 /// Whether the user may say this in From, which leaves as it is unless it is `replaced`. Several authors
 /// cannot be told from one that hides behind another; nor can what we do not understand, and others may.
-pub fn author(user: &User, author: &Author, replaced: bool) -> Result<(), NotAllowed> {
+pub(crate) fn author(user: &User, author: &Author, replaced: bool) -> Result<(), NotAllowed> {
     let unread = match author {
         Author::One(mailbox) | Author::Lenient(mailbox) => {
             return speaks_as(user, HEADER, &mailbox.address);
@@ -64,7 +64,7 @@ pub fn author(user: &User, author: &Author, replaced: bool) -> Result<(), NotAll
 }
 
 /// Whether the user may send there.
-pub fn recipient(user: &User, address: &Address) -> Result<(), NotAllowed> {
+pub(crate) fn recipient(user: &User, address: &Address) -> Result<(), NotAllowed> {
     let admits = user.recipients.as_ref().is_none_or(|to| to.admits(address));
     match admits {
         true => Ok(()),

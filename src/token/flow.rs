@@ -38,7 +38,7 @@ pub(super) enum Ask<'a> {
 }
 
 /// What a token endpoint granted.
-pub struct Granted {
+pub(crate) struct Granted {
     /// The access token.
     pub access: Zeroizing<String>,
     /// The refresh token, where one came: it takes the place of the one that was used.

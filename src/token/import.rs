@@ -10,7 +10,7 @@ use crate::base::secret::ExposeSecret;
 
 /// Why there is no refresh token in it. The texts hold none of it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ImportError {
+pub(crate) enum ImportError {
     /// It is JSON, but of no form that is known.
     #[error(
         "it is JSON without a `refresh_token`, and no MSAL cache either; write the refresh token alone into the file"
@@ -63,7 +63,11 @@ struct MsalToken {
 
 /// The refresh token in `text`: alone, or in JSON that has a `refresh_token`, or in an MSAL cache that
 /// has one for the app `client_id`, of the account `user` where there are several.
-pub fn refresh_token(text: &Secret, client_id: &str, user: &str) -> Result<Secret, ImportError> {
+pub(crate) fn refresh_token(
+    text: &Secret,
+    client_id: &str,
+    user: &str,
+) -> Result<Secret, ImportError> {
     let text = text.expose_secret().trim();
     if !text.starts_with('{') {
         return one_word(text);

@@ -12,17 +12,17 @@
 //! answer that is older than a sign-in changes nothing.
 #![doc = include_str!("entra.md")]
 
-pub mod claims;
-pub mod credential;
-pub mod error;
-pub mod flow;
-pub mod import;
-pub mod settings;
-pub mod sign_in;
-pub mod source;
-pub mod sources;
-pub mod state;
-pub mod vault;
+pub(crate) mod claims;
+pub(crate) mod credential;
+pub(crate) mod error;
+pub(crate) mod flow;
+pub(crate) mod import;
+pub(crate) mod settings;
+pub(crate) mod sign_in;
+pub(crate) mod source;
+pub(crate) mod sources;
+pub(crate) mod state;
+pub(crate) mod vault;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use super::settings::Settings;
 use crate::base::Timestamp;
 
 /// How long a person may take; Entra's own pages give up after about as long.
-pub const TIME: Duration = Duration::from_secs(600);
+pub(crate) const TIME: Duration = Duration::from_secs(600);
 
 /// Who signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,7 @@ const RENEWALS: usize = 16;
 const NOTICES: [u64; 4] = [30, 14, 7, 1];
 
 /// The first of them: from then on it needs a look.
-pub const FIRST_NOTICE: Duration = Duration::from_secs(NOTICES[0] * 24 * 3_600);
+pub(crate) const FIRST_NOTICE: Duration = Duration::from_secs(NOTICES[0] * 24 * 3_600);
 
 /// The accounts by name. Holds one [`Source`] for each, and gives out clones.
 pub struct Sources {

@@ -20,21 +20,21 @@ use crate::base::{Secret, Timestamp};
 
 /// What must remain of an access token's life for it to be handed out (`token/entra.md`: they
 /// live 60 to 90 minutes). A token that lives for less than twice this is used for half its life.
-pub const MARGIN: Duration = Duration::from_secs(600);
+pub(crate) const MARGIN: Duration = Duration::from_secs(600);
 
 /// How much earlier still a token in use is renewed in the background, at the most; the account's
 /// share of it is random, so that many do not come at once.
-pub const AHEAD: Duration = Duration::from_secs(300);
+pub(crate) const AHEAD: Duration = Duration::from_secs(300);
 
 /// An account that was used within this time is kept with a token at hand: a daily job finds one.
-pub const IN_USE: Duration = Duration::from_secs(26 * 3_600);
+pub(crate) const IN_USE: Duration = Duration::from_secs(26 * 3_600);
 
 /// A refresh token that was not used for so long is exercised; it would die after 90 days
 /// (`token/entra.md`).
-pub const EXERCISE: Duration = Duration::from_secs(30 * 24 * 3_600);
+pub(crate) const EXERCISE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// The life of an access token whose response does not say (RFC 6749 §5.1 leaves it open).
-pub const LIFE_UNSAID: Duration = Duration::from_secs(1_200);
+pub(crate) const LIFE_UNSAID: Duration = Duration::from_secs(1_200);
 
 /// An access token.
 #[derive(Debug)]

@@ -60,7 +60,7 @@ enum Access {
 }
 
 /// A new key in base64, for a configuration that keeps it elsewhere.
-pub fn new_key() -> Zeroizing<String> {
+pub(crate) fn new_key() -> Zeroizing<String> {
     let key = Zeroizing::new(<[u8; KEY]>::from(Key::<XChaCha20Poly1305>::generate()));
     Zeroizing::new(BASE64_STANDARD.encode(key.as_slice()))
 }
@@ -206,7 +206,7 @@ impl Vault {
 }
 
 /// Whether a text is a key.
-pub fn check_key(key: &Secret) -> Result<(), VaultError> {
+pub(crate) fn check_key(key: &Secret) -> Result<(), VaultError> {
     cipher(key.expose_secret(), "it").map(drop)
 }
 

@@ -9,14 +9,14 @@
 //!
 //! Codes, stages and the table of answers stay inside [`smtp`]: delivery decides by [`Outcome`] alone.
 
-pub mod answer;
-pub mod finding;
-pub mod link;
-pub mod outcome;
-pub mod outgoing;
+pub(crate) mod answer;
+pub(crate) mod finding;
+pub(crate) mod link;
+pub(crate) mod outcome;
+pub(crate) mod outgoing;
 pub mod smtp;
-pub mod step;
-pub mod upstream;
+pub(crate) mod step;
+pub(crate) mod upstream;
 
 pub use answer::Answer;
 pub use finding::{Finding, Patience, Until};

@@ -54,13 +54,13 @@ const PATHS: [&str; 7] = [
 ];
 
 /// Whether the page itself has this path, so that no browser can come back to it.
-pub fn is_own_path(path: &str) -> bool {
+pub(crate) fn is_own_path(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
     PATHS.contains(&first.unwrap_or_default())
 }
 
 /// The page at work, until it is closed.
-pub struct Web {
+pub(crate) struct Web {
     task: JoinHandle<()>,
 }
 
@@ -115,7 +115,7 @@ impl Parts {
 
 impl Web {
     /// Listens.
-    pub async fn serve(settings: &Settings, operator: Local) -> io::Result<Self> {
+    pub(crate) async fn serve(settings: &Settings, operator: Local) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.address).await?;
         let address = listener.local_addr()?;
         maillog::page(address);
@@ -158,7 +158,7 @@ impl Web {
     }
 
     /// Answers no more.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.task.abort();
     }
 }

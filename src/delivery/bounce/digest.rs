@@ -5,7 +5,7 @@ use crate::message::Address;
 
 /// One recipient of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// The message.
     pub about: MessageId,
     /// When it was taken.
@@ -37,7 +37,7 @@ impl std::fmt::Display for Line<'_> {
 }
 
 /// The digest as a message, line ends CRLF. `name` is the left side of its Message-ID.
-pub fn content(
+pub(crate) fn content(
     from: &Address,
     to: &Address,
     name: &str,

@@ -11,7 +11,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Senders that are told something within the hour. Whoever may use any sender address must not make this
 /// program write to the whole world.
-pub const SENDERS: usize = 1_000;
+pub(crate) const SENDERS: usize = 1_000;
 
 /// Lines of a digest; more begin another one.
 const LINES: usize = 250;
@@ -21,7 +21,7 @@ const CLOSING: Duration = Duration::from_secs(60);
 
 /// What every sender was told of late.
 #[derive(Debug, Default)]
-pub struct Storm {
+pub(crate) struct Storm {
     senders: HashMap<String, Sender>,
 }
 
@@ -34,7 +34,7 @@ struct Sender {
 
 /// What a sender will be told at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Digest {
+pub(crate) struct Digest {
     /// Its name.
     pub id: MessageId,
     /// When it goes.
@@ -45,7 +45,7 @@ pub struct Digest {
 
 /// How a sender is told something.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// By a report of its own.
     Report,
     /// By a line each of this digest.
@@ -57,7 +57,7 @@ pub enum Told {
 impl Storm {
     /// Decides for `lines` that are to be told of one message of `to`; `id` is the name of a digest that
     /// they may begin. `most` reports go in an hour.
-    pub fn tell(
+    pub(crate) fn tell(
         &mut self,
         to: &Address,
         most: usize,
@@ -88,7 +88,7 @@ impl Storm {
     }
 
     /// A message leaves, before its time maybe: if it is a digest, what comes begins another.
-    pub fn leaves(&mut self, id: MessageId) {
+    pub(crate) fn leaves(&mut self, id: MessageId) {
         for sender in self.senders.values_mut() {
             sender.digest = sender.digest.filter(|digest| digest.id != id);
         }

@@ -17,7 +17,7 @@ use crate::transport::outgoing::Outgoing;
 use crate::transport::upstream::Upstream;
 
 /// The reaction to a connection that ended without a reply.
-pub fn of_loss(stage: Stage) -> Reaction {
+pub(crate) fn of_loss(stage: Stage) -> Reaction {
     match stage {
         Stage::FinalDot => Reaction::Uncertain,
         Stage::Connect | Stage::Tls | Stage::Greeting | Stage::Ehlo | Stage::Auth => {

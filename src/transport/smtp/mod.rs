@@ -12,19 +12,19 @@
 #![doc = include_str!("exchange_online.md")]
 
 mod command;
-pub mod failure;
-pub mod judge;
-pub mod link;
-pub mod probe;
-pub mod reaction;
+pub(crate) mod failure;
+pub(crate) mod judge;
+pub(crate) mod link;
+pub(crate) mod probe;
+pub(crate) mod reaction;
 mod remedy;
 pub mod reply;
-pub mod sasl;
-pub mod server;
-pub mod session;
+pub(crate) mod sasl;
+pub(crate) mod server;
+pub(crate) mod session;
 mod sign_in;
-pub mod stage;
-pub mod stuff;
+pub(crate) mod stage;
+pub(crate) mod stuff;
 pub mod table;
 mod wait;
 

@@ -6,24 +6,24 @@ use zeroize::Zeroizing;
 
 /// `user=U^Aauth=Bearer T^A^A` in base64, sent after the 334: servers exist that refuse a token of
 /// usual length in the AUTH line.
-pub fn xoauth2(username: &str, token: &str) -> Zeroizing<String> {
+pub(crate) fn xoauth2(username: &str, token: &str) -> Zeroizing<String> {
     let clear = Zeroizing::new(format!("user={username}\x01auth=Bearer {token}\x01\x01"));
     Zeroizing::new(BASE64_STANDARD.encode(clear.as_bytes()))
 }
 
 /// SASL PLAIN's one message (RFC 4616 §2).
-pub fn plain(username: &str, password: &str) -> Zeroizing<String> {
+pub(crate) fn plain(username: &str, password: &str) -> Zeroizing<String> {
     let clear = Zeroizing::new(format!("\0{username}\0{password}"));
     Zeroizing::new(BASE64_STANDARD.encode(clear.as_bytes()))
 }
 
 /// One answer of LOGIN.
-pub fn login(text: &str) -> Zeroizing<String> {
+pub(crate) fn login(text: &str) -> Zeroizing<String> {
     Zeroizing::new(BASE64_STANDARD.encode(text))
 }
 
 /// What an error challenge says: some providers send base64 of JSON, others nothing.
-pub fn challenge_detail(text: &str) -> Option<String> {
+pub(crate) fn challenge_detail(text: &str) -> Option<String> {
     let decoded = String::from_utf8(BASE64_STANDARD.decode(text.trim()).ok()?).ok()?;
     let shown: String = decoded
         .chars()

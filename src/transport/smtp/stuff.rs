@@ -4,7 +4,7 @@ use memchr::memchr;
 
 /// Remembers whether a line has just begun, from one piece to the next.
 #[derive(Debug)]
-pub struct Stuffer {
+pub(crate) struct Stuffer {
     after: Place,
 }
 
@@ -25,7 +25,7 @@ impl Default for Stuffer {
 
 impl Stuffer {
     /// Appends a piece of content, whose line ends are all CRLF, to `out`.
-    pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         let mut rest = piece;
         while let Some(&first) = rest.first() {
             match (self.after, first) {
@@ -65,7 +65,7 @@ impl Stuffer {
     }
 
     /// Appends the end of the message; a line under way is ended first.
-    pub fn end(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn end(&mut self, out: &mut Vec<u8>) {
         if self.after != Place::LineStart {
             out.extend_from_slice(b"\r\n");
         }

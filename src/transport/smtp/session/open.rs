@@ -214,10 +214,10 @@ fn facts(certificate: &CertificateDer) -> Option<String> {
 }
 
 /// What mends a name that is not found.
-pub const DNS_REMEDY: &str = "check the server's `host`, and DNS on this machine";
+pub(crate) const DNS_REMEDY: &str = "check the server's `host`, and DNS on this machine";
 
 /// What mends a port that is not reached.
-pub fn tcp_remedy(port: u16) -> String {
+pub(crate) fn tcp_remedy(port: u16) -> String {
     format!(
         "let this machine reach TCP port {port} outwards (firewall, provider), and check the server's `host` and `port`"
     )
