@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{median, memory, verdict};
 use mailferry::base::Timestamp;
 use mailferry::message::{Envelope, Parameters, Priority, Recipient, ReversePath};
-use mailferry::spool::sqlite::{Settings, SqliteSpool};
+use mailferry::spool::sqlite::{SpoolSettings, SqliteSpool};
 use mailferry::spool::{
     Content, Flow, Intake, New, Origin, Owner, Place, Record, State, Which, Work,
 };
@@ -66,7 +66,7 @@ fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> New {
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let settings = Settings {
+    let settings = SpoolSettings {
         folder: folder.path().join("data/spool"),
         reserve: 0,
         history: Duration::ZERO,

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use common::{median, memory, verdict};
 use mailferry::base::{Clock, tls};
 use mailferry::config::{self, Config, Secrets};
-use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
+use mailferry::sandbox::{
+    Addresses, App, Sandbox, SandboxLimits, SandboxMailbox, SandboxSettings, SharedSignIn,
+};
 use mailferry::token::{Sources, Vault};
 use tokio::runtime::Runtime;
 
@@ -43,13 +45,13 @@ fn main() {
 }
 
 async fn sandbox() -> Sandbox {
-    let mailbox = |number| Mailbox {
+    let mailbox = |number| SandboxMailbox {
         address: address(number).parse().expect("an address"),
         shared_with: Vec::new(),
         send_as: Vec::new(),
         refresh_token: Some(format!("refresh-{number}")),
     };
-    let settings = Settings {
+    let settings = SandboxSettings {
         tenant: "contoso".into(),
         apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
         mailboxes: (0..SERVERS).map(mailbox).collect(),
@@ -57,7 +59,7 @@ async fn sandbox() -> Sandbox {
         token_life: Duration::from_secs(3_600),
         rotates: false,
         shared_sign_in: SharedSignIn::Person,
-        limits: Limits::none(),
+        limits: SandboxLimits::none(),
         keep: 0,
     };
     let sandbox = Sandbox::start(settings, Addresses::default()).await;

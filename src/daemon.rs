@@ -13,14 +13,14 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
-use crate::config::{self, Config, Fixed, Server};
+use crate::config::{self, Config, Fixed, ServerConfig};
 use crate::delivery::{self, Delivery};
 use crate::door::accept::Bound;
-use crate::door::{self, Certificate, Checks, Door, Listener, Socket, Users};
+use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Socket, Users};
 use crate::observe::maillog;
 use crate::operator::accounts::Named;
 use crate::operator::{Accounts, Control, Local, control};
-use crate::spool::{Content, Manage, Owner, Record, Shown, SqliteSpool, Upkeep};
+use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep};
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
 use crate::transport::{Upstream, smtp::Smtp};
@@ -59,14 +59,14 @@ impl Direct for Through {
     fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Answered> {
         Box::pin(async move {
             match self.0.direct(record, content).await {
-                delivery::Answered::Upstream(answer) => Answered::Upstream {
+                delivery::DirectOutcome::Upstream(answer) => Answered::Upstream {
                     code: answer.code,
                     enhanced: answer.enhanced.into_owned(),
                     text: answer.text.into_owned(),
                 },
-                delivery::Answered::Refused(refusal) => Answered::Refused(refusal),
-                delivery::Answered::Trouble(reason) => Answered::Trouble(reason),
-                delivery::Answered::Unavailable => Answered::Unavailable,
+                delivery::DirectOutcome::Refused(refusal) => Answered::Refused(refusal),
+                delivery::DirectOutcome::Trouble(reason) => Answered::Trouble(reason),
+                delivery::DirectOutcome::Unavailable => Answered::Unavailable,
             }
         })
     }
@@ -112,7 +112,7 @@ impl Daemon {
         let delivery = Arc::new(delivery.await?);
         tokio::spawn(follow_sign_ins(accounts.connected(), delivery.clone()));
         let socket = control::socket(&config.fixed.spool.folder);
-        let shown: Arc<dyn Manage> = Arc::new(Shown::new(spool.clone(), clock.clone()));
+        let shown: Arc<dyn Manage> = Arc::new(ShownSpool::new(spool.clone(), clock.clone()));
         let operator = Local::running(shown, delivery.clone(), accounts.clone());
         let web = match &config.fixed.web {
             Some(settings) => Some(serve_web(settings, operator.clone()).await?),
@@ -250,7 +250,7 @@ async fn follow_sign_ins(mut connected: broadcast::Receiver<String>, delivery: A
 
 /// A new listener whose socket cannot be had while we have another.
 fn beside<'s>(
-    mut new: impl Iterator<Item = &'s config::Listener>,
+    mut new: impl Iterator<Item = &'s config::ListenerConfig>,
     own: &'s HashSet<Socket>,
 ) -> Option<(&'s Socket, &'s Socket)> {
     new.find_map(|listener| {
@@ -262,7 +262,7 @@ fn beside<'s>(
 
 /// The servers and their accounts, where the program does not run: only one process can have the
 /// vault.
-pub fn accounts(config: &Config) -> Result<(Accounts, delivery::Settings), DaemonError> {
+pub fn accounts(config: &Config) -> Result<(Accounts, delivery::DeliverySettings), DaemonError> {
     let vault = Vault::visit(tokens(config), config.fixed.vault_key.as_ref())?;
     let sources = Arc::new(Sources::new(vault, Clock::default()));
     let delivery = delivery_settings(config, &sources)?;
@@ -286,7 +286,7 @@ fn tokens(config: &Config) -> PathBuf {
 
 /// Each server's account, where it has one.
 fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonError> {
-    let account = |server: &Server| {
+    let account = |server: &ServerConfig| {
         let settings = server.token.clone();
         let source = settings
             .map(|settings| sources.source(settings))
@@ -296,26 +296,26 @@ fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonErr
     config.live.servers.iter().map(account).collect()
 }
 
-async fn serve_web(settings: &web::Settings, operator: Local) -> Result<Web, DaemonError> {
+async fn serve_web(settings: &web::PageSettings, operator: Local) -> Result<Web, DaemonError> {
     let socket = settings.address.to_string();
     let served = Web::serve(settings, operator).await;
     served.map_err(|source| DaemonError::Bind { socket, source })
 }
 
 /// The listeners, each with a certificate that can be shown.
-fn ready(config: &Config) -> Result<Vec<config::Listener>, DaemonError> {
+fn ready(config: &Config) -> Result<Vec<config::ListenerConfig>, DaemonError> {
     let mut own = None;
-    let ready = |listener: &config::Listener| {
+    let ready = |listener: &config::ListenerConfig| {
         let mut listener = listener.clone();
         if let Some(tls) = &mut listener.endpoint.tls
-            && matches!(tls.certificate, Certificate::SelfSigned)
+            && matches!(tls.certificate, ListenerCertificate::SelfSigned)
         {
             let shown = match own.take() {
                 Some(made) => made,
                 None => own_certificate(config)?,
             };
             own = Some(shown.clone());
-            tls.certificate = Certificate::Ready(shown);
+            tls.certificate = ListenerCertificate::Ready(shown);
         }
         Ok(listener)
     };
@@ -338,14 +338,14 @@ fn own_certificate(config: &Config) -> Result<Arc<rustls::ServerConfig>, DaemonE
 
 fn serve_all(
     bound: Vec<(Socket, Bound)>,
-    configured: &[config::Listener],
+    configured: &[config::ListenerConfig],
     door: &Arc<Door>,
     shared: &Arc<submission::Shared>,
 ) -> Result<Vec<Serving>, DaemonError> {
     let mut listeners = Vec::new();
     for (socket, bound) in bound {
         let here = configured.iter().find(|it| it.endpoint.socket == socket);
-        let Some(config::Listener {
+        let Some(config::ListenerConfig {
             endpoint,
             submission,
         }) = here
@@ -369,7 +369,7 @@ fn serve_all(
 
 impl Serving {
     /// Goes by its new configuration; if it has none any more, it closes, and it does not go on.
-    fn goes_on(&self, configured: &[config::Listener]) -> bool {
+    fn goes_on(&self, configured: &[config::ListenerConfig]) -> bool {
         let asked = self.listener.asked();
         let kept = configured.iter().find(|it| it.endpoint.socket == asked);
         let Some(kept) = kept else {
@@ -384,7 +384,7 @@ impl Serving {
 }
 
 /// As configured, as far as the process may have files.
-fn door_limits(config: &Config) -> door::Limits {
+fn door_limits(config: &Config) -> door::DoorLimits {
     let mut limits = config.live.limits.clone();
     let room = privilege::room_by_files();
     if room.sessions < limits.sessions {
@@ -399,9 +399,9 @@ fn door_limits(config: &Config) -> door::Limits {
 fn delivery_settings(
     config: &Config,
     sources: &Sources,
-) -> Result<delivery::Settings, DaemonError> {
+) -> Result<delivery::DeliverySettings, DaemonError> {
     let accounts = by_server(config, sources)?.into_iter();
-    let server = |(server, (name, token)): (&Server, _)| delivery::Server {
+    let server = |(server, (name, token)): (&ServerConfig, _)| delivery::Server {
         upstream: Arc::new(Upstream {
             name,
             smtp: server.smtp.clone(),
@@ -411,7 +411,7 @@ fn delivery_settings(
         tenant: server.tenant.clone(),
     };
     let live = &config.live;
-    Ok(delivery::Settings {
+    Ok(delivery::DeliverySettings {
         policy: live.policy.clone(),
         servers: live.servers.iter().zip(accounts).map(server).collect(),
         options: live.delivery.clone(),
@@ -421,15 +421,15 @@ fn delivery_settings(
 }
 
 /// What holds at every listener.
-fn door_settings(config: &Config, checks: &Arc<Checks>) -> door::Settings {
-    door::Settings {
+fn door_settings(config: &Config, checks: &Arc<Checks>) -> door::DoorSettings {
+    door::DoorSettings {
         users: Users::new(config.live.users.clone(), checks.clone()),
         limits: door_limits(config),
     }
 }
 
-fn submission_settings(config: &Config) -> submission::Settings {
-    submission::Settings {
+fn submission_settings(config: &Config) -> submission::SubmissionSettings {
+    submission::SubmissionSettings {
         policy: config.live.policy.clone(),
         direct: config.live.direct.clone(),
     }

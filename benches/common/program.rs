@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use mailferry::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
+use mailferry::sandbox::{
+    Addresses, App, Sandbox, SandboxLimits, SandboxMailbox, SandboxSettings, SharedSignIn,
+};
 
 use crate::common;
 
@@ -82,13 +84,13 @@ pub fn serve(folder: &Path, port: u16) -> Process {
 /// Exchange Online and Entra without limits.
 pub async fn sandbox() -> Sandbox {
     mailferry::base::tls::install_provider();
-    let mailbox = Mailbox {
+    let mailbox = SandboxMailbox {
         address: "notifications@example.com".parse().expect("an address"),
         shared_with: Vec::new(),
         send_as: Vec::new(),
         refresh_token: None,
     };
-    let settings = Settings {
+    let settings = SandboxSettings {
         tenant: "contoso".into(),
         apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
         mailboxes: vec![mailbox],
@@ -96,7 +98,7 @@ pub async fn sandbox() -> Sandbox {
         token_life: Duration::from_secs(3_600),
         rotates: false,
         shared_sign_in: SharedSignIn::Person,
-        limits: Limits::none(),
+        limits: SandboxLimits::none(),
         keep: 0,
     };
     let started = Sandbox::start(settings, Addresses::default()).await;

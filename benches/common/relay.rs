@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
-use mailferry::door::{self, Door, Endpoint, Limits, Listener, User, Users};
+use mailferry::door::{self, Door, DoorLimits, Endpoint, Listener, User, Users};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::smtp;
 use mailferry::spool::folder::Folder;
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{Content, ContentWriter, Intake, New, Owner, Record, SpoolFuture};
-use mailferry::submission::{Answered, Direct, Options, Settings, Shared, Submission};
+use mailferry::submission::{
+    Answered, Direct, Shared, Submission, SubmissionOptions, SubmissionSettings,
+};
 
 struct Nobody;
 
@@ -42,7 +44,7 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
         keys: vec![Key::Envelope, Key::Header],
         ..Policy::default()
     };
-    let session = smtp::Settings {
+    let session = smtp::SessionSettings {
         host: "relay.example.com".into(),
         message_size: 50_000_000,
         recipients: 1_000,
@@ -53,23 +55,23 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
         bare_lf: false,
         postmaster: None,
     };
-    let limits = Limits {
+    let limits = DoorLimits {
         sessions_per_address: usize::MAX,
         sessions_per_user: usize::MAX,
-        ..Limits::default()
+        ..DoorLimits::default()
     };
-    let door = Door::new(door::Settings {
+    let door = Door::new(door::DoorSettings {
         users: Users::new(vec![user], Arc::default()),
         limits,
     });
-    let settings = Settings {
+    let settings = SubmissionSettings {
         policy,
         direct: HashSet::new(),
     };
     let shared = Shared::new(settings, spool, Arc::new(Nobody), Clock::default());
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let bound = Listener::bind(address, false).expect("binds");
-    let service = Submission::new(Options::new(session), &shared);
+    let service = Submission::new(SubmissionOptions::new(session), &shared);
     let listener = bound
         .serve(Endpoint::open(address), door, Arc::new(service))
         .expect("listens");
@@ -78,7 +80,7 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
 
 /// SQLite, as the program has it.
 pub fn sqlite(folder: &Path) -> Arc<dyn Intake> {
-    let settings = sqlite::Settings {
+    let settings = sqlite::SpoolSettings {
         folder: folder.to_owned(),
         reserve: 0,
         history: Duration::ZERO,

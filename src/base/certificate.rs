@@ -20,7 +20,7 @@ use crate::platform::files::{self, Readers};
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What is told when the files have changed: their chain's path, and what came of it.
-pub(crate) type Told = fn(&Path, Result<(), TlsError>);
+pub(crate) type OnChange = fn(&Path, Result<(), TlsError>);
 
 /// A chain and its key, in PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,22 +40,25 @@ struct Current {
     files: Files,
     key: ArcSwap<CertifiedKey>,
     seen: Mutex<(Instant, [Stamp; 2])>,
-    told: Told,
+    told: OnChange,
 }
 
 /// The server's side of TLS with the certificates of these files, whatever they have at the time: of each
 /// client the first that it can verify. What cannot be used changes nothing.
-pub(crate) fn server_config(files: Vec<Files>, told: Told) -> Result<ServerConfig, TlsError> {
+pub(crate) fn server_config(files: Vec<Files>, told: OnChange) -> Result<ServerConfig, TlsError> {
     let current = files.into_iter().map(|files| Current::new(files, told));
     let current: Result<Vec<Current>, TlsError> = current.collect();
-    tls::server_config_by(Arc::new(Choice(current?)))
+    tls::server_config_by(Arc::new(CertificateChoice(current?)))
 }
 
 /// Certificates for this host that nobody else has signed, made in `folder` unless they are there: with an
 /// elliptic curve, and with RSA for devices that know no other.
 pub(crate) fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<Files>> {
-    let kinds = [("self-signed", Kind::Curve), ("self-signed-rsa", Kind::Rsa)];
-    let made = |(name, kind): (&str, Kind)| {
+    let kinds = [
+        ("self-signed", KeyKind::Curve),
+        ("self-signed-rsa", KeyKind::Rsa),
+    ];
+    let made = |(name, kind): (&str, KeyKind)| {
         let files = Files {
             chain: folder.join(name).with_added_extension("pem"),
             key: folder.join(name).with_added_extension("key"),
@@ -76,12 +79,12 @@ pub(crate) fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<File
 
 /// A kind of keys.
 #[derive(Clone, Copy)]
-enum Kind {
+enum KeyKind {
     Curve,
     Rsa,
 }
 
-impl Kind {
+impl KeyKind {
     fn generate(self) -> Result<KeyPair, rcgen::Error> {
         match self {
             Self::Curve => KeyPair::generate(),
@@ -123,7 +126,7 @@ impl Files {
 }
 
 impl Current {
-    fn new(files: Files, told: Told) -> Result<Self, TlsError> {
+    fn new(files: Files, told: OnChange) -> Result<Self, TlsError> {
         let stamps = files.stamps();
         let key = tls::certified_key(&files.chain, &files.key)?;
         Ok(Self {
@@ -158,9 +161,9 @@ impl Current {
 
 /// Several certificates, of which each client gets the first that it can verify.
 #[derive(Debug)]
-struct Choice(Vec<Current>);
+struct CertificateChoice(Vec<Current>);
 
-impl ResolvesServerCert for Choice {
+impl ResolvesServerCert for CertificateChoice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let keys = self.0.iter().map(Current::certified_key);
         let keys: Vec<Arc<CertifiedKey>> = keys.collect();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use ipnet::IpNet;
 
 use super::common::ConfigFile;
-use crate::config::Listener;
+use crate::config::ListenerConfig;
 use crate::config::{Config, Secrets};
 use crate::message::{Address, Author, ReversePath};
 use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
@@ -63,8 +63,8 @@ fn listeners(config: &Config) {
 }
 
 /// What holds at a listener and not everywhere.
-fn restrictions(config: &Config, listener: &Listener) -> Vec<(&'static str, String)> {
-    let Listener {
+fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str, String)> {
+    let ListenerConfig {
         endpoint,
         submission,
     } = listener;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO};
 use super::operator::{self, Reached};
-use crate::operator::accounts::{Attempt, Progress, Way, Wish};
+use crate::operator::accounts::{SignInAttempt, SignInProgress, Way, Wish};
 use crate::operator::{Need, OperatorError, Request};
 use crate::platform::signals::Interrupt;
 
@@ -48,14 +48,14 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
         wish: Wish { way, anybody },
     };
     let operator = reached.operator();
-    let attempt: Attempt = operator.ask(request).await?;
+    let attempt: SignInAttempt = operator.ask(request).await?;
     // Taken before anybody can know of the sign-in, so that none goes on that was ended.
     let mut interrupt = Interrupt::catch().map_err(OperatorError::unavailable)?;
     tell(&attempt, arguments);
     let ended = loop {
         tokio::select! {
             progress = operator.ask(Request::Progress(attempt.id.clone())) => match progress? {
-                Progress::Waiting => {}
+                SignInProgress::Waiting => {}
                 ended => break ended,
             },
             () = interrupt.next() => {
@@ -67,14 +67,14 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
         }
     };
     Ok(match ended {
-        Progress::Done(Some(user)) => {
+        SignInProgress::Done(Some(user)) => {
             println!(
                 "{user} has signed in: server {} is connected.",
                 arguments.server
             );
             ExitCode::SUCCESS
         }
-        Progress::Failed(reason) => {
+        SignInProgress::Failed(reason) => {
             eprintln!("mailferry: {reason}");
             ExitCode::from(NO)
         }
@@ -85,7 +85,7 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
     })
 }
 
-fn tell(attempt: &Attempt, arguments: &Arguments) {
+fn tell(attempt: &SignInAttempt, arguments: &Arguments) {
     let who = match &attempt.user {
         Some(user) => format!(" as {user}"),
         None => String::new(),

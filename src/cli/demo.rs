@@ -21,7 +21,10 @@ use crate::message::{Address, Headers, ReversePath};
 use crate::observe::logging;
 use crate::platform::files::{Readers, create_new};
 use crate::routing::Decision;
-use crate::sandbox::{Addresses, App, Delivered, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
+use crate::sandbox::{
+    Addresses, App, Delivered, Sandbox, SandboxLimits, SandboxMailbox, SandboxSettings,
+    SharedSignIn,
+};
 
 /// The relay and a stand-in for Microsoft 365 on this machine, in a temporary folder: three messages
 /// go through as an ERP would send them, each shown with the app's dialogue, the decision and the
@@ -79,11 +82,11 @@ const EXAMPLES: [Example; 3] = [
 ];
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let log = logging::Settings {
+    let log = logging::LogSettings {
         level: "warn".into(),
         ..Default::default()
     };
-    logging::start(&log, &logging::Privacy::default());
+    logging::start(&log, &logging::LogPrivacy::default());
     block_on(async {
         match demo(arguments.once).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -92,9 +95,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+type DemoResult<T> = Result<T, Box<dyn std::error::Error>>;
 
-async fn demo(once: bool) -> Outcome<()> {
+async fn demo(once: bool) -> DemoResult<()> {
     let folder = tempfile::tempdir()?;
     let sandbox = Sandbox::start(tenant()?, Addresses::default()).await?;
     let file = folder.path().join("mailferry.toml");
@@ -133,16 +136,16 @@ async fn demo(once: bool) -> Outcome<()> {
     Ok(())
 }
 
-fn tenant() -> Outcome<Settings> {
-    let mailbox = |text: &str| -> Outcome<Mailbox> {
-        Ok(Mailbox {
+fn tenant() -> DemoResult<SandboxSettings> {
+    let mailbox = |text: &str| -> DemoResult<SandboxMailbox> {
+        Ok(SandboxMailbox {
             address: Address::parse(text)?,
             shared_with: Vec::new(),
             send_as: Vec::new(),
             refresh_token: None,
         })
     };
-    Ok(Settings {
+    Ok(SandboxSettings {
         tenant: "contoso.onmicrosoft.com".into(),
         apps: vec![App::with_secret("demo-app", "sandbox-secret")],
         mailboxes: vec![
@@ -153,7 +156,7 @@ fn tenant() -> Outcome<Settings> {
         token_life: Duration::from_secs(3_600),
         rotates: false,
         shared_sign_in: SharedSignIn::Person,
-        limits: Limits::default(),
+        limits: SandboxLimits::default(),
         keep: 100,
     })
 }
@@ -197,7 +200,7 @@ async fn show(
     config: &Config,
     sandbox: &Sandbox,
     arrived: u64,
-) -> Outcome<u64> {
+) -> DemoResult<u64> {
     println!("   The app's dialogue (S: mailferry, C: the app)\n");
     let taken = send(example, listener).await?;
     println!("\n   The decision (what `mailferry route` prints)\n");
@@ -251,7 +254,7 @@ fn upstream(message: &Delivered) -> String {
 }
 
 /// An app's SMTP session, printed; whether the message was taken.
-async fn send(example: &Example, listener: SocketAddr) -> Outcome<bool> {
+async fn send(example: &Example, listener: SocketAddr) -> DemoResult<bool> {
     let (read, mut write) = TcpStream::connect(listener).await?.into_split();
     let mut lines = BufReader::new(read).lines();
     hear(&mut lines).await?;
@@ -286,7 +289,9 @@ async fn send(example: &Example, listener: SocketAddr) -> Outcome<bool> {
 }
 
 /// Reads and prints a reply; gives its code.
-async fn hear<R: tokio::io::AsyncBufRead + Unpin>(lines: &mut tokio::io::Lines<R>) -> Outcome<u16> {
+async fn hear<R: tokio::io::AsyncBufRead + Unpin>(
+    lines: &mut tokio::io::Lines<R>,
+) -> DemoResult<u16> {
     loop {
         let line = lines
             .next_line()
@@ -300,7 +305,7 @@ async fn hear<R: tokio::io::AsyncBufRead + Unpin>(lines: &mut tokio::io::Lines<R
 }
 
 /// Shows the newcomer's own mail, until Ctrl-C.
-async fn stay(listener: SocketAddr, sandbox: &Sandbox, mut arrived: u64) -> Outcome<()> {
+async fn stay(listener: SocketAddr, sandbox: &Sandbox, mut arrived: u64) -> DemoResult<()> {
     println!("\nNow your own mail: it stays up until Ctrl-C. For example\n");
     println!(
         "  curl --url smtp://{listener} --user erp:{PASSWORD} --mail-from you@erp.local --mail-rcpt a@example.net \\\n    \

@@ -32,7 +32,7 @@ use common::UNAVAILABLE;
 #[command(name = "mailferry", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 the answer is no (refused, not found); 2 wrong \
@@ -40,7 +40,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 the answer is no (refused, not f
     New here? Run `mailferry demo`: it shows the whole of it in a minute, and touches nothing.";
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the relay
     Serve(serve::Arguments),
     /// Check a configuration and show what it means: users, servers, who sends as whom
@@ -60,11 +60,11 @@ enum Command {
     /// Show each server's tokens: valid until when, how they were got, what is wrong
     Tokens(tokens::Arguments),
     /// Show each server: its mailbox, its limits, and why it is not used, if it is not
-    Servers(servers::List),
+    Servers(servers::ListArguments),
     /// Hold a server: its mail stays queued until it is released
-    Hold(servers::Hold),
+    Hold(servers::HoldArguments),
     /// Use a held server again at once
-    Release(servers::Release),
+    Release(servers::ReleaseArguments),
     /// Open the page: each server's tokens, Connect, Test
     Web(web::Arguments),
     /// Change the key that tokens are encrypted with
@@ -102,24 +102,24 @@ pub fn run() -> ExitCode {
     ended
 }
 
-fn run_command(command: Command) -> ExitCode {
+fn run_command(command: CliCommand) -> ExitCode {
     match command {
-        Command::Serve(arguments) => serve::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Route(arguments) => route::run(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments),
-        Command::HashPassword(arguments) => hash_password::run(&arguments),
-        Command::Connect(arguments) => connect::run(&arguments),
-        Command::Test(arguments) => test::run(&arguments),
-        Command::Disconnect(arguments) => disconnect::run(&arguments),
-        Command::Tokens(arguments) => tokens::run(&arguments),
-        Command::Servers(arguments) => servers::list(&arguments),
-        Command::Hold(arguments) => servers::hold(&arguments),
-        Command::Release(arguments) => servers::release(&arguments),
-        Command::Web(arguments) => web::run(&arguments),
-        Command::Vault(arguments) => vault::run(&arguments),
-        Command::Queue(arguments) => queue::run(&arguments),
-        Command::Trace(arguments) => trace::run(&arguments),
-        Command::Sandbox(arguments) => sandbox::run(&arguments),
+        CliCommand::Serve(arguments) => serve::run(&arguments),
+        CliCommand::Check(arguments) => check::run(&arguments),
+        CliCommand::Route(arguments) => route::run(&arguments),
+        CliCommand::Demo(arguments) => demo::run(&arguments),
+        CliCommand::HashPassword(arguments) => hash_password::run(&arguments),
+        CliCommand::Connect(arguments) => connect::run(&arguments),
+        CliCommand::Test(arguments) => test::run(&arguments),
+        CliCommand::Disconnect(arguments) => disconnect::run(&arguments),
+        CliCommand::Tokens(arguments) => tokens::run(&arguments),
+        CliCommand::Servers(arguments) => servers::list(&arguments),
+        CliCommand::Hold(arguments) => servers::hold(&arguments),
+        CliCommand::Release(arguments) => servers::release(&arguments),
+        CliCommand::Web(arguments) => web::run(&arguments),
+        CliCommand::Vault(arguments) => vault::run(&arguments),
+        CliCommand::Queue(arguments) => queue::run(&arguments),
+        CliCommand::Trace(arguments) => trace::run(&arguments),
+        CliCommand::Sandbox(arguments) => sandbox::run(&arguments),
     }
 }

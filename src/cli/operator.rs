@@ -12,8 +12,8 @@ use crate::base::Clock;
 use crate::config::{Config, Secrets};
 use crate::daemon;
 use crate::operator::control::socket;
-use crate::operator::{Kind, Local, Need, Operator, OperatorError, Remote};
-use crate::spool::{Owner, Shown, SqliteSpool, time};
+use crate::operator::{ErrorKind, Local, Need, Operator, OperatorError, Remote};
+use crate::spool::{Owner, ShownSpool, SqliteSpool, time};
 
 /// The longest that a program which has its files may take to listen for commands: it has just been
 /// started, or ends.
@@ -76,8 +76,8 @@ fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
     done.unwrap_or_else(|error| {
         eprintln!("mailferry: {error}");
         ExitCode::from(match error.kind {
-            Kind::No => NO,
-            Kind::Unavailable => UNAVAILABLE,
+            ErrorKind::No => NO,
+            ErrorKind::Unavailable => UNAVAILABLE,
         })
     })
 }
@@ -111,7 +111,7 @@ async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
     )?;
     let clock = Clock::default();
     time::resume(&spool, &clock).await?;
-    let shown = Arc::new(Shown::new(Arc::new(spool), clock));
+    let shown = Arc::new(ShownSpool::new(Arc::new(spool), clock));
     Ok(Reached {
         operator: Box::new(Local::of_queue(shown)),
         config,

@@ -15,10 +15,10 @@ use crate::base::{MessageId, Timestamp};
 use crate::delivery::ServerState;
 use crate::operator::{FromResponse, Need, OperatorError, PAGE, Request};
 use crate::platform::files::{Readers, create_new};
-use crate::spool::{Deed, Entry, Filter, Page, Selection, Story, Wanted};
+use crate::spool::{Deed, Entry, Page, QueueFilter, Selection, Story, Wanted};
 pub(super) use print::{story, summary};
 use reason::Servers;
-use select::{Filters, Which};
+use select::{Filters, WhichArguments};
 
 /// Works while `mailferry serve` runs and while it does not.
 #[derive(clap::Args)]
@@ -26,11 +26,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
     #[command(subcommand)]
-    action: Action,
+    action: QueueAction,
 }
 
 #[derive(clap::Subcommand)]
-enum Action {
+enum QueueAction {
     /// List the messages, oldest first
     List {
         #[command(flatten)]
@@ -49,19 +49,19 @@ enum Action {
     },
     /// Retry messages now, including held ones. Messages that may already have been delivered are skipped
     /// unless you name their id or release them
-    Retry(Which),
+    Retry(WhichArguments),
     /// Hold messages: they wait until they are released
     Hold {
         #[command(flatten)]
-        which: Which,
+        which: WhichArguments,
         /// Why, for whoever looks
         #[arg(long, default_value = "by hand")]
         reason: String,
     },
     /// Let held messages go on
-    Release(Which),
+    Release(WhichArguments),
     /// Remove messages; nobody is told
-    Delete(Which),
+    Delete(WhichArguments),
     /// Write a message as the app sent it, an .eml
     Export {
         /// Its id
@@ -78,26 +78,28 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-async fn act(reached: &Reached, action: &Action) -> Result<ExitCode, OperatorError> {
+async fn act(reached: &Reached, action: &QueueAction) -> Result<ExitCode, OperatorError> {
     match action {
-        Action::List { filters, json } => list(reached, filters.filter(), *json).await?,
-        Action::Show { id, json } => show(reached, *id, *json).await?,
-        Action::Retry(which) => {
+        QueueAction::List { filters, json } => list(reached, filters.filter(), *json).await?,
+        QueueAction::Show { id, json } => show(reached, *id, *json).await?,
+        QueueAction::Retry(which) => {
             return each(reached, which, Deed::Retry, "to be tried again").await;
         }
-        Action::Hold { which, reason } => {
+        QueueAction::Hold { which, reason } => {
             return each(reached, which, Deed::Hold(reason.clone()), "held").await;
         }
-        Action::Release(which) => return each(reached, which, Deed::Release, "released").await,
-        Action::Delete(which) => return each(reached, which, Deed::Delete, "deleted").await,
-        Action::Export { id, output } => export(reached, *id, output.as_ref()).await?,
+        QueueAction::Release(which) => {
+            return each(reached, which, Deed::Release, "released").await;
+        }
+        QueueAction::Delete(which) => return each(reached, which, Deed::Delete, "deleted").await,
+        QueueAction::Export { id, output } => export(reached, *id, output.as_ref()).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn each(
     reached: &Reached,
-    which: &Which,
+    which: &WhichArguments,
     deed: Deed,
     done: &str,
 ) -> Result<ExitCode, OperatorError> {
@@ -124,7 +126,7 @@ async fn each(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(reached: &Reached, filter: Filter, json: bool) -> Result<(), OperatorError> {
+async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), OperatorError> {
     let mut page = Page {
         after: None,
         limit: PAGE,
@@ -151,7 +153,7 @@ async fn list(reached: &Reached, filter: Filter, json: bool) -> Result<(), Opera
     if json {
         return Ok(());
     }
-    if page.filter == Filter::default() {
+    if page.filter == QueueFilter::default() {
         println!("{count} in the queue");
     } else {
         println!("{count} found");
@@ -257,10 +259,10 @@ async fn before(reached: &Reached, entry: &Entry) -> Result<usize, OperatorError
     let mut page = Page {
         after: None,
         limit: PAGE,
-        filter: Filter {
+        filter: QueueFilter {
             server: Some(entry.record.lane.clone()),
             state: Some(Wanted::Queued),
-            ..Filter::default()
+            ..QueueFilter::default()
         },
     };
     let mut count = 0;

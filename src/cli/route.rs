@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::common::{ConfigFile, NO, misused};
-use crate::config::{Config, Listener, Secrets};
+use crate::config::{Config, ListenerConfig, Secrets};
 use crate::door::User;
-use crate::message::{Author, Plan, ReplyTo, ReversePath};
+use crate::message::{Author, ReplyTo, ReversePath, Rewriting};
 use crate::routing::{Caller, Decision, Policy, Route};
 use crate::smtp::Reply;
 use crate::submission::permission::{self, NotAllowed};
@@ -44,12 +44,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let question = match Question::of(arguments, &config) {
+    let question = match RouteQuestion::of(arguments, &config) {
         Ok(question) => question,
         Err(error) => return misused(&error),
     };
     let decision = question.decide(&config.live.policy);
-    let Question { sender, header, .. } = &question;
+    let RouteQuestion { sender, header, .. } = &question;
     match (&decision, arguments.json) {
         (Ok(route), true) => {
             println!("{}", route_json(route, sender, header.as_deref()))
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             print!("{}", explained(route, sender, header.as_deref()))
         }
         (Err(refused), true) => println!("{}", refused.json()),
-        (Err(Refused { reply, reason }), false) => {
+        (Err(RefusedMail { reply, reason }), false) => {
             println!("refused:   {reply}\nbecause:   {reason}");
         }
     }
@@ -69,20 +69,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// What the app is told, and why.
-struct Refused {
+struct RefusedMail {
     reply: Reply,
     reason: String,
 }
 
 /// Who sends, by which way in and as whom.
-struct Question<'a> {
+struct RouteQuestion<'a> {
     user: Option<&'a User>,
-    listener: Option<&'a Listener>,
+    listener: Option<&'a ListenerConfig>,
     sender: ReversePath,
     header: Option<String>,
 }
 
-impl<'a> Question<'a> {
+impl<'a> RouteQuestion<'a> {
     fn of(arguments: &Arguments, config: &'a Config) -> Result<Self, String> {
         let user = arguments.user.as_ref().map(|name| {
             let user = config.live.users.iter().find(|user| user.name == *name);
@@ -124,11 +124,11 @@ impl<'a> Question<'a> {
         })
     }
 
-    fn decide(&self, policy: &Policy) -> Result<Route, Refused> {
+    fn decide(&self, policy: &Policy) -> Result<Route, RefusedMail> {
         if let (Some(user), Some(listener)) = (self.user, self.listener)
             && !listener.endpoint.lets_in(user)
         {
-            return Err(Refused {
+            return Err(RefusedMail {
                 reply: Reply::bad_credentials(),
                 reason: "the listener's `users` and `auth` do not let this user in".to_owned(),
             });
@@ -139,14 +139,14 @@ impl<'a> Question<'a> {
         );
         let decision = decide(policy, caller, &self.sender, self.header.as_deref());
         if let Some(Err(why)) = self.user.map(|user| self.allowed(user, &decision)) {
-            return Err(Refused {
+            return Err(RefusedMail {
                 reply: wording::not_allowed(&why),
                 reason: "the user's `senders` do not have it".to_owned(),
             });
         }
         match decision {
             Decision::Route(route) => Ok(route),
-            Decision::Refused(refusal) => Err(Refused {
+            Decision::Refused(refusal) => Err(RefusedMail {
                 reply: wording::not_routed(&refusal.why),
                 reason: refusal.reason.to_string(),
             }),
@@ -203,7 +203,7 @@ pub(super) fn explained(route: &Route, sender: &ReversePath, header: Option<&str
 }
 
 /// The Reply-To that is added, if one is.
-fn reply_to(plan: &Plan, header: Option<&str>) -> Option<String> {
+fn reply_to(plan: &Rewriting, header: Option<&str>) -> Option<String> {
     match plan.reply_to.as_ref()? {
         ReplyTo::AsItCame => header.map(str::to_owned),
         ReplyTo::Address(address) => Some(address.to_string()),
@@ -222,7 +222,7 @@ fn route_json(route: &Route, sender: &ReversePath, header: Option<&str>) -> serd
     })
 }
 
-impl Refused {
+impl RefusedMail {
     fn json(&self) -> serde_json::Value {
         json!({
             "server": null,

@@ -9,7 +9,9 @@ use serde_json::json;
 
 use super::common::{block_on, failed};
 use crate::message::Address;
-use crate::sandbox::{Addresses, App, Limits, Mailbox, Sandbox, Settings, SharedSignIn};
+use crate::sandbox::{
+    Addresses, App, Sandbox, SandboxLimits, SandboxMailbox, SandboxSettings, SharedSignIn,
+};
 
 const HELP: &str = r#"Prints one line of JSON with where everything listens, then serves until Ctrl-C. What is sent to it
 goes nowhere. The app's id is "sandbox-app", its secret "sandbox-secret", the tenant "contoso"; a
@@ -97,14 +99,14 @@ async fn serve(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn settings(arguments: &Arguments) -> Settings {
-    let mailbox = |address: &Address| Mailbox {
+fn settings(arguments: &Arguments) -> SandboxSettings {
+    let mailbox = |address: &Address| SandboxMailbox {
         address: address.clone(),
         shared_with: shared_with(arguments, address),
         send_as: Vec::new(),
         refresh_token: Some(format!("refresh-{address}")),
     };
-    Settings {
+    SandboxSettings {
         tenant: "contoso".into(),
         apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
         mailboxes: arguments.mailbox.iter().map(mailbox).collect(),
@@ -117,9 +119,9 @@ fn settings(arguments: &Arguments) -> Settings {
             SharedSignIn::Person
         },
         limits: if arguments.unlimited {
-            Limits::none()
+            SandboxLimits::none()
         } else {
-            Limits::default()
+            SandboxLimits::default()
         },
         keep: arguments.keep,
     }

@@ -9,7 +9,7 @@ use crate::base::Clock;
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};
 use crate::observe::{logging, maillog};
-use crate::platform::signals::{Signals, Told};
+use crate::platform::signals::{ProcessSignal, Signals};
 
 /// Takes mail until SIGTERM or Ctrl-C, which let what is under way end first. SIGHUP rereads the
 /// configuration; when that is wrong the old one stays in force.
@@ -51,7 +51,7 @@ async fn serve(config: Config, root: Root) -> ExitCode {
     {
         maillog::unreadable_as(&user, &error);
     }
-    while signals.next().await == Told::Reload {
+    while signals.next().await == ProcessSignal::Reload {
         let reloaded = match config::load(&path, Secrets::Read) {
             Ok(config) => {
                 warn_of(&config);

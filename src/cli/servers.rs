@@ -12,7 +12,7 @@ use crate::operator::{Need, OperatorError, Request};
 /// Each server of the running program: its mailbox, what that has used of its limits, and why it is
 /// not used, if it is not.
 #[derive(clap::Args)]
-pub(super) struct List {
+pub(super) struct ListArguments {
     #[command(flatten)]
     config: ConfigFile,
     /// Print one JSON object a line
@@ -22,7 +22,7 @@ pub(super) struct List {
 
 /// Its mail stays queued until `release`, also over a restart.
 #[derive(clap::Args)]
-pub(super) struct Hold {
+pub(super) struct HoldArguments {
     #[command(flatten)]
     config: ConfigFile,
     /// The server; others with its mailbox are held with it
@@ -34,14 +34,14 @@ pub(super) struct Hold {
 
 /// It is used again at once, whatever it was held for.
 #[derive(clap::Args)]
-pub(super) struct Release {
+pub(super) struct ReleaseArguments {
     #[command(flatten)]
     config: ConfigFile,
     /// The server
     server: String,
 }
 
-pub(super) fn list(arguments: &List) -> ExitCode {
+pub(super) fn list(arguments: &ListArguments) -> ExitCode {
     ask(&arguments.config, async |reached| {
         let servers: Vec<ServerState> = reached.operator().ask(Request::Servers).await?;
         for server in servers {
@@ -54,8 +54,8 @@ pub(super) fn list(arguments: &List) -> ExitCode {
     })
 }
 
-pub(super) fn hold(arguments: &Hold) -> ExitCode {
-    let Hold { server, reason, .. } = arguments;
+pub(super) fn hold(arguments: &HoldArguments) -> ExitCode {
+    let HoldArguments { server, reason, .. } = arguments;
     let request = Request::Hold {
         server: server.clone(),
         reason: reason.clone(),
@@ -67,7 +67,7 @@ pub(super) fn hold(arguments: &Hold) -> ExitCode {
     })
 }
 
-pub(super) fn release(arguments: &Release) -> ExitCode {
+pub(super) fn release(arguments: &ReleaseArguments) -> ExitCode {
     let server = &arguments.server;
     let request = Request::Release {
         server: server.clone(),

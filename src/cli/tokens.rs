@@ -8,7 +8,7 @@ use super::operator;
 use crate::base::Timestamp;
 use crate::operator::row::{Light, TokenRow};
 use crate::operator::{Need, Request};
-use crate::token::{Grant, Origin};
+use crate::token::{Grant, TokenOrigin};
 
 /// Ends with 1 where a server has no valid token and cannot get one.
 #[derive(clap::Args)]
@@ -91,9 +91,9 @@ fn show(row: &TokenRow, light: Light, words: &str) {
 
 fn obtained(row: &TokenRow, grant: Grant) -> String {
     let how = match (row.origin, grant) {
-        (Some(Origin::Browser), _) => "by a sign-in with a browser",
-        (Some(Origin::Device), _) => "by a sign-in on another device",
-        (Some(Origin::Configuration), _) => "by the refresh token in the configuration",
+        (Some(TokenOrigin::Browser), _) => "by a sign-in with a browser",
+        (Some(TokenOrigin::Device), _) => "by a sign-in on another device",
+        (Some(TokenOrigin::Configuration), _) => "by the refresh token in the configuration",
         (None, Grant::ClientCredentials) => "client credentials (no person signs in)",
         (None, _) => return format!("not yet: run `mailferry connect {}`", row.server),
     };

@@ -14,11 +14,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
     #[command(subcommand)]
-    action: Action,
+    action: VaultAction,
 }
 
 #[derive(clap::Subcommand)]
-enum Action {
+enum VaultAction {
     /// Seal all tokens with another key
     Rotate {
         /// The file with the new key, where the configuration has `vault_key`
@@ -31,11 +31,11 @@ enum Action {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match &arguments.action {
-        Action::NewKey => {
+        VaultAction::NewKey => {
             println!("{}", vault::new_key().as_str());
             ExitCode::SUCCESS
         }
-        Action::Rotate { new_key } => {
+        VaultAction::Rotate { new_key } => {
             operator::run(&arguments.config, Need::Accounts, async |reached| {
                 rotate(&reached, new_key.as_ref()).await
             })

@@ -16,7 +16,7 @@ use toml::Spanned;
 use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
 use super::text;
-use super::{Config, Fixed, Listener, Live, Secrets, Server};
+use super::{Config, Fixed, ListenerConfig, Live, Secrets, ServerConfig};
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use crate::door::Socket;
@@ -30,7 +30,7 @@ use crate::web;
 use checker::Checker;
 
 /// The servers that listeners let mail take, where they say so.
-fn servers_here(file: &text::File, listeners: &[Listener]) -> HashMap<String, Vec<String>> {
+fn servers_here(file: &text::File, listeners: &[ListenerConfig]) -> HashMap<String, Vec<String>> {
     let said = listeners
         .iter()
         .zip(&file.listener)
@@ -100,15 +100,15 @@ impl Checker<'_> {
         let fixed = Fixed {
             vault_key: self.vault_key(&file.vault_key),
             run_as: file.run_as.map(Spanned::into_inner),
-            log: logging::Settings {
+            log: logging::LogSettings {
                 format: file.log.format,
                 level: file.log.level.into_inner(),
             },
-            privacy: logging::Privacy {
+            privacy: logging::LogPrivacy {
                 mask_addresses: file.privacy.mask_addresses,
             },
             web: self.web(&file.web),
-            spool: sqlite::Settings {
+            spool: sqlite::SpoolSettings {
                 folder: data_dir.join("spool"),
                 ..file.spool
             },
@@ -174,7 +174,7 @@ impl Checker<'_> {
     }
 
     /// A server that is a listener of ours sends mail in a circle.
-    fn circles(&mut self, servers: &[Server], listeners: &[Listener], own: &str) {
+    fn circles(&mut self, servers: &[ServerConfig], listeners: &[ListenerConfig], own: &str) {
         for server in servers {
             let (host, port) = (server.smtp.host.as_str(), server.smtp.port);
             let ip: Option<IpAddr> = host.parse().ok();
@@ -215,7 +215,7 @@ impl Checker<'_> {
         Some(key)
     }
 
-    fn web(&mut self, web: &Option<text::Web>) -> Option<web::Settings> {
+    fn web(&mut self, web: &Option<text::WebTable>) -> Option<web::PageSettings> {
         let web = web.as_ref()?;
         let address = *web.address.get_ref();
         if !address.ip().is_loopback() {
@@ -235,7 +235,7 @@ impl Checker<'_> {
             }
             url.get_ref().clone()
         });
-        Some(web::Settings {
+        Some(web::PageSettings {
             address,
             external_url,
         })
@@ -245,7 +245,7 @@ impl Checker<'_> {
         &mut self,
         file: &text::File,
         servers: Vec<ServerRule>,
-        listeners: &[Listener],
+        listeners: &[ListenerConfig],
     ) -> Policy {
         let sender = &file.sender;
         let keys = sender.keys.get_ref().clone();
@@ -267,7 +267,7 @@ impl Checker<'_> {
         {
             self.warnings.push(format!("[sender] default_from: no server's from_filter admits {from}, so it is never used; add it to one"));
         }
-        let rule = |user: &text::User| {
+        let rule = |user: &text::UserTable| {
             let servers = user.servers.as_ref();
             let rule = UserRule {
                 pinned: user.server.as_ref().map(|name| name.get_ref().clone()),
@@ -290,7 +290,7 @@ impl Checker<'_> {
     }
 
     /// With `@` an address; else a local part at the catch-all domain; else none.
-    fn default_from(&mut self, sender: &text::Sender) -> Option<Address> {
+    fn default_from(&mut self, sender: &text::SenderTable) -> Option<Address> {
         let from = sender
             .default_from
             .as_ref()

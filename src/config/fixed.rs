@@ -23,13 +23,13 @@ pub struct Fixed {
     /// Whom the program becomes when it was started by root, once its ports are bound.
     pub run_as: Option<String>,
     /// How logs look.
-    pub log: logging::Settings,
+    pub log: logging::LogSettings,
     /// What logs do not show.
-    pub privacy: logging::Privacy,
+    pub privacy: logging::LogPrivacy,
     /// The page for people, if there is to be one.
-    pub web: Option<web::Settings>,
+    pub web: Option<web::PageSettings>,
     /// The spool.
-    pub spool: sqlite::Settings,
+    pub spool: sqlite::SpoolSettings,
 }
 
 /// A secret's digest: it can be compared, and tells nothing.
@@ -73,28 +73,28 @@ mod tests {
             data_dir: "a".into(),
             vault_key: None,
             run_as: None,
-            log: logging::Settings::default(),
-            privacy: logging::Privacy::default(),
+            log: logging::LogSettings::default(),
+            privacy: logging::LogPrivacy::default(),
             web: None,
-            spool: sqlite::Settings::default(),
+            spool: sqlite::SpoolSettings::default(),
         };
         assert!(one.changes(&one.clone()).is_empty());
         let other = Fixed {
             data_dir: "b".into(),
             vault_key: Some(Secret::from("key")),
             run_as: Some("mail".into()),
-            log: logging::Settings {
+            log: logging::LogSettings {
                 level: "debug".into(),
                 ..one.log.clone()
             },
-            privacy: logging::Privacy {
+            privacy: logging::LogPrivacy {
                 mask_addresses: true,
             },
-            web: Some(web::Settings {
+            web: Some(web::PageSettings {
                 address: "127.0.0.1:2580".parse().unwrap(),
                 external_url: None,
             }),
-            spool: sqlite::Settings {
+            spool: sqlite::SpoolSettings {
                 reserve: 1,
                 history: std::time::Duration::ZERO,
                 ..one.spool.clone()

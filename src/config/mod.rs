@@ -15,7 +15,7 @@ use std::path::Path;
 use crate::platform::identity;
 pub use fixed::Fixed;
 pub use problem::{ConfigError, Problem};
-pub use settings::{Config, Listener, Live, Secrets, Server};
+pub use settings::{Config, ListenerConfig, Live, Secrets, ServerConfig};
 
 /// Reads a configuration file.
 pub fn load(path: &Path, secrets: Secrets) -> Result<Config, ConfigError> {

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::delivery::Limits;
+use crate::delivery::MailboxLimits;
 use crate::token::Grant;
 
 /// A Microsoft cloud.
@@ -51,7 +51,7 @@ impl Cloud {
 
 /// An endpoint of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
+pub(crate) enum OAuthEndpoint {
     /// For tokens.
     Token,
     /// For the browser.
@@ -87,17 +87,22 @@ impl Provider {
 
     /// An endpoint; Microsoft's is the tenant's. The browser is asked for an account each time, since
     /// several may be signed in with it; Google gives a refresh token only with consent.
-    pub(crate) fn endpoint(self, endpoint: Endpoint, cloud: Cloud, tenant: &str) -> Option<String> {
+    pub(crate) fn endpoint(
+        self,
+        endpoint: OAuthEndpoint,
+        cloud: Cloud,
+        tenant: &str,
+    ) -> Option<String> {
         let microsoft = |path| format!("https://{}/{tenant}/oauth2/v2.0/{path}", cloud.authority());
         Some(match (self, endpoint) {
-            (Self::Microsoft, Endpoint::Token) => microsoft("token"),
-            (Self::Microsoft, Endpoint::Authorize) => microsoft("authorize?prompt=select_account"),
-            (Self::Microsoft, Endpoint::Device) => microsoft("devicecode"),
-            (Self::Google, Endpoint::Token) => "https://oauth2.googleapis.com/token".into(),
-            (Self::Google, Endpoint::Authorize) => {
+            (Self::Microsoft, OAuthEndpoint::Token) => microsoft("token"),
+            (Self::Microsoft, OAuthEndpoint::Authorize) => microsoft("authorize?prompt=select_account"),
+            (Self::Microsoft, OAuthEndpoint::Device) => microsoft("devicecode"),
+            (Self::Google, OAuthEndpoint::Token) => "https://oauth2.googleapis.com/token".into(),
+            (Self::Google, OAuthEndpoint::Authorize) => {
                 "https://accounts.google.com/o/oauth2/v2/auth?access_type=offline&prompt=select_account%20consent".into()
             }
-            (Self::Google, Endpoint::Device) => "https://oauth2.googleapis.com/device/code".into(),
+            (Self::Google, OAuthEndpoint::Device) => "https://oauth2.googleapis.com/device/code".into(),
             (Self::Custom, _) => return None,
         })
     }
@@ -129,21 +134,21 @@ impl Provider {
 
     /// What one mailbox may do (`transport/smtp/exchange_online.md`, "Limits per mailbox"; Google counts 2,000
     /// recipients a day, and 100 of one message by SMTP).
-    pub(crate) fn limits(self) -> Limits {
+    pub(crate) fn limits(self) -> MailboxLimits {
         match self {
-            Self::Microsoft => Limits {
+            Self::Microsoft => MailboxLimits {
                 sessions: 3,
                 per_minute: Some(30),
                 per_day: Some(10_000),
                 recipients: 500,
             },
-            Self::Google => Limits {
+            Self::Google => MailboxLimits {
                 sessions: 3,
                 per_minute: None,
                 per_day: Some(2_000),
                 recipients: 100,
             },
-            Self::Custom => Limits {
+            Self::Custom => MailboxLimits {
                 sessions: 4,
                 per_minute: None,
                 per_day: None,
@@ -163,7 +168,7 @@ mod tests {
         assert_eq!(host(Cloud::Worldwide, "common"), "smtp.office365.com");
         assert_eq!(host(Cloud::Worldwide, "consumers"), "smtp-mail.outlook.com");
         assert_eq!(host(Cloud::China, "t"), "smtp.partner.outlook.cn");
-        let token = Provider::Microsoft.endpoint(Endpoint::Token, Cloud::Usgov, "t");
+        let token = Provider::Microsoft.endpoint(OAuthEndpoint::Token, Cloud::Usgov, "t");
         assert_eq!(
             token.unwrap(),
             "https://login.microsoftonline.us/t/oauth2/v2.0/token"

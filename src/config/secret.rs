@@ -139,7 +139,7 @@ struct SecretVisitor;
 /// The table's form; exactly one of them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Source {
+struct SecretSource {
     file: Option<PathBuf>,
     env: Option<String>,
     credential: Option<String>,
@@ -157,18 +157,18 @@ impl<'de> Visitor<'de> for SecretVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretText, A::Error> {
-        match Source::deserialize(MapAccessDeserializer::new(map))? {
-            Source {
+        match SecretSource::deserialize(MapAccessDeserializer::new(map))? {
+            SecretSource {
                 file: Some(file),
                 env: None,
                 credential: None,
             } => Ok(SecretText::File(file)),
-            Source {
+            SecretSource {
                 file: None,
                 env: Some(name),
                 credential: None,
             } => Ok(SecretText::Env(name)),
-            Source {
+            SecretSource {
                 file: None,
                 env: None,
                 credential: Some(name),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::fixed::Fixed;
-use crate::delivery::{Limits, Options};
+use crate::delivery::{DeliveryOptions, MailboxLimits};
 use crate::door::{self, Endpoint, User};
 use crate::message::Shown;
 use crate::routing::Policy;
@@ -31,32 +31,32 @@ pub struct Live {
     /// How much of a client its message's `Received` field shows.
     pub received: Shown,
     /// Where apps connect.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerConfig>,
     /// How much there may be at once, and how slow it may be.
-    pub limits: door::Limits,
+    pub limits: door::DoorLimits,
     /// Who may send.
     pub users: Vec<User>,
     /// Routing.
     pub policy: Policy,
     /// The upstream servers, in order.
-    pub servers: Vec<Server>,
+    pub servers: Vec<ServerConfig>,
     /// The servers in direct mode.
     pub direct: HashSet<String>,
     /// How delivery tries again, reports and ends.
-    pub delivery: Options,
+    pub delivery: DeliveryOptions,
 }
 
 /// A listener: where it is and who is let in, and what holds for mail there.
 #[derive(Clone)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// Where it is, and who is let in.
     pub endpoint: Endpoint,
     /// What holds for mail.
-    pub submission: submission::Options,
+    pub submission: submission::SubmissionOptions,
 }
 
 /// An upstream server.
-pub struct Server {
+pub struct ServerConfig {
     /// Its name.
     pub name: String,
     /// The mailbox that it signs in as, for people.
@@ -64,9 +64,9 @@ pub struct Server {
     /// How it is reached.
     pub smtp: SmtpServer,
     /// Where its tokens come from.
-    pub token: Option<token::Settings>,
+    pub token: Option<token::AccountSettings>,
     /// What it may do.
-    pub limits: Limits,
+    pub limits: MailboxLimits,
     /// The Microsoft tenant that it sends for, if one is named.
     pub tenant: Option<String>,
 }

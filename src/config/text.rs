@@ -30,37 +30,37 @@ pub(crate) struct File {
     pub(super) data_dir: Option<String>,
     pub(super) vault_key: Option<Spanned<SecretText>>,
     #[serde(default)]
-    pub(super) log: Log,
+    pub(super) log: LogTable,
     #[serde(default)]
-    pub(super) privacy: Privacy,
+    pub(super) privacy: PrivacyTable,
     pub(super) run_as: Option<Spanned<String>>,
-    pub(super) web: Option<Web>,
+    pub(super) web: Option<WebTable>,
     #[serde(default)]
-    pub(super) listener: Vec<Listener>,
+    pub(super) listener: Vec<ListenerTable>,
     #[serde(default)]
-    pub(super) limits: door::Limits,
+    pub(super) limits: door::DoorLimits,
     #[serde(default)]
-    pub(super) sender: Sender,
+    pub(super) sender: SenderTable,
     #[serde(default)]
-    pub(super) user: Vec<User>,
+    pub(super) user: Vec<UserTable>,
     #[serde(default)]
-    pub(super) oauth: BTreeMap<Spanned<String>, OAuth>,
+    pub(super) oauth: BTreeMap<Spanned<String>, OAuthTable>,
     #[serde(default)]
-    pub(super) server: Vec<Server>,
+    pub(super) server: Vec<ServerTable>,
     #[serde(default)]
-    pub(super) delivery: delivery::Options,
+    pub(super) delivery: delivery::DeliveryOptions,
     #[serde(default)]
-    pub(super) spool: sqlite::Settings,
+    pub(super) spool: sqlite::SpoolSettings,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Log {
+pub(super) struct LogTable {
     pub format: Format,
     pub level: Spanned<String>,
 }
 
-impl Default for Log {
+impl Default for LogTable {
     fn default() -> Self {
         Self {
             format: Format::Human,
@@ -71,27 +71,27 @@ impl Default for Log {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Privacy {
+pub(super) struct PrivacyTable {
     pub mask_addresses: bool,
     pub received: Shown,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Web {
+pub(super) struct WebTable {
     pub address: Spanned<SocketAddr>,
     pub external_url: Option<Spanned<Url>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Listener {
+pub(super) struct ListenerTable {
     pub name: Option<Spanned<String>>,
     pub address: Option<Spanned<SocketAddr>>,
     pub systemd: Option<Spanned<String>>,
     #[serde(default)]
     pub only_ipv6: bool,
-    pub tls: Option<Spanned<ListenerTls>>,
+    pub tls: Option<Spanned<TlsMode>>,
     pub certificate: Option<Spanned<String>>,
     pub key: Option<Spanned<String>>,
     #[serde(default)]
@@ -117,7 +117,7 @@ pub(super) struct Listener {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum ListenerTls {
+pub(super) enum TlsMode {
     None,
     Starttls,
     Required,
@@ -135,7 +135,7 @@ pub(super) enum ListenerAuth {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Sender {
+pub(super) struct SenderTable {
     pub default_from: Option<Spanned<String>>,
     pub catchall_domain: Option<Spanned<String>>,
     #[serde(rename = "match")]
@@ -146,7 +146,7 @@ pub(super) struct Sender {
     pub reply_to: bool,
 }
 
-impl Default for Sender {
+impl Default for SenderTable {
     fn default() -> Self {
         Self {
             default_from: None,
@@ -162,7 +162,7 @@ impl Default for Sender {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct User {
+pub(super) struct UserTable {
     pub name: Spanned<String>,
     pub password: Option<Spanned<SecretText>>,
     #[serde(default)]
@@ -182,7 +182,7 @@ pub(super) struct User {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OAuth {
+pub(super) struct OAuthTable {
     #[serde(default)]
     pub provider: Provider,
     pub tenant: Option<Spanned<String>>,
@@ -206,7 +206,7 @@ pub(super) struct OAuth {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Server {
+pub(super) struct ServerTable {
     pub name: Spanned<String>,
     #[serde(default)]
     pub username: Option<Spanned<String>>,
@@ -216,7 +216,7 @@ pub(super) struct Server {
     pub oauth: Option<Spanned<String>>,
     pub grant: Option<Spanned<Grant>>,
     pub refresh_token: Option<Spanned<SecretText>>,
-    pub auth: Option<Spanned<Auth>>,
+    pub auth: Option<Spanned<AuthMethod>>,
     pub password: Option<Spanned<SecretText>>,
     pub host: Option<Spanned<String>>,
     pub port: Option<u16>,
@@ -233,7 +233,7 @@ pub(super) struct Server {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Auth {
+pub(super) enum AuthMethod {
     XOAuth2,
     Plain,
     Login,

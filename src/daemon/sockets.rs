@@ -22,7 +22,7 @@ impl Sockets {
     /// A bound socket, or several, for each listener.
     pub(super) fn bind_all<'e>(
         &self,
-        listeners: impl Iterator<Item = &'e config::Listener>,
+        listeners: impl Iterator<Item = &'e config::ListenerConfig>,
     ) -> Result<Vec<(Socket, Bound)>, DaemonError> {
         let mut all = Vec::new();
         for listener in listeners {
@@ -39,7 +39,7 @@ impl Sockets {
     /// The names of those that no listener has.
     pub(super) fn unused<'s>(
         &'s self,
-        listeners: &'s [config::Listener],
+        listeners: &'s [config::ListenerConfig],
     ) -> impl Iterator<Item = &'s str> {
         let names = self.0.iter().map(|passed| passed.name.as_str());
         names.filter(|name| {

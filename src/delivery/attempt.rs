@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::fact::{self, Fact};
-use super::plan::{Entry, Plan};
+use super::plan::{Plan, ServerEntry};
 use super::report::{About, conclude, digest};
 use super::sending::{Letter, NotSent};
 use super::sessions::Seat;
@@ -49,12 +49,12 @@ impl Ended {
 struct Attempt<'a> {
     world: &'a World,
     plan: &'a Plan,
-    entry: &'a Entry,
+    entry: &'a ServerEntry,
     claim: Claim,
 }
 
 /// How many of a message's recipients go in one transaction.
-pub(super) fn recipients_at_once(entry: &Entry, record: &Record) -> usize {
+pub(super) fn recipients_at_once(entry: &ServerEntry, record: &Record) -> usize {
     let most = entry.desk.limits().recipients;
     record.envelope.recipients.len().min(most)
 }
@@ -63,7 +63,7 @@ pub(super) fn recipients_at_once(entry: &Entry, record: &Record) -> usize {
 pub(super) async fn run(
     world: &World,
     plan: &Plan,
-    entry: &Entry,
+    entry: &ServerEntry,
     seat: &mut Seat,
     message: Claimed,
 ) -> Ended {

@@ -20,7 +20,7 @@ const FEWEST_WORDS: usize = 200;
 
 /// What a report is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ReportKind {
     /// It failed for good.
     Failed,
     /// It is late, and is tried until then.
@@ -45,7 +45,7 @@ pub(crate) struct Failed {
 /// What a report is made of.
 pub(crate) struct Report<'a> {
     /// What it tells.
-    pub kind: Kind,
+    pub kind: ReportKind,
     /// The message that it is about.
     pub about: MessageId,
     /// When that was taken.
@@ -72,7 +72,7 @@ pub(crate) struct Report<'a> {
     pub now: Timestamp,
 }
 
-impl Kind {
+impl ReportKind {
     /// Whether a recipient's NOTIFY asks for it (RFC 3461 §4.1): without one a failure and a delay are
     /// reported, a success is not.
     pub(crate) fn is_wanted(self, recipient: &Recipient) -> bool {
@@ -183,14 +183,14 @@ impl Report<'_> {
     fn explanation(&self) -> String {
         let received = self.received.rfc5322();
         let mut text = match self.kind {
-            Kind::Failed => format!(
+            ReportKind::Failed => format!(
                 "Your message of {received} could not be delivered\r\nto the recipients below. It will not be tried again.\r\n"
             ),
-            Kind::Delayed(until) => format!(
+            ReportKind::Delayed(until) => format!(
                 "Your message of {received} has not been delivered yet\r\nto the recipients below. You need not do anything: it is tried again\r\nuntil {}.\r\n",
                 until.rfc5322()
             ),
-            Kind::Relayed => format!(
+            ReportKind::Relayed => format!(
                 "Your message of {received} was passed on for the\r\nrecipients below, to a server that does not confirm delivery.\r\n"
             ),
         };
@@ -256,7 +256,7 @@ impl Report<'_> {
         }
         let said = folded(&answer.to_string(), self.words());
         text.push_str(&format!("Diagnostic-Code: smtp; {said}\r\n"));
-        if let Kind::Delayed(until) = self.kind {
+        if let ReportKind::Delayed(until) = self.kind {
             text.push_str(&format!("Will-Retry-Until: {}\r\n", until.rfc5322()));
         }
         text
@@ -265,9 +265,9 @@ impl Report<'_> {
     /// Its class goes with the action (RFC 3464 §2.3.4), whatever class the upstream gave.
     fn status_code(&self, answer: &Answer) -> String {
         let class = match self.kind {
-            Kind::Failed => '5',
-            Kind::Delayed(_) => '4',
-            Kind::Relayed => '2',
+            ReportKind::Failed => '5',
+            ReportKind::Delayed(_) => '4',
+            ReportKind::Relayed => '2',
         };
         let detail = answer.enhanced.get(1..).filter(|detail| !detail.is_empty());
         format!("{class}{}", detail.unwrap_or(".0.0"))
@@ -327,7 +327,11 @@ mod tests {
     #[test]
     fn notify_decides_what_is_reported() {
         let asks = |notify: &str| {
-            let kinds = [Kind::Failed, Kind::Delayed(Timestamp(0)), Kind::Relayed];
+            let kinds = [
+                ReportKind::Failed,
+                ReportKind::Delayed(Timestamp(0)),
+                ReportKind::Relayed,
+            ];
             kinds.map(|kind| kind.is_wanted(&recipient(notify)))
         };
         assert_eq!(asks(""), [true, true, false]);
@@ -348,7 +352,7 @@ mod tests {
             remedy: "correct the address".into(),
         }];
         let report = Report {
-            kind: Kind::Failed,
+            kind: ReportKind::Failed,
             whole: None,
             about: MessageId::from_i64(5),
             received: Timestamp(0),
@@ -400,7 +404,7 @@ mod tests {
         };
         assert!(loud.content().len() < 1024 * 1024);
         let late = Report {
-            kind: Kind::Delayed(Timestamp(432_000_000)),
+            kind: ReportKind::Delayed(Timestamp(432_000_000)),
             whole: Some(b"Subject: hi\r\n\r\nText\r\n"),
             failed: &failed,
             ..loud

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::desks::note_hold;
-use super::direct::{self, Answered};
+use super::direct::{self, DirectOutcome};
 use super::hold::Hold;
-use super::plan::{Entry, Plan};
-use super::settings::Settings;
-use super::usage::Limits;
+use super::plan::{Plan, ServerEntry};
+use super::settings::DeliverySettings;
+use super::usage::MailboxLimits;
 use super::world::World;
 use super::{scheduler, test};
 use crate::base::{Clock, Timestamp};
@@ -31,7 +31,7 @@ pub struct ServerState {
     /// Who signs in to it; empty if nobody does.
     pub mailbox: String,
     /// What that mailbox may do.
-    pub limits: Limits,
+    pub limits: MailboxLimits,
     /// Recipients of the last 24 hours.
     pub recipients_of_day: u64,
     /// Until when its messages of a minute are used up, if they are.
@@ -64,7 +64,7 @@ impl Delivery {
     /// at work, what mailboxes have used of their day, and which of them an operator holds.
     pub async fn start(
         spool: Arc<dyn Spool>,
-        settings: Settings,
+        settings: DeliverySettings,
         transport: Arc<dyn Transport>,
         clock: Clock,
     ) -> Result<Self, SpoolError> {
@@ -75,7 +75,7 @@ impl Delivery {
     }
 
     /// Goes by other settings from now on. A message that is being sent ends by the old ones.
-    pub async fn reconfigure(&self, settings: Settings) {
+    pub async fn reconfigure(&self, settings: DeliverySettings) {
         let world = &self.world;
         let old = world.replan(settings);
         let new = world.plan();
@@ -104,7 +104,7 @@ impl Delivery {
     }
 
     /// Sends one message at once, for a server in `direct` mode.
-    pub async fn direct(&self, record: &Record, content: &Content) -> Answered {
+    pub async fn direct(&self, record: &Record, content: &Content) -> DirectOutcome {
         direct::send(&self.world, record, content).await
     }
 
@@ -219,7 +219,7 @@ impl Delivery {
 }
 
 /// The servers of both configurations that are reached in another way now.
-fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<Entry>> {
+fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<ServerEntry>> {
     new.entries().filter(|entry| {
         let former = old.entry(entry.name());
         former.is_some_and(|former| !former.server.is_same(&entry.server))
@@ -227,7 +227,7 @@ fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<Ent
 }
 
 /// Why the messages of a server that is not configured any more are held, if an operator held it.
-fn reason_of_orphans(entry: &Entry) -> Option<String> {
+fn reason_of_orphans(entry: &ServerEntry) -> Option<String> {
     let hold = entry.desk.held().filter(|hold| hold.until.is_none())?;
     let name = entry.name();
     Some(format!(
@@ -237,7 +237,7 @@ fn reason_of_orphans(entry: &Entry) -> Option<String> {
     ))
 }
 
-fn state_of(entry: &Entry, clock: &Clock) -> ServerState {
+fn state_of(entry: &ServerEntry, clock: &Clock) -> ServerState {
     let (desk, now) = (&entry.desk, clock.now());
     let mailbox = entry.server.upstream.smtp.auth.username();
     ServerState {

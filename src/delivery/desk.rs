@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::fair::{Fair, Next};
+use super::fair::{Fair, NextItem};
 use super::hold::{Gate, Hold, Holding, SenderRefusal};
 use super::sessions::Sessions;
-use super::usage::{BackOff, Limits, Usage};
+use super::usage::{BackOff, MailboxLimits, Usage};
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::spool::{Claimed, Place, Used};
@@ -24,16 +24,16 @@ pub(super) struct Desk {
     former_name: String,
     /// Its sessions.
     pub(super) sessions: Sessions,
-    state: Mutex<State>,
+    state: Mutex<DeskState>,
     /// Whether there is a hold: read after each message, for a thousand desks maybe.
     is_held: AtomicBool,
     emptied: Notify,
 }
 
-struct State {
+struct DeskState {
     queue: Fair<Claimed>,
     workers: usize,
-    limits: Limits,
+    limits: MailboxLimits,
     usage: Usage,
     holding: Holding,
     is_closed: bool,
@@ -72,7 +72,7 @@ impl Desk {
     pub(super) fn new(
         name: String,
         former_name: String,
-        limits: Limits,
+        limits: MailboxLimits,
         used: &[Used],
         hold: Option<Hold>,
     ) -> Arc<Self> {
@@ -84,7 +84,7 @@ impl Desk {
         Arc::new(Self {
             sessions: Sessions::new(limits.sessions),
             is_held: AtomicBool::new(hold.is_some()),
-            state: Mutex::new(State {
+            state: Mutex::new(DeskState {
                 queue: Fair::default(),
                 workers: 0,
                 limits,
@@ -98,7 +98,7 @@ impl Desk {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DeskState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,12 +113,12 @@ impl Desk {
     }
 
     /// The limits.
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> MailboxLimits {
         self.state().limits
     }
 
     /// Other limits from now on.
-    pub(super) fn limit(&self, limits: Limits) {
+    pub(super) fn limit(&self, limits: MailboxLimits) {
         self.state().limits = limits;
         self.sessions.limit(limits.sessions);
     }
@@ -151,7 +151,7 @@ impl Desk {
 
     /// The next message. If there is none the worker counts no more, in the same step, so that the next
     /// push makes another.
-    pub(super) fn next(&self) -> Option<Next<Claimed>> {
+    pub(super) fn next(&self) -> Option<NextItem<Claimed>> {
         let mut state = self.state();
         let next = state.queue.pop();
         if next.is_none() {
@@ -366,7 +366,7 @@ impl Desk {
     }
 }
 
-impl State {
+impl DeskState {
     fn room(&self, place: &Place) -> usize {
         if self.is_closed {
             return 0;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::desk::Desk;
 use super::hold::Hold;
 use super::server::Server;
-use super::usage::Limits;
+use super::usage::MailboxLimits;
 use crate::base::Timestamp;
 use crate::spool::{Ledger, Notes, Spool, SpoolError, Used};
 
@@ -51,7 +51,7 @@ impl Desks {
 
     /// The desk of each server, by the server's name. Of servers that share one, the strictest limits hold.
     pub(super) fn of(&self, servers: &[Server]) -> HashMap<String, Arc<Desk>> {
-        let mut limits: HashMap<String, Limits> = HashMap::new();
+        let mut limits: HashMap<String, MailboxLimits> = HashMap::new();
         for server in servers {
             let shared = limits.entry(server.mailbox()).or_insert(server.limits);
             *shared = shared.stricter(server.limits);
@@ -69,7 +69,7 @@ impl Desks {
         servers.iter().map(desk).collect()
     }
 
-    fn new_desk(&self, name: &str, server: &Server, limits: Limits) -> Arc<Desk> {
+    fn new_desk(&self, name: &str, server: &Server, limits: MailboxLimits) -> Arc<Desk> {
         let former = server.former_mailbox();
         let mut held = self.holds.iter();
         let held = held.find(|(held, _)| *held == name || *held == former);

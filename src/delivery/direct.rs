@@ -4,7 +4,7 @@
 use super::attempt::compose;
 use super::desk::NotNow;
 use super::fact::{self, Fact};
-use super::plan::{Entry, Plan};
+use super::plan::{Plan, ServerEntry};
 use super::sending::{Letter, NotSent};
 use super::world::World;
 use crate::message::rewrite;
@@ -15,7 +15,7 @@ use crate::transport::{Answer, Outcome, Progress};
 
 /// How a message that was sent at once has ended.
 #[derive(Debug)]
-pub enum Answered {
+pub enum DirectOutcome {
     /// The upstream's own answer, a positive or a negative one.
     Upstream(Answer),
     /// Routing does not admit it.
@@ -27,22 +27,22 @@ pub enum Answered {
 }
 
 /// Sends a message at once.
-pub(super) async fn send(world: &World, record: &Record, content: &Content) -> Answered {
+pub(super) async fn send(world: &World, record: &Record, content: &Content) -> DirectOutcome {
     let plan = world.plan();
     let Some(entry) = plan.entry(&record.lane) else {
-        return Answered::Unavailable;
+        return DirectOutcome::Unavailable;
     };
     let Ok(head) = content.head().await else {
-        return Answered::Unavailable;
+        return DirectOutcome::Unavailable;
     };
     let headers = Headers::parse(&head);
     let Origin::Client { user, listener, .. } = &record.origin else {
-        return Answered::Unavailable;
+        return DirectOutcome::Unavailable;
     };
     let policy = &plan.settings.policy;
     let caller = policy.caller(user, listener);
     match policy.decide(&record.envelope.sender, &headers.author(), caller) {
-        Decision::Refused(refusal) => Answered::Refused(refusal),
+        Decision::Refused(refusal) => DirectOutcome::Refused(refusal),
         Decision::Route(route) => {
             through(world, &plan, entry, &route, record, &headers, content).await
         }
@@ -53,16 +53,16 @@ pub(super) async fn send(world: &World, record: &Record, content: &Content) -> A
 async fn through(
     world: &World,
     plan: &Plan,
-    entry: &Entry,
+    entry: &ServerEntry,
     route: &Route,
     record: &Record,
     headers: &Headers<'_>,
     content: &Content,
-) -> Answered {
+) -> DirectOutcome {
     let count = record.envelope.recipients.len();
     let admission = match entry.desk.admit(count, world.clock.now()) {
         Ok(admission) => admission,
-        Err(not_now) => return Answered::Trouble(why(entry, &not_now)),
+        Err(not_now) => return DirectOutcome::Trouble(why(entry, &not_now)),
     };
     let composed = compose(world, plan, record, headers, route);
     let letter = Letter {
@@ -82,14 +82,14 @@ async fn through(
     if is_probe {
         world.end_probe(&entry.desk);
     }
-    if let Answered::Upstream(answer) = &answered {
+    if let DirectOutcome::Upstream(answer) = &answered {
         let message_id = rewrite::message_id(headers, record.id, &plan.settings.host);
         tell(world, entry, record, answer, message_id);
     }
     answered
 }
 
-fn why(entry: &Entry, not_now: &NotNow) -> String {
+fn why(entry: &ServerEntry, not_now: &NotNow) -> String {
     let hold = entry.desk.held();
     match (not_now, hold) {
         (NotNow::Held, Some(hold)) => hold.reason,
@@ -112,20 +112,25 @@ fn reached(sent: &Result<Outcome, NotSent>, count: usize) -> usize {
 
 /// What the app is told. Trouble with the mailbox is not the message's fault: then it is never told a
 /// permanent answer, whatever the server said.
-fn answered(world: &World, plan: &Plan, entry: &Entry, sent: Result<Outcome, NotSent>) -> Answered {
+fn answered(
+    world: &World,
+    plan: &Plan,
+    entry: &ServerEntry,
+    sent: Result<Outcome, NotSent>,
+) -> DirectOutcome {
     let interruption = match sent {
         Ok(outcome) => {
             let is_about_message = outcome.is_counted();
             let answer = outcome.decisive().cloned();
             world.note(plan, entry, outcome.finding, outcome.accepted.is_some());
             return match answer {
-                Some(answer) if is_about_message => Answered::Upstream(answer),
+                Some(answer) if is_about_message => DirectOutcome::Upstream(answer),
                 Some(answer) => temporary(Some(answer.clone()), answer.to_string()),
-                None => Answered::Unavailable,
+                None => DirectOutcome::Unavailable,
             };
         }
         Err(NotSent::Interrupted(interruption)) => interruption,
-        Err(NotSent::Spool(_)) => return Answered::Unavailable,
+        Err(NotSent::Spool(_)) => return DirectOutcome::Unavailable,
     };
     let finding = interruption.finding.as_ref();
     let reason = finding.map_or(interruption.reason, |finding| finding.reason());
@@ -133,16 +138,18 @@ fn answered(world: &World, plan: &Plan, entry: &Entry, sent: Result<Outcome, Not
     temporary(interruption.answer, reason)
 }
 
-fn temporary(answer: Option<Answer>, reason: String) -> Answered {
+fn temporary(answer: Option<Answer>, reason: String) -> DirectOutcome {
     match answer {
-        Some(answer) if answer.is_transient() && answer.code != 421 => Answered::Upstream(answer),
-        _ => Answered::Trouble(reason),
+        Some(answer) if answer.is_transient() && answer.code != 421 => {
+            DirectOutcome::Upstream(answer)
+        }
+        _ => DirectOutcome::Trouble(reason),
     }
 }
 
 /// A message that was sent at once has a story too. The app does not wait for it, and hears of a failure
 /// by itself.
-fn tell(world: &World, entry: &Entry, record: &Record, answer: &Answer, message_id: String) {
+fn tell(world: &World, entry: &ServerEntry, record: &Record, answer: &Answer, message_id: String) {
     let (at, server) = (world.clock.now(), entry.name());
     let recipients = record.envelope.recipients.iter();
     let to: Vec<Address> = recipients.map(|to| to.address.clone()).collect();

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::bounce::Kind;
+use super::bounce::ReportKind;
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::message::Address;
 use crate::observe::maillog;
-use crate::spool::{Event, What};
+use crate::spool::{StoryEvent, What};
 use crate::transport::Answer;
 
 /// See the module.
@@ -47,20 +47,25 @@ pub(super) enum Fact {
     Reported {
         report: MessageId,
         to: Address,
-        kind: Kind,
+        kind: ReportKind,
     },
 }
 
 /// Logs what happened to a message at a server, and gives it as events of the message's story.
-pub(super) fn tell(facts: Vec<Fact>, id: MessageId, server: &str, clock: &Clock) -> Vec<Event> {
+pub(super) fn tell(
+    facts: Vec<Fact>,
+    id: MessageId,
+    server: &str,
+    clock: &Clock,
+) -> Vec<StoryEvent> {
     facts.iter().for_each(|fact| fact.log(id, server, clock));
     events(facts, server, clock.now())
 }
 
 /// The same without the log.
-pub(super) fn events(facts: Vec<Fact>, server: &str, at: Timestamp) -> Vec<Event> {
+pub(super) fn events(facts: Vec<Fact>, server: &str, at: Timestamp) -> Vec<StoryEvent> {
     let events = facts.into_iter().filter_map(|fact| fact.what(server));
-    events.map(|what| Event { at, what }).collect()
+    events.map(|what| StoryEvent { at, what }).collect()
 }
 
 impl Fact {
@@ -127,8 +132,8 @@ impl Fact {
             },
             Self::Held { reason } => What::Held { reason },
             Self::Reported { report, to, kind } => match kind {
-                Kind::Delayed(_) => What::Warned { report, to },
-                Kind::Failed | Kind::Relayed => What::Reported { report, to },
+                ReportKind::Delayed(_) => What::Warned { report, to },
+                ReportKind::Failed | ReportKind::Relayed => What::Reported { report, to },
             },
             Self::Unread { .. } | Self::Rerouted { .. } => return None,
         })

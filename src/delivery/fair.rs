@@ -19,14 +19,14 @@ const TURN: u64 = 64;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Fair<T> {
-    flows: BTreeMap<Place, Waiting<T>>,
+    flows: BTreeMap<Place, WaitingFlow<T>>,
     /// The clock of whoever was last.
     now: u64,
     len: usize,
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
+struct WaitingFlow<T> {
     queue: VecDeque<T>,
     /// When the next of it ends.
     clock: u64,
@@ -36,7 +36,7 @@ struct Waiting<T> {
 
 /// The next message.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Next<T> {
+pub(crate) struct NextItem<T> {
     /// It.
     pub item: T,
     /// Whether its flow should be filled up again.
@@ -88,7 +88,7 @@ impl<T> Fair<T> {
     }
 
     /// Whoever is next.
-    pub(crate) fn pop(&mut self) -> Option<Next<T>> {
+    pub(crate) fn pop(&mut self) -> Option<NextItem<T>> {
         let waiting = self.flows.iter().filter(|(_, flow)| !flow.queue.is_empty());
         // Of equals the more urgent.
         let first = waiting.min_by_key(|(place, waiting)| (waiting.clock, place.flow.priority));
@@ -101,7 +101,7 @@ impl<T> Fair<T> {
         waiting.was_full &= !is_low;
         self.len -= 1;
         self.forget();
-        Some(Next { item, is_low })
+        Some(NextItem { item, is_low })
     }
 
     /// All that wait; nobody does any more.
@@ -111,9 +111,9 @@ impl<T> Fair<T> {
         flows.into_values().flat_map(|flow| flow.queue).collect()
     }
 
-    fn waiting(&mut self, place: Place) -> &mut Waiting<T> {
+    fn waiting(&mut self, place: Place) -> &mut WaitingFlow<T> {
         let ends = self.now + turn(place.flow.priority);
-        let waiting = self.flows.entry(place).or_insert_with(|| Waiting {
+        let waiting = self.flows.entry(place).or_insert_with(|| WaitingFlow {
             queue: VecDeque::new(),
             clock: ends,
             was_full: false,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::Desk;
-use super::plan::{Entry, Plan};
+use super::plan::{Plan, ServerEntry};
 use super::usage::BackOff;
 use super::world::World;
 use crate::base::Timestamp;
@@ -19,7 +19,7 @@ impl World {
     pub(super) fn note(
         &self,
         plan: &Plan,
-        entry: &Entry,
+        entry: &ServerEntry,
         finding: Option<Finding>,
         was_accepted: bool,
     ) {
@@ -62,14 +62,14 @@ impl World {
     }
 
     /// Leaves a mailbox alone until then; what waits for it goes back to the spool.
-    fn hold(&self, entry: &Entry, until: Timestamp, reason: String) {
+    fn hold(&self, entry: &ServerEntry, until: Timestamp, reason: String) {
         maillog::server_held(entry.name(), self.clock.shown(until), &reason);
         entry.desk.hold(self.clock.now(), Some(until), reason);
         self.give_back(&entry.desk);
     }
 
     /// Leaves it alone for a while, longer each time.
-    fn slow(&self, plan: &Plan, entry: &Entry, patience: Patience, reason: String) {
+    fn slow(&self, plan: &Plan, entry: &ServerEntry, patience: Patience, reason: String) {
         let usual = plan.settings.options.back_off;
         let back_off = match patience {
             Patience::Minutes => usual,
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// Leaves it alone until its day has room again: hours, that an operator should know of.
-    pub(super) fn hold_for_day(&self, entry: &Entry, until: Timestamp) {
+    pub(super) fn hold_for_day(&self, entry: &ServerEntry, until: Timestamp) {
         let most = entry.desk.limits().per_day.unwrap_or_default();
         let reason = format!(
             "the daily limit of {most} recipients is reached; sending continues at {}. Spread the mail over more \
@@ -96,13 +96,13 @@ impl World {
     }
 
     /// Leaves it alone until an operator releases it.
-    pub(super) fn hold_by_hand(&self, entry: &Entry, reason: String) {
+    pub(super) fn hold_by_hand(&self, entry: &ServerEntry, reason: String) {
         maillog::server_held_by_hand(entry.name(), &reason);
         entry.desk.hold(self.clock.now(), None, reason);
         self.give_back(&entry.desk);
     }
 
-    fn hold_external(&self, entry: &Entry, until: Timestamp, reason: String) {
+    fn hold_external(&self, entry: &ServerEntry, until: Timestamp, reason: String) {
         let tenant = entry.tenant();
         maillog::external_held(tenant, self.clock.shown(until), &reason);
         self.desks.hold_external(tenant, until, reason);
@@ -122,7 +122,7 @@ impl World {
 
     /// Ends a mailbox's hold before its time; whether there was one. The messages that brought it about are
     /// due again, behind others.
-    pub(super) fn release_hold(self: &Arc<Self>, entry: &Entry, also_by_hand: bool) -> bool {
+    pub(super) fn release_hold(self: &Arc<Self>, entry: &ServerEntry, also_by_hand: bool) -> bool {
         let was_held = entry.desk.release(also_by_hand);
         if was_held {
             maillog::server_probing(entry.name());
@@ -135,7 +135,7 @@ impl World {
 
     /// A person has mended something about a server: its token is asked for again at the next need, and its
     /// mailbox is used again at once, unless an operator holds it.
-    pub(super) fn mended(self: &Arc<Self>, entry: &Entry) {
+    pub(super) fn mended(self: &Arc<Self>, entry: &ServerEntry) {
         if let Some(token) = &entry.server.upstream.token {
             token.forgive();
         }

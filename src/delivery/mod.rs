@@ -40,10 +40,10 @@ mod worker;
 mod world;
 
 pub use control::{Delivery, Pause, ServerState};
-pub use direct::Answered;
+pub use direct::DirectOutcome;
 pub use hold::Hold;
-pub use options::{Options, Uncertain};
+pub use options::{DeliveryOptions, Uncertain};
 pub use server::Server;
-pub use settings::Settings;
+pub use settings::DeliverySettings;
 pub use test::test_stopped;
-pub use usage::{BackOff, Limits};
+pub use usage::{BackOff, MailboxLimits};

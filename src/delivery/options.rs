@@ -13,7 +13,7 @@ use crate::base::written::{self, Wait};
 /// See the module. The fields have the names of the keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Options {
+pub struct DeliveryOptions {
     /// The waits between attempts; the last one repeats. Never empty.
     #[serde(deserialize_with = "retry_waits")]
     pub retry: Vec<Duration>,
@@ -48,7 +48,7 @@ pub enum Uncertain {
     Hold,
 }
 
-impl Default for Options {
+impl Default for DeliveryOptions {
     fn default() -> Self {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
@@ -64,7 +64,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl DeliveryOptions {
     /// When a message is tried again.
     pub(super) fn schedule(&self) -> Schedule<'_> {
         Schedule {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::bounce::{Failed, Kind};
+use super::bounce::{Failed, ReportKind};
 use super::fact;
 use super::plan::Plan;
 use super::report::{About, conclude, notice, sender};
@@ -33,7 +33,7 @@ const PURGES: usize = 10;
 
 /// What is to be done about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Need {
+enum LateAction {
     GiveUp,
     Warn,
 }
@@ -131,11 +131,17 @@ impl Patrol {
         Ok(has_more)
     }
 
-    fn need(&self, world: &World, plan: &Plan, record: &Record, now: Timestamp) -> Option<Need> {
+    fn need(
+        &self,
+        world: &World,
+        plan: &Plan,
+        record: &Record,
+        now: Timestamp,
+    ) -> Option<LateAction> {
         let settings = &plan.settings;
         let age = now.since(record.received);
         if age >= settings.options.expire_after && world.has_tried(settings.options.expire_after) {
-            return Some(Need::GiveUp);
+            return Some(LateAction::GiveUp);
         }
         let is_late = settings
             .options
@@ -143,7 +149,7 @@ impl Patrol {
             .is_some_and(|after| age >= after);
         // A campaign takes its time, and a warning that waits itself helps nobody.
         let is_wanted = self.can_report && !record.warned && record.priority != Priority::Bulk;
-        (is_late && is_wanted && sender(record).is_some()).then_some(Need::Warn)
+        (is_late && is_wanted && sender(record).is_some()).then_some(LateAction::Warn)
     }
 
     /// Does what a message needs.
@@ -168,7 +174,7 @@ fn shortest(plan: &Plan) -> Duration {
     warn_after.min(expires_after)
 }
 
-async fn told(world: &World, plan: &Plan, message: &Claimed, need: Need) -> Option<Finish> {
+async fn told(world: &World, plan: &Plan, message: &Claimed, need: LateAction) -> Option<Finish> {
     let record = &message.record;
     let content = world.spool.content(record.id).await.ok()?;
     let head = content.head().await.ok()?;
@@ -186,11 +192,11 @@ async fn told(world: &World, plan: &Plan, message: &Claimed, need: Need) -> Opti
     let last = last.or(record.last.clone());
     let last = last.unwrap_or_else(|| "it has not been its turn".to_owned());
     match need {
-        Need::GiveUp => {
+        LateAction::GiveUp => {
             let settled = give_up(record, &last);
             Some(conclude(world, plan, &about, &record.lane, settled))
         }
-        Need::Warn => warn(world, plan, &about, &last),
+        LateAction::Warn => warn(world, plan, &about, &last),
     }
 }
 
@@ -201,7 +207,7 @@ fn warn(world: &World, plan: &Plan, about: &About, last: &str) -> Option<Finish>
     // A run that has just begun gives nothing up yet.
     let given_up = world.clock.now().after(world.tries_for(expires));
     let until = record.received.after(expires).max(given_up);
-    let kind = Kind::Delayed(world.clock.shown(until));
+    let kind = ReportKind::Delayed(world.clock.shown(until));
     let recipients = record.envelope.recipients.iter();
     let late = recipients.filter(|recipient| kind.is_wanted(recipient));
     let late = late.map(|recipient| Failed {

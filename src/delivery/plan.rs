@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::desk::Desk;
 use super::desks::Desks;
 use super::server::Server;
-use super::settings::Settings;
+use super::settings::DeliverySettings;
 use crate::message::Address;
 use crate::routing::Route;
 
 /// See the module.
 pub(super) struct Plan {
-    pub(super) settings: Arc<Settings>,
-    entries: HashMap<String, Arc<Entry>>,
+    pub(super) settings: Arc<DeliverySettings>,
+    entries: HashMap<String, Arc<ServerEntry>>,
     is_rerouted: AtomicBool,
 }
 
 /// A server, and the desk that its mail goes over.
-pub(super) struct Entry {
+pub(super) struct ServerEntry {
     pub(super) server: Server,
     pub(super) desk: Arc<Desk>,
 }
 
-impl Entry {
+impl ServerEntry {
     /// The server's name.
     pub(super) fn name(&self) -> &str {
         self.server.name()
@@ -39,12 +39,15 @@ impl Entry {
 
 impl Plan {
     /// A configuration, with the desks that its servers have.
-    pub(super) fn new(settings: Arc<Settings>, desks: &Desks) -> Self {
+    pub(super) fn new(settings: Arc<DeliverySettings>, desks: &Desks) -> Self {
         let mut desks = desks.of(&settings.servers);
         let servers = settings.servers.iter();
         let entries = servers.filter_map(|server| {
             let (desk, server) = (desks.remove(server.name())?, server.clone());
-            Some((server.name().to_owned(), Arc::new(Entry { server, desk })))
+            Some((
+                server.name().to_owned(),
+                Arc::new(ServerEntry { server, desk }),
+            ))
         });
         Self {
             entries: entries.collect(),
@@ -64,19 +67,19 @@ impl Plan {
     }
 
     /// A server by its name.
-    pub(super) fn entry(&self, server: &str) -> Option<&Arc<Entry>> {
+    pub(super) fn entry(&self, server: &str) -> Option<&Arc<ServerEntry>> {
         self.entries.get(server)
     }
 
     /// All servers, in the order of the configuration.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<ServerEntry>> {
         let servers = self.settings.servers.iter();
         servers.filter_map(|server| self.entries.get(server.name()))
     }
 
     /// A server with an account, and those that share the account.
-    pub(super) fn sharing(&self, server: &str) -> impl Iterator<Item = &Arc<Entry>> {
-        let account = |entry: &Entry| {
+    pub(super) fn sharing(&self, server: &str) -> impl Iterator<Item = &Arc<ServerEntry>> {
+        let account = |entry: &ServerEntry| {
             let token = entry.server.upstream.token.as_ref()?;
             Some(token.settings().account.clone())
         };

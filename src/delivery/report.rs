@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 
-use super::bounce::digest::{self, Line};
+use super::bounce::digest::{self, DigestLine};
 use super::bounce::storm::{SENDERS, Told};
-use super::bounce::{self, Failed, Kind, Report};
+use super::bounce::{self, Failed, Report, ReportKind};
 use super::fact::{self, Fact};
 use super::plan::Plan;
 use super::settle::{Settled, untold};
 use super::world::World;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Priority};
-use crate::spool::{Claim, Content, Finish, Lines, New, Origin, Record, SpoolError, State};
+use crate::spool::{Claim, Content, DigestLines, Finish, New, Origin, Record, SpoolError, State};
 
 /// The message that a notice is about.
 pub(super) struct About<'a> {
@@ -32,7 +32,7 @@ pub(super) enum Notice {
     /// A message of its own.
     Report(Box<New>),
     /// Lines of a digest.
-    Lines(Lines),
+    Lines(DigestLines),
 }
 
 impl Notice {
@@ -62,7 +62,7 @@ pub(super) fn notice(
     world: &World,
     plan: &Plan,
     about: &About,
-    kind: Kind,
+    kind: ReportKind,
     told_of: &[Failed],
 ) -> Option<(Notice, Fact)> {
     let to = sender(about.record)?;
@@ -96,7 +96,7 @@ pub(super) fn notice(
                 ..ours(digest.id, Origin::Digest, envelope, route.server, now)
             };
             let digest_record = Box::new(record);
-            let lines = Lines {
+            let lines = DigestLines {
                 digest: digest_record,
                 lines,
             };
@@ -117,10 +117,10 @@ pub(super) fn conclude(
     mut settled: Settled,
 ) -> Finish {
     let mut notices = Vec::new();
-    let wanted = |failed: &Failed| Kind::Failed.is_wanted(&failed.recipient);
+    let wanted = |failed: &Failed| ReportKind::Failed.is_wanted(&failed.recipient);
     let failed: Vec<Failed> = settled.failed.drain(..).filter(wanted).collect();
     let relayed = std::mem::take(&mut settled.relayed);
-    for (kind, told_of) in [(Kind::Relayed, relayed), (Kind::Failed, failed)] {
+    for (kind, told_of) in [(ReportKind::Relayed, relayed), (ReportKind::Failed, failed)] {
         if told_of.is_empty() {
             continue;
         }
@@ -129,7 +129,7 @@ pub(super) fn conclude(
                 notices.push(notice);
                 settled.facts.push(fact);
             }
-            None if kind == Kind::Failed => {
+            None if kind == ReportKind::Failed => {
                 untold(&mut settled, told_of, &why_untold(about.record));
             }
             None => {}
@@ -177,14 +177,15 @@ fn ours(id: MessageId, origin: Origin, envelope: Envelope, lane: String, now: Ti
 fn written<'a>(
     world: &'a World,
     about: &'a About,
-    kind: Kind,
+    kind: ReportKind,
     told_of: &'a [Failed],
     to: &'a Address,
     from: &'a Address,
     id: MessageId,
 ) -> Report<'a> {
     let record = about.record;
-    let wants_whole = kind == Kind::Failed && bounce::wants_whole(&record.envelope.parameters);
+    let wants_whole =
+        kind == ReportKind::Failed && bounce::wants_whole(&record.envelope.parameters);
     Report {
         kind,
         about: record.id,
@@ -202,17 +203,17 @@ fn written<'a>(
     }
 }
 
-fn line(world: &World, about: &About, failed: &Failed, kind: Kind) -> String {
+fn line(world: &World, about: &About, failed: &Failed, kind: ReportKind) -> String {
     let host = about.host;
     let said = failed.said(about.upstream, host, WORDS);
-    let line = Line {
+    let line = DigestLine {
         about: about.record.id,
         received: world.clock.shown(about.record.received),
         recipient: &failed.recipient.address,
         said: match kind {
-            Kind::Failed => format!("Could not be delivered; {said}"),
-            Kind::Delayed(_) => format!("Not delivered yet; {said}"),
-            Kind::Relayed => {
+            ReportKind::Failed => format!("Could not be delivered; {said}"),
+            ReportKind::Delayed(_) => format!("Not delivered yet; {said}"),
+            ReportKind::Relayed => {
                 format!("Passed on to a server that does not confirm delivery; {said}")
             }
         },

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::AsyncReadExt;
 
-use super::plan::Entry;
+use super::plan::ServerEntry;
 use super::sessions::Seat;
 use crate::base::Clock;
 use crate::message::rewrite::Composed;
@@ -14,7 +14,7 @@ use crate::message::{Address, Envelope, ReversePath};
 use crate::observe::maillog;
 use crate::spool::{Content, SpoolError};
 use crate::transport::{
-    Answer, Body, Finding, Interruption, Outcome, Outgoing, Progress, Refused, Transport,
+    Answer, Body, FailedRecipient, Finding, Interruption, Outcome, Outgoing, Progress, Transport,
 };
 
 /// A message as it leaves.
@@ -42,13 +42,13 @@ pub(super) enum NotSent {
 }
 
 /// What it takes to send.
-pub(super) struct Sender {
+pub(super) struct Dispatcher {
     transport: Arc<dyn Transport>,
     clock: Clock,
     unknown: Unknown,
 }
 
-impl Sender {
+impl Dispatcher {
     pub(super) fn new(transport: Arc<dyn Transport>, clock: Clock) -> Self {
         Self {
             transport,
@@ -67,7 +67,7 @@ impl Sender {
     /// the server refused a while ago is refused without asking it.
     pub(super) async fn send(
         &self,
-        entry: &Entry,
+        entry: &ServerEntry,
         seat: &mut Seat,
         letter: &Letter<'_>,
     ) -> Result<Outcome, NotSent> {
@@ -88,7 +88,7 @@ impl Sender {
 
     async fn transmit(
         &self,
-        entry: &Entry,
+        entry: &ServerEntry,
         seat: &mut Seat,
         letter: &Letter<'_>,
     ) -> Result<Outcome, NotSent> {
@@ -164,7 +164,7 @@ fn is_token_refused(outcome: &Outcome) -> bool {
 }
 
 fn all_refused(envelope: &Envelope, answer: &Answer, remedy: &str) -> Outcome {
-    let refused = |place| Refused {
+    let refused = |place| FailedRecipient {
         place,
         answer: answer.clone(),
         remedy: remedy.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::usage::Limits;
+use super::usage::MailboxLimits;
 use crate::base::Service;
 use crate::transport::Upstream;
 
@@ -12,7 +12,7 @@ pub struct Server {
     /// How it is reached.
     pub upstream: Arc<Upstream>,
     /// What its mailbox may do.
-    pub limits: Limits,
+    pub limits: MailboxLimits,
     /// The tenant whose limits count besides the mailbox's, if one is known.
     pub tenant: Option<String>,
 }

@@ -11,10 +11,10 @@ use crate::transport::{Link, Upstream};
 /// See the module.
 pub(super) struct Sessions {
     permits: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Mutex<ParkedSessions>,
 }
 
-struct State {
+struct ParkedSessions {
     most: usize,
     /// Sessions that nobody uses just now, and since when.
     parked: Vec<(Open, Timestamp)>,
@@ -64,7 +64,7 @@ impl Sessions {
     pub(super) fn new(most: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(most)),
-            state: Mutex::new(State {
+            state: Mutex::new(ParkedSessions {
                 most,
                 parked: Vec::new(),
                 epoch: 0,
@@ -72,7 +72,7 @@ impl Sessions {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ParkedSessions> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::bounce::{Failed, Kind};
+use super::bounce::{Failed, ReportKind};
 use super::fact::Fact;
-use super::options::{Options, Uncertain};
+use super::options::{DeliveryOptions, Uncertain};
 use crate::base::Timestamp;
 use crate::message::{Address, Recipient};
 use crate::spool::{Fate, Record};
@@ -35,7 +35,7 @@ pub(super) struct Given<'a> {
     /// The server that it was sent by.
     pub(super) server: &'a str,
     /// As configured.
-    pub(super) options: &'a Options,
+    pub(super) options: &'a DeliveryOptions,
     /// Whether this run may give messages up by now.
     pub(super) may_give_up: bool,
     /// Now.
@@ -188,7 +188,7 @@ fn delivered(given: &Given, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec
         waited: given.now.since(tried.record.received),
     };
     let asked = delivered.into_iter();
-    let asked = asked.filter(|it| !tried.outcome.confirms && Kind::Relayed.is_wanted(it));
+    let asked = asked.filter(|it| !tried.outcome.confirms && ReportKind::Relayed.is_wanted(it));
     let relayed = asked.map(|recipient| Failed {
         recipient: recipient.clone(),
         answer: answer.clone(),
@@ -301,7 +301,7 @@ mod tests {
     use crate::base::MessageId;
     use crate::message::{Envelope, Parameters, Priority, ReversePath};
     use crate::spool::{Origin, State};
-    use crate::transport::{Finding, Refused, Until};
+    use crate::transport::{FailedRecipient, Finding, Until};
     use proptest::prelude::*;
 
     fn tried(was_uncertain: bool, may_have_arrived: bool) -> Tried {
@@ -343,15 +343,15 @@ mod tests {
         }
     }
 
-    fn options(uncertain: Uncertain) -> Options {
-        Options {
+    fn options(uncertain: Uncertain) -> DeliveryOptions {
+        DeliveryOptions {
             uncertain,
             uncertain_pause: Duration::from_secs(3_600),
-            ..Options::default()
+            ..DeliveryOptions::default()
         }
     }
 
-    fn given(options: &Options, minutes: u64) -> Given<'_> {
+    fn given(options: &DeliveryOptions, minutes: u64) -> Given<'_> {
         Given {
             server: "s",
             options,
@@ -441,7 +441,7 @@ mod tests {
                         outcome.delivered.push(place);
                         outcome.accepted = Some(answer.clone());
                     }
-                    1 => outcome.failed.push(Refused {
+                    1 => outcome.failed.push(FailedRecipient {
                         place,
                         answer: answer.clone(),
                         remedy: String::new(),

@@ -9,9 +9,9 @@ use tokio::time::{Duration, timeout};
 
 use super::desk::NotNow;
 use super::desks::Desks;
-use super::plan::{Entry, Plan};
-use super::sending::{Letter, NotSent, Sender};
-use super::settings::Settings;
+use super::plan::{Plan, ServerEntry};
+use super::sending::{Dispatcher, Letter, NotSent};
+use super::settings::DeliverySettings;
 use super::world::World;
 use crate::base::{Clock, Timestamp};
 use crate::message::rewrite::Composed;
@@ -54,7 +54,7 @@ pub(super) async fn test(
 
 /// The same for a configuration that no delivery goes by just now.
 pub async fn test_stopped(
-    settings: Arc<Settings>,
+    settings: Arc<DeliverySettings>,
     transport: Arc<dyn Transport>,
     server: &str,
     to: Option<Address>,
@@ -64,7 +64,7 @@ pub async fn test_stopped(
     let Some(entry) = plan.entry(server) else {
         return false;
     };
-    let sender = Sender::new(transport, clock.clone());
+    let sender = Dispatcher::new(transport, clock.clone());
     go(&sender, &plan, entry, to, steps, &clock).await;
     true
 }
@@ -80,9 +80,9 @@ async fn passed_on(mut receiver: mpsc::Receiver<Step>, steps: Steps) -> bool {
 }
 
 async fn go(
-    sender: &Sender,
+    sender: &Dispatcher,
     plan: &Plan,
-    entry: &Entry,
+    entry: &ServerEntry,
     to: Option<Address>,
     steps: &Steps,
     clock: &Clock,
@@ -106,7 +106,7 @@ async fn go(
 }
 
 /// An address that the server may send as.
-fn from(plan: &Plan, entry: &Entry) -> Option<Address> {
+fn from(plan: &Plan, entry: &ServerEntry) -> Option<Address> {
     let policy = &plan.settings.policy;
     let mut rules = policy.servers.iter();
     let rule = rules.find(|rule| rule.name == entry.name());
@@ -115,9 +115,9 @@ fn from(plan: &Plan, entry: &Entry) -> Option<Address> {
 }
 
 async fn message(
-    sender: &Sender,
+    sender: &Dispatcher,
     plan: &Plan,
-    entry: &Entry,
+    entry: &ServerEntry,
     link: Box<dyn Link>,
     from: &Address,
     to: &Address,

@@ -9,7 +9,7 @@ use crate::base::Timestamp;
 
 /// What a server lets one mailbox do (`transport/smtp/exchange_online.md`, "Limits per mailbox").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct MailboxLimits {
     /// Sessions at once.
     pub sessions: usize,
     /// Messages in any minute; none for no limit.
@@ -20,7 +20,7 @@ pub struct Limits {
     pub recipients: usize,
 }
 
-impl Limits {
+impl MailboxLimits {
     /// Of two servers' limits for one mailbox, the stricter ones.
     pub fn stricter(self, other: Self) -> Self {
         fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
@@ -97,7 +97,7 @@ impl Usage {
     /// be.
     pub(crate) fn admit(
         &mut self,
-        limits: &Limits,
+        limits: &MailboxLimits,
         recipients: u64,
         now: Timestamp,
     ) -> Result<(), Timestamp> {
@@ -147,7 +147,7 @@ impl Usage {
     }
 
     /// The server says that it was too fast: nothing for as long as a message counts.
-    pub(crate) fn exhaust(&mut self, limits: &Limits, now: Timestamp) {
+    pub(crate) fn exhaust(&mut self, limits: &MailboxLimits, now: Timestamp) {
         if let Some(most) = limits.per_minute {
             self.sent.clear();
             self.sent.extend(std::iter::repeat_n(now, most));
@@ -172,7 +172,7 @@ impl Usage {
     }
 
     /// Until when the minute is used up, if it is.
-    pub(crate) fn minute_until(&self, limits: &Limits, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn minute_until(&self, limits: &MailboxLimits, now: Timestamp) -> Option<Timestamp> {
         let most = limits.per_minute?.max(1);
         let counts = self.sent.iter().filter(|at| now < at.after(WINDOW));
         let counts: Vec<&Timestamp> = counts.collect();
@@ -180,7 +180,7 @@ impl Usage {
         Some(counts[blocks].after(WINDOW))
     }
 
-    fn wait_for_minute(&mut self, limits: &Limits, now: Timestamp) -> Option<Timestamp> {
+    fn wait_for_minute(&mut self, limits: &MailboxLimits, now: Timestamp) -> Option<Timestamp> {
         let most = limits.per_minute?;
         while self.sent.front().is_some_and(|at| now >= at.after(WINDOW)) {
             self.sent.pop_front();
@@ -192,7 +192,7 @@ impl Usage {
 
     fn wait_for_day(
         &mut self,
-        limits: &Limits,
+        limits: &MailboxLimits,
         recipients: u64,
         now: Timestamp,
     ) -> Option<Timestamp> {
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: MailboxLimits = MailboxLimits {
         sessions: 3,
         per_minute: Some(30),
         per_day: Some(100),
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_burst_goes_at_once_and_the_rest_when_it_may() {
-        let limits = Limits {
+        let limits = MailboxLimits {
             per_day: None,
             ..LIMITS
         };
@@ -318,7 +318,7 @@ mod tests {
             before in prop::collection::vec(-200_000i64..=0, 0..80),
             pauses in prop::collection::vec(0i64..5_000, 1..200),
         ) {
-            let limits = Limits { per_minute: Some(most), per_day: None, ..LIMITS };
+            let limits = MailboxLimits { per_minute: Some(most), per_day: None, ..LIMITS };
             let (mut usage, mut now, mut sent) = (Usage::default(), Timestamp(0), Vec::new());
             for at in before {
                 usage.restore(1, 1, Timestamp(at), Timestamp(at));

@@ -12,8 +12,8 @@ use super::desk::Desk;
 use super::desks::Desks;
 use super::fates::{FINISHES, Fates};
 use super::plan::Plan;
-use super::sending::Sender;
-use super::settings::Settings;
+use super::sending::Dispatcher;
+use super::settings::DeliverySettings;
 use super::settle::BEHIND_OTHERS;
 use super::step::{self, Noted};
 use super::storms::Storms;
@@ -32,7 +32,7 @@ pub(super) struct World {
     pub(super) desks: Desks,
     pub(super) storms: Storms,
     pub(super) fates: Arc<Fates>,
-    pub(super) sender: Sender,
+    pub(super) sender: Dispatcher,
     plan: ArcSwap<Plan>,
     finishes: mpsc::Sender<Finish>,
     noted: Mutex<Noted>,
@@ -44,7 +44,7 @@ impl World {
     /// Begins with what earlier runs have left in the spool, and to write fates.
     pub(super) async fn begin(
         spool: Arc<dyn Spool>,
-        settings: Settings,
+        settings: DeliverySettings,
         transport: Arc<dyn Transport>,
         clock: Clock,
     ) -> Result<Arc<Self>, SpoolError> {
@@ -62,7 +62,7 @@ impl World {
             desks,
             storms: Storms::default(),
             fates,
-            sender: Sender::new(transport, clock.clone()),
+            sender: Dispatcher::new(transport, clock.clone()),
             plan: ArcSwap::from_pointee(plan),
             finishes,
             noted: Mutex::new(Noted::begin(&clock)),
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// Goes by other settings from now on; gives the plan of before.
-    pub(super) fn replan(&self, settings: Settings) -> Arc<Plan> {
+    pub(super) fn replan(&self, settings: DeliverySettings) -> Arc<Plan> {
         let plan = Plan::new(Arc::new(settings), &self.desks);
         self.plan.swap(Arc::new(plan))
     }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::arrival::{self, Arrival};
 use super::endpoint::{Endpoint, Socket};
-use super::service::Service;
+use super::service::Protocol;
 use super::shared::Door;
 use super::turned_away::TurnedAway;
 use crate::observe::maillog;
@@ -77,7 +77,7 @@ impl Bound {
         self,
         endpoint: Endpoint,
         door: Arc<Door>,
-        service: Arc<dyn Service>,
+        service: Arc<dyn Protocol>,
     ) -> io::Result<Listener> {
         let address = self.0.local_addr()?;
         let tls = match &endpoint.tls {
@@ -101,7 +101,7 @@ async fn accept(
     socket: TcpListener,
     endpoint: Arc<ArcSwap<Endpoint>>,
     door: Arc<Door>,
-    service: Arc<dyn Service>,
+    service: Arc<dyn Protocol>,
 ) {
     let (mut pause, mut spare) = (ACCEPT_PAUSE, sockets::spare());
     loop {
@@ -130,7 +130,7 @@ fn admit(
     peer: SocketAddr,
     current: &Arc<ArcSwap<Endpoint>>,
     door: &Arc<Door>,
-    service: &Arc<dyn Service>,
+    service: &Arc<dyn Protocol>,
 ) {
     let endpoint = current.load_full();
     // Replies are small and awaited.
@@ -147,7 +147,7 @@ fn admit(
 
 /// With a spare file descriptor one client can be told why it is not served, instead of waiting for a
 /// greeting. Whether there was one.
-async fn turn_one_away(socket: &TcpListener, service: &dyn Service) -> bool {
+async fn turn_one_away(socket: &TcpListener, service: &dyn Protocol) -> bool {
     let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
     let Ok(Ok((stream, _))) = accepted else {
         return false;

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use super::counts::{Counted, site};
 use super::endpoint::Endpoint;
 use super::proxy;
-use super::service::{Service, Visitor};
+use super::service::{Protocol, Visitor};
 use super::shared::{Door, Places};
-use super::stream::{self, Stream};
+use super::stream::{self, ClientStream};
 use super::turned_away::TurnedAway;
 use crate::base::limits;
 use crate::observe::maillog;
@@ -38,7 +38,7 @@ pub(super) struct Arrival {
     current: Arc<ArcSwap<Endpoint>>,
     places: Places,
     door: Arc<Door>,
-    service: Arc<dyn Service>,
+    service: Arc<dyn Protocol>,
 }
 
 /// Says in the log that a session panicked, where it did.
@@ -63,7 +63,7 @@ impl Arrival {
         current: Arc<ArcSwap<Endpoint>>,
         places: Places,
         door: Arc<Door>,
-        service: Arc<dyn Service>,
+        service: Arc<dyn Protocol>,
     ) -> Self {
         Self {
             stream,
@@ -99,7 +99,7 @@ impl Arrival {
             }
         };
         let mut stream = match self.endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
-            false => Stream::Plain(self.stream),
+            false => ClientStream::Plain(self.stream),
             true => match implicit_tls(self.stream, &self.endpoint).await {
                 Ok(stream) => stream,
                 Err(reason) => {
@@ -160,9 +160,9 @@ impl Arrival {
     }
 }
 
-async fn implicit_tls(stream: TcpStream, endpoint: &Endpoint) -> Result<Stream, String> {
+async fn implicit_tls(stream: TcpStream, endpoint: &Endpoint) -> Result<ClientStream, String> {
     let config = endpoint.tls().ok_or("TLS: there is no certificate")?;
-    let shaking = stream::start_tls(Stream::Plain(stream), config.clone());
+    let shaking = stream::start_tls(ClientStream::Plain(stream), config.clone());
     match timeout(limits::TLS_HANDSHAKE, shaking).await {
         Ok(shaken) => shaken.map_err(|error| format!("TLS: {}", stream::tls_words(&error))),
         Err(_) => Err("TLS: the client did not shake hands in time".into()),
@@ -170,7 +170,7 @@ async fn implicit_tls(stream: TcpStream, endpoint: &Endpoint) -> Result<Stream, 
 }
 
 /// Whether the client says something within the time in which it should only listen.
-async fn talks_early(stream: &mut Stream, pause: Duration) -> bool {
+async fn talks_early(stream: &mut ClientStream, pause: Duration) -> bool {
     let mut octet = [0];
     matches!(timeout(pause, stream.read(&mut octet)).await, Ok(Ok(1)))
 }
@@ -183,18 +183,18 @@ pub(super) async fn turn_away(
     door: Arc<Door>,
 ) {
     if !endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
-        say_and_close(Stream::Plain(stream), said, &door).await;
+        say_and_close(ClientStream::Plain(stream), said, &door).await;
     }
 }
 
-async fn say_and_close(mut stream: Stream, said: Vec<u8>, door: &Door) {
+async fn say_and_close(mut stream: ClientStream, said: Vec<u8>, door: &Door) {
     // Whether it was heard changes nothing. A new connection's buffer takes it at once.
     let _ = timeout(TURN_AWAY, stream.write_all(&said)).await;
     close(stream, door).await;
 }
 
 /// Closes so that what was said last is heard, whatever the client is still saying.
-async fn close(mut stream: Stream, door: &Door) {
+async fn close(mut stream: ClientStream, door: &Door) {
     let most = door.settings.load().limits.leaving;
     let Some(_place) = door.leaving.take((), most) else {
         return;

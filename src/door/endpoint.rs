@@ -19,7 +19,7 @@ pub struct Endpoint {
     /// Where it is.
     pub socket: Socket,
     /// The certificate, and when it is shown; none without TLS.
-    pub tls: Option<Tls>,
+    pub tls: Option<ListenerTls>,
     /// Whether a session may go on without TLS.
     pub plaintext: bool,
     /// Whether a password may come in clear.
@@ -58,16 +58,16 @@ pub enum Socket {
 
 /// How a listener protects its sessions.
 #[derive(Clone)]
-pub struct Tls {
+pub struct ListenerTls {
     /// The certificate.
-    pub certificate: Certificate,
+    pub certificate: ListenerCertificate,
     /// Whether TLS comes first of all (RFC 8314 §3.3), instead of by STARTTLS.
     pub implicit: bool,
 }
 
 /// A listener's certificate.
 #[derive(Clone)]
-pub enum Certificate {
+pub enum ListenerCertificate {
     /// As configured.
     Ready(Arc<rustls::ServerConfig>),
     /// One that we make ourselves when it is needed first.
@@ -119,8 +119,8 @@ impl Endpoint {
     /// The certificate to show, if there is one.
     pub fn tls(&self) -> Option<&Arc<rustls::ServerConfig>> {
         match &self.tls.as_ref()?.certificate {
-            Certificate::Ready(config) => Some(config),
-            Certificate::SelfSigned => None,
+            ListenerCertificate::Ready(config) => Some(config),
+            ListenerCertificate::SelfSigned => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::counts::site;
-use super::limits::Limits;
+use super::limits::DoorLimits;
 use crate::base::Window;
 
 /// How long the answer to the first failure waits; each further one waits twice as long.
@@ -43,13 +43,13 @@ pub(crate) struct Consequence {
 /// The addresses whose sign-ins failed lately.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    seen: DashMap<IpAddr, Seen>,
+    seen: DashMap<IpAddr, SeenAddress>,
     turns: [Mutex<()>; TURNS],
     hasher: RandomState,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct SeenAddress {
     failures: Window,
     shut_until: Option<Instant>,
 }
@@ -70,7 +70,7 @@ impl Guard {
     pub(crate) async fn turn(
         &self,
         peer: IpAddr,
-        limits: &Limits,
+        limits: &DoorLimits,
     ) -> Result<Option<MutexGuard<'_, ()>>, Elapsed> {
         if limits.auth_failures == 0 || limits.spares(peer) {
             return Ok(None);
@@ -80,9 +80,9 @@ impl Guard {
     }
 
     /// A sign-in from there has failed.
-    pub(crate) fn failed(&self, peer: IpAddr, limits: &Limits, now: Instant) -> Consequence {
+    pub(crate) fn failed(&self, peer: IpAddr, limits: &DoorLimits, now: Instant) -> Consequence {
         self.make_room(now);
-        let fresh = || Seen {
+        let fresh = || SeenAddress {
             failures: Window::new(limits.auth_time),
             shut_until: None,
         };
@@ -102,7 +102,12 @@ impl Guard {
     }
 
     /// How much longer nobody gets in from there, if so.
-    pub(crate) fn shut_out(&self, peer: IpAddr, limits: &Limits, now: Instant) -> Option<Duration> {
+    pub(crate) fn shut_out(
+        &self,
+        peer: IpAddr,
+        limits: &DoorLimits,
+        now: Instant,
+    ) -> Option<Duration> {
         if limits.spares(peer) {
             return None;
         }
@@ -117,7 +122,7 @@ impl Guard {
         if self.seen.len() < REMEMBERED {
             return;
         }
-        let is_shut = |seen: &Seen| seen.shut_until.is_some_and(|until| until > now);
+        let is_shut = |seen: &SeenAddress| seen.shut_until.is_some_and(|until| until > now);
         self.seen
             .retain(|_, seen| is_shut(seen) || seen.failures.count(now) > 0);
         if self.seen.len() >= REMEMBERED {
@@ -141,12 +146,12 @@ fn pause(failures: u64) -> Duration {
 mod tests {
     use super::*;
 
-    fn limits() -> Limits {
-        Limits {
+    fn limits() -> DoorLimits {
+        DoorLimits {
             auth_failures: 3,
             auth_time: Duration::from_secs(60),
             shut_out: Duration::from_secs(600),
-            ..Limits::default()
+            ..DoorLimits::default()
         }
     }
 

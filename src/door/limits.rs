@@ -13,7 +13,7 @@ use crate::base::written;
 /// See the module. The fields have the names of the keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct DoorLimits {
     /// Octets of a message.
     #[serde(deserialize_with = "written::positive")]
     pub message_size: u64,
@@ -78,7 +78,7 @@ fn leaving() -> usize {
     usual::LEAVING
 }
 
-impl Limits {
+impl DoorLimits {
     /// Whether nobody is shut out from there.
     pub(super) fn spares(&self, peer: IpAddr) -> bool {
         let mut spared = self.never_shut_out.iter();
@@ -86,7 +86,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for DoorLimits {
     fn default() -> Self {
         Self {
             message_size: usual::MESSAGE_SIZE,

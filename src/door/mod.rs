@@ -5,7 +5,7 @@
 //! accept ─▶ arrival (who is it, may it come in, TLS) ─▶ Visitor ─▶ Service (submission; later others)
 //! ```
 //!
-//! The door decides and counts; what a client is told, and how, is the [`Service`]'s.
+//! The door decides and counts; what a client is told, and how, is the [`Protocol`]'s.
 
 pub(crate) mod accept;
 mod arrival;
@@ -24,11 +24,11 @@ pub(crate) mod usage;
 pub(crate) mod users;
 
 pub use accept::Listener;
-pub use endpoint::{Certificate, Endpoint, Socket, Tls};
-pub use limits::{BareNewlines, Limits};
+pub use endpoint::{Endpoint, ListenerCertificate, ListenerTls, Socket};
+pub use limits::{BareNewlines, DoorLimits};
 pub use password::Checks;
-pub use service::{Service, Visitor};
-pub use shared::{Door, Places, Settings, Stopping};
+pub use service::{Protocol, Visitor};
+pub use shared::{Door, DoorSettings, Places, Stopping};
 pub use sign_in::NotSignedIn;
 pub use turned_away::TurnedAway;
 pub use users::{User, Users};

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use super::counts::{Counted, Counts, Memory};
 use super::endpoint::Endpoint;
 use super::guard::Guard;
-use super::limits::Limits;
+use super::limits::DoorLimits;
 use super::turned_away::TurnedAway;
-use super::usage::Usage;
+use super::usage::DoorUsage;
 use super::users::{User, Users};
 
 /// How long sessions have to hear that the program ends, whatever is under way.
@@ -20,17 +20,17 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What holds at every listener. Sessions under way see a change at their next command, and keep the user
 /// that a network has made them.
-pub struct Settings {
+pub struct DoorSettings {
     /// Who may come in.
     pub users: Users,
     /// How much there may be at once, and how slow it may be.
-    pub limits: Limits,
+    pub limits: DoorLimits,
 }
 
 /// See the module.
 pub struct Door {
     /// What holds at every listener.
-    pub settings: ArcSwap<Settings>,
+    pub settings: ArcSwap<DoorSettings>,
     sessions: Arc<Counts<()>>,
     of_listener: Arc<Counts<String>>,
     pub(super) of_address: Arc<Counts<IpAddr>>,
@@ -40,7 +40,7 @@ pub struct Door {
     /// Octets of messages that come in.
     pub memory: Arc<Memory>,
     /// What users and listeners have sent lately.
-    pub usage: Usage,
+    pub usage: DoorUsage,
     pub(super) guard: Guard,
     stopping: watch::Sender<Stopping>,
 }
@@ -61,7 +61,7 @@ pub type Places = (Counted<()>, Counted<String>);
 
 impl Door {
     /// No session yet.
-    pub fn new(settings: Settings) -> Arc<Self> {
+    pub fn new(settings: DoorSettings) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
             sessions: Counts::new(),
@@ -70,7 +70,7 @@ impl Door {
             of_user: Counts::new(),
             leaving: Counts::new(),
             memory: Arc::default(),
-            usage: Usage::default(),
+            usage: DoorUsage::default(),
             guard: Guard::default(),
             stopping: watch::Sender::new(Stopping::No),
         })

@@ -8,13 +8,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// See the module.
-pub(crate) type Stream = crate::base::stream::Stream<TlsStream<TcpStream>>;
+pub(crate) type ClientStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
 /// Waits until there is something to read: an idle session then needs no buffer.
-pub(crate) async fn readable(stream: &Stream) -> io::Result<()> {
+pub(crate) async fn readable(stream: &ClientStream) -> io::Result<()> {
     match stream {
-        Stream::Plain(stream) => stream.readable().await,
-        Stream::Tls(stream) => {
+        ClientStream::Plain(stream) => stream.readable().await,
+        ClientStream::Tls(stream) => {
             let (socket, session) = stream.get_ref();
             match session.wants_read() {
                 true => socket.readable().await,
@@ -27,13 +27,13 @@ pub(crate) async fn readable(stream: &Stream) -> io::Result<()> {
 
 /// Shakes hands as the server.
 pub(crate) async fn start_tls(
-    stream: Stream,
+    stream: ClientStream,
     config: Arc<rustls::ServerConfig>,
-) -> io::Result<Stream> {
+) -> io::Result<ClientStream> {
     match stream {
-        Stream::Plain(stream) => {
+        ClientStream::Plain(stream) => {
             let stream = TlsAcceptor::from(config).accept(stream).await?;
-            Ok(Stream::Tls(Box::new(stream)))
+            Ok(ClientStream::Tls(Box::new(stream)))
         }
         protected => Ok(protected),
     }

@@ -41,7 +41,7 @@ pub struct Amount {
 
 /// Whose limits they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who<'a> {
+pub enum LimitOwner<'a> {
     /// A user's, by name.
     User(&'a str),
     /// A listener's, by name.
@@ -50,24 +50,24 @@ pub enum Who<'a> {
 
 /// What everybody, by name, has sent lately. It begins empty with the process.
 #[derive(Debug, Default)]
-pub struct Usage(DashMap<String, Windows>);
+pub struct DoorUsage(DashMap<String, Windows>);
 
 /// By the setting whose limit each counts for.
 type Windows = HashMap<&'static str, Window>;
 
-impl Usage {
+impl DoorUsage {
     /// Whether there is room for so much; else the limit.
-    pub fn check(&self, who: Who, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
+    pub fn check(&self, who: LimitOwner, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
         self.check_at(who, limits, asked, Instant::now())
     }
 
     /// The same, and it is used from now on.
-    pub fn take(&self, who: Who, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
+    pub fn take(&self, who: LimitOwner, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
         self.take_at(who, limits, asked, Instant::now())
     }
 
     /// What was taken last is not used after all.
-    pub fn give_back(&self, who: Who, limits: &[Limit], amount: Amount) {
+    pub fn give_back(&self, who: LimitOwner, limits: &[Limit], amount: Amount) {
         if limits.is_empty() {
             return;
         }
@@ -83,7 +83,7 @@ impl Usage {
 
     fn check_at(
         &self,
-        who: Who,
+        who: LimitOwner,
         limits: &[Limit],
         asked: Amount,
         now: Instant,
@@ -97,7 +97,7 @@ impl Usage {
 
     fn take_at(
         &self,
-        who: Who,
+        who: LimitOwner,
         limits: &[Limit],
         asked: Amount,
         now: Instant,
@@ -114,7 +114,7 @@ impl Usage {
     }
 }
 
-impl std::fmt::Display for Who<'_> {
+impl std::fmt::Display for LimitOwner<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::User(name) => write!(f, "User {name}"),
@@ -135,7 +135,7 @@ impl Amount {
 /// Whether each limit has room for what is asked.
 fn fits(
     windows: &mut Windows,
-    who: Who,
+    who: LimitOwner,
     limits: &[Limit],
     asked: Amount,
     now: Instant,
@@ -167,7 +167,7 @@ pub struct OverLimit {
     pub wait: Option<Duration>,
 }
 
-fn refusal(who: Who, limit: &Limit, no_room: NoRoom) -> OverLimit {
+fn refusal(who: LimitOwner, limit: &Limit, no_room: NoRoom) -> OverLimit {
     OverLimit {
         whose: who.to_string(),
         setting: limit.setting,
@@ -205,10 +205,15 @@ mod tests {
 
     #[test]
     fn each_limit_is_named_with_what_it_allows_and_when() {
-        let (usage, limits, begin) = (Usage::default(), limits(), Instant::now());
+        let (usage, limits, begin) = (DoorUsage::default(), limits(), Instant::now());
         let at = |seconds| begin + Duration::from_secs(seconds);
         let take = |recipients, seconds| {
-            let taken = usage.take_at(Who::User("erp"), &limits, amount(recipients), at(seconds));
+            let taken = usage.take_at(
+                LimitOwner::User("erp"),
+                &limits,
+                amount(recipients),
+                at(seconds),
+            );
             taken.map_err(|over| (over.setting, over.most, over.wait))
         };
         let after = |seconds| Some(Duration::from_secs(seconds));
@@ -219,29 +224,29 @@ mod tests {
         assert_eq!(day, ("recipients_per_day", 10, after(86_330)));
         assert_eq!(take(11, 70), Err(("recipients_per_day", 10, None)));
         assert_eq!(take(4, 70), Ok(()));
-        usage.give_back(Who::User("erp"), &limits, amount(4));
+        usage.give_back(LimitOwner::User("erp"), &limits, amount(4));
         assert_eq!(
-            usage.check_at(Who::User("erp"), &limits, amount(4), at(70)),
+            usage.check_at(LimitOwner::User("erp"), &limits, amount(4), at(70)),
             Ok(())
         );
     }
 
     #[test]
     fn a_refusal_takes_nothing() {
-        let (usage, limits, now) = (Usage::default(), limits(), Instant::now());
+        let (usage, limits, now) = (DoorUsage::default(), limits(), Instant::now());
         for _ in 0..5 {
             assert!(
                 usage
-                    .take_at(Who::User("a"), &limits, amount(11), now)
+                    .take_at(LimitOwner::User("a"), &limits, amount(11), now)
                     .is_err()
             );
         }
         assert_eq!(
-            usage.take_at(Who::User("a"), &limits, amount(10), now),
+            usage.take_at(LimitOwner::User("a"), &limits, amount(10), now),
             Ok(())
         );
         assert_eq!(
-            usage.take_at(Who::Listener("a"), &limits, amount(10), now),
+            usage.take_at(LimitOwner::Listener("a"), &limits, amount(10), now),
             Ok(())
         );
     }

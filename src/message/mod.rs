@@ -14,4 +14,4 @@ pub use header::{Author, Headers};
 pub use mailbox::Mailbox;
 pub use phrase::text_of;
 pub use priority::Priority;
-pub use rewrite::{Composed, Plan, ReplyTo, Shown, Trace};
+pub use rewrite::{Composed, ReplyTo, Rewriting, Shown, Trace};

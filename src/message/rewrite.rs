@@ -10,7 +10,7 @@ use crate::base::{MessageId, Timestamp};
 
 /// What routing decided to change (`routing/rules.md`, "Rewriting").
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct Rewriting {
     /// The reverse-path that the upstream is told.
     pub envelope_sender: ReversePath,
     /// The From that takes the place of all there are; none leaves them as they are.
@@ -72,7 +72,12 @@ pub struct Composed {
 }
 
 /// Writes the header section that leaves. Fields that nothing asks to change are copied as they are.
-pub fn compose(headers: &Headers, envelope: &Envelope, plan: &Plan, trace: &Trace) -> Composed {
+pub fn compose(
+    headers: &Headers,
+    envelope: &Envelope,
+    plan: &Rewriting,
+    trace: &Trace,
+) -> Composed {
     let mut head = Vec::with_capacity(headers.end + 512);
     received(&mut head, envelope, trace);
     let mut from = plan.from.as_ref();
@@ -131,7 +136,7 @@ fn has_reply_to(headers: &Headers) -> bool {
 
 /// `Bcc` and `Resent-Bcc` would tell what they are made to hide, `Return-Path` belongs to final delivery (RFC 5321
 /// §4.4), and `Sender` names somebody this mailbox does not speak for once From was rewritten.
-fn is_removed(headers: &Headers, field: &Field, plan: &Plan) -> bool {
+fn is_removed(headers: &Headers, field: &Field, plan: &Rewriting) -> bool {
     headers.is(field, "Bcc")
         || headers.is(field, "Resent-Bcc")
         || headers.is(field, "Return-Path")
@@ -232,7 +237,7 @@ mod tests {
     }
 
     fn composed(message: &str, from: Option<&str>, reply_to: bool) -> String {
-        let plan = Plan {
+        let plan = Rewriting {
             envelope_sender: ReversePath::Null,
             from: from.map(|name| Mailbox::new(Some(name), Address::parse("n@x.com").unwrap())),
             is_for_another: from.is_some(),

@@ -11,9 +11,9 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 /// `TIME LEVEL target: message event="..." key="value"`.
-pub(super) struct Lines;
+pub(super) struct HumanLines;
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for HumanLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -24,7 +24,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut parts = Parts::default();
+        let mut parts = LineParts::default();
         event.record(&mut parts);
         SystemTime.format_time(&mut writer)?;
         let metadata = event.metadata();
@@ -38,20 +38,20 @@ where
 }
 
 #[derive(Default)]
-struct Parts {
+struct LineParts {
     message: String,
     event: String,
     fields: String,
 }
 
-impl Parts {
+impl LineParts {
     fn field(&mut self, field: &Field, value: impl Debug) {
         // Writing to a string does not fail.
         let _ = write!(self.fields, " {}={value:?}", field.name());
     }
 }
 
-impl Visit for Parts {
+impl Visit for LineParts {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "event" {
             self.event = value.to_owned();
@@ -114,7 +114,7 @@ mod tests {
         let kept = Kept::default();
         let out = kept.clone();
         let lines = tracing_subscriber::fmt::layer()
-            .event_format(Lines)
+            .event_format(HumanLines)
             .with_writer(move || out.clone());
         let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, || {

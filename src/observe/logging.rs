@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::format::Lines;
+use super::format::HumanLines;
 use super::maillog;
 use super::mask::Masking;
 use super::metrics::Counting;
@@ -29,14 +29,14 @@ pub enum Format {
 
 /// The table `[log]` of the configuration: how logs look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Settings {
+pub struct LogSettings {
     /// How a line looks.
     pub format: Format,
     /// A filter as tracing reads it, such as `info`; the variable `MAILFERRY_LOG` wins over it.
     pub level: String,
 }
 
-impl Default for Settings {
+impl Default for LogSettings {
     fn default() -> Self {
         Self {
             format: Format::Human,
@@ -47,7 +47,7 @@ impl Default for Settings {
 
 /// What of the table `[privacy]` is about logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Privacy {
+pub struct LogPrivacy {
     /// Whether mail addresses are made unrecognisable.
     pub mask_addresses: bool,
 }
@@ -62,7 +62,7 @@ pub(crate) fn flush() {
 }
 
 /// Begins to log to standard error. A second call changes nothing.
-pub(crate) fn start(Settings { format, level }: &Settings, privacy: &Privacy) {
+pub(crate) fn start(LogSettings { format, level }: &LogSettings, privacy: &LogPrivacy) {
     let filter = filter(std::env::var("MAILFERRY_LOG").ok().as_deref(), level);
     let of_maillog = Targets::new().with_target(maillog::TARGET, Level::INFO);
     let registry = tracing_subscriber::registry().with(Counting::begin().with_filter(of_maillog));
@@ -80,7 +80,7 @@ pub(crate) fn start(Settings { format, level }: &Settings, privacy: &Privacy) {
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
-        Format::Human => lines.event_format(Lines).with_filter(filter).boxed(),
+        Format::Human => lines.event_format(HumanLines).with_filter(filter).boxed(),
         Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
     // It only fails where something logs already, which is as good.

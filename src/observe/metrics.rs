@@ -42,7 +42,7 @@ static COUNTERS: LazyLock<DashMap<String, Counter>> = LazyLock::new(DashMap::new
 impl<S: Subscriber> Layer<S> for Counting {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         thread_local! {
-            static SEEN: RefCell<Seen> = RefCell::default();
+            static SEEN: RefCell<CountKey> = RefCell::default();
         }
         SEEN.with_borrow_mut(|seen| {
             seen.key.clear();
@@ -56,13 +56,13 @@ impl<S: Subscriber> Layer<S> for Counting {
 /// What tells one count from another: the event, then the server, which is empty if none has to do
 /// with it.
 #[derive(Default)]
-struct Seen {
+struct CountKey {
     key: String,
     /// Where the event ends in the key.
     event: usize,
 }
 
-impl Seen {
+impl CountKey {
     fn count(&self) {
         if let Some(counter) = COUNTERS.get(&self.key) {
             return counter.increment(1);
@@ -75,7 +75,7 @@ impl Seen {
     }
 }
 
-impl Visit for Seen {
+impl Visit for CountKey {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "event" => {

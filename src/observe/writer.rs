@@ -25,16 +25,16 @@ const LAST: Duration = Duration::from_secs(1);
 
 /// Where lines are written; clones share it.
 #[derive(Clone)]
-pub(super) struct Buffered(Arc<Shared>);
+pub(super) struct Buffered(Arc<LogQueue>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct LogQueue {
+    state: Mutex<LogBuffer>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct LogBuffer {
     lines: Vec<u8>,
     is_urgent: bool,
     is_writing: bool,
@@ -44,7 +44,7 @@ struct State {
 impl Buffered {
     /// Writes to `out`, by a thread of its own.
     pub(super) fn new(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared: Arc<Shared> = Arc::default();
+        let shared: Arc<LogQueue> = Arc::default();
         let writing = shared.clone();
         std::thread::Builder::new()
             .name("log".into())
@@ -68,12 +68,16 @@ impl Buffered {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl LogQueue {
+    fn state(&self) -> MutexGuard<'_, LogBuffer> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'s>(&'s self, state: MutexGuard<'s, State>, time: Duration) -> MutexGuard<'s, State> {
+    fn wait<'s>(
+        &'s self,
+        state: MutexGuard<'s, LogBuffer>,
+        time: Duration,
+    ) -> MutexGuard<'s, LogBuffer> {
         let waited = self.changed.wait_timeout(state, time);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
@@ -130,30 +134,30 @@ impl Shared {
 }
 
 /// One line; tracing writes each in one piece.
-pub(super) struct Line<'a> {
-    shared: &'a Shared,
+pub(super) struct LogLine<'a> {
+    shared: &'a LogQueue,
     is_urgent: bool,
 }
 
 impl<'a> MakeWriter<'a> for Buffered {
-    type Writer = Line<'a>;
+    type Writer = LogLine<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Line {
+        LogLine {
             shared: &self.0,
             is_urgent: false,
         }
     }
 
     fn make_writer_for(&'a self, of: &Metadata<'_>) -> Self::Writer {
-        Line {
+        LogLine {
             shared: &self.0,
             is_urgent: *of.level() <= Level::WARN,
         }
     }
 }
 
-impl Write for Line<'_> {
+impl Write for LogLine<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.shared.push(line, self.is_urgent);
         Ok(line.len())

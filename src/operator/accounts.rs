@@ -17,7 +17,7 @@ use super::row::TokenRow;
 use crate::base::Secret;
 use crate::observe::maillog;
 use crate::token::{
-    Grant, SignInError, SignedIn, Source, Sources, TokenError, VaultError, Who, sign_in,
+    Grant, SignInError, SignInPurpose, SignedIn, Source, Sources, TokenError, VaultError, sign_in,
 };
 
 /// Sign-ins at once; each has a socket.
@@ -43,7 +43,7 @@ pub struct Accounts {
 
 /// A sign-in under way: how far it is, and what waits for the person.
 struct UnderWay {
-    seen: watch::Receiver<Progress>,
+    seen: watch::Receiver<SignInProgress>,
     waiting: Option<AbortHandle>,
 }
 
@@ -72,7 +72,7 @@ pub struct Wish {
 
 /// A sign-in that has begun: what the person is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Attempt {
+pub struct SignInAttempt {
     /// Its name, to ask for the progress.
     pub id: String,
     /// Where to go.
@@ -88,7 +88,7 @@ pub struct Attempt {
 /// How far a sign-in is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Progress {
+pub enum SignInProgress {
     /// The person has not come back yet.
     Waiting,
     /// Signed in, as this user where the provider said.
@@ -179,7 +179,7 @@ impl Accounts {
     }
 
     /// Begins a sign-in for a server.
-    pub async fn connect(&self, server: &str, wish: Wish) -> Result<Attempt, AccountsError> {
+    pub async fn connect(&self, server: &str, wish: Wish) -> Result<SignInAttempt, AccountsError> {
         let source = self.source(server)?;
         let grant = source.settings().grant;
         if !grant.is_by_user() {
@@ -189,7 +189,7 @@ impl Accounts {
         source.status().await?;
         let by_device = wish.way == Way::Device || grant == Grant::DeviceCode;
         let id = format!("{:016x}", rand::random::<u64>());
-        let (progress, seen) = watch::channel(Progress::Waiting);
+        let (progress, seen) = watch::channel(SignInProgress::Waiting);
         self.enter(&id, seen)?;
         let begun = match by_device {
             true => self.by_device(server, source, wish, &id, progress).await,
@@ -207,8 +207,8 @@ impl Accounts {
         source: Arc<Source>,
         wish: Wish,
         id: &str,
-        progress: watch::Sender<Progress>,
-    ) -> Result<Attempt, AccountsError> {
+        progress: watch::Sender<SignInProgress>,
+    ) -> Result<SignInAttempt, AccountsError> {
         let callback = self.callback(&source.settings().redirect).await?;
         let redirect = match &callback {
             Some(callback) => callback.redirect().clone(),
@@ -216,7 +216,7 @@ impl Accounts {
         };
         let missing = || AccountsError::NoEndpoint(server.to_owned(), "authorize_url");
         let begun = source.begin(redirect.clone()).ok_or_else(missing)?;
-        let attempt = Attempt {
+        let attempt = SignInAttempt {
             id: id.to_owned(),
             url: begun.url.clone(),
             anywhere: callback.is_none(),
@@ -235,7 +235,7 @@ impl Accounts {
                 Ok(Ok(Brought::Code(code))) => {
                     let name = server.clone();
                     let finishing = async move {
-                        let who = Who {
+                        let who = SignInPurpose {
                             server: &name,
                             anybody: wish.anybody,
                         };
@@ -289,11 +289,11 @@ impl Accounts {
         source: Arc<Source>,
         wish: Wish,
         id: &str,
-        progress: watch::Sender<Progress>,
-    ) -> Result<Attempt, AccountsError> {
+        progress: watch::Sender<SignInProgress>,
+    ) -> Result<SignInAttempt, AccountsError> {
         let missing = || AccountsError::NoEndpoint(server.to_owned(), "device_url");
         let code = source.begin_device().await?.ok_or_else(missing)?;
-        let attempt = Attempt {
+        let attempt = SignInAttempt {
             id: id.to_owned(),
             url: code.url.clone(),
             anywhere: true,
@@ -302,7 +302,7 @@ impl Accounts {
         };
         let (server, connected) = (server.to_owned(), self.connected.clone());
         let waiting = tokio::spawn(async move {
-            let who = Who {
+            let who = SignInPurpose {
                 server: &server,
                 anybody: wish.anybody,
             };
@@ -328,15 +328,15 @@ impl Accounts {
     }
 
     /// How far a sign-in is; waits a while for it to end.
-    pub async fn progress(&self, id: &str) -> Result<Progress, AccountsError> {
+    pub async fn progress(&self, id: &str) -> Result<SignInProgress, AccountsError> {
         let found = self.attempts().get(id).map(|attempt| attempt.seen.clone());
         let mut seen = found.ok_or(AccountsError::NoAttempt)?;
-        let is_over = |progress: &Progress| !matches!(progress, Progress::Waiting);
+        let is_over = |progress: &SignInProgress| !matches!(progress, SignInProgress::Waiting);
         let over = tokio::time::timeout(LOOK, seen.wait_for(is_over)).await;
         let progress = match over {
             Ok(Ok(progress)) => progress.clone(),
-            Ok(Err(_)) => Progress::Failed("the sign-in was broken off".into()),
-            Err(_) => Progress::Waiting,
+            Ok(Err(_)) => SignInProgress::Failed("the sign-in was broken off".into()),
+            Err(_) => SignInProgress::Waiting,
         };
         if is_over(&progress) {
             self.attempts().remove(id);
@@ -345,12 +345,12 @@ impl Accounts {
     }
 
     /// How far a sign-in is, now.
-    pub fn look(&self, id: &str) -> Progress {
+    pub fn look(&self, id: &str) -> SignInProgress {
         let attempts = self.attempts();
         let seen = attempts
             .get(id)
             .map(|attempt| attempt.seen.borrow().clone());
-        seen.unwrap_or_else(|| Progress::Failed("the sign-in has ended".into()))
+        seen.unwrap_or_else(|| SignInProgress::Failed("the sign-in has ended".into()))
     }
 
     /// What a person may know of each server's tokens, in their order.
@@ -416,9 +416,9 @@ impl Accounts {
     }
 
     /// Ended ones that nobody asked about make room.
-    fn enter(&self, id: &str, seen: watch::Receiver<Progress>) -> Result<(), AccountsError> {
+    fn enter(&self, id: &str, seen: watch::Receiver<SignInProgress>) -> Result<(), AccountsError> {
         let mut attempts = self.attempts();
-        attempts.retain(|_, it| matches!(*it.seen.borrow(), Progress::Waiting));
+        attempts.retain(|_, it| matches!(*it.seen.borrow(), SignInProgress::Waiting));
         if attempts.len() >= ATTEMPTS {
             return Err(AccountsError::TooMany);
         }
@@ -444,17 +444,17 @@ fn ended_as(
     server: &str,
     result: Result<SignedIn, SignInError>,
     connected: &broadcast::Sender<String>,
-) -> Progress {
+) -> SignInProgress {
     match result {
         Ok(SignedIn { user }) => {
             maillog::signed_in(server, user.as_deref().unwrap_or_default());
             // Nobody listens where a command has signed in without `serve`.
             let _ = connected.send(server.to_owned());
-            Progress::Done(user)
+            SignInProgress::Done(user)
         }
         Err(error) => {
             maillog::sign_in_failed(server, &error);
-            Progress::Failed(error.to_string())
+            SignInProgress::Failed(error.to_string())
         }
     }
 }

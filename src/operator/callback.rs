@@ -49,16 +49,16 @@ impl Visit {
 }
 
 /// What the page tells the person: whether it went well, and in which words.
-pub(super) type Told = Result<String, String>;
+pub(super) type SignInResult = Result<String, String>;
 
 /// The sign-ins whose browsers have not come back, by their `state`.
 #[derive(Default)]
-pub(super) struct Returns(Mutex<HashMap<String, Waiting>>);
+pub(super) struct Returns(Mutex<HashMap<String, AwaitedBrowser>>);
 
-struct Waiting {
+struct AwaitedBrowser {
     path: String,
     brought: oneshot::Sender<Brought>,
-    told: oneshot::Receiver<Told>,
+    told: oneshot::Receiver<SignInResult>,
 }
 
 /// A sign-in's side of it; when it is dropped nobody is waited for.
@@ -67,7 +67,7 @@ pub(super) struct Return {
     state: String,
     /// What the browser brings, once.
     pub(super) brought: oneshot::Receiver<Brought>,
-    tell: Option<oneshot::Sender<Told>>,
+    tell: Option<oneshot::Sender<SignInResult>>,
 }
 
 impl Returns {
@@ -75,7 +75,7 @@ impl Returns {
     pub(super) fn expect(self: &Arc<Self>, state: &str, redirect: &Url) -> Return {
         let (bring, brought) = oneshot::channel();
         let (tell, told) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = AwaitedBrowser {
             path: redirect.path().to_owned(),
             brought: bring,
             told,
@@ -117,20 +117,20 @@ impl Returns {
     }
 
     /// RFC 6749 §10.12: only who was sent can come back, once; the wait goes on for them.
-    fn take(&self, path: &str, state: Option<&String>) -> Option<Waiting> {
+    fn take(&self, path: &str, state: Option<&String>) -> Option<AwaitedBrowser> {
         let mut waiting = self.waiting();
         waiting.get(state?).filter(|waiting| waiting.path == path)?;
         waiting.remove(state?)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, AwaitedBrowser>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Return {
     /// Tells the person how it ended.
-    pub(super) fn tell(&mut self, told: Told) {
+    pub(super) fn tell(&mut self, told: SignInResult) {
         if let Some(tell) = self.tell.take() {
             let _ = tell.send(told);
         }

@@ -60,13 +60,13 @@ async fn measured(State(operator): State<Arc<Local>>) -> String {
 }
 
 async fn respond(State(operator): State<Arc<Local>>, Json(request): Json<Request>) -> Body {
-    Body::new(Lines(operator.call(request).await))
+    Body::new(ResponseLines(operator.call(request).await))
 }
 
 /// A body that sends each response as one line of JSON.
-struct Lines(Responses);
+struct ResponseLines(Responses);
 
-impl http_body::Body for Lines {
+impl http_body::Body for ResponseLines {
     type Data = Bytes;
     type Error = serde_json::Error;
 

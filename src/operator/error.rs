@@ -11,7 +11,7 @@ use crate::token::{TokenError, VaultError};
 #[error("{text}")]
 pub(crate) struct OperatorError {
     /// The kind.
-    pub kind: Kind,
+    pub kind: ErrorKind,
     /// The reason in words, with the remedy.
     pub text: String,
 }
@@ -19,7 +19,7 @@ pub(crate) struct OperatorError {
 /// The kind of a reason; each has an exit code of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum ErrorKind {
     /// The answer is no: not there, refused, or not in that state.
     No,
     /// Something that is needed is not available: a program that runs, a file, a disk, a port.
@@ -30,7 +30,7 @@ impl OperatorError {
     /// The answer is no.
     pub(crate) fn no(text: impl ToString) -> Self {
         Self {
-            kind: Kind::No,
+            kind: ErrorKind::No,
             text: text.to_string(),
         }
     }
@@ -38,7 +38,7 @@ impl OperatorError {
     /// Something is not available.
     pub(crate) fn unavailable(text: impl ToString) -> Self {
         Self {
-            kind: Kind::Unavailable,
+            kind: ErrorKind::Unavailable,
             text: text.to_string(),
         }
     }

@@ -20,7 +20,7 @@ use crate::spool::{Deed, Manage, Page, Selection, SpoolError};
 use crate::transport::{Step, smtp::Smtp};
 
 /// Makes a link to the page.
-type Link = Box<dyn Fn() -> String + Send + Sync>;
+type PageLink = Box<dyn Fn() -> String + Send + Sync>;
 
 /// See the module.
 #[derive(Clone, Default)]
@@ -29,8 +29,8 @@ pub(crate) struct Local {
     delivery: Option<Arc<Delivery>>,
     accounts: Option<Arc<Accounts>>,
     /// The servers, if no delivery runs.
-    stopped: Option<Arc<delivery::Settings>>,
-    link: Arc<OnceLock<Link>>,
+    stopped: Option<Arc<delivery::DeliverySettings>>,
+    link: Arc<OnceLock<PageLink>>,
 }
 
 impl Local {
@@ -57,7 +57,7 @@ impl Local {
     }
 
     /// The accounts of a program that does not run, and its servers, to test them.
-    pub(crate) fn of_accounts(accounts: Accounts, servers: delivery::Settings) -> Self {
+    pub(crate) fn of_accounts(accounts: Accounts, servers: delivery::DeliverySettings) -> Self {
         Self {
             accounts: Some(Arc::new(accounts)),
             stopped: Some(Arc::new(servers)),
@@ -115,7 +115,7 @@ impl Operator for Local {
     }
 }
 
-type Sender = mpsc::Sender<Result<Response, OperatorError>>;
+type Responder = mpsc::Sender<Result<Response, OperatorError>>;
 
 impl Local {
     async fn respond(&self, request: Request) -> Result<Response, OperatorError> {
@@ -213,7 +213,7 @@ impl Local {
     async fn content(
         &self,
         id: crate::base::MessageId,
-        sender: &Sender,
+        sender: &Responder,
     ) -> Result<(), OperatorError> {
         let content = self.spool()?.content(id).await?;
         let mut content = content.open().await?;
@@ -228,7 +228,7 @@ impl Local {
         }
     }
 
-    async fn test(&self, server: String, to: Option<Address>, sender: Sender) {
+    async fn test(&self, server: String, to: Option<Address>, sender: Responder) {
         let (steps, receiver) = mpsc::channel(1);
         let is_known = match (&self.delivery, &self.stopped) {
             (Some(delivery), _) if delivery.has(&server) => {
@@ -260,7 +260,7 @@ impl Local {
     }
 }
 
-async fn pass_on(mut steps: mpsc::Receiver<Step>, sender: Sender) {
+async fn pass_on(mut steps: mpsc::Receiver<Step>, sender: Responder) {
     while let Some(step) = steps.recv().await {
         if sender.send(Ok(Response::Step(step))).await.is_err() {
             return;

@@ -23,7 +23,7 @@ pub(crate) mod row;
 pub(crate) use accounts::Accounts;
 pub(crate) use ask::Operator;
 pub(crate) use control::Control;
-pub(crate) use error::{Kind, OperatorError};
+pub(crate) use error::{ErrorKind, OperatorError};
 pub(crate) use local::Local;
 pub(crate) use metrics::metrics;
 pub(crate) use remote::Remote;

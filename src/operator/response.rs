@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{Attempt, Disconnected, Progress};
+use super::accounts::{Disconnected, SignInAttempt, SignInProgress};
 use super::error::OperatorError;
 use super::row::TokenRow;
 use crate::delivery::ServerState;
@@ -39,9 +39,9 @@ pub(crate) enum Response {
     /// The names of accounts.
     Accounts(Vec<String>),
     /// A sign-in that has begun.
-    Attempt(Box<Attempt>),
+    Attempt(Box<SignInAttempt>),
     /// How far a sign-in is.
-    Progress(Progress),
+    Progress(SignInProgress),
     /// What a disconnect has done.
     Disconnected(Disconnected),
     /// An address, if there is one.
@@ -81,8 +81,8 @@ holds! {
     Response::Stories(it) => Vec<Story> { it },
     Response::Tokens(it) => Vec<TokenRow> { it },
     Response::Accounts(it) => Vec<String> { it },
-    Response::Attempt(it) => Attempt { *it },
-    Response::Progress(it) => Progress { it },
+    Response::Attempt(it) => SignInAttempt { *it },
+    Response::Progress(it) => SignInProgress { it },
     Response::Disconnected(it) => Disconnected { it },
     Response::Link(it) => Option<String> { it },
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::Timestamp;
-use crate::token::{Grant, Origin, Source, sources};
+use crate::token::{Grant, Source, TokenOrigin, sources};
 
 /// What a person may know of a server's tokens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct TokenRow {
     /// Who signed in.
     pub user: Option<String>,
     /// How the refresh token was got.
-    pub origin: Option<Origin>,
+    pub origin: Option<TokenOrigin>,
     /// When the refresh token was last rotated.
     pub rotated: Option<Timestamp>,
     /// When the access token ends.

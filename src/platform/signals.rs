@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum ProcessSignal {
     /// To end: SIGTERM, or Ctrl-C.
     End,
     /// To read its configuration again: SIGHUP.
@@ -31,11 +31,11 @@ impl Signals {
     }
 
     /// The next one.
-    pub(crate) async fn next(&mut self) -> Told {
+    pub(crate) async fn next(&mut self) -> ProcessSignal {
         tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.terminate.recv() => ProcessSignal::End,
+            _ = self.interrupt.recv() => ProcessSignal::End,
+            _ = self.hangup.recv() => ProcessSignal::Reload,
         }
     }
 }

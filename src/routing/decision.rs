@@ -6,7 +6,7 @@ mod rewriting;
 use std::fmt;
 
 use super::policy::{Caller, Key, NullSender, Policy, ServerRule};
-use crate::message::{Address, Author, Mailbox, Plan, ReplyTo, ReversePath};
+use crate::message::{Address, Author, Mailbox, ReplyTo, ReversePath, Rewriting};
 
 /// What becomes of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Route {
     /// The server's name.
     pub server: String,
     /// What is rewritten.
-    pub plan: Plan,
+    pub plan: Rewriting,
     /// Why.
     pub reason: Reason,
 }
@@ -39,14 +39,14 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What is refused, and why.
-    pub why: Refused,
+    pub why: NotRouted,
     /// The step that decided.
     pub reason: Reason,
 }
 
 /// What is refused, and why, for whoever sends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum NotRouted {
     /// No server's from_filter admits the sender (step 6).
     #[error(
         "<{sender}>: no server's from_filter admits this sender, and none may send it as a default_from{which}"
@@ -132,7 +132,7 @@ impl Policy {
         };
         Decision::Route(Route {
             server: choice.server.name.clone(),
-            plan: Plan {
+            plan: Rewriting {
                 reply_to: reply_to.filter(|_| self.reply_to && is_for_another),
                 is_for_another,
                 envelope_sender,
@@ -143,11 +143,11 @@ impl Policy {
     }
 
     /// Decides at MAIL, where only the envelope is known: a refusal that no header can change.
-    pub fn refuses_at_mail(&self, sender: &ReversePath, caller: Caller) -> Option<Refused> {
+    pub fn refuses_at_mail(&self, sender: &ReversePath, caller: Caller) -> Option<NotRouted> {
         if self.keys.contains(&Key::Header) || self.choose(sender, None, caller).is_some() {
             return None;
         }
-        Some(Refused::Sender {
+        Some(NotRouted::Sender {
             sender: sender.to_string(),
             which: caller.narrowed(),
         })
@@ -163,7 +163,7 @@ impl Policy {
             NullSender::Keep => ReversePath::Null,
             NullSender::Identity => ReversePath::Mailbox(identity.clone()),
         };
-        let plan = Plan {
+        let plan = Rewriting {
             envelope_sender,
             from: Some(Mailbox::new(Some("Mail Delivery System"), identity.clone())),
             is_for_another: false,
@@ -200,7 +200,7 @@ impl Policy {
         ways
     }
 
-    fn not_admitted(&self, sender: &ReversePath, author: &Author, caller: Caller) -> Refused {
+    fn not_admitted(&self, sender: &ReversePath, author: &Author, caller: Caller) -> NotRouted {
         let by_header = || {
             author
                 .mailbox()
@@ -211,14 +211,14 @@ impl Policy {
             _ if *sender == ReversePath::Null => by_header().unwrap_or(ReversePath::Null),
             _ => sender.clone(),
         };
-        Refused::Sender {
+        NotRouted::Sender {
             sender: named.to_string(),
             which: caller.narrowed(),
         }
     }
 }
 
-fn refused(why: Refused, reason: Reason) -> Decision {
+fn refused(why: NotRouted, reason: Reason) -> Decision {
     Decision::Refused(Refusal { why, reason })
 }
 

@@ -6,6 +6,6 @@ pub(crate) mod decision;
 pub(crate) mod filter;
 pub(crate) mod policy;
 
-pub use decision::{Decision, Reason, Refusal, Refused, Route};
+pub use decision::{Decision, NotRouted, Reason, Refusal, Route};
 pub use filter::{Filter, FilterError};
 pub use policy::{Caller, Key, NullSender, OnMismatch, Policy, ServerRule, UserRule};

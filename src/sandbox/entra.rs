@@ -22,12 +22,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::script::{Action, Answer, Fault, Stage};
-use super::state::{Bearer, Delivered, State, Stats};
+use super::script::{Fault, FaultAction, FaultAnswer, FaultStage};
+use super::state::{Bearer, Delivered, SandboxState, Stats};
 use crate::base::Timestamp;
-use refusal::{Fields, Refusal, refused};
+use refusal::{EntraRefusal, Fields, refused};
 
-fn router(state: Arc<State>) -> Router {
+fn router(state: Arc<SandboxState>) -> Router {
     Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
         .route("/{tenant}/oauth2/v2.0/authorize", get(sign_in::authorize))
@@ -45,12 +45,16 @@ fn router(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
+pub(super) async fn serve(listener: TcpListener, state: Arc<SandboxState>) {
     // It ends with the sandbox.
     let _ = axum::serve(listener, router(state)).await;
 }
 
-pub(super) async fn serve_tls(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) {
+pub(super) async fn serve_tls(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    state: Arc<SandboxState>,
+) {
     let listener = TlsListener { listener, acceptor };
     let _ = axum::serve(listener, router(state)).await;
 }
@@ -83,12 +87,12 @@ impl axum::serve::Listener for TlsListener {
     }
 }
 
-async fn token(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> Response {
+async fn token(Shared(state): Shared<Arc<SandboxState>>, Form(form): Form<Fields>) -> Response {
     state.count(|stats| stats.token_requests += 1);
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
-    let action = state.script.strike(Stage::Token, field("grant_type"));
+    let action = state.script.strike(FaultStage::Token, field("grant_type"));
     let life = match &action {
-        Some(Action::Answer(Answer::Life(life))) => Some(life.clone()),
+        Some(FaultAction::Answer(FaultAnswer::Life(life))) => Some(life.clone()),
         _ => None,
     };
     let answer = || match answer(&state, &form, state.now()) {
@@ -110,14 +114,14 @@ async fn token(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> R
     response
 }
 
-const REVOKED: Refusal = (
+const REVOKED: EntraRefusal = (
     "invalid_grant",
     50173,
     "AADSTS50173: The provided grant has expired due to it being revoked, a fresh auth token is needed.",
 );
 
 /// The success response of RFC 6749 §5.1, or a refusal.
-fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal> {
+fn answer(state: &SandboxState, form: &Fields, now: Timestamp) -> Result<Value, EntraRefusal> {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     client::check(state, form, now)?;
     let app = field("client_id");
@@ -147,7 +151,7 @@ fn answer(state: &State, form: &Fields, now: Timestamp) -> Result<Value, Refusal
 }
 
 fn granted(
-    state: &State,
+    state: &SandboxState,
     app: &str,
     user: Option<String>,
     refresh: Option<String>,
@@ -163,7 +167,10 @@ fn granted(
 }
 
 /// RFC 7662 §2.2; an app's token names no user.
-async fn introspect(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>) -> Json<Value> {
+async fn introspect(
+    Shared(state): Shared<Arc<SandboxState>>,
+    Form(form): Form<Fields>,
+) -> Json<Value> {
     let token = form.get("token").map(String::as_str).unwrap_or_default();
     Json(match state.bearer(token, state.now()) {
         Some(Bearer::User(user)) => {
@@ -174,26 +181,32 @@ async fn introspect(Shared(state): Shared<Arc<State>>, Form(form): Form<Fields>)
     })
 }
 
-async fn messages(Shared(state): Shared<Arc<State>>) -> Json<Vec<Delivered>> {
+async fn messages(Shared(state): Shared<Arc<SandboxState>>) -> Json<Vec<Delivered>> {
     Json(state.delivered())
 }
 
-async fn stats(Shared(state): Shared<Arc<State>>) -> Json<Stats> {
+async fn stats(Shared(state): Shared<Arc<SandboxState>>) -> Json<Stats> {
     Json(state.stats())
 }
 
-async fn faults(Shared(state): Shared<Arc<State>>, Json(faults): Json<Vec<Fault>>) -> StatusCode {
+async fn faults(
+    Shared(state): Shared<Arc<SandboxState>>,
+    Json(faults): Json<Vec<Fault>>,
+) -> StatusCode {
     state.script.add(faults);
     StatusCode::NO_CONTENT
 }
 
-async fn no_faults(Shared(state): Shared<Arc<State>>) -> StatusCode {
+async fn no_faults(Shared(state): Shared<Arc<SandboxState>>) -> StatusCode {
     state.script.clear();
     StatusCode::NO_CONTENT
 }
 
 /// Access tokens, and with `?user=` what that user has ever granted.
-async fn revoke(Shared(state): Shared<Arc<State>>, Query(query): Query<Fields>) -> StatusCode {
+async fn revoke(
+    Shared(state): Shared<Arc<SandboxState>>,
+    Query(query): Query<Fields>,
+) -> StatusCode {
     state.revoke_access();
     if let Some(user) = query.get("user") {
         state.revoke_grants(user);

@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::script::{Action, Stage};
-use super::state::{Bearer, Delivered, SharedSignIn, State};
+use super::script::{FaultAction, FaultStage};
+use super::state::{Bearer, Delivered, SandboxState, SharedSignIn};
 use crate::base::limits;
 use crate::base::stream::Stream;
 use crate::message::{Address, Headers, ReversePath};
@@ -27,7 +27,7 @@ const NAME: &str = "SANDBOX.PROD.OUTLOOK.COM";
 /// How long a client may be silent.
 const IDLE: Duration = Duration::from_secs(300);
 
-pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) {
+pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<SandboxState>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -36,7 +36,7 @@ pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: A
         // Replies are small and awaited.
         let _ = stream.set_nodelay(true);
         state.count(|stats| stats.connections += 1);
-        let mut client = Client {
+        let mut client = SandboxSession {
             stream: Some(Stream::Plain(stream)),
             acceptor: acceptor.clone(),
             state: state.clone(),
@@ -56,20 +56,20 @@ pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: A
     }
 }
 
-struct Client {
+struct SandboxSession {
     stream: Option<Stream<TlsStream<TcpStream>>>,
     acceptor: TlsAcceptor,
-    state: Arc<State>,
+    state: Arc<SandboxState>,
     input: BytesMut,
     out: Vec<u8>,
     lines: LineReader,
     /// Who is signed in, and whether it is a session too many.
     mailbox: Option<(String, bool)>,
-    transaction: Option<Transaction>,
+    transaction: Option<SandboxTransaction>,
 }
 
 #[derive(Default)]
-struct Transaction {
+struct SandboxTransaction {
     sender: Option<Address>,
     recipients: Vec<String>,
     commands: Vec<String>,
@@ -86,11 +86,11 @@ impl From<io::Error> for Over {
     }
 }
 
-type Step<T = ()> = Result<T, Over>;
+type UnlessOver<T = ()> = Result<T, Over>;
 
-impl Client {
-    async fn converse(&mut self) -> Step {
-        if !self.fault(Stage::Connect, "").await? {
+impl SandboxSession {
+    async fn converse(&mut self) -> UnlessOver {
+        if !self.fault(FaultStage::Connect, "").await? {
             self.say(Reply::new(
                 220,
                 "",
@@ -111,11 +111,11 @@ impl Client {
         }
     }
 
-    async fn command(&mut self, command: Command, line: &str) -> Step {
+    async fn command(&mut self, command: Command, line: &str) -> UnlessOver {
         match command {
             Command::Ehlo(_) | Command::Helo(_) => {
                 self.transaction = None;
-                if !self.fault(Stage::Ehlo, line).await? {
+                if !self.fault(FaultStage::Ehlo, line).await? {
                     self.say(self.extensions());
                 }
             }
@@ -161,7 +161,7 @@ impl Client {
         matches!(self.stream, Some(Stream::Tls(_)))
     }
 
-    async fn start_tls(&mut self) -> Step {
+    async fn start_tls(&mut self) -> UnlessOver {
         if self.is_tls() {
             self.say(Reply::tls_unavailable());
             return Ok(());
@@ -177,7 +177,7 @@ impl Client {
     }
 
     /// XOAUTH2 in one step or two; what else there is was switched off.
-    async fn auth(&mut self, argument: &str) -> Step {
+    async fn auth(&mut self, argument: &str) -> UnlessOver {
         if !self.is_tls() {
             self.say(Reply::tls_required());
             return Ok(());
@@ -192,7 +192,7 @@ impl Client {
             self.say(Reply::challenge(""));
             response = self.line().await?;
         }
-        if self.fault(Stage::Auth, &response).await? {
+        if self.fault(FaultStage::Auth, &response).await? {
             return Ok(());
         }
         match self.signs_in(&response) {
@@ -233,7 +233,7 @@ impl Client {
         may.then(|| mailbox.address.to_string())
     }
 
-    async fn mail(&mut self, sender: ReversePath, line: &str) -> Step {
+    async fn mail(&mut self, sender: ReversePath, line: &str) -> UnlessOver {
         if self.mailbox.is_none() {
             self.say(Reply::new(
                 530,
@@ -242,20 +242,20 @@ impl Client {
             ));
             return Ok(());
         }
-        if self.fault(Stage::Mail, line).await? {
+        if self.fault(FaultStage::Mail, line).await? {
             return Ok(());
         }
-        self.transaction = Some(Transaction {
+        self.transaction = Some(SandboxTransaction {
             sender: sender.address().cloned(),
             commands: vec![line.to_owned()],
-            ..Transaction::default()
+            ..SandboxTransaction::default()
         });
         self.say(Reply::new(250, "2.1.0", "Sender OK"));
         Ok(())
     }
 
-    async fn rcpt(&mut self, address: &Address, line: &str) -> Step {
-        if self.fault(Stage::Rcpt, line).await? {
+    async fn rcpt(&mut self, address: &Address, line: &str) -> UnlessOver {
+        if self.fault(FaultStage::Rcpt, line).await? {
             return Ok(());
         }
         let most = self.state.settings.limits.recipients;
@@ -274,7 +274,7 @@ impl Client {
         Ok(())
     }
 
-    async fn data(&mut self) -> Step {
+    async fn data(&mut self) -> UnlessOver {
         if self
             .transaction
             .as_ref()
@@ -283,7 +283,7 @@ impl Client {
             self.say(Reply::new(503, "5.5.2", "Need rcpt command"));
             return Ok(());
         }
-        if self.fault(Stage::Data, "").await? {
+        if self.fault(FaultStage::Data, "").await? {
             return Ok(());
         }
         self.say(Reply::new(
@@ -306,7 +306,7 @@ impl Client {
     }
 
     /// RFC 3030 §2: so many octets, as they are.
-    async fn bdat(&mut self, argument: &str) -> Step {
+    async fn bdat(&mut self, argument: &str) -> UnlessOver {
         let mut words = argument.split_ascii_whitespace();
         let size = words.next().and_then(|word| word.parse::<usize>().ok());
         let is_last = words
@@ -340,22 +340,22 @@ impl Client {
         }
     }
 
-    async fn end_of_message(&mut self, content: Vec<u8>, bare_newline: bool) -> Step {
+    async fn end_of_message(&mut self, content: Vec<u8>, bare_newline: bool) -> UnlessOver {
         let (Some(transaction), Some((mailbox, too_many))) =
             (self.transaction.take(), self.mailbox.clone())
         else {
             return Err(Over);
         };
         self.state.count(|stats| stats.contents += 1);
-        let fault = self.state.script.strike(Stage::FinalDot, &mailbox);
+        let fault = self.state.script.strike(FaultStage::FinalDot, &mailbox);
         match &fault {
-            Some(Action::Reply(line)) => {
+            Some(FaultAction::Reply(line)) => {
                 self.out.extend_from_slice(format!("{line}\r\n").as_bytes());
                 return Ok(());
             }
-            Some(Action::Drop) => return Err(Over),
-            Some(Action::Stall(ms)) => tokio::time::sleep(Duration::from_millis(*ms)).await,
-            Some(Action::DropAfter | Action::Answer(_)) | None => {}
+            Some(FaultAction::Drop) => return Err(Over),
+            Some(FaultAction::Stall(ms)) => tokio::time::sleep(Duration::from_millis(*ms)).await,
+            Some(FaultAction::DropAfter | FaultAction::Answer(_)) | None => {}
         }
         let reply = self.judge(&transaction, &mailbox, too_many, &content, bare_newline);
         if reply.is_positive() {
@@ -371,7 +371,7 @@ impl Client {
                 reply: text,
             });
         }
-        if fault == Some(Action::DropAfter) {
+        if fault == Some(FaultAction::DropAfter) {
             return Err(Over);
         }
         self.say(reply);
@@ -381,7 +381,7 @@ impl Client {
     /// The rules at the end of a message, in the words of the real one.
     fn judge(
         &self,
-        transaction: &Transaction,
+        transaction: &SandboxTransaction,
         mailbox: &str,
         too_many: bool,
         content: &[u8],
@@ -474,18 +474,18 @@ impl Client {
     }
 
     /// Whether the script has answered in our place.
-    async fn fault(&mut self, stage: Stage, text: &str) -> Step<bool> {
+    async fn fault(&mut self, stage: FaultStage, text: &str) -> UnlessOver<bool> {
         match self.state.script.strike(stage, text) {
-            None | Some(Action::Answer(_)) => Ok(false),
-            Some(Action::Reply(line)) => {
+            None | Some(FaultAction::Answer(_)) => Ok(false),
+            Some(FaultAction::Reply(line)) => {
                 self.out.extend_from_slice(format!("{line}\r\n").as_bytes());
                 Ok(true)
             }
-            Some(Action::Stall(ms)) => {
+            Some(FaultAction::Stall(ms)) => {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 Ok(false)
             }
-            Some(Action::Drop | Action::DropAfter) => Err(Over),
+            Some(FaultAction::Drop | FaultAction::DropAfter) => Err(Over),
         }
     }
 
@@ -493,7 +493,7 @@ impl Client {
         reply.write(&mut self.out);
     }
 
-    async fn line(&mut self) -> Step<String> {
+    async fn line(&mut self) -> UnlessOver<String> {
         loop {
             match self.lines.next(&mut self.input, limits::AUTH_LINE) {
                 Line::Whole(line) => return Ok(line),
@@ -505,7 +505,7 @@ impl Client {
     }
 
     /// Sends what is to be said, then reads on.
-    async fn fill(&mut self) -> Step {
+    async fn fill(&mut self) -> UnlessOver {
         self.flush().await?;
         let stream = self.stream.as_mut().ok_or(Over)?;
         self.input.reserve(limits::READ_CHUNK);
@@ -516,7 +516,7 @@ impl Client {
         }
     }
 
-    async fn flush(&mut self) -> Step {
+    async fn flush(&mut self) -> UnlessOver {
         if !self.out.is_empty() {
             let stream = self.stream.as_mut().ok_or(Over)?;
             stream.write_all(&self.out).await?;

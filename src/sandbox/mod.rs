@@ -19,8 +19,11 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::base::tls;
-pub use script::{Action, Answer, Fault, Stage};
-pub use state::{App, Delivered, Limits, Mailbox, Settings, SharedSignIn, State, Stats};
+pub use script::{Fault, FaultAction, FaultAnswer, FaultStage};
+pub use state::{
+    App, Delivered, SandboxLimits, SandboxMailbox, SandboxSettings, SandboxState, SharedSignIn,
+    Stats,
+};
 
 /// Where to listen; port 0 takes a free one.
 #[derive(Debug, Clone, Copy)]
@@ -51,13 +54,13 @@ pub struct Sandbox {
     /// The certificate that their TLS is trusted by, in PEM.
     pub ca: String,
     /// What they know and have seen.
-    pub state: Arc<State>,
+    pub state: Arc<SandboxState>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Sandbox {
     /// Starts both, with a certificate made now.
-    pub async fn start(settings: Settings, at: Addresses) -> io::Result<Self> {
+    pub async fn start(settings: SandboxSettings, at: Addresses) -> io::Result<Self> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
         let ca = made.cert.pem();
@@ -65,7 +68,7 @@ impl Sandbox {
         let config =
             tls::server_config_of(vec![made.cert.der().clone()], key).map_err(io::Error::other)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let state = Arc::new(State::new(settings));
+        let state = Arc::new(SandboxState::new(settings));
         let (smtp, https, http) = (
             TcpListener::bind(at.smtp).await?,
             TcpListener::bind(at.https).await?,

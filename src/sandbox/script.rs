@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Where a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum FaultStage {
     /// A token request.
     Token,
     /// On connection.
@@ -30,7 +30,7 @@ pub enum Stage {
 /// What happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum FaultAction {
     /// This reply, such as `451 4.7.0 Temporary server error`; for a token request an HTTP status
     /// and a body.
     Reply(String),
@@ -41,13 +41,13 @@ pub enum Action {
     /// Silence, for so many milliseconds, then on as if nothing had been.
     Stall(u64),
     /// What a token request is answered with; elsewhere nothing happens.
-    Answer(Answer),
+    Answer(FaultAnswer),
 }
 
 /// What happens to the answer to a token request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum FaultAnswer {
     /// HTTP 429 instead, with Retry-After of so many seconds.
     Throttle(u64),
     /// Half of it comes, then the connection is closed.
@@ -62,9 +62,9 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Where.
-    pub stage: Stage,
+    pub stage: FaultStage,
     /// What.
-    pub action: Action,
+    pub action: FaultAction,
     /// How often; then it is over.
     #[serde(default = "once")]
     pub times: u32,
@@ -104,7 +104,7 @@ impl Script {
     }
 
     /// What is to go wrong now at `stage`, where `text` is said; used up once by this.
-    pub fn strike(&self, stage: Stage, text: &str) -> Option<Action> {
+    pub fn strike(&self, stage: FaultStage, text: &str) -> Option<FaultAction> {
         let mut faults = self.faults.lock().ok()?;
         let matches = |fault: &Fault| {
             fault.stage == stage
@@ -134,11 +134,11 @@ mod tests {
         let fault =
             r#"{"stage":"rcpt","action":{"reply":"550 5.1.1 no"},"times":2,"matches":"bad@"}"#;
         script.add([serde_json::from_str(fault).unwrap()]);
-        assert_eq!(script.strike(Stage::Rcpt, "good@x"), None);
-        assert_eq!(script.strike(Stage::Mail, "bad@x"), None);
-        let reply = Some(Action::Reply("550 5.1.1 no".into()));
-        assert_eq!(script.strike(Stage::Rcpt, "bad@x"), reply);
-        assert_eq!(script.strike(Stage::Rcpt, "bad@x"), reply);
-        assert_eq!(script.strike(Stage::Rcpt, "bad@x"), None);
+        assert_eq!(script.strike(FaultStage::Rcpt, "good@x"), None);
+        assert_eq!(script.strike(FaultStage::Mail, "bad@x"), None);
+        let reply = Some(FaultAction::Reply("550 5.1.1 no".into()));
+        assert_eq!(script.strike(FaultStage::Rcpt, "bad@x"), reply);
+        assert_eq!(script.strike(FaultStage::Rcpt, "bad@x"), reply);
+        assert_eq!(script.strike(FaultStage::Rcpt, "bad@x"), None);
     }
 }

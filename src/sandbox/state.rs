@@ -19,13 +19,13 @@ use crate::message::Address;
 
 /// Who there is and what they may.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct SandboxSettings {
     /// The tenant's name in the token endpoint's path.
     pub tenant: String,
     /// App registrations.
     pub apps: Vec<App>,
     /// Mailboxes.
-    pub mailboxes: Vec<Mailbox>,
+    pub mailboxes: Vec<SandboxMailbox>,
     /// How far Entra's clock is ahead of the system's (milliseconds; negative when it is behind).
     pub clock_skew: i64,
     /// How long an access token lives.
@@ -35,7 +35,7 @@ pub struct Settings {
     /// Whose name a person's token is for, where the mailbox is shared with the person.
     pub shared_sign_in: SharedSignIn,
     /// Exchange's limits.
-    pub limits: Limits,
+    pub limits: SandboxLimits,
     /// Messages that are kept to be looked at; older ones go.
     pub keep: usize,
 }
@@ -98,7 +98,7 @@ pub(super) enum Device {
 
 /// A mailbox.
 #[derive(Debug, Clone)]
-pub struct Mailbox {
+pub struct SandboxMailbox {
     /// Its address, which is its user's name.
     pub address: Address,
     /// Users besides its own who may send as it: a shared mailbox.
@@ -111,7 +111,7 @@ pub struct Mailbox {
 
 /// Exchange's limits per mailbox (`transport/smtp/exchange_online.md`).
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SandboxLimits {
     /// Messages in a minute.
     pub per_minute: usize,
     /// Sessions at once.
@@ -126,7 +126,7 @@ pub struct Limits {
     pub size: usize,
 }
 
-impl Default for Limits {
+impl Default for SandboxLimits {
     fn default() -> Self {
         Self {
             per_minute: 30,
@@ -139,7 +139,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl SandboxLimits {
     /// As good as none, for measuring.
     pub fn none() -> Self {
         Self {
@@ -187,18 +187,18 @@ pub struct Stats {
 
 /// See the module.
 #[derive(Debug)]
-pub struct State {
+pub struct SandboxState {
     /// Who there is.
-    pub settings: Settings,
+    pub settings: SandboxSettings,
     /// What goes wrong.
     pub script: Script,
     pub(super) base_url: OnceLock<String>,
-    inner: Mutex<Inner>,
+    inner: Mutex<SandboxInner>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct SandboxInner {
     access: HashMap<String, (Option<String>, Timestamp)>,
     refresh: HashMap<String, String>,
     revoked: HashSet<String>,
@@ -222,9 +222,9 @@ pub enum Bearer {
     App,
 }
 
-impl State {
-    pub(super) fn new(settings: Settings) -> Self {
-        let mut inner = Inner::default();
+impl SandboxState {
+    pub(super) fn new(settings: SandboxSettings) -> Self {
+        let mut inner = SandboxInner::default();
         for mailbox in &settings.mailboxes {
             if let Some(token) = &mailbox.refresh_token {
                 inner
@@ -241,7 +241,7 @@ impl State {
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, SandboxInner> {
         self.inner
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -406,7 +406,7 @@ impl State {
         mailboxes.any(|mailbox| mailbox.shared_with.contains(user))
     }
 
-    pub(super) fn mailbox(&self, name: &str) -> Option<&Mailbox> {
+    pub(super) fn mailbox(&self, name: &str) -> Option<&SandboxMailbox> {
         let address = Address::parse(name).ok()?;
         self.settings
             .mailboxes

@@ -12,7 +12,7 @@ use memchr::memchr2;
 
 /// Where the decoder stands between two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum DecoderState {
     /// After CRLF, or at the very start.
     LineStart,
     /// A dot stood at the start of the line.
@@ -28,7 +28,7 @@ enum Place {
 /// Decodes one message.
 #[derive(Debug)]
 pub struct Decoder {
-    place: Place,
+    place: DecoderState,
     lf_ends: bool,
     bare_newlines: u64,
     /// CRs before the one that the decoder stands after.
@@ -47,7 +47,7 @@ impl Decoder {
     /// For a message at its start; `lf_ends` where LF alone ends its lines as well.
     pub fn new(lf_ends: bool) -> Self {
         Self {
-            place: Place::LineStart,
+            place: DecoderState::LineStart,
             lf_ends,
             bare_newlines: 0,
             more_crs: 0,
@@ -63,43 +63,43 @@ impl Decoder {
         while at < input.len() {
             let byte = input[at];
             match self.place {
-                Place::LineStart if byte == b'.' => {
-                    self.place = Place::Dot;
+                DecoderState::LineStart if byte == b'.' => {
+                    self.place = DecoderState::Dot;
                     at += 1;
                 }
-                Place::LineStart => self.place = Place::Text,
-                Place::Dot if byte == b'\r' => {
-                    self.place = Place::DotCr;
+                DecoderState::LineStart => self.place = DecoderState::Text,
+                DecoderState::Dot if byte == b'\r' => {
+                    self.place = DecoderState::DotCr;
                     at += 1;
                 }
-                Place::Dot if byte == b'\n' && self.lf_ends => {
-                    self.place = Place::LineStart;
+                DecoderState::Dot if byte == b'\n' && self.lf_ends => {
+                    self.place = DecoderState::LineStart;
                     return (at + 1, true);
                 }
                 // RFC 5321 §4.5.2: a leading dot with other characters after it is deleted.
-                Place::Dot => self.place = Place::Text,
-                Place::DotCr if byte == b'\n' => {
-                    self.place = Place::LineStart;
+                DecoderState::Dot => self.place = DecoderState::Text,
+                DecoderState::DotCr if byte == b'\n' => {
+                    self.place = DecoderState::LineStart;
                     return (at + 1, true);
                 }
                 // The dot is gone, and the CR may be the first of several before LF.
-                Place::DotCr => self.place = Place::Cr,
-                Place::Cr if byte == b'\n' => {
+                DecoderState::DotCr => self.place = DecoderState::Cr,
+                DecoderState::Cr if byte == b'\n' => {
                     out.extend_from_slice(b"\r\n");
                     self.bare_newlines += std::mem::take(&mut self.more_crs).min(1) as u64;
-                    self.place = Place::LineStart;
+                    self.place = DecoderState::LineStart;
                     at += 1;
                 }
-                Place::Cr if byte == b'\r' => {
+                DecoderState::Cr if byte == b'\r' => {
                     self.more_crs += 1;
                     at += 1;
                 }
-                Place::Cr => {
+                DecoderState::Cr => {
                     for _ in 0..=std::mem::take(&mut self.more_crs) {
                         self.bare(out);
                     }
                 }
-                Place::Text => at = self.text(input, at, out),
+                DecoderState::Text => at = self.text(input, at, out),
             }
         }
         (at, false)
@@ -129,13 +129,13 @@ impl Decoder {
             match input[at] {
                 b'\n' if self.lf_ends => {
                     out.extend_from_slice(b"\r\n");
-                    self.place = Place::LineStart;
+                    self.place = DecoderState::LineStart;
                 }
                 b'\n' => {
                     self.ends_in_lf_dot_lf = at + 1 == input.len() && out.ends_with(b"\r\n.");
                     self.bare(out);
                 }
-                _ => self.place = Place::Cr,
+                _ => self.place = DecoderState::Cr,
             }
             return at + 1;
         }
@@ -146,7 +146,7 @@ impl Decoder {
     fn bare(&mut self, out: &mut Vec<u8>) {
         self.bare_newlines += 1;
         out.extend_from_slice(b"\r\n");
-        self.place = Place::Text;
+        self.place = DecoderState::Text;
     }
 }
 

@@ -20,7 +20,7 @@ const BODY_CHUNK: usize = 64 * 1024;
 
 /// What a session may do and how much of it; shared by the sessions of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct SessionSettings {
     /// What this host calls itself.
     pub host: String,
     /// Largest message in octets, as SIZE announces it (RFC 1870).
@@ -123,7 +123,7 @@ struct Receiving {
 /// One session. Drive it with [`Machine::next`] and [`Machine::answer`].
 #[derive(Debug)]
 pub struct Machine {
-    settings: Arc<Settings>,
+    settings: Arc<SessionSettings>,
     protection: Protection,
     phase: Phase,
     lines: LineReader,
@@ -144,7 +144,11 @@ pub struct Machine {
 impl Machine {
     /// A session at its start, the greeting ready to be sent. `user` is whom the client's network
     /// admits without AUTH.
-    pub fn new(settings: Arc<Settings>, protection: Protection, user: Option<String>) -> Self {
+    pub fn new(
+        settings: Arc<SessionSettings>,
+        protection: Protection,
+        user: Option<String>,
+    ) -> Self {
         let mut machine = Self {
             phase: Phase::Command,
             lines: LineReader::new(settings.bare_lf),

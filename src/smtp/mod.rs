@@ -17,5 +17,5 @@ pub(crate) mod line;
 pub(crate) mod machine;
 pub(crate) mod reply;
 
-pub use machine::{Event, Machine, Protection, Settings, Transaction};
+pub use machine::{Event, Machine, Protection, SessionSettings, Transaction};
 pub use reply::Reply;

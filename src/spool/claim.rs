@@ -1,6 +1,6 @@
 //! What the spool takes, gives out and takes back.
 
-use super::{Content, Event, Record, Used};
+use super::{Content, Record, StoryEvent, Used};
 use crate::base::{MessageId, Timestamp};
 
 /// A message to be put.
@@ -45,19 +45,19 @@ pub struct Finish {
     /// Messages of our own about it, put in the same transaction.
     pub reports: Vec<New>,
     /// Lines for digests of ours, put in the same transaction.
-    pub lines: Vec<Lines>,
+    pub lines: Vec<DigestLines>,
     /// Of a digest that is gone: the number of the last line that went with it. If it has others by now, it
     /// stays for them.
     pub sent_lines: u64,
     /// What there is to tell of it.
-    pub events: Vec<Event>,
+    pub events: Vec<StoryEvent>,
     /// What it took of a mailbox's day.
     pub used: Option<Used>,
 }
 
 /// Lines for a digest.
 #[derive(Debug)]
-pub struct Lines {
+pub struct DigestLines {
     /// The digest, to be put if it is not there.
     pub digest: Box<Record>,
     /// What it tells, a paragraph each.

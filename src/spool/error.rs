@@ -74,7 +74,7 @@ pub enum SpoolError {
     #[error("spool database: {text}{remedy}", remedy = .fault.remedy())]
     Database {
         /// What is wrong with it.
-        fault: Fault,
+        fault: DatabaseFault,
         /// Its own words.
         text: String,
     },
@@ -97,7 +97,7 @@ pub enum SpoolError {
 
 /// What is wrong with the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum DatabaseFault {
     /// Its disk is full.
     Full,
     /// The disk has changed what was written.
@@ -108,7 +108,7 @@ pub enum Fault {
     Other,
 }
 
-impl Fault {
+impl DatabaseFault {
     fn remedy(self) -> &'static str {
         match self {
             Self::Damaged => {
@@ -133,13 +133,13 @@ impl SpoolError {
         match self {
             Self::Full { .. } => true,
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            Self::Database { fault, .. } => *fault == Fault::Full,
+            Self::Database { fault, .. } => *fault == DatabaseFault::Full,
             _ => false,
         }
     }
 
     /// Whether one row cannot be read, and nothing else is wrong.
     pub fn is_of_row(&self) -> bool {
-        matches!(self, Self::Database { fault, .. } if *fault == Fault::Row)
+        matches!(self, Self::Database { fault, .. } if *fault == DatabaseFault::Row)
     }
 }

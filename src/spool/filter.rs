@@ -7,7 +7,7 @@ use crate::base::{MessageId, Timestamp};
 
 /// What an operator asks for; what is not said is any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
+pub struct QueueFilter {
     /// The server that would take it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
@@ -51,7 +51,7 @@ pub struct Page {
     pub limit: usize,
     /// Only these.
     #[serde(default)]
-    pub filter: Filter,
+    pub filter: QueueFilter,
 }
 
 /// Which messages an operator means.
@@ -59,7 +59,7 @@ pub struct Page {
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
     /// Those that it admits.
-    Matching(Filter),
+    Matching(QueueFilter),
     /// These.
     Ids(Vec<MessageId>),
 }
@@ -78,7 +78,7 @@ pub enum Deed {
     Delete,
 }
 
-impl Filter {
+impl QueueFilter {
     /// Whether it admits a message.
     pub fn admits(&self, Entry { record, lease }: &Entry) -> bool {
         let envelope = &record.envelope;

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::{
-    Content, Contents, Count, Deed, Entry, Filter, Manage, Page, Record, Selection, SpoolFuture,
-    Story, What,
+    Content, Contents, Count, Deed, Entry, Manage, Page, QueueFilter, Record, Selection,
+    SpoolFuture, Story, What,
 };
 use crate::base::{Clock, MessageId, Timestamp};
 
 /// See the module. What it is given and what it gives goes by the wall clock.
-pub struct Shown {
+pub struct ShownSpool {
     spool: Arc<dyn Manage>,
     clock: Clock,
 }
 
-impl Shown {
+impl ShownSpool {
     /// A spool whose time `clock` is.
     pub fn new(spool: Arc<dyn Manage>, clock: Clock) -> Self {
         Self { spool, clock }
@@ -45,9 +45,9 @@ impl Shown {
     }
 
     /// What people ask for, in the time of the spool.
-    fn filter(&self, filter: Filter) -> Filter {
+    fn filter(&self, filter: QueueFilter) -> QueueFilter {
         let by = -self.clock.offset();
-        Filter {
+        QueueFilter {
             before: filter.before.map(|at| at.shifted(by)),
             since: filter.since.map(|at| at.shifted(by)),
             ..filter
@@ -60,13 +60,13 @@ fn move_record(record: &mut Record, by: SignedDuration) {
     record.due = record.due.shifted(by);
 }
 
-impl Contents for Shown {
+impl Contents for ShownSpool {
     fn content(&self, id: MessageId) -> SpoolFuture<'_, Content> {
         self.spool.content(id)
     }
 }
 
-impl Manage for Shown {
+impl Manage for ShownSpool {
     fn list(&self, page: Page) -> SpoolFuture<'_, Vec<Entry>> {
         let filter = self.filter(page.filter);
         Box::pin(async move {

@@ -27,18 +27,18 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::content::ContentWriter;
 use super::folder::Folder;
 use super::{
-    Claim, Claimed, Content, Contents, Count, Deed, Entry, Filter, Finish, Intake, Ledger, Manage,
-    New, Notes, Owner, Page, Place, Record, Selection, SpoolError, SpoolFuture, Story, Upkeep,
-    Used, Which, Work,
+    Claim, Claimed, Content, Contents, Count, Deed, Entry, Finish, Intake, Ledger, Manage, New,
+    Notes, Owner, Page, Place, QueueFilter, Record, Selection, SpoolError, SpoolFuture, Story,
+    Upkeep, Used, Which, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
 use crate::base::{BoxFuture, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::platform::files;
-use queue::Shared;
-use reader::Reader;
-pub use settings::Settings;
+use queue::SharedQueue;
+use reader::SpoolReader;
+pub use settings::SpoolSettings;
 use space::Space;
 use store::Store;
 use writer::Job;
@@ -51,9 +51,9 @@ const OPERATOR_PAGE: usize = 1_000;
 
 /// See the module.
 pub struct SqliteSpool {
-    settings: Settings,
+    settings: SpoolSettings,
     jobs: Option<mpsc::Sender<Job>>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedQueue>,
     ids: MessageIds,
     contents: Arc<Folder>,
     writer: Option<JoinHandle<()>>,
@@ -73,13 +73,13 @@ impl SqliteSpool {
     }
 
     /// Opens the spool for `owner`, makes it when missing, and recovers what a crash left.
-    pub fn open(settings: Settings, owner: Owner) -> Result<Self, SpoolError> {
+    pub fn open(settings: SpoolSettings, owner: Owner) -> Result<Self, SpoolError> {
         let content = settings.folder.join(store::CONTENTS);
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
         restrict(&settings.folder)?;
         sync_new_folders(&content)?;
         let lock = lock(&settings.folder)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedQueue {
             owner,
             queue: Mutex::default(),
             changed: Notify::new(),
@@ -128,11 +128,11 @@ impl SqliteSpool {
     /// Reads on a connection of its own, off the runtime.
     fn read<T: Send + 'static>(
         &self,
-        look: impl FnOnce(Reader) -> Result<T, SpoolError> + Send + 'static,
+        look: impl FnOnce(SpoolReader) -> Result<T, SpoolError> + Send + 'static,
     ) -> SpoolFuture<'_, T> {
         let folder = self.settings.folder.clone();
         Box::pin(async move {
-            let looked = tokio::task::spawn_blocking(move || look(Reader::open(&folder)?));
+            let looked = tokio::task::spawn_blocking(move || look(SpoolReader::open(&folder)?));
             looked.await.map_err(|_| SpoolError::Closed)?
         })
     }
@@ -142,7 +142,7 @@ impl SqliteSpool {
         &self,
         after: Option<MessageId>,
         limit: usize,
-        filter: Filter,
+        filter: QueueFilter,
         made: impl Fn(Entry) -> T + Send + 'static,
     ) -> SpoolFuture<'_, Vec<T>> {
         let shared = self.shared.clone();

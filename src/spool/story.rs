@@ -9,7 +9,7 @@ use crate::message::Address;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct StoryEvent {
     /// When.
     pub at: Timestamp,
     /// What.
@@ -17,7 +17,7 @@ pub struct Event {
     pub what: What,
 }
 
-/// See [`Event`].
+/// See [`StoryEvent`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum What {
@@ -86,7 +86,7 @@ pub struct Story {
     /// When it left the queue, if it has.
     pub ended: Option<Timestamp>,
     /// What became of it, in order.
-    pub events: Vec<Event>,
+    pub events: Vec<StoryEvent>,
 }
 
 impl Story {

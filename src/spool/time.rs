@@ -19,14 +19,14 @@ const LONG: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What a note says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct TimeNote {
     /// The time of the spool.
     at: Timestamp,
     /// What the wall clock showed.
     wall: Timestamp,
 }
 
-impl Seen {
+impl TimeNote {
     /// Notes of before version 0.3 have one number: the two were the same.
     fn parse(text: &str) -> Option<Self> {
         let (at, wall) = text.split_once(' ').unwrap_or((text, text));
@@ -61,7 +61,7 @@ pub(crate) async fn note(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolEr
 /// Sets `clock`, by which nothing was measured yet, to the time of the spool.
 pub(crate) async fn resume(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
     let notes = spool.notes(NOTE).await?;
-    let seen = notes.first().and_then(|(_, value)| Seen::parse(value));
+    let seen = notes.first().and_then(|(_, value)| TimeNote::parse(value));
     if let Some(seen) = seen {
         let (now, set) = seen.now(clock.wall());
         clock.begin_at(now);
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn the_time_of_the_spool_goes_on_with_the_wall_clock_unless_that_was_set() {
         let (at, wall) = (Timestamp(5_000_000), Timestamp(0).after(100 * DAY));
-        let seen = Seen { at, wall };
+        let seen = TimeNote { at, wall };
         for (shows, passed, was_set) in [
             (wall.after(29 * DAY), 29 * DAY, false),
             (wall.after(31 * DAY), Duration::ZERO, true),
@@ -92,19 +92,19 @@ mod tests {
             assert_eq!((now, set.is_some()), (at.after(passed), was_set), "{shows}");
         }
         assert_eq!(
-            Seen::parse("7 9"),
-            Some(Seen {
+            TimeNote::parse("7 9"),
+            Some(TimeNote {
                 at: Timestamp(7),
                 wall: Timestamp(9)
             })
         );
         assert_eq!(
-            Seen::parse("7"),
-            Some(Seen {
+            TimeNote::parse("7"),
+            Some(TimeNote {
                 at: Timestamp(7),
                 wall: Timestamp(7)
             })
         );
-        assert_eq!(Seen::parse("x 9"), None);
+        assert_eq!(TimeNote::parse("x 9"), None);
     }
 }

@@ -13,13 +13,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::shared::{Options, Shared};
+use super::shared::{Shared, SubmissionOptions};
 use super::{permission, wording};
 use crate::base::{MessageId, limits};
 use crate::door::counts::{Counted, Share};
-use crate::door::stream::{self, Stream};
-use crate::door::usage::{Amount, Who};
-use crate::door::{Door, Endpoint, Limits, NotSignedIn, Settings, Stopping, User, Visitor};
+use crate::door::stream::{self, ClientStream};
+use crate::door::usage::{Amount, LimitOwner};
+use crate::door::{Door, DoorLimits, DoorSettings, Endpoint, NotSignedIn, Stopping, User, Visitor};
 use crate::message::{Recipient, ReversePath};
 use crate::observe::maillog;
 use crate::smtp::auth::Credentials;
@@ -31,12 +31,12 @@ const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
 /// A session at work.
 pub(super) struct Connection {
-    stream: Option<Stream>,
+    stream: Option<ClientStream>,
     peer: IpAddr,
     endpoint: Arc<Endpoint>,
-    options: Arc<Options>,
+    options: Arc<SubmissionOptions>,
     /// The listener and its options, as they are configured by now.
-    current: (Arc<ArcSwap<Endpoint>>, Arc<ArcSwap<Options>>),
+    current: (Arc<ArcSwap<Endpoint>>, Arc<ArcSwap<SubmissionOptions>>),
     machine: Machine,
     input: BytesMut,
     incoming: Option<Incoming>,
@@ -76,7 +76,7 @@ enum Broken {
 impl Connection {
     pub(super) fn new(
         visitor: Visitor,
-        options: Arc<ArcSwap<Options>>,
+        options: Arc<ArcSwap<SubmissionOptions>>,
         shared: Arc<Shared>,
     ) -> Self {
         let Visitor {
@@ -87,7 +87,7 @@ impl Connection {
         } = visitor;
         let endpoint = current.load_full();
         let settings = door.settings.load_full();
-        let implicit = matches!(stream, Stream::Tls(_));
+        let implicit = matches!(stream, ClientStream::Tls(_));
         let protection = Protection {
             offers_tls: endpoint.tls.is_some() && !implicit,
             tls: implicit,
@@ -127,7 +127,7 @@ impl Connection {
     }
 
     /// Serves the client; gives what is to be closed where the last word was ours.
-    pub(super) async fn run(mut self) -> Option<Stream> {
+    pub(super) async fn run(mut self) -> Option<ClientStream> {
         match self.converse().await {
             Ok(()) => return self.stream,
             Err(Broken::Closed) if self.machine.lacks_tls() => {
@@ -172,7 +172,7 @@ impl Connection {
         }
     }
 
-    fn stream(&mut self) -> Result<&mut Stream, Broken> {
+    fn stream(&mut self) -> Result<&mut ClientStream, Broken> {
         self.stream.as_mut().ok_or(Broken::Closed)
     }
 
@@ -433,13 +433,13 @@ impl Connection {
     }
 
     /// Who sends; nobody any more where the configuration has changed.
-    fn user<'s>(&self, settings: &'s Settings) -> Result<&'s User, Reply> {
+    fn user<'s>(&self, settings: &'s DoorSettings) -> Result<&'s User, Reply> {
         let user = settings.users.get(self.machine.user().unwrap_or_default());
         user.ok_or(Reply::auth_required())
     }
 
     /// Whether user and listener may take so much more.
-    fn check_limits(&self, settings: &Settings, amount: Amount) -> Result<(), Reply> {
+    fn check_limits(&self, settings: &DoorSettings, amount: Amount) -> Result<(), Reply> {
         let user = self.user(settings)?;
         let (usage, endpoint) = (&self.door.usage, &self.endpoint);
         let checked = usage
@@ -467,7 +467,7 @@ impl Connection {
 /// end if no message is under way, or when the message that began then has come too slowly with so many
 /// octets.
 fn patience(
-    limits: &Limits,
+    limits: &DoorLimits,
     ends: Option<Instant>,
     message: Option<(Instant, u64)>,
     now: Instant,
@@ -487,13 +487,13 @@ fn patience(
 }
 
 /// Whose the user's limits are.
-fn who(user: &User) -> Who<'_> {
-    Who::User(&user.name)
+fn who(user: &User) -> LimitOwner<'_> {
+    LimitOwner::User(&user.name)
 }
 
 /// Whose the listener's are.
-fn here(endpoint: &Endpoint) -> Who<'_> {
-    Who::Listener(&endpoint.name)
+fn here(endpoint: &Endpoint) -> LimitOwner<'_> {
+    LimitOwner::Listener(&endpoint.name)
 }
 
 #[cfg(test)]
@@ -502,7 +502,7 @@ mod tests {
 
     #[test]
     fn silence_slowness_and_the_sessions_time_each_have_their_end() {
-        let (now, limits) = (Instant::now(), Limits::default());
+        let (now, limits) = (Instant::now(), DoorLimits::default());
         let at = |seconds| now + Duration::from_secs(seconds);
         let patience = |ends, message: Option<_>| {
             let ends = message.is_none().then_some(at(ends));
@@ -518,7 +518,7 @@ mod tests {
             patience(3_600, begun(1_000_000)),
             (at(300), wording::idle())
         );
-        let any = Limits {
+        let any = DoorLimits {
             minimum_rate: 0,
             ..limits.clone()
         };

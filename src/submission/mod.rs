@@ -18,4 +18,4 @@ pub mod wording;
 
 pub use direct::{Answered, Direct};
 pub use service::Submission;
-pub use shared::{Options, Settings, Shared};
+pub use shared::{Shared, SubmissionOptions, SubmissionSettings};

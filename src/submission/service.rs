@@ -5,22 +5,22 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::connection::Connection;
-use super::shared::{Options, Shared};
+use super::shared::{Shared, SubmissionOptions};
 use super::wording;
 use crate::base::BoxFuture;
-use crate::door::stream::Stream;
-use crate::door::{Service, TurnedAway, Visitor};
+use crate::door::stream::ClientStream;
+use crate::door::{Protocol, TurnedAway, Visitor};
 
 /// Submission at one listener.
 #[derive(Clone)]
 pub struct Submission {
-    options: Arc<ArcSwap<Options>>,
+    options: Arc<ArcSwap<SubmissionOptions>>,
     shared: Arc<Shared>,
 }
 
 impl Submission {
     /// Submission at a listener that has these options.
-    pub fn new(options: Options, shared: &Arc<Shared>) -> Self {
+    pub fn new(options: SubmissionOptions, shared: &Arc<Shared>) -> Self {
         Self {
             options: Arc::new(ArcSwap::from_pointee(options)),
             shared: shared.clone(),
@@ -28,19 +28,19 @@ impl Submission {
     }
 
     /// Other options from now on; sessions under way see them with their next message.
-    pub fn reconfigure(&self, options: Options) {
+    pub fn reconfigure(&self, options: SubmissionOptions) {
         self.options.store(Arc::new(options));
     }
 }
 
-impl Service for Submission {
+impl Protocol for Submission {
     fn farewell(&self, why: &TurnedAway) -> Vec<u8> {
         let mut said = Vec::new();
         wording::turned_away(why).write(&mut said);
         said
     }
 
-    fn serve(&self, visitor: Visitor) -> BoxFuture<'static, Option<Stream>> {
+    fn serve(&self, visitor: Visitor) -> BoxFuture<'static, Option<ClientStream>> {
         let connection = Connection::new(visitor, self.options.clone(), self.shared.clone());
         Box::pin(connection.run())
     }

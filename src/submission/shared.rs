@@ -13,7 +13,7 @@ use crate::smtp;
 use crate::spool::Intake;
 
 /// What sessions go by; those under way see a change at their next command.
-pub struct Settings {
+pub struct SubmissionSettings {
     /// Routing.
     pub policy: Policy,
     /// The servers in direct mode.
@@ -22,9 +22,9 @@ pub struct Settings {
 
 /// What holds for mail at one listener.
 #[derive(Clone)]
-pub struct Options {
+pub struct SubmissionOptions {
     /// The conversation's own limits.
-    pub session: Arc<smtp::Settings>,
+    pub session: Arc<smtp::SessionSettings>,
     /// How urgent what comes in here is, if its user does not say.
     pub priority: Option<Priority>,
     /// The sender of messages of those who have no address; see [`crate::door::User::assume_from`].
@@ -34,7 +34,7 @@ pub struct Options {
 /// What all sessions share.
 pub struct Shared {
     /// What they go by.
-    pub settings: ArcSwap<Settings>,
+    pub settings: ArcSwap<SubmissionSettings>,
     /// Where messages go.
     pub spool: Arc<dyn Intake>,
     /// Where messages for direct servers go.
@@ -43,9 +43,9 @@ pub struct Shared {
     pub clock: Clock,
 }
 
-impl Options {
+impl SubmissionOptions {
     /// A conversation with these limits, and nothing else.
-    pub fn new(session: smtp::Settings) -> Self {
+    pub fn new(session: smtp::SessionSettings) -> Self {
         Self {
             session: Arc::new(session),
             priority: None,
@@ -57,7 +57,7 @@ impl Options {
 impl Shared {
     /// No session yet.
     pub fn new(
-        settings: Settings,
+        settings: SubmissionSettings,
         spool: Arc<dyn Intake>,
         direct: Arc<dyn Direct>,
         clock: Clock,

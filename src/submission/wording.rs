@@ -9,7 +9,7 @@ use super::permission::NotAllowed;
 use crate::base::limits;
 use crate::door::TurnedAway;
 use crate::door::usage::OverLimit;
-use crate::routing::Refused;
+use crate::routing::NotRouted;
 use crate::smtp::Reply;
 
 /// A client that is not let in, or not any more.
@@ -53,7 +53,7 @@ pub(super) fn no_access(peer: IpAddr) -> Reply {
 }
 
 /// Routing does not admit the message.
-pub fn not_routed(why: &Refused) -> Reply {
+pub fn not_routed(why: &NotRouted) -> Reply {
     Reply::new(550, "5.7.1", why.to_string())
 }
 

@@ -34,7 +34,7 @@ pub enum TokenError {
         /// The endpoint.
         url: String,
         /// Its words.
-        refusal: Box<Refusal>,
+        refusal: Box<ProviderRefusal>,
         /// How long it asks to be left alone.
         pause: Option<Duration>,
     },
@@ -44,7 +44,7 @@ pub enum TokenError {
         /// The app registration's name in the configuration.
         oauth: String,
         /// Its words.
-        refusal: Box<Refusal>,
+        refusal: Box<ProviderRefusal>,
     },
     /// It refused the app, or what the app asked for: the administrator's to mend.
     #[error("the provider refused [oauth.{oauth}]: {refusal}; {}", .refusal.remedy())]
@@ -52,7 +52,7 @@ pub enum TokenError {
         /// The app registration's name in the configuration.
         oauth: String,
         /// Its words.
-        refusal: Box<Refusal>,
+        refusal: Box<ProviderRefusal>,
     },
     /// Somebody has to sign in again.
     #[error(
@@ -62,7 +62,7 @@ pub enum TokenError {
         /// The server.
         account: String,
         /// Its words.
-        refusal: Box<Refusal>,
+        refusal: Box<ProviderRefusal>,
     },
     /// Nobody has signed in yet.
     #[error(
@@ -166,7 +166,7 @@ const ADMINISTRATOR: [u32; 26] = [
 
 /// The error response of RFC 6749 §5.2, with what Entra adds to find it in its logs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct ProviderRefusal {
     /// The code.
     pub error: String,
     /// In words.
@@ -183,7 +183,7 @@ pub struct Refusal {
     pub timestamp: Option<String>,
 }
 
-impl oauth2::ErrorResponse for Refusal {}
+impl oauth2::ErrorResponse for ProviderRefusal {}
 
 /// What a refusal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +198,7 @@ pub enum Class {
     Administrator,
 }
 
-impl Refusal {
+impl ProviderRefusal {
     /// What it asks for; `status` is the response's, `by_user` whether a user's grant was refused.
     pub fn class(&self, status: u16, by_user: bool) -> Class {
         let says_later = matches!(
@@ -289,7 +289,7 @@ fn remedy(number: u32) -> Option<&'static str> {
 }
 
 /// The first line in words, with what finds it in the provider's log; no more than a line's length.
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for ProviderRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let short = |text: &str, most| text.chars().take(most).collect::<String>();
         f.write_str(&short(&self.error, 100))?;
@@ -316,11 +316,11 @@ impl std::fmt::Display for Refusal {
 mod tests {
     use super::*;
 
-    fn refusal(error: &str, code: u32) -> Refusal {
-        Refusal {
+    fn refusal(error: &str, code: u32) -> ProviderRefusal {
+        ProviderRefusal {
             error: error.into(),
             error_codes: if code == 0 { vec![] } else { vec![code] },
-            ..Refusal::default()
+            ..ProviderRefusal::default()
         }
     }
 
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_with_what_finds_it_in_the_log() {
-        let refusal = Refusal {
+        let refusal = ProviderRefusal {
             error_description: Some(
                 "AADSTS7000222: The provided client secret keys are expired. Trace ID: x\r\nmore"
                     .into(),

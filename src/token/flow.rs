@@ -14,12 +14,12 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::credential::{ASSERTION_TYPE, Proof};
-use super::error::{Class, Refusal, TokenError};
-use super::settings::Settings;
+use super::error::{Class, ProviderRefusal, TokenError};
+use super::settings::AccountSettings;
 use crate::base::Timestamp;
 use crate::base::secret::ExposeSecret;
 use crate::observe::maillog;
-use client::{Client, Seen, Success};
+use client::{ResponseFacts, Success, TokenClient};
 pub use skew::clock_words;
 
 /// What the token endpoint is asked with.
@@ -75,7 +75,7 @@ macro_rules! proven {
 
 /// Asks for a token, with each proof of the app as long as the one before was refused.
 pub(super) async fn request(
-    settings: &Settings,
+    settings: &AccountSettings,
     http: &reqwest::Client,
     ask: Ask<'_>,
 ) -> Result<Granted, TokenError> {
@@ -99,7 +99,7 @@ pub(super) async fn request(
     }))
 }
 
-async fn proofs(settings: &Settings) -> Result<Vec<Proof>, TokenError> {
+async fn proofs(settings: &AccountSettings) -> Result<Vec<Proof>, TokenError> {
     let (audience, id) = (&settings.endpoints.token, &settings.client_id);
     let proofs = settings
         .credential
@@ -108,13 +108,13 @@ async fn proofs(settings: &Settings) -> Result<Vec<Proof>, TokenError> {
 }
 
 async fn request_with(
-    settings: &Settings,
+    settings: &AccountSettings,
     http: &reqwest::Client,
     ask: Ask<'_>,
     proof: &Proof,
 ) -> Result<Granted, TokenError> {
     let client = client(settings, proof);
-    let seen = Seen::default();
+    let seen = ResponseFacts::default();
     let call = |request| client::perform(http.clone(), request, seen.clone());
     let scopes = settings.scopes.iter().cloned().map(Scope::new);
     let answer = match ask {
@@ -147,7 +147,7 @@ async fn request_with(
 
 /// Where the browser is sent to sign in; `state` and `verifier` are random and used once.
 pub(super) fn authorize_url(
-    settings: &Settings,
+    settings: &AccountSettings,
     redirect: &Url,
     state: &str,
     verifier: &str,
@@ -168,7 +168,7 @@ pub(super) fn authorize_url(
 
 /// Asks for a code to sign in with on another device.
 pub(super) async fn device_code(
-    settings: &Settings,
+    settings: &AccountSettings,
     http: &reqwest::Client,
 ) -> Result<Option<DeviceCode>, TokenError> {
     let Some(endpoint) = settings.endpoints.device.clone() else {
@@ -180,7 +180,7 @@ pub(super) async fn device_code(
     let url = endpoint.to_string();
     let endpoint = oauth2::DeviceAuthorizationUrl::from_url(endpoint);
     let client = client(settings, &proof).set_device_authorization_url(endpoint);
-    let seen = Seen::default();
+    let seen = ResponseFacts::default();
     let call = |request| client::perform(http.clone(), request, seen.clone());
     let request = client
         .exchange_device_code()
@@ -200,7 +200,7 @@ pub(super) async fn device_code(
 
 /// Asks until the person has signed in, refused, or let the code expire (RFC 8628 §3.4 and §3.5).
 pub(super) async fn device_token(
-    settings: &Settings,
+    settings: &AccountSettings,
     http: &reqwest::Client,
     code: &DeviceCode,
 ) -> Result<Granted, TokenError> {
@@ -209,7 +209,7 @@ pub(super) async fn device_token(
         return Err(TokenError::NotConnected { account });
     };
     let client = client(settings, &proof);
-    let seen = Seen::default();
+    let seen = ResponseFacts::default();
     let call = |request| client::perform(http.clone(), request, seen.clone());
     let request = client.exchange_device_access_token(&code.details);
     let answer = proven!(request, &proof)
@@ -218,10 +218,10 @@ pub(super) async fn device_token(
     answer.map(granted).map_err(|error| {
         let error = match error {
             RequestTokenError::ServerResponse(refusal) => {
-                RequestTokenError::ServerResponse(Refusal {
+                RequestTokenError::ServerResponse(ProviderRefusal {
                     error: refusal.error().as_ref().to_owned(),
                     error_description: refusal.error_description().cloned(),
-                    ..Refusal::default()
+                    ..ProviderRefusal::default()
                 })
             }
             RequestTokenError::Request(error) => RequestTokenError::Request(error),
@@ -232,7 +232,7 @@ pub(super) async fn device_token(
     })
 }
 
-fn client(settings: &Settings, proof: &Proof) -> Client {
+fn client(settings: &AccountSettings, proof: &Proof) -> TokenClient {
     let client = client::new(&settings.client_id, &settings.endpoints.token);
     match proof {
         Proof::Secret(secret) => {
@@ -256,9 +256,9 @@ fn granted(success: Success) -> Granted {
 }
 
 fn classified(
-    settings: &Settings,
-    error: RequestTokenError<reqwest::Error, Refusal>,
-    seen: &Seen,
+    settings: &AccountSettings,
+    error: RequestTokenError<reqwest::Error, ProviderRefusal>,
+    seen: &ResponseFacts,
     by_user: bool,
 ) -> TokenError {
     let url = settings.endpoints.token.to_string();

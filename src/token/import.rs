@@ -35,7 +35,7 @@ pub(crate) enum ImportError {
 
 /// What many tools write: the token endpoint's response, or more with it.
 #[derive(Deserialize)]
-struct Response {
+struct KeptResponse {
     refresh_token: Zeroizing<String>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn refresh_token(
     if !text.starts_with('{') {
         return one_word(text);
     }
-    if let Ok(response) = serde_json::from_str::<Response>(text) {
+    if let Ok(response) = serde_json::from_str::<KeptResponse>(text) {
         return one_word(&response.refresh_token);
     }
     let cache = serde_json::from_str::<Msal>(text).map_err(|_| ImportError::UnknownJson)?;

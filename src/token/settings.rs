@@ -48,7 +48,7 @@ pub struct Endpoints {
 
 /// Where tokens come from.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct AccountSettings {
     /// The account's name in the vault: the app registration for client credentials, which all its
     /// servers share, else the app registration and the user who signs in.
     pub account: String,
@@ -78,7 +78,7 @@ pub struct Settings {
     pub tls: Arc<ClientConfig>,
 }
 
-impl Settings {
+impl AccountSettings {
     /// What is asked for, and of whom: another request makes an access token worthless.
     pub(super) fn request_digest(&self) -> String {
         let Self {

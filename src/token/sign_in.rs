@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::error::TokenError;
 use super::flow;
-use super::settings::Settings;
+use super::settings::AccountSettings;
 use crate::base::Timestamp;
 
 /// How long a person may take; Entra's own pages give up after about as long.
@@ -89,7 +89,7 @@ impl From<TokenError> for SignInError {
 impl Begun {
     /// Begins one; `state` and `verifier` are random. None where the provider has no endpoint for it.
     pub(super) fn new(
-        settings: &Settings,
+        settings: &AccountSettings,
         redirect: Url,
         now: Timestamp,
         state: [u8; 24],

@@ -13,14 +13,14 @@ use zeroize::Zeroizing;
 
 use super::error::TokenError;
 use super::flow::{self, Ask, Granted};
-use super::settings::{Settings, digest_of};
-use super::state::{Access, Account, Grants, Origin};
+use super::settings::{AccountSettings, digest_of};
+use super::state::{Access, Account, Grants, TokenOrigin};
 use super::vault::Vault;
 use crate::base::secret::ExposeSecret;
 use crate::base::tls::TlsError;
 use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
-pub use sign_in::Who;
+pub use sign_in::SignInPurpose;
 
 /// One request to the token endpoint, all of it.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ const PERSON_NEEDED: Duration = Duration::from_secs(3_600);
 
 /// An account.
 pub struct Source {
-    settings: Settings,
+    settings: AccountSettings,
     http: reqwest::Client,
     vault: Arc<Vault>,
     clock: Clock,
@@ -46,7 +46,7 @@ pub struct Source {
     /// Whether these settings have had their say about what the vault has.
     is_applied: AtomicBool,
     /// The last failure, until an answer comes. Other settings do not inherit it.
-    failure: std::sync::Mutex<Option<Failure>>,
+    failure: std::sync::Mutex<Option<LastFailure>>,
     /// How much of the time ahead of need it takes: random, so that many do not come at once.
     share: f64,
     /// When a token was last asked for (milliseconds, as [`Timestamp`]); 0 for never.
@@ -63,7 +63,7 @@ struct Tokens {
 }
 
 #[derive(Clone)]
-struct Failure {
+struct LastFailure {
     at: Timestamp,
     error: TokenError,
 }
@@ -74,7 +74,7 @@ pub struct Status {
     /// Who signed in, where the provider said.
     pub user: Option<String>,
     /// How the refresh token was got; none where there is none.
-    pub origin: Option<Origin>,
+    pub origin: Option<TokenOrigin>,
     /// When the refresh token came: each use brings another.
     pub rotated: Option<Timestamp>,
     /// When the access token ends, where there is one.
@@ -89,12 +89,16 @@ pub struct Status {
 
 impl Source {
     /// An account whose tokens are kept in `vault`.
-    pub fn new(settings: Settings, vault: Arc<Vault>, clock: Clock) -> Result<Self, TlsError> {
+    pub fn new(
+        settings: AccountSettings,
+        vault: Arc<Vault>,
+        clock: Clock,
+    ) -> Result<Self, TlsError> {
         Self::with(settings, vault, clock, Arc::default())
     }
 
     /// The same account with other settings.
-    pub(super) fn reconfigured(&self, settings: Settings) -> Result<Self, TlsError> {
+    pub(super) fn reconfigured(&self, settings: AccountSettings) -> Result<Self, TlsError> {
         let source = Self::with(
             settings,
             self.vault.clone(),
@@ -107,7 +111,7 @@ impl Source {
     }
 
     fn with(
-        settings: Settings,
+        settings: AccountSettings,
         vault: Arc<Vault>,
         clock: Clock,
         tokens: Arc<Tokens>,
@@ -133,7 +137,7 @@ impl Source {
     }
 
     /// As it is configured.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &AccountSettings {
         &self.settings
     }
 
@@ -269,7 +273,7 @@ impl Source {
                     self.keep_trouble(generation_asked, &error).await;
                 }
                 let at = self.clock.now();
-                self.remember(Some(Failure {
+                self.remember(Some(LastFailure {
                     at,
                     error: error.clone(),
                 }));
@@ -373,12 +377,12 @@ impl Source {
         Ok(account)
     }
 
-    fn failure(&self) -> Option<Failure> {
+    fn failure(&self) -> Option<LastFailure> {
         let failure = self.failure.lock();
         failure.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn remember(&self, failure: Option<Failure>) {
+    fn remember(&self, failure: Option<LastFailure>) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 

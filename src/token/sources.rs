@@ -7,7 +7,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::task::JoinSet;
 
-use super::settings::Settings;
+use super::settings::AccountSettings;
 use super::source::Source;
 use super::vault::{Vault, VaultError};
 use crate::base::tls::TlsError;
@@ -44,7 +44,7 @@ impl Sources {
     }
 
     /// The account of these settings; one that is known and unchanged stays with its tokens.
-    pub fn source(&self, settings: Settings) -> Result<Arc<Source>, TlsError> {
+    pub fn source(&self, settings: AccountSettings) -> Result<Arc<Source>, TlsError> {
         let name = settings.account.clone();
         let known = self.by_account.get(&name).map(|entry| entry.clone());
         let source = Arc::new(match known {

@@ -69,7 +69,7 @@ impl Access {
 /// How a refresh token was got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum TokenOrigin {
     /// Somebody signed in with a browser.
     Browser,
     /// Somebody signed in on another device.
@@ -100,7 +100,7 @@ pub struct Account {
     /// The one before it, should the newer one not have reached us whole.
     pub previous: Option<Refresh>,
     /// How the first of them was got.
-    pub origin: Option<Origin>,
+    pub origin: Option<TokenOrigin>,
     /// Who signed in, where the provider said.
     pub user: Option<String>,
     /// A digest of the refresh token in the configuration when `refresh` was derived from it, so
@@ -157,7 +157,7 @@ impl Account {
     pub fn signed_in(
         &mut self,
         user: Option<String>,
-        origin: Origin,
+        origin: TokenOrigin,
         grants: Grants,
         now: Timestamp,
     ) {
@@ -189,7 +189,7 @@ impl Account {
             since: now,
             is_proven: false,
         });
-        self.origin = Some(Origin::Configuration);
+        self.origin = Some(TokenOrigin::Configuration);
         self.configured = Some(digest);
         self.access = None;
         self.trouble = None;
@@ -313,7 +313,7 @@ mod tests {
         let mut account = Account::default();
         account.signed_in(
             Some("a@b.c".into()),
-            Origin::Browser,
+            TokenOrigin::Browser,
             grants("a0", Some("r0"), HOUR),
             Timestamp(0),
         );
@@ -359,7 +359,7 @@ mod tests {
         let mut account = connected();
         account.signed_in(
             Some("x@y.z".into()),
-            Origin::Device,
+            TokenOrigin::Device,
             grants("a", Some("r"), HOUR),
             Timestamp(1),
         );

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
-use super::state::{Account, Grants, Origin};
+use super::state::{Account, Grants, TokenOrigin};
 use super::vault::kept::Kept;
 use crate::base::Timestamp;
 
@@ -112,7 +112,7 @@ impl World {
         let grants = grants(Some(&token));
         let user = Some(user.to_owned());
         self.memory
-            .signed_in(user, Origin::Browser, grants, self.now);
+            .signed_in(user, TokenOrigin::Browser, grants, self.now);
         self.disk = sealed(&self.memory);
     }
 

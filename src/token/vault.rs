@@ -45,11 +45,11 @@ const ROTATED: &str = "rotated";
 /// The accounts' tokens.
 pub struct Vault {
     folder: PathBuf,
-    access: Access,
+    access: VaultAccess,
 }
 
 /// How it is kept from other processes.
-enum Access {
+enum VaultAccess {
     /// It is this process's: the key is known, and no other can change it.
     Owned {
         cipher: RwLock<XChaCha20Poly1305>,
@@ -72,7 +72,7 @@ impl Vault {
         prepare(&folder)?;
         let lock = lock(&folder)?;
         let cipher = opened(&folder, key)?;
-        let access = Access::Owned {
+        let access = VaultAccess::Owned {
             cipher: RwLock::new(cipher),
             _lock: lock,
         };
@@ -85,7 +85,7 @@ impl Vault {
         prepare(&folder)?;
         let vault = Self {
             folder,
-            access: Access::Visited(key.cloned()),
+            access: VaultAccess::Visited(key.cloned()),
         };
         vault.with(|_| Ok(()))?;
         Ok(vault)
@@ -149,13 +149,13 @@ impl Vault {
         let new = cipher(&text, "the new vault key")?;
         // Nobody reads or writes an account until all are in their places.
         match &self.access {
-            Access::Owned { cipher, .. } => {
+            VaultAccess::Owned { cipher, .. } => {
                 let mut current = cipher.write().unwrap_or_else(PoisonError::into_inner);
                 let count = self.seal_anew(&current, &new, key.is_none().then_some(&text))?;
                 *current = new;
                 Ok(count)
             }
-            Access::Visited(_) => {
+            VaultAccess::Visited(_) => {
                 self.with(|current| self.seal_anew(current, &new, key.is_none().then_some(&text)))
             }
         }
@@ -194,10 +194,10 @@ impl Vault {
         act: impl FnOnce(&XChaCha20Poly1305) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
         match &self.access {
-            Access::Owned { cipher, .. } => {
+            VaultAccess::Owned { cipher, .. } => {
                 act(&cipher.read().unwrap_or_else(PoisonError::into_inner))
             }
-            Access::Visited(key) => {
+            VaultAccess::Visited(key) => {
                 let _lock = lock(&self.folder)?;
                 act(&opened(&self.folder, key.as_ref())?)
             }

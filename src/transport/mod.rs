@@ -21,7 +21,7 @@ pub(crate) mod upstream;
 pub use answer::Answer;
 pub use finding::{Finding, Patience, Until};
 pub use link::{Link, Transport};
-pub use outcome::{Interruption, Outcome, Progress, Refused};
+pub use outcome::{FailedRecipient, Interruption, Outcome, Progress};
 pub use outgoing::{Body, Outgoing};
 pub use step::{Step, Steps};
 pub use upstream::Upstream;

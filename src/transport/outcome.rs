@@ -11,7 +11,7 @@ pub struct Outcome {
     /// Recipients that have it.
     pub delivered: Vec<usize>,
     /// Recipients for whom it failed.
-    pub failed: Vec<Refused>,
+    pub failed: Vec<FailedRecipient>,
     /// Recipients for whom it is tried again.
     pub deferred: Vec<usize>,
     /// Recipients for another transaction at once.
@@ -32,7 +32,7 @@ pub struct Outcome {
 
 /// A recipient for whom the message failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct FailedRecipient {
     /// Its place in the envelope.
     pub place: usize,
     /// What the upstream said.

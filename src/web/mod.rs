@@ -25,17 +25,17 @@ use url::Url;
 
 use crate::base::Timestamp;
 use crate::observe::maillog;
-use crate::operator::accounts::{Attempt, Progress, Visit, Way, Wish};
+use crate::operator::accounts::{SignInAttempt, SignInProgress, Visit, Way, Wish};
 use crate::operator::row::TokenRow;
 use crate::operator::{Local, Operator, OperatorError, Request as Ask, metrics};
 use crate::transport::Step;
-use sessions::{SESSION, Session, Sessions};
+use sessions::{PageSession, PageSessions, SESSION};
 
 const COOKIE: &str = "mailferry";
 
 /// Where the page is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Settings {
+pub struct PageSettings {
     /// Where it listens; on loopback.
     pub address: SocketAddr,
     /// What it is called from outside, where a proxy stands before it.
@@ -64,11 +64,11 @@ pub(crate) struct Web {
     task: JoinHandle<()>,
 }
 
-struct Parts {
+struct PageParts {
     operator: Local,
-    sessions: Mutex<Sessions>,
+    sessions: Mutex<PageSessions>,
     /// Sign-ins begun here: the server, and what the person is to do.
-    attempts: Mutex<HashMap<String, (String, Attempt)>>,
+    attempts: Mutex<HashMap<String, (String, SignInAttempt)>>,
     /// What it is called on this machine, and from outside.
     own_hosts: [String; 2],
     outer_host: Option<String>,
@@ -76,8 +76,8 @@ struct Parts {
     is_secure: bool,
 }
 
-impl Parts {
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+impl PageParts {
+    fn sessions(&self) -> MutexGuard<'_, PageSessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,10 +88,10 @@ impl Parts {
     }
 
     /// How far a sign-in is, now.
-    fn look(&self, id: &str) -> Progress {
+    fn look(&self, id: &str) -> SignInProgress {
         match self.operator.accounts() {
             Ok(accounts) => accounts.look(id),
-            Err(error) => Progress::Failed(error.text),
+            Err(error) => SignInProgress::Failed(error.text),
         }
     }
 
@@ -108,14 +108,14 @@ impl Parts {
         all.map(String::as_str)
     }
 
-    fn attempts(&self) -> MutexGuard<'_, HashMap<String, (String, Attempt)>> {
+    fn attempts(&self) -> MutexGuard<'_, HashMap<String, (String, SignInAttempt)>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Web {
     /// Listens.
-    pub(crate) async fn serve(settings: &Settings, operator: Local) -> io::Result<Self> {
+    pub(crate) async fn serve(settings: &PageSettings, operator: Local) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.address).await?;
         let address = listener.local_addr()?;
         maillog::page(address);
@@ -128,7 +128,7 @@ impl Web {
                 None => host.to_owned(),
             });
         }
-        let parts = Arc::new(Parts {
+        let parts = Arc::new(PageParts {
             operator,
             sessions: Mutex::default(),
             attempts: Mutex::default(),
@@ -164,7 +164,7 @@ impl Web {
 }
 
 /// Whatever the answer is: only for our own name, never framed, never kept, nothing from elsewhere.
-async fn guard(State(parts): State<Arc<Parts>>, request: Request, next: Next) -> Response {
+async fn guard(State(parts): State<Arc<PageParts>>, request: Request, next: Next) -> Response {
     let host = request
         .headers()
         .get(header::HOST)
@@ -194,7 +194,7 @@ async fn guard(State(parts): State<Arc<Parts>>, request: Request, next: Next) ->
 
 /// Lets sessions through.
 async fn only_sessions(
-    State(parts): State<Arc<Parts>>,
+    State(parts): State<Arc<PageParts>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -209,7 +209,7 @@ async fn only_sessions(
     next.run(request).await
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Session {
+impl<S: Send + Sync> FromRequestParts<S> for PageSession {
     type Rejection = StatusCode;
 
     async fn from_request_parts(
@@ -241,7 +241,7 @@ fn html(page: maud::Markup) -> Html<String> {
 }
 
 /// For this machine only: not by the name that the page has outside.
-async fn measured(State(parts): State<Arc<Parts>>, headers: HeaderMap) -> Response {
+async fn measured(State(parts): State<Arc<PageParts>>, headers: HeaderMap) -> Response {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
@@ -257,7 +257,7 @@ async fn style() -> Response {
 
 /// HEAD, as those send who only look whether a link is good, does not use it up.
 async fn enter(
-    State(parts): State<Arc<Parts>>,
+    State(parts): State<Arc<PageParts>>,
     Path(link): Path<String>,
     headers: HeaderMap,
     method: Method,
@@ -286,7 +286,7 @@ async fn enter(
 /// Anything else may be where a browser comes back to after a sign-in. It comes from the provider's
 /// page, so it brings no cookie: what lets it in is the sign-in's `state`.
 async fn come_back(
-    State(parts): State<Arc<Parts>>,
+    State(parts): State<Arc<PageParts>>,
     uri: Uri,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
@@ -301,7 +301,7 @@ async fn come_back(
     (visit.status(), html(page::notice("Sign in", &words))).into_response()
 }
 
-async fn servers(State(parts): State<Arc<Parts>>, session: Session) -> Response {
+async fn servers(State(parts): State<Arc<PageParts>>, session: PageSession) -> Response {
     let rows: Result<Vec<TokenRow>, OperatorError> = parts.operator().ask(Ask::Tokens).await;
     match rows {
         Ok(rows) => {
@@ -328,7 +328,7 @@ impl<S: Send + Sync> FromRequest<S> for Ours {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let session = request.extensions().get::<Session>().cloned();
+        let session = request.extensions().get::<PageSession>().cloned();
         let posted = Form::<Posted>::from_request(request, state).await.ok();
         match (session, posted) {
             (Some(session), Some(Form(posted))) if session.form_token == posted.form_token => {
@@ -343,7 +343,11 @@ impl<S: Send + Sync> FromRequest<S> for Ours {
     }
 }
 
-async fn connect(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _: Ours) -> Response {
+async fn connect(
+    State(parts): State<Arc<PageParts>>,
+    Path(server): Path<String>,
+    _: Ours,
+) -> Response {
     let wish = Wish {
         way: Way::Usual,
         anybody: false,
@@ -352,12 +356,12 @@ async fn connect(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _:
         server: server.clone(),
         wish,
     };
-    let begun: Result<Attempt, OperatorError> = parts.operator().ask(asked).await;
+    let begun: Result<SignInAttempt, OperatorError> = parts.operator().ask(asked).await;
     match begun {
         Ok(attempt) => {
             let id = attempt.id.clone();
             let mut attempts = parts.attempts();
-            attempts.retain(|id, _| matches!(parts.look(id), Progress::Waiting));
+            attempts.retain(|id, _| matches!(parts.look(id), SignInProgress::Waiting));
             attempts.insert(id.clone(), (server, attempt));
             Redirect::to(&format!("/sign-in/{id}")).into_response()
         }
@@ -365,25 +369,33 @@ async fn connect(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _:
     }
 }
 
-async fn sign_in(State(parts): State<Arc<Parts>>, _: Session, Path(id): Path<String>) -> Response {
+async fn sign_in(
+    State(parts): State<Arc<PageParts>>,
+    _: PageSession,
+    Path(id): Path<String>,
+) -> Response {
     let known = parts.attempts().get(&id).cloned();
     let Some((server, attempt)) = known else {
         return Redirect::to("/").into_response();
     };
     match parts.look(&id) {
-        Progress::Waiting => html(page::waiting(&server, &attempt)).into_response(),
-        Progress::Done(_) => {
+        SignInProgress::Waiting => html(page::waiting(&server, &attempt)).into_response(),
+        SignInProgress::Done(_) => {
             parts.attempts().remove(&id);
             Redirect::to("/").into_response()
         }
-        Progress::Failed(reason) => {
+        SignInProgress::Failed(reason) => {
             parts.attempts().remove(&id);
             html(page::notice("Not connected", &reason)).into_response()
         }
     }
 }
 
-async fn test(State(parts): State<Arc<Parts>>, Path(server): Path<String>, _: Ours) -> Response {
+async fn test(
+    State(parts): State<Arc<PageParts>>,
+    Path(server): Path<String>,
+    _: Ours,
+) -> Response {
     let mut steps: Vec<Step> = Vec::new();
     let asked = Ask::Test {
         server: server.clone(),

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use crate::base::Timestamp;
-use crate::operator::accounts::Attempt;
+use crate::operator::accounts::SignInAttempt;
 use crate::operator::row::{Light, TokenRow};
 use crate::transport::Step;
 
@@ -104,7 +104,7 @@ fn button(action: &str, server: &str, words: &str, form_token: &str) -> Markup {
 }
 
 /// A sign-in that waits for the person.
-pub(super) fn waiting(server: &str, attempt: &Attempt) -> Markup {
+pub(super) fn waiting(server: &str, attempt: &SignInAttempt) -> Markup {
     page(
         "Sign in",
         true,

@@ -23,19 +23,19 @@ pub(super) type Random = [u8; 32];
 
 /// A session: its token against forged forms, and its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Session {
+pub(super) struct PageSession {
     pub(super) form_token: String,
     until: Timestamp,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(super) struct PageSessions {
     links: HashMap<String, Timestamp>,
-    by_cookie: HashMap<String, Session>,
+    by_cookie: HashMap<String, PageSession>,
 }
 
-impl Sessions {
+impl PageSessions {
     /// A link, good once.
     pub(super) fn link(&mut self, random: Random, now: Timestamp) -> String {
         let name = text(random);
@@ -76,12 +76,12 @@ impl Sessions {
         }
         let until = now.after(SESSION);
         self.by_cookie
-            .insert(cookie.clone(), Session { form_token, until });
+            .insert(cookie.clone(), PageSession { form_token, until });
         Some(cookie)
     }
 
     /// The session of a cookie.
-    pub(super) fn session(&self, cookie: &str, now: Timestamp) -> Option<Session> {
+    pub(super) fn session(&self, cookie: &str, now: Timestamp) -> Option<PageSession> {
         let session = self.by_cookie.get(cookie)?;
         (now < session.until).then(|| session.clone())
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_link_is_good_once_and_for_a_while() {
-        let mut sessions = Sessions::default();
+        let mut sessions = PageSessions::default();
         let link = sessions.link([1; 32], NOW);
         assert_eq!(sessions.enter("another", [[2; 32], [3; 32]], NOW), None);
         let cookie = sessions.enter(&link, [[2; 32], [3; 32]], NOW).unwrap();
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn there_never_are_more_than_so_many() {
-        let mut sessions = Sessions::default();
+        let mut sessions = PageSessions::default();
         for number in 0..100 {
             let at = NOW.after(Duration::from_millis(number));
             let link = sessions.link([number as u8; 32], at);

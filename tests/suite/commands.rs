@@ -193,11 +193,11 @@ fn the_queue_is_managed_while_serving_and_while_not() {
     );
     lab.state()
         .script
-        .strike(mailferry::sandbox::Stage::Auth, "");
+        .strike(mailferry::sandbox::FaultStage::Auth, "");
     while lab
         .state()
         .script
-        .strike(mailferry::sandbox::Stage::Auth, "")
+        .strike(mailferry::sandbox::FaultStage::Auth, "")
         .is_some()
     {}
     lab.start();

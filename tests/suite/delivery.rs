@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailferry::sandbox::Limits;
+use mailferry::sandbox::SandboxLimits;
 
 use crate::support::{Lab, Plan, SERVER, Smtp, USUAL, admitted, have, id_of};
 
@@ -243,10 +243,10 @@ fn a_mailbox_that_may_not_send_as_somebody_says_so_to_the_sender() {
 
 #[test]
 fn the_limits_of_a_mailbox_lose_nothing() {
-    let limits = Limits {
+    let limits = SandboxLimits {
         per_minute: 5,
         sessions: 1,
-        ..Limits::default()
+        ..SandboxLimits::default()
     };
     let configuration = format!("{USUAL}{SERVER}sessions = 3\n");
     let lab = Lab::with(Plan {
@@ -291,9 +291,9 @@ fn a_second_session_resumes_the_tls_of_the_first() {
 
 #[test]
 fn a_day_that_is_used_up_elsewhere_holds_the_mailbox() {
-    let limits = Limits {
+    let limits = SandboxLimits {
         per_day: 2,
-        ..Limits::none()
+        ..SandboxLimits::none()
     };
     let lab = Lab::with(Plan {
         limits,
@@ -313,9 +313,9 @@ fn a_day_that_is_used_up_elsewhere_holds_the_mailbox() {
 
 #[test]
 fn a_mailbox_is_let_rest_before_repeated_errors_make_it_worse() {
-    let limits = Limits {
+    let limits = SandboxLimits {
         errors: 2,
-        ..Limits::none()
+        ..SandboxLimits::none()
     };
     let filter = "from_filter = \"notifications@example.com\"";
     let server = SERVER.replace(filter, "from_filter = \"example.com\"");
@@ -385,7 +385,7 @@ fn one_held_server_delays_no_other() {
     while lab
         .state()
         .script
-        .strike(mailferry::sandbox::Stage::Auth, "")
+        .strike(mailferry::sandbox::FaultStage::Auth, "")
         .is_some()
     {}
     let mut client = lab.client();
@@ -463,7 +463,7 @@ fn a_full_disk_is_452_and_nothing_promised_is_lost() {
     while lab
         .state()
         .script
-        .strike(mailferry::sandbox::Stage::Auth, "")
+        .strike(mailferry::sandbox::FaultStage::Auth, "")
         .is_some()
     {}
     lab.stdout(&["queue", "retry", "--all"]);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use mailferry::message::Address;
-use mailferry::routing::Refused;
-use mailferry::smtp::{Event, Machine, Protection, Reply, Settings};
+use mailferry::routing::NotRouted;
+use mailferry::smtp::{Event, Machine, Protection, Reply, SessionSettings};
 use mailferry::submission::wording;
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ enum Line {
 }
 
 struct Dialogue {
-    settings: Settings,
+    settings: SessionSettings,
     protection: Protection,
     user: Option<String>,
     assume_from: Option<Address>,
@@ -53,7 +53,7 @@ fn unescaped(text: &str) -> Vec<u8> {
 
 fn read(text: &str) -> Dialogue {
     let mut dialogue = Dialogue {
-        settings: Settings {
+        settings: SessionSettings {
             host: "relay.example".into(),
             message_size: 10_000,
             recipients: 5,
@@ -149,7 +149,7 @@ fn drive(dialogue: &Dialogue, cut: usize) -> Vec<Line> {
                 });
             }
             Event::Sender(sender) if sender.to_string().starts_with("refused@") => {
-                let refused = Refused::Sender {
+                let refused = NotRouted::Sender {
                     sender: sender.to_string(),
                     which: "",
                 };

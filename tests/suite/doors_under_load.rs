@@ -7,12 +7,12 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use mailferry::base::{BoxFuture, Clock};
-use mailferry::door::{self, Door, Endpoint, Limits, Listener, User, Users};
+use mailferry::door::{self, Door, DoorLimits, Endpoint, Listener, User, Users};
 use mailferry::routing::{Key, Policy, ServerRule};
 use mailferry::smtp;
 use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{Content, Owner, Record};
-use mailferry::submission::{self, Answered, Direct, Options, Shared, Submission};
+use mailferry::submission::{self, Answered, Direct, Shared, Submission, SubmissionOptions};
 
 use crate::doors::plan;
 use crate::support::{Lab, SOON, Smtp, have};
@@ -204,7 +204,7 @@ fn a_panic_ends_its_session_and_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (door, address) = runtime.block_on(async {
-        let settings = sqlite::Settings {
+        let settings = sqlite::SpoolSettings {
             folder: folder.path().to_owned(),
             reserve: 0,
             history: Duration::ZERO,
@@ -219,7 +219,7 @@ fn a_panic_ends_its_session_and_no_other() {
             networks: vec!["127.0.0.1/32".parse().expect("a network")],
             ..User::named("app")
         };
-        let settings = submission::Settings {
+        let settings = submission::SubmissionSettings {
             policy: Policy {
                 servers: vec![rule],
                 keys: vec![Key::Envelope],
@@ -227,9 +227,9 @@ fn a_panic_ends_its_session_and_no_other() {
             },
             direct: HashSet::from(["n".to_owned()]),
         };
-        let door = Door::new(door::Settings {
+        let door = Door::new(door::DoorSettings {
             users: Users::new(vec![user], Arc::default()),
-            limits: Limits::default(),
+            limits: DoorLimits::default(),
         });
         let shared = Shared::new(
             settings,
@@ -237,7 +237,7 @@ fn a_panic_ends_its_session_and_no_other() {
             Arc::new(Defect),
             Clock::default(),
         );
-        let session = smtp::Settings {
+        let session = smtp::SessionSettings {
             host: "relay.example".into(),
             message_size: 1_000_000,
             recipients: 10,
@@ -250,7 +250,7 @@ fn a_panic_ends_its_session_and_no_other() {
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bound = Listener::bind(address, false).expect("binds");
-        let service = Submission::new(Options::new(session), &shared);
+        let service = Submission::new(SubmissionOptions::new(session), &shared);
         let endpoint = Endpoint::open(address);
         let listener = bound.serve(endpoint, door.clone(), Arc::new(service));
         (door, listener.expect("serves").address())

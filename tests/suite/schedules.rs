@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use mailferry::base::Service;
 use mailferry::base::{MessageId, Simulation, Timestamp, tls};
-use mailferry::delivery::{self, Delivery, Limits, Options};
+use mailferry::delivery::{self, Delivery, DeliveryOptions, MailboxLimits};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::spool::{Content, Intake, New, Origin, Record, State, What};
@@ -48,7 +48,7 @@ fn address(text: &str) -> Address {
     Address::parse(text).expect("an address")
 }
 
-fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
+fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::DeliverySettings {
     let rule = |number| ServerRule {
         name: format!("s{number}"),
         address: Some(address(&mailbox(number))),
@@ -71,7 +71,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
                 },
             },
         }),
-        limits: Limits {
+        limits: MailboxLimits {
             sessions: SESSIONS,
             per_minute: Some(PER_MINUTE),
             per_day: Some(10_000),
@@ -79,7 +79,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
         },
         tenant: None,
     };
-    delivery::Settings {
+    delivery::DeliverySettings {
         policy: Policy {
             servers: (0..MAILBOXES).map(rule).collect(),
             default_from: Some(address(&mailbox(0))),
@@ -87,9 +87,9 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::Settings {
             ..Policy::default()
         },
         servers: (0..MAILBOXES).map(server).collect(),
-        options: Options {
+        options: DeliveryOptions {
             reports_per_hour: 3,
-            ..Options::default()
+            ..DeliveryOptions::default()
         },
         host: "relay.example.com".into(),
         received: mailferry::message::Shown::Full,
@@ -225,7 +225,7 @@ fn plan(random: &mut StdRng) -> Plan {
 fn run(
     spool: &Arc<Memory>,
     exchange: &Arc<Exchange>,
-    settings: &dyn Fn() -> delivery::Settings,
+    settings: &dyn Fn() -> delivery::DeliverySettings,
     time: &Arc<Simulation>,
     plan: &mut Plan,
     life: Duration,
@@ -426,7 +426,7 @@ fn check(
 
 /// What the sender has got, or a person will see, of the reports about a message.
 fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
-    let of = |event: mailferry::spool::Event| match event.what {
+    let of = |event: mailferry::spool::StoryEvent| match event.what {
         What::Reported { report, .. } => {
             let mut texts = exchange.reports(report);
             texts.extend(spool.text(report));

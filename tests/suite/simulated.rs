@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use mailferry::base::{Simulation, Timestamp};
 use mailferry::config::{self, Secrets};
 use mailferry::daemon::{Daemon, Root};
-use mailferry::sandbox::{Action, Answer, Fault, Stage};
+use mailferry::sandbox::{Fault, FaultAction, FaultAnswer, FaultStage};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -107,11 +107,11 @@ impl Life {
     }
 
     /// Nothing comes through here, until the script is cleared.
-    fn cut_off(&self, stage: Stage) {
+    fn cut_off(&self, stage: FaultStage) {
         let busy = "451 4.3.2 Busy".to_owned();
         self.lab.state().script.add([Fault {
             stage,
-            action: Action::Reply(busy),
+            action: FaultAction::Reply(busy),
             times: u32::MAX,
             matches: None,
         }]);
@@ -123,8 +123,8 @@ impl Life {
 }
 
 /// What an outage looks like from here, and what stands in between.
-fn outage() -> Vec<Action> {
-    let reply = |text: &str| Action::Reply(text.to_owned());
+fn outage() -> Vec<FaultAction> {
+    let reply = |text: &str| FaultAction::Reply(text.to_owned());
     vec![
         reply("503 <html>Service unavailable</html>"),
         reply("200 <html>Sign in to the guest network</html>"),
@@ -132,9 +132,9 @@ fn outage() -> Vec<Action> {
         reply(r#"500 {"error":"server_error"}"#),
         reply(r#"400 {"error":"temporarily_unavailable","error_codes":[90033]}"#),
         reply(r#"200 {"access_token":"#),
-        Action::Answer(Answer::Throttle(45)),
-        Action::Answer(Answer::Cut),
-        Action::Drop,
+        FaultAction::Answer(FaultAnswer::Throttle(45)),
+        FaultAction::Answer(FaultAnswer::Cut),
+        FaultAction::Drop,
     ]
 }
 
@@ -152,7 +152,7 @@ fn an_outage_of_an_hour_loses_nothing_and_ends_by_itself() {
         let action = kinds.choose(&mut random).expect("some").clone();
         life.lab.state().script.clear();
         life.lab.state().script.add([Fault {
-            stage: Stage::Token,
+            stage: FaultStage::Token,
             action,
             times: u32::MAX,
             matches: None,
@@ -189,7 +189,7 @@ fn an_outage_of_a_week_uses_up_nothing_of_the_mailboxs_day() {
     let text = text.replace("grace = \"20s\"", "grace = \"20s\"\nexpire_after = \"10d\"");
     life.lab.write("mailferry.toml", &text);
     let life = life.again_after(MINUTE);
-    life.cut_off(Stage::Connect);
+    life.cut_off(FaultStage::Connect);
     let recipients: Vec<String> = (0..50).map(|number| format!("to{number}@b.c")).collect();
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     let mut client = life.lab.client();
@@ -322,7 +322,11 @@ fn who_waits_for_a_held_server_hears_of_it_through_one_that_works() {
     life.pass(24 * HOUR, HOUR);
     let reports = life.lab.delivered(3);
     for report in &reports[1..] {
-        assert!(report.text.contains("Action: failed"), "{}", report.text);
+        assert!(
+            report.text.contains("Action: failed"),
+            "{}",
+            report.text
+        );
         assert!(
             report.text.contains("Given up after 0 attempts"),
             "{}",
@@ -338,10 +342,10 @@ fn who_waits_for_a_held_server_hears_of_it_through_one_that_works() {
 #[test]
 fn a_clock_that_is_set_makes_no_message_old_and_none_wait() {
     for (days, stage) in [
-        (20_000, Stage::Token),
-        (-20_000, Stage::Mail),
-        (6, Stage::Mail),
-        (-6, Stage::Token),
+        (20_000, FaultStage::Token),
+        (-20_000, FaultStage::Mail),
+        (6, FaultStage::Mail),
+        (-6, FaultStage::Token),
     ] {
         let life = Life::begin();
         life.cut_off(stage);
@@ -365,7 +369,7 @@ fn a_clock_that_is_set_makes_no_message_old_and_none_wait() {
 #[test]
 fn what_was_switched_off_for_a_week_tries_before_it_gives_up() {
     let life = Life::begin();
-    life.cut_off(Stage::Mail);
+    life.cut_off(FaultStage::Mail);
     life.send("old");
     life.pass(10 * MINUTE, Duration::from_secs(5));
     let life = life.again_after(7 * 24 * HOUR);
@@ -374,11 +378,11 @@ fn what_was_switched_off_for_a_week_tries_before_it_gives_up() {
     life.pass(30 * MINUTE, Duration::from_secs(5));
     let reports = |lab: &Lab, count: u64| {
         let arrived = lab.delivered(count);
-        let actions = ["Action: delayed", "Action: failed"];
+        let actions = ["Action: delayed", "FaultAction: failed"];
         actions.map(|action| arrived.iter().filter(|m| m.text.contains(action)).count())
     };
     assert_eq!(reports(&life.lab, 2), [1, 0], "it is late, and arrives");
-    life.cut_off(Stage::Mail);
+    life.cut_off(FaultStage::Mail);
     life.send("another");
     let life = life.again_after(7 * 24 * HOUR);
     life.pass(70 * MINUTE, Duration::from_secs(5));

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use crate::cli::common::plain;
 use crate::message::Address;
 use crate::spool::filter;
-use crate::spool::{Entry, Event, Origin, Record, State, Story, What};
+use crate::spool::{Entry, Origin, Record, State, Story, StoryEvent, What};
 
 /// Recipients that a line shows; more are counted.
 const SHOWN: usize = 3;
@@ -203,8 +203,8 @@ fn origin(story: &Story) {
     row("size", format!("{} octets", record.size));
 }
 
-fn events(events: &[Event]) {
-    for Event { at, what } in events {
+fn events(events: &[StoryEvent]) {
+    for StoryEvent { at, what } in events {
         println!("  {at}  {}", plain(&words(what)));
     }
 }

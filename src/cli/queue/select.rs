@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{MessageId, Timestamp};
-use crate::spool::{Filter, Selection, Wanted};
+use crate::spool::{QueueFilter, Selection, Wanted};
 
 /// Messages by what they are.
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ pub(super) struct Filters {
     recipient: Option<String>,
     /// Only those in this state
     #[arg(long)]
-    state: Option<State>,
+    state: Option<StateArgument>,
     /// Only those taken longer ago than this: 90s, 2h, 3days
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     older: Option<Duration>,
@@ -29,7 +29,7 @@ pub(super) struct Filters {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum State {
+enum StateArgument {
     /// Waits for its time
     Queued,
     /// Waits for a person
@@ -42,7 +42,7 @@ enum State {
 
 /// Messages by their names, or by what they are.
 #[derive(clap::Args)]
-pub(super) struct Which {
+pub(super) struct WhichArguments {
     /// Their ids
     #[arg(conflicts_with_all = ["all", "server", "sender", "recipient", "state", "older", "newer"])]
     ids: Vec<MessageId>,
@@ -54,17 +54,17 @@ pub(super) struct Which {
 }
 
 impl Filters {
-    pub(super) fn filter(&self) -> Filter {
+    pub(super) fn filter(&self) -> QueueFilter {
         let now = Timestamp::now();
-        Filter {
+        QueueFilter {
             server: self.server.clone(),
             sender: self.sender.clone(),
             recipient: self.recipient.clone(),
             state: self.state.map(|state| match state {
-                State::Queued => Wanted::Queued,
-                State::Held => Wanted::Held,
-                State::Active => Wanted::Active,
-                State::Uncertain => Wanted::Uncertain,
+                StateArgument::Queued => Wanted::Queued,
+                StateArgument::Held => Wanted::Held,
+                StateArgument::Active => Wanted::Active,
+                StateArgument::Uncertain => Wanted::Uncertain,
             }),
             before: self.older.map(|age| now.before(age)),
             since: self.newer.map(|age| now.before(age)),
@@ -72,11 +72,14 @@ impl Filters {
     }
 }
 
-impl Which {
+impl WhichArguments {
     /// None where nothing was said.
     pub(super) fn selection(&self) -> Option<Selection> {
         let filter = self.filters.filter();
-        match (self.ids.is_empty(), self.all || filter != Filter::default()) {
+        match (
+            self.ids.is_empty(),
+            self.all || filter != QueueFilter::default(),
+        ) {
             (false, _) => Some(Selection::Ids(self.ids.clone())),
             (true, true) => Some(Selection::Matching(filter)),
             (true, false) => None,

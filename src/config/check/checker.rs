@@ -27,7 +27,7 @@ pub(super) struct Checker<'a> {
     /// By the roots besides the system's, which take milliseconds to read: a thousand servers share.
     pub(super) tls: HashMap<Vec<CertificateDer<'static>>, Arc<ClientConfig>>,
     /// By the account's name; see `shared`.
-    pub(super) accounts: HashMap<String, token::Settings>,
+    pub(super) accounts: HashMap<String, token::AccountSettings>,
     /// Where the page is reached from outside.
     pub(super) page: Option<Url>,
     /// What is wrong with secrets, each told once.

@@ -2,7 +2,7 @@
 
 use super::checker::Checker;
 use crate::base::Service;
-use crate::config::Server;
+use crate::config::ServerConfig;
 use crate::config::text;
 use crate::message::address;
 use crate::routing::ServerRule;
@@ -19,7 +19,12 @@ const IMPLICIT_TLS: u16 = 465;
 
 impl Checker<'_> {
     /// Servers that cannot be meant as they are.
-    pub(super) fn doubtful(&mut self, file: &text::File, servers: &[Server], rules: &[ServerRule]) {
+    pub(super) fn doubtful(
+        &mut self,
+        file: &text::File,
+        servers: &[ServerConfig],
+        rules: &[ServerRule],
+    ) {
         for (name, oauth) in &file.oauth {
             let values = [
                 ("tenant", oauth.tenant.as_ref().map(|value| value.get_ref())),
@@ -45,7 +50,7 @@ impl Checker<'_> {
     }
 
     /// Parts of a filter that match nothing.
-    fn filter_of(&mut self, server: &text::Server) {
+    fn filter_of(&mut self, server: &text::ServerTable) {
         let filter = server.from_filter.as_ref();
         let parts = filter.iter().flat_map(|filter| filter.get_ref().split(','));
         let name = server.name.get_ref();
@@ -71,8 +76,8 @@ impl Checker<'_> {
     }
 }
 
-fn of_server(server: &Server, rule: &ServerRule) -> Vec<String> {
-    let Server { name, smtp, .. } = server;
+fn of_server(server: &ServerConfig, rule: &ServerRule) -> Vec<String> {
+    let ServerConfig { name, smtp, .. } = server;
     let mut warnings = Vec::new();
     if smtp.tls == Tls::Starttls && smtp.port == IMPLICIT_TLS {
         warnings.push(format!(

@@ -11,11 +11,11 @@ use super::checker::Checker;
 use super::user::limit;
 use crate::base::certificate::{self, Files};
 use crate::base::written::Network;
-use crate::config::Listener;
+use crate::config::ListenerConfig;
 use crate::config::secret::{SecretError, check_mode};
-use crate::config::text::{self, ListenerAuth, ListenerTls};
+use crate::config::text::{self, ListenerAuth, TlsMode};
 use crate::door::usage::Unit;
-use crate::door::{BareNewlines, Certificate, Endpoint, Socket, Tls, User};
+use crate::door::{BareNewlines, Endpoint, ListenerCertificate, ListenerTls, Socket, User};
 use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::ServerRule;
@@ -29,7 +29,7 @@ impl Checker<'_> {
         users: &[User],
         rules: &[ServerRule],
         host: &str,
-    ) -> Vec<Listener> {
+    ) -> Vec<ListenerConfig> {
         if file.listener.is_empty() {
             self.problem(
                 0..0,
@@ -37,7 +37,7 @@ impl Checker<'_> {
                 "there is none; add one with address = \"127.0.0.1:2525\"",
             );
         }
-        let mut built: Vec<Listener> = Vec::new();
+        let mut built: Vec<ListenerConfig> = Vec::new();
         let postmaster = postmaster(file, rules);
         for listener in &file.listener {
             self.servers_of(
@@ -56,7 +56,7 @@ impl Checker<'_> {
         built
     }
 
-    fn socket(&mut self, listener: &text::Listener) -> Option<Socket> {
+    fn socket(&mut self, listener: &text::ListenerTable) -> Option<Socket> {
         match (&listener.address, &listener.systemd) {
             (Some(address), None) => Some(Socket::Address {
                 address: *address.get_ref(),
@@ -77,7 +77,12 @@ impl Checker<'_> {
         }
     }
 
-    fn is_new(&mut self, listener: &text::Listener, socket: &Socket, others: &[Listener]) {
+    fn is_new(
+        &mut self,
+        listener: &text::ListenerTable,
+        socket: &Socket,
+        others: &[ListenerConfig],
+    ) {
         let span = place_of(listener);
         let others = others.iter().map(|other| &other.endpoint);
         let mut sockets = others.clone();
@@ -103,11 +108,11 @@ impl Checker<'_> {
     fn built(
         &mut self,
         file: &text::File,
-        listener: &text::Listener,
+        listener: &text::ListenerTable,
         socket: Socket,
         users: &[User],
         (host, postmaster): (&str, Option<&Address>),
-    ) -> Listener {
+    ) -> ListenerConfig {
         let name = name_of(listener, &socket);
         let allowed = self.users_of(listener, users);
         let on_loopback =
@@ -122,7 +127,7 @@ impl Checker<'_> {
         };
         let by_password = listener.auth != ListenerAuth::Network
             && users.iter().filter(here).any(|user| user.hash.is_some());
-        if mode == ListenerTls::None && !plaintext_auth && (by_password || listener.tls.is_none()) {
+        if mode == TlsMode::None && !plaintext_auth && (by_password || listener.tls.is_none()) {
             // Where nobody signs in no password crosses the network; it has to be said all the same.
             let remedy = match listener.auth != ListenerAuth::Network {
                 true => {
@@ -140,7 +145,7 @@ impl Checker<'_> {
             self.everybody_may_send(&name, users.iter().filter(here));
         }
         let limits = &file.limits;
-        let session = smtp::Settings {
+        let session = smtp::SessionSettings {
             host: host.to_owned(),
             message_size: listener.message_size.unwrap_or(limits.message_size),
             recipients: limits.recipients,
@@ -158,11 +163,11 @@ impl Checker<'_> {
             listener.messages_per_minute,
         );
         let endpoint = Endpoint {
-            tls: tls.map(|certificate| Tls {
+            tls: tls.map(|certificate| ListenerTls {
                 certificate,
-                implicit: mode == ListenerTls::Implicit,
+                implicit: mode == TlsMode::Implicit,
             }),
-            plaintext: matches!(mode, ListenerTls::None | ListenerTls::Starttls),
+            plaintext: matches!(mode, TlsMode::None | TlsMode::Starttls),
             plaintext_auth,
             by_password,
             by_network: listener.auth != ListenerAuth::Password,
@@ -175,12 +180,12 @@ impl Checker<'_> {
             name,
             socket,
         };
-        let submission = submission::Options {
+        let submission = submission::SubmissionOptions {
             session: Arc::new(session),
             priority: listener.priority,
             assume_from: self.address(&listener.assume_from, "[[listener]] assume_from"),
         };
-        Listener {
+        ListenerConfig {
             endpoint,
             submission,
         }
@@ -190,7 +195,7 @@ impl Checker<'_> {
     fn somebody_may_send<'u>(
         &mut self,
         file: &text::File,
-        listener: &text::Listener,
+        listener: &text::ListenerTable,
         admitted: impl Iterator<Item = &'u User> + Clone,
         by_password: bool,
     ) {
@@ -211,7 +216,7 @@ impl Checker<'_> {
         };
         let is_here = |name: &str| here.iter().any(|server| server.get_ref() == name);
         let is_admitted =
-            |user: &&text::User| admitted.clone().any(|it| it.name == *user.name.get_ref());
+            |user: &&text::UserTable| admitted.clone().any(|it| it.name == *user.name.get_ref());
         for user in file.user.iter().filter(is_admitted) {
             let own = user.server.iter().chain(user.servers.iter().flatten());
             let own: Vec<&str> = own.map(|server| server.get_ref().as_str()).collect();
@@ -243,7 +248,11 @@ impl Checker<'_> {
         }
     }
 
-    fn users_of(&mut self, listener: &text::Listener, users: &[User]) -> Option<HashSet<String>> {
+    fn users_of(
+        &mut self,
+        listener: &text::ListenerTable,
+        users: &[User],
+    ) -> Option<HashSet<String>> {
         let names = listener.users.as_ref()?;
         for name in names {
             if !users.iter().any(|user| user.name == *name.get_ref()) {
@@ -254,10 +263,10 @@ impl Checker<'_> {
         Some(names.iter().map(|name| name.get_ref().clone()).collect())
     }
 
-    fn tls_of(&mut self, listener: &text::Listener) -> Option<Certificate> {
+    fn tls_of(&mut self, listener: &text::ListenerTable) -> Option<ListenerCertificate> {
         let wanted = listener.tls.as_ref().map(|tls| *tls.get_ref());
         match (&listener.certificate, &listener.key) {
-            (Some(chain), Some(key)) if wanted != Some(ListenerTls::None) => {
+            (Some(chain), Some(key)) if wanted != Some(TlsMode::None) => {
                 let files = Files {
                     chain: self.beside(chain.get_ref()),
                     key: self.beside(key.get_ref()),
@@ -268,13 +277,13 @@ impl Checker<'_> {
                 let config = certificate::server_config(vec![files], maillog::certificate_taken);
                 let config = self.ok(config, chain.span(), "[[listener]] certificate");
                 // What stands in its place matters no more: there is a problem.
-                Some(config.map_or(Certificate::SelfSigned, |it| {
-                    Certificate::Ready(Arc::new(it))
+                Some(config.map_or(ListenerCertificate::SelfSigned, |it| {
+                    ListenerCertificate::Ready(Arc::new(it))
                 }))
             }
             (None, None) => wanted
-                .filter(|tls| *tls != ListenerTls::None)
-                .map(|_| Certificate::SelfSigned),
+                .filter(|tls| *tls != TlsMode::None)
+                .map(|_| ListenerCertificate::SelfSigned),
             (Some(only), None) => {
                 let text = "a certificate needs its key; add key = \"FILE\"";
                 self.problem(only.span(), "[[listener]] certificate", text);
@@ -295,24 +304,24 @@ impl Checker<'_> {
 }
 
 /// As written; else STARTTLS where there is a certificate, required where passwords need it.
-fn mode(listener: &text::Listener, plaintext_auth: bool) -> ListenerTls {
+fn mode(listener: &text::ListenerTable, plaintext_auth: bool) -> TlsMode {
     let has_certificate = listener.certificate.is_some();
     match &listener.tls {
         Some(tls) => *tls.get_ref(),
-        None if !has_certificate => ListenerTls::None,
-        None if plaintext_auth => ListenerTls::Starttls,
-        None => ListenerTls::Required,
+        None if !has_certificate => TlsMode::None,
+        None if plaintext_auth => TlsMode::Starttls,
+        None => TlsMode::Required,
     }
 }
 
 /// Where the file says where it is.
-fn place_of(listener: &text::Listener) -> Range<usize> {
+fn place_of(listener: &text::ListenerTable) -> Range<usize> {
     let address = listener.address.as_ref().map(|address| address.span());
     let systemd = listener.systemd.as_ref().map(|name| name.span());
     address.or(systemd).unwrap_or(0..0)
 }
 
-fn name_of(listener: &text::Listener, socket: &Socket) -> String {
+fn name_of(listener: &text::ListenerTable, socket: &Socket) -> String {
     match &listener.name {
         Some(name) => name.get_ref().clone(),
         None => socket.to_string(),

@@ -11,7 +11,7 @@ use url::Url;
 use super::checker::Checker;
 use crate::base::{Secret, Timestamp, tls};
 use crate::config::Secrets;
-use crate::config::preset::{Endpoint, Provider};
+use crate::config::preset::{OAuthEndpoint, Provider};
 use crate::config::text;
 use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant};
 use crate::web;
@@ -26,11 +26,11 @@ const REDIRECT: &str = "http://localhost:0/callback";
 impl Checker<'_> {
     pub(super) fn token(
         &mut self,
-        server: &text::Server,
+        server: &text::ServerTable,
         name: &str,
-        oauth: &text::OAuth,
+        oauth: &text::OAuthTable,
         key: &str,
-    ) -> Option<token::Settings> {
+    ) -> Option<token::AccountSettings> {
         let missing = "it is missing; write \"client_credentials\", \"authorization_code\", \"device_code\" or \"refresh_token\"";
         let grant = server.grant.as_ref().map(|grant| *grant.get_ref());
         let key_grant = format!("{key} grant");
@@ -57,7 +57,7 @@ impl Checker<'_> {
         let roots = self.roots(&oauth.ca, &format!("{table} ca"))?;
         let tls = self.client_config(&roots, oauth.client_id.span(), &table)?;
         let refresh_token = self.refresh_token(server, oauth, key);
-        let settings = token::Settings {
+        let settings = token::AccountSettings {
             account: match &user {
                 Some(user) => format!("{name}/{}", user.to_lowercase()),
                 None => name.to_owned(),
@@ -85,10 +85,10 @@ impl Checker<'_> {
     /// troubles; those of the first hold.
     fn shared(
         &mut self,
-        mut settings: token::Settings,
-        server: &text::Server,
+        mut settings: token::AccountSettings,
+        server: &text::ServerTable,
         key: &str,
-    ) -> Option<token::Settings> {
+    ) -> Option<token::AccountSettings> {
         let Some(first) = self.accounts.get(&settings.account) else {
             let account = settings.account.clone();
             self.accounts.insert(account, settings.clone());
@@ -108,8 +108,8 @@ impl Checker<'_> {
 
     fn refresh_token(
         &mut self,
-        server: &text::Server,
-        oauth: &text::OAuth,
+        server: &text::ServerTable,
+        oauth: &text::OAuthTable,
         key: &str,
     ) -> Option<Secret> {
         let key = format!("{key} refresh_token");
@@ -124,7 +124,7 @@ impl Checker<'_> {
         self.ok(token, span, &key)
     }
 
-    fn credential(&mut self, oauth: &text::OAuth, table: &str) -> Option<Credential> {
+    fn credential(&mut self, oauth: &text::OAuthTable, table: &str) -> Option<Credential> {
         let first = (
             &oauth.client_secret,
             &oauth.client_secret_expires,
@@ -220,7 +220,7 @@ impl Checker<'_> {
         self.ok(Timestamp::of_date(&text).ok_or(bad), date.span(), key)
     }
 
-    fn redirect(&mut self, oauth: &text::OAuth, table: &str) -> Option<Url> {
+    fn redirect(&mut self, oauth: &text::OAuthTable, table: &str) -> Option<Url> {
         let Some(url) = &oauth.redirect else {
             return Some(REDIRECT.parse().expect("a URL"));
         };
@@ -242,13 +242,22 @@ impl Checker<'_> {
         None
     }
 
-    fn endpoints(&mut self, oauth: &text::OAuth, grant: Grant, table: &str) -> Option<Endpoints> {
+    fn endpoints(
+        &mut self,
+        oauth: &text::OAuthTable,
+        grant: Grant,
+        table: &str,
+    ) -> Option<Endpoints> {
         let tenant = self.tenant(oauth, grant, table)?;
         let preset = |endpoint| oauth.provider.endpoint(endpoint, oauth.cloud, &tenant);
         let wanted = [
-            (&oauth.token_url, "token_url", Endpoint::Token),
-            (&oauth.authorize_url, "authorize_url", Endpoint::Authorize),
-            (&oauth.device_url, "device_url", Endpoint::Device),
+            (&oauth.token_url, "token_url", OAuthEndpoint::Token),
+            (
+                &oauth.authorize_url,
+                "authorize_url",
+                OAuthEndpoint::Authorize,
+            ),
+            (&oauth.device_url, "device_url", OAuthEndpoint::Device),
         ];
         let mut found = Vec::new();
         for (written, key, endpoint) in wanted {
@@ -293,7 +302,7 @@ impl Checker<'_> {
         Some(url.get_ref().clone())
     }
 
-    fn tenant(&mut self, oauth: &text::OAuth, grant: Grant, table: &str) -> Option<String> {
+    fn tenant(&mut self, oauth: &text::OAuthTable, grant: Grant, table: &str) -> Option<String> {
         let tenant = oauth
             .tenant
             .as_ref()
@@ -342,7 +351,7 @@ fn is_guid(text: &str) -> bool {
     lengths.eq([8, 4, 4, 4, 12])
 }
 
-fn tenant_span(oauth: &text::OAuth) -> Range<usize> {
+fn tenant_span(oauth: &text::OAuthTable) -> Range<usize> {
     let tenant = oauth.tenant.as_ref().map(Spanned::span);
     tenant.unwrap_or_else(|| oauth.client_id.span())
 }

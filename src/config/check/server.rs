@@ -9,10 +9,10 @@ use toml::Spanned;
 use super::checker::Checker;
 use crate::base::tls;
 use crate::base::{Service, written};
-use crate::config::Server;
+use crate::config::ServerConfig;
 use crate::config::preset::Provider;
-use crate::config::text::{self, Auth, Mode};
-use crate::delivery::Limits;
+use crate::config::text::{self, AuthMethod, Mode};
+use crate::delivery::MailboxLimits;
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
 use crate::transport::smtp::{self, SmtpServer, Tls};
@@ -25,7 +25,7 @@ impl Checker<'_> {
         &mut self,
         file: &text::File,
         host: &str,
-    ) -> (Vec<Server>, Vec<ServerRule>, HashSet<String>) {
+    ) -> (Vec<ServerConfig>, Vec<ServerRule>, HashSet<String>) {
         let (mut servers, mut rules, mut direct) = (Vec::new(), Vec::new(), HashSet::new());
         let mut seen = HashSet::new();
         if file.server.is_empty() {
@@ -56,7 +56,7 @@ impl Checker<'_> {
         (servers, rules, direct)
     }
 
-    fn rule(&mut self, server: &text::Server, key: &str) -> ServerRule {
+    fn rule(&mut self, server: &text::ServerTable, key: &str) -> ServerRule {
         let filter = server.from_filter.as_ref().and_then(|filter| {
             self.ok(
                 Filter::parse(filter.get_ref()),
@@ -85,11 +85,11 @@ impl Checker<'_> {
 
     fn server(
         &mut self,
-        server: &text::Server,
-        oauth: &BTreeMap<Spanned<String>, text::OAuth>,
+        server: &text::ServerTable,
+        oauth: &BTreeMap<Spanned<String>, text::OAuthTable>,
         hello: &str,
         key: &str,
-    ) -> Option<Server> {
+    ) -> Option<ServerConfig> {
         let found = server.oauth.as_ref().map(|name| {
             (
                 name,
@@ -148,7 +148,7 @@ impl Checker<'_> {
         let roots = self.roots(&server.ca, &format!("{key} ca"))?;
         let tls_config = self.client_config(&roots, server.name.span(), key)?;
         let limits = self.limits(server, provider.unwrap_or(Provider::Custom), key)?;
-        Some(Server {
+        Some(ServerConfig {
             name: server.name.get_ref().clone(),
             username: server
                 .username
@@ -178,7 +178,12 @@ impl Checker<'_> {
     }
 
     /// The provider's, unless the server has its own; 0 is no limit where there can be none.
-    fn limits(&mut self, server: &text::Server, provider: Provider, key: &str) -> Option<Limits> {
+    fn limits(
+        &mut self,
+        server: &text::ServerTable,
+        provider: Provider,
+        key: &str,
+    ) -> Option<MailboxLimits> {
         let preset = provider.limits();
         let at_least_one = [
             (&server.sessions, "sessions"),
@@ -207,7 +212,7 @@ impl Checker<'_> {
         let per_day = server
             .recipients_per_day
             .map(|most| (most > 0).then_some(most));
-        Some(Limits {
+        Some(MailboxLimits {
             sessions: own(&server.sessions).unwrap_or(preset.sessions),
             per_minute: per_minute.unwrap_or(preset.per_minute),
             per_day: per_day.unwrap_or(preset.per_day),
@@ -215,15 +220,24 @@ impl Checker<'_> {
         })
     }
 
-    fn auth(&mut self, server: &text::Server, has_oauth: bool, key: &str) -> Option<smtp::Auth> {
-        let default = if has_oauth { Auth::XOAuth2 } else { Auth::None };
+    fn auth(
+        &mut self,
+        server: &text::ServerTable,
+        has_oauth: bool,
+        key: &str,
+    ) -> Option<smtp::Auth> {
+        let default = if has_oauth {
+            AuthMethod::XOAuth2
+        } else {
+            AuthMethod::None
+        };
         let (wanted, span) = match &server.auth {
             Some(auth) => (*auth.get_ref(), auth.span()),
             None => (default, server.name.span()),
         };
         let key_auth = format!("{key} auth");
         match (wanted, has_oauth) {
-            (Auth::XOAuth2, false) => {
+            (AuthMethod::XOAuth2, false) => {
                 self.problem(
                     span,
                     &key_auth,
@@ -231,7 +245,7 @@ impl Checker<'_> {
                 );
                 return None;
             }
-            (Auth::Plain | Auth::Login | Auth::None, true) => {
+            (AuthMethod::Plain | AuthMethod::Login | AuthMethod::None, true) => {
                 self.problem(
                     span,
                     &key_auth,
@@ -239,14 +253,14 @@ impl Checker<'_> {
                 );
                 return None;
             }
-            (Auth::None, false) if server.auth.is_none() => {
+            (AuthMethod::None, false) if server.auth.is_none() => {
                 self.problem(span, &key_auth, "how to sign in is not said; add oauth = \"NAME\", or auth = \"plain\", \"login\" or \"none\"");
                 return None;
             }
             _ => {}
         }
         let username = server.username.as_ref().map(|name| name.get_ref().clone());
-        if wanted == Auth::None {
+        if wanted == AuthMethod::None {
             return Some(smtp::Auth::None);
         }
         let missing = "it is missing; write the mailbox or user to sign in as";
@@ -255,7 +269,7 @@ impl Checker<'_> {
             server.name.span(),
             &format!("{key} username"),
         )?;
-        if wanted == Auth::XOAuth2 {
+        if wanted == AuthMethod::XOAuth2 {
             if !username.contains('@') {
                 let span = server.username.as_ref().map(Spanned::span);
                 let text = format!(
@@ -279,12 +293,12 @@ impl Checker<'_> {
             }
         };
         Some(match wanted {
-            Auth::Login => smtp::Auth::Login { username, password },
+            AuthMethod::Login => smtp::Auth::Login { username, password },
             _ => smtp::Auth::Plain { username, password },
         })
     }
 
-    fn tls_mode(&mut self, server: &text::Server, host: &str, key: &str) -> Tls {
+    fn tls_mode(&mut self, server: &text::ServerTable, host: &str, key: &str) -> Tls {
         let Some(tls) = &server.tls else {
             return Tls::default();
         };

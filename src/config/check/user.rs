@@ -20,7 +20,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 impl Checker<'_> {
-    pub(super) fn users(&mut self, users: &[text::User], rules: &[ServerRule]) -> Vec<User> {
+    pub(super) fn users(&mut self, users: &[text::UserTable], rules: &[ServerRule]) -> Vec<User> {
         if users.is_empty() {
             self.problem(
                 0..0,
@@ -43,7 +43,7 @@ impl Checker<'_> {
         users.collect()
     }
 
-    fn user(&mut self, user: &text::User, rules: &[ServerRule]) -> User {
+    fn user(&mut self, user: &text::UserTable, rules: &[ServerRule]) -> User {
         let key = key_of(user);
         if user.password.is_none() && user.networks.is_empty() {
             self.problem(
@@ -79,7 +79,7 @@ impl Checker<'_> {
         }
     }
 
-    fn hash(&mut self, user: &text::User, key: &str) -> Option<crate::base::Secret> {
+    fn hash(&mut self, user: &text::UserTable, key: &str) -> Option<crate::base::Secret> {
         let hash = self.secret(&user.password, key)?;
         let is_read = !hash.expose_secret().is_empty();
         if is_read && Hash::parse(hash.expose_secret()).is_none() {
@@ -149,12 +149,12 @@ impl Checker<'_> {
     }
 }
 
-fn key_of(user: &text::User) -> String {
+fn key_of(user: &text::UserTable) -> String {
     format!("[[user]] {:?}", user.name.get_ref())
 }
 
 /// As written; 0 is no limit.
-fn limits(user: &text::User) -> Vec<Limit> {
+fn limits(user: &text::UserTable) -> Vec<Limit> {
     let rows = [
         (
             "messages_per_minute",

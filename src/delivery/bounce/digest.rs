@@ -5,7 +5,7 @@ use crate::message::Address;
 
 /// One recipient of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line<'a> {
+pub(crate) struct DigestLine<'a> {
     /// The message.
     pub about: MessageId,
     /// When it was taken.
@@ -19,7 +19,7 @@ pub(crate) struct Line<'a> {
 }
 
 /// As a paragraph of a digest, line ends CRLF.
-impl std::fmt::Display for Line<'_> {
+impl std::fmt::Display for DigestLine<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             about,
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn tells_of_each() {
-        let line = Line {
+        let line = DigestLine {
             about: MessageId::from_i64(5),
             received: Timestamp(0),
             recipient: &Address::parse("to@y.com").unwrap(),

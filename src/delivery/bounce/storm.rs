@@ -22,11 +22,11 @@ const CLOSING: Duration = Duration::from_secs(60);
 /// What every sender was told of late.
 #[derive(Debug, Default)]
 pub(crate) struct Storm {
-    senders: HashMap<String, Sender>,
+    senders: HashMap<String, ToldSender>,
 }
 
 #[derive(Debug, Default)]
-struct Sender {
+struct ToldSender {
     told: VecDeque<Timestamp>,
     /// The one that takes more.
     digest: Option<Digest>,

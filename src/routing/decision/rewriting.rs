@@ -1,7 +1,7 @@
 //! Whom the message speaks as, once its server is known.
 
 use super::choice::Choice;
-use super::{Reason, Refusal, Refused};
+use super::{NotRouted, Reason, Refusal};
 use crate::message::{Address, Author, Mailbox, ReversePath};
 use crate::routing::policy::{NullSender, OnMismatch, Policy, ServerRule};
 
@@ -48,7 +48,7 @@ impl Policy {
         match identity {
             Some(identity) => Ok(Some(encapsulated(author, identity))),
             None => Err(Refusal {
-                why: Refused::NoIdentity(server.name.clone()),
+                why: NotRouted::NoIdentity(server.name.clone()),
                 reason: Reason::NoIdentity,
             }),
         }
@@ -86,7 +86,7 @@ impl Policy {
 fn mismatch(server: &ServerRule, author: Option<&Address>) -> Refusal {
     let author = author.map_or("The header From".to_owned(), |author| format!("<{author}>"));
     Refusal {
-        why: Refused::From {
+        why: NotRouted::From {
             author,
             server: server.name.clone(),
         },

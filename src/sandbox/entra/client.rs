@@ -6,19 +6,19 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde::Deserialize;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::refusal::{Fields, Refusal};
+use super::refusal::{EntraRefusal, Fields};
 use crate::base::Timestamp;
-use crate::sandbox::state::{App, State};
+use crate::sandbox::state::{App, SandboxState};
 
 /// How long an assertion may live; Entra is not strict here, we are.
 const LONGEST: i64 = 600;
 
 /// The app that the form is from, or how Entra refuses it.
 pub(super) fn check<'a>(
-    state: &'a State,
+    state: &'a SandboxState,
     form: &Fields,
     now: Timestamp,
-) -> Result<&'a App, Refusal> {
+) -> Result<&'a App, EntraRefusal> {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     let app = state
         .settings
@@ -81,7 +81,7 @@ struct Header {
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct AssertionClaims {
     aud: String,
     iss: String,
     sub: String,
@@ -125,6 +125,6 @@ fn in_time(assertion: &str, now: Timestamp) -> bool {
     claims(assertion).is_some_and(|claims| (claims.nbf..claims.exp).contains(&(now.0 / 1_000)))
 }
 
-fn claims(assertion: &str) -> Option<Claims> {
+fn claims(assertion: &str) -> Option<AssertionClaims> {
     serde_json::from_slice(&BASE64.decode(assertion.split('.').nth(1)?).ok()?).ok()
 }

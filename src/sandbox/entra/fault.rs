@@ -14,25 +14,25 @@ use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::time::Sleep;
 
-use crate::sandbox::script::{Action, Answer};
+use crate::sandbox::script::{FaultAction, FaultAnswer};
 
 /// What a fault makes of the answer `body`, which is worked out where it is needed.
-pub(super) async fn struck(action: Action, body: impl FnOnce() -> Response) -> Response {
+pub(super) async fn struck(action: FaultAction, body: impl FnOnce() -> Response) -> Response {
     match action {
-        Action::Reply(text) => scripted(&text),
-        Action::Stall(ms) => {
+        FaultAction::Reply(text) => scripted(&text),
+        FaultAction::Stall(ms) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             body()
         }
-        Action::Answer(Answer::Throttle(seconds)) => throttled(seconds),
-        Action::Answer(Answer::Cut) => halves(body(), Piece::Cut).await,
-        Action::Answer(Answer::Trickle(ms)) => halves(body(), Piece::pause(ms)).await,
-        Action::Drop => broken(VecDeque::from([Piece::Cut]), StatusCode::OK, 1),
-        Action::DropAfter => {
+        FaultAction::Answer(FaultAnswer::Throttle(seconds)) => throttled(seconds),
+        FaultAction::Answer(FaultAnswer::Cut) => halves(body(), Piece::Cut).await,
+        FaultAction::Answer(FaultAnswer::Trickle(ms)) => halves(body(), Piece::pause(ms)).await,
+        FaultAction::Drop => broken(VecDeque::from([Piece::Cut]), StatusCode::OK, 1),
+        FaultAction::DropAfter => {
             drop(body());
             broken(VecDeque::from([Piece::Cut]), StatusCode::OK, 1)
         }
-        Action::Answer(Answer::Life(_)) => body(),
+        FaultAction::Answer(FaultAnswer::Life(_)) => body(),
     }
 }
 
@@ -91,7 +91,7 @@ async fn halves(response: Response, between: Piece) -> Response {
 
 fn broken(pieces: VecDeque<Piece>, status: StatusCode, length: usize) -> Response {
     let headers = [(CONTENT_LENGTH, HeaderValue::from(length))];
-    (status, headers, Body::new(Pieces(pieces))).into_response()
+    (status, headers, Body::new(BodyPieces(pieces))).into_response()
 }
 
 enum Piece {
@@ -107,9 +107,9 @@ impl Piece {
 }
 
 /// A body in pieces; one that is cut closes the connection.
-struct Pieces(VecDeque<Piece>);
+struct BodyPieces(VecDeque<Piece>);
 
-impl HttpBody for Pieces {
+impl HttpBody for BodyPieces {
     type Data = Bytes;
     type Error = io::Error;
 

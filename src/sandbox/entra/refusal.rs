@@ -13,9 +13,9 @@ use crate::base::Timestamp;
 pub(super) type Fields = HashMap<String, String>;
 
 /// `error`, the AADSTS number, and the words.
-pub(super) type Refusal = (&'static str, u32, &'static str);
+pub(super) type EntraRefusal = (&'static str, u32, &'static str);
 
-pub(super) fn refused((error, code, description): Refusal, now: Timestamp) -> Response {
+pub(super) fn refused((error, code, description): EntraRefusal, now: Timestamp) -> Response {
     let body = json!({
         "error": error, "error_description": description, "error_codes": [code],
         "correlation_id": "00000000-0000-0000-0000-000000000000",

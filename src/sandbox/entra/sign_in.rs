@@ -15,9 +15,9 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::refusal::{Fields, Refusal, refused};
+use super::refusal::{EntraRefusal, Fields, refused};
 use crate::base::Timestamp;
-use crate::sandbox::state::{Code, Device, State};
+use crate::sandbox::state::{Code, Device, SandboxState};
 
 /// How long a code for the browser, and one for another device, is good.
 const CODE_LIFE: Duration = Duration::from_secs(600);
@@ -40,7 +40,7 @@ fn page(title: &str, body: &str) -> Html<String> {
 }
 
 /// The form of a choice among the accounts; what was asked goes along with it.
-fn choice(state: &State, action: &str, fields: &Fields, more: &str) -> String {
+fn choice(state: &SandboxState, action: &str, fields: &Fields, more: &str) -> String {
     let hidden: String = fields
         .iter()
         .map(|(name, value)| {
@@ -68,7 +68,7 @@ fn choice(state: &State, action: &str, fields: &Fields, more: &str) -> String {
 
 /// RFC 6749 §4.1.1. An app or address that is not registered is told to the person, not redirected.
 pub(super) async fn authorize(
-    Shared(state): Shared<Arc<State>>,
+    Shared(state): Shared<Arc<SandboxState>>,
     Path(tenant): Path<String>,
     Query(query): Query<Fields>,
 ) -> Response {
@@ -98,7 +98,7 @@ pub(super) async fn authorize(
 
 /// The person has answered: back to the app, with a code or a refusal (RFC 6749 §4.1.2).
 pub(super) async fn consent(
-    Shared(state): Shared<Arc<State>>,
+    Shared(state): Shared<Arc<SandboxState>>,
     Form(form): Form<Fields>,
 ) -> Response {
     let Ok(mut back) = field(&form, "redirect_uri").parse::<Url>() else {
@@ -126,7 +126,11 @@ pub(super) async fn consent(
 }
 
 /// The user of a code, which is good once, for whom it was made, with its verifier (RFC 7636 §4.6).
-pub(super) fn redeem(state: &State, form: &Fields, now: Timestamp) -> Result<String, Refusal> {
+pub(super) fn redeem(
+    state: &SandboxState,
+    form: &Fields,
+    now: Timestamp,
+) -> Result<String, EntraRefusal> {
     let wrong = (
         "invalid_grant",
         70000,
@@ -143,7 +147,7 @@ pub(super) fn redeem(state: &State, form: &Fields, now: Timestamp) -> Result<Str
 
 /// RFC 8628 §3.2.
 pub(super) async fn device(
-    Shared(state): Shared<Arc<State>>,
+    Shared(state): Shared<Arc<SandboxState>>,
     Form(form): Form<Fields>,
 ) -> Response {
     if let Err(refusal) = super::client::check(&state, &form, state.now()) {
@@ -159,7 +163,7 @@ pub(super) async fn device(
     .into_response()
 }
 
-pub(super) async fn device_page(Shared(state): Shared<Arc<State>>) -> Html<String> {
+pub(super) async fn device_page(Shared(state): Shared<Arc<SandboxState>>) -> Html<String> {
     let more = "<p><label>Code <input name=user_code required></label>";
     page(
         "Enter code",
@@ -168,7 +172,7 @@ pub(super) async fn device_page(Shared(state): Shared<Arc<State>>) -> Html<Strin
 }
 
 pub(super) async fn device_answer(
-    Shared(state): Shared<Arc<State>>,
+    Shared(state): Shared<Arc<SandboxState>>,
     Form(form): Form<Fields>,
 ) -> Response {
     let user = state
@@ -183,10 +187,10 @@ pub(super) async fn device_answer(
 
 /// The user of a device code, or why there is none yet, or never (RFC 8628 §3.5).
 pub(super) fn redeem_device(
-    state: &State,
+    state: &SandboxState,
     form: &Fields,
     now: Timestamp,
-) -> Result<String, Refusal> {
+) -> Result<String, EntraRefusal> {
     match state.take_device(field(form, "device_code"), now) {
         Device::Pending => Err((
             "authorization_pending",

@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> SessionSettings {
+    SessionSettings {
         host: "relay.example".into(),
         message_size: 1_000,
         recipients: 3,

@@ -6,14 +6,14 @@ use crate::spool::{Count, State};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Counts(HashMap<String, [usize; 2]>);
+pub(super) struct QueueCounts(HashMap<String, [usize; 2]>);
 
 /// What a message counts to.
-pub(super) type Counted = (String, State);
+pub(super) type CountedAs = (String, State);
 
-impl Counts {
+impl QueueCounts {
     /// With those that were counted.
-    pub(super) fn of(counted: impl IntoIterator<Item = (Counted, usize)>) -> Self {
+    pub(super) fn of(counted: impl IntoIterator<Item = (CountedAs, usize)>) -> Self {
         let mut counts = Self::default();
         for ((server, state), count) in counted {
             *counts.count(&server, state) += count;
@@ -22,7 +22,7 @@ impl Counts {
     }
 
     /// A message came, went, or changed from one to the other.
-    pub(super) fn moved(&mut self, from: Option<&Counted>, to: Option<&Counted>) {
+    pub(super) fn moved(&mut self, from: Option<&CountedAs>, to: Option<&CountedAs>) {
         if let Some((server, state)) = to {
             self.came(server, *state);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::counts::{Counted, Counts};
+use super::counts::{CountedAs, QueueCounts};
 use super::space::Space;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{
@@ -28,7 +28,7 @@ pub(super) const FRESH_CLAIM: Duration = Duration::from_secs(900);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedQueue {
     pub(super) owner: Owner,
     pub(super) queue: Mutex<Queue>,
     pub(super) changed: Notify,
@@ -45,19 +45,19 @@ pub(super) struct Queue {
     /// Claims that were given back.
     released: u64,
     due: HashMap<String, BTreeMap<Flow, Timestamp>>,
-    pub(super) counts: Counts,
+    pub(super) counts: QueueCounts,
 }
 
 /// A message that is claimed.
 #[derive(Debug)]
 pub(super) struct Out {
     pub(super) number: u64,
-    counted: Counted,
+    counted: CountedAs,
     pub(super) until: Timestamp,
     pub(super) is_sending: bool,
 }
 
-impl Shared {
+impl SharedQueue {
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue
             .lock()
@@ -214,7 +214,7 @@ impl Queue {
     }
 }
 
-impl Shared {
+impl SharedQueue {
     /// A message with who sends it.
     pub(super) fn entry(&self, record: Record) -> Entry {
         let queue = self.queue();

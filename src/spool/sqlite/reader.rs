@@ -13,9 +13,9 @@ use crate::spool::{Record, SpoolError, Story, What, filter};
 const CHUNK: usize = 1_000;
 
 /// A connection that only reads.
-pub(super) struct Reader(Connection);
+pub(super) struct SpoolReader(Connection);
 
-impl Reader {
+impl SpoolReader {
     pub(super) fn open(folder: &Path) -> Result<Self, SpoolError> {
         let file: PathBuf = folder.join(FILE);
         let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;

@@ -10,7 +10,7 @@ use crate::base::written;
 /// Where the spool is, and how much it leaves free.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct SpoolSettings {
     /// The folder; made when missing. It is a part of `data_dir`.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -21,7 +21,7 @@ pub struct Settings {
     pub history: Duration,
 }
 
-impl Default for Settings {
+impl Default for SpoolSettings {
     /// 4 MiB, and 30 days.
     fn default() -> Self {
         Self {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::platform::files;
 
-use super::settings::Settings;
+use super::settings::SpoolSettings;
 
 /// How long an answer holds. It is asked for before each message, and each piece of a large one; what comes
 /// in meanwhile, a megabyte at a gigabyte a second, is what the reserve has room for.
@@ -21,7 +21,7 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &SpoolSettings) -> Self {
         Self {
             folder: settings.folder.clone(),
             reserve: settings.reserve,

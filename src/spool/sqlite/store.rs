@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
-use super::counts::Counts;
+use super::counts::QueueCounts;
 use super::rows::{self, DIGEST, UNREADABLE, WAITING, select};
 use super::schema;
 use crate::base::{MessageId, Timestamp, limits};
 use crate::message::{Address, Recipient};
 use crate::spool::folder::Folder;
 use crate::spool::{
-    Content, Event, Fault, Flow, Origin, Place, Record, SpoolError, State, Used, What,
+    Content, DatabaseFault, Flow, Origin, Place, Record, SpoolError, State, StoryEvent, Used, What,
 };
 
 /// The database, in the spool's folder.
@@ -59,14 +59,16 @@ impl From<rusqlite::Error> for SpoolError {
     }
 }
 
-fn fault(error: &rusqlite::Error) -> Fault {
+fn fault(error: &rusqlite::Error) -> DatabaseFault {
     use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType, Utf8Error};
     use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
     match (error, error.sqlite_error_code()) {
-        (FromSqlConversionFailure(..) | InvalidColumnType(..) | Utf8Error(..), _) => Fault::Row,
-        (_, Some(DiskFull)) => Fault::Full,
-        (_, Some(DatabaseCorrupt | NotADatabase)) => Fault::Damaged,
-        _ => Fault::Other,
+        (FromSqlConversionFailure(..) | InvalidColumnType(..) | Utf8Error(..), _) => {
+            DatabaseFault::Row
+        }
+        (_, Some(DiskFull)) => DatabaseFault::Full,
+        (_, Some(DatabaseCorrupt | NotADatabase)) => DatabaseFault::Damaged,
+        _ => DatabaseFault::Other,
     }
 }
 
@@ -176,7 +178,7 @@ impl Store {
     }
 
     /// Changes what can change of a message; `events` say what became of recipients that are done with.
-    pub(super) fn update(&self, record: &Record, events: &[Event]) -> Result<(), SpoolError> {
+    pub(super) fn update(&self, record: &Record, events: &[StoryEvent]) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET lane = ?2, due = ?3, state = ?4, attempts = ?5, last = ?6, uncertain = ?7,
                  warned = ?8, holds = ?9, former_lane = ?10 WHERE id = ?1",
@@ -205,7 +207,7 @@ impl Store {
     }
 
     /// Writes anew who waits, and who is done with.
-    fn settle_recipients(&self, record: &Record, events: &[Event]) -> Result<(), SpoolError> {
+    fn settle_recipients(&self, record: &Record, events: &[StoryEvent]) -> Result<(), SpoolError> {
         let id = record.id.to_i64();
         self.run(
             "DELETE FROM recipient WHERE message = ?1 AND state = ?2",
@@ -365,7 +367,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn counts(&self) -> Result<Counts, SpoolError> {
+    pub(super) fn counts(&self) -> Result<QueueCounts, SpoolError> {
         let sql = "SELECT lane, 0, count(*) FROM message WHERE state = 0 GROUP BY lane
             UNION ALL SELECT lane, 1, count(*) FROM message WHERE state <> 0 GROUP BY lane";
         let mut statement = self.connection.prepare(sql)?;
@@ -374,7 +376,7 @@ impl Store {
             let state = if is_held { State::Held } else { State::Queued };
             Ok(((row.get(0)?, state), row.get::<_, i64>(2)? as usize))
         })?;
-        Ok(Counts::of(rows.collect::<Result<Vec<_>, _>>()?))
+        Ok(QueueCounts::of(rows.collect::<Result<Vec<_>, _>>()?))
     }
 
     /// Adds to a message's story; `ended` is its last chapter.
@@ -382,7 +384,7 @@ impl Store {
         &self,
         record: &Record,
         ended: Option<Timestamp>,
-        events: &[Event],
+        events: &[StoryEvent],
     ) -> Result<(), SpoolError> {
         let (id, ended, events) = (record.id.to_i64(), ended.map(|at| at.0), listed(events));
         let record = json(record);
@@ -405,7 +407,7 @@ impl Store {
         &self,
         record: &Record,
         ended: Option<Timestamp>,
-        events: &[Event],
+        events: &[StoryEvent],
     ) -> Result<(), SpoolError> {
         self.run(
             "INSERT INTO story (id, ended, record, events) VALUES (?1, ?2, ?3, ?4)",
@@ -524,7 +526,7 @@ fn json(record: &Record) -> String {
 }
 
 /// Without the brackets, so that more can be added.
-fn listed(events: &[Event]) -> String {
+fn listed(events: &[StoryEvent]) -> String {
     let text = serde_json::to_string(events).expect("an event has only strings for keys");
     text[1..text.len() - 1].to_owned()
 }

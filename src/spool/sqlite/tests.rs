@@ -5,14 +5,15 @@ use super::*;
 use crate::base::Simulation;
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use crate::spool::{
-    Event, Fate, Filter, Flow, Lease, Lines, Origin, Shown, State, Wanted, What, time,
+    DigestLines, Fate, Flow, Lease, Origin, QueueFilter, ShownSpool, State, StoryEvent, Wanted,
+    What, time,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const UNTIL: Timestamp = Timestamp(2_000_000);
 
-fn settings(folder: &Path) -> Settings {
-    Settings {
+fn settings(folder: &Path) -> SpoolSettings {
+    SpoolSettings {
         folder: folder.to_owned(),
         reserve: 0,
         history: Duration::from_secs(3_600),
@@ -23,7 +24,7 @@ fn owner() -> Owner {
     Owner::new("relay", 1, 1)
 }
 
-fn open(settings: Settings) -> Result<SqliteSpool, SpoolError> {
+fn open(settings: SpoolSettings) -> Result<SqliteSpool, SpoolError> {
     SqliteSpool::open(settings, owner())
 }
 
@@ -106,7 +107,7 @@ async fn act(spool: &SqliteSpool, which: Selection, deed: Deed) -> Result<usize,
 }
 
 fn all() -> Selection {
-    Selection::Matching(Filter::default())
+    Selection::Matching(QueueFilter::default())
 }
 
 async fn claim(spool: &SqliteSpool, lane: &str, max: usize, now: Timestamp) -> Vec<MessageId> {
@@ -206,7 +207,7 @@ async fn told_by(spool: &SqliteSpool, digest: &Record, text: &str) {
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
     let mut gone = gone(spool, id).await;
-    gone.lines = vec![Lines {
+    gone.lines = vec![DigestLines {
         digest: Box::new(digest.clone()),
         lines: vec![text.to_owned()],
     }];
@@ -457,7 +458,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
     drop(spool);
-    let full = Settings {
+    let full = SpoolSettings {
         folder: folder.path().to_owned(),
         reserve: u64::MAX,
         history: Duration::ZERO,
@@ -500,7 +501,7 @@ fn to(address: &str) -> Recipient {
     }
 }
 
-fn delivered(to: &str, at: Timestamp) -> Event {
+fn delivered(to: &str, at: Timestamp) -> StoryEvent {
     let to = vec![Address::parse(to).unwrap()];
     let (server, reply) = ("a".into(), "250 ok".into());
     let what = What::Delivered {
@@ -509,7 +510,7 @@ fn delivered(to: &str, at: Timestamp) -> Event {
         reply,
         message_id: "<1@x>".into(),
     };
-    Event { at, what }
+    StoryEvent { at, what }
 }
 
 #[tokio::test]
@@ -631,15 +632,15 @@ async fn the_time_of_the_spool_goes_on_and_people_are_shown_the_wall_clock() {
     let clock = machine.clock();
     time::resume(spool.as_ref(), &clock).await.unwrap();
     assert_eq!(clock.now(), NOW.after(Duration::from_secs(60)));
-    let shown = Shown::new(spool.clone(), clock.clone());
+    let shown = ShownSpool::new(spool.clone(), clock.clone());
     let record = shown.get(id).await.unwrap().record;
     assert_eq!(
         (record.received, record.due),
         (NOW.shifted(year), NOW.shifted(year))
     );
-    let found = |since| Filter {
+    let found = |since| QueueFilter {
         since: Some(since),
-        ..Filter::default()
+        ..QueueFilter::default()
     };
     for (since, count) in [(NOW.shifted(year), 1), (clock.wall(), 0)] {
         let filter = found(since);
@@ -676,7 +677,7 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
     assert_eq!(dues(&spool, "a").len(), 2);
     assert_eq!(claim(&spool, "a", 9, NOW).await, [second]);
     spool.sending(claim_of(&spool, second));
-    let found = |filter: Filter| {
+    let found = |filter: QueueFilter| {
         let limit = 9;
         let page = Page {
             filter,
@@ -695,25 +696,25 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
     };
     let sender = Some("@x.com".to_owned());
     assert_eq!(
-        found(Filter {
+        found(QueueFilter {
             sender: sender.clone(),
-            ..Filter::default()
+            ..QueueFilter::default()
         })
         .await,
         [first]
     );
     let state = Some(Wanted::Active);
     assert_eq!(
-        found(Filter {
+        found(QueueFilter {
             state,
-            ..Filter::default()
+            ..QueueFilter::default()
         })
         .await,
         [second]
     );
-    let which = Selection::Matching(Filter {
+    let which = Selection::Matching(QueueFilter {
         sender,
-        ..Filter::default()
+        ..QueueFilter::default()
     });
     assert_eq!(
         act(&spool, which.clone(), Deed::Hold("wait".into()))
@@ -723,9 +724,9 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
     );
     let state = Some(Wanted::Held);
     assert_eq!(
-        found(Filter {
+        found(QueueFilter {
             state,
-            ..Filter::default()
+            ..QueueFilter::default()
         })
         .await,
         [first]
@@ -855,7 +856,7 @@ async fn recipients_have_their_own_state() {
     spool.put(vec![message]).await.unwrap();
     let mut record = take_fresh(&spool, 9).remove(0).record;
     record.envelope.recipients = vec![three.clone()];
-    let event = |what| Event { at: NOW, what };
+    let event = |what| StoryEvent { at: NOW, what };
     let events = vec![
         event(What::Delivered {
             server: "a".into(),

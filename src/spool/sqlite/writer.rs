@@ -8,38 +8,38 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::counts::{Counted, Counts};
-use super::queue::Shared;
-use super::settings::Settings;
+use super::counts::{CountedAs, QueueCounts};
+use super::queue::SharedQueue;
+use super::settings::SpoolSettings;
 use super::store::Store;
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{
-    Claim, Claimed, Content, Deed, Event, Fate, Finish, Lines, New, Origin, Place, Record,
-    SpoolError, State, Story, Used, What, Which,
+    Claim, Claimed, Content, Deed, DigestLines, Fate, Finish, New, Origin, Place, Record,
+    SpoolError, State, Story, StoryEvent, Used, What, Which,
 };
 
 /// Jobs in one transaction at the most, so that the first does not wait for ever.
 const GROUP: usize = 512;
 
-type Reply<T> = oneshot::Sender<Result<T, SpoolError>>;
+type WriterAnswer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 pub(super) enum Job {
-    Put(Vec<New>, Reply<()>),
-    Finish(Arc<[Finish]>, Reply<Vec<Claim>>),
+    Put(Vec<New>, WriterAnswer<()>),
+    Finish(Arc<[Finish]>, WriterAnswer<Vec<Claim>>),
     Claim {
         which: Which,
         max: usize,
         now: Timestamp,
         until: Timestamp,
-        answer: Reply<Vec<Claimed>>,
+        answer: WriterAnswer<Vec<Claimed>>,
     },
-    Content(MessageId, Reply<Content>),
-    Lines(MessageId, Reply<Vec<(u64, String)>>),
+    Content(MessageId, WriterAnswer<Content>),
+    Lines(MessageId, WriterAnswer<Vec<(u64, String)>>),
     Reroute {
         lanes: Vec<String>,
         held: Vec<(String, String)>,
-        answer: Reply<()>,
+        answer: WriterAnswer<()>,
     },
     Act {
         ids: Vec<MessageId>,
@@ -47,13 +47,13 @@ pub(super) enum Job {
         now: Timestamp,
         /// Whether one that is not there is an error: it was named.
         named: bool,
-        answer: Reply<usize>,
+        answer: WriterAnswer<usize>,
     },
-    Tell(Box<Story>, Option<Used>, Reply<()>),
-    Used(Timestamp, Reply<Vec<Used>>),
-    Purge(Timestamp, Reply<bool>),
-    Note(String, Option<String>, Reply<()>),
-    Notes(String, Reply<Vec<(String, String)>>),
+    Tell(Box<Story>, Option<Used>, WriterAnswer<()>),
+    Used(Timestamp, WriterAnswer<Vec<Used>>),
+    Purge(Timestamp, WriterAnswer<bool>),
+    Note(String, Option<String>, WriterAnswer<()>),
+    Notes(String, WriterAnswer<Vec<(String, String)>>),
 }
 
 /// What a write leaves to be done once it is committed.
@@ -64,9 +64,9 @@ struct Effect {
     /// Where a message is due, and when.
     due: Vec<(Place, Timestamp)>,
     /// What messages counted to before, and count to now.
-    moved: Vec<(Option<Counted>, Option<Counted>)>,
+    moved: Vec<(Option<CountedAs>, Option<CountedAs>)>,
     /// All counts, if so much has changed that they were counted.
-    counts: Option<Counts>,
+    counts: Option<QueueCounts>,
     /// Digests that stay for more lines.
     kept: Vec<MessageId>,
     /// Claims that others have by now.
@@ -77,20 +77,20 @@ struct Effect {
     more: bool,
 }
 
-struct Writer {
+struct SpoolWriter {
     store: Store,
-    settings: Settings,
-    shared: Arc<Shared>,
+    settings: SpoolSettings,
+    shared: Arc<SharedQueue>,
 }
 
 pub(super) fn spawn(
     store: Store,
-    settings: Settings,
-    shared: Arc<Shared>,
+    settings: SpoolSettings,
+    shared: Arc<SharedQueue>,
     mut jobs: mpsc::Receiver<Job>,
 ) -> Result<JoinHandle<()>, SpoolError> {
     let folder = settings.folder.clone();
-    let writer = Writer {
+    let writer = SpoolWriter {
         store,
         settings,
         shared,
@@ -113,7 +113,7 @@ pub(super) fn spawn(
         .map_err(|error| SpoolError::io(&folder, error))
 }
 
-impl Writer {
+impl SpoolWriter {
     /// Answers what only reads, and writes the rest in one transaction.
     fn group(&self, jobs: &mut Vec<Job>) {
         let mut writes = Vec::with_capacity(jobs.len());
@@ -328,7 +328,7 @@ impl Writer {
 
     fn add_lines(
         &self,
-        Lines { digest, lines }: &Lines,
+        DigestLines { digest, lines }: &DigestLines,
         effect: &mut Effect,
     ) -> Result<(), SpoolError> {
         if !self.store.exists(digest.id)? {
@@ -344,7 +344,7 @@ impl Writer {
         &self,
         record: &Record,
         ended: Option<Timestamp>,
-        events: &[Event],
+        events: &[StoryEvent],
     ) -> Result<(), SpoolError> {
         match self.settings.history.is_zero() {
             true => Ok(()),
@@ -377,7 +377,7 @@ impl Writer {
             return Ok(());
         }
         let before = counted(&record);
-        let event = |what| [Event { at: now, what }];
+        let event = |what| [StoryEvent { at: now, what }];
         match deed {
             Deed::Release if record.state != State::Held => return Ok(()),
             // Who retries all does not mean to send twice what may have arrived.
@@ -570,7 +570,7 @@ impl Writer {
     }
 }
 
-fn counted(record: &Record) -> Option<Counted> {
+fn counted(record: &Record) -> Option<CountedAs> {
     Some((record.lane.clone(), record.state))
 }
 

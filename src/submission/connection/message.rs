@@ -11,7 +11,7 @@ use crate::observe::maillog;
 use crate::routing::{Decision, Route};
 use crate::smtp::Reply;
 use crate::spool::{Content, New, Origin, Record, SpoolError, State};
-use crate::submission::shared::Settings;
+use crate::submission::shared::SubmissionSettings;
 use crate::submission::{permission, wording};
 
 impl Connection {
@@ -88,7 +88,7 @@ impl Connection {
 
     fn route(
         &self,
-        settings: &Settings,
+        settings: &SubmissionSettings,
         user: &User,
         envelope: &Envelope,
         headers: &Headers,

@@ -17,7 +17,7 @@ use url::Url;
 
 use super::skew;
 use crate::base::Timestamp;
-use crate::token::error::Refusal;
+use crate::token::error::ProviderRefusal;
 
 /// A token endpoint's answer may not be larger (octets).
 const ANSWER: usize = 256 * 1024;
@@ -25,8 +25,8 @@ const ANSWER: usize = 256 * 1024;
 /// A pause that is asked for is not longer for us: mail waits, and the next refusal asks again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
-pub(super) type Client = oauth2::Client<
-    Refusal,
+pub(super) type TokenClient = oauth2::Client<
+    ProviderRefusal,
     Success,
     BasicTokenIntrospectionResponse,
     StandardRevocableToken,
@@ -38,7 +38,7 @@ pub(super) type Client = oauth2::Client<
     EndpointSet,
 >;
 
-pub(super) fn new(client_id: &str, token_url: &Url) -> Client {
+pub(super) fn new(client_id: &str, token_url: &Url) -> TokenClient {
     oauth2::Client::new(ClientId::new(client_id.to_owned()))
         .set_token_uri(TokenUrl::from_url(token_url.clone()))
         .set_auth_type(AuthType::RequestBody)
@@ -46,9 +46,9 @@ pub(super) fn new(client_id: &str, token_url: &Url) -> Client {
 
 /// What the crate's errors do not carry of a response.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen(Arc<(AtomicU16, AtomicU64)>);
+pub(super) struct ResponseFacts(Arc<(AtomicU16, AtomicU64)>);
 
-impl Seen {
+impl ResponseFacts {
     /// The HTTP status; 0 where there was no response.
     pub(super) fn status(&self) -> u16 {
         self.0.0.load(Ordering::Relaxed)
@@ -65,7 +65,7 @@ impl Seen {
 pub(super) async fn perform(
     http: reqwest::Client,
     request: HttpRequest,
-    seen: Seen,
+    seen: ResponseFacts,
 ) -> Result<HttpResponse, reqwest::Error> {
     let mut response = http.execute(request.try_into()?).await?;
     let now = Timestamp::now();

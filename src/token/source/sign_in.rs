@@ -9,7 +9,7 @@ use crate::token::claims::Claims;
 use crate::token::error::TokenError;
 use crate::token::flow::{self, Ask, DeviceCode, Granted};
 use crate::token::sign_in::{Begun, SignInError, SignedIn};
-use crate::token::state::Origin;
+use crate::token::state::TokenOrigin;
 
 /// How often a code is tried where the provider has trouble that passes, and the pause between.
 const CODE_LOOKS: u32 = 5;
@@ -17,7 +17,7 @@ const CODE_PAUSE: Duration = Duration::from_secs(2);
 
 /// For whom somebody signs in.
 #[derive(Debug, Clone, Copy)]
-pub struct Who<'a> {
+pub struct SignInPurpose<'a> {
     /// The server, of those that share the account.
     pub server: &'a str,
     /// Whether another account than the server's may sign in.
@@ -43,7 +43,7 @@ impl Source {
         &self,
         begun: Begun,
         code: &str,
-        who: Who<'_>,
+        who: SignInPurpose<'_>,
     ) -> Result<SignedIn, SignInError> {
         let ask = Ask::Code {
             code,
@@ -60,7 +60,7 @@ impl Source {
                 answered => break answered?,
             }
         };
-        self.sign_in(granted, Origin::Browser, who).await
+        self.sign_in(granted, TokenOrigin::Browser, who).await
     }
 
     /// Begins a sign-in on another device; none where the provider has no endpoint for it.
@@ -72,7 +72,7 @@ impl Source {
     pub async fn finish_device(
         &self,
         code: &DeviceCode,
-        who: Who<'_>,
+        who: SignInPurpose<'_>,
     ) -> Result<SignedIn, SignInError> {
         let until = self.clock.now().after(code.expires_in);
         let granted = loop {
@@ -84,14 +84,14 @@ impl Source {
                 answered => break answered?,
             }
         };
-        self.sign_in(granted, Origin::Device, who).await
+        self.sign_in(granted, TokenOrigin::Device, who).await
     }
 
     async fn sign_in(
         &self,
         granted: Granted,
-        origin: Origin,
-        who: Who<'_>,
+        origin: TokenOrigin,
+        who: SignInPurpose<'_>,
     ) -> Result<SignedIn, SignInError> {
         let tokens = granted.id_token.iter().chain([&granted.access]);
         let user = tokens

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::base::Timestamp;
-use crate::token::state::{Account, Origin, Refresh};
+use crate::token::state::{Account, Refresh, TokenOrigin};
 
 /// The sealed part of a file, version 1. The texts are wiped when dropped.
 #[derive(Serialize, Deserialize)]
 pub(in crate::token) struct Kept {
     refresh: Option<KeptRefresh>,
     previous: Option<KeptRefresh>,
-    origin: Option<Origin>,
+    origin: Option<TokenOrigin>,
     user: Option<String>,
     configured: Option<String>,
     request: Option<String>,

@@ -12,7 +12,7 @@ use super::wait;
 use crate::message::Address;
 use crate::transport::answer::Answer;
 use crate::transport::finding::{Finding, Patience};
-use crate::transport::outcome::{Interruption, Outcome, Progress, Refused};
+use crate::transport::outcome::{FailedRecipient, Interruption, Outcome, Progress};
 use crate::transport::outgoing::Outgoing;
 use crate::transport::upstream::Upstream;
 
@@ -159,7 +159,7 @@ impl Judging<'_> {
                 outcome.accepted.get_or_insert_with(|| answer.clone());
             }
             Reaction::Failed | Reaction::FailedAndSlowed | Reaction::SenderRefused => {
-                outcome.failed.push(Refused {
+                outcome.failed.push(FailedRecipient {
                     place,
                     answer: answer.clone(),
                     remedy: remedy(self.upstream, row, self.author),

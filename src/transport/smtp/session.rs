@@ -50,12 +50,12 @@ pub struct Transcript {
     pub offers_dsn: bool,
 }
 
-type Stream = crate::base::stream::Stream<TlsStream<TcpStream>>;
+type ServerStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
 /// See the module.
 pub struct Session {
     host: String,
-    stream: Stream,
+    stream: ServerStream,
     input: BytesMut,
     service: Service,
     extensions: Extensions,

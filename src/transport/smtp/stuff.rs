@@ -5,11 +5,11 @@ use memchr::memchr;
 /// Remembers whether a line has just begun, from one piece to the next.
 #[derive(Debug)]
 pub(crate) struct Stuffer {
-    after: Place,
+    after: StufferState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum StufferState {
     LineStart,
     Cr,
     Text,
@@ -18,7 +18,7 @@ enum Place {
 impl Default for Stuffer {
     fn default() -> Self {
         Self {
-            after: Place::LineStart,
+            after: StufferState::LineStart,
         }
     }
 }
@@ -29,15 +29,15 @@ impl Stuffer {
         let mut rest = piece;
         while let Some(&first) = rest.first() {
             match (self.after, first) {
-                (Place::LineStart, b'.') => {
+                (StufferState::LineStart, b'.') => {
                     out.extend_from_slice(b"..");
                     rest = &rest[1..];
-                    self.after = Place::Text;
+                    self.after = StufferState::Text;
                 }
-                (Place::Cr, b'\n') => {
+                (StufferState::Cr, b'\n') => {
                     out.push(b'\n');
                     rest = &rest[1..];
-                    self.after = Place::LineStart;
+                    self.after = StufferState::LineStart;
                 }
                 _ => rest = self.lines(rest, out),
             }
@@ -51,22 +51,22 @@ impl Stuffer {
             at += found + 1;
             if at >= 2 && text[at - 2] == b'\r' && text.get(at) == Some(&b'.') {
                 out.extend_from_slice(&text[..at]);
-                self.after = Place::LineStart;
+                self.after = StufferState::LineStart;
                 return &text[at..];
             }
         }
         out.extend_from_slice(text);
         self.after = match text {
-            [.., b'\r', b'\n'] => Place::LineStart,
-            [.., b'\r'] => Place::Cr,
-            _ => Place::Text,
+            [.., b'\r', b'\n'] => StufferState::LineStart,
+            [.., b'\r'] => StufferState::Cr,
+            _ => StufferState::Text,
         };
         &[]
     }
 
     /// Appends the end of the message; a line under way is ended first.
     pub(crate) fn end(&mut self, out: &mut Vec<u8>) {
-        if self.after != Place::LineStart {
+        if self.after != StufferState::LineStart {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b".\r\n");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use mailferry::message::Address;
-use mailferry::smtp::{Event, Machine, Protection, Reply, Settings};
+use mailferry::smtp::{Event, Machine, Protection, Reply, SessionSettings};
 
 /// What a session has shown.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Setup {
 
     fn machine(self) -> Machine {
         let has = |bit: u8| self.0 & bit != 0;
-        let settings = Settings {
+        let settings = SessionSettings {
             host: "relay.example".into(),
             message_size: MESSAGE_SIZE as u64,
             recipients: RECIPIENTS,

@@ -10,9 +10,9 @@ use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
-    Claim, Claimed, Content, ContentWriter, Contents, Event, Fate, Finish, Flow, Intake, Ledger,
-    Lines, New, Notes, Place, Record, SpoolError, SpoolFuture, State, Story, Upkeep, Used, Which,
-    Work,
+    Claim, Claimed, Content, ContentWriter, Contents, DigestLines, Fate, Finish, Flow, Intake,
+    Ledger, New, Notes, Place, Record, SpoolError, SpoolFuture, State, Story, StoryEvent, Upkeep,
+    Used, Which, Work,
 };
 use tokio::sync::Notify;
 
@@ -35,7 +35,7 @@ struct Inner {
     /// What digests tell.
     lines: BTreeMap<(MessageId, u64), String>,
     last: u64,
-    events: HashMap<MessageId, Vec<Event>>,
+    events: HashMap<MessageId, Vec<StoryEvent>>,
     used: Vec<Used>,
     notes: BTreeMap<String, String>,
 }
@@ -93,7 +93,7 @@ impl Memory {
     }
 
     /// What there is to tell of a message.
-    pub fn events(&self, id: MessageId) -> Vec<Event> {
+    pub fn events(&self, id: MessageId) -> Vec<StoryEvent> {
         self.inner().events.get(&id).cloned().unwrap_or_default()
     }
 }
@@ -175,7 +175,7 @@ impl Inner {
         }
         self.offer(id);
         finish.reports.iter().for_each(|report| self.put(report));
-        for Lines { digest, lines } in &finish.lines {
+        for DigestLines { digest, lines } in &finish.lines {
             for line in lines {
                 self.last += 1;
                 self.lines.insert((digest.id, self.last), line.clone());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 
-use mailferry::sandbox::{Addresses, Delivered, Fault, Sandbox, State};
+use mailferry::sandbox::{Addresses, Delivered, Fault, Sandbox, SandboxState};
 
 use super::{PROGRAM, Plan, SOON, Smtp};
 
@@ -255,7 +255,7 @@ impl Lab {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    pub fn state(&self) -> &Arc<State> {
+    pub fn state(&self) -> &Arc<SandboxState> {
         &self.sandbox.state
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailferry::sandbox::{App, Limits, Mailbox, Settings, SharedSignIn};
+use mailferry::sandbox::{App, SandboxLimits, SandboxMailbox, SandboxSettings, SharedSignIn};
 
 /// What a test may change before the laboratory is set up.
 pub struct Plan {
@@ -11,7 +11,7 @@ pub struct Plan {
     pub shared: Option<(&'static str, &'static str)>,
     /// Other addresses that each mailbox may send as.
     pub send_as: Vec<&'static str>,
-    pub limits: Limits,
+    pub limits: SandboxLimits,
     pub token_life: Duration,
     pub rotates: bool,
     pub shared_sign_in: SharedSignIn,
@@ -29,7 +29,7 @@ impl Default for Plan {
             mailboxes: vec!["notifications@example.com"],
             shared: None,
             send_as: Vec::new(),
-            limits: Limits::none(),
+            limits: SandboxLimits::none(),
             token_life: Duration::from_secs(3_600),
             rotates: false,
             shared_sign_in: SharedSignIn::Person,
@@ -92,8 +92,8 @@ pub fn by_refresh_token() -> String {
 
 impl Plan {
     /// What the stand-ins are to be; mailboxes have refresh tokens by their names.
-    pub fn sandbox(&self) -> Settings {
-        let mailbox = |address: &&str| Mailbox {
+    pub fn sandbox(&self) -> SandboxSettings {
+        let mailbox = |address: &&str| SandboxMailbox {
             address: address.parse().expect("an address"),
             shared_with: match &self.shared {
                 Some((shared, user)) if shared == address => {
@@ -108,7 +108,7 @@ impl Plan {
                 .collect(),
             refresh_token: Some(format!("refresh-{address}")),
         };
-        Settings {
+        SandboxSettings {
             tenant: "contoso".into(),
             apps: [
                 vec![App::with_secret("sandbox-app", "sandbox-secret")],

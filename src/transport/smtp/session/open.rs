@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{Session, Stream};
+use super::{ServerStream, Session};
 use crate::base::limits::upstream as wait;
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, Timestamp};
@@ -38,7 +38,7 @@ impl Session {
             stream: if implicit {
                 handshake(server, client).await?
             } else {
-                Stream::Plain(client)
+                ServerStream::Plain(client)
             },
             input: BytesMut::new(),
             service: server.service,
@@ -64,7 +64,7 @@ impl Session {
     /// How the connection is protected: the protocol, whether it goes on from an earlier handshake, and
     /// the certificate's names and dates.
     pub fn tls(&self) -> Option<String> {
-        let Stream::Tls(stream) = &self.stream else {
+        let ServerStream::Tls(stream) = &self.stream else {
             return None;
         };
         let (_, connection) = stream.get_ref();
@@ -117,7 +117,7 @@ impl Session {
         self.expect(Stage::Tls, wait::GREETING).await?;
         // What came in clear behind the 220 is nobody's we know (RFC 3207 §6).
         self.input.clear();
-        if let Stream::Plain(client) = self.stream {
+        if let ServerStream::Plain(client) = self.stream {
             self.stream = handshake(server, client).await?;
         }
         Ok(self)
@@ -253,7 +253,7 @@ async fn connect(server: &SmtpServer) -> Result<TcpStream, Failure> {
     Err(unreachable(format!("{failure}; {remedy}")))
 }
 
-async fn handshake(server: &SmtpServer, stream: TcpStream) -> Result<Stream, Failure> {
+async fn handshake(server: &SmtpServer, stream: TcpStream) -> Result<ServerStream, Failure> {
     let failed = |reason: String| Failure::Tls {
         host: server.host.clone(),
         reason,
@@ -262,7 +262,7 @@ async fn handshake(server: &SmtpServer, stream: TcpStream) -> Result<Stream, Fai
     let name = name.map_err(|error| failed(error.to_string()))?;
     let connector = TlsConnector::from(server.tls_config.clone());
     match timeout(wait::CONNECT, connector.connect(name, stream)).await {
-        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => Ok(ServerStream::Tls(Box::new(stream))),
         Ok(Err(error)) => {
             let now = Timestamp::now();
             Err(failed(tls_words(&error, server, now)))

@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use mailferry::base::{MessageId, Timestamp};
 use mailferry::message::{
-    Address, Author, Envelope, Headers, Mailbox, Parameters, Plan, ReplyTo, ReversePath, Shown,
-    Trace, rewrite,
+    Address, Author, Envelope, Headers, Mailbox, Parameters, ReplyTo, ReversePath, Rewriting,
+    Shown, Trace, rewrite,
 };
 use mailferry::smtp::data::Decoder;
 
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
     let _ = headers.author();
     let address = Address::parse("n@example.com").expect("an address");
     let name = headers.author().mailbox().map(|author| author.to_string());
-    let plan = Plan {
+    let plan = Rewriting {
         envelope_sender: ReversePath::Null,
         from: Some(Mailbox::new(name.as_deref(), address.clone())),
         is_for_another: true,
