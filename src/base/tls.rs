@@ -63,9 +63,10 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     let certificates: Vec<_> = read
         .collect::<Result<_, _>>()
         .map_err(|error| pem(error.to_string()))?;
-    match certificates.is_empty() {
-        true => Err(pem("it holds no certificate".into())),
-        false => Ok(certificates),
+    if certificates.is_empty() {
+        Err(pem("it holds no certificate".into()))
+    } else {
+        Ok(certificates)
     }
 }
 

@@ -119,11 +119,12 @@ where
     T: Deserialize<'de> + Default + PartialEq,
 {
     let number = T::deserialize(deserializer)?;
-    match number == T::default() {
-        true => Err(serde::de::Error::custom(
+    if number == T::default() {
+        Err(serde::de::Error::custom(
             "0 lets nothing through; write 1 or more",
-        )),
-        false => Ok(number),
+        ))
+    } else {
+        Ok(number)
     }
 }
 

@@ -51,9 +51,10 @@ fn listeners(config: &Config) {
             (true, false) => "by password",
             (false, _) => "by network",
         };
-        let named = match endpoint.name == endpoint.socket.to_string() {
-            true => String::new(),
-            false => format!("{}: ", endpoint.name),
+        let named = if endpoint.name == endpoint.socket.to_string() {
+            String::new()
+        } else {
+            format!("{}: ", endpoint.name)
         };
         println!("  {named}{}  {tls}, {auth}", endpoint.socket);
         for (what, said) in restrictions(config, listener) {

@@ -55,9 +55,10 @@ fn password() -> Result<Secret, String> {
         line.trim_end_matches(['\r', '\n']).to_owned()
     };
     let secret = Secret::from(text);
-    match secret.expose_secret().is_empty() {
-        true => Err("the password is empty; type one, or pipe one in".into()),
-        false => Ok(secret),
+    if secret.expose_secret().is_empty() {
+        Err("the password is empty; type one, or pipe one in".into())
+    } else {
+        Ok(secret)
     }
 }
 

@@ -183,9 +183,10 @@ pub(super) fn explained(route: &Route, sender: &ReversePath, header: Option<&str
         reason,
     } = route;
     let same = |text: &str| format!("{text} (unchanged)");
-    let envelope = match plan.envelope_sender == *sender {
-        true => same(&format!("<{sender}>")),
-        false => format!("<{}>", plan.envelope_sender),
+    let envelope = if plan.envelope_sender == *sender {
+        same(&format!("<{sender}>"))
+    } else {
+        format!("<{}>", plan.envelope_sender)
     };
     let from = match &plan.from {
         Some(from) => from.to_string(),

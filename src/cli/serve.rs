@@ -28,9 +28,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     logging::start(&config.fixed.log, &config.fixed.privacy);
-    let root = match arguments.allow_root {
-        true => Root::Allowed,
-        false => Root::Refused,
+    let root = if arguments.allow_root {
+        Root::Allowed
+    } else {
+        Root::Refused
     };
     block_on(serve(config, root))
 }

@@ -45,9 +45,10 @@ pub(super) fn list(arguments: &ListArguments) -> ExitCode {
     ask(&arguments.config, async |reached| {
         let servers: Vec<ServerState> = reached.operator().ask(Request::Servers).await?;
         for server in servers {
-            match arguments.json {
-                true => println!("{}", serde_json::json!(server)),
-                false => show(&server),
+            if arguments.json {
+                println!("{}", serde_json::json!(server))
+            } else {
+                show(&server)
             }
         }
         Ok(())
@@ -73,11 +74,10 @@ pub(super) fn release(arguments: &ReleaseArguments) -> ExitCode {
         server: server.clone(),
     };
     ask(&arguments.config, async |reached| {
-        match reached.operator().ask(request).await? {
-            true => println!(
-                "Server {server} is released; its next message shows whether it can be used."
-            ),
-            false => println!("Server {server} was not held."),
+        if reached.operator().ask(request).await? {
+            println!("Server {server} is released; its next message shows whether it can be used.")
+        } else {
+            println!("Server {server} was not held.")
         }
         Ok(())
     })

@@ -70,9 +70,10 @@ fn show(row: &TokenRow, light: Light, words: &str) {
         Light::Amber => "33",
         Light::Red => "31",
     };
-    match std::io::stdout().is_terminal() {
-        true => println!("\x1b[{colour}m●\x1b[0m {}  {words}", row.server),
-        false => println!("{}  {words}", row.server),
+    if std::io::stdout().is_terminal() {
+        println!("\x1b[{colour}m●\x1b[0m {}  {words}", row.server)
+    } else {
+        println!("{}  {words}", row.server)
     }
     let line = |name: &str, text: String| println!("    {name:<14}{text}");
     if let Some(grant) = row.grant {

@@ -68,17 +68,16 @@ pub(crate) fn check(
         missing: HashSet::new(),
     };
     let config = checker.config(file);
-    match checker.problems.is_empty() {
-        true => Ok(config),
-        false => {
-            let mut problems = checker.problems;
-            problems.sort_by(|one, other| {
-                let parts = |it: &Problem| (it.line, it.key.clone(), it.text.clone());
-                parts(one).cmp(&parts(other))
-            });
-            problems.dedup();
-            Err(wrong(problems))
-        }
+    if checker.problems.is_empty() {
+        Ok(config)
+    } else {
+        let mut problems = checker.problems;
+        problems.sort_by(|one, other| {
+            let parts = |it: &Problem| (it.line, it.key.clone(), it.text.clone());
+            parts(one).cmp(&parts(other))
+        });
+        problems.dedup();
+        Err(wrong(problems))
     }
 }
 

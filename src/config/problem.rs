@@ -59,9 +59,10 @@ pub(crate) fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
             Some(table) => format!("{} {key}", table.trim()),
             None => key.to_owned(),
         },
-        text: match is_single(content, error.message()) {
-            true => format!("there may be several of it; write [{}]", content.trim()),
-            false => with_remedy(error.message()),
+        text: if is_single(content, error.message()) {
+            format!("there may be several of it; write [{}]", content.trim())
+        } else {
+            with_remedy(error.message())
         },
     }
 }
@@ -122,8 +123,9 @@ fn with_remedy(message: &str) -> String {
         return "it must be an IP address and a port, such as \"127.0.0.1:2525\" or \"[::]:25\""
             .into();
     }
-    match message.contains("; ") {
-        true => message.to_owned(),
-        false => format!("{message}; correct the TOML there"),
+    if message.contains("; ") {
+        message.to_owned()
+    } else {
+        format!("{message}; correct the TOML there")
     }
 }

@@ -59,13 +59,12 @@ impl Sockets {
         let named = self.0.iter().filter(|passed| passed.name == wanted);
         let bound = named.map(|passed| Bound::of(passed.socket()?));
         let bound: Vec<Bound> = bound.collect::<io::Result<_>>()?;
-        match bound.is_empty() {
-            false => Ok(bound),
-            true => {
-                let names: Vec<&str> = self.0.iter().map(|passed| passed.name.as_str()).collect();
-                let words = format!("systemd has passed no socket of this name, but {names:?}");
-                Err(io::Error::new(io::ErrorKind::NotFound, words))
-            }
+        if !bound.is_empty() {
+            Ok(bound)
+        } else {
+            let names: Vec<&str> = self.0.iter().map(|passed| passed.name.as_str()).collect();
+            let words = format!("systemd has passed no socket of this name, but {names:?}");
+            Err(io::Error::new(io::ErrorKind::NotFound, words))
         }
     }
 }

@@ -140,9 +140,10 @@ impl Report<'_> {
         out.push_str(&self.explanation());
         let status = self.status();
         // RFC 3464 §2.1.2: message/delivery-status is ASCII; RFC 6533 §3 has the one that is not.
-        let kind = match status.is_ascii() {
-            true => "message/delivery-status",
-            false => "message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit",
+        let kind = if status.is_ascii() {
+            "message/delivery-status"
+        } else {
+            "message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit"
         };
         out.push_str(&format!(
             "\r\n--{boundary}\r\nContent-Type: {kind}\r\n\r\n{status}"
@@ -241,9 +242,10 @@ impl Report<'_> {
         if let Some(original) = recipient.parameters.get_xtext("ORCPT") {
             text.push_str(&format!("Original-Recipient: {original}\r\n"));
         }
-        let kind = match recipient.address.as_str().is_ascii() {
-            true => "rfc822",
-            false => "utf-8",
+        let kind = if recipient.address.as_str().is_ascii() {
+            "rfc822"
+        } else {
+            "utf-8"
         };
         text.push_str(&format!(
             "Final-Recipient: {kind}; {}\r\nAction: {}\r\nStatus: {}\r\n",

@@ -155,24 +155,21 @@ fn tell(world: &World, entry: &ServerEntry, record: &Record, answer: &Answer, me
     let to: Vec<Address> = recipients.map(|to| to.address.clone()).collect();
     let count = to.len();
     let was_accepted = answer.is_completion();
-    let events = match was_accepted {
-        true => {
-            let fact = Fact::Delivered {
-                to,
-                answer: answer.clone(),
-                message_id,
-                waited: at.since(record.received),
-            };
-            fact::tell(vec![fact], record.id, server, &world.clock)
-        }
-        false => {
-            let failed = to.into_iter().map(|to| Fact::Failed {
-                to,
-                answer: answer.clone(),
-                remedy: String::new(),
-            });
-            fact::events(failed.collect(), server, at)
-        }
+    let events = if was_accepted {
+        let fact = Fact::Delivered {
+            to,
+            answer: answer.clone(),
+            message_id,
+            waited: at.since(record.received),
+        };
+        fact::tell(vec![fact], record.id, server, &world.clock)
+    } else {
+        let failed = to.into_iter().map(|to| Fact::Failed {
+            to,
+            answer: answer.clone(),
+            remedy: String::new(),
+        });
+        fact::events(failed.collect(), server, at)
     };
     let story = Story {
         record: record.clone(),

@@ -114,9 +114,10 @@ impl Fact {
             Self::Failed { to, answer, remedy } => What::Failed {
                 server,
                 to: vec![to],
-                reply: match remedy.is_empty() {
-                    true => answer.to_string(),
-                    false => format!("{answer}; {remedy}"),
+                reply: if remedy.is_empty() {
+                    answer.to_string()
+                } else {
+                    format!("{answer}; {remedy}")
                 },
             },
             Self::Deferred {

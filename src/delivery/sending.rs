@@ -111,9 +111,10 @@ impl Dispatcher {
                     }
                 }
                 Ok(outcome) => {
-                    match link.is_spent() {
-                        true => link.quit().await,
-                        false => seat.keep(link, upstream),
+                    if link.is_spent() {
+                        link.quit().await
+                    } else {
+                        seat.keep(link, upstream)
                     }
                     return Ok(outcome);
                 }

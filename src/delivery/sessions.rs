@@ -152,9 +152,10 @@ impl Sessions {
             return;
         };
         let mut state = self.state();
-        match seat.epoch == state.epoch {
-            true => state.parked.push((session, now)),
-            false => drop(tokio::spawn(session.link.quit())),
+        if seat.epoch == state.epoch {
+            state.parked.push((session, now))
+        } else {
+            drop(tokio::spawn(session.link.quit()))
         }
     }
 

@@ -268,9 +268,10 @@ fn after_hold(tried: &Tried, now: Timestamp) -> Next {
 /// What becomes of those who wait after an attempt that counts.
 fn after_attempt(given: &Given, tried: &Tried, attempts: u32) -> Next {
     let now = given.now;
-    let received = match given.may_give_up {
-        true => tried.record.received,
-        false => now,
+    let received = if given.may_give_up {
+        tried.record.received
+    } else {
+        now
     };
     let usual = given
         .options

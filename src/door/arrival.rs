@@ -98,14 +98,15 @@ impl Arrival {
                 return turn_away(self.stream, said, self.endpoint.clone(), self.door).await;
             }
         };
-        let mut stream = match self.endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
-            false => ClientStream::Plain(self.stream),
-            true => match implicit_tls(self.stream, &self.endpoint).await {
+        let mut stream = if !self.endpoint.tls.as_ref().is_some_and(|tls| tls.implicit) {
+            ClientStream::Plain(self.stream)
+        } else {
+            match implicit_tls(self.stream, &self.endpoint).await {
                 Ok(stream) => stream,
                 Err(reason) => {
                     return maillog::session_failed(&self.endpoint.name, &peer, &reason);
                 }
-            },
+            }
         };
         if let Some(pause) = self.endpoint.early_talkers
             && talks_early(&mut stream, pause).await

@@ -58,11 +58,12 @@ fn length(fixed: &[u8]) -> Result<usize, ProxyError> {
         fixed[LENGTH.start],
         fixed[LENGTH.start + 1],
     ]));
-    match length > VARIABLE {
-        true => Err(ProxyError::Malformed(format!(
+    if length > VARIABLE {
+        Err(ProxyError::Malformed(format!(
             "{length} octets is too long"
-        ))),
-        false => Ok(length),
+        )))
+    } else {
+        Ok(length)
     }
 }
 

@@ -16,10 +16,10 @@ pub(crate) async fn readable(stream: &ClientStream) -> io::Result<()> {
         ClientStream::Plain(stream) => stream.readable().await,
         ClientStream::Tls(stream) => {
             let (socket, session) = stream.get_ref();
-            match session.wants_read() {
-                true => socket.readable().await,
-                // What came is deciphered already.
-                false => Ok(()),
+            if session.wants_read() {
+                socket.readable().await
+            } else {
+                Ok(())
             }
         }
     }

@@ -114,9 +114,10 @@ pub fn compose(
 pub(crate) fn spoken_by(headers: &Headers, from: &Mailbox) -> Composed {
     let mut head = Vec::with_capacity(headers.body);
     for field in &headers.fields {
-        match headers.is(field, "From") {
-            true => replaced_from(&mut head, from),
-            false => head.extend_from_slice(headers.slice(&field.whole)),
+        if headers.is(field, "From") {
+            replaced_from(&mut head, from)
+        } else {
+            head.extend_from_slice(headers.slice(&field.whole))
         }
     }
     head.extend_from_slice(b"\r\n");

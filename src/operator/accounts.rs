@@ -191,9 +191,10 @@ impl Accounts {
         let id = format!("{:016x}", rand::random::<u64>());
         let (progress, seen) = watch::channel(SignInProgress::Waiting);
         self.enter(&id, seen)?;
-        let begun = match by_device {
-            true => self.by_device(server, source, wish, &id, progress).await,
-            false => self.by_browser(server, source, wish, &id, progress).await,
+        let begun = if by_device {
+            self.by_device(server, source, wish, &id, progress).await
+        } else {
+            self.by_browser(server, source, wish, &id, progress).await
         };
         if begun.is_err() {
             self.attempts().remove(&id);

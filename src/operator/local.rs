@@ -122,9 +122,10 @@ impl Local {
         Ok(match request {
             Request::Servers => Response::Servers(self.servers().await?),
             Request::Hold { server, reason } => {
-                match self.delivery()?.hold(&server, reason).await? {
-                    true => Response::Done,
-                    false => return Err(OperatorError::no_server(&server)),
+                if self.delivery()?.hold(&server, reason).await? {
+                    Response::Done
+                } else {
+                    return Err(OperatorError::no_server(&server));
                 }
             }
             Request::Release { server } => {

@@ -43,9 +43,10 @@ impl Filter {
                     .push(domain.unwrap_or_else(|| part.to_lowercase()));
             }
         }
-        match filter == Self::default() {
-            true => Err(FilterError::Blank),
-            false => Ok(Some(filter)),
+        if filter == Self::default() {
+            Err(FilterError::Blank)
+        } else {
+            Ok(Some(filter))
         }
     }
 

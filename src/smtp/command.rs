@@ -78,9 +78,12 @@ pub fn parse(line: &str, assumed: &Assumed) -> Result<Command, CommandError> {
         Some((verb, argument)) => (verb, argument.trim()),
         None => (line.trim_end(), ""),
     };
-    let bare = |command, usage| match argument.is_empty() {
-        true => Ok(command),
-        false => Err(CommandError::Argument(usage)),
+    let bare = |command, usage| {
+        if argument.is_empty() {
+            Ok(command)
+        } else {
+            Err(CommandError::Argument(usage))
+        }
     };
     match verb.to_ascii_uppercase().as_str() {
         "EHLO" => Ok(Command::Ehlo(name(argument))),
@@ -172,9 +175,10 @@ fn path_and_parameters<'a>(
     let after = after.trim_start_matches(' ');
     let Some(inner) = after.strip_prefix('<') else {
         let (path, rest) = after.split_once(' ').unwrap_or((after, ""));
-        return match path.is_empty() || path.contains(['<', '>', '"']) {
-            true => Err(wrong),
-            false => Ok((path, Parameters::parse(rest).ok_or(wrong)?)),
+        return if path.is_empty() || path.contains(['<', '>', '"']) {
+            Err(wrong)
+        } else {
+            Ok((path, Parameters::parse(rest).ok_or(wrong)?))
         };
     };
     let Some(end) = closing_bracket(inner) else {

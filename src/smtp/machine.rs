@@ -224,12 +224,11 @@ impl Machine {
             }
             Question::Recipient(recipient) => {
                 if let Some(transaction) = &mut self.transaction {
-                    match yes {
-                        true => {
-                            transaction.held += recipient.held();
-                            transaction.envelope.recipients.push(recipient);
-                        }
-                        false => transaction.refused_recipients += 1,
+                    if yes {
+                        transaction.held += recipient.held();
+                        transaction.envelope.recipients.push(recipient);
+                    } else {
+                        transaction.refused_recipients += 1
                     }
                 }
             }
@@ -496,9 +495,10 @@ impl Machine {
     fn hello(&mut self, name: String, extended: bool) {
         self.transaction = None;
         self.helo = Some((name, extended));
-        let reply = match extended {
-            true => Reply::extensions(&self.settings.host, &self.keywords()),
-            false => Reply::hello(&self.settings.host),
+        let reply = if extended {
+            Reply::extensions(&self.settings.host, &self.keywords())
+        } else {
+            Reply::hello(&self.settings.host)
         };
         self.reply(&reply);
     }

@@ -115,13 +115,14 @@ impl Content {
                 .await
                 .map_err(|error| SpoolError::io(place().as_ref(), error))?,
         };
-        match found == wanted {
-            true => Ok(()),
-            false => Err(SpoolError::Damaged {
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(SpoolError::Damaged {
                 place: place(),
                 wanted,
                 found,
-            }),
+            })
         }
     }
 
@@ -178,9 +179,10 @@ impl ContentWriter {
     pub async fn write(&mut self, piece: Vec<u8>) -> Result<(), SpoolError> {
         self.size += piece.len() as u64;
         if self.storing.is_none() && self.memory.len() + piece.len() <= limits::BODY_IN_MEMORY {
-            match self.memory.is_empty() {
-                true => self.memory = piece,
-                false => self.memory.extend_from_slice(&piece),
+            if self.memory.is_empty() {
+                self.memory = piece
+            } else {
+                self.memory.extend_from_slice(&piece)
             }
             return Ok(());
         }

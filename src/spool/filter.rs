@@ -108,9 +108,10 @@ impl QueueFilter {
 pub(crate) fn is(wanted: &str, address: &str) -> bool {
     let wanted = wanted.trim_matches(['<', '>']).to_lowercase();
     let address = address.to_lowercase();
-    match wanted.starts_with('@') {
-        true => address.ends_with(&wanted),
-        false => address == wanted,
+    if wanted.starts_with('@') {
+        address.ends_with(&wanted)
+    } else {
+        address == wanted
     }
 }
 

@@ -196,9 +196,10 @@ impl Connection {
         let limits = &self.door.settings.load().limits;
         let ends = self.machine.is_between_messages().then_some(self.ends);
         let (until, reply) = patience(limits, ends, message, Instant::now());
-        let enough = match self.machine.is_between_messages() {
-            true => Stopping::BetweenMessages,
-            false => Stopping::AtOnce,
+        let enough = if self.machine.is_between_messages() {
+            Stopping::BetweenMessages
+        } else {
+            Stopping::AtOnce
         };
         let stream = self.stream.as_mut().ok_or(Broken::Closed)?;
         let input = &mut self.input;
@@ -241,9 +242,10 @@ impl Connection {
     /// Silence between messages is no news, but for a client that believes it has said something, or was not
     /// silent.
     fn instead_of(&self, reply: Reply) -> Reply {
-        let reply = match self.input.ends_with(b"\n") {
-            true => wording::unended(),
-            false => reply,
+        let reply = if self.input.ends_with(b"\n") {
+            wording::unended()
+        } else {
+            reply
         };
         let is_news = [wording::unended(), wording::session_time()].contains(&reply);
         if is_news || !self.machine.is_between_messages() {
@@ -353,12 +355,13 @@ impl Connection {
         if !self.endpoint.serves(self.peer) {
             return Err(wording::no_access(self.peer));
         }
-        match self
+        if self
             .endpoint
             .admits(self.machine.user().unwrap_or_default())
         {
-            true => Ok(()),
-            false => Err(Reply::auth_required()),
+            Ok(())
+        } else {
+            Err(Reply::auth_required())
         }
     }
 
@@ -410,9 +413,12 @@ impl Connection {
                 allowed.map_err(|why| wording::not_allowed(&why))
             })
             .and_then(|()| self.check_limits(&settings, so_far));
-        let allowed = allowed.and_then(|()| match self.takes_memory(recipient.held()) {
-            true => Ok(()),
-            false => Err(wording::out_of_memory()),
+        let allowed = allowed.and_then(|()| {
+            if self.takes_memory(recipient.held()) {
+                Ok(())
+            } else {
+                Err(wording::out_of_memory())
+            }
         });
         if let (Err(reply), Some(sender)) = (&allowed, self.machine.sender()) {
             self.refused(sender, Some(recipient), reply);

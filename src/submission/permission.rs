@@ -66,20 +66,22 @@ pub(crate) fn author(user: &User, author: &Author, replaced: bool) -> Result<(),
 /// Whether the user may send there.
 pub(crate) fn recipient(user: &User, address: &Address) -> Result<(), NotAllowed> {
     let admits = user.recipients.as_ref().is_none_or(|to| to.admits(address));
-    match admits {
-        true => Ok(()),
-        false => Err(NotAllowed::Recipient {
+    if admits {
+        Ok(())
+    } else {
+        Err(NotAllowed::Recipient {
             user: user.name.clone(),
             address: address.clone(),
-        }),
+        })
     }
 }
 
 fn speaks_as(user: &User, place: &'static str, address: &Address) -> Result<(), NotAllowed> {
     let admits = user.senders.as_ref().is_none_or(|as_| as_.admits(address));
-    match admits {
-        true => Ok(()),
-        false => Err(NotAllowed::sender(user, place, address)),
+    if admits {
+        Ok(())
+    } else {
+        Err(NotAllowed::sender(user, place, address))
     }
 }
 

@@ -305,9 +305,10 @@ impl std::fmt::Display for ProviderRefusal {
                 .map(|id| format!("correlation id {}", short(id, 60))),
         );
         parts.extend(self.timestamp.as_deref().map(|at| short(at, 40)));
-        match parts.is_empty() {
-            true => Ok(()),
-            false => write!(f, " ({})", parts.join(", ")),
+        if parts.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", parts.join(", "))
         }
     }
 }

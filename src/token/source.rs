@@ -177,9 +177,10 @@ impl Source {
     }
 
     fn pause(&self, error: &TokenError) -> Duration {
-        match error.is_transient() {
-            true => error.pause().unwrap_or(TEND_AGAIN),
-            false => PERSON_NEEDED,
+        if error.is_transient() {
+            error.pause().unwrap_or(TEND_AGAIN)
+        } else {
+            PERSON_NEEDED
         }
     }
 

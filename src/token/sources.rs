@@ -139,12 +139,13 @@ fn notice(source: &Source, now: Timestamp, told: &mut HashMap<String, u64>) {
 fn due_notice(expires: Timestamp, now: Timestamp) -> Option<u64> {
     let left = expires.since(now);
     let day = Duration::from_secs(24 * 3_600);
-    match left.is_zero() {
-        true => Some(0),
-        false => NOTICES
+    if left.is_zero() {
+        Some(0)
+    } else {
+        NOTICES
             .into_iter()
             .rev()
-            .find(|days| left <= day * *days as u32),
+            .find(|days| left <= day * *days as u32)
     }
 }
 

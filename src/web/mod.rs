@@ -170,9 +170,10 @@ async fn guard(State(parts): State<Arc<PageParts>>, request: Request, next: Next
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     let is_ours = host.is_some_and(|host| parts.hosts().any(|ours| ours == host));
-    let mut response = match is_ours {
-        true => next.run(request).await,
-        false => StatusCode::MISDIRECTED_REQUEST.into_response(),
+    let mut response = if is_ours {
+        next.run(request).await
+    } else {
+        StatusCode::MISDIRECTED_REQUEST.into_response()
     };
     let fixed = [
         (
@@ -245,9 +246,10 @@ async fn measured(State(parts): State<Arc<PageParts>>, headers: HeaderMap) -> Re
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    match host.is_some_and(|host| parts.own_hosts.iter().any(|own| own == host)) {
-        true => metrics(&parts.operator).await.into_response(),
-        false => StatusCode::NOT_FOUND.into_response(),
+    if host.is_some_and(|host| parts.own_hosts.iter().any(|own| own == host)) {
+        metrics(&parts.operator).await.into_response()
+    } else {
+        StatusCode::NOT_FOUND.into_response()
     }
 }
 

@@ -58,9 +58,10 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 fn lane<'a>(record: &'a Record, none: &'a str) -> &'a str {
-    match record.lane.is_empty() {
-        true => none,
-        false => &record.lane,
+    if record.lane.is_empty() {
+        none
+    } else {
+        &record.lane
     }
 }
 
@@ -184,9 +185,10 @@ fn origin(story: &Story) {
             helo,
             protocol,
         } => {
-            let there = match listener.is_empty() {
-                true => String::new(),
-                false => format!(", at {listener}"),
+            let there = if listener.is_empty() {
+                String::new()
+            } else {
+                format!(", at {listener}")
             };
             row(
                 "by",

@@ -90,9 +90,10 @@ impl Checker<'_> {
             let text = format!(
                 "{socket} is taken by the listener {:?} already; remove one{}",
                 other.name,
-                match is_of_both(&other.socket, socket) {
-                    true => ", or say only_ipv6 = true with [::]",
-                    false => "",
+                if is_of_both(&other.socket, socket) {
+                    ", or say only_ipv6 = true with [::]"
+                } else {
+                    ""
                 }
             );
             self.problem(span.clone(), "[[listener]] address", text);
@@ -129,13 +130,10 @@ impl Checker<'_> {
             && users.iter().filter(here).any(|user| user.hash.is_some());
         if mode == TlsMode::None && !plaintext_auth && (by_password || listener.tls.is_none()) {
             // Where nobody signs in no password crosses the network; it has to be said all the same.
-            let remedy = match listener.auth != ListenerAuth::Network {
-                true => {
-                    "passwords would cross the network in clear; add tls = \"required\", or say allow_plaintext = true"
-                }
-                false => {
-                    "mail would cross the network in clear; add tls = \"starttls\", or say tls = \"none\""
-                }
+            let remedy = if listener.auth != ListenerAuth::Network {
+                "passwords would cross the network in clear; add tls = \"required\", or say allow_plaintext = true"
+            } else {
+                "mail would cross the network in clear; add tls = \"starttls\", or say tls = \"none\""
             };
             let message = format!("{socket} is not on loopback and has no TLS, so {remedy}");
             self.problem(place_of(listener), "[[listener]] address", message);

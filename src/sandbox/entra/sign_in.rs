@@ -179,9 +179,10 @@ pub(super) async fn device_answer(
         .mailbox(field(&form, "user"))
         .map(|mailbox| mailbox.address.to_string());
     let user = user.filter(|_| field(&form, "answer") == "yes");
-    match state.answer_device(field(&form, "user_code"), user) {
-        true => page("You have signed in", "<p>You may close this window.").into_response(),
-        false => (StatusCode::BAD_REQUEST, page("That code didn’t work", "")).into_response(),
+    if state.answer_device(field(&form, "user_code"), user) {
+        page("You have signed in", "<p>You may close this window.").into_response()
+    } else {
+        (StatusCode::BAD_REQUEST, page("That code didn’t work", "")).into_response()
     }
 }
 

@@ -114,9 +114,10 @@ impl SpoolReader {
         let wanted = address.trim_matches(['<', '>']).to_lowercase();
         // In JSON an address stands between quotes, its domain before one.
         let needle = serde_json::to_string(&wanted).unwrap_or_default();
-        let needle = match wanted.starts_with('@') {
-            true => needle[1..].to_owned(),
-            false => needle,
+        let needle = if wanted.starts_with('@') {
+            needle[1..].to_owned()
+        } else {
+            needle
         };
         // SQLite lowers ASCII only, so what is left is compared here.
         let needle = if needle.is_ascii() {

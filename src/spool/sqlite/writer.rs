@@ -346,9 +346,10 @@ impl SpoolWriter {
         ended: Option<Timestamp>,
         events: &[StoryEvent],
     ) -> Result<(), SpoolError> {
-        match self.settings.history.is_zero() {
-            true => Ok(()),
-            false => self.store.tell(record, ended, events),
+        if self.settings.history.is_zero() {
+            Ok(())
+        } else {
+            self.store.tell(record, ended, events)
         }
     }
 

@@ -20,12 +20,13 @@ impl Connection {
         let Some(incoming) = &mut self.incoming else {
             return;
         };
-        let refusal = match self.shared.spool.has_room().await {
-            true => incoming.writer.write(piece).await.err().map(|error| {
+        let refusal = if self.shared.spool.has_room().await {
+            incoming.writer.write(piece).await.err().map(|error| {
                 maillog::spool_failed(incoming.id, &error);
                 refusal_of(&error)
-            }),
-            false => Some(wording::out_of_space()),
+            })
+        } else {
+            Some(wording::out_of_space())
         };
         if let Some(reply) = refusal {
             self.machine.refuse_message(reply);
@@ -76,9 +77,10 @@ impl Connection {
         maillog::author(id, &headers.author(), headers.value("From"));
         let mut record = self.record(id, envelope, &route, &content);
         record.priority = Priority::of(&headers, user.priority.or(self.options.priority));
-        let reply = match settings.direct.contains(&route.server) {
-            true => self.send_direct(record, content).await,
-            false => self.put(record, content, &route).await,
+        let reply = if settings.direct.contains(&route.server) {
+            self.send_direct(record, content).await
+        } else {
+            self.put(record, content, &route).await
         };
         if !reply.is_positive() {
             self.give_limits_back(user, amount);
@@ -214,8 +216,9 @@ fn not_taken(id: MessageId, error: &SpoolError) -> Reply {
 }
 
 fn refusal_of(error: &SpoolError) -> Reply {
-    match error.is_full() {
-        true => wording::out_of_space(),
-        false => Reply::try_again(),
+    if error.is_full() {
+        wording::out_of_space()
+    } else {
+        Reply::try_again()
     }
 }

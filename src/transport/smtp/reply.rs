@@ -33,9 +33,10 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Answer>, ReplyError> {
     let mut code = None;
     loop {
         let Some(length) = memchr(b'\n', &input[end..]) else {
-            return match input.len() > REPLY {
-                true => Err(ReplyError::TooLong),
-                false => Ok(None),
+            return if input.len() > REPLY {
+                Err(ReplyError::TooLong)
+            } else {
+                Ok(None)
             };
         };
         let line = &input[end..end + length];

@@ -116,9 +116,10 @@ fn is_refused<T>(upstream: &Upstream, opened: &Result<T, Failure>) -> bool {
 
 fn no_token(server: &str, error: &TokenError) -> Interruption {
     let reason = format!("no token for {server}: {error}");
-    let finding = match error.is_transient() {
-        true => Finding::Slowed(Patience::Minutes, reason.clone()),
-        false => Finding::Held(Until::Probe, reason.clone()),
+    let finding = if error.is_transient() {
+        Finding::Slowed(Patience::Minutes, reason.clone())
+    } else {
+        Finding::Held(Until::Probe, reason.clone())
     };
     Interruption {
         reason,
