@@ -1,4 +1,4 @@
-//! A million messages wait: how long a start takes, how long the claim of what is due, how much memory.
+//! A million waiting messages: the time of a start, the time to claim due messages, and the memory.
 //!
 //! `cargo bench --bench backlog` (makes a spool of 1 GB below target/, and removes it)
 
@@ -50,7 +50,7 @@ fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> New {
         lane: "n".into(),
         priority: Priority::Normal,
         state: State::Queued,
-        // Spread over the past, so that the order of coming is not that in which they are due.
+        // Spread over the past, so that messages are not due in the order of their arrival.
         due: now.before(Duration::from_millis((number as u64 * 7_919) % 1_000_000)),
         attempts: 0,
         last: None,
@@ -118,7 +118,7 @@ fn main() {
     starts(&runtime, &folder);
 }
 
-/// The program itself, at work on the backlog.
+/// Starts the program itself on the backlog.
 fn starts(runtime: &tokio::runtime::Runtime, folder: &tempfile::TempDir) {
     let sandbox = runtime.block_on(program::sandbox());
     std::fs::write(folder.path().join("ca.pem"), &sandbox.ca).expect("writes");

@@ -1,5 +1,5 @@
-//! From an app to the stand-in for Exchange Online: accepted durably, sent over TLS with XOAUTH2,
-//! deleted; load, relay and stand-in are processes of their own.
+//! From an app to the stand-in for Exchange Online: messages are accepted durably, sent over TLS with
+//! XOAUTH2, and deleted. Load, relay and stand-in are separate processes.
 //!
 //! `cargo bench --bench end_to_end`
 
@@ -24,7 +24,7 @@ fn main() {
     latency();
 }
 
-/// The load's own process: `load ADDRESS SESSIONS MESSAGES USERS`.
+/// The process that sends the load: `load ADDRESS SESSIONS MESSAGES USERS`.
 fn load(arguments: &[String]) {
     let number = |place: usize| arguments[place].parse().expect("a number");
     let load = Load {
@@ -43,11 +43,11 @@ fn load(arguments: &[String]) {
     println!("{}", took.as_secs_f64());
 }
 
-/// The program and its stand-in, each a process.
+/// The program and its stand-in, each in its own process.
 struct Started {
     relay: Process,
     address: String,
-    /// Where the stand-in tells what it has.
+    /// The address at which the stand-in reports its messages.
     http: String,
     _sandbox: Process,
     _folder: tempfile::TempDir,
@@ -92,7 +92,7 @@ fn start() -> Started {
     }
 }
 
-/// Sends so many messages over so many sessions of so many users, from a process of its own.
+/// Sends this many messages over this many sessions of this many users, from a separate process.
 fn send_from_outside(address: &str, sessions: u32, messages: u32, users: usize) {
     let numbers = [
         sessions.to_string(),
@@ -107,7 +107,7 @@ fn send_from_outside(address: &str, sessions: u32, messages: u32, users: usize) 
     assert!(load.expect("runs").success());
 }
 
-/// Memory while many users sign in and send: checking a password takes megabytes, for a moment.
+/// Measures memory while many users sign in and send: a password check takes megabytes for a moment.
 fn peak() {
     let started = start();
     send_from_outside(&started.address, 50, 10_000, USERS);
@@ -183,7 +183,7 @@ fn delivered(http: &str) -> u64 {
     stats["messages"].as_u64().expect("a number")
 }
 
-/// The stand-in is in this process here, so that its clock is ours.
+/// Measures latency. The stand-in runs in this process here, so that both use the same clock.
 fn latency() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

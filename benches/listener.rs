@@ -1,5 +1,5 @@
-//! Our listener without a spool beside mailin-embedded's server with 64 threads, in one run: messages
-//! a second at 50 sessions, and what 2,000 idle sessions cost and do to a new client.
+//! Our listener without a spool, compared in one run to mailin-embedded's server with 64 threads: messages
+//! a second at 50 sessions, and the cost of 2,000 idle sessions and their effect on a new client.
 //!
 //! `cargo bench --bench listener`
 
@@ -24,7 +24,7 @@ struct Server {
 }
 
 impl Server {
-    /// A process of its own: `serve ours` or `serve mailin`.
+    /// Starts a separate process: `serve ours` or `serve mailin`.
     fn start(which: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["serve", which])
@@ -102,7 +102,7 @@ fn compare() {
                 messages,
                 size: 4_096,
                 kept,
-                // mailin-embedded does not offer it.
+                // mailin-embedded does not offer PIPELINING.
                 pipelining: false,
                 users: 0,
             };
@@ -139,7 +139,7 @@ fn idle(which: &str) {
     let before = memory(server.child.id(), "VmRSS");
     let mut kept = Vec::new();
     for _ in 0..IDLE {
-        // Where the server greets no more there is nothing to wait for.
+        // If the server sends no more greetings, there is nothing to wait for.
         match greeted(server.address, Duration::from_millis(500)) {
             Some((stream, _)) => kept.push(stream),
             None => break,

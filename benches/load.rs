@@ -1,5 +1,5 @@
-//! 10,000 idle sessions, 2,000 that send a message by the octet, and an app at full speed beside them:
-//! what they cost the app, and the relay's memory.
+//! 10,000 idle sessions, 2,000 that send a message octet by octet, and an app at full speed beside them:
+//! their cost for the app, and the relay's memory.
 //!
 //! `cargo bench --bench load`; needs 26,000 file descriptors in all (ulimit -Hn 13000)
 
@@ -19,7 +19,7 @@ const IDLE: usize = 10_000;
 const SLOW: usize = 2_000;
 const MESSAGES: usize = 4_000;
 
-/// How long anybody may wait for an answer before it counts as hanging.
+/// The longest wait for a reply; a session that waits longer counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() {
@@ -93,7 +93,7 @@ fn main() {
     );
 }
 
-/// An octet a second for each.
+/// Sends an octet a second in each slow session.
 fn trickle(slow: &mut [TcpStream], is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
         let begin = Instant::now();
@@ -104,7 +104,7 @@ fn trickle(slow: &mut [TcpStream], is_over: &AtomicBool) {
     }
 }
 
-/// Sends messages one after the other; gives the seconds that each took.
+/// Sends messages one after the other. Returns the seconds that each took.
 fn app(server: SocketAddr) -> Vec<f64> {
     let mut client = Client::signed_in(server);
     let message = String::from_utf8(common::message(4_096)).expect("text");

@@ -1,5 +1,5 @@
-//! What a message costs on the way to the server: handshakes, token requests, round trips, and what
-//! sessions at once bring where the server is far away.
+//! The cost of a message on the way to the server (handshakes, token requests, round trips), and the gain
+//! from parallel sessions when the server is far away.
 //!
 //! `cargo bench --bench sessions`
 
@@ -21,16 +21,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant as At;
 
-/// A way to the server that takes time, and on which it is seen who waits for whom.
+/// A connection to the server that adds a delay and counts how often one side waits for the other.
 #[derive(Default)]
 struct Wire {
     connections: AtomicU64,
-    /// How often the client spoke after the server had.
+    /// The number of times that the client sent after the server had sent.
     turns: AtomicU64,
 }
 
 impl Wire {
-    /// Forwards to `server`, `delay` each way; gives the port.
+    /// Forwards to `server` with `delay` each way. Returns the port.
     async fn start(self: &Arc<Self>, server: SocketAddr, delay: Duration) -> u16 {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let port = socket.local_addr().expect("bound").port();
@@ -89,8 +89,8 @@ fn forward(
     });
 }
 
-/// So many messages by so many sessions, over a way with this delay; gives how long they took, and what
-/// the way and the stand-in have seen.
+/// Delivers this many messages over this many sessions with this delay. Returns the time they took, and the
+/// wire and the stand-in with their counts.
 async fn deliver(
     messages: usize,
     sessions: usize,
@@ -137,7 +137,8 @@ fn main() {
     );
     let tokens = sandbox.state.stats().token_requests;
     verdict("  token requests", tokens.to_string(), "1", tokens == 1);
-    // What a session begins with is no message's: greeting, EHLO twice, STARTTLS, TLS, AUTH, QUIT.
+    // A session's own round trips are not counted for its messages: greeting, EHLO twice, STARTTLS, TLS,
+    // AUTH, QUIT.
     let turns = wire
         .turns
         .load(Ordering::Relaxed)

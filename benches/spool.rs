@@ -1,5 +1,5 @@
-//! Messages accepted durably, over our listener: SQLite with group commit beside a file for each
-//! message with fsync of file and folder, in one run.
+//! Messages accepted durably through our listener. One run compares SQLite with group commit to a file for
+//! each message with fsync of file and folder.
 //!
 //! `cargo bench --bench spool`
 

@@ -1,4 +1,4 @@
-//! What a token at hand costs a delivery, and what a thousand connected servers cost at the start.
+//! The cost of a token at hand for a delivery, and the cost of a thousand connected servers at the start.
 //!
 //! `cargo bench --bench token`
 
@@ -23,7 +23,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
 
 const SERVERS: usize = 1_000;
 
-/// Looks at the token in one measurement, and measurements.
+/// The number of token look-ups in one measurement, and the number of measurements.
 const LOOKS: u32 = 1_000_000;
 const ROUNDS: usize = 5;
 
@@ -95,7 +95,8 @@ fn sources(config: &Config) -> Sources {
     Sources::new(vault, Clock::default())
 }
 
-/// Every server asks once: what a person's sign-in, or a first start, leaves behind.
+/// Requests a token once for every server, which leaves the same state as a person's sign-in or a first
+/// start.
 async fn connect(config: &Config) {
     let sources = sources(config);
     for server in &config.live.servers {

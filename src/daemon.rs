@@ -1,4 +1,4 @@
-//! The only place where all parts meet: build, run, reload, drain.
+//! The only module that uses all parts: build, run, reload, drain.
 
 mod error;
 pub(crate) mod privilege;
@@ -29,7 +29,7 @@ pub use error::DaemonError;
 pub use privilege::{PrivilegeError, Root};
 use sockets::Sockets;
 
-/// The program at work.
+/// The running program.
 pub struct Daemon {
     sockets: Sockets,
     door: Arc<Door>,
@@ -46,13 +46,13 @@ pub struct Daemon {
     fixed: Fixed,
 }
 
-/// A listener at work, with the service behind its door.
+/// A running listener, with the service behind its door.
 struct Serving {
     listener: Listener,
     submission: Submission,
 }
 
-/// Hands messages for direct servers from the listener to delivery, which do not know each other.
+/// Hands messages for direct servers from the listener to delivery, which do not depend on each other.
 struct Through(Arc<Delivery>);
 
 impl Direct for Through {
@@ -73,7 +73,7 @@ impl Direct for Through {
 }
 
 impl Daemon {
-    /// Starts: everything that can fail does so before the first client is accepted.
+    /// Starts the program. Everything that can fail does so before the first client is accepted.
     pub async fn start(config: Config, clock: Clock, root: Root) -> Result<Self, DaemonError> {
         let sockets = Sockets::passed();
         let bound = sockets.bind_all(config.live.listeners.iter())?;
@@ -147,7 +147,7 @@ impl Daemon {
         })
     }
 
-    /// Where it listens, in the order of the configuration.
+    /// The addresses that the program listens on, in the order of the configuration.
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.listeners
             .iter()
@@ -155,13 +155,13 @@ impl Daemon {
             .collect()
     }
 
-    /// Whether nothing is being sent at this moment.
+    /// True if nothing is being sent at this moment.
     pub fn is_quiet(&self) -> bool {
         self.delivery.is_quiet()
     }
 
-    /// Goes by another configuration; sessions and deliveries under way are not disturbed. On an
-    /// error everything stays as it was. What needs a restart is said in the log.
+    /// Applies another configuration; sessions and deliveries under way are not disturbed. On an error
+    /// everything stays as it was. Changed settings that need a restart are logged.
     pub async fn reload(&mut self, mut config: Config) -> Result<(), DaemonError> {
         let changes = self.fixed.changes(&config.fixed);
         config.fixed = self.fixed.clone();
@@ -209,7 +209,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Accepts no more, lets sessions and deliveries under way end, and ends.
+    /// Stops accepting, lets sessions and deliveries under way end, and then stops the program.
     pub async fn stop(self) {
         maillog::stopping(self.grace);
         self.listeners.iter().for_each(|it| it.listener.close());
@@ -223,7 +223,7 @@ impl Daemon {
     }
 }
 
-/// Warns of servers that nobody has signed in for, and of tokens that no server has.
+/// Warns of servers that need a sign-in, and of tokens that no server uses.
 async fn tell_of_accounts(accounts: &Accounts) {
     let now = Timestamp::now();
     for row in accounts.tokens().await {
@@ -231,13 +231,13 @@ async fn tell_of_accounts(accounts: &Accounts) {
             maillog::needs_sign_in(&row.server);
         }
     }
-    // What the vault cannot list was told when it was opened.
+    // Entries that the vault cannot list were logged when it was opened.
     for account in accounts.unused().unwrap_or_default() {
         maillog::tokens_unused(&account);
     }
 }
 
-/// Uses servers again once somebody has signed in for them.
+/// Uses servers again after somebody has signed in for them.
 async fn follow_sign_ins(mut connected: broadcast::Receiver<String>, delivery: Arc<Delivery>) {
     loop {
         match connected.recv().await {
@@ -248,7 +248,8 @@ async fn follow_sign_ins(mut connected: broadcast::Receiver<String>, delivery: A
     }
 }
 
-/// A new listener whose socket cannot be had while we have another.
+/// Finds a new listener whose socket is not available because this program has an overlapping one. Returns
+/// both sockets.
 fn beside<'s>(
     mut new: impl Iterator<Item = &'s config::ListenerConfig>,
     own: &'s HashSet<Socket>,
@@ -260,8 +261,8 @@ fn beside<'s>(
     })
 }
 
-/// The servers and their accounts, where the program does not run: only one process can have the
-/// vault.
+/// The servers and their accounts, for a command to use while the program is not running: only one process
+/// can have the vault.
 pub fn accounts(config: &Config) -> Result<(Accounts, delivery::DeliverySettings), DaemonError> {
     let vault = Vault::visit(tokens(config), config.fixed.vault_key.as_ref())?;
     let sources = Arc::new(Sources::new(vault, Clock::default()));
@@ -284,7 +285,7 @@ fn tokens(config: &Config) -> PathBuf {
     config.fixed.data_dir.join("tokens")
 }
 
-/// Each server's account, where it has one.
+/// Each server's account, if it has one.
 fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonError> {
     let account = |server: &ServerConfig| {
         let settings = server.token.clone();
@@ -302,7 +303,7 @@ async fn serve_web(settings: &web::PageSettings, operator: Local) -> Result<Web,
     served.map_err(|source| DaemonError::Bind { socket, source })
 }
 
-/// The listeners, each with a certificate that can be shown.
+/// The listeners, each with a certificate that is ready for use.
 fn ready(config: &Config) -> Result<Vec<config::ListenerConfig>, DaemonError> {
     let mut own = None;
     let ready = |listener: &config::ListenerConfig| {
@@ -368,7 +369,8 @@ fn serve_all(
 }
 
 impl Serving {
-    /// Goes by its new configuration; if it has none any more, it closes, and it does not go on.
+    /// Applies the listener's new configuration and returns true. If there is none any more, the listener
+    /// closes, and the result is false.
     fn goes_on(&self, configured: &[config::ListenerConfig]) -> bool {
         let asked = self.listener.asked();
         let kept = configured.iter().find(|it| it.endpoint.socket == asked);
@@ -383,7 +385,7 @@ impl Serving {
     }
 }
 
-/// As configured, as far as the process may have files.
+/// The configured limits, lowered to the number of files that the process may open.
 fn door_limits(config: &Config) -> door::DoorLimits {
     let mut limits = config.live.limits.clone();
     let room = privilege::room_by_files();
@@ -420,7 +422,7 @@ fn delivery_settings(
     })
 }
 
-/// What holds at every listener.
+/// The settings for every listener.
 fn door_settings(config: &Config, checks: &Arc<Checks>) -> door::DoorSettings {
     door::DoorSettings {
         users: Users::new(config.live.users.clone(), checks.clone()),

@@ -1,96 +1,120 @@
-//! mailferry: a local SMTP endpoint for software that cannot speak OAuth. Legacy apps sign in with a
-//! plain user and password, or come from an allowed address; each message is taken durably, routed,
-//! rewritten where no server admits its sender, and sent on with a cached XOAUTH2 token.
+//! mailferry: a local SMTP endpoint for software that cannot speak OAuth. Legacy apps sign in with a plain
+//! user and password, or come from an allowed address. Each message is stored durably, routed, rewritten if no
+//! server admits its sender, and sent on with a cached XOAUTH2 token.
 //!
-//! # A message's life
+//! # A message's way
 //!
 //! ```text
-//! legacy app ─SMTP─▶ door ─▶ submission ─ smtp, routing ─▶ spool.put ──250──▶ app
-//!                                              │
-//!              delivery: desk ─▶ worker ─▶ attempt ─ routing ─▶ transport ─ token ─▶ Outlook
-//!                                              └ Outcome ─▶ settle ─▶ spool.finish: fate, report, story
+//! legacy app ─SMTP─▶ door ─▶ submission (smtp, routing) ─▶ spool ──250──▶ app
+//!                                                            │
+//!          delivery: scheduler ─▶ desk ─▶ worker ─▶ attempt ─┴ routing ─▶ transport (token) ─▶ Outlook
+//!                                                     └ Outcome ─▶ settle ─▶ spool: fate, report, story
 //! ```
 //!
 //! # Invariants
 //!
-//! - **250 is a promise.** It is sent after the spool has committed to stable storage, never before.
-//!   From then on a message ends delivered, reported to its sender, or held where the operator sees
-//!   it; after a crash in the wrong instant it may be delivered twice, never lost.
-//! - **Routing is a pure function**, asked at MAIL and at the message's end, and again at every
+//! - **250 is a promise.** It is sent after the spool has committed the message to stable storage, never
+//!   before. From then on the message is delivered, reported to its sender, or held for the operator to see.
+//!   After a crash at the wrong moment it may be delivered twice; it is never lost.
+//! - **Routing is a pure function.** It is called at MAIL and at the end of the message, and again at every
 //!   attempt. The spool keeps the message as the app sent it; rewriting happens on the way out.
-//! - **A token is asked for once**, however many wait, and kept before it is used.
-//! - **What a client is told** is worded in [`smtp::Reply`] and [`submission::wording`] alone; internals go to the log.
+//! - **A token is requested once,** however many messages wait for it, and stored before it is used.
+//! - **Replies to clients** are worded in [`smtp::Reply`] and [`submission::wording`] only; internal details
+//!   go to the log.
 //!
 //! # The rooms
 //!
 //! A module imports only from the rows above its own or from its own room, and no files import each other
 //! in a circle. Files marked ● are pure, like every file that says so at its head: no socket, file, clock or
-//! randomness; those are arguments. `tests/suite/layers.rs` reads this table and holds the code to it.
+//! randomness; those are arguments. `tests/suite/layers.rs` reads this table and enforces it.
 //!
 //! | row | rooms |
 //! | --- | --- |
-//! | 1 | [`platform`]: what differs between systems |
-//! | 2 | [`base`]: clock, ids, limits, secrets, TLS |
-//! | 3 | [`message`] ●, `smtp::reply` ● |
-//! | 4 | [`smtp`] ●, [`routing`] ●, `token::state` ●, `transport::answer` ●, `transport::finding` ●, `transport::outcome` ●, `delivery::retry` ●, `delivery::usage` ●, `spool::record` ●, `spool::story` ● |
-//! | 5 | [`observe`]: the mail log, metrics |
-//! | 6 | [`spool`], [`token`], which do not know each other |
-//! | 7 | [`transport`]: the way out, SMTP so far |
-//! | 8 | [`delivery`]; [`door`]: where apps connect |
-//! | 9 | [`submission`]: SMTP from apps, which never sees delivery |
-//! | 10 | [`operator`]: what a person can ask and do, in process and over the control socket |
-//! | 11 | [`web`]: the page, one face of it |
-//! | 12 | [`config`]: composes the parts' settings |
-//! | 13 | [`daemon`], [`cli`]: the other face |
+//! | 1 | [`platform`]: what differs between operating systems |
+//! | 2 | [`base`]: clock, ids, limits with their sources, secrets, TLS |
+//! | 3 | [`message`] ●: addresses, envelope, header, rewriting, `smtp::reply` ● |
+//! | 4 | [`smtp`] ●: the protocol as a state machine, [`routing`] ●: which server, what is rewritten, `token::state` ●, `transport::answer` ●, `transport::finding` ●, `transport::outcome` ●, `delivery::retry` ●, `delivery::usage` ●, `spool::record` ●, `spool::story` ● |
+//! | 5 | [`observe`]: the mail log and metrics |
+//! | 6 | [`spool`]: small traits, and SQLite behind them, [`token`]: accounts, OAuth flows, the encrypted vault |
+//! | 7 | [`transport`]: the way out; SMTP so far, with the table that judges every upstream reply |
+//! | 8 | [`delivery`]: a desk for each mailbox, attempts, reports, [`door`]: sockets, TLS, users, limits, for any protocol |
+//! | 9 | [`submission`]: SMTP from apps, which does not know delivery |
+//! | 10 | [`operator`]: everything a person can ask and do, in this process or over the control socket |
+//! | 11 | [`web`]: the page |
+//! | 12 | [`config`]: the file, checked, as `Fixed` (restart) and `Live` (reload) |
+//! | 13 | [`daemon`]: starts, reloads and stops all parts, [`cli`]: the commands |
 //!
-//! [`sandbox`] stands apart: it imports base, message and smtp only, and nothing imports it but
-//! cli and tests.
+//! [`sandbox`] stands apart: stand-ins for Entra ID and Exchange Online. It imports base, message and smtp
+//! only, and only cli and tests import it.
+//!
+//! # Where a change goes
+//!
+//! | change | files |
+//! | --- | --- |
+//! | an SMTP extension that apps see | `smtp/machine.rs` (EHLO), `smtp/machine/rules.rs` and `smtp/command.rs` (its parameters) |
+//! | the same towards servers | `transport/smtp/command.rs` (EHLO's keywords, MAIL and RCPT), `transport/smtp/session.rs` |
+//! | a reply of Exchange, and the reaction to it | `transport/smtp/table.rs`, `tests/replies.txt` |
+//! | a limit for clients or users | `door/limits.rs` (the table `[limits]`), `door/usage.rs`; its words in `submission/wording.rs` |
+//! | a limit of a mailbox | `delivery/usage.rs`, `delivery/desk.rs` |
+//! | a retry or report setting | `delivery/options.rs` (the table `[delivery]`) |
+//! | any other key of the configuration | `config/text.rs` (as written), `config/check.rs` and `config/check/` (checked) |
+//! | how the header From is read | `message/mailbox.rs`, `message/header.rs` |
+//! | what is rewritten | `message/rewrite.rs`; the decision in `routing/decision/rewriting.rs` |
+//! | which server a sender takes | `routing/decision/choice.rs` |
+//! | a count or button on the page | `operator/request.rs`, `operator/response.rs`, `operator/local.rs`, `web/page.rs` |
+//! | a command | a file in `cli/`, and a `Request` if it asks the running program |
+//! | a metric | `operator/metrics.rs`; events are counted by `observe/metrics.rs` |
+//! | a line of the log | `observe/maillog.rs`; what happens to a message, `delivery/fact.rs` |
+//! | text that a sender receives | `delivery/bounce.rs`, `delivery/bounce/digest.rs` |
+//! | another spool, such as PostgreSQL | a folder beside `spool/sqlite/` that implements `spool/traits.rs` |
+//! | another protocol for apps, such as IMAP | a room beside `submission/` that implements `door/service.rs` |
+//! | another way out, such as Microsoft Graph | a folder beside `transport/smtp/` that implements `transport/link.rs` |
+//! | another OAuth provider | `config/preset.rs` |
+//! | another operating system | `platform/` |
 //!
 //! # Words that are ours
 //!
 //! | word | what it means |
 //! | --- | --- |
-//! | listener | where apps connect |
-//! | server | a configured account that mail is sent through; `upstream` is the connection to it |
-//! | mailbox | whom a server signs in as; several servers may share one, with its limits and its hold |
-//! | hold | a mailbox is not used, or a message is not sent, for a time or until a person says so |
-//! | desk | of one mailbox: the queue of what waits for it, its workers, sessions, usage and hold |
+//! | listener | an address where apps connect |
+//! | server | a configured account that mail is sent through; `upstream` is how it is reached |
+//! | mailbox | the account that a server signs in to; several servers may share one, with its limits and its hold |
+//! | hold | a mailbox is not used, or a message is not sent, for a time or until a person releases it |
+//! | door, visitor | the part that lets clients in; a client that has been let in |
+//! | desk | of one mailbox: its queue, workers, sessions, usage and hold |
 //! | lane | of a queued message: the server that it waits for |
-//! | flow | of a lane: what one user sent with one priority; flows take turns |
+//! | flow | of a lane: the messages of one user with one priority; flows take turns |
+//! | world, plan | what delivery has for the life of the process; what one configuration gives it |
 //! | claim | delivery's right to a message, for a time |
-//! | outcome | what an upstream's answers mean for each recipient; a finding is what they show of the mailbox |
+//! | outcome, finding | what an upstream's replies mean for each recipient; what they show of the mailbox |
 //! | fate | what is decided after an attempt: the message is gone, tried later, or held |
-//! | report | a message of ours to a sender; a digest tells of many at once |
-//! | story | what became of a message, kept when it is gone |
-//! | time of the spool | goes on by itself, whatever the wall clock shows; people are shown the wall clock |
+//! | fact | what happened to a message; it becomes a log line and an event of the story |
+//! | report, digest | a message of ours to a sender; one that lists many failures |
+//! | story | what happened to a message, kept after the message is gone |
+//! | time of the spool | runs on steadily, whatever the wall clock shows; people are shown the wall clock |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod base;
+pub mod message;
+pub mod observe;
 mod platform;
 
-pub mod door;
-pub mod smtp;
-pub mod submission;
-
-pub mod message;
-
 pub mod routing;
-
+pub mod smtp;
 pub mod spool;
-
-pub mod delivery;
-
 pub mod token;
-
 pub mod transport;
 
-pub mod config;
-pub mod observe;
+pub mod delivery;
+pub mod door;
+pub mod submission;
+
 mod operator;
 mod web;
 
 pub mod cli;
+pub mod config;
 pub mod daemon;
 pub mod sandbox;

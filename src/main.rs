@@ -1,4 +1,4 @@
-//! mailferry, the program; see the library for all of it.
+//! mailferry, the program. All of its code is in the library.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What the benchmarks share: a client that sends as fast as it is let, and figures.
+//! Shared by the benchmarks: a client that sends as fast as the server allows, and figures.
 
 #![allow(dead_code)]
 
@@ -26,7 +26,7 @@ pub fn message(size: usize) -> Vec<u8> {
 const ENVELOPE: &[u8] =
     b"MAIL FROM:<notifications@example.com>\r\nRCPT TO:<someone@example.net>\r\nDATA\r\n";
 
-/// Whole replies of `count` lines, none of them 4yz or 5yz.
+/// Reads complete replies, `count` lines in all; none of them may be 4yz or 5yz.
 async fn replies(stream: &mut tokio::net::TcpStream, count: usize, buffer: &mut Vec<u8>) {
     buffer.clear();
     while buffer.iter().filter(|&&b| b == b'\n').count() < count {
@@ -43,7 +43,7 @@ async fn replies(stream: &mut tokio::net::TcpStream, count: usize, buffer: &mut 
     assert!(bad.is_none(), "{:?}", bad.map(String::from_utf8_lossy));
 }
 
-/// A session with the server: greeting, EHLO, and AUTH if it is to sign in as a user.
+/// Opens a session with the server: greeting, EHLO, and AUTH if `user` is given.
 async fn open(server: SocketAddr, user: Option<&str>) -> tokio::net::TcpStream {
     let mut stream = tokio::net::TcpStream::connect(server)
         .await
@@ -72,7 +72,7 @@ async fn open(server: SocketAddr, user: Option<&str>) -> tokio::net::TcpStream {
     stream
 }
 
-/// One message over a session, pipelined where `pipelining`.
+/// Sends one message over a session, with pipelining if `pipelining`.
 async fn transact(
     stream: &mut tokio::net::TcpStream,
     message: &[u8],
@@ -92,7 +92,7 @@ async fn transact(
     replies(stream, 1, buffer).await;
 }
 
-/// How a load is sent.
+/// The parameters of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     pub server: SocketAddr,
@@ -101,11 +101,11 @@ pub struct Load {
     pub size: usize,
     pub kept: bool,
     pub pipelining: bool,
-    /// The sessions sign in as so many users, `erp` and `erp1` and so on; 0 for no sign-in.
+    /// The number of users that the sessions sign in as (`erp`, `erp1` and so on); 0 for no sign-in.
     pub users: usize,
 }
 
-/// The name of a user; all have the password "load".
+/// The name of a user; all users have the password "load".
 pub fn user(number: usize) -> String {
     match number {
         0 => "erp".into(),
@@ -113,7 +113,7 @@ pub fn user(number: usize) -> String {
     }
 }
 
-/// Sends a load; gives the time it took.
+/// Sends a load. Returns the time it took.
 pub async fn send(load: Load) -> Duration {
     let body = std::sync::Arc::new(message(load.size));
     let left = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(load.messages));
@@ -150,7 +150,8 @@ pub async fn send(load: Load) -> Duration {
     begin.elapsed()
 }
 
-/// Connects and waits for the greeting, in so long at the most; gives the time, or none.
+/// Connects and waits for the greeting, each step for at most `within`. Returns the connection and the time
+/// it took, or `None`.
 pub fn greeted(server: SocketAddr, within: Duration) -> Option<(TcpStream, Duration)> {
     let begin = Instant::now();
     let stream = TcpStream::connect_timeout(&server, within).ok()?;
@@ -160,7 +161,7 @@ pub fn greeted(server: SocketAddr, within: Duration) -> Option<(TcpStream, Durat
     line.starts_with("220").then(|| (stream, begin.elapsed()))
 }
 
-/// A line of /proc/PID/status in KiB.
+/// The value of a line of /proc/PID/status, in KiB.
 pub fn memory(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status
@@ -173,8 +174,8 @@ pub fn memory(pid: u32, field: &str) -> u64 {
         .unwrap_or_default()
 }
 
-/// Seconds of processor time that a process has used: utime and stime of /proc/PID/stat, whose
-/// ticks are hundredths of a second.
+/// The seconds of processor time that a process has used: utime and stime of /proc/PID/stat, whose ticks
+/// are hundredths of a second.
 pub fn processor_time(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
@@ -185,8 +186,8 @@ pub fn processor_time(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// Of the processors' time until now: what was idle, what the host gave to other machines (steal),
-/// and all of it, in ticks, from the first line of /proc/stat.
+/// The processors' time until now, in ticks, from the first line of /proc/stat: idle time, time that the
+/// host gave to other machines (steal), and the total.
 pub fn machine_time() -> [f64; 3] {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = stat.lines().next().unwrap_or_default();
@@ -202,13 +203,13 @@ pub fn machine_time() -> [f64; 3] {
     }
 }
 
-/// The middle of several.
+/// The median of several figures.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-/// Prints a figure, and whether it is what was asked for.
+/// Prints a figure, and "ok" or "MISSED".
 pub fn verdict(what: &str, figure: String, wanted: &str, good: bool) {
     println!(
         "{what:<64} {figure:>14}   wanted {wanted:<12} {}",
@@ -217,7 +218,7 @@ pub fn verdict(what: &str, figure: String, wanted: &str, good: bool) {
     std::io::stdout().flush().expect("prints");
 }
 
-/// One kept session that sends a message at a time.
+/// A kept session that sends one message at a time.
 pub struct Client {
     stream: tokio::net::TcpStream,
     buffer: Vec<u8>,

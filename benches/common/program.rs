@@ -24,10 +24,10 @@ impl Drop for Process {
     }
 }
 
-/// Users of the program, who sign in by password.
+/// The number of the program's users, who sign in with a password.
 pub const USERS: usize = 20;
 
-/// A configuration with one server, `keys` among its keys.
+/// Writes a configuration with one server, `keys` among its keys.
 pub fn configuration(folder: &Path, smtp: u16, token_url: &str, port: u16, keys: &str) {
     let users = (0..USERS).map(|number| {
         let name = crate::common::user(number);
@@ -59,7 +59,7 @@ pub fn free_port() -> u16 {
     socket.local_addr().expect("bound").port()
 }
 
-/// The program at work, once it greets.
+/// Starts the program, and returns once it sends a greeting.
 pub fn serve(folder: &Path, port: u16) -> Process {
     let log = std::fs::File::create(folder.join("log")).expect("a log");
     let child = Command::new(PROGRAM)

@@ -78,7 +78,7 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
     listener.address()
 }
 
-/// SQLite, as the program has it.
+/// SQLite, as the program uses it.
 pub fn sqlite(folder: &Path) -> Arc<dyn Intake> {
     let settings = sqlite::SpoolSettings {
         folder: folder.to_owned(),
@@ -88,8 +88,8 @@ pub fn sqlite(folder: &Path) -> Arc<dyn Intake> {
     Arc::new(SqliteSpool::open(settings, Owner::this_process("bench")).expect("opens"))
 }
 
-/// A spool that takes messages, and no more: nothing, or a file for each with a sync of it and of
-/// its folder, as the usual queue directory has it.
+/// A spool that only accepts messages. It keeps nothing, or writes a file for each message and syncs the
+/// file and its folder, as a usual queue directory does.
 pub struct Bare {
     ids: MessageIds,
     folder: Option<PathBuf>,
@@ -97,7 +97,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Keeps nothing.
+    /// A spool that keeps nothing.
     pub fn nowhere(scratch: &Path) -> Arc<dyn Intake> {
         Arc::new(Self {
             ids: MessageIds::default(),
@@ -106,7 +106,7 @@ impl Bare {
         })
     }
 
-    /// A file for each message in `folder`.
+    /// A spool that writes a file for each message in `folder`.
     pub fn file_each(folder: &Path) -> Arc<dyn Intake> {
         Arc::new(Self {
             ids: MessageIds::default(),

@@ -1,4 +1,4 @@
-//! The certificate of a listener: taken from PEM files and taken anew when they change, or made by
+//! The certificate of a listener. It is read from PEM files, and again when they change, or created by
 //! ourselves at the first start.
 
 use std::fs::Metadata;
@@ -16,10 +16,11 @@ use rustls::sign::CertifiedKey;
 use super::tls::{self, TlsError};
 use crate::platform::files::{self, Readers};
 
-/// How often a handshake looks whether the files have changed, at most.
+/// The minimum time between two checks for changed files. Handshakes make these checks.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What is told when the files have changed: their chain's path, and what came of it.
+/// The function to call when the files have changed, with their chain's path and the result of reading
+/// them.
 pub(crate) type OnChange = fn(&Path, Result<(), TlsError>);
 
 /// A chain and its key, in PEM files.
@@ -31,10 +32,10 @@ pub(crate) struct Files {
     pub key: PathBuf,
 }
 
-/// What tells one state of a file from another.
+/// A stamp that distinguishes one state of a file from another.
 type Stamp = Option<(SystemTime, u64)>;
 
-/// Gives each handshake the certificate that the files have by now.
+/// Gives each handshake the certificate that is in the files at that time.
 #[derive(Debug)]
 struct Current {
     files: Files,
@@ -43,16 +44,16 @@ struct Current {
     told: OnChange,
 }
 
-/// The server's side of TLS with the certificates of these files, whatever they have at the time: of each
-/// client the first that it can verify. What cannot be used changes nothing.
+/// The server's side of TLS with the certificates that are in these files at the time of a handshake. Each
+/// client gets the first certificate that it can verify. New content that cannot be used changes nothing.
 pub(crate) fn server_config(files: Vec<Files>, told: OnChange) -> Result<ServerConfig, TlsError> {
     let current = files.into_iter().map(|files| Current::new(files, told));
     let current: Result<Vec<Current>, TlsError> = current.collect();
     tls::server_config_by(Arc::new(CertificateChoice(current?)))
 }
 
-/// Certificates for this host that nobody else has signed, made in `folder` unless they are there: with an
-/// elliptic curve, and with RSA for devices that know no other.
+/// Self-signed certificates for this host, created in `folder` unless they exist: one with an elliptic
+/// curve, and one with RSA for devices that support nothing else.
 pub(crate) fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<Files>> {
     let kinds = [
         ("self-signed", KeyKind::Curve),
@@ -77,7 +78,7 @@ pub(crate) fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<File
     kinds.into_iter().map(made).collect()
 }
 
-/// A kind of keys.
+/// A kind of key.
 #[derive(Clone, Copy)]
 enum KeyKind {
     Curve,
@@ -93,7 +94,7 @@ impl KeyKind {
     }
 }
 
-/// The certificate of a key, as PEM.
+/// The self-signed certificate of a key, as PEM.
 fn signed_by_itself(key: &KeyPair, host: &str, names: Vec<String>) -> Result<String, rcgen::Error> {
     let mut parameters = rcgen::CertificateParams::new(names)?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
@@ -103,10 +104,10 @@ fn signed_by_itself(key: &KeyPair, host: &str, names: Vec<String>) -> Result<Str
     Ok(parameters.self_signed(key)?.pem())
 }
 
-/// Writes it beside its place first, so that half of it is never there.
+/// Writes the file under another name first, so that a half-written file is never in its place.
 fn write(path: &Path, readers: Readers, text: &str) -> std::io::Result<()> {
     let draft = path.with_added_extension("draft");
-    // One that is left from a start that was broken off may have another mode.
+    // A draft that is left from an interrupted start may have another mode.
     if let Err(error) = std::fs::remove_file(&draft)
         && error.kind() != std::io::ErrorKind::NotFound
     {
@@ -146,7 +147,7 @@ impl Current {
         self.key.load_full()
     }
 
-    /// Whether the files are not as they were when they were last taken, or tried.
+    /// True if the files have changed since they were last read, or tried.
     fn have_changed(&self, now: Instant) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(seen.0) < LOOK {
@@ -159,7 +160,7 @@ impl Current {
     }
 }
 
-/// Several certificates, of which each client gets the first that it can verify.
+/// Several certificates. Each client gets the first one that it can verify.
 #[derive(Debug)]
 struct CertificateChoice(Vec<Current>);
 
@@ -175,7 +176,7 @@ impl ResolvesServerCert for CertificateChoice {
     }
 }
 
-/// Whether a client offers a cipher suite for the kind of a key; those of TLS 1.3 are for any.
+/// True if a client offers a cipher suite for this kind of key. Suites of TLS 1.3 are for any kind.
 fn has_suite_for(key: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
     let kind = key.key.algorithm();
     let suites = tls::provider().cipher_suites.clone();

@@ -1,5 +1,5 @@
-//! Wall-clock time as a plain value, so that decisions can take it as an argument, and the clock
-//! that the edges read it from and wait by.
+//! Wall-clock time as a plain value, so that decisions can take it as an argument; and the clock that the
+//! edges of the program use to read the time and to wait.
 
 mod simulation;
 
@@ -23,8 +23,8 @@ pub use simulation::Simulation;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The present instant of the system. Only the edges call this, and those that go by policy ask
-    /// their [`Clock`]; everything else takes a `Timestamp`.
+    /// The present instant of the system. Only the edges of the program call this. Edges that follow policy
+    /// use their [`Clock`]; everything else takes a `Timestamp`.
     pub fn now() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -42,13 +42,13 @@ impl Timestamp {
         Self(self.0.saturating_sub(by.as_millis() as i64))
     }
 
-    /// This instant by a clock that is `by` ahead of this one; behind, if that is negative.
+    /// This instant on a clock that is ahead by `by`, or behind if `by` is negative.
     pub fn shifted(self, by: SignedDuration) -> Self {
         let by = i64::try_from(by.as_millis()).unwrap_or_default();
         Self(self.0.saturating_add(by))
     }
 
-    /// The time from `earlier` to this instant; zero when `earlier` lies ahead (clocks may step back).
+    /// The time from `earlier` to this instant; zero if `earlier` is in the future (clocks may step back).
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
     }
@@ -77,7 +77,7 @@ impl Timestamp {
             .to_string()
     }
 
-    /// The instant of such a date.
+    /// The instant of a date in the format of RFC 9110 §5.6.7.
     pub fn of_http(text: &str) -> Option<Self> {
         let at = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
         Some(Self(at.as_millisecond()))
@@ -88,20 +88,20 @@ impl Timestamp {
     }
 }
 
-/// What the program's policy goes by: when a message is due, a token is stale, a hold ends. Limits on
-/// the network's patience are tokio's own. It begins with the time that the system's clock shows and
-/// goes on by itself, so that no time is measured wrongly when somebody sets that; what people are shown
-/// is moved to the system's clock ([`Clock::shown`]). Clones go together.
+/// The clock for the program's policy: when a message is due, a token is stale, a hold ends. Network
+/// timeouts use tokio's own time. The clock begins with the time of the system's clock and then advances on
+/// its own, so that no time is measured wrongly when somebody sets the system's clock. Times shown to
+/// people are converted to the system's clock ([`Clock::shown`]). All clones show the same time.
 #[derive(Debug, Clone)]
 pub struct Clock {
     simulation: Option<Arc<Simulation>>,
-    /// What it shows beyond the steady time (milliseconds).
+    /// How far this clock is ahead of the steady time (milliseconds).
     ahead: Arc<AtomicI64>,
-    /// How far the system's clock was ahead of it when that last changed (milliseconds).
+    /// How far the system's clock was ahead of this clock when the difference last changed (milliseconds).
     offset: Arc<AtomicI64>,
 }
 
-/// Two clocks differ by less than this (milliseconds) without anybody's doing.
+/// Two clocks may differ by less than this (milliseconds) although nobody has set them.
 const DRIFT: u64 = 1_000;
 
 impl Default for Clock {
@@ -121,7 +121,7 @@ impl Clock {
         clock
     }
 
-    /// Another one, which begins with what the system's clock shows now.
+    /// Another clock, which begins with the time that the system's clock shows now.
     pub fn another(&self) -> Self {
         Self::new(self.simulation.clone())
     }
@@ -140,8 +140,8 @@ impl Clock {
         }
     }
 
-    /// How far the system's clock is ahead of this one, by however it was set; behind, if it is negative.
-    /// The offset stays the same until somebody sets the system's clock, so an instant is shown the same
+    /// How far the system's clock is ahead of this one because somebody set it; behind, if negative. The
+    /// offset stays the same until somebody sets the system's clock again, so an instant is shown the same
     /// each time.
     pub fn offset(&self) -> SignedDuration {
         let now = self.wall().0.saturating_sub(self.now().0);
@@ -158,7 +158,7 @@ impl Clock {
         at.shifted(self.offset())
     }
 
-    /// Makes it this instant, before anything is measured by it.
+    /// Sets the clock to this instant, before anything is measured with it.
     pub fn begin_at(&self, now: Timestamp) {
         let steady = Timestamp(0).after(self.steady());
         self.ahead.store(now.0 - steady.0, Ordering::Release);
@@ -166,8 +166,8 @@ impl Clock {
         self.offset.store(offset, Ordering::Release);
     }
 
-    /// The time since an instant that stays the same while the process runs. It goes on while the machine
-    /// sleeps.
+    /// The time since an instant that stays the same while the process runs. It also advances while the
+    /// machine sleeps.
     pub fn steady(&self) -> Duration {
         match &self.simulation {
             None => steady(),
@@ -175,7 +175,7 @@ impl Clock {
         }
     }
 
-    /// Ends when so much time has passed.
+    /// Waits until this much time has passed.
     pub async fn sleep(&self, time: Duration) {
         match &self.simulation {
             None => tokio::time::sleep(time).await,

@@ -1,4 +1,4 @@
-//! The name of a message, from acceptance to its end.
+//! The id of a message, from acceptance to its end.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +11,16 @@ use super::Timestamp;
 /// Base 32 without the letters that are misread (Crockford), so that an id survives a telephone.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// Bits below the milliseconds: room for several messages in one, and for processes that share a spool.
+/// Bits below the milliseconds: room for several messages per millisecond, and for processes that share a
+/// spool.
 const SEQUENCE_BITS: u32 = 20;
 
-/// Thirteen characters, ordered by time of acceptance; 63 bits, so that SQLite holds it as a rowid.
+/// A message's id: thirteen characters, ordered by time of acceptance. It has 63 bits, so that SQLite can
+/// store it as a rowid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u64);
 
-/// Gives out ids that never repeat within one process, and start at a random place in each millisecond.
+/// Creates ids that never repeat within one process, and that start at a random place in each millisecond.
 #[derive(Debug, Default)]
 pub struct MessageIds {
     last: AtomicU64,
@@ -45,17 +47,17 @@ impl MessageId {
         self.0 as i64
     }
 
-    /// No message taken at `at` or later has an id below this one.
+    /// The first possible id at `at`: no message accepted at `at` or later has a lower one.
     pub fn first_at(at: Timestamp) -> Self {
         Self((at.0.max(0) as u64) << SEQUENCE_BITS)
     }
 
-    /// When the message was taken.
+    /// The time at which the message was accepted.
     pub fn time(self) -> Timestamp {
         Timestamp((self.0 >> SEQUENCE_BITS) as i64)
     }
 
-    /// The id of a spool's key.
+    /// The id for a key of the spool.
     pub fn from_i64(key: i64) -> Self {
         Self(key as u64)
     }
@@ -71,10 +73,10 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// What is wrong with the text of an id.
+/// The error for a text that is not an id.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is not a message id: an id has 13 letters and digits, as the 250 reply and `mailferry queue list` show it"
+    "{0:?} is not a message id: an id has 13 letters and digits; the 250 reply and `mailferry queue list` show it"
 )]
 pub struct BadId(String);
 

@@ -1,13 +1,13 @@
-//! Locks on files, which one process has at a time.
+//! Locks on files. One process holds a lock at a time.
 
 use std::fs::{File, TryLockError};
 use std::time::{Duration, Instant};
 
-/// The pause between two looks at a lock.
+/// The pause between two attempts to take a lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Locks `file` within this time: a process that only looks at the lock, or ends just now, gives it back
-/// soon. Blocks the thread.
+/// Locks `file`, with attempts for this time: a process that only checks the lock, or is just ending,
+/// releases it soon. Blocks the thread.
 pub(crate) fn lock_within(file: &File, within: Duration) -> Result<(), TryLockError> {
     let begin = Instant::now();
     loop {

@@ -1,4 +1,5 @@
-//! What every room may use: time as a value, identifiers, secrets, TLS, and the limits with their sources.
+//! Parts that every room may use: time as a value, identifiers, secrets, TLS, and the limits with their
+//! sources.
 
 pub(crate) mod certificate;
 pub(crate) mod clock;

@@ -1,4 +1,4 @@
-//! Whose mail servers they are: some replies and limits are Microsoft's alone.
+//! The service that a mail server belongs to, because some replies and limits exist only at Microsoft.
 
 /// The service that a mail server belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Service {
         "mx.microsoft",
     ];
 
-    /// The service at a host, as far as its name says.
+    /// The service at a host, as far as the host's name shows it.
     pub fn at(host: &str) -> Self {
         let host = host.to_ascii_lowercase();
         let is_within = |domain: &str| {

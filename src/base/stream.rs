@@ -1,4 +1,4 @@
-//! A connection in clear or within TLS, the same to whoever reads and writes.
+//! A connection in clear or within TLS, which is read and written in the same way.
 
 use std::io;
 use std::pin::Pin;
@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TCP connection, or a TLS stream of the client's or of the server's kind over one.
+/// A TCP connection, or a TLS stream (a client's or a server's) over one.
 pub enum Stream<T> {
-    /// In clear.
+    /// A connection in clear.
     Plain(TcpStream),
-    /// Within TLS.
+    /// A connection within TLS.
     Tls(Box<T>),
 }
 

@@ -12,37 +12,37 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_platform_verifier::Verifier;
 
-/// Why TLS cannot be set up. Each names the file, where there is one.
+/// The reason why TLS cannot be set up. Each error names the file, if there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A PEM file cannot be read, or holds nothing of the kind.
+    /// A PEM file cannot be read, or does not contain what it should.
     #[error("{path}: {reason}; it must be a PEM file with {wanted}")]
     Pem {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The error in the file.
         reason: String,
-        /// What it should hold.
+        /// The expected content.
         wanted: &'static str,
     },
-    /// Certificate and key do not go together, or TLS refuses them.
+    /// The certificate and the key do not belong together, or rustls refuses them.
     #[error("{path}: {source}; the certificate and its key must belong together")]
     Certificate {
         /// The certificate's file.
         path: String,
-        /// What rustls says.
+        /// The error from rustls.
         source: rustls::Error,
     },
     /// The system's root certificates cannot be used.
     #[error(
-        "the system's root certificates cannot be read: {0}; install the package ca-certificates, or name a `ca` file"
+        "the system's root certificates cannot be read: {0}; install the package ca-certificates, or set `ca` to a certificate file"
     )]
     Roots(String),
 }
 
-/// Installs the process's crypto provider; called once at start, and harmless again.
+/// Installs the process's crypto provider. It is called once at start; another call is harmless.
 pub fn install_provider() {
-    // An error only says that it is installed already.
+    // An error only means that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
@@ -64,13 +64,13 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
         .collect::<Result<_, _>>()
         .map_err(|error| pem(error.to_string()))?;
     if certificates.is_empty() {
-        Err(pem("it holds no certificate".into()))
+        Err(pem("the file contains no certificate".into()))
     } else {
         Ok(certificates)
     }
 }
 
-/// The client's side: the system's roots and these.
+/// The client's side of TLS. It trusts the system's root certificates and these.
 pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, TlsError> {
     let roots = |error: rustls::Error| TlsError::Roots(error.to_string());
     let verifier =
@@ -98,7 +98,7 @@ pub fn certified_key(chain: &Path, key: &Path) -> Result<CertifiedKey, TlsError>
     })
 }
 
-/// The server's side, asking for the certificate at each handshake.
+/// The server's side of TLS, which gets the certificate from `resolver` at each handshake.
 pub fn server_config_by(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider());
     let versions = builder.with_safe_default_protocol_versions();
@@ -106,7 +106,7 @@ pub fn server_config_by(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerC
     Ok(builder.with_no_client_auth().with_cert_resolver(resolver))
 }
 
-/// The server's side, from a chain and its key.
+/// The server's side of TLS, from a chain and its key.
 pub fn server_config_of(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,

@@ -1,6 +1,6 @@
-//! How much happened in the time just past. Counted in slices of that time, so that a window takes
-//! little memory however much happens; what it forgets, it forgets at most a slice early: whoever uses up
-//! a day at once has room again at the same time of the next.
+//! The number of events in the most recent period, such as a minute or a day. Events are counted in slices
+//! of that period, so a window takes little memory however much happens. It forgets an event at most one
+//! slice early. A user who uses up a day's limit at once has room again at the same time of the next day.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 /// Slices of a window.
 const SLICES: u32 = 60;
 
-/// See the module.
+/// A count of the events in the most recent period.
 #[derive(Debug, Clone)]
 pub struct Window {
     length: Duration,
-    /// When each slice began, and what happened in it; oldest first.
+    /// The beginning of each slice and the number of its events; oldest first.
     slices: VecDeque<(Instant, u64)>,
 }
 
-/// There is no room in the window.
+/// The window has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
-    /// There will be, after so long.
+    /// There will be room after this time.
     For(Duration),
-    /// More is asked for than the window ever has.
-    Ever,
+    /// The request is for more than the window can ever hold.
+    Never,
 }
 
 impl Window {
-    /// An empty one.
+    /// An empty window.
     pub fn new(length: Duration) -> Self {
         Self {
             length,
@@ -34,13 +34,13 @@ impl Window {
         }
     }
 
-    /// How much happened.
+    /// The number of events in the window.
     pub fn count(&mut self, now: Instant) -> u64 {
         self.forget(now);
         self.slices.iter().map(|(_, count)| count).sum()
     }
 
-    /// So much happens.
+    /// Adds this number of events.
     pub fn add(&mut self, count: u64, now: Instant) {
         self.forget(now);
         let slice = self.slice();
@@ -50,7 +50,7 @@ impl Window {
         }
     }
 
-    /// So much of what happened last did not happen after all.
+    /// Takes back this number of events, the latest first: they did not happen after all.
     pub fn take_back(&mut self, count: u64) {
         let mut left = count;
         for (_, in_slice) in self.slices.iter_mut().rev() {
@@ -60,10 +60,10 @@ impl Window {
         }
     }
 
-    /// Whether so much more may happen where `most` is the most.
+    /// Checks that `count` more events may happen if the limit is `most`.
     pub fn room(&mut self, count: u64, most: u64, now: Instant) -> Result<(), NoRoom> {
         if count > most {
-            return Err(NoRoom::Ever);
+            return Err(NoRoom::Never);
         }
         let mut over = (self.count(now) + count).saturating_sub(most);
         for (begin, in_slice) in &self.slices {
@@ -113,7 +113,7 @@ mod tests {
         let wait = |seconds| Err(NoRoom::For(Duration::from_secs(seconds)));
         assert_eq!(window.room(2, 4, at(31)), wait(29));
         assert_eq!(window.room(4, 4, at(31)), wait(59));
-        assert_eq!(window.room(5, 4, at(31)), Err(NoRoom::Ever));
+        assert_eq!(window.room(5, 4, at(31)), Err(NoRoom::Never));
         assert_eq!(window.room(2, 4, at(60)), Ok(()));
         window.take_back(1);
         assert_eq!(window.count(at(60)), 0);

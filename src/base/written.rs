@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-/// The longest time that can be configured: clocks have an end.
+/// The longest time that can be configured, because clocks have an end.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
 
 /// The largest number of messages, sessions or recipients that can be configured: each takes memory.
@@ -15,7 +15,7 @@ pub(crate) const MOST: u64 = 1_000_000;
 /// A time in words: `90s`, `15m`, `5 days`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait(
-    /// As a duration.
+    /// The time as a duration.
     pub Duration,
 );
 
@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for Wait {
         let read = humantime::parse_duration(&text).map(Self);
         if read.as_ref().is_ok_and(|wait| wait.0 > LONGEST) {
             let words =
-                format!("invalid value {text:?}: 10 years are the most; write a shorter time");
+                format!("invalid value {text:?}: the maximum is 10 years; write a shorter time");
             return Err(serde::de::Error::custom(words));
         }
         read.map_err(|error| {
@@ -35,15 +35,15 @@ impl<'de> Deserialize<'de> for Wait {
     }
 }
 
-/// Addresses: `192.168.7.0/24`, or one alone.
+/// Addresses: `192.168.7.0/24`, or a single one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Network(
-    /// As a range of addresses.
+    /// The network as a range of addresses.
     pub IpNet,
 );
 
 impl Network {
-    /// As ranges of addresses.
+    /// The networks as ranges of addresses.
     pub(crate) fn ranges(networks: &[Self]) -> Vec<IpNet> {
         networks.iter().map(|network| network.0).collect()
     }
@@ -55,34 +55,34 @@ impl<'de> Deserialize<'de> for Network {
         let alone = |address: IpAddr| IpNet::from(address);
         let read = text.parse().or_else(|_| text.parse().map(alone));
         read.map(Self).map_err(|_| {
-            let words = format!("invalid value {text:?}: write addresses such as \"192.168.7.0/24\", or one such as \"192.168.7.9\"");
+            let words = format!("invalid value {text:?}: write a network such as \"192.168.7.0/24\" or an address such as \"192.168.7.9\"");
             serde::de::Error::custom(words)
         })
     }
 }
 
-/// A time. Errors: one that cannot be read, or is too long.
+/// Reads a time. Errors: the time cannot be read, or is too long.
 pub(crate) fn wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     Wait::deserialize(deserializer).map(|wait| wait.0)
 }
 
-/// Networks. Errors: one that cannot be read.
+/// Reads networks. Errors: one of them cannot be read.
 pub(crate) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let networks = Vec::<Network>::deserialize(deserializer)?;
     Ok(networks.into_iter().map(|network| network.0).collect())
 }
 
-/// A number of which 0 is no limit.
+/// Reads a number; 0 means no limit.
 pub(crate) fn unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    usize::deserialize(deserializer).map(none_of_zero)
+    usize::deserialize(deserializer).map(zero_as_unlimited)
 }
 
-/// 0 is no limit.
-pub(crate) fn none_of_zero(most: usize) -> usize {
+/// Converts a number of which 0 means no limit.
+pub(crate) fn zero_as_unlimited(most: usize) -> usize {
     if most == 0 { usize::MAX } else { most }
 }
 
-/// A number of something that takes memory, and lets something through.
+/// Reads the number of something that takes memory; 0 is an error, because it lets nothing through.
 pub(crate) fn count<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -96,7 +96,7 @@ where
     }
 }
 
-/// The same, of which 0 is no limit.
+/// Reads the number of something that takes memory; 0 means no limit.
 pub(crate) fn some_count<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -110,9 +110,9 @@ where
     }
 }
 
-const TOO_MANY: &str = "1000000 is the most; write a smaller number";
+const TOO_MANY: &str = "the maximum is 1000000; write a smaller number";
 
-/// A number that lets something through.
+/// Reads a number; 0 is an error, because it lets nothing through.
 pub(crate) fn positive<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -121,14 +121,14 @@ where
     let number = T::deserialize(deserializer)?;
     if number == T::default() {
         Err(serde::de::Error::custom(
-            "0 lets nothing through; write 1 or more",
+            "0 would allow nothing; write 1 or more",
         ))
     } else {
         Ok(number)
     }
 }
 
-/// The same for a number that may be missing.
+/// Like `positive`, for a number that may be missing.
 pub(crate) fn some_positive<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

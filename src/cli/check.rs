@@ -11,8 +11,7 @@ use crate::message::{Address, Author, ReversePath};
 use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
 use crate::transport::smtp::{Auth, Tls};
 
-/// Nothing is started and nothing is changed. Ends with 78 where the configuration is wrong, and
-/// says file, line, key and remedy of all that is.
+/// The arguments of `mailferry check`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -63,7 +62,7 @@ fn listeners(config: &Config) {
     }
 }
 
-/// What holds at a listener and not everywhere.
+/// Rules that apply to this listener only.
 fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str, String)> {
     let ListenerConfig {
         endpoint,
@@ -94,12 +93,17 @@ fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str
             submission.assume_from.as_ref().map(ToString::to_string),
         ),
         (
-            "commands that end in LF alone",
-            bare_lf.then(|| "taken".to_owned()),
+            "commands that end in a bare LF",
+            bare_lf.then(|| "accepted".to_owned()),
         ),
         (
-            "who talks before the greeting",
-            pause.map(|pause| format!("refused; it waits {}", humantime::format_duration(pause))),
+            "clients that talk before the greeting",
+            pause.map(|pause| {
+                format!(
+                    "refused; the greeting is delayed by {}",
+                    humantime::format_duration(pause)
+                )
+            }),
         ),
     ]
     .into_iter()
@@ -189,7 +193,7 @@ fn routing(policy: &Policy) {
     println!("  a From that the chosen server does not admit {mismatch}");
 }
 
-/// The way of a sender that no filter names, as routing decides it.
+/// The route of a sender that no filter admits, as routing decides it.
 fn everybody_else(policy: &Policy) -> String {
     let nobody = Address::parse("nobody@unlisted.invalid").map(ReversePath::Mailbox);
     let Ok(sender) = nobody else {

@@ -7,13 +7,13 @@ use clap::Args;
 
 use crate::config::{self, Config, Secrets};
 
-/// The answer is no: a sender that is refused, a message that is not there.
+/// The answer is no: a sender is refused, a message does not exist.
 pub(super) const NO: u8 = 1;
-/// The command says too little, or what does not go together; clap's own.
+/// The command line is incomplete, or its options exclude each other. clap uses the same code.
 pub(super) const USAGE: u8 = 2;
 /// The configuration is wrong (EX_CONFIG of sysexits.h).
 pub(super) const BAD_CONFIG: u8 = 78;
-/// Something outside is not as it should be: a port in use, a full disk (EX_UNAVAILABLE).
+/// Something outside the program prevents the work: a port in use, a full disk (EX_UNAVAILABLE).
 pub(super) const UNAVAILABLE: u8 = 69;
 
 #[derive(Args)]
@@ -31,7 +31,7 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// The configuration, or what is wrong with it on standard error.
+    /// Returns the configuration, or prints its errors to standard error.
     pub(super) fn load(&self, secrets: Secrets) -> Result<Config, ExitCode> {
         config::load(&self.config, secrets).map_err(|error| {
             eprintln!("{error}");
@@ -40,13 +40,13 @@ impl ConfigFile {
     }
 }
 
-/// Text from elsewhere, fit for a terminal: nothing in it moves or colours what stands around.
+/// Makes text from elsewhere safe for a terminal: it can no longer move or colour the text around it.
 pub(super) fn plain(text: &str) -> String {
     let space = |letter: char| if letter.is_control() { ' ' } else { letter };
     text.chars().map(space).collect()
 }
 
-/// Runs a command that waits for things.
+/// Runs an asynchronous command.
 pub(super) fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,8 +59,9 @@ pub(super) fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
-/// Worker threads of so many cores. On a small machine one core is left to the thread that writes the spool and
-/// to the system: workers on it take turns with them, and pass work to each other.
+/// The number of worker threads for this many cores. A small machine leaves one core to the system and to
+/// the thread that writes the spool: a worker on that core would take turns with them, and workers would
+/// pass work to each other.
 fn workers(cores: usize) -> usize {
     match cores {
         0..=4 => cores.saturating_sub(1).max(1),
@@ -68,7 +69,7 @@ fn workers(cores: usize) -> usize {
     }
 }
 
-/// The command names something that the configuration does not have.
+/// Ends a command that names something that the configuration does not have.
 pub(super) fn misused(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("mailferry: {error}");
     ExitCode::from(USAGE)

@@ -8,24 +8,23 @@ use crate::operator::accounts::{SignInAttempt, SignInProgress, Way, Wish};
 use crate::operator::{Need, OperatorError, Request};
 use crate::platform::signals::Interrupt;
 
-/// What a shell has of a program that Ctrl-C ended.
+/// The exit code that a shell shows for a program ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Opens the provider's page, or prints where it is, waits until you have signed in there, and keeps
-/// the tokens. Works while `mailferry serve` runs and while it does not.
+/// The arguments of `mailferry connect`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The server, as its `name` in the configuration says
+    /// The server's `name` in the configuration
     server: String,
     /// Sign in on another device, with a code: for machines without a browser
     #[arg(long)]
     device: bool,
-    /// Print the address, and open no browser
+    /// Print the address and do not open a browser
     #[arg(long)]
     no_browser: bool,
-    /// Let another account sign in than the server's: one that may send as it
+    /// Allow an account other than the server's to sign in: one that may send as the server's account
     #[arg(long)]
     any_account: bool,
 }
@@ -49,7 +48,7 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
     };
     let operator = reached.operator();
     let attempt: SignInAttempt = operator.ask(request).await?;
-    // Taken before anybody can know of the sign-in, so that none goes on that was ended.
+    // Catch Ctrl-C before the sign-in is shown to anybody, so that no sign-in continues after Ctrl-C.
     let mut interrupt = Interrupt::catch().map_err(OperatorError::unavailable)?;
     tell(&attempt, arguments);
     let ended = loop {
@@ -59,9 +58,9 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
                 ended => break ended,
             },
             () = interrupt.next() => {
-                // There is nobody left to tell how it went.
+                // Ignore the result: nobody is left to read it.
                 let _ = operator.ask::<()>(Request::Cancel(attempt.id)).await;
-                eprintln!("mailferry: the sign-in is cancelled; its address is good no more");
+                eprintln!("mailferry: the sign-in is cancelled; its address no longer works");
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         }

@@ -26,9 +26,7 @@ use crate::sandbox::{
     SharedSignIn,
 };
 
-/// The relay and a stand-in for Microsoft 365 on this machine, in a temporary folder: three messages
-/// go through as an ERP would send them, each shown with the app's dialogue, the decision and the
-/// upstream's answer. Then it stays up for your own mail until Ctrl-C.
+/// The arguments of `mailferry demo`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// End after the three messages
@@ -36,7 +34,7 @@ pub(super) struct Arguments {
     once: bool,
 }
 
-/// The port that a newcomer would expect, where it is free.
+/// The port that a new user would expect, if it is free.
 const PORT: u16 = 2525;
 
 /// How long a message may take to arrive.
@@ -64,7 +62,7 @@ const EXAMPLES: [Example; 3] = [
         subject: "Your order",
     },
     Example {
-        title: "Rewritten: nobody's filter admits this sender, so the default From takes over",
+        title: "Rewritten: no server's filter admits this sender, so the default From is used",
         user: "erp",
         sender: "warehouse@erp.local",
         header: "\"Warehouse\" <warehouse@erp.local>",
@@ -193,7 +191,7 @@ fn configuration(sandbox: &Sandbox) -> String {
     )
 }
 
-/// Sends one message and tells its way; gives how many have arrived since the start.
+/// Sends one message and shows its way. Returns the number of messages that have arrived since the start.
 async fn show(
     example: &Example,
     listener: SocketAddr,
@@ -221,7 +219,9 @@ async fn show(
         ),
     }
     if !taken {
-        println!("   Nothing went upstream: the app was told at once, and keeps its message.");
+        println!(
+            "   Nothing was sent upstream: the app received the refusal at once, and keeps its message."
+        );
         return Ok(arrived);
     }
     let waited = tokio::time::timeout(ARRIVAL, sandbox.state.reached(arrived + 1)).await;
@@ -253,7 +253,7 @@ fn upstream(message: &Delivered) -> String {
     text
 }
 
-/// An app's SMTP session, printed; whether the message was taken.
+/// Runs an app's SMTP session and prints it. Returns true if the message was accepted.
 async fn send(example: &Example, listener: SocketAddr) -> DemoResult<bool> {
     let (read, mut write) = TcpStream::connect(listener).await?.into_split();
     let mut lines = BufReader::new(read).lines();
@@ -288,7 +288,7 @@ async fn send(example: &Example, listener: SocketAddr) -> DemoResult<bool> {
     Ok(is_taken)
 }
 
-/// Reads and prints a reply; gives its code.
+/// Reads and prints a reply. Returns its code.
 async fn hear<R: tokio::io::AsyncBufRead + Unpin>(
     lines: &mut tokio::io::Lines<R>,
 ) -> DemoResult<u16> {
@@ -304,9 +304,9 @@ async fn hear<R: tokio::io::AsyncBufRead + Unpin>(
     }
 }
 
-/// Shows the newcomer's own mail, until Ctrl-C.
+/// Shows the user's own mail until Ctrl-C.
 async fn stay(listener: SocketAddr, sandbox: &Sandbox, mut arrived: u64) -> DemoResult<()> {
-    println!("\nNow your own mail: it stays up until Ctrl-C. For example\n");
+    println!("\nNow try your own mail: the demo runs until Ctrl-C. For example\n");
     println!(
         "  curl --url smtp://{listener} --user erp:{PASSWORD} --mail-from you@erp.local --mail-rcpt a@example.net \\\n    \
          --upload-file <(printf 'From: You <you@erp.local>\\nSubject: Hello\\n\\nHi\\n')\n"

@@ -7,16 +7,15 @@ use super::operator;
 use crate::operator::accounts::Disconnected;
 use crate::operator::{Need, Request};
 
-/// The tokens leave this machine; the provider is not told, so remove the app's consent there too if
-/// they may be in wrong hands.
+/// The arguments of `mailferry disconnect`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The server, as its `name` in the configuration says
+    /// The server's `name` in the configuration
     #[arg(required_unless_present = "unused")]
     server: Option<String>,
-    /// Forget the tokens of accounts that no server has any more
+    /// Delete the stored tokens of accounts that no server uses any more
     #[arg(long, conflicts_with = "server")]
     unused: bool,
 }

@@ -10,8 +10,7 @@ use crate::base::secret::ExposeSecret;
 use crate::door::password::hash_password;
 use crate::platform::files::{Readers, create_new};
 
-/// Asks for the password, or reads one line of standard input where that is no terminal, and prints
-/// its argon2id hash.
+/// The arguments of `mailferry hash-password`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Write the hash to this new file, which only you can read, instead of printing it

@@ -1,5 +1,5 @@
-//! The commands, a file each. What they print is for people unless `--json` is said; how they ended
-//! is for scripts.
+//! The commands, one file each. Their output is for people unless `--json` is given; their exit codes are
+//! for scripts.
 
 mod check;
 mod common;
@@ -26,7 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::observe::logging;
 use common::UNAVAILABLE;
 
-/// A local SMTP server for software that cannot speak OAuth: it takes mail by plain user and
+/// A local SMTP server for software that cannot use OAuth: it accepts mail with a plain user name and
 /// password and sends it on through Microsoft 365 with XOAUTH2.
 #[derive(Parser)]
 #[command(name = "mailferry", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -37,47 +37,94 @@ struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 the answer is no (refused, not found); 2 wrong \
     usage; 69 something is not available (port, disk, running program); 78 the configuration is wrong.\n\n\
-    New here? Run `mailferry demo`: it shows the whole of it in a minute, and touches nothing.";
+    New here? Run `mailferry demo`: it shows everything in a minute, and changes nothing.";
 
 #[derive(Subcommand)]
 enum CliCommand {
     /// Run the relay
+    ///
+    /// Accepts mail until SIGTERM or Ctrl-C, which let the work in progress finish first. SIGHUP rereads the
+    /// configuration; if the new one is wrong, the old one stays in force.
     Serve(serve::Arguments),
-    /// Check a configuration and show what it means: users, servers, who sends as whom
+    /// Check a configuration and show its effect: users, servers, and who sends as whom
+    ///
+    /// Starts nothing and changes nothing. If the configuration is wrong, exits with 78 and shows the file,
+    /// line, key and remedy of every error.
     Check(check::Arguments),
-    /// Explain which server a sender would take and what would be rewritten, without sending
+    /// Explain which server a sender's message would use and what would be rewritten, without sending it
+    ///
+    /// Uses only the configuration; nothing is sent. Exits with 1 if the sender is refused.
+    ///
+    /// With --json: `server`, `envelope_from`, `header_from`, `reply_to` (each null if it is unchanged or
+    /// absent) and `reason`. If the message is refused, `server` is null and `reply` is the reply that the app
+    /// receives.
     Route(route::Arguments),
-    /// See it work: a relay, a stand-in for Microsoft 365, and three messages, all on this machine
+    /// Watch mailferry work: a relay, a stand-in for Microsoft 365, and three messages, all on this machine
+    ///
+    /// Runs the relay and a stand-in for Microsoft 365 on this machine, in a temporary folder. Sends three
+    /// messages as an ERP would send them, and shows each with the app's dialogue, the decision and the
+    /// upstream's reply. Then it stays up for your own mail until Ctrl-C.
     Demo(demo::Arguments),
-    /// Make the hash of a password, for a user's `password` in the configuration
+    /// Hash a password, for a user's `password` in the configuration
+    ///
+    /// Prompts for the password, or reads one line from standard input if that is not a terminal, and prints
+    /// its argon2id hash.
     HashPassword(hash_password::Arguments),
-    /// Sign in for a server, once: with the browser, or with --device on another device
+    /// Sign in once for a server: in the browser, or with --device on another device
+    ///
+    /// Opens the provider's page or prints its address, waits until you have signed in there, and stores the
+    /// tokens. Works whether or not `mailferry serve` runs.
     Connect(connect::Arguments),
-    /// Test the way to a server step by step, and say what is wrong and how to mend it
+    /// Test the connection to a server step by step, and show what is wrong and how to fix it
+    ///
+    /// Exits with 1 if a step fails. Works whether or not `mailferry serve` runs.
     Test(test::Arguments),
-    /// Forget the tokens of a server's account
+    /// Delete the stored tokens of a server's account
+    ///
+    /// Deletes the tokens from this machine. The provider is not informed: remove the app's consent there too
+    /// if somebody else may have the tokens.
     Disconnect(disconnect::Arguments),
-    /// Show each server's tokens: valid until when, how they were got, what is wrong
+    /// Show each server's tokens: when they expire, how they were obtained, and what is wrong
+    ///
+    /// Exits with 1 if a server has no valid token and cannot get one.
     Tokens(tokens::Arguments),
-    /// Show each server: its mailbox, its limits, and why it is not used, if it is not
+    /// Show each server: its mailbox, its limits, and the reason if it is not in use
+    ///
+    /// Shows each server of the running program: its mailbox, how much of the mailbox's limits is used, and the
+    /// reason if the server is not in use.
     Servers(servers::ListArguments),
-    /// Hold a server: its mail stays queued until it is released
+    /// Hold a server: its mail stays queued until the server is released
+    ///
+    /// The server's mail stays queued until `release`, even after a restart.
     Hold(servers::HoldArguments),
-    /// Use a held server again at once
+    /// Release a held server: it is used again at once
+    ///
+    /// The server is used again at once, whatever the reason for the hold.
     Release(servers::ReleaseArguments),
-    /// Open the page: each server's tokens, Connect, Test
+    /// Open the web page: each server's tokens, with Connect and Test
+    ///
+    /// Needs the running program, and `[web]` in its configuration. The link works once, within five minutes;
+    /// that browser can then use the page for twelve hours.
     Web(web::Arguments),
     /// Change the key that tokens are encrypted with
+    ///
+    /// Works whether or not `mailferry serve` runs.
     Vault(vault::Arguments),
-    /// Look at the messages that wait, try them again, hold, release, export or delete them
+    /// List the messages in the queue; retry, hold, release, export or delete them
+    ///
+    /// Works whether or not `mailferry serve` runs.
     Queue(queue::Arguments),
-    /// Tell what became of a message, or of those from and to an address
+    /// Show what happened to a message, or to the messages from or to an address
+    ///
+    /// Works whether or not `mailferry serve` runs. Messages are found for as long as `[spool] history` keeps
+    /// them.
     Trace(trace::Arguments),
-    /// Run the stand-ins for Entra ID and Exchange Online alone, for tests and staging
+    /// Run only the stand-ins for Entra ID and Exchange Online, for tests and staging
     Sandbox(sandbox::Arguments),
 }
 
-/// Who reads what is printed may stop reading, as `head` does: then the rest is not wanted.
+/// Ends the program quietly when the reader of its output stops reading, as `head` does: nobody needs the
+/// rest.
 fn end_with_the_reader() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

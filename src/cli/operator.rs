@@ -1,5 +1,5 @@
-//! How a command reaches what it asks: the running program if one runs with this configuration, else its
-//! files.
+//! How a command is carried out: by the running program if one runs with this configuration, else directly
+//! on its files.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::operator::control::socket;
 use crate::operator::{ErrorKind, Local, Need, Operator, OperatorError, Remote};
 use crate::spool::{Owner, ShownSpool, SqliteSpool, time};
 
-/// The longest that a program which has its files may take to listen for commands: it has just been
-/// started, or ends.
+/// The longest wait for a program that has opened its files but does not listen for commands: it is either
+/// starting or stopping.
 const STARTING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a command is given.
+/// The operator and the configuration that a command works with.
 pub(super) struct Reached {
     operator: Box<dyn Operator>,
     pub(super) config: Config,
-    /// Whether the program runs.
+    /// True if the program runs.
     pub(super) is_running: bool,
 }
 
@@ -34,17 +34,17 @@ impl Reached {
     }
 }
 
-/// Why a command finds nobody to ask.
+/// The error text of a command that needs the running program when none runs.
 const NOT_RUNNING: &str = "mailferry does not run with this configuration: start `mailferry serve` (if systemd runs it, set \
                            `data_dir` to its folder, such as /var/lib/mailferry)";
 
-/// Runs a command that asks something. What went wrong goes to standard error, and its kind decides how the
-/// command ends.
+/// Runs a command that sends requests to an operator. An error goes to standard error, and its kind decides
+/// the exit code.
 pub(super) fn run<W>(config: &ConfigFile, need: Need, work: impl FnOnce(Reached) -> W) -> ExitCode
 where
     W: Future<Output = Result<ExitCode, OperatorError>>,
 {
-    // The running program has the secrets; they are needed here only if none runs.
+    // The running program has the secrets; this command needs them only if no program runs.
     let found = match config.load(Secrets::Left) {
         Ok(config) => config,
         Err(code) => return code,
@@ -71,7 +71,7 @@ where
     })
 }
 
-/// How a command ended.
+/// The exit code of a command. An error is printed.
 fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
     done.unwrap_or_else(|error| {
         eprintln!("mailferry: {error}");
@@ -82,7 +82,7 @@ fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
     })
 }
 
-/// The program that runs with this configuration; none if it does not run.
+/// The program that runs with this configuration; `None` if it does not run.
 async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
     let folder = &config.fixed.spool.folder;
     let until = Instant::now() + STARTING;
@@ -95,7 +95,7 @@ async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
     }
 }
 
-/// The queue of a program that does not run.
+/// Opens the queue of a program that does not run.
 async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
     let folder = &config.fixed.spool.folder;
     if !SqliteSpool::is_in(folder) {
@@ -119,13 +119,13 @@ async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
     })
 }
 
-/// The accounts of a program that does not run. It says so if the folder for the tokens is new: a running
-/// service may have another.
+/// Opens the accounts of a program that does not run. Prints a warning if the folder for the tokens is new:
+/// a running service may use another folder.
 fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
     if !config.fixed.data_dir.exists() {
         let folder = config.fixed.data_dir.display();
         eprintln!(
-            "mailferry: nothing runs with this configuration, so tokens are kept in {folder}, which is new. If systemd runs \
+            "mailferry: mailferry does not run with this configuration, so tokens are stored in {folder}, a new folder. If systemd runs \
              mailferry, set `data_dir` to its folder, such as /var/lib/mailferry"
         );
     }

@@ -1,4 +1,4 @@
-//! `mailferry queue`, by the running program where one runs, else on the spool itself.
+//! `mailferry queue`: through the running program if one runs, else directly on the spool.
 
 mod print;
 pub(super) mod reason;
@@ -20,7 +20,7 @@ pub(super) use print::{story, summary};
 use reason::Servers;
 use select::{Filters, WhichArguments};
 
-/// Works while `mailferry serve` runs and while it does not.
+/// The arguments of `mailferry queue`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -35,13 +35,13 @@ enum QueueAction {
     List {
         #[command(flatten)]
         filters: Filters,
-        /// Print one JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Show all that is known of a message, with every attempt
+    /// Show everything that is known about a message, with every attempt
     Show {
-        /// Its id, as the 250 reply had it
+        /// The message's id, as shown in the 250 reply
         id: MessageId,
         /// Print JSON
         #[arg(long)]
@@ -50,23 +50,23 @@ enum QueueAction {
     /// Retry messages now, including held ones. Messages that may already have been delivered are skipped
     /// unless you name their id or release them
     Retry(WhichArguments),
-    /// Hold messages: they wait until they are released
+    /// Hold messages until they are released
     Hold {
         #[command(flatten)]
         which: WhichArguments,
-        /// Why, for whoever looks
+        /// The reason, shown to administrators
         #[arg(long, default_value = "by hand")]
         reason: String,
     },
-    /// Let held messages go on
+    /// Release held messages for delivery
     Release(WhichArguments),
-    /// Remove messages; nobody is told
+    /// Delete messages; nobody is notified
     Delete(WhichArguments),
-    /// Write a message as the app sent it, an .eml
+    /// Write a message as the app sent it, as an .eml file
     Export {
-        /// Its id
+        /// The message's id
         id: MessageId,
-        /// The file, which must not be there; standard output where none is named
+        /// The file, which must not exist yet; without it, standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -105,7 +105,7 @@ async fn each(
 ) -> Result<ExitCode, OperatorError> {
     let Some(which) = which.selection() else {
         eprintln!(
-            "mailferry: name messages by their ids, or by a filter such as --sender, or say --all"
+            "mailferry: name messages by their ids, or by a filter such as --sender, or use --all"
         );
         return Ok(ExitCode::from(USAGE));
     };
@@ -175,7 +175,7 @@ async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), 
     Ok(())
 }
 
-/// An entry as JSON, with why it waits.
+/// An entry as JSON, with the reasons why it waits.
 fn with_reasons(entry: &Entry, reasons: &[String]) -> serde_json::Value {
     let mut value = serde_json::json!(entry);
     if !reasons.is_empty() {
@@ -185,7 +185,7 @@ fn with_reasons(entry: &Entry, reasons: &[String]) -> serde_json::Value {
 }
 
 async fn show(reached: &Reached, id: MessageId, json: bool) -> Result<(), OperatorError> {
-    // A message that has left the queue has a story; one that never came has none.
+    // A message that has left the queue still has a story; a message that never arrived has none.
     let story: Story = reached.operator().ask(Request::Story(id)).await?;
     let entry: Entry = reached.operator().ask(Request::Show(id)).await?;
     let reasons = reasons(reached, &entry).await?;
@@ -230,7 +230,7 @@ async fn copy(
     to.flush().await.map_err(OperatorError::unavailable)
 }
 
-/// The servers of the running program; none if it does not run.
+/// The servers of the running program; `None` if it does not run.
 async fn servers(reached: &Reached) -> Result<Servers, OperatorError> {
     if !reached.is_running {
         return Ok(None);
@@ -239,7 +239,7 @@ async fn servers(reached: &Reached) -> Result<Servers, OperatorError> {
     Ok(Some(servers))
 }
 
-/// Why a message waits, and for how long it does if the mailbox's pace decides.
+/// The reasons why a message waits, and for how long if the mailbox's sending rate decides.
 pub(super) async fn reasons(
     reached: &Reached,
     entry: &Entry,
@@ -254,7 +254,7 @@ pub(super) async fn reasons(
     Ok(first.into_iter().chain(then).collect())
 }
 
-/// How many messages of its server came before this one.
+/// The number of queued messages of the same server that came before this one.
 async fn before(reached: &Reached, entry: &Entry) -> Result<usize, OperatorError> {
     let mut page = Page {
         after: None,

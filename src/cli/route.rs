@@ -13,25 +13,21 @@ use crate::smtp::Reply;
 use crate::submission::permission::{self, NotAllowed};
 use crate::submission::wording;
 
-/// Answers from the configuration alone; nothing is sent. Ends with 1 where the sender is refused.
-///
-/// With --json: `server`, `envelope_from`, `header_from`, `reply_to` (each null where it stays as it
-/// is, or is absent), `reason`; where the message is refused `server` is null and `reply` says what
-/// the app hears.
+/// The arguments of `mailferry route`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The user that sends; without one, somebody with no rules of their own
+    /// The user who sends; without this option, a user with no rules of their own
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// The listener that it comes in by; without one, any with no rules of its own
+    /// The listener that accepts the message; without it, a listener with no rules of its own
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     /// The envelope sender, the address of MAIL FROM; "" or "<>" is the null sender
     #[arg(long, value_name = "ADDRESS")]
     from: String,
-    /// The value of the header From; without it, the envelope sender's address
+    /// The value of the From header; without it, the envelope sender's address
     #[arg(long, value_name = "VALUE")]
     header_from: Option<String>,
     /// Print JSON, for scripts
@@ -68,13 +64,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// What the app is told, and why.
+/// The reply that the app receives, and the reason for it.
 struct RefusedMail {
     reply: Reply,
     reason: String,
 }
 
-/// Who sends, by which way in and as whom.
+/// A message to decide about: its user, its listener and its sender addresses.
 struct RouteQuestion<'a> {
     user: Option<&'a User>,
     listener: Option<&'a ListenerConfig>,
@@ -130,7 +126,7 @@ impl<'a> RouteQuestion<'a> {
         {
             return Err(RefusedMail {
                 reply: Reply::bad_credentials(),
-                reason: "the listener's `users` and `auth` do not let this user in".to_owned(),
+                reason: "the listener's `users` or `auth` do not admit this user".to_owned(),
             });
         }
         let caller = policy.caller(
@@ -141,7 +137,7 @@ impl<'a> RouteQuestion<'a> {
         if let Some(Err(why)) = self.user.map(|user| self.allowed(user, &decision)) {
             return Err(RefusedMail {
                 reply: wording::not_allowed(&why),
-                reason: "the user's `senders` do not have it".to_owned(),
+                reason: "the user's `senders` do not include this address".to_owned(),
             });
         }
         match decision {
@@ -153,7 +149,7 @@ impl<'a> RouteQuestion<'a> {
         }
     }
 
-    /// Whether the user may send as both.
+    /// Checks that the user may send as both the envelope sender and the author.
     fn allowed(&self, user: &User, decision: &Decision) -> Result<(), NotAllowed> {
         permission::sender(user, &self.sender)?;
         let author = author(self.header.as_deref());
@@ -161,7 +157,7 @@ impl<'a> RouteQuestion<'a> {
     }
 }
 
-/// The decision about a message of this sender with this From.
+/// The decision about a message with this sender and this From header.
 pub(super) fn decide(
     policy: &Policy,
     caller: Caller,
@@ -175,7 +171,7 @@ fn author(header: Option<&str>) -> Author {
     header.map_or(Author::Missing, |value| Author::of_value(value.as_bytes()))
 }
 
-/// The decision in words, a line each.
+/// The decision in words, one line per field.
 pub(super) fn explained(route: &Route, sender: &ReversePath, header: Option<&str>) -> String {
     let Route {
         server,
@@ -203,7 +199,7 @@ pub(super) fn explained(route: &Route, sender: &ReversePath, header: Option<&str
     text
 }
 
-/// The Reply-To that is added, if one is.
+/// The Reply-To that is added, if any.
 fn reply_to(plan: &Rewriting, header: Option<&str>) -> Option<String> {
     match plan.reply_to.as_ref()? {
         ReplyTo::AsItCame => header.map(str::to_owned),

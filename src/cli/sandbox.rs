@@ -13,22 +13,22 @@ use crate::sandbox::{
     Addresses, App, Sandbox, SandboxLimits, SandboxMailbox, SandboxSettings, SharedSignIn,
 };
 
-const HELP: &str = r#"Prints one line of JSON with where everything listens, then serves until Ctrl-C. What is sent to it
+const HELP: &str = r#"Prints the addresses that it listens on as one line of JSON, then serves until Ctrl-C. Mail sent to it
 goes nowhere. The app's id is "sandbox-app", its secret "sandbox-secret", the tenant "contoso"; a
 mailbox's first refresh token is "refresh-" and its address.
 
 On its HTTP address:
-  GET    /sandbox/messages, /sandbox/stats    what arrived, and what was counted
-  POST   /sandbox/faults                      what goes wrong, as JSON: [{"stage":"rcpt",
+  GET    /sandbox/messages, /sandbox/stats    the delivered messages; the counters
+  POST   /sandbox/faults                      add faults, as JSON: [{"stage":"rcpt",
                                               "action":{"reply":"550 5.1.10 no"},"matches":"bad@","times":9}]
-  DELETE /sandbox/faults                      nothing any more
-  POST   /sandbox/revoke?user=ADDRESS         a sign-in is revoked"#;
+  DELETE /sandbox/faults                      remove all faults
+  POST   /sandbox/revoke?user=ADDRESS         revoke the tokens of ADDRESS"#;
 
-/// See [`HELP`].
+/// The arguments of `mailferry sandbox`; see [`HELP`].
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Arguments {
-    /// Where the certificate that its TLS is trusted by is written
+    /// The file to write the TLS certificate to; clients must trust it
     #[arg(long, value_name = "FILE")]
     ca: PathBuf,
     /// SMTP address
@@ -40,33 +40,33 @@ pub(super) struct Arguments {
     /// HTTP address of introspection and control
     #[arg(long, default_value = "127.0.0.1:0")]
     http: SocketAddr,
-    /// A mailbox; may be said several times
+    /// A mailbox; may be given several times
     #[arg(
         long,
         value_name = "ADDRESS",
         default_value = "notifications@example.com"
     )]
     mailbox: Vec<Address>,
-    /// A mailbox that another user may send as, as MAILBOX=USER; may be said several times
+    /// A shared mailbox and a user who may send as it, as MAILBOX=USER; may be given several times
     #[arg(long, value_name = "MAILBOX=USER", value_parser = pair)]
     shared: Vec<(Address, Address)>,
-    /// No limits of messages a minute and sessions, for measuring
+    /// No limits on messages per minute and sessions, for measurements
     #[arg(long)]
     unlimited: bool,
-    /// Messages that are kept to be looked at
+    /// The number of messages to keep for inspection
     #[arg(long, default_value_t = 10_000)]
     keep: usize,
-    /// How long an access token lives, in seconds
+    /// The lifetime of an access token, in seconds
     #[arg(long, default_value_t = 3_600)]
     token_life: u64,
-    /// How far Entra's clock is ahead of this machine's, in seconds; negative when it is behind
+    /// How far Entra's clock is ahead of this machine's, in seconds; negative if it is behind
     #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
     clock_skew: i64,
-    /// A refresh token that was used is worthless afterwards
+    /// Let each refresh token be used only once
     #[arg(long)]
     rotate: bool,
-    /// A person signs in for a shared mailbox by the mailbox's name, as Microsoft documents it, not by
-    /// the person's, as Exchange Online was seen to want it
+    /// Require the mailbox's name when a person signs in for a shared mailbox, as Microsoft documents it,
+    /// not the person's name, as Exchange Online was seen to require
     #[arg(long)]
     sign_in_by_mailbox: bool,
 }

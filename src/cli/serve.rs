@@ -11,8 +11,7 @@ use crate::daemon::{Daemon, Root};
 use crate::observe::{logging, maillog};
 use crate::platform::signals::{ProcessSignal, Signals};
 
-/// Takes mail until SIGTERM or Ctrl-C, which let what is under way end first. SIGHUP rereads the
-/// configuration; when that is wrong the old one stays in force.
+/// The arguments of `mailferry serve`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]

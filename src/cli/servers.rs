@@ -9,30 +9,29 @@ use crate::base::Timestamp;
 use crate::delivery::ServerState;
 use crate::operator::{Need, OperatorError, Request};
 
-/// Each server of the running program: its mailbox, what that has used of its limits, and why it is
-/// not used, if it is not.
+/// The arguments of `mailferry servers`.
 #[derive(clap::Args)]
 pub(super) struct ListArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// Its mail stays queued until `release`, also over a restart.
+/// The arguments of `mailferry hold`.
 #[derive(clap::Args)]
 pub(super) struct HoldArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The server; others with its mailbox are held with it
+    /// The server; other servers with the same mailbox are held too
     server: String,
-    /// Why, for whoever looks
+    /// The reason, shown to administrators
     #[arg(long, default_value = "by hand")]
     reason: String,
 }
 
-/// It is used again at once, whatever it was held for.
+/// The arguments of `mailferry release`.
 #[derive(clap::Args)]
 pub(super) struct ReleaseArguments {
     #[command(flatten)]
@@ -132,7 +131,7 @@ fn show(server: &ServerState) {
     );
 }
 
-/// Asks the running program.
+/// Runs a command that needs the running program.
 fn ask<W>(config: &ConfigFile, work: impl FnOnce(Reached) -> W) -> ExitCode
 where
     W: Future<Output = Result<(), OperatorError>>,

@@ -9,17 +9,17 @@ use crate::message::Address;
 use crate::operator::{Need, OperatorError, Request};
 use crate::transport::Step;
 
-/// Ends with 1 where a step fails. Works while `mailferry serve` runs and while it does not.
+/// The arguments of `mailferry test`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The server, as its `name` in the configuration says
+    /// The server's `name` in the configuration
     server: String,
-    /// Send a real message to this address in the end
+    /// Also send a real message to this address, as the last step
     #[arg(long, value_name = "ADDR")]
     to: Option<String>,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }

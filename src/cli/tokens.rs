@@ -10,12 +10,12 @@ use crate::operator::row::{Light, TokenRow};
 use crate::operator::{Need, Request};
 use crate::token::{Grant, TokenOrigin};
 
-/// Ends with 1 where a server has no valid token and cannot get one.
+/// The arguments of `mailferry tokens`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -38,8 +38,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             let unused: Vec<String> = operator.ask(Request::Unused).await?;
             for account in unused {
                 println!(
-                    "{account}  unused: no server has this account (was its [oauth] table or `account` renamed?)\n    `mailferry \
-                     disconnect --unused` forgets such tokens"
+                    "{account}  unused: no server uses this account (was its [oauth] table or `account` renamed?)\n    `mailferry \
+                     disconnect --unused` deletes such tokens"
                 );
             }
         }
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-/// As it is known, with what a glance tells; times are milliseconds since 1970.
+/// The row as JSON, with its light and its words; times are milliseconds since 1970.
 fn json(row: &TokenRow, light: Light, words: &str) -> String {
     let state = match light {
         Light::Green => "green",

@@ -1,4 +1,4 @@
-//! `mailferry trace`: what became of a message, also when it is long gone.
+//! `mailferry trace`: what happened to a message, even if it left the queue long ago.
 
 use std::process::ExitCode;
 
@@ -9,20 +9,19 @@ use crate::base::MessageId;
 use crate::operator::{Need, OperatorError, Request};
 use crate::spool::{Entry, Story};
 
-/// Works while `mailferry serve` runs and while it does not; knows messages for as long as
-/// `[spool] history` says.
+/// The arguments of `mailferry trace`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// A message's id, as the 250 reply and the Received field have it; its Message-ID in angle brackets;
+    /// A message's id, as shown in the 250 reply and the Received field; its Message-ID in angle brackets;
     /// or an address, or @DOMAIN, of senders and recipients
     #[arg(value_name = "ID|ADDRESS")]
     what: String,
-    /// At most so many of an address, the newest
+    /// Show at most this many messages of an address, the newest
     #[arg(long, default_value_t = 100)]
     limit: usize,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }

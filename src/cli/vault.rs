@@ -8,7 +8,7 @@ use super::operator::{self, Reached};
 use crate::operator::{Need, OperatorError, Request};
 use crate::token::vault;
 
-/// Works while `mailferry serve` runs and while it does not.
+/// The arguments of `mailferry vault`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -19,9 +19,9 @@ pub(super) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum VaultAction {
-    /// Seal all tokens with another key
+    /// Encrypt all tokens with a new key
     Rotate {
-        /// The file with the new key, where the configuration has `vault_key`
+        /// The file with the new key; required if the configuration has `vault_key`
         #[arg(long, value_name = "FILE")]
         new_key: Option<PathBuf>,
     },
@@ -69,7 +69,7 @@ async fn rotate(reached: &Reached, new_key: Option<&PathBuf>) -> Result<ExitCode
     println!("{count} {accounts} sealed with the new key.");
     if let Some(path) = new_key {
         println!(
-            "Now let `vault_key` be what {} holds: the old key opens nothing any more.",
+            "Now set `vault_key` to the key in {}: the old key no longer decrypts anything.",
             path.display()
         );
     }

@@ -6,13 +6,12 @@ use super::common::ConfigFile;
 use super::operator;
 use crate::operator::{Need, OperatorError, Request};
 
-/// Needs the running program, and `[web]` in its configuration. The link is good once, for five
-/// minutes; the page then stays open to that browser for twelve hours.
+/// The arguments of `mailferry web`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Print the link, and open no browser
+    /// Print the link and do not open a browser
     #[arg(long)]
     no_browser: bool,
 }
@@ -25,7 +24,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         println!("{link}");
         if !arguments.no_browser && open::that_detached(&link).is_err() {
             eprintln!(
-                "No browser could be opened. Open the link with one on this machine; from another, forward the port first, such as: \
+                "No browser could be opened. Open the link in a browser on this machine; to use another machine, forward the port first, such as: \
                  ssh -L 2580:127.0.0.1:2580 this-machine"
             );
         }

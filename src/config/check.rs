@@ -1,4 +1,4 @@
-//! From the text to the settings: everything that can be wrong before anything is started.
+//! Builds the settings from the text, and finds everything that can be wrong before anything starts.
 
 mod checker;
 mod doubtful;
@@ -29,7 +29,7 @@ use crate::token;
 use crate::web;
 use checker::Checker;
 
-/// The servers that listeners let mail take, where they say so.
+/// The servers that each listener allows for its mail, for listeners that name them.
 fn servers_here(file: &text::File, listeners: &[ListenerConfig]) -> HashMap<String, Vec<String>> {
     let said = listeners
         .iter()
@@ -42,7 +42,7 @@ fn servers_here(file: &text::File, listeners: &[ListenerConfig]) -> HashMap<Stri
     said.collect()
 }
 
-/// Checks a configuration's text. `env` looks a variable up.
+/// Checks a configuration's text. `env` looks up an environment variable.
 pub(crate) fn check(
     path: &Path,
     text: &str,
@@ -134,7 +134,7 @@ impl Checker<'_> {
 
     fn level(&mut self, level: &Spanned<String>) {
         let read = logging::levels(level.get_ref());
-        let bad = "it is no level; write \"error\", \"warn\", \"info\" or \"debug\", or one for a part, such as \"info,mail=debug\"";
+        let bad = "this is not a log level; write \"error\", \"warn\", \"info\" or \"debug\", or one for a part, such as \"info,mail=debug\"";
         self.ok(read.ok_or(bad), level.span(), "[log] level");
     }
 
@@ -154,7 +154,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Some servers refuse an EHLO name that is no host name (RFC 1123 §2.1), such as one with underscores.
+    /// Warns of an EHLO name that is no host name (RFC 1123 §2.1), such as one with underscores: some
+    /// servers refuse it.
     fn odd_host(&mut self, host: String) -> String {
         let is_label = |label: &str| {
             let is_plain = label
@@ -172,7 +173,7 @@ impl Checker<'_> {
         host
     }
 
-    /// A server that is a listener of ours sends mail in a circle.
+    /// Warns of a server that is one of our own listeners: mail would loop.
     fn circles(&mut self, servers: &[ServerConfig], listeners: &[ListenerConfig], own: &str) {
         for server in servers {
             let (host, port) = (server.smtp.host.as_str(), server.smtp.port);
@@ -188,7 +189,7 @@ impl Checker<'_> {
             });
             if let Some(listener) = listener {
                 self.warnings.push(format!(
-                    "[[server]] {:?}: {host}:{port} is the listener {:?} of this configuration, so mail would go in a circle; write the \
+                    "[[server]] {:?}: {host}:{port} is the listener {:?} of this configuration, so mail would loop; write the \
                      host and port of another server",
                     server.name, listener.endpoint.name
                 ));
@@ -196,7 +197,7 @@ impl Checker<'_> {
         }
     }
 
-    /// As written; else systemd's, else a folder beside the configuration.
+    /// The folder as configured; otherwise systemd's; otherwise a folder beside the configuration.
     fn data_dir(&self, written: &Option<String>) -> PathBuf {
         match (written, (self.env)("STATE_DIRECTORY")) {
             (Some(folder), _) => self.beside(folder),
@@ -229,7 +230,8 @@ impl Checker<'_> {
                 self.problem(url.span(), "[web] external_url", text);
             }
             if url.get_ref().path() != "/" {
-                let text = "the page has a name of its own, and no path; write https://HOST";
+                let text =
+                    "the page needs its own host name and cannot have a path; write https://HOST";
                 self.problem(url.span(), "[web] external_url", text);
             }
             url.get_ref().clone()
@@ -288,7 +290,8 @@ impl Checker<'_> {
         }
     }
 
-    /// With `@` an address; else a local part at the catch-all domain; else none.
+    /// The default sender: an address if it contains `@`; otherwise a local part at the catch-all domain;
+    /// otherwise `None`.
     fn default_from(&mut self, sender: &text::SenderTable) -> Option<Address> {
         let from = sender
             .default_from
@@ -302,7 +305,7 @@ impl Checker<'_> {
             (true, _) => from.get_ref().clone(),
             (false, Some(domain)) => format!("{}@{}", from.get_ref(), domain.get_ref()),
             (false, None) => {
-                self.warnings.push("[sender] default_from: it has no domain and there is no catchall_domain, so there is no default from; add one".into());
+                self.warnings.push("[sender] default_from: it has no domain and catchall_domain is not set, so it is ignored; add a domain, or set catchall_domain".into());
                 return None;
             }
         };

@@ -1,4 +1,4 @@
-//! The settings that a running program does not change.
+//! The settings that a running program cannot change.
 
 use std::path::PathBuf;
 
@@ -12,27 +12,28 @@ use crate::spool::sqlite;
 use crate::token;
 use crate::web;
 
-/// See the module. The fields stand as in the file, so that their names can be told.
+/// The settings that only a restart changes. The fields are nested as in the file, so that their keys can
+/// be named.
 #[derive(Clone, Serialize)]
 pub struct Fixed {
-    /// Where messages and tokens are.
+    /// The folder of messages and tokens.
     pub data_dir: PathBuf,
-    /// What tokens are encrypted with; none for the key file beside them.
+    /// The key that encrypts tokens. `None` means the key file beside them.
     #[serde(serialize_with = "fingerprint")]
     pub vault_key: Option<Secret>,
-    /// Whom the program becomes when it was started by root, once its ports are bound.
+    /// The user that the program switches to once its ports are bound, if root started it.
     pub run_as: Option<String>,
-    /// How logs look.
+    /// The format and level of logs.
     pub log: logging::LogSettings,
-    /// What logs do not show.
+    /// Data that logs hide.
     pub privacy: logging::LogPrivacy,
-    /// The page for people, if there is to be one.
+    /// The web page, if the configuration has one.
     pub web: Option<web::PageSettings>,
     /// The spool.
     pub spool: sqlite::SpoolSettings,
 }
 
-/// A secret's digest: it can be compared, and tells nothing.
+/// A secret's digest, which can be compared but reveals nothing.
 fn fingerprint<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     let digest = secret
         .as_ref()
@@ -41,7 +42,7 @@ fn fingerprint<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<
 }
 
 impl Fixed {
-    /// The keys in which another configuration differs, as `data_dir` or `[log] level`.
+    /// The keys that differ in another configuration, such as `data_dir` or `[log] level`.
     pub fn changes(&self, other: &Self) -> Vec<String> {
         let [ours, theirs] = [self, other].map(|fixed| serde_json::json!(fixed));
         let (Value::Object(ours), Value::Object(theirs)) = (ours, theirs) else {

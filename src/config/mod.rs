@@ -1,6 +1,7 @@
-//! The configuration file: its text, what may stand in it, and each part's checked settings.
+//! The configuration file: its text, the keys and values that it may contain, and the checked settings of
+//! each part.
 //!
-//! What is wrong is told with file, line, key and remedy, all of it at once.
+//! All problems are reported at once, each with file, line, key and remedy.
 
 pub(crate) mod check;
 mod fixed;

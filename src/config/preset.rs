@@ -1,4 +1,4 @@
-//! What is known of providers, so that a configuration need not say it (`transport/smtp/exchange_online.md`,
+//! Known values of providers, so that a configuration can omit them (`transport/smtp/exchange_online.md`,
 //! "Endpoints"). Each value can be overridden.
 
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::token::Grant;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Cloud {
-    /// Everywhere else.
+    /// The cloud for all other tenants.
     #[default]
     Worldwide,
     /// US Government, GCC High.
@@ -39,7 +39,7 @@ impl Cloud {
         }
     }
 
-    /// Of the scopes: a user's, an app's.
+    /// The hosts in scopes: first for a user, then for an app.
     fn resources(self) -> (&'static str, &'static str) {
         match self {
             Self::Worldwide => ("outlook.office.com", "outlook.office365.com"),
@@ -52,11 +52,11 @@ impl Cloud {
 /// An endpoint of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OAuthEndpoint {
-    /// For tokens.
+    /// The token endpoint.
     Token,
-    /// For the browser.
+    /// The endpoint that the browser opens.
     Authorize,
-    /// For device codes.
+    /// The endpoint for device codes.
     Device,
 }
 
@@ -69,13 +69,13 @@ pub(crate) enum Provider {
     Microsoft,
     /// Google Workspace.
     Google,
-    /// Any other: everything is spelled out.
+    /// Any other provider: every value is in the configuration.
     Custom,
 }
 
 impl Provider {
-    /// The SMTP submission host; port 587 with STARTTLS goes with it. Personal accounts, of the tenant
-    /// `consumers`, have one of their own.
+    /// The SMTP submission host, for port 587 with STARTTLS. Personal accounts (tenant `consumers`) have a
+    /// host of their own.
     pub(crate) fn host(self, cloud: Cloud, tenant: &str) -> Option<&'static str> {
         match self {
             Self::Microsoft if tenant == "consumers" => Some("smtp-mail.outlook.com"),
@@ -85,8 +85,9 @@ impl Provider {
         }
     }
 
-    /// An endpoint; Microsoft's is the tenant's. The browser is asked for an account each time, since
-    /// several may be signed in with it; Google gives a refresh token only with consent.
+    /// The URL of an endpoint; Microsoft's contains the tenant. The user is always asked to choose an
+    /// account, because the browser may be signed in to several. Google issues a refresh token only after
+    /// consent.
     pub(crate) fn endpoint(
         self,
         endpoint: OAuthEndpoint,
@@ -107,8 +108,8 @@ impl Provider {
         })
     }
 
-    /// What to ask for. Never Graph's scopes: its tokens are not for SMTP. `openid` and `profile`
-    /// tell who signed in.
+    /// The scopes to request. Never Graph's scopes: its tokens are not for SMTP. `openid` and `profile`
+    /// show who signed in.
     pub(crate) fn scopes(self, grant: Grant, cloud: Cloud) -> Vec<String> {
         let (user, app) = cloud.resources();
         let send = format!("https://{user}/SMTP.Send");
@@ -116,7 +117,7 @@ impl Provider {
             (Self::Microsoft, Grant::ClientCredentials) => {
                 return vec![format!("https://{app}/.default")];
             }
-            // What another tool asked for is not known beyond this; more would need consent anew.
+            // The other tool's scopes are unknown beyond these; more scopes would need new consent.
             (Self::Microsoft, Grant::RefreshToken) => &[&send, "offline_access"],
             (Self::Microsoft, Grant::AuthorizationCode | Grant::DeviceCode) => {
                 &[&send, "offline_access", "openid", "profile"]
@@ -132,8 +133,8 @@ impl Provider {
         scopes.iter().map(|scope| (*scope).to_owned()).collect()
     }
 
-    /// What one mailbox may do (`transport/smtp/exchange_online.md`, "Limits per mailbox"; Google counts 2,000
-    /// recipients a day, and 100 of one message by SMTP).
+    /// The limits of one mailbox (`transport/smtp/exchange_online.md`, "Limits per mailbox"; Google allows
+    /// 2,000 recipients a day, and 100 per message by SMTP).
     pub(crate) fn limits(self) -> MailboxLimits {
         match self {
             Self::Microsoft => MailboxLimits {

@@ -1,19 +1,19 @@
-//! What is wrong with a configuration, in words that help.
+//! The problems of a configuration, in words that help.
 
 use std::ops::Range;
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The line, from 1.
     pub line: usize,
-    /// The key, with what it belongs to.
+    /// The key, with its table.
     pub key: String,
-    /// What is wrong, and how to mend it.
+    /// The problem, and how to fix it.
     pub text: String,
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -21,15 +21,15 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: String,
-        /// Why, and what mends it.
+        /// The reason, and the remedy.
         reason: String,
     },
-    /// It is wrong.
+    /// The file has problems.
     #[error("{}", shown(path, problems))]
     Wrong {
         /// The file.
         path: String,
-        /// All that was found.
+        /// All problems that were found.
         problems: Vec<Problem>,
     },
 }
@@ -39,12 +39,12 @@ fn shown(path: &str, problems: &[Problem]) -> String {
     problems.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The line, from 1, on which a place in the text stands.
+/// The line number, from 1, of a position in the text.
 pub(crate) fn line_of(text: &str, span: &Range<usize>) -> usize {
     1 + text[..span.start.min(text.len())].matches('\n').count()
 }
 
-/// What the TOML reader refuses, with the key that stands on its line.
+/// Turns an error of the TOML reader into a problem, with the key on the error's line.
 pub(crate) fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
     let line = line_of(text, &span);
@@ -60,20 +60,23 @@ pub(crate) fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
             None => key.to_owned(),
         },
         text: if is_single(content, error.message()) {
-            format!("there may be several of it; write [{}]", content.trim())
+            format!(
+                "this table may occur several times; write [{}]",
+                content.trim()
+            )
         } else {
             with_remedy(error.message())
         },
     }
 }
 
-/// `[listener]` for `[[listener]]`.
+/// True if the file has `[listener]` instead of `[[listener]]`.
 fn is_single(content: &str, message: &str) -> bool {
     let is_table = content.starts_with('[') && !content.starts_with("[[");
     is_table && message.contains("map, expected a sequence")
 }
 
-/// What serde says of a value of the wrong kind, as `invalid type: FOUND, expected KIND`, in TOML's words.
+/// Translates serde's message for a wrong type, `invalid type: FOUND, expected KIND`, into TOML's words.
 fn wrong_kind(message: &str) -> Option<String> {
     let rest = message
         .strip_prefix("invalid type: ")
@@ -112,7 +115,7 @@ fn with_remedy(message: &str) -> String {
     if let Some(message) = wrong_kind(message) {
         return message;
     }
-    // Ours, which say what to write.
+    // Our own messages already say what to write.
     if message.starts_with("invalid value") {
         return message.to_owned();
     }

@@ -1,5 +1,5 @@
-//! Where a secret comes from: a file, the environment, a systemd credential; in the text itself only
-//! where nobody else can read that.
+//! Sources of a secret: a file, the environment, a systemd credential. A secret in the configuration text
+//! itself is allowed only if nobody else can read the file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,53 +11,53 @@ use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use crate::platform::files;
 
-/// The secret as the file names it.
+/// A secret as the configuration names it.
 #[derive(Clone)]
 pub(crate) enum SecretText {
-    /// In the text itself.
+    /// A secret in the text itself.
     Inline(Secret),
     /// The content of a file, without white space around it.
     File(PathBuf),
-    /// A variable of the environment.
+    /// An environment variable.
     Env(String),
     /// A systemd credential (`LoadCredential=`).
     Credential(String),
 }
 
-/// Why a secret cannot be had; each names its place and the remedy, none the secret.
+/// The reason why a secret is not available. Each error names the place and the remedy, never the secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
-    /// The file is not there, or not for us.
+    /// The file does not exist, or this user may not read it.
     #[error("{path}: {source}; make the file, or let this user read it")]
     Unreadable {
         /// The file.
         path: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// Everybody can read it.
+    /// Everybody can read the file.
     #[error("{path} can be read by others (mode {mode:o}); run: chmod o-rwx {path}")]
     Exposed {
         /// The file.
         path: String,
-        /// Its mode.
+        /// The file's mode.
         mode: u32,
     },
-    /// The variable is not set.
+    /// The environment variable is not set.
     #[error("the environment has no variable {0}; set it, or name a file instead")]
     NoVariable(String),
-    /// Not started by systemd with credentials.
+    /// systemd passed no such credential, or did not start the program.
     #[error(
         "there is no credential {0}; add LoadCredential={0}:/path to the systemd unit, or name a file instead"
     )]
     NoCredential(String),
-    /// Nothing in it.
+    /// The secret is empty.
     #[error("{0} is empty; write the secret into it")]
     Empty(String),
 }
 
 impl SecretText {
-    /// Gets the secret. Relative files stand beside the configuration file `config`.
+    /// Gets the secret. Relative paths start at the folder of the configuration file `config`.
     pub(crate) fn resolve(
         &self,
         config: &Path,
@@ -65,7 +65,7 @@ impl SecretText {
     ) -> Result<Secret, SecretError> {
         let (text, place) = match self {
             Self::Inline(secret) => {
-                // The configuration then is a secret file itself.
+                // The configuration itself is then a secret file.
                 check_mode(config)?;
                 return match secret.expose_secret().trim() {
                     "" => Err(SecretError::Empty("a secret in the text".into())),
@@ -88,7 +88,7 @@ impl SecretText {
                 (text, format!("credential {name}"))
             }
         };
-        // Windows tools write a byte order mark.
+        // Windows tools write a byte order mark at the start.
         match text.trim_start_matches('\u{feff}').trim() {
             "" => Err(SecretError::Empty(place)),
             text => Ok(text.to_owned().into()),
@@ -104,7 +104,7 @@ fn read(path: &Path) -> Result<String, SecretError> {
     })
 }
 
-/// Whether a file can be had, and by us alone.
+/// Checks that a file exists and that no others can read it.
 pub(super) fn check_mode(path: &Path) -> Result<(), SecretError> {
     let shown = path.display().to_string();
     let metadata = std::fs::metadata(path).map_err(|source| SecretError::Unreadable {
@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for SecretText {
 
 struct SecretVisitor;
 
-/// The table's form; exactly one of them.
+/// A secret written as a table, which has exactly one of these keys.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SecretSource {

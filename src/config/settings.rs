@@ -1,4 +1,4 @@
-//! A configuration as it was checked.
+//! A checked configuration.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -12,29 +12,29 @@ use crate::submission;
 use crate::token;
 use crate::transport::smtp::SmtpServer;
 
-/// A configuration that holds together.
+/// A configuration that passed all checks.
 pub struct Config {
     /// The file.
     pub path: PathBuf,
-    /// What a restart takes.
+    /// The settings that need a restart.
     pub fixed: Fixed,
-    /// What a reload takes as well.
+    /// The settings that a reload changes as well.
     pub live: Live,
-    /// What is allowed, but probably not meant.
+    /// Warnings about settings that are allowed, but probably not meant.
     pub warnings: Vec<String>,
 }
 
 /// The settings that a reload changes.
 pub struct Live {
-    /// What this host calls itself.
+    /// The name that this host uses for itself.
     pub host: String,
-    /// How much of a client its message's `Received` field shows.
+    /// How much the `Received` field reveals about the client.
     pub received: Shown,
-    /// Where apps connect.
+    /// The listeners that apps connect to.
     pub listeners: Vec<ListenerConfig>,
-    /// How much there may be at once, and how slow it may be.
+    /// Limits on the number, size and duration of sessions and messages at all listeners.
     pub limits: door::DoorLimits,
-    /// Who may send.
+    /// The users who may send.
     pub users: Vec<User>,
     /// Routing.
     pub policy: Policy,
@@ -42,43 +42,43 @@ pub struct Live {
     pub servers: Vec<ServerConfig>,
     /// The servers in direct mode.
     pub direct: HashSet<String>,
-    /// How delivery tries again, reports and ends.
+    /// The settings of retries, reports and expiry.
     pub delivery: DeliveryOptions,
 }
 
-/// A listener: where it is and who is let in, and what holds for mail there.
+/// A listener: its socket, the clients that it admits, and the rules for mail there.
 #[derive(Clone)]
 pub struct ListenerConfig {
-    /// Where it is, and who is let in.
+    /// The socket, and the clients that it admits.
     pub endpoint: Endpoint,
-    /// What holds for mail.
+    /// The rules for mail.
     pub submission: submission::SubmissionOptions,
 }
 
 /// An upstream server.
 pub struct ServerConfig {
-    /// Its name.
+    /// The server's name.
     pub name: String,
-    /// The mailbox that it signs in as, for people.
+    /// The mailbox that the server signs in as, for display.
     pub username: String,
-    /// How it is reached.
+    /// How to reach the server.
     pub smtp: SmtpServer,
-    /// Where its tokens come from.
+    /// The source of the server's tokens.
     pub token: Option<token::AccountSettings>,
-    /// What it may do.
+    /// The limits of the server's mailbox.
     pub limits: MailboxLimits,
-    /// The Microsoft tenant that it sends for, if one is named.
+    /// The Microsoft tenant that the server sends for, if the configuration names one.
     pub tenant: Option<String>,
 }
 
-/// Whether secrets are read, or left where they are by a command that needs none: whoever runs it
-/// may have neither the service's environment nor the right to read its files.
+/// How a command treats secrets. A command that needs none does not read them: whoever runs it may have
+/// neither the service's environment nor the right to read its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
-    /// From their files, the environment and systemd.
+    /// Secrets are read from their files, the environment and systemd.
     Read,
-    /// The same for a look from outside: those that only the service has are not missed.
+    /// Secrets are read from outside the service: a credential that only the service has may be missing.
     Looked,
-    /// Each that is named is empty.
+    /// No secret is read; each configured secret is empty.
     Left,
 }

@@ -1,5 +1,5 @@
-//! The file as it is written: every table and key, its type, its default. Tables that one part of the
-//! program takes as they are have their home in that part. `config/mailferry.toml` is the same with
+//! The configuration file as written: every table and key, its type, its default. A table that one part of
+//! the program uses unchanged is defined in that part. `config/mailferry.toml` shows the same keys with
 //! comments.
 
 use std::collections::BTreeMap;

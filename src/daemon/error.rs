@@ -1,4 +1,4 @@
-//! Why the program does not start, or does not take a configuration.
+//! The reasons why the program does not start, or does not accept a configuration.
 
 use std::io;
 
@@ -7,34 +7,38 @@ use crate::base::tls::TlsError;
 use crate::spool::SpoolError;
 use crate::token::VaultError;
 
-/// See the module.
+/// The reason why the program does not start, or does not accept a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// A listener's socket cannot be had.
+    /// A listener's socket is not available.
     #[error("cannot listen on {socket}: {source}; {}", remedy(source))]
     Bind {
-        /// Its address, or what systemd calls it.
+        /// The socket's address, or its name in systemd.
         socket: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// A socket that could be had, did this program not have one that covers it.
-    #[error("cannot listen on {socket} beside {own}, which this program listens on; restart it")]
+    /// A new socket that would be available if this program did not already have one that covers it.
+    #[error(
+        "cannot listen on {socket} while mailferry listens on {own}; restart mailferry to switch"
+    )]
     Beside {
-        /// The new one.
+        /// The new socket.
         socket: String,
-        /// The present one.
+        /// The present socket.
         own: String,
     },
-    /// It may not run as whom it was started.
+    /// The program may not run as the user that started it.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
-    /// The certificate of our own cannot be made.
-    #[error("cannot make a certificate in {folder}: {source}; name one with certificate and key")]
+    /// The program's own certificate cannot be made.
+    #[error(
+        "cannot make a certificate in {folder}: {source}; or set your own with the keys certificate and key"
+    )]
     Certificate {
-        /// Where.
+        /// The folder.
         folder: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// The spool does not open.
@@ -46,19 +50,19 @@ pub enum DaemonError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The control socket cannot be had.
+    /// The control socket is not available.
     #[error(
         "cannot make the control socket {path}: {source}; a socket's path has 107 bytes at the most, so set a shorter `data_dir`"
     )]
     Control {
-        /// Its path.
+        /// The socket's path.
         path: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
 }
 
-/// How a socket can be had that cannot.
+/// The remedy for a socket that is not available.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "stop what uses the port, or set another `address`",
@@ -69,7 +73,7 @@ fn remedy(error: &io::Error) -> &'static str {
             "a port below 1024 needs root with `run_as`, a socket unit of systemd, or AmbientCapabilities=CAP_NET_BIND_SERVICE"
         }
         io::ErrorKind::NotFound => {
-            "name it with FileDescriptorName= in the .socket unit, and start it by that"
+            "set FileDescriptorName= to this name in the .socket unit, and start mailferry through that unit"
         }
         _ => "correct `address`",
     }

@@ -1,43 +1,43 @@
-//! What the program may do on its machine: as little as it needs. Whoever takes mail from a network
-//! and parses it has no business being root.
+//! The program's rights on its machine: as few as it needs. A program that accepts mail from a network and
+//! parses it should not run as root.
 
 use crate::platform::identity::{self, CannotBecome};
 use crate::platform::process;
 
-/// File descriptors that are not for clients: the spool, upstream connections, the page.
+/// File descriptors that clients cannot use: the spool, upstream connections, the page.
 const OWN_FILES: u64 = 256;
 
-/// Of the others, one in so many is for the contents of large messages that come in, and one for clients
-/// that hear why their session is over.
+/// The divisor for two shares of the remaining files. One file in this many is for the contents of large
+/// incoming messages, and one is for clients that receive the reason why their session is over.
 const ONE_IN: usize = 16;
 
-/// How many clients the process may have files for.
+/// The numbers of clients that the process may have files for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// In sessions.
+    /// Clients in sessions.
     pub sessions: usize,
-    /// Hearing why theirs is over.
+    /// Clients that receive the reason why their session is over.
     pub leaving: usize,
 }
 
-/// Whether the program may stay root.
+/// The rule for a program that runs as root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Root {
-    /// It was told so.
+    /// The program may stay root.
     Allowed,
-    /// It becomes somebody else, or does not start.
+    /// The program switches to another user, or does not start.
     Refused,
 }
 
-/// Why the program does not start as whom it was started.
+/// The reason why the program does not start as its present user.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PrivilegeError {
-    /// It is root, and nothing says who it should be.
+    /// The program is root, and nothing names another user.
     #[error(
         "mailferry refuses to run as root: start it as its own user, set `run_as = \"mailferry\"` (it switches to that user after binding its ports), or pass --allow-root (containers)"
     )]
     Root,
-    /// It is not root, and should become somebody.
+    /// The program is not root, but should switch to a user.
     #[error(
         "run_as: only root can become {0:?}; start it as that user and remove run_as, or start it as root"
     )]
@@ -48,17 +48,17 @@ pub enum PrivilegeError {
     /// The user is root by another name.
     #[error("run_as: {0:?} is root; name a user without rights")]
     NoChange(String),
-    /// The system said no.
+    /// The system refused the switch.
     #[error("run_as: cannot become {user:?}: {reason}")]
     Refused {
-        /// Whom.
+        /// The user.
         user: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Whom to become, if anybody.
+/// The user to switch to, or `None` to stay.
 fn decide(is_root: bool, run_as: Option<&str>, root: Root) -> Result<Option<&str>, PrivilegeError> {
     match (is_root, run_as, root) {
         (true, Some(user), _) => Ok(Some(user)),
@@ -70,8 +70,8 @@ fn decide(is_root: bool, run_as: Option<&str>, root: Root) -> Result<Option<&str
     }
 }
 
-/// Gives up what is not needed any more, once the ports are bound; and shuts others of the same machine out
-/// of what is in memory and of the files that are made.
+/// Gives up rights that are not needed any more, once the ports are bound. Also keeps other users of the
+/// machine out of the program's memory and of the files that it makes.
 pub(crate) fn drop_rights(run_as: Option<&str>, root: Root) -> Result<(), PrivilegeError> {
     if let Some(name) = decide(identity::is_root(), run_as, root)? {
         become_user(name)?;
@@ -92,9 +92,10 @@ fn become_user(name: &str) -> Result<(), PrivilegeError> {
     })
 }
 
-/// Lets the process have as many files as it may; gives what that is enough for.
+/// Raises the process's limit of open files to the maximum. Returns the numbers of clients that this is
+/// enough for.
 pub(crate) fn room_by_files() -> Room {
-    room(process::most_files())
+    room(process::raise_file_limit())
 }
 
 fn room(files: Option<u64>) -> Room {

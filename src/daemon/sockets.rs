@@ -1,5 +1,5 @@
-//! The sockets that listeners stand on: bound by ourselves, or passed by systemd, which may have bound
-//! ports for us that we have no right to.
+//! The listeners' sockets: bound by this program, or passed by systemd, which may have bound ports that
+//! this program has no right to.
 
 use std::io;
 
@@ -9,17 +9,17 @@ use crate::door::accept::Bound;
 use crate::door::{Listener, Socket};
 use crate::platform::sockets::{self, Passed};
 
-/// What was passed, by name; there may be several of one, as for IPv4 and IPv6. They stay open, so
-/// that a listener that is taken out of the configuration can come back.
+/// The passed sockets, each with its name; several may share a name, for example for IPv4 and IPv6. They
+/// stay open, so that a listener that is removed from the configuration can come back.
 pub(super) struct Sockets(Vec<Passed>);
 
 impl Sockets {
-    /// What systemd has passed (sd_listen_fds_with_names(3)).
+    /// Takes the sockets that systemd has passed (sd_listen_fds_with_names(3)).
     pub(super) fn passed() -> Self {
         Self(sockets::passed())
     }
 
-    /// A bound socket, or several, for each listener.
+    /// Returns one or more bound sockets for each listener.
     pub(super) fn bind_all<'e>(
         &self,
         listeners: impl Iterator<Item = &'e config::ListenerConfig>,
@@ -36,7 +36,7 @@ impl Sockets {
         Ok(all)
     }
 
-    /// The names of those that no listener has.
+    /// The names of passed sockets that no listener uses.
     pub(super) fn unused<'s>(
         &'s self,
         listeners: &'s [config::ListenerConfig],
@@ -63,7 +63,7 @@ impl Sockets {
             Ok(bound)
         } else {
             let names: Vec<&str> = self.0.iter().map(|passed| passed.name.as_str()).collect();
-            let words = format!("systemd has passed no socket of this name, but {names:?}");
+            let words = format!("systemd passed no socket with this name; it passed {names:?}");
             Err(io::Error::new(io::ErrorKind::NotFound, words))
         }
     }

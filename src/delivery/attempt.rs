@@ -1,4 +1,4 @@
-//! One attempt at one message of the queue: routed, rewritten, sent, settled.
+//! One attempt to send one message of the queue: it is routed, rewritten, sent and settled.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,22 +17,23 @@ use crate::routing::{Decision, Reason, Route};
 use crate::spool::{Claim, Claimed, Content, Fate, Finish, Origin, Record, Shape, SpoolError};
 use crate::transport::{Finding, Interruption, Outcome, Progress};
 
-/// Attempts at a message whose content cannot be read; then it is held.
+/// The most attempts at a message whose content cannot be read; then it is held.
 const MOST_READS: u32 = 5;
 
-/// The pause after a content could not be read.
+/// The pause after a content that could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Default)]
 pub(super) struct Ended {
-    /// The message's fate; none if it goes back as it was.
+    /// The message's fate. `None` if the message returns to the spool unchanged.
     pub(super) finish: Option<Box<Finish>>,
-    /// What it has shown of the mailbox.
+    /// The attempt's finding about the mailbox.
     pub(super) finding: Option<Finding>,
-    /// Whether the server took the message for somebody.
+    /// True if the server accepted the message for at least one recipient.
     pub(super) was_accepted: bool,
-    /// Recipients that may have got the message: only they count to the mailbox's limits.
+    /// The number of recipients that may have got the message. Only they count towards the mailbox's
+    /// limits.
     pub(super) reached: usize,
 }
 
@@ -45,7 +46,7 @@ impl Ended {
     }
 }
 
-/// What is attempted, and with what.
+/// The message to send, and its context.
 struct Attempt<'a> {
     world: &'a World,
     plan: &'a Plan,
@@ -53,13 +54,13 @@ struct Attempt<'a> {
     claim: Claim,
 }
 
-/// How many of a message's recipients go in one transaction.
+/// The number of a message's recipients that go in one transaction.
 pub(super) fn recipients_at_once(entry: &ServerEntry, record: &Record) -> usize {
     let most = entry.desk.limits().recipients;
     record.envelope.recipients.len().min(most)
 }
 
-/// Attempts a message of the queue.
+/// Makes one attempt at a message of the queue.
 pub(super) async fn run(
     world: &World,
     plan: &Plan,
@@ -85,11 +86,11 @@ pub(super) async fn run(
     }
 }
 
-/// A content that was read.
+/// Message content that was read.
 struct Loaded {
     content: Content,
     head: bytes::Bytes,
-    /// Of a digest, the number of its last line.
+    /// For a digest, the number of its last line.
     sent_lines: u64,
 }
 
@@ -98,7 +99,7 @@ impl Attempt<'_> {
         self.world.clock.now()
     }
 
-    /// Sends a message whose content is at hand.
+    /// Sends a message whose content is loaded.
     async fn send(&self, seat: &mut Seat, mut record: Record, loaded: Loaded) -> Ended {
         let headers = Headers::parse(&loaded.head);
         let route = match self.routed(&record, &headers) {
@@ -143,8 +144,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// The upstream has answered. A message that nothing became of, through no fault of its own, goes back
-    /// as it was.
+    /// Judges the upstream's reply. If nothing was delivered or failed, and the message is not to blame, it
+    /// returns to the spool unchanged.
     fn judged(
         &self,
         mut tried: Tried,
@@ -174,7 +175,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// The session has ended, or there was none. Trouble with the mailbox is not the message's fault.
+    /// Judges a session that has ended or never began. Trouble with the mailbox is not the message's fault.
     fn interrupted(
         &self,
         mut tried: Tried,
@@ -199,7 +200,7 @@ impl Attempt<'_> {
         self.settled(&tried, at_once, loaded, head)
     }
 
-    /// Decides the message's fate, and tells of it.
+    /// Decides the message's fate, and reports it.
     fn settled(&self, tried: &Tried, at_once: usize, loaded: &Loaded, head: usize) -> Ended {
         let (settings, now) = (&self.plan.settings, self.now());
         let given = Given {
@@ -228,7 +229,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// The content, from the spool if it is not at hand, and only if it is what was put.
+    /// Loads the content, from the spool if it is not at hand. Fails if it is not the content that was
+    /// stored.
     async fn loaded(
         &self,
         record: &Record,
@@ -250,8 +252,8 @@ impl Attempt<'_> {
         })
     }
 
-    /// A content that is gone or broken: held, so that a person sees it. A read that failed is tried again
-    /// first: a disk may do better the next time.
+    /// Holds a message whose content is missing or broken, so that a person sees it. A failed read is tried
+    /// again first, because the disk may succeed the next time.
     fn unreadable(&self, record: Record, error: &SpoolError) -> Ended {
         let now = self.now();
         let reason = format!("its content cannot be read: {error}");
@@ -273,8 +275,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// The way of the message by the configuration of now. If it is not this server's the message ends
-    /// here.
+    /// The message's route under the current configuration. If the route uses another server, the attempt
+    /// ends here.
     fn routed(&self, record: &Record, headers: &Headers) -> Result<Route, Box<Finish>> {
         match route(self.plan, record, headers) {
             Ok(route) if route.server == self.entry.name() => Ok(route),
@@ -294,8 +296,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Puts the recipients that are not external first, and gives how many those are: the tenant's mail to
-/// external recipients waits.
+/// Puts the recipients that are not external first, and returns their number. Used while the tenant's mail
+/// to external recipients waits.
 fn external_last(plan: &Plan, record: &mut Record) -> usize {
     let recipients = &mut record.envelope.recipients;
     let (own, external): (Vec<_>, Vec<_>) = std::mem::take(recipients)
@@ -306,7 +308,7 @@ fn external_last(plan: &Plan, record: &mut Record) -> usize {
     count
 }
 
-/// The envelope for its first recipients.
+/// The envelope with only its first `count` recipients.
 fn first(envelope: &Envelope, count: usize) -> Cow<'_, Envelope> {
     if count == envelope.recipients.len() {
         return Cow::Borrowed(envelope);
@@ -317,8 +319,8 @@ fn first(envelope: &Envelope, count: usize) -> Cow<'_, Envelope> {
     })
 }
 
-/// Gives a message without a lane the one that it takes by the configuration of now; none if its content
-/// cannot be read just now.
+/// Assigns a lane to a message without one, under the current configuration. Returns `None` if its content
+/// cannot be read now.
 pub(super) async fn assign(world: &World, plan: &Plan, message: Claimed) -> Option<Finish> {
     let Claimed { claim, record, .. } = message;
     let content = world.spool.content(record.id).await.ok()?;
@@ -345,7 +347,7 @@ fn tell_rerouted(world: &World, record: &Record, from: &str, to: &str) {
     fact::tell(vec![fact], record.id, to, &world.clock);
 }
 
-/// Queued until then, with the reason.
+/// A fate: the message stays queued until the given time, for this reason.
 fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Finish {
     let later = Record {
         due: until,
@@ -355,7 +357,7 @@ fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Fini
     Finish::new(claim, Fate::Later(Box::new(later)))
 }
 
-/// For a person to decide.
+/// A fate: the message is held for a person to decide.
 fn held(world: &World, claim: Claim, record: Record, reason: String) -> Finish {
     let (id, lane, mut facts) = (record.id, record.lane.clone(), Vec::new());
     let fate = settle::hold(record, reason, &mut facts);
@@ -365,7 +367,7 @@ fn held(world: &World, claim: Claim, record: Record, reason: String) -> Finish {
     }
 }
 
-/// In another server's lane, due at once.
+/// A fate: the message moves to another server's lane, and is due at once.
 fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
     let moved = Record {
         lane,
@@ -376,7 +378,7 @@ fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
     Finish::new(claim, Fate::Later(Box::new(moved)))
 }
 
-/// The way of a queued message by the configuration of now, or why it has none.
+/// The route of a queued message under the current configuration, or the reason why it has none.
 fn route(plan: &Plan, record: &Record, headers: &Headers) -> Result<Route, String> {
     let policy = &plan.settings.policy;
     let Origin::Client { user, listener, .. } = &record.origin else {
@@ -389,13 +391,14 @@ fn route(plan: &Plan, record: &Record, headers: &Headers) -> Result<Route, Strin
         policy.caller(user, listener),
     ) {
         Decision::Route(route) => Ok(route),
-        Decision::Refused(refusal) => {
-            Err(format!("the configuration refuses it now: {}", refusal.why))
-        }
+        Decision::Refused(refusal) => Err(format!(
+            "the present configuration refuses it: {}",
+            refusal.why
+        )),
     }
 }
 
-/// The header section as it leaves.
+/// The header section as it is sent.
 pub(super) fn compose(
     world: &World,
     plan: &Plan,
@@ -405,7 +408,7 @@ pub(super) fn compose(
 ) -> Composed {
     let (host, shown) = (&plan.settings.host, plan.settings.received);
     if let (Reason::Report, Some(from)) = (&route.reason, &route.plan.from) {
-        return rewrite::spoken_by(headers, from);
+        return rewrite::written_by(headers, from);
     }
     let (helo, peer, protocol) = match &record.origin {
         Origin::Client {

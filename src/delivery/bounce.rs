@@ -1,5 +1,5 @@
-//! What a sender is told of a message that failed, is late, or went where nobody confirms it (RFC
-//! 3464), in words that a person understands. Pure.
+//! The report to a sender about a message that failed, is late, or was passed to a server that does not
+//! confirm delivery (RFC 3464), in words that a person understands. Pure.
 
 pub(crate) mod digest;
 pub(crate) mod storm;
@@ -8,63 +8,63 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::transport::Answer;
 
-/// Octets of a line of a server's words; a word may be longer.
+/// Octets in a line of a server's text; a single word may be longer.
 const LINE: usize = 400;
 
-/// Octets of servers' words in one report, shared among its recipients: what a server writes for each of a
-/// thousand must not make a report that nobody can take.
+/// Octets of server text in one report, shared among its recipients: a server's replies for a thousand
+/// recipients must not make a report that no server accepts.
 const WORDS: usize = 256 * 1024;
 
-/// Octets of a server's words for one recipient, however many there are.
+/// The fewest octets of a server's text for one recipient, however many recipients there are.
 const FEWEST_WORDS: usize = 200;
 
-/// What a report is about.
+/// The event that a report is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReportKind {
-    /// It failed for good.
+    /// The message failed permanently.
     Failed,
-    /// It is late, and is tried until then.
+    /// The message is late, and is tried until the given time.
     Delayed(Timestamp),
-    /// The server took it, and confirms nothing (RFC 3461 §5.2.2).
+    /// The server accepted the message, but confirms nothing (RFC 3461 §5.2.2).
     Relayed,
 }
 
-/// One recipient, and what became of the message for it.
+/// One recipient, and the result of the message for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failed {
-    /// As the app gave it.
+    /// The recipient as the app gave it.
     pub recipient: Recipient,
-    /// What the upstream said, or what we say.
+    /// The upstream's reply, or our own.
     pub answer: Answer,
-    /// Whether `answer` is the upstream's.
+    /// True if `answer` is the upstream's.
     pub by_upstream: bool,
-    /// What mends it; empty if nothing is known to.
+    /// The remedy; empty if none is known.
     pub remedy: String,
 }
 
-/// What a report is made of.
+/// The contents of a report.
 pub(crate) struct Report<'a> {
-    /// What it tells.
+    /// The kind of report.
     pub kind: ReportKind,
-    /// The message that it is about.
+    /// The message that the report is about.
     pub about: MessageId,
-    /// When that was taken.
+    /// The time at which that message was accepted.
     pub received: Timestamp,
-    /// The parameters of its MAIL.
+    /// The parameters of its MAIL command.
     pub parameters: &'a Parameters,
     /// Its header section, as the app sent it.
     pub head: &'a [u8],
-    /// All of it, where its sender wants it back (RET=FULL, RFC 3461 §4.3).
+    /// The whole message, if its sender requests it back (RET=FULL, RFC 3461 §4.3).
     pub whole: Option<&'a [u8]>,
-    /// The recipients that are told of.
+    /// The recipients in the report.
     pub failed: &'a [Failed],
-    /// The server's host that answered, or the configured server's name.
+    /// The host of the server that replied, or the configured server's name.
     pub upstream: &'a str,
     /// This host.
     pub host: &'a str,
-    /// Whom the report is from.
+    /// The address that the report is from.
     pub from: &'a Address,
-    /// Whom it goes to.
+    /// The address that the report goes to.
     pub to: &'a Address,
     /// The report's own name.
     pub id: MessageId,
@@ -73,8 +73,8 @@ pub(crate) struct Report<'a> {
 }
 
 impl ReportKind {
-    /// Whether a recipient's NOTIFY asks for it (RFC 3461 §4.1): without one a failure and a delay are
-    /// reported, a success is not.
+    /// True if a recipient's NOTIFY requests this report (RFC 3461 §4.1). Without NOTIFY, a failure and a
+    /// delay are reported, a success is not.
     pub(crate) fn is_wanted(self, recipient: &Recipient) -> bool {
         let word = match self {
             Self::Failed => "FAILURE",
@@ -105,8 +105,8 @@ impl ReportKind {
     }
 }
 
-/// The envelope of what this program writes to `to`: its sender is null, so that it is never reported
-/// itself.
+/// The envelope of this program's own messages to `to`. Its sender is null, so that no report is ever sent
+/// about them.
 pub(crate) fn envelope(to: &Address, content: &[u8]) -> Envelope {
     let parameters = if content.is_ascii() {
         ""
@@ -124,7 +124,7 @@ pub(crate) fn envelope(to: &Address, content: &[u8]) -> Envelope {
     }
 }
 
-/// Whether the sender wants the whole message back (RFC 3461 §4.3).
+/// True if the sender requests the whole message back (RFC 3461 §4.3).
 pub(crate) fn wants_whole(parameters: &Parameters) -> bool {
     parameters
         .get("RET")
@@ -132,14 +132,14 @@ pub(crate) fn wants_whole(parameters: &Parameters) -> bool {
 }
 
 impl Report<'_> {
-    /// The report, a multipart/report of three parts, line ends CRLF.
+    /// The report, a multipart/report of three parts, with CRLF line ends.
     pub(crate) fn content(&self) -> Vec<u8> {
         let boundary = format!("={}=", self.id);
         let mut out = self.headers(&boundary);
         out.push_str(&format!("--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"));
         out.push_str(&self.explanation());
         let status = self.status();
-        // RFC 3464 §2.1.2: message/delivery-status is ASCII; RFC 6533 §3 has the one that is not.
+        // RFC 3464 §2.1.2: message/delivery-status is ASCII; RFC 6533 §3 defines the type for other text.
         let kind = if status.is_ascii() {
             "message/delivery-status"
         } else {
@@ -188,7 +188,7 @@ impl Report<'_> {
                 "Your message of {received} could not be delivered\r\nto the recipients below. It will not be tried again.\r\n"
             ),
             ReportKind::Delayed(until) => format!(
-                "Your message of {received} has not been delivered yet\r\nto the recipients below. You need not do anything: it is tried again\r\nuntil {}.\r\n",
+                "Your message of {received} has not been delivered yet\r\nto the recipients below. You need not do anything: mailferry tries again\r\nuntil {}.\r\n",
                 until.rfc5322()
             ),
             ReportKind::Relayed => format!(
@@ -206,18 +206,18 @@ impl Report<'_> {
             }
         }
         text.push_str(&format!(
-            "\r\nThe message is known to {} as {}.\r\n",
+            "\r\nThe ID of the message at {} is {}.\r\n",
             self.host, self.about
         ));
         text
     }
 
-    /// Octets of words that each recipient gets, twice.
+    /// Octets of server text for each recipient. The report contains the text twice.
     fn words(&self) -> usize {
         (WORDS / 2 / self.failed.len().max(1)).max(FEWEST_WORDS)
     }
 
-    /// RFC 3464 §2.2 and §2.3.
+    /// The status part (RFC 3464 §2.2 and §2.3).
     fn status(&self) -> String {
         let mut text = String::new();
         if let Some(id) = self.parameters.get_xtext("ENVID") {
@@ -264,7 +264,8 @@ impl Report<'_> {
         text
     }
 
-    /// Its class goes with the action (RFC 3464 §2.3.4), whatever class the upstream gave.
+    /// The status code. Its class follows from the action (RFC 3464 §2.3.4), whatever class the upstream
+    /// sent.
     fn status_code(&self, answer: &Answer) -> String {
         let class = match self.kind {
             ReportKind::Failed => '5',
@@ -277,14 +278,14 @@ impl Report<'_> {
 }
 
 impl Failed {
-    /// Who said what, in at most so many octets of words.
+    /// The reply and its source, in at most `most` octets of text.
     pub(crate) fn said(&self, upstream: &str, host: &str, most: usize) -> String {
         let who = if self.by_upstream { upstream } else { host };
         format!("{who} said: {}", folded(&self.answer.to_string(), most))
     }
 }
 
-/// What a server said may be long, and a line must not (RFC 5322 §2.1.1).
+/// Folds a server's text, which may be long, into lines, which must not be (RFC 5322 §2.1.1).
 fn folded(text: &str, most: usize) -> String {
     let text = &text[..text.floor_char_boundary(most)];
     let mut lines = vec![String::new()];
@@ -299,7 +300,7 @@ fn folded(text: &str, most: usize) -> String {
     lines.join("\r\n      ")
 }
 
-/// The fields of every message that this program writes to a sender.
+/// The header fields of every message that this program writes to a sender.
 fn fields(
     from: &Address,
     to: &Address,

@@ -1,4 +1,4 @@
-//! Delivery at work, as the rest of the program uses it.
+//! The running delivery, as the rest of the program uses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,36 +20,36 @@ use crate::observe::maillog;
 use crate::spool::{Content, Record, Spool, SpoolError};
 use crate::transport::{Steps, Transport};
 
-/// How often an ending program looks whether all is quiet.
+/// How often a program that is ending checks if all is quiet.
 const RECHECK: Duration = Duration::from_millis(100);
 
-/// A server as an operator sees it, by the wall clock.
+/// A server's state as an operator sees it, in wall-clock time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerState {
-    /// Its name.
+    /// The server's name.
     pub name: String,
-    /// Who signs in to it; empty if nobody does.
+    /// The user name that signs in; empty if the server needs no sign-in.
     pub mailbox: String,
-    /// What that mailbox may do.
+    /// The mailbox's limits.
     pub limits: MailboxLimits,
-    /// Recipients of the last 24 hours.
+    /// The number of recipients in the last 24 hours.
     pub recipients_of_day: u64,
-    /// Until when its messages of a minute are used up, if they are.
+    /// The time until which the limit per minute is used up, if it is.
     pub minute_until: Option<Timestamp>,
-    /// Why it is not used for now, if it is not.
+    /// The hold, if the server is not used for now.
     pub hold: Option<Hold>,
-    /// Whether a person has to sign in; whoever knows the tokens sets it.
+    /// True if a person has to sign in. It is set by the part of the program that has the tokens.
     #[serde(default)]
     pub needs_sign_in: bool,
 }
 
-/// Delivery at work. Dropping it does not stop it; [`Delivery::stop`] does.
+/// The running delivery. Dropping it does not stop it; [`Delivery::stop`] does.
 pub struct Delivery {
     world: Arc<World>,
     stopping: Arc<Notify>,
 }
 
-/// While it lives no message is taken; see [`Delivery::pause`].
+/// While this value lives, no message is taken; see [`Delivery::pause`].
 pub struct Pause(Arc<World>);
 
 impl Drop for Pause {
@@ -59,9 +59,9 @@ impl Drop for Pause {
 }
 
 impl Delivery {
-    /// Begins to deliver what is in `spool` over `transport`. The mail of servers that are not configured
-    /// any more was rerouted before. Fails if the spool cannot say when it was last
-    /// at work, what mailboxes have used of their day, and which of them an operator holds.
+    /// Begins to deliver the messages in `spool` over `transport`. The caller has already rerouted the mail
+    /// of servers that are no longer configured. Fails if the spool cannot say when it was last in use, how
+    /// much the mailboxes have used of their day, or which of them an operator holds.
     pub async fn start(
         spool: Arc<dyn Spool>,
         settings: DeliverySettings,
@@ -74,7 +74,7 @@ impl Delivery {
         Ok(Self { world, stopping })
     }
 
-    /// Goes by other settings from now on. A message that is being sent ends by the old ones.
+    /// Uses other settings from now on. A message that is being sent is completed under the old ones.
     pub async fn reconfigure(&self, settings: DeliverySettings) {
         let world = &self.world;
         let old = world.replan(settings);
@@ -88,7 +88,7 @@ impl Delivery {
             Some((entry.name().to_owned(), reason))
         });
         let held = held.collect();
-        // The fault that held a server may be what was mended.
+        // The change may have fixed the fault that held a server.
         changed(&old, &new).for_each(|entry| world.mended(entry));
         drop(old);
         for desk in world.desks.all() {
@@ -108,48 +108,50 @@ impl Delivery {
         direct::send(&self.world, record, content).await
     }
 
-    /// Gives back the messages that only wait for their turn, so that an operator reaches them, and takes
-    /// none while the pause lives.
+    /// Returns the messages that only wait for their turn to the spool, so that an operator can reach them.
+    /// No message is taken while the pause lives.
     pub fn pause(&self) -> Pause {
         self.world.pause();
         Pause(self.world.clone())
     }
 
-    /// A person has mended something about a server: its token is asked for again at the next need, and its
-    /// mailbox is used again at once, unless an operator holds it.
+    /// Handles a repair: a person has fixed something about a server. Its token is requested again when it
+    /// is next needed. Its mailbox is used again at once, unless an operator holds it.
     pub fn mended(&self, server: &str) {
         if let Some(entry) = self.world.plan().entry(server) {
             self.world.mended(entry);
         }
     }
 
-    /// A person has signed in for a server: it is mended, and so are those that share its account.
+    /// Handles a sign-in: a person has signed in for a server. This repairs it and all servers that share
+    /// its account.
     pub fn signed_in(&self, server: &str) {
         let plan = self.world.plan();
         let sharing = plan.sharing(server);
         sharing.for_each(|entry| self.world.mended(entry));
     }
 
-    /// Closes the sessions with a server, and with others that share its account: their token
-    /// is to be used no more.
+    /// Closes the sessions with a server, and with others that share its account, because their token must
+    /// no longer be used.
     pub fn forget_sessions(&self, server: &str) {
         let plan = self.world.plan();
         let sharing = plan.sharing(server);
         sharing.for_each(|entry| entry.desk.sessions.close());
     }
 
-    /// Tests the way to a server, telling each step as it is done. A message to `to` counts to the mailbox's
-    /// limits. If no step fails the server is used again. False if there is no such server.
+    /// Tests the way to a server, and sends each step to `steps` as it is done. A message to `to` counts
+    /// towards the mailbox's limits. If no step fails, the server is used again. Returns false if there is
+    /// no such server.
     pub async fn test(self: Arc<Self>, server: String, to: Option<Address>, steps: Steps) -> bool {
         test::test(&self.world, &server, to, steps).await
     }
 
-    /// Whether there is such a server.
+    /// True if there is such a server.
     pub fn has(&self, server: &str) -> bool {
         self.world.plan().entry(server).is_some()
     }
 
-    /// Holds a server's mailbox until it is released, also over a restart; whether there is such a
+    /// Holds a server's mailbox until it is released, even after a restart. Returns true if there is such a
     /// server.
     pub async fn hold(&self, server: &str, reason: String) -> Result<bool, SpoolError> {
         let plan = self.world.plan();
@@ -161,8 +163,8 @@ impl Delivery {
         Ok(true)
     }
 
-    /// Uses a server again, whatever it is held for; whether it was held, none if there is no such
-    /// server.
+    /// Uses a server again, whatever the reason for its hold. Returns true if it was held, and `None` if
+    /// there is no such server.
     pub async fn release(&self, server: &str) -> Result<Option<bool>, SpoolError> {
         let plan = self.world.plan();
         let Some(entry) = plan.entry(server) else {
@@ -175,14 +177,14 @@ impl Delivery {
         Ok(Some(was_held))
     }
 
-    /// Each server, in the order of the configuration.
+    /// The state of each server, in the order of the configuration.
     pub fn servers(&self) -> Vec<ServerState> {
         let (plan, clock) = (self.world.plan(), &self.world.clock);
         let states = plan.entries().map(|entry| state_of(entry, clock));
         states.collect()
     }
 
-    /// The servers that are not used for now, and why.
+    /// The servers that are not used for now, with their holds.
     pub fn holds(&self) -> Vec<(String, Hold)> {
         let plan = self.world.plan();
         let held = plan
@@ -191,14 +193,14 @@ impl Delivery {
         held.collect()
     }
 
-    /// Whether nothing is being sent, and all fates are written.
+    /// True if nothing is being sent and all fates are written.
     pub fn is_quiet(&self) -> bool {
         let desks = self.world.desks.all();
         desks.iter().all(|desk| desk.is_quiet()) && self.world.fates.is_quiet()
     }
 
-    /// Takes nothing more from the spool, and waits up to `grace` for what is being sent. What is not done
-    /// by then is delivered after the next start.
+    /// Takes nothing more from the spool, and waits up to `grace` for messages that are being sent. Those
+    /// that are not done by then are delivered after the next start.
     pub async fn stop(&self, grace: Duration) {
         self.stopping.notify_one();
         let desks = self.world.desks.all();
@@ -208,7 +210,7 @@ impl Delivery {
         }
         let quiet = async {
             while !self.is_quiet() {
-                // The scheduler may have taken the last notice for itself on its way out.
+                // The scheduler may have consumed the last notification as it ended.
                 let notified = self.world.fates.wake.notified();
                 let _ = tokio::time::timeout(RECHECK, notified).await;
             }
@@ -218,7 +220,7 @@ impl Delivery {
     }
 }
 
-/// The servers of both configurations that are reached in another way now.
+/// The servers of both configurations whose settings differ.
 fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<ServerEntry>> {
     new.entries().filter(|entry| {
         let former = old.entry(entry.name());
@@ -226,13 +228,13 @@ fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<Ser
     })
 }
 
-/// Why the messages of a server that is not configured any more are held, if an operator held it.
+/// The reason for holding the messages of a server that is no longer configured, if an operator held it.
 fn reason_of_orphans(entry: &ServerEntry) -> Option<String> {
     let hold = entry.desk.held().filter(|hold| hold.until.is_none())?;
     let name = entry.name();
     Some(format!(
-        "server {name} is no longer configured, and it was held by hand ({}); `queue release` sends the message \
-         by another server, `queue delete` removes it",
+        "server {name} is no longer configured, and an operator had held it ({}); `queue release` sends the message \
+         through another server, `queue delete` removes it",
         hold.reason
     ))
 }

@@ -1,5 +1,5 @@
-//! A desk for each mailbox: the messages that wait for it, how many workers send them, its sessions, what it
-//! has used of its limits, and whether it is held. All servers that sign in to the mailbox share it.
+//! A desk for each mailbox: the messages that wait for it, the number of workers that send them, its
+//! sessions, its used limits, and its hold. All servers that sign in to the mailbox share it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,17 +15,18 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::spool::{Claimed, Place, Used};
 
-/// Messages of which a desk keeps the content in memory; it reads that of others when their turn comes.
+/// The number of messages whose content a desk keeps in memory. Other content is read when its message's
+/// turn comes.
 const CONTENTS: usize = 64;
 
-/// See the module.
+/// The desk of one mailbox.
 pub(super) struct Desk {
     name: String,
     former_name: String,
-    /// Its sessions.
+    /// The mailbox's sessions.
     pub(super) sessions: Sessions,
     state: Mutex<DeskState>,
-    /// Whether there is a hold: read after each message, for a thousand desks maybe.
+    /// True if there is a hold. Read after each message, for perhaps a thousand desks.
     is_held: AtomicBool,
     emptied: Notify,
 }
@@ -39,36 +40,47 @@ struct DeskState {
     is_closed: bool,
 }
 
-/// A message that may go now. It counts to the limits until [`Desk::settle`] says how many it reached.
+/// A message that may go now. It counts towards the limits until [`Desk::settle`] sets how many recipients
+/// it reached.
 #[must_use]
 pub(super) struct Admission {
     recipients: usize,
     at: Timestamp,
-    /// Whether it is to show whether a hold is over; then [`Desk::end_probe`] follows.
-    pub(super) is_probe: bool,
+    /// Present if the message is to show whether a hold is over.
+    probe: Option<Probe>,
 }
 
-/// Why a message may not go now.
+/// The one message that probes a mailbox after a hold. Dropping it ends the probe, however the attempt ended:
+/// if it has shown nothing, another message may probe.
+pub(super) struct Probe(Arc<Desk>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.state().holding.probe_again();
+    }
+}
+
+/// The reason why a message may not go now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotNow {
     /// The mailbox is held, or another message probes it.
     Held,
-    /// Its minute or its day is used up until then.
+    /// The minute or the day of the mailbox is used up until the given time.
     UsedUp(Timestamp),
 }
 
-/// What became of a message that was pushed.
+/// The result of pushing a message.
 pub(super) enum Pushed {
-    /// It waits, and the workers are enough.
+    /// The message waits, and there are enough workers.
     Waits,
-    /// It waits, and needs another worker, which counts already.
+    /// The message waits, and needs another worker, which is counted already.
     NeedsWorker,
-    /// There is no room.
+    /// There is no room for the message.
     NoRoom(Box<Claimed>),
 }
 
 impl Desk {
-    /// The desk of a mailbox, with what earlier runs have used, and an operator's hold.
+    /// Creates the desk of a mailbox, with the usage from earlier runs and an operator's hold.
     pub(super) fn new(
         name: String,
         former_name: String,
@@ -102,22 +114,22 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The mailbox: who signs in, and where.
+    /// The mailbox's name: its account and its host.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What versions before 0.2 called it in the spool.
+    /// The mailbox's name in the spool before version 0.2.
     pub(super) fn former_name(&self) -> &str {
         &self.former_name
     }
 
-    /// The limits.
+    /// The mailbox's limits.
     pub(super) fn limits(&self) -> MailboxLimits {
         self.state().limits
     }
 
-    /// Other limits from now on.
+    /// Sets other limits from now on.
     pub(super) fn limit(&self, limits: MailboxLimits) {
         self.state().limits = limits;
         self.sessions.limit(limits.sessions);
@@ -126,12 +138,12 @@ impl Desk {
 
 /// The queue and its workers.
 impl Desk {
-    /// How many more messages of a place it takes now.
+    /// The number of further messages of a place for which there is room now.
     pub(super) fn room(&self, place: &Place) -> usize {
         self.state().room(place)
     }
 
-    /// Takes a message, if there is room.
+    /// Adds a message, if there is room.
     pub(super) fn push(&self, mut message: Claimed) -> Pushed {
         let mut state = self.state();
         let place = message.record.place();
@@ -149,8 +161,8 @@ impl Desk {
         Pushed::NeedsWorker
     }
 
-    /// The next message. If there is none the worker counts no more, in the same step, so that the next
-    /// push makes another.
+    /// The next message. If there is none, the worker stops counting in the same step, so that the next
+    /// push starts another.
     pub(super) fn next(&self) -> Option<NextItem<Claimed>> {
         let mut state = self.state();
         let next = state.queue.pop();
@@ -160,12 +172,12 @@ impl Desk {
         next
     }
 
-    /// A worker has ended without asking for the next message.
+    /// Notes that a worker has ended without taking the next message.
     pub(super) fn lost_worker(&self) {
         self.state().workers -= 1;
     }
 
-    /// Makes a message the next again; gives it back if the desk is closed.
+    /// Puts a message back at the front. Returns it if the desk is closed.
     pub(super) fn put_back(&self, message: Claimed) -> Option<Claimed> {
         let mut state = self.state();
         if state.is_closed {
@@ -176,43 +188,48 @@ impl Desk {
         None
     }
 
-    /// All that wait; workers that wait for the minute go on, and find nothing.
+    /// Removes and returns all waiting messages. Workers that wait for the minute continue, and find
+    /// nothing.
     pub(super) fn empty(&self) -> Vec<Claimed> {
         let waiting = self.state().queue.drain();
         self.emptied.notify_waiters();
         waiting
     }
 
-    /// Takes nothing more.
+    /// Closes the desk: it takes nothing more.
     pub(super) fn close(&self) {
         self.state().is_closed = true;
     }
 
-    /// Whether it takes nothing more.
+    /// True if the desk takes nothing more.
     pub(super) fn is_closed(&self) -> bool {
         self.state().is_closed
     }
 
-    /// Done when the desk is emptied after this call.
+    /// Completes when the desk is emptied after this call.
     pub(super) fn emptied(&self) -> Notified<'_> {
         self.emptied.notified()
     }
 
-    /// Whether messages wait.
+    /// True if messages wait.
     pub(super) fn has_waiting(&self) -> bool {
         !self.state().queue.is_empty()
     }
 
-    /// Whether nobody works.
+    /// True if no worker is active.
     pub(super) fn is_quiet(&self) -> bool {
         self.state().workers == 0
     }
 }
 
-/// What it may send, and what it has sent.
+/// The mailbox's limits and its usage.
 impl Desk {
     /// Counts a message to this many recipients, if it may go now.
-    pub(super) fn admit(&self, recipients: usize, now: Timestamp) -> Result<Admission, NotNow> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        recipients: usize,
+        now: Timestamp,
+    ) -> Result<Admission, NotNow> {
         let state = &mut *self.state();
         let gate = state.holding.gate();
         if gate == Gate::Closed {
@@ -226,51 +243,49 @@ impl Desk {
         Ok(Admission {
             recipients,
             at: now,
-            is_probe,
+            probe: is_probe.then(|| Probe(self.clone())),
         })
     }
 
-    /// Counts a message of a person who tests the mailbox, held or not.
+    /// Counts a test message from a person, even if the mailbox is held.
     pub(super) fn admit_test(&self, now: Timestamp) -> Result<Admission, NotNow> {
         self.state().count(1, now)?;
         Ok(Admission {
             recipients: 1,
             at: now,
-            is_probe: false,
+            probe: None,
         })
     }
 
-    /// Of the recipients of a message that was admitted, `reached` may have got it.
-    pub(super) fn settle(&self, admission: Admission, reached: usize) {
+    /// Corrects the count: of the recipients of an admitted message, only `reached` may have got it.
+    /// Returns the probe if it was one; it ends when it is dropped.
+    pub(super) fn settle(&self, admission: Admission, reached: usize) -> Option<Probe> {
         let unreached = admission.recipients.saturating_sub(reached) as u64;
         let usage = &mut self.state().usage;
         usage.take_back(unreached, reached == 0, admission.at);
+        admission.probe
     }
 
-    /// A message that was to show whether a hold is over has ended. If it showed nothing, another may go.
-    pub(super) fn end_probe(&self) {
-        self.state().holding.probe_again();
-    }
-
-    /// The server says that it was too fast: its minute is used up. False if it has no such limit.
+    /// Uses up the minute, because the server says that the mailbox was too fast. Returns false if it has
+    /// no limit per minute.
     pub(super) fn exhaust(&self, now: Timestamp) -> bool {
         let state = &mut *self.state();
         state.usage.exhaust(&state.limits, now);
         state.limits.per_minute.is_some()
     }
 
-    /// Recipients of the last 24 hours.
+    /// The number of recipients in the last 24 hours.
     pub(super) fn recipients_of_day(&self, now: Timestamp) -> u64 {
         self.state().usage.of_day(now)
     }
 
-    /// Until when its minute is used up, if it is.
+    /// The time until which the minute is used up, if it is.
     pub(super) fn minute_until(&self, now: Timestamp) -> Option<Timestamp> {
         let state = self.state();
         state.usage.minute_until(&state.limits, now)
     }
 
-    /// What a message that reached this many recipients has used, for the spool to remember.
+    /// The usage of a message that reached this many recipients, for the spool to record.
     pub(super) fn used(&self, reached: usize, at: Timestamp) -> Option<Used> {
         let limits = self.limits();
         let is_limited = limits.per_day.is_some() || limits.per_minute.is_some();
@@ -284,19 +299,19 @@ impl Desk {
     }
 }
 
-/// Whether it is used.
+/// Holds of the mailbox.
 impl Desk {
-    /// Why it is not used, if it is not.
+    /// The current hold, if there is one.
     pub(super) fn held(&self) -> Option<Hold> {
         self.state().holding.hold().cloned()
     }
 
-    /// Whether there is a hold, over or not.
+    /// True if there is a hold, over or not.
     pub(super) fn is_held(&self) -> bool {
         self.is_held.load(Ordering::Acquire)
     }
 
-    /// Leaves it alone until then, or until an operator releases it.
+    /// Holds the mailbox until the given time, or until an operator releases it.
     pub(super) fn hold(&self, since: Timestamp, until: Option<Timestamp>, reason: String) {
         self.hold_by(|holding| {
             holding.begin(Hold {
@@ -307,7 +322,7 @@ impl Desk {
         });
     }
 
-    /// Leaves it alone for a while, longer each time; gives until when.
+    /// Holds the mailbox for a while, longer each time. Returns the end of the hold.
     pub(super) fn slow(
         &self,
         back_off: &BackOff,
@@ -320,12 +335,12 @@ impl Desk {
         until
     }
 
-    /// Ends a hold that is over; whether there was one.
+    /// Ends a hold that is over. Returns true if there was one.
     pub(super) fn end_hold(&self, now: Timestamp) -> bool {
         self.hold_by(|holding| holding.end(now))
     }
 
-    /// Ends any hold, or any but an operator's; whether there was one.
+    /// Ends any hold, or any except an operator's. Returns true if there was one.
     pub(super) fn release(&self, also_by_hand: bool) -> bool {
         self.hold_by(|holding| holding.release(also_by_hand))
     }
@@ -338,29 +353,29 @@ impl Desk {
         changed
     }
 
-    /// The server took what was sent, or let the mailbox in; whether that ends a hold.
+    /// Notes that the server accepted a message or the sign-in. Returns true if that ends a hold.
     pub(super) fn is_well(&self) -> bool {
         let mut state = self.state();
         state.usage.well();
         state.holding.is_well()
     }
 
-    /// An attempt at this message brought about a hold.
+    /// Notes that an attempt at this message caused a hold.
     pub(super) fn suspect(&self, id: MessageId) {
         self.state().holding.suspect(id);
     }
 
-    /// The messages that brought about the hold that has ended.
+    /// The messages that caused the hold that has ended.
     pub(super) fn take_suspects(&self) -> Vec<MessageId> {
         self.state().holding.take_suspects()
     }
 
-    /// The server does not let it send as `sender`.
+    /// Notes that the server does not let the mailbox send as `sender`.
     pub(super) fn refuse(&self, sender: Address, refusal: SenderRefusal, now: Timestamp) {
         self.state().holding.refuse(sender, refusal, now);
     }
 
-    /// How it was refused to send as `sender` a while ago, if it was.
+    /// The recent refusal to send as `sender`, if there was one.
     pub(super) fn refuses(&self, sender: &Address, now: Timestamp) -> Option<SenderRefusal> {
         self.state().holding.refuses(sender, now)
     }

@@ -1,5 +1,5 @@
-//! The desks of all mailboxes, and what outlives them: an operator's holds, kept in the spool, and tenants
-//! whose mail to external recipients waits.
+//! The desks of all mailboxes, and the state that outlives them: operators' holds, kept in the spool, and
+//! tenants whose mail to external recipients waits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,26 +12,26 @@ use super::usage::MailboxLimits;
 use crate::base::Timestamp;
 use crate::spool::{Ledger, Notes, Spool, SpoolError, Used};
 
-/// The name, in the spool, of an operator's hold of a mailbox.
+/// The prefix of the names under which the spool keeps operators' holds of mailboxes.
 const NOTE: &str = "hold/";
 
-/// How long what a mailbox has sent counts to its day.
+/// How long sent mail counts towards a mailbox's daily limit.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// See the module.
+/// All desks, by mailbox.
 #[derive(Default)]
 pub(super) struct Desks {
     known: Mutex<HashMap<String, Arc<Desk>>>,
-    /// What earlier runs have used, for desks that are not there yet.
+    /// The usage from earlier runs, for desks that do not exist yet.
     used: Vec<Used>,
-    /// What an operator held in earlier runs, for desks that are not there yet.
+    /// Operators' holds from earlier runs, for desks that do not exist yet.
     holds: Vec<(String, Hold)>,
-    /// Tenants whose mail to external recipients waits, until when, and why.
+    /// Tenants whose mail to external recipients waits, with the end of the wait and its reason.
     external: Mutex<HashMap<String, (Timestamp, String)>>,
 }
 
 impl Desks {
-    /// With what earlier runs have used, and what an operator holds.
+    /// Restores the usage from earlier runs, and operators' holds.
     pub(super) async fn restored(spool: &dyn Spool, now: Timestamp) -> Result<Self, SpoolError> {
         let notes = spool.notes(NOTE).await?.into_iter();
         let hold = |(name, value): (String, String)| {
@@ -49,7 +49,7 @@ impl Desks {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The desk of each server, by the server's name. Of servers that share one, the strictest limits hold.
+    /// The desk of each server, by the server's name. If servers share a desk, the strictest limits apply.
     pub(super) fn of(&self, servers: &[Server]) -> HashMap<String, Arc<Desk>> {
         let mut limits: HashMap<String, MailboxLimits> = HashMap::new();
         for server in servers {
@@ -77,12 +77,12 @@ impl Desks {
         Desk::new(name.to_owned(), former, limits, &self.used, hold)
     }
 
-    /// All of them.
+    /// All desks.
     pub(super) fn all(&self) -> Vec<Arc<Desk>> {
         self.known().values().cloned().collect()
     }
 
-    /// Forgets those that no server signs in to any more.
+    /// Removes desks that no configured server uses any more.
     pub(super) fn sweep(&self) {
         let is_used = |desk: &Arc<Desk>| Arc::strong_count(desk) > 1;
         self.known().retain(|_, desk| is_used(desk));
@@ -92,12 +92,12 @@ impl Desks {
         self.external.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tenant's mail to external recipients waits until then.
+    /// Makes the tenant's mail to external recipients wait until the given time.
     pub(super) fn hold_external(&self, tenant: &str, until: Timestamp, reason: String) {
         self.external().insert(tenant.to_owned(), (until, reason));
     }
 
-    /// Until when the tenant's mail to external recipients waits, and why, if it does.
+    /// The time until which the tenant's mail to external recipients waits, and the reason, if it waits.
     pub(super) fn external_hold(
         &self,
         tenant: &str,
@@ -109,7 +109,8 @@ impl Desks {
     }
 }
 
-/// What each mailbox has sent in the last day. A wall clock that was set back since must not make it last.
+/// The usage of each mailbox in the last day. If the wall clock was set back since, the usage must not last
+/// longer.
 async fn used(spool: &dyn Ledger, now: Timestamp) -> Result<Vec<Used>, SpoolError> {
     let mut used = spool.used(now.before(DAY)).await?;
     for used in &mut used {
@@ -119,7 +120,7 @@ async fn used(spool: &dyn Ledger, now: Timestamp) -> Result<Vec<Used>, SpoolErro
     Ok(used)
 }
 
-/// Keeps whether an operator holds a mailbox for the next run.
+/// Stores an operator's hold of a mailbox for the next run, or removes it if there is none.
 pub(super) async fn note_hold(desk: &Desk, spool: &dyn Notes) -> Result<(), SpoolError> {
     let by_hand = desk.held().filter(|hold| hold.until.is_none());
     let value = by_hand.and_then(|hold| serde_json::to_string(&hold).ok());

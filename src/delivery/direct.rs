@@ -1,5 +1,5 @@
-//! An app that waits for the upstream's own answer: its message is sent at once, to all recipients or to
-//! none, and is never queued.
+//! Direct mode, for an app that waits for the upstream's own reply: its message is sent at once, to all
+//! recipients or to none, and is never queued.
 
 use super::attempt::compose;
 use super::desk::NotNow;
@@ -13,16 +13,16 @@ use crate::routing::{Decision, Refusal, Route};
 use crate::spool::{Content, Origin, Record, Story};
 use crate::transport::{Answer, Outcome, Progress};
 
-/// How a message that was sent at once has ended.
+/// The result of a message that was sent at once.
 #[derive(Debug)]
 pub enum DirectOutcome {
-    /// The upstream's own answer, a positive or a negative one.
+    /// The upstream's own reply, positive or negative.
     Upstream(Answer),
-    /// Routing does not admit it.
+    /// Routing does not admit the message.
     Refused(Refusal),
     /// Trouble with the server, which is not the message's fault: it can be sent again later.
     Trouble(String),
-    /// It cannot be sent just now, for a reason that is in the log.
+    /// The message cannot be sent now, for a reason that is in the log.
     Unavailable,
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn send(world: &World, record: &Record, content: &Content) -> D
     }
 }
 
-/// Sends it through a server as soon as the mailbox has a session free, within the mailbox's limits.
+/// Sends a message through a server as soon as the mailbox has a free session, within the mailbox's limits.
 async fn through(
     world: &World,
     plan: &Plan,
@@ -73,15 +73,12 @@ async fn through(
         content,
         all_or_none: true,
     };
-    let is_probe = admission.is_probe;
     let mut seat = entry.desk.sessions.seat().await;
     let sent = world.sender.send(entry, &mut seat, &letter).await;
     entry.desk.sessions.park(seat, world.clock.now());
-    entry.desk.settle(admission, reached(&sent, count));
+    let probe = entry.desk.settle(admission, reached(&sent, count));
     let answered = answered(world, plan, entry, sent);
-    if is_probe {
-        world.end_probe(&entry.desk);
-    }
+    world.end_probe(probe);
     if let DirectOutcome::Upstream(answer) = &answered {
         let message_id = rewrite::message_id(headers, record.id, &plan.settings.host);
         tell(world, entry, record, answer, message_id);
@@ -93,12 +90,14 @@ fn why(entry: &ServerEntry, not_now: &NotNow) -> String {
     let hold = entry.desk.held();
     match (not_now, hold) {
         (NotNow::Held, Some(hold)) => hold.reason,
-        (NotNow::Held, None) => "another message shows whether the server works again".to_owned(),
-        (NotNow::UsedUp(_), _) => "the mailbox has reached its limit for now".to_owned(),
+        (NotNow::Held, None) => {
+            "another message is testing whether the server works again".to_owned()
+        }
+        (NotNow::UsedUp(_), _) => "the mailbox has reached its sending limit".to_owned(),
     }
 }
 
-/// How many of the recipients of a message that is sent to all or none may have got it.
+/// The number of recipients that may have got a message that is sent to all or none.
 fn reached(sent: &Result<Outcome, NotSent>, count: usize) -> usize {
     let may_have = match sent {
         Ok(outcome) => !outcome.delivered.is_empty(),
@@ -110,8 +109,8 @@ fn reached(sent: &Result<Outcome, NotSent>, count: usize) -> usize {
     if may_have { count } else { 0 }
 }
 
-/// What the app is told. Trouble with the mailbox is not the message's fault: then it is never told a
-/// permanent answer, whatever the server said.
+/// The result for the app. Trouble with the mailbox is not the message's fault: then the app never receives
+/// a permanent error, whatever the server replied.
 fn answered(
     world: &World,
     plan: &Plan,
@@ -147,8 +146,8 @@ fn temporary(answer: Option<Answer>, reason: String) -> DirectOutcome {
     }
 }
 
-/// A message that was sent at once has a story too. The app does not wait for it, and hears of a failure
-/// by itself.
+/// Writes the story of a message that was sent at once. The app does not wait for it, and receives a
+/// failure directly.
 fn tell(world: &World, entry: &ServerEntry, record: &Record, answer: &Answer, message_id: String) {
     let (at, server) = (world.clock.now(), entry.name());
     let recipients = record.envelope.recipients.iter();
@@ -178,5 +177,5 @@ fn tell(world: &World, entry: &ServerEntry, record: &Record, answer: &Answer, me
     };
     let used = entry.desk.used(count, at).filter(|_| was_accepted);
     let spool = world.spool.clone();
-    tokio::spawn(async move { spool.tell(story, used).await });
+    tokio::spawn(async move { spool.add_story(story, used).await });
 }

@@ -1,5 +1,5 @@
-//! What can happen to a message in delivery, and the one place that turns it into a line of the log, which
-//! the metrics count, and an event of the message's story.
+//! The events that can happen to a message in delivery. This is the one place that turns them into a line
+//! of the log, which the metrics count, and an event of the message's story.
 
 use std::time::Duration;
 
@@ -10,40 +10,40 @@ use crate::observe::maillog;
 use crate::spool::{StoryEvent, What};
 use crate::transport::Answer;
 
-/// See the module.
+/// An event in the delivery of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fact {
-    /// The upstream took the message for these.
+    /// The upstream accepted the message for these recipients.
     Delivered {
         to: Vec<Address>,
         answer: Answer,
         message_id: String,
         waited: Duration,
     },
-    /// It failed for good for this recipient.
+    /// The message failed permanently for this recipient.
     Failed {
         to: Address,
         answer: Answer,
         remedy: String,
     },
-    /// It is tried again.
+    /// The message will be tried again.
     Deferred {
         until: Timestamp,
         attempts: u32,
         reason: String,
         may_have_arrived: bool,
     },
-    /// Its content could not be read; it is tried again.
+    /// The message's content could not be read; it will be tried again.
     Unread {
         until: Timestamp,
         attempts: u32,
         reason: String,
     },
-    /// It waits for a person.
+    /// The message waits for a person.
     Held { reason: String },
-    /// It goes by another server since the configuration has changed.
+    /// The message goes through another server because the configuration has changed.
     Rerouted { from: String, to: String },
-    /// A report about it was put into the queue.
+    /// A report about the message was put into the queue.
     Reported {
         report: MessageId,
         to: Address,
@@ -51,7 +51,7 @@ pub(super) enum Fact {
     },
 }
 
-/// Logs what happened to a message at a server, and gives it as events of the message's story.
+/// Logs facts about a message at a server, and returns them as events of the message's story.
 pub(super) fn tell(
     facts: Vec<Fact>,
     id: MessageId,
@@ -62,7 +62,7 @@ pub(super) fn tell(
     events(facts, server, clock.now())
 }
 
-/// The same without the log.
+/// Converts facts to events without logging them.
 pub(super) fn events(facts: Vec<Fact>, server: &str, at: Timestamp) -> Vec<StoryEvent> {
     let events = facts.into_iter().filter_map(|fact| fact.what(server));
     events.map(|what| StoryEvent { at, what }).collect()

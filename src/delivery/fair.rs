@@ -1,26 +1,26 @@
-//! Whose message goes next if many share a mailbox: users take turns, weighted by priority, and so do the
-//! servers that share it. Pure.
+//! Decides which message is sent next if many share a mailbox: users take turns, weighted by priority, and
+//! so do the servers that share it. Pure.
 //!
-//! Self-clocked fair queueing: each message moves its flow's clock on, those of an urgent flow less, and
-//! the flow whose next message ends first is next. A flow that comes back begins with the present, so a
-//! message in an otherwise idle flow waits for no campaign, and saving up turns is no use.
+//! Self-clocked fair queueing: each message advances its flow's clock, by less if the flow is urgent, and
+//! the flow whose next message ends first is next. A flow that returns starts at the present time. So a
+//! message in an otherwise idle flow waits for no campaign, and a flow cannot save up turns.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::message::Priority;
 use crate::spool::record::Place;
 
-/// Messages of one flow that are taken ahead of sending them.
+/// The most messages of one flow that are taken before they are sent.
 pub(crate) const FLOW: usize = 64;
 
-/// What a message of a flow of weight 1 moves its clock by; the weights divide it.
+/// The step of the clock for a message of a flow of weight 1; other weights divide it.
 const TURN: u64 = 64;
 
-/// See the module.
+/// The fair queue.
 #[derive(Debug)]
 pub(crate) struct Fair<T> {
     flows: BTreeMap<Place, WaitingFlow<T>>,
-    /// The clock of whoever was last.
+    /// The clock of the flow that was served last.
     now: u64,
     len: usize,
 }
@@ -28,18 +28,18 @@ pub(crate) struct Fair<T> {
 #[derive(Debug)]
 struct WaitingFlow<T> {
     queue: VecDeque<T>,
-    /// When the next of it ends.
+    /// The clock at which the flow's next message ends.
     clock: u64,
-    /// Whether there was no room for more since it was last low.
+    /// True if the flow has been full since it was last low.
     was_full: bool,
 }
 
 /// The next message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NextItem<T> {
-    /// It.
+    /// The message.
     pub item: T,
-    /// Whether its flow should be filled up again.
+    /// True if its flow should be filled up again.
     pub is_low: bool,
 }
 
@@ -54,23 +54,23 @@ impl<T> Default for Fair<T> {
 }
 
 impl<T> Fair<T> {
-    /// How many wait.
+    /// The number of messages that wait.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nobody waits.
+    /// True if no message waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many more of a flow it takes.
+    /// The number of further messages that fit into a flow.
     pub(crate) fn room(&self, place: &Place) -> usize {
         let waiting = self.flows.get(place).map_or(0, |flow| flow.queue.len());
         FLOW.saturating_sub(waiting)
     }
 
-    /// The last of its flow.
+    /// Adds a message at the end of its flow.
     pub(crate) fn push(&mut self, place: Place, item: T) {
         let waiting = self.waiting(place);
         waiting.queue.push_back(item);
@@ -78,7 +78,7 @@ impl<T> Fair<T> {
         self.len += 1;
     }
 
-    /// The next of its flow, as if it had not been taken.
+    /// Puts a message back at the front of its flow, as if it had not been taken.
     pub(crate) fn put_back(&mut self, place: Place, item: T) {
         let turn = turn(place.flow.priority);
         let waiting = self.waiting(place);
@@ -87,10 +87,10 @@ impl<T> Fair<T> {
         self.len += 1;
     }
 
-    /// Whoever is next.
+    /// Takes the next message.
     pub(crate) fn pop(&mut self) -> Option<NextItem<T>> {
         let waiting = self.flows.iter().filter(|(_, flow)| !flow.queue.is_empty());
-        // Of equals the more urgent.
+        // If clocks are equal, the more urgent flow is first.
         let first = waiting.min_by_key(|(place, waiting)| (waiting.clock, place.flow.priority));
         let place = first?.0.clone();
         let waiting = self.flows.get_mut(&place)?;
@@ -104,7 +104,7 @@ impl<T> Fair<T> {
         Some(NextItem { item, is_low })
     }
 
-    /// All that wait; nobody does any more.
+    /// Removes and returns all messages that wait.
     pub(crate) fn drain(&mut self) -> Vec<T> {
         let flows = std::mem::take(&mut self.flows);
         self.len = 0;
@@ -124,7 +124,7 @@ impl<T> Fair<T> {
         waiting
     }
 
-    /// Flows that wait for nothing and have used up what they were ahead.
+    /// Removes flows that are empty and no longer ahead of the clock.
     fn forget(&mut self) {
         let now = self.now;
         self.flows.retain(|place, waiting| {
@@ -133,8 +133,8 @@ impl<T> Fair<T> {
     }
 }
 
-/// What one message moves a clock by: where all have mail waiting, an urgent flow sends eight times
-/// as much as a usual one, and that eight times as much as bulk.
+/// The step by which one message advances a clock. If all flows have mail waiting, an urgent flow sends
+/// eight times as much as a normal one, and a normal flow eight times as much as bulk.
 fn turn(priority: Priority) -> u64 {
     match priority {
         Priority::High => TURN / 64,

@@ -1,4 +1,4 @@
-//! Claims that are held, and fates on their way to the spool.
+//! Claims that are held, and fates that are being written to the spool.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,25 +11,25 @@ use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{Claim, Finish, Spool};
 
-/// Fates that wait for their commit.
+/// The most fates that wait for their commit.
 pub(super) const FINISHES: usize = 1_024;
 
-/// How long fates gather before they are committed: nobody waits for them, and in that time a
-/// commit that somebody does wait for may take them along.
+/// How long fates are collected before they are committed. Nobody waits for them, and in that time a commit
+/// that somebody does wait for may include them.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// The pause after the spool failed.
 pub(super) const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The claims and fates of this process.
 pub(super) struct Fates {
     pub(super) spool: Arc<dyn Spool>,
     pub(super) clock: Clock,
     /// Notified when the scheduler should look again.
     pub(super) wake: Notify,
     claims: Mutex<HashMap<Claim, Timestamp>>,
-    /// Whether fates cannot be written just now. Nothing is sent meanwhile: a message that is sent and not
-    /// written is sent again by the next run.
+    /// True if fates cannot be written now. Nothing is sent in the meantime: a message whose fate was not
+    /// written would be sent again by the next run.
     is_stuck: AtomicBool,
 }
 
@@ -48,27 +48,28 @@ impl Fates {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether fates cannot be written just now.
+    /// True if fates cannot be written now.
     pub(super) fn is_stuck(&self) -> bool {
         self.is_stuck.load(Ordering::Acquire)
     }
 
-    /// Whether no message is claimed.
+    /// True if no message is claimed.
     pub(super) fn is_quiet(&self) -> bool {
         self.claims().is_empty()
     }
 
-    /// A message is claimed until then; the claim is renewed until [`Fates::forget`].
+    /// Records that a message is claimed until the given time. The claim is renewed until
+    /// [`Fates::forget`].
     pub(super) fn remember(&self, claim: Claim, until: Timestamp) {
         self.claims().insert(claim, until);
     }
 
-    /// Renews a claim no more.
+    /// Stops renewing a claim.
     pub(super) fn forget(&self, claim: Claim) {
         self.claims().remove(&claim);
     }
 
-    /// The claims that end before `soon`; they are taken to last until `until` from now on.
+    /// The claims that end before `soon`. From now on they are treated as lasting until `until`.
     pub(super) fn renewed(&self, soon: Timestamp, until: Timestamp) -> Vec<Claim> {
         let mut claims = self.claims();
         let old = claims.iter_mut().filter(|(_, ends)| **ends < soon);
@@ -79,8 +80,8 @@ impl Fates {
         renewed.collect()
     }
 
-    /// Commits fates in groups. If the spool fails it goes on trying: what the upstream took must not be
-    /// sent again, and nothing more is sent until it is written.
+    /// Commits fates in groups. If the spool fails, it keeps trying: messages that the upstream accepted
+    /// must not be sent again, and nothing more is sent until their fates are written.
     pub(super) async fn write(self: Arc<Self>, mut finishes: mpsc::Receiver<Finish>) {
         let mut batch = Vec::new();
         while finishes.recv_many(&mut batch, FINISHES).await > 0 {
@@ -110,7 +111,7 @@ impl Fates {
         }
     }
 
-    /// Writes a group, however often it takes.
+    /// Writes a group, and retries until it succeeds.
     async fn commit(&self, group: Arc<[Finish]>) {
         loop {
             let error = match self.spool.finish(group.clone()).await {

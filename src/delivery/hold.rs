@@ -1,5 +1,5 @@
-//! Whether a mailbox is used: holds, the one message that probes whether a hold is over, and senders that
-//! the mailbox may not send as. Pure.
+//! Decides if a mailbox may be used: holds, the one message that probes whether a hold is over, and senders
+//! that the mailbox may not send as. Pure.
 
 use std::time::Duration;
 
@@ -9,30 +9,31 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::transport::Answer;
 
-/// How long a sender that the mailbox may not send as is refused without asking the server.
+/// How long a sender that the mailbox may not send as is refused without asking the server again.
 const REFUSED: Duration = Duration::from_secs(3_600);
 
-/// Senders that are refused so; the oldest make room.
+/// The most such senders that are kept; the oldest make room.
 const MOST_REFUSED: usize = 100;
 
-/// Messages that are remembered to have brought about a hold: more than sessions that meet it at once.
+/// The most messages that are remembered as the cause of a hold: more than the sessions that meet it at
+/// once.
 const MOST_SUSPECTS: usize = 100;
 
-/// A mailbox is not used for now.
+/// A hold: the mailbox is not used for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// Since when.
+    /// The start of the hold.
     pub since: Timestamp,
-    /// Until when; then one message probes it. None: until an operator releases it.
+    /// The end of the hold; then one message probes the mailbox. `None`: until an operator releases it.
     pub until: Option<Timestamp>,
-    /// Why, with the remedy.
+    /// The reason, with the remedy.
     pub reason: String,
 }
 
-/// What a mailbox lets its servers send now.
+/// The amount that a mailbox may send now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
-    /// Whatever its limits allow.
+    /// Everything that its limits allow.
     Open,
     /// One message, to find out whether the hold is over.
     OneMessage,
@@ -40,33 +41,33 @@ pub(super) enum Gate {
     Closed,
 }
 
-/// After a hold one message goes first, whichever server's it is.
+/// The state of the one message that goes first after a hold, through any server of the mailbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Probe {
-    /// There is nothing to be found out.
+    /// No probe is needed.
     #[default]
     None,
     /// One message may go.
     Due,
-    /// It is on its way.
+    /// The message is on its way.
     UnderWay,
 }
 
-/// How the server refused a sender: its answer, and what mends it.
+/// The server's refusal of a sender: its reply, and the remedy.
 pub(super) type SenderRefusal = (Answer, String);
 
-/// See the module.
+/// The hold of a mailbox, and its refused senders.
 #[derive(Debug, Default)]
 pub(super) struct Holding {
     hold: Option<Hold>,
     probe: Probe,
-    /// Messages whose attempts brought about the hold; the oldest make room.
+    /// Messages whose attempts caused the hold; the oldest make room.
     suspects: Vec<MessageId>,
     refused: Vec<(Address, Timestamp, SenderRefusal)>,
 }
 
 impl Holding {
-    /// As an earlier run left it.
+    /// Restores the hold that an earlier run left.
     pub(super) fn restored(hold: Option<Hold>) -> Self {
         Self {
             hold,
@@ -74,12 +75,12 @@ impl Holding {
         }
     }
 
-    /// Why it is not used, if it is not.
+    /// The current hold, if there is one.
     pub(super) fn hold(&self) -> Option<&Hold> {
         self.hold.as_ref()
     }
 
-    /// What may be sent now.
+    /// The amount that may be sent now.
     pub(super) fn gate(&self) -> Gate {
         match (&self.hold, self.probe) {
             (Some(_), _) | (None, Probe::UnderWay) => Gate::Closed,
@@ -88,24 +89,24 @@ impl Holding {
         }
     }
 
-    /// The one message that probes is on its way.
+    /// Notes that the message that probes is on its way.
     pub(super) fn begin_probe(&mut self) {
         self.probe = Probe::UnderWay;
     }
 
-    /// The one message has shown nothing: another may go.
+    /// Notes that the probe has shown nothing: another message may go.
     pub(super) fn probe_again(&mut self) {
         if self.probe == Probe::UnderWay {
             self.probe = Probe::Due;
         }
     }
 
-    /// The server took what was sent; whether that ends a hold.
+    /// Notes that the server accepted a message. Returns true if that ends a hold.
     pub(super) fn is_well(&mut self) -> bool {
         std::mem::take(&mut self.probe) != Probe::None
     }
 
-    /// Leaves the mailbox alone. An operator's hold stays, unless an operator holds it again.
+    /// Begins a hold. An operator's hold stays, unless an operator holds the mailbox again.
     pub(super) fn begin(&mut self, hold: Hold) {
         let is_by_hand = self.hold.as_ref().is_some_and(|hold| hold.until.is_none());
         if hold.until.is_none() || !is_by_hand {
@@ -113,7 +114,7 @@ impl Holding {
         }
     }
 
-    /// Ends a hold that is over at `now`; whether there was one.
+    /// Ends a hold that is over at `now`. Returns true if there was one.
     pub(super) fn end(&mut self, now: Timestamp) -> bool {
         let is_over = |hold: &Hold| hold.until.is_some_and(|until| until <= now);
         let over = self.hold.as_ref().is_some_and(is_over);
@@ -124,7 +125,7 @@ impl Holding {
         over
     }
 
-    /// Ends any hold, or any but an operator's; whether there was one.
+    /// Ends any hold, or any except an operator's. Returns true if there was one.
     pub(super) fn release(&mut self, also_by_hand: bool) -> bool {
         let ends = |hold: &Hold| also_by_hand || hold.until.is_some();
         let ended = self.hold.as_ref().is_some_and(ends);
@@ -136,7 +137,7 @@ impl Holding {
         ended
     }
 
-    /// An attempt at this message brought about a hold.
+    /// Notes that an attempt at this message caused a hold.
     pub(super) fn suspect(&mut self, id: MessageId) {
         if self.suspects.len() >= MOST_SUSPECTS {
             self.suspects.remove(0);
@@ -144,12 +145,12 @@ impl Holding {
         self.suspects.push(id);
     }
 
-    /// The messages that brought about the hold that has ended.
+    /// The messages that caused the hold that has ended.
     pub(super) fn take_suspects(&mut self) -> Vec<MessageId> {
         std::mem::take(&mut self.suspects)
     }
 
-    /// The server does not let the mailbox send as `sender`.
+    /// Notes that the server does not let the mailbox send as `sender`.
     pub(super) fn refuse(&mut self, sender: Address, refusal: SenderRefusal, now: Timestamp) {
         self.refused
             .retain(|(known, until, _)| now < *until && *known != sender);
@@ -159,7 +160,7 @@ impl Holding {
         self.refused.push((sender, now.after(REFUSED), refusal));
     }
 
-    /// How it was refused to send as `sender` a while ago, if it was.
+    /// The recent refusal to send as `sender`, if there was one.
     pub(super) fn refuses(&self, sender: &Address, now: Timestamp) -> Option<SenderRefusal> {
         let known = self.refused.iter().find(|(known, ..)| known == sender);
         let (_, until, refusal) = known?;
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_sender_is_asked_for_again_after_an_hour_or_a_release() {
+    fn a_refused_sender_is_tried_again_after_an_hour_or_a_release() {
         let [one, other] = ["a@x.com", "b@x.com"].map(|text| Address::parse(text).unwrap());
         let answer = (Answer::new(554, "5.2.252", "SendAsDenied"), String::new());
         let mut holding = Holding::default();

@@ -1,8 +1,8 @@
-//! What is found out about a mailbox changes its desk, and is logged.
+//! Findings about a mailbox: they change its desk, and are logged.
 
 use std::sync::Arc;
 
-use super::desk::Desk;
+use super::desk::Probe;
 use super::plan::{Plan, ServerEntry};
 use super::usage::BackOff;
 use super::world::World;
@@ -10,12 +10,12 @@ use crate::base::Timestamp;
 use crate::observe::maillog;
 use crate::transport::{Finding, Patience, Until};
 
-/// How many times longer than usual a mailbox pauses whose pauses grow to hours.
+/// The factor by which pauses that may grow to hours are longer than usual.
 const HOURS: u32 = 8;
 
 impl World {
-    /// What an attempt has shown of a server's mailbox: a finding, or if there is none whether it was
-    /// accepted.
+    /// Applies the result of an attempt to a server's mailbox: a finding, or if there is none, whether the
+    /// message was accepted.
     pub(super) fn note(
         &self,
         plan: &Plan,
@@ -30,7 +30,7 @@ impl World {
             self.wake();
         }
         let Some(finding) = finding else { return };
-        // If it is held, another session has met that already.
+        // If the mailbox is held already, another session has found the same trouble.
         let is_free = !desk.is_held();
         match finding {
             Finding::Crowded(reason) => maillog::server_crowded(name, &reason),
@@ -61,14 +61,14 @@ impl World {
         }
     }
 
-    /// Leaves a mailbox alone until then; what waits for it goes back to the spool.
+    /// Holds a mailbox until the given time. Messages that wait for it return to the spool.
     fn hold(&self, entry: &ServerEntry, until: Timestamp, reason: String) {
         maillog::server_held(entry.name(), self.clock.shown(until), &reason);
         entry.desk.hold(self.clock.now(), Some(until), reason);
         self.give_back(&entry.desk);
     }
 
-    /// Leaves it alone for a while, longer each time.
+    /// Holds a mailbox for a while, longer each time.
     fn slow(&self, plan: &Plan, entry: &ServerEntry, patience: Patience, reason: String) {
         let usual = plan.settings.options.back_off;
         let back_off = match patience {
@@ -84,7 +84,7 @@ impl World {
         self.give_back(desk);
     }
 
-    /// Leaves it alone until its day has room again: hours, that an operator should know of.
+    /// Holds a mailbox until its day has room again. That takes hours, so an operator should know of it.
     pub(super) fn hold_for_day(&self, entry: &ServerEntry, until: Timestamp) {
         let most = entry.desk.limits().per_day.unwrap_or_default();
         let reason = format!(
@@ -95,7 +95,7 @@ impl World {
         self.hold(entry, until, reason);
     }
 
-    /// Leaves it alone until an operator releases it.
+    /// Holds a mailbox until an operator releases it.
     pub(super) fn hold_by_hand(&self, entry: &ServerEntry, reason: String) {
         maillog::server_held_by_hand(entry.name(), &reason);
         entry.desk.hold(self.clock.now(), None, reason);
@@ -108,7 +108,7 @@ impl World {
         self.desks.hold_external(tenant, until, reason);
     }
 
-    /// Ends the holds that are over, and gives when the next one ends.
+    /// Ends the holds that are over. Returns the time at which the next one ends.
     pub(super) fn end_holds(&self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
         let held = plan.entries().filter(|entry| entry.desk.is_held());
         let ends = held.filter_map(|entry| {
@@ -120,8 +120,8 @@ impl World {
         ends.min()
     }
 
-    /// Ends a mailbox's hold before its time; whether there was one. The messages that brought it about are
-    /// due again, behind others.
+    /// Ends a mailbox's hold early. Returns true if there was one. The messages that caused it are due
+    /// again, behind others.
     pub(super) fn release_hold(self: &Arc<Self>, entry: &ServerEntry, also_by_hand: bool) -> bool {
         let was_held = entry.desk.release(also_by_hand);
         if was_held {
@@ -133,8 +133,8 @@ impl World {
         was_held
     }
 
-    /// A person has mended something about a server: its token is asked for again at the next need, and its
-    /// mailbox is used again at once, unless an operator holds it.
+    /// Handles a repair: a person has fixed something about a server. Its token is requested again when it
+    /// is next needed. Its mailbox is used again at once, unless an operator holds it.
     pub(super) fn mended(self: &Arc<Self>, entry: &ServerEntry) {
         if let Some(token) = &entry.server.upstream.token {
             token.forgive();
@@ -142,9 +142,11 @@ impl World {
         self.release_hold(entry, false);
     }
 
-    /// The message that was to show whether a hold is over has ended.
-    pub(super) fn end_probe(&self, desk: &Desk) {
-        desk.end_probe();
-        self.wake();
+    /// Ends a probe, if there is one, and has the scheduler look for what may go now.
+    pub(super) fn end_probe(&self, probe: Option<Probe>) {
+        if probe.is_some() {
+            drop(probe);
+            self.wake();
+        }
     }
 }

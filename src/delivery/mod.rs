@@ -1,14 +1,15 @@
 //! From the spool to the upstream: each message that is due is sent, and each attempt ends in one fate.
 //!
 //! ```text
-//! spool ─ claim ─▶ scheduler ─▶ desk (one a mailbox) ─▶ worker ─▶ attempt ─ sending ─▶ transport
+//! spool ─ claim ─▶ scheduler ─▶ desk (per mailbox) ───▶ worker ─▶ attempt ─ sending ─▶ transport
 //!   ▲                           queue, sessions,                    │ Outcome
 //!   │                           usage, hold ◀── mailbox ─ Finding ──┤
 //!   └── fates ◀── report, fact ◀── Settled ── settle (pure) ◀───────┘
 //! ```
 //!
-//! [`world`](self) is what lives as long as the process, `plan` one configuration. `direct` and `test` send
-//! by `sending` too, and differ in what they do with the outcome. `patrol` looks after what waits long.
+//! [`world`](self) holds everything that lives as long as the process, `plan` one configuration. `direct`
+//! and `test` send through `sending` too, but treat the outcome differently. `patrol` takes care of
+//! messages that wait long.
 
 mod attempt;
 pub(crate) mod bounce;

@@ -1,5 +1,4 @@
-//! The table `[delivery]` of the configuration: each key with its default. The README says what they are
-//! for.
+//! The table `[delivery]` of the configuration: each key with its default. The README explains them.
 
 use std::time::Duration;
 
@@ -10,41 +9,41 @@ use super::retry::{self, Schedule};
 use super::usage::BackOff;
 use crate::base::written::{self, Wait};
 
-/// See the module. The fields have the names of the keys.
+/// The options of delivery. The fields have the names of the keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryOptions {
     /// The waits between attempts; the last one repeats. Never empty.
     #[serde(deserialize_with = "retry_waits")]
     pub retry: Vec<Duration>,
-    /// From acceptance to giving up.
+    /// The time from acceptance to giving up.
     #[serde(deserialize_with = "written::wait")]
     pub expire_after: Duration,
-    /// How long a server in trouble is left alone.
+    /// How long a server in trouble is not used.
     #[serde(deserialize_with = "back_off")]
     pub back_off: BackOff,
-    /// What becomes of a message that may have arrived.
+    /// The treatment of a message that may have arrived.
     pub uncertain: Uncertain,
     /// How long such a message waits before it is sent once more.
     #[serde(deserialize_with = "written::wait")]
     pub uncertain_pause: Duration,
-    /// When a sender is told that a message is late; zero for never.
+    /// The age at which the sender is warned that a message is late; zero for never.
     #[serde(deserialize_with = "written::wait")]
     pub warn_after: Duration,
-    /// Reports to one sender in an hour; further ones are sent together.
+    /// The most reports to one sender in an hour; further ones are sent together.
     pub reports_per_hour: usize,
-    /// How long what is under way may take when the program ends.
+    /// The time that messages under way may take when the program ends.
     #[serde(deserialize_with = "written::wait")]
     pub grace: Duration,
 }
 
-/// What becomes of a message that may have arrived, or not.
+/// The treatment of a message that may or may not have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Uncertain {
-    /// It is sent once more, late.
+    /// The message is sent once more, late.
     Retry,
-    /// It is held for a person.
+    /// The message is held for a person.
     Hold,
 }
 
@@ -65,7 +64,7 @@ impl Default for DeliveryOptions {
 }
 
 impl DeliveryOptions {
-    /// When a message is tried again.
+    /// The schedule of retries.
     pub(super) fn schedule(&self) -> Schedule<'_> {
         Schedule {
             waits: &self.retry,
@@ -73,26 +72,26 @@ impl DeliveryOptions {
         }
     }
 
-    /// When a sender is told that a message is late, if at all.
+    /// The age at which a sender is warned that a message is late, if at all.
     pub(super) fn warns_after(&self) -> Option<Duration> {
         Some(self.warn_after).filter(|after| !after.is_zero())
     }
 
-    /// Times that are allowed each by itself, and not meant together.
+    /// Warnings about times that are each allowed, but probably not meant in combination.
     pub fn doubts(&self) -> impl Iterator<Item = &'static str> {
         let (expires, warns) = (self.expire_after, self.warn_after);
         let odd = [
             (
                 self.back_off.longest < self.back_off.first,
-                "[delivery] back_off: the longest is shorter than the first, which holds; write the shorter one first",
+                "[delivery] back_off: the longest pause is shorter than the first, so the first is always used; write the shorter one first",
             ),
             (
                 expires.is_zero(),
-                "[delivery] expire_after: it is nothing, so what is not delivered at once is given up",
+                "[delivery] expire_after: it is zero, so a message that is not delivered at the first attempt is given up",
             ),
             (
                 warns >= expires && !expires.is_zero(),
-                "[delivery] warn_after: messages are given up before it (expire_after), so nobody is warned",
+                "[delivery] warn_after: it is not shorter than expire_after, so messages are given up before anybody is warned",
             ),
         ];
         odd.into_iter()
@@ -108,12 +107,12 @@ fn retry_waits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duratio
         .collect();
     if waits.is_empty() {
         return Err(D::Error::custom(
-            "it is empty; write waits, such as [\"1m\", \"1h\"]",
+            "the list is empty; write waits, such as [\"1m\", \"1h\"]",
         ));
     }
     if waits.iter().any(Duration::is_zero) {
         return Err(D::Error::custom(
-            "a wait of nothing would try again without a pause; write \"1s\" or more",
+            "a wait of zero would try again without a pause; write \"1s\" or more",
         ));
     }
     Ok(waits)

@@ -1,6 +1,6 @@
-//! Looks after what waits long: whoever sent it is told that it is late, and in the end that it is
-//! given up, also where its server is held and no attempt is made; and a report in the lane of a held
-//! server finds another way.
+//! Takes care of messages that wait long. The sender is told that a message is late, and in the end that it
+//! is given up, even if its server is held and no attempt is made. A report in the lane of a held server
+//! finds another route.
 
 use std::time::Duration;
 
@@ -16,40 +16,40 @@ use crate::observe::maillog;
 use crate::spool::{Claimed, Fate, Finish, Flow, Place, Record, SpoolError, Which, time};
 use crate::transport::Answer;
 
-/// From one look to the next.
+/// The time from one look to the next.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// How often it is noted how late it is, for the next run.
+/// How often the current time is recorded for the next run.
 const NOTED: Duration = Duration::from_secs(3_600);
 
-/// Messages that one look goes through; the next goes on from there.
+/// The most messages that one look goes through; the next look continues from there.
 const MOST: usize = 4_096;
 
-/// Messages read in one go.
+/// The number of messages read at once.
 const PAGE: usize = 256;
 
-/// How often one look has the spool remove stories that need be kept no longer.
+/// The most times that one look makes the spool remove stories that need no longer be kept.
 const PURGES: usize = 10;
 
-/// What is to be done about a message.
+/// The action that a late message needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LateAction {
     GiveUp,
     Warn,
 }
 
-/// See the module.
+/// The regular look at messages that wait long.
 #[derive(Default)]
 pub(super) struct Patrol {
     after: Option<MessageId>,
     next: Timestamp,
     noted: Timestamp,
-    /// Whether a report would leave just now.
+    /// True if a report would be sent now.
     can_report: bool,
 }
 
 impl Patrol {
-    /// Takes a look, where it is time for one.
+    /// Takes a look, if it is time for one.
     pub(super) async fn look(&mut self, world: &World) {
         let now = world.clock.now();
         if now < self.next {
@@ -81,7 +81,7 @@ impl Patrol {
         }
     }
 
-    /// Reports in the lanes of held servers are routed anew, where another can send them.
+    /// Routes reports in the lanes of held servers again, if another server can send them.
     async fn reroute_reports(
         &self,
         world: &World,
@@ -108,7 +108,7 @@ impl Patrol {
         Ok(())
     }
 
-    /// One page; whether there are more.
+    /// Handles one page. Returns true if there are more.
     async fn page(
         &mut self,
         world: &World,
@@ -147,12 +147,12 @@ impl Patrol {
             .options
             .warns_after()
             .is_some_and(|after| age >= after);
-        // A campaign takes its time, and a warning that waits itself helps nobody.
+        // A campaign takes its time, and a warning that waits as well helps nobody.
         let is_wanted = self.can_report && !record.warned && record.priority != Priority::Bulk;
         (is_late && is_wanted && sender(record).is_some()).then_some(LateAction::Warn)
     }
 
-    /// Does what a message needs.
+    /// Takes the action that a message needs.
     async fn care(&self, world: &World, plan: &Plan, message: Claimed, now: Timestamp) {
         let claimed = (message.claim, message.record.place());
         let finish = match self.need(world, plan, &message.record, now) {
@@ -166,7 +166,7 @@ impl Patrol {
     }
 }
 
-/// The age from which a message may need something.
+/// The age from which a message may need an action.
 fn shortest(plan: &Plan) -> Duration {
     let settings = &plan.settings;
     let expires_after = settings.options.expire_after;
@@ -190,7 +190,7 @@ async fn told(world: &World, plan: &Plan, message: &Claimed, need: LateAction) -
     let held = plan.reason_of(&record.lane);
     let last = held.map(|reason| format!("the server is held: {reason}"));
     let last = last.or(record.last.clone());
-    let last = last.unwrap_or_else(|| "it has not been its turn".to_owned());
+    let last = last.unwrap_or_else(|| "it is still waiting for its turn".to_owned());
     match need {
         LateAction::GiveUp => {
             let settled = give_up(record, &last);
@@ -200,11 +200,11 @@ async fn told(world: &World, plan: &Plan, message: &Claimed, need: LateAction) -
     }
 }
 
-/// Tells the sender that a message is late, and until when it is tried.
+/// Tells the sender that a message is late, and until when it will be tried.
 fn warn(world: &World, plan: &Plan, about: &About, last: &str) -> Option<Finish> {
     let record = about.record;
     let expires = plan.settings.options.expire_after;
-    // A run that has just begun gives nothing up yet.
+    // A run that has just begun does not give anything up yet.
     let given_up = world.clock.now().after(world.tries_for(expires));
     let until = record.received.after(expires).max(given_up);
     let kind = ReportKind::Delayed(world.clock.shown(until));

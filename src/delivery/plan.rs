@@ -1,4 +1,4 @@
-//! One configuration at work: its servers, each with the desk of its mailbox.
+//! One configuration in use: its servers, each with the desk of its mailbox.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use super::settings::DeliverySettings;
 use crate::message::Address;
 use crate::routing::Route;
 
-/// See the module.
+/// One configuration in use.
 pub(super) struct Plan {
     pub(super) settings: Arc<DeliverySettings>,
     entries: HashMap<String, Arc<ServerEntry>>,
     is_rerouted: AtomicBool,
 }
 
-/// A server, and the desk that its mail goes over.
+/// A server, and the desk that handles its mail.
 pub(super) struct ServerEntry {
     pub(super) server: Server,
     pub(super) desk: Arc<Desk>,
@@ -30,7 +30,7 @@ impl ServerEntry {
         self.server.name()
     }
 
-    /// The tenant; if none is configured, the mailbox is all that is known of it.
+    /// The tenant's name. If none is configured, the mailbox's name, because nothing else is known.
     pub(super) fn tenant(&self) -> &str {
         let tenant = self.server.tenant.as_deref();
         tenant.unwrap_or(self.desk.name())
@@ -38,7 +38,7 @@ impl ServerEntry {
 }
 
 impl Plan {
-    /// A configuration, with the desks that its servers have.
+    /// Combines a configuration with the desks of its servers.
     pub(super) fn new(settings: Arc<DeliverySettings>, desks: &Desks) -> Self {
         let mut desks = desks.of(&settings.servers);
         let servers = settings.servers.iter();
@@ -56,12 +56,12 @@ impl Plan {
         }
     }
 
-    /// The spool has moved the mail of servers that are not configured any more.
+    /// Notes that the spool has moved the mail of servers that are no longer configured.
     pub(super) fn rerouted(&self) {
         self.is_rerouted.store(true, Ordering::Release);
     }
 
-    /// Whether it has. Mail that such a server gives back later is routed anew as well.
+    /// True if the spool has moved that mail. Mail that such a server returns later is also routed again.
     pub(super) fn is_rerouted(&self) -> bool {
         self.is_rerouted.load(Ordering::Acquire)
     }
@@ -77,7 +77,7 @@ impl Plan {
         servers.filter_map(|server| self.entries.get(server.name()))
     }
 
-    /// A server with an account, and those that share the account.
+    /// A server with an account, and all servers that share the account.
     pub(super) fn sharing(&self, server: &str) -> impl Iterator<Item = &Arc<ServerEntry>> {
         let account = |entry: &ServerEntry| {
             let token = entry.server.upstream.token.as_ref()?;
@@ -88,26 +88,26 @@ impl Plan {
             .filter(move |entry| ours.is_some() && account(entry) == ours)
     }
 
-    /// Whether a server is used just now.
+    /// True if a server is in use now.
     pub(super) fn works(&self, server: &str) -> bool {
         let entry = self.entry(server);
         entry.is_some_and(|entry| entry.desk.held().is_none())
     }
 
-    /// The server that a report of ours leaves by just now, with whom it is from; none if none can send.
+    /// The server that sends reports now, and the address that they are from. `None` if no server can send.
     pub(super) fn report_route(&self) -> Option<(Route, Address)> {
         self.settings
             .policy
             .report_route(|server| self.works(server))
     }
 
-    /// Whether a report would leave just now.
+    /// True if a report would be sent now.
     pub(super) fn can_report(&self) -> bool {
         let route = self.report_route();
         route.is_some_and(|(route, _)| self.works(&route.server))
     }
 
-    /// Whether an address is in a domain that this configuration sends as: mail to it stays within the
+    /// True if an address is in a domain that this configuration sends as. Mail to it stays within the
     /// tenant, as far as is known.
     pub(super) fn is_own_domain(&self, address: &Address) -> bool {
         let policy = &self.settings.policy;
@@ -123,12 +123,12 @@ impl Plan {
                 .any(|rule| rule.names_domain_of(address))
     }
 
-    /// Why a server is not used, if it is not.
+    /// The reason why a server is not used, if it is not.
     pub(super) fn reason_of(&self, server: &str) -> Option<String> {
         Some(self.entry(server)?.desk.held()?.reason)
     }
 
-    /// The host of a server; its name if it is not configured.
+    /// The host of a server, or its name if it is not configured.
     pub(super) fn host_of<'a>(&'a self, server: &'a str) -> &'a str {
         let entry = self.entry(server);
         entry.map_or(server, |entry| &entry.server.upstream.smtp.host)

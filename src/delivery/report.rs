@@ -1,4 +1,4 @@
-//! What a sender is told: whether, by which message, and through which server.
+//! Reports to a sender: whether one is sent, in which message, and through which server.
 
 use bytes::Bytes;
 
@@ -17,26 +17,26 @@ use crate::spool::{Claim, Content, DigestLines, Finish, New, Origin, Record, Spo
 pub(super) struct About<'a> {
     pub(super) claim: Claim,
     pub(super) record: &'a Record,
-    /// Its header section.
+    /// The message's header section.
     pub(super) head: &'a [u8],
-    /// All of it, where it is at hand.
+    /// The whole message, if it is in memory.
     pub(super) whole: Option<Bytes>,
-    /// The host that is to answer for it.
+    /// The host that is named as the source of the reply.
     pub(super) upstream: &'a str,
     /// This host.
     pub(super) host: &'a str,
 }
 
-/// What tells a sender.
+/// The form in which a sender is told.
 pub(super) enum Notice {
-    /// A message of its own.
+    /// A separate message.
     Report(Box<New>),
     /// Lines of a digest.
     Lines(DigestLines),
 }
 
 impl Notice {
-    /// Has it put with the fate of the message that it is about.
+    /// Adds the notice to the fate of its message, so that both are written together.
     pub(super) fn add_to(self, finish: &mut Finish) {
         match self {
             Self::Report(report) => finish.reports.push(*report),
@@ -45,19 +45,20 @@ impl Notice {
     }
 }
 
-/// Who can be told about a message.
+/// The address that can receive reports about a message.
 pub(super) fn sender(record: &Record) -> Option<&Address> {
     match record.origin {
         Origin::Client { .. } => record.envelope.sender.address(),
-        // A report is never reported.
+        // No report is ever sent about a report.
         Origin::Report(_) | Origin::Digest => None,
     }
 }
 
-/// Octets of a server's words in one line of a digest.
+/// Octets of a server's text in one line of a digest.
 const WORDS: usize = 400;
 
-/// Tells the sender of these recipients; gives what does and the fact, or none if nobody can be told.
+/// Tells the sender about these recipients. Returns the notice and the fact, or `None` if nobody can be
+/// told.
 pub(super) fn notice(
     world: &World,
     plan: &Plan,
@@ -89,7 +90,7 @@ pub(super) fn notice(
                 .iter()
                 .map(|failed| line(world, about, failed, kind));
             let lines: Vec<String> = lines.collect();
-            // Whether it is ASCII is not known before it is written.
+            // The digest may contain non-ASCII text. That is known only when it is written.
             let envelope = bounce::envelope(to, "\u{80}".as_bytes());
             let record = Record {
                 due: digest.due,
@@ -107,8 +108,8 @@ pub(super) fn notice(
     Some((notice, Fact::Reported { report, to, kind }))
 }
 
-/// Tells what has become of a message: the log and its story, and its sender what failed. Gives the fate to
-/// be written.
+/// Publishes the result of a message: in the log and its story, and to its sender if something failed.
+/// Returns the fate to write.
 pub(super) fn conclude(
     world: &World,
     plan: &Plan,
@@ -146,13 +147,13 @@ pub(super) fn conclude(
 fn why_untold(record: &Record) -> String {
     match sender(record) {
         Some(to) => format!(
-            "no report goes to {to}: no server can send one, or {SENDERS} senders had some within the hour"
+            "no report can be sent to {to}: no server can send reports, or {SENDERS} other senders received reports within the last hour"
         ),
         None => "it has no sender".to_owned(),
     }
 }
 
-/// A message of ours, due at once.
+/// A message from this program, due at once.
 fn ours(id: MessageId, origin: Origin, envelope: Envelope, lane: String, now: Timestamp) -> Record {
     Record {
         id,
@@ -222,7 +223,7 @@ fn line(world: &World, about: &About, failed: &Failed, kind: ReportKind) -> Stri
     line.to_string()
 }
 
-/// A digest as a message, with the number of its last line: it is written when it is sent.
+/// A digest as a message, with the number of its last line. It is written when it is sent.
 pub(super) async fn digest(
     world: &World,
     plan: &Plan,
@@ -234,10 +235,10 @@ pub(super) async fn digest(
     let Some(to) = record.envelope.recipients.first() else {
         return Ok((Content::Memory(Bytes::new()), last));
     };
-    // Without a route it is not sent.
+    // Without a route the digest is not sent.
     let route = plan.report_route();
     let from = route.map_or_else(|| to.address.clone(), |(_, from)| from);
-    // Another message by another name, if some of its lines have gone before.
+    // The name changes if some lines were sent earlier, because this is another message then.
     let name = format!("{}.{last}", record.id);
     let (host, now) = (&plan.settings.host, world.clock.wall());
     let content = digest::content(&from, &to.address, &name, host, now, &lines);

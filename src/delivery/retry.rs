@@ -1,15 +1,15 @@
-//! When a message is tried again, and when it is given up. Pure.
+//! The times at which a message is retried or given up. Pure.
 
 use std::time::Duration;
 
 use crate::base::Timestamp;
 
-/// The waits between attempts, and how long it goes on in all.
+/// The waits between attempts, and the total time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Schedule<'a> {
     /// The wait after the first attempt, the second, and so on; the last one repeats. Never empty.
     pub waits: &'a [Duration],
-    /// From acceptance to giving up.
+    /// The time from acceptance to giving up.
     pub expires_after: Duration,
 }
 
@@ -25,13 +25,13 @@ pub(crate) const WAITS: [Duration; 5] = [
 /// The usual time until a message is given up (RFC 5321 §4.5.4.1: 4 to 5 days).
 pub(crate) const EXPIRES_AFTER: Duration = Duration::from_secs(5 * 24 * 3_600);
 
-/// The share of a wait by which it may be shorter or longer, so that what failed together does not
-/// come back together.
+/// The share by which a wait may be shorter or longer, so that messages that failed together are not all
+/// retried at the same time.
 const JITTER: f64 = 0.1;
 
 impl Schedule<'_> {
-    /// When a message received at `received`, tried `attempts` times, the last at `now`, is tried
-    /// again; none when that would be too late. `random` is in 0..1.
+    /// The time of the next attempt for a message received at `received` and tried `attempts` times, the
+    /// last at `now`. `None` if that would be too late. `random` is in 0..1.
     pub(crate) fn next(
         &self,
         received: Timestamp,

@@ -1,4 +1,4 @@
-//! Takes what is due from the spool to the desks.
+//! Moves messages that are due from the spool to the desks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::base::Timestamp;
 use crate::observe::maillog;
 use crate::spool::{Claimed, Place, SpoolError, Which};
 
-/// The longest time between two looks at the desks, for what no event announces: holds that end,
+/// The longest time between two looks at the desks, for changes that no event announces: holds that end,
 /// idle sessions, claims to renew.
 const TICK: Duration = Duration::from_secs(5);
 
-/// Messages claimed at once.
+/// The most messages that are claimed at once.
 const AT_ONCE: usize = 64;
 
 /// Runs until it is stopped.
@@ -53,11 +53,11 @@ pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
     }
 }
 
-/// One look at everything; gives when the next is due at the latest.
+/// Looks at everything once. Returns the latest time for the next look.
 async fn round(world: &Arc<World>) -> Result<Timestamp, SpoolError> {
     let plan = world.plan();
     if world.follow_wall_clock().await? {
-        // What failed of late may have failed by the clock.
+        // The clock may be the cause of recent failures.
         let tokens = plan
             .entries()
             .filter_map(|entry| entry.server.upstream.token.as_ref());
@@ -78,7 +78,7 @@ async fn round(world: &Arc<World>) -> Result<Timestamp, SpoolError> {
     Ok(first.map_or(next, |first| next.min(first)))
 }
 
-/// Takes what this process has just put.
+/// Takes the messages that this process has just put into the spool.
 async fn take_fresh(world: &Arc<World>, plan: &Plan, now: Timestamp) -> Result<(), SpoolError> {
     loop {
         let until = now.after(CLAIM);
@@ -92,7 +92,7 @@ async fn take_fresh(world: &Arc<World>, plan: &Plan, now: Timestamp) -> Result<(
     }
 }
 
-/// How many messages of a place can be taken now.
+/// The number of messages of a place that can be taken now.
 fn room(world: &World, plan: &Plan, place: &Place) -> usize {
     if place.lane.is_empty() {
         return AT_ONCE;
@@ -100,13 +100,14 @@ fn room(world: &World, plan: &Plan, place: &Place) -> usize {
     match plan.entry(&place.lane) {
         _ if world.is_paused() => 0,
         Some(entry) => entry.desk.room(place).min(AT_ONCE),
-        // Its server is not configured any more: it is routed anew.
+        // The server is no longer configured: the message is routed again.
         None if plan.is_rerouted() => AT_ONCE,
         None => 0,
     }
 }
 
-/// Takes what is due in a place while there is room: to its desk, or to be routed if it has no lane.
+/// Takes messages that are due in a place while there is room: to its desk, or to routing if it has no
+/// lane.
 async fn take(
     world: &Arc<World>,
     plan: &Plan,
@@ -129,8 +130,8 @@ async fn take(
     Ok(())
 }
 
-/// Gives a message to its desk. If there is no room it goes back; if its server is not configured any more
-/// it is routed anew.
+/// Pushes a message to its desk. Without room there, it returns to the spool; if its server is no longer
+/// configured, it is routed again.
 fn push(world: &Arc<World>, plan: &Plan, message: Claimed) {
     world.fates.remember(message.claim, message.until);
     let Some(entry) = plan.entry(&message.record.lane) else {

@@ -1,5 +1,5 @@
-//! One way to send a message: for the queue, for an app that waits for the upstream's own answer, and for
-//! a person who tests a server.
+//! The one way to send a message: for the queue, for an app that waits for the upstream's own reply, and
+//! for a person who tests a server.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,31 +17,31 @@ use crate::transport::{
     Answer, Body, FailedRecipient, Finding, Interruption, Outcome, Outgoing, Progress, Transport,
 };
 
-/// A message as it leaves.
+/// A message as it is sent.
 pub(super) struct Letter<'a> {
-    /// The reverse-path to give the server.
+    /// The envelope sender for the server.
     pub(super) sender: &'a ReversePath,
-    /// Whom the field From names, if it names one.
+    /// The address in the `From` field, if there is one.
     pub(super) author: Option<&'a Address>,
-    /// Its recipients, and the parameters as the app gave them.
+    /// The recipients, and the parameters from the app.
     pub(super) envelope: &'a Envelope,
-    /// Its header section.
+    /// The new header section.
     pub(super) composed: &'a Composed,
-    /// The content that the rest of it stands in.
+    /// The content that holds the rest of the message.
     pub(super) content: &'a Content,
-    /// Whether nothing is sent unless every recipient is accepted.
+    /// True if nothing is sent unless every recipient is accepted.
     pub(super) all_or_none: bool,
 }
 
-/// Why there is no outcome.
+/// The reason why there is no outcome.
 pub(super) enum NotSent {
-    /// The way to the server, or the server.
+    /// Trouble with the connection or the server.
     Interrupted(Interruption),
-    /// The spool cannot give the content.
+    /// The spool cannot read the content.
     Spool(SpoolError),
 }
 
-/// What it takes to send.
+/// Sends messages over the transport.
 pub(super) struct Dispatcher {
     transport: Arc<dyn Transport>,
     clock: Clock,
@@ -57,14 +57,14 @@ impl Dispatcher {
         }
     }
 
-    /// How servers are reached.
+    /// The transport that connects to servers.
     pub(super) fn transport(&self) -> &dyn Transport {
         self.transport.as_ref()
     }
 
-    /// Sends over the seat's session or a new one. A kept session that proves dead before anything was
-    /// answered, and one that the server does not take for signed in, are each replaced once. A sender that
-    /// the server refused a while ago is refused without asking it.
+    /// Sends over the seat's session or a new one. Two kinds of session are replaced once each: a kept
+    /// session that proves dead before any reply, and one in which the server does not accept the sign-in.
+    /// A sender that the server refused recently is refused without asking the server.
     pub(super) async fn send(
         &self,
         entry: &ServerEntry,
@@ -145,7 +145,7 @@ impl<'a> Letter<'a> {
     }
 }
 
-/// The content from there on.
+/// The content from the offset `from` on.
 async fn body(content: &Content, from: usize) -> Result<Body, SpoolError> {
     if let Some(bytes) = content.in_memory() {
         return Ok(Body::Memory(bytes.slice(from..)));
@@ -158,7 +158,7 @@ async fn body(content: &Content, from: usize) -> Result<Body, SpoolError> {
     Ok(Body::Stream(open, content.size() - from))
 }
 
-/// Whether the server takes nobody for signed in, so that nothing became of the message.
+/// True if the server accepted no sign-in, so that the message was neither delivered nor failed.
 fn is_token_refused(outcome: &Outcome) -> bool {
     let is_untouched = outcome.delivered.is_empty() && outcome.failed.is_empty();
     is_untouched && matches!(outcome.finding, Some(Finding::TokenRefused(_)))
@@ -176,16 +176,16 @@ fn all_refused(envelope: &Envelope, answer: &Answer, remedy: &str) -> Outcome {
     }
 }
 
-/// Answers that no rule explains and that were logged; each is logged once.
+/// Unclassified replies that were logged. Each is logged once.
 #[derive(Default)]
 struct Unknown(Mutex<HashSet<String>>);
 
-/// Unknown answers that are kept apart. Further ones are logged each time.
+/// The most unclassified replies that are remembered. Further ones are logged each time.
 const UNKNOWN: usize = 1_000;
 
 impl Unknown {
-    /// Whether this answer has not been logged for this server. Exchange ends an answer with the name of
-    /// the machine that gave it: `[AM0PR01CA0001...]`.
+    /// True if this reply has not been logged for this server. Exchange ends a reply with the name of the
+    /// machine that sent it: `[AM0PR01CA0001...]`.
     fn is_new(&self, server: &str, answer: &Answer) -> bool {
         let text = answer.to_string();
         let words = text.split('[').next().unwrap_or_default();

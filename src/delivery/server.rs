@@ -1,4 +1,4 @@
-//! A configured server as delivery knows it.
+//! A configured server, as delivery uses it.
 
 use std::sync::Arc;
 
@@ -6,30 +6,31 @@ use super::usage::MailboxLimits;
 use crate::base::Service;
 use crate::transport::Upstream;
 
-/// A configured server: how it is reached, and what it may do.
+/// A configured server: its connection and its limits.
 #[derive(Clone)]
 pub struct Server {
-    /// How it is reached.
+    /// The connection to the server.
     pub upstream: Arc<Upstream>,
-    /// What its mailbox may do.
+    /// The limits of its mailbox.
     pub limits: MailboxLimits,
-    /// The tenant whose limits count besides the mailbox's, if one is known.
+    /// The tenant whose limits apply in addition to the mailbox's, if it is configured.
     pub tenant: Option<String>,
 }
 
 impl Server {
-    /// Its name in the configuration.
+    /// The server's name in the configuration.
     pub fn name(&self) -> &str {
         &self.upstream.name
     }
 
-    /// Whether nothing differs in how it is reached, signed in to and limited.
+    /// True if the connection, the sign-in and the limits are the same.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.upstream.is_same(&other.upstream) && self.limits == other.limits
     }
 
-    /// Which mailbox it sends from: whose limits count, and at which host. If nobody signs in, the server
-    /// is a mailbox of its own. Exchange Online has each mailbox once, by whatever host it is reached.
+    /// The mailbox that the server sends from: the account whose limits count, and its host. If nobody
+    /// signs in, the server is a mailbox of its own. In Exchange Online, it is the same mailbox whichever
+    /// host is used.
     pub(super) fn mailbox(&self) -> String {
         let user = self.upstream.limited().unwrap_or(self.name());
         let user = user.to_lowercase();
@@ -39,7 +40,7 @@ impl Server {
         }
     }
 
-    /// What versions before 0.2 called that mailbox in the spool.
+    /// The mailbox's name in the spool before version 0.2.
     pub(super) fn former_mailbox(&self) -> String {
         let user = self.upstream.smtp.auth.username().unwrap_or(self.name());
         format!("{} at {}", user.to_lowercase(), self.address())

@@ -1,5 +1,5 @@
-//! A mailbox's sessions: how many it may have at once, and those that wait, signed in, for the next
-//! message. A session belongs to the server that it was opened to.
+//! A mailbox's sessions: the limit on how many are open at once, and the signed-in sessions that wait for
+//! the next message. A session belongs to the server to which it was opened.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::base::{Timestamp, limits};
 use crate::transport::{Link, Upstream};
 
-/// See the module.
+/// The sessions of one mailbox.
 pub(super) struct Sessions {
     permits: Arc<Semaphore>,
     state: Mutex<ParkedSessions>,
@@ -16,19 +16,19 @@ pub(super) struct Sessions {
 
 struct ParkedSessions {
     most: usize,
-    /// Sessions that nobody uses just now, and since when.
+    /// Idle sessions, each with the time at which it became idle.
     parked: Vec<(Open, Timestamp)>,
-    /// Grows when all earlier sessions are to be used no more.
+    /// Grows when all earlier sessions must no longer be used.
     epoch: u64,
 }
 
-/// An open session, and the server that it was opened to.
+/// An open session, with its server.
 pub(super) struct Open {
     pub(super) link: Box<dyn Link>,
     upstream: Arc<Upstream>,
 }
 
-/// The right to one session, and the session if there is one.
+/// The right to one session, and the session if it is open.
 pub(super) struct Seat {
     session: Option<Open>,
     epoch: u64,
@@ -76,7 +76,7 @@ impl Sessions {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This many at once from now on. Sessions above it end after the message that they send.
+    /// Sets the limit of sessions at once. Sessions above it end after the message that they are sending.
     pub(super) fn limit(&self, most: usize) {
         let before = std::mem::replace(&mut self.state().most, most);
         let Some(fewer) = before.checked_sub(most) else {
@@ -103,7 +103,7 @@ impl Sessions {
         }
     }
 
-    /// A seat for a session that was opened beside the mailbox's own, by a person who tests it.
+    /// A seat for a session that a person opened for a test, outside the mailbox's own limit.
     pub(super) fn beside(&self, link: Box<dyn Link>, upstream: &Arc<Upstream>) -> Seat {
         Seat {
             session: Some(Open::new(link, upstream)),
@@ -112,8 +112,8 @@ impl Sessions {
         }
     }
 
-    /// Makes a seat ready for a message to this server: with a session to it that waits, or without one.
-    /// What the seat has is ended if it is another's, or one of before [`Sessions::close`].
+    /// Prepares a seat for a message to this server, with an idle session to it or without a session. Ends
+    /// the seat's own session if it is to another server or older than the last [`Sessions::close`].
     pub(super) async fn prepare(&self, seat: &mut Seat, upstream: &Arc<Upstream>) {
         let epoch = self.state().epoch;
         let is_old = std::mem::replace(&mut seat.epoch, epoch) != epoch;
@@ -138,7 +138,7 @@ impl Sessions {
         }
     }
 
-    /// A session that waits: one to this server, or else the oldest, whose place is needed.
+    /// Takes an idle session: one to this server, or else the oldest, because its place is needed.
     fn parked(&self, upstream: &Arc<Upstream>) -> Option<Open> {
         let parked = &mut self.state().parked;
         let place = parked.iter().rposition(|(open, _)| open.is_to(upstream));
@@ -159,7 +159,7 @@ impl Sessions {
         }
     }
 
-    /// Closes all: those that are in use after the message under way.
+    /// Closes all sessions. Those in use close after their current message.
     pub(super) fn close(&self) {
         let parked = {
             let mut state = self.state();
@@ -169,7 +169,7 @@ impl Sessions {
         quit(parked);
     }
 
-    /// Closes those that nobody has used for a while.
+    /// Closes the sessions that have been idle for a while.
     pub(super) fn close_idle(&self, now: Timestamp) {
         let idle = {
             let mut state = self.state();

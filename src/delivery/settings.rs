@@ -1,26 +1,26 @@
-//! What delivery is configured to do.
+//! The configuration of delivery.
 
 use super::options::DeliveryOptions;
 use super::server::Server;
 use crate::message::Shown;
 use crate::routing::Policy;
 
-/// What delivery goes by.
+/// The settings of delivery.
 pub struct DeliverySettings {
     /// Routing.
     pub policy: Policy,
     /// The servers, in order.
     pub servers: Vec<Server>,
-    /// When to try again, and when to give up.
+    /// The times of retries and of giving up.
     pub options: DeliveryOptions,
     /// The name of this host.
     pub host: String,
-    /// How much of a client its message's `Received` field shows.
+    /// How much the `Received` field reveals about the client.
     pub received: Shown,
 }
 
 impl DeliverySettings {
-    /// Whether there is such a server.
+    /// True if there is such a server.
     pub fn has(&self, server: &str) -> bool {
         self.servers.iter().any(|known| known.name() == server)
     }

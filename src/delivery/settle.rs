@@ -1,4 +1,4 @@
-//! After an attempt: what becomes of the message. Pure.
+//! Decides the fate of a message after an attempt. Pure.
 
 use std::time::Duration;
 
@@ -10,55 +10,55 @@ use crate::message::{Address, Recipient};
 use crate::spool::{Fate, Record};
 use crate::transport::{Answer, Outcome};
 
-/// Holds of a mailbox that one message may bring about; then it is set aside.
+/// The number of mailbox holds after which the message that caused them is set aside.
 const MOST_HOLDS: u32 = 2;
 
-/// How long after the end of a hold the message that brought it about is due: any other goes first.
+/// The delay from the end of a hold until the message that caused it is due, so that any other goes first.
 pub(super) const BEHIND_OTHERS: Duration = Duration::from_secs(5);
 
-/// How an attempt at a message ended.
+/// The result of an attempt at a message.
 pub(super) struct Tried {
     /// The message as it was before.
     pub(super) record: Record,
-    /// What became of its recipients.
+    /// The outcome for its recipients.
     pub(super) outcome: Outcome,
-    /// What interrupted it, in words, if something did.
+    /// The reason for an interruption, in words, if there was one.
     pub(super) interruption: Option<String>,
-    /// Whether it may have arrived all the same.
+    /// True if the message may have arrived in spite of that.
     pub(super) may_have_arrived: bool,
-    /// Its Message-ID, by which it is found at the other end.
+    /// The message's Message-ID, which identifies it at the other end.
     pub(super) message_id: String,
 }
 
-/// What decides besides the attempt.
+/// Everything besides the attempt that decides the fate.
 pub(super) struct Given<'a> {
-    /// The server that it was sent by.
+    /// The server that sent the message.
     pub(super) server: &'a str,
-    /// As configured.
+    /// The configured options.
     pub(super) options: &'a DeliveryOptions,
-    /// Whether this run may give messages up by now.
+    /// True if this run may give messages up by now.
     pub(super) may_give_up: bool,
     /// Now.
     pub(super) now: Timestamp,
-    /// Random, in 0..1: messages that failed together do not come back together.
+    /// A random number in 0..1, so that messages that failed together are not all retried at the same time.
     pub(super) random: f64,
 }
 
-/// What becomes of a message.
+/// The decision about a message.
 #[derive(Debug)]
 pub(super) struct Settled {
-    /// Its fate.
+    /// The message's fate.
     pub(super) fate: Fate,
-    /// What happened to it.
+    /// Facts for the log and the story.
     pub(super) facts: Vec<Fact>,
-    /// Recipients for whom it failed for good.
+    /// Recipients for whom the message failed permanently.
     pub(super) failed: Vec<Failed>,
-    /// Recipients who asked for a confirmation that the server does not give (RFC 3461 §5.2.2).
+    /// Recipients who requested a confirmation that the server does not send (RFC 3461 §5.2.2).
     pub(super) relayed: Vec<Failed>,
 }
 
 impl Tried {
-    /// How many of the `attempted` recipients may have got the message.
+    /// The number of the `attempted` recipients that may have got the message.
     pub(super) fn reached(&self, attempted: usize) -> usize {
         if self.may_have_arrived {
             attempted
@@ -67,14 +67,14 @@ impl Tried {
         }
     }
 
-    /// What stands in the way, in words.
+    /// The reason why the message is not delivered, in words.
     fn last(&self) -> String {
         let said = || self.outcome.not_now.as_ref().map(Answer::to_string);
         self.interruption.clone().or_else(said).unwrap_or_default()
     }
 }
 
-/// What becomes of those recipients that are not done with.
+/// The next step for the recipients that are not done.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Nothing,
@@ -83,14 +83,14 @@ enum Next {
     GivenUp,
 }
 
-/// Decides what becomes of a message after an attempt.
+/// Decides the fate of a message after an attempt.
 pub(super) fn settle(given: &Given, tried: &Tried) -> Settled {
     let outcome = &tried.outcome;
     let all = &tried.record.envelope.recipients;
     let waiting = outcome.deferred.iter().chain(&outcome.next);
     let waiting: Vec<Recipient> = waiting.map(|&place| all[place].clone()).collect();
     let last = tried.last();
-    // A message that goes on at once, or that was not to blame, has not failed an attempt.
+    // An attempt does not count as failed if the message continues at once or was not to blame.
     let is_counted = outcome.is_counted() && outcome.next.is_empty();
     let record = Record {
         attempts: tried.record.attempts + u32::from(is_counted),
@@ -135,7 +135,7 @@ pub(super) fn settle(given: &Given, tried: &Tried) -> Settled {
     }
 }
 
-/// Gives a message up for all its recipients; `last` is what stood in its way.
+/// Gives a message up for all its recipients; `last` is the reason why it was not delivered.
 pub(super) fn give_up(record: &Record, last: &str) -> Settled {
     let failed = given_up(record, record.envelope.recipients.clone(), last);
     Settled {
@@ -146,7 +146,7 @@ pub(super) fn give_up(record: &Record, last: &str) -> Settled {
     }
 }
 
-/// A message as it is held for a person.
+/// The fate of a message that is held for a person.
 pub(super) fn hold(record: Record, reason: String, facts: &mut Vec<Fact>) -> Fate {
     facts.push(Fact::Held {
         reason: reason.clone(),
@@ -157,11 +157,14 @@ pub(super) fn hold(record: Record, reason: String, facts: &mut Vec<Fact>) -> Fat
     }))
 }
 
-/// A message whose failure nobody can be told of does not vanish: it is held. If some recipients are still
-/// to be tried, the failed ones stay with them, to be judged again.
+/// Holds a message whose failure cannot be reported to anybody, so that it does not vanish. If some
+/// recipients are still to be tried, the failed ones stay with them and are judged again.
 pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
     let Some(first) = untold.first() else { return };
-    let reason = format!("failed, and nobody is told because {why}: {}", first.answer);
+    let reason = format!(
+        "delivery failed, and nobody is told because {why}: {}",
+        first.answer
+    );
     let recipients = untold.into_iter().map(|failed| failed.recipient);
     match &mut settled.fate {
         Fate::Later(rest) | Fate::Held(rest) => rest.envelope.recipients.extend(recipients),
@@ -173,7 +176,7 @@ pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
     }
 }
 
-/// What there is to tell of those who have the message, and who asked for a confirmation in vain.
+/// The fact about delivered recipients, and those of them whose requested confirmation will not come.
 fn delivered(given: &Given, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec<Failed>) {
     let Some(answer) = &tried.outcome.accepted else {
         return (Vec::new(), Vec::new());
@@ -210,7 +213,7 @@ fn refused(outcome: &Outcome, all: &[Recipient]) -> Vec<Failed> {
 
 fn given_up(record: &Record, recipients: Vec<Recipient>, last: &str) -> Vec<Failed> {
     let text = format!(
-        "Given up after {} attempts; the last ended with: {last}",
+        "Given up after {} attempts; the last error: {last}",
         record.attempts
     );
     let answer = Answer::new(554, "5.4.7", text);
@@ -232,7 +235,7 @@ fn failures(failed: &[Failed]) -> Vec<Fact> {
     facts.collect()
 }
 
-/// The message as it stays, for the recipients that wait.
+/// The message as it stays in the spool, for the recipients that wait.
 fn kept(
     given: &Given,
     tried: &Tried,
@@ -249,8 +252,9 @@ fn kept(
     record
 }
 
-/// When a message is tried again whose attempt was no fault of it: at once, but behind all others if
-/// its attempt got the mailbox held. One that did so twice waits for a person.
+/// The next step after an attempt that failed through no fault of the message: it is due at once, but
+/// behind all others if the attempt caused a hold of the mailbox. A message that caused two holds waits for
+/// a person.
 fn after_hold(tried: &Tried, now: Timestamp) -> Next {
     let Some(hold) = tried.outcome.holds_for() else {
         return Next::Later(now);
@@ -259,13 +263,13 @@ fn after_hold(tried: &Tried, now: Timestamp) -> Next {
         return Next::Later(now.after(hold).after(BEHIND_OTHERS));
     }
     Next::Held(format!(
-        "sending it got the mailbox held {MOST_HOLDS} times, so it is set aside: {}; `queue retry` sends it \
+        "set aside, because sending it got the mailbox held {MOST_HOLDS} times: {}; `queue retry` sends it \
          again, `queue delete` removes it",
         tried.last()
     ))
 }
 
-/// What becomes of those who wait after an attempt that counts.
+/// The next step for the waiting recipients after an attempt that counts.
 fn after_attempt(given: &Given, tried: &Tried, attempts: u32) -> Next {
     let now = given.now;
     let received = if given.may_give_up {
@@ -280,11 +284,11 @@ fn after_attempt(given: &Given, tried: &Tried, attempts: u32) -> Next {
     let asked = now.after(tried.outcome.wait.unwrap_or(Duration::ZERO));
     match (tried.may_have_arrived, given.options.uncertain, usual) {
         (true, Uncertain::Retry, _) if tried.record.uncertain => Next::Held(format!(
-            "it may have arrived, twice: {}; `queue release` sends it once more, `queue delete` does not",
+            "two attempts may have delivered it: {}; `queue release` sends it once more, `queue delete` removes it",
             tried.last()
         )),
         (true, Uncertain::Hold, _) => Next::Held(format!(
-            "it may have arrived: {}; `queue release` sends it again, `queue delete` does not",
+            "it may have been delivered: {}; `queue release` sends it again, `queue delete` removes it",
             tried.last()
         )),
         (true, Uncertain::Retry, usual) => {
@@ -419,7 +423,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every recipient is delivered, failed or still there, and never two of them.
+        /// Each recipient ends up delivered, failed or still there, and in only one of these groups.
         #[test]
         fn no_recipient_is_lost(
             kinds in prop::collection::vec(0u8..4, 1..20),

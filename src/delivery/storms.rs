@@ -1,4 +1,4 @@
-//! What every sender was told of late, shared by all workers.
+//! The record of recent reports to each sender, shared by all workers.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::spool::{Origin, Record};
 
-/// See the module.
+/// The [`Storm`] that all workers share.
 #[derive(Default)]
 pub(super) struct Storms(Mutex<Storm>);
 
@@ -16,14 +16,14 @@ impl Storms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message leaves; see [`Storm::leaves`].
+    /// Notes that a message leaves; see [`Storm::leaves`].
     pub(super) fn leaves(&self, record: &Record) {
         if record.origin == Origin::Digest {
             self.storm().leaves(record.id);
         }
     }
 
-    /// See [`Storm::tell`].
+    /// Decides how a sender is told; see [`Storm::tell`].
     pub(super) fn tell(
         &self,
         to: &Address,

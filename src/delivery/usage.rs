@@ -1,4 +1,4 @@
-//! What a mailbox has used of its limits, and why it rests. Pure.
+//! The used part of a mailbox's limits, and its pauses after trouble. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Timestamp;
 
-/// What a server lets one mailbox do (`transport/smtp/exchange_online.md`, "Limits per mailbox").
+/// The limits of one mailbox (`transport/smtp/exchange_online.md`, "Limits per mailbox").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailboxLimits {
     /// Sessions at once.
     pub sessions: usize,
-    /// Messages in any minute; none for no limit.
+    /// Messages in any minute; `None` for no limit.
     pub per_minute: Option<usize>,
-    /// Recipients in any 24 hours; none for no limit.
+    /// Recipients in any 24 hours; `None` for no limit.
     pub per_day: Option<u64>,
     /// Recipients of one message.
     pub recipients: usize,
 }
 
 impl MailboxLimits {
-    /// Of two servers' limits for one mailbox, the stricter ones.
+    /// The stricter limits of two servers for one mailbox.
     pub fn stricter(self, other: Self) -> Self {
         fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
             match (one, other) {
@@ -38,25 +38,25 @@ impl MailboxLimits {
     }
 }
 
-/// How long a message counts: a minute, and what the way to the server may take more for one message
-/// than for another.
+/// How long a message counts: a minute, and a margin because one message may take longer to reach the
+/// server than another.
 const WINDOW: Duration = Duration::from_secs(61);
 
-/// Messages of the last minute that are taken over from an earlier run at the most.
+/// The most messages of the last minute that are restored from an earlier run.
 const RESTORED: usize = 1_000;
 
 /// How long a recipient counts.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// Recipients are counted together for so long.
+/// Recipients within this time are counted together.
 const SLICE: Duration = Duration::from_secs(300);
 
-/// How long a mailbox rests after a server's trouble: at first, then twice as long each time.
+/// How long a mailbox pauses after trouble with a server. The pause doubles each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackOff {
-    /// At first.
+    /// The first pause.
     pub first: Duration,
-    /// At the most.
+    /// The longest pause.
     pub longest: Duration,
 }
 
@@ -71,8 +71,8 @@ impl Default for BackOff {
 }
 
 impl BackOff {
-    /// The rest after so many troubles in a row; `random` in 0..1 makes it up to a quarter longer, so
-    /// that mailboxes do not come back together.
+    /// The pause after this many troubles in a row. `random` in 0..1 makes it up to a quarter longer, so
+    /// that mailboxes do not all resume at the same time.
     pub fn rest(&self, troubles: u32, random: f64) -> Duration {
         let doubled = 1u32.checked_shl(troubles.saturating_sub(1).min(16));
         let rest = self.first.saturating_mul(doubled.unwrap_or(u32::MAX));
@@ -81,20 +81,20 @@ impl BackOff {
     }
 }
 
-/// See the module.
+/// The usage of one mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// When each message of the last minute was sent.
+    /// The time at which each message of the last minute was sent.
     sent: VecDeque<Timestamp>,
-    /// Recipients of the last day, by when their slice began.
+    /// Recipients of the last day, with the time at which their slice began.
     day: VecDeque<(Timestamp, u64)>,
-    /// Troubles in a row.
+    /// The number of troubles in a row.
     troubles: u32,
 }
 
 impl Usage {
-    /// Counts a message to so many recipients, unless that would be too much: then when it will not
-    /// be.
+    /// Counts a message to this many recipients. If that exceeds a limit, returns the time from which it
+    /// does not.
     pub(crate) fn admit(
         &mut self,
         limits: &MailboxLimits,
@@ -116,8 +116,8 @@ impl Usage {
         Ok(())
     }
 
-    /// Of a message that was admitted at `at`, this many recipients cannot have got it; if `unsent`, none
-    /// has, and the message does not count to its minute either.
+    /// Removes this many recipients of a message that was admitted at `at`, because they cannot have got
+    /// it. If `unsent`, nobody has, and the message does not count towards its minute either.
     pub(crate) fn take_back(&mut self, recipients: u64, unsent: bool, at: Timestamp) {
         if unsent && let Some(place) = self.sent.iter().rposition(|sent| *sent == at) {
             self.sent.remove(place);
@@ -128,8 +128,8 @@ impl Usage {
         }
     }
 
-    /// What an earlier run has sent in a piece of time, which has passed: as if all of it had been sent
-    /// with the last.
+    /// Adds the usage of an earlier run in a past period, as if all messages had been sent with the last
+    /// one.
     pub(crate) fn restore(
         &mut self,
         messages: u64,
@@ -141,12 +141,13 @@ impl Usage {
             .unwrap_or(usize::MAX)
             .min(RESTORED);
         self.sent.extend(std::iter::repeat_n(last, messages));
-        // A clock that was set has mixed them.
+        // A change of the clock may have put them out of order.
         self.sent.make_contiguous().sort_unstable();
         self.count(recipients, at);
     }
 
-    /// The server says that it was too fast: nothing for as long as a message counts.
+    /// Uses up the minute, because the server says that the mailbox was too fast: nothing is sent for as
+    /// long as a message counts.
     pub(crate) fn exhaust(&mut self, limits: &MailboxLimits, now: Timestamp) {
         if let Some(most) = limits.per_minute {
             self.sent.clear();
@@ -154,24 +155,24 @@ impl Usage {
         }
     }
 
-    /// Trouble with the server: how long to leave it alone.
+    /// Notes trouble with the server. Returns how long to pause.
     pub(crate) fn trouble(&mut self, back_off: &BackOff, random: f64) -> Duration {
         self.troubles = self.troubles.saturating_add(1);
         back_off.rest(self.troubles, random)
     }
 
-    /// The server did as it was asked.
+    /// Notes that the server did as requested.
     pub(crate) fn well(&mut self) {
         self.troubles = 0;
     }
 
-    /// Recipients of the last 24 hours.
+    /// The number of recipients in the last 24 hours.
     pub(crate) fn of_day(&self, now: Timestamp) -> u64 {
         let counts = self.day.iter().filter(|(began, _)| is_of_day(*began, now));
         counts.map(|(_, count)| count).sum()
     }
 
-    /// Until when the minute is used up, if it is.
+    /// The time until which the minute is used up, if it is.
     pub(crate) fn minute_until(&self, limits: &MailboxLimits, now: Timestamp) -> Option<Timestamp> {
         let most = limits.per_minute?.max(1);
         let counts = self.sent.iter().filter(|at| now < at.after(WINDOW));
@@ -204,7 +205,7 @@ impl Usage {
         {
             self.day.pop_front();
         }
-        // A message to more than a day's recipients is for the server to judge.
+        // A message to more recipients than a day allows is left to the server to judge.
         let mut over = (self.of_day(now) + recipients).checked_sub(most.max(recipients))?;
         if over == 0 {
             return None;
@@ -226,7 +227,7 @@ impl Usage {
     }
 }
 
-/// A slice counts until its last recipient does not.
+/// True if a slice still counts: it counts until its last recipient no longer does.
 fn is_of_day(began: Timestamp, now: Timestamp) -> bool {
     now < began.after(SLICE + DAY)
 }
@@ -311,7 +312,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks again when told to is never over the limit in any minute, and loses no time.
+        /// A client that always retries at the given time never exceeds the limit in any minute, and loses
+        /// no time.
         #[test]
         fn no_minute_has_too_many(
             most in 1usize..40,

@@ -1,5 +1,5 @@
-//! A worker is a task that sends one message of a desk after another over one session while there is any, and
-//! then leaves the session, still signed in, for the next worker.
+//! A worker is a task that sends a desk's messages one after another over one session. When no message is
+//! left, it leaves the session, still signed in, for the next worker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +11,30 @@ use super::world::World;
 use crate::spool::{Claim, Claimed};
 use crate::transport::Finding;
 
-/// How long a session's place stays empty that was one too many for the mailbox.
+/// How long a session's place stays empty after the session was one too many for the mailbox.
 const CROWD_REST: Duration = Duration::from_secs(60);
 
-/// A worker waits for the mailbox's minute with its message in hand; for its day it does not.
+/// The longest wait for a limit during which a worker stays: it stays for the mailbox's minute, but not for
+/// its day.
 const PACE_REST: Duration = Duration::from_secs(120);
 
-/// A place among the desk's workers, given back however the task ends. A message whose attempt
-/// panicked keeps its claim until that ends by itself, so that it is not tried in a circle.
+/// A place among the desk's workers, which becomes free however the task ends. A message whose attempt
+/// panicked keeps its claim until that expires, so that it is not tried in a loop.
 pub(super) struct Worker {
     world: Arc<World>,
     desk: Arc<Desk>,
     is_counted: bool,
     current: Option<Claim>,
-    /// Whether the message that it sends now is to show whether a hold is over.
-    is_probe: bool,
 }
 
 impl Worker {
-    /// Begins to work at a desk that counts it already.
+    /// Starts a worker at a desk that has already counted it.
     pub(super) fn begin(world: &Arc<World>, desk: &Arc<Desk>) {
         let worker = Self {
             world: world.clone(),
             desk: desk.clone(),
             is_counted: true,
             current: None,
-            is_probe: false,
         };
         tokio::spawn(worker.run());
     }
@@ -50,7 +48,7 @@ impl Worker {
         desk.sessions.park(seat, world.clock.now());
     }
 
-    /// The next message; if there is none, this worker counts no more.
+    /// The next message. If there is none, this worker no longer counts.
     fn next(&mut self) -> Option<Claimed> {
         let next = self.desk.next();
         self.is_counted = next.is_some();
@@ -60,12 +58,12 @@ impl Worker {
         next.map(|next| next.item)
     }
 
-    /// Sends a message, or gives it back if it cannot go now.
+    /// Sends a message, or returns it if it cannot be sent now.
     async fn handle(&mut self, seat: &mut Seat, message: Claimed) {
         let (world, desk) = (self.world.clone(), self.desk.clone());
         let plan = world.plan();
         let entry = plan.entry(&message.record.lane);
-        // Another configuration has given the server another mailbox, or removed it.
+        // A new configuration has given the server another mailbox, or removed the server.
         let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.desk, &desk)) else {
             return world.release(Some(message));
         };
@@ -91,14 +89,13 @@ impl Worker {
             }
         };
         self.current = Some(message.claim);
-        self.is_probe = admission.is_probe;
         let (claimed, holds) = (
             (message.claim, message.record.place()),
             message.record.holds,
         );
         world.spool.sending(message.claim);
         let ended = attempt::run(&world, &plan, entry, seat, message).await;
-        desk.settle(admission, ended.reached);
+        let probe = desk.settle(admission, ended.reached);
         let is_crowded = matches!(ended.finding, Some(Finding::Crowded(_)));
         let Ended {
             finish,
@@ -107,7 +104,7 @@ impl Worker {
             ..
         } = ended;
         world.note(&plan, entry, finding, was_accepted);
-        self.end_probe();
+        world.end_probe(probe);
         match finish {
             Some(mut finish) => {
                 if let Some(record) = finish.record_mut()
@@ -125,13 +122,8 @@ impl Worker {
         }
     }
 
-    fn end_probe(&mut self) {
-        if std::mem::take(&mut self.is_probe) {
-            self.world.end_probe(&self.desk);
-        }
-    }
-
-    /// The mailbox had one session too many: leaves this one's place empty for a while.
+    /// Ends this session and leaves its place empty for a while, because the mailbox had one session too
+    /// many.
     async fn thin_out(&self, seat: &mut Seat) {
         if let Some(session) = seat.take() {
             session.quit().await;
@@ -140,7 +132,7 @@ impl Worker {
         self.rest(CROWD_REST.mul_f64(share)).await;
     }
 
-    /// Waits, unless the desk is emptied or closed meanwhile.
+    /// Waits, unless the desk is emptied or closed in the meantime.
     async fn rest(&self, time: Duration) {
         let emptied = self.desk.emptied();
         if self.desk.is_closed() {
@@ -155,7 +147,6 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.end_probe();
         if self.is_counted {
             self.desk.lost_worker();
         }

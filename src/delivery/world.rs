@@ -1,5 +1,5 @@
-//! What delivery has for as long as the process runs: the spool, the ways out, the desks, the clock, and the
-//! plan of the present configuration.
+//! The state of delivery that lasts as long as the process: the spool, the transport, the desks, the clock,
+//! and the plan of the current configuration.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,10 +22,10 @@ use crate::observe::maillog;
 use crate::spool::{Claim, Claimed, Fate, Finish, Place, Record, Spool, SpoolError, Which, time};
 use crate::transport::Transport;
 
-/// How long a message is claimed; renewed at half.
+/// The time for which a message is claimed; the claim is renewed after half of it.
 pub(super) const CLAIM: Duration = Duration::from_secs(900);
 
-/// See the module.
+/// The state of delivery for the whole process.
 pub(super) struct World {
     pub(super) spool: Arc<dyn Spool>,
     pub(super) clock: Clock,
@@ -36,12 +36,12 @@ pub(super) struct World {
     plan: ArcSwap<Plan>,
     finishes: mpsc::Sender<Finish>,
     noted: Mutex<Noted>,
-    /// How many keep desks from taking messages.
+    /// The number of pauses that keep desks from taking messages.
     pauses: AtomicUsize,
 }
 
 impl World {
-    /// Begins with what earlier runs have left in the spool, and to write fates.
+    /// Restores the state that earlier runs left in the spool, and starts to write fates.
     pub(super) async fn begin(
         spool: Arc<dyn Spool>,
         settings: DeliverySettings,
@@ -52,7 +52,7 @@ impl World {
         time::note(spool.as_ref(), &clock).await?;
         let desks = Desks::restored(spool.as_ref(), clock.now()).await?;
         let plan = Plan::new(Arc::new(settings), &desks);
-        // As the caller has seen to.
+        // The caller has already rerouted the mail.
         plan.rerouted();
         let (finishes, receiver) = mpsc::channel(FINISHES);
         let fates = Arc::new(Fates::new(spool.clone(), clock.clone()));
@@ -71,18 +71,18 @@ impl World {
         }))
     }
 
-    /// The plan of now.
+    /// The current plan.
     pub(super) fn plan(&self) -> Arc<Plan> {
         self.plan.load_full()
     }
 
-    /// Goes by other settings from now on; gives the plan of before.
+    /// Uses other settings from now on. Returns the previous plan.
     pub(super) fn replan(&self, settings: DeliverySettings) -> Arc<Plan> {
         let plan = Plan::new(Arc::new(settings), &self.desks);
         self.plan.swap(Arc::new(plan))
     }
 
-    /// Has the scheduler look again.
+    /// Makes the scheduler look again.
     pub(super) fn wake(&self) {
         self.fates.wake.notify_one();
     }
@@ -94,12 +94,12 @@ impl World {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long this run has gone on, counted from when its clock was last set by much.
+    /// The time for which this run has lasted, counted from the last large change of its clock.
     fn age(&self) -> Duration {
         self.clock.steady().saturating_sub(self.noted().set)
     }
 
-    /// If the wall clock was set, notes what time it is; whether it was set by much.
+    /// If the wall clock was set, records the new time. Returns true if the change was large.
     pub(super) async fn follow_wall_clock(&self) -> Result<bool, SpoolError> {
         let Some(by) = self.noted().was_set(&self.clock) else {
             return Ok(false);
@@ -109,12 +109,12 @@ impl World {
         Ok(self.noted().follow(by, &self.clock))
     }
 
-    /// Whether messages may be given up by now that live this long.
+    /// True if messages with this lifetime may be given up by now.
     pub(super) fn has_tried(&self, expires_after: Duration) -> bool {
         step::has_tried(self.age(), expires_after)
     }
 
-    /// How long it is from now until messages may be given up that live this long.
+    /// The time from now until messages with this lifetime may be given up.
     pub(super) fn tries_for(&self, expires_after: Duration) -> Duration {
         step::tries_for(self.age(), expires_after)
     }
@@ -137,18 +137,18 @@ impl World {
         self.wake();
     }
 
-    /// Whether desks take no messages for now.
+    /// True if desks take no messages for now.
     pub(super) fn is_paused(&self) -> bool {
         self.pauses.load(Ordering::Acquire) > 0 || self.fates.is_stuck()
     }
 
-    /// Ends a claim with a fate, soon.
+    /// Ends a claim with a fate, which is written soon.
     pub(super) async fn finish(&self, finish: Finish) {
         // The receiver lives as long as the process's runtime.
         let _ = self.finishes.send(finish).await;
     }
 
-    /// Has a message routed anew, soon; gives it back if too many fates wait already.
+    /// Lets a message be routed again soon. Returns it if too many fates wait already.
     pub(super) fn unassign(&self, message: Claimed) -> Option<Claimed> {
         let Ok(place) = self.finishes.try_reserve() else {
             return Some(message);
@@ -180,25 +180,25 @@ impl World {
         }
     }
 
-    /// Gives messages back, as they were.
+    /// Returns messages to the spool unchanged.
     pub(super) fn release(&self, messages: impl IntoIterator<Item = Claimed>) {
         for message in messages {
             self.release_one((message.claim, message.record.place()));
         }
     }
 
-    /// Gives a message back, as it was.
+    /// Returns one message to the spool unchanged.
     pub(super) fn release_one(&self, claimed: (Claim, Place)) {
         self.fates.forget(claimed.0);
         self.spool.release(vec![claimed]);
     }
 
-    /// Gives back what waits at a desk.
+    /// Returns the messages that wait at a desk to the spool.
     pub(super) fn give_back(&self, desk: &Desk) {
         self.release(desk.empty());
     }
 
-    /// Renews the claims that have run for half their time.
+    /// Renews the claims that have used half of their time.
     pub(super) fn renew_claims(self: &Arc<Self>, now: Timestamp) {
         let until = now.after(CLAIM);
         let renewed = self.fates.renewed(now.after(CLAIM / 2), until);

@@ -1,4 +1,4 @@
-//! The sockets.
+//! The sockets that accept connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ use super::turned_away::TurnedAway;
 use crate::observe::maillog;
 use crate::platform::sockets;
 
-/// The pause after `accept` failed; each further one in a row is twice as long.
+/// The pause after `accept` fails; it doubles with each further failure in a row.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long `accept` pauses at most.
+/// The longest pause after a failure of `accept`.
 const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// A socket that accepts.
+/// A socket that accepts connections.
 pub struct Listener {
     endpoint: Arc<ArcSwap<Endpoint>>,
     address: SocketAddr,
@@ -31,48 +31,49 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address, not for IPv4 where `only_v6` says so; [`Bound::serve`] then accepts.
+    /// Binds an address, without IPv4 if `only_v6` is true. Then [`Bound::serve`] accepts connections.
     pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Bound> {
         Bound::of(sockets::bind(address, only_v6)?)
     }
 
-    /// The address with the port that it got.
+    /// The bound address, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its name.
+    /// The listener's name.
     pub fn name(&self) -> String {
         self.endpoint.load().name.clone()
     }
 
-    /// Where it was asked to listen.
+    /// The socket on which the listener was configured to listen.
     pub fn asked(&self) -> Socket {
         self.endpoint.load().socket.clone()
     }
 
-    /// New sessions go by `endpoint`, whose socket is the same; those under way from their next message on.
+    /// Applies `endpoint`, whose socket is the same, to new sessions at once, and to running sessions from
+    /// their next message on.
     pub fn reconfigure(&self, endpoint: Endpoint) {
         self.endpoint.store(Arc::new(endpoint));
     }
 
-    /// Accepts no more; sessions go on.
+    /// Stops accepting connections; running sessions continue.
     pub fn close(&self) {
         self.task.abort();
     }
 }
 
-/// A socket that is bound, and accepts nothing yet.
+/// A socket that is bound but does not accept connections yet.
 pub struct Bound(TcpListener);
 
 impl Bound {
-    /// One that somebody else has bound, as systemd does.
+    /// Wraps a socket that another process has bound, such as systemd.
     pub fn of(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         TcpListener::from_std(socket).map(Self)
     }
 
-    /// Begins to accept.
+    /// Starts to accept connections.
     pub fn serve(
         self,
         endpoint: Endpoint,
@@ -133,7 +134,7 @@ fn admit(
     service: &Arc<dyn Protocol>,
 ) {
     let endpoint = current.load_full();
-    // Replies are small and awaited.
+    // Replies are small, and the client waits for them.
     let _ = stream.set_nodelay(true);
     let (door, service) = (door.clone(), service.clone());
     let Some(places) = door.place(&endpoint) else {
@@ -145,14 +146,14 @@ fn admit(
     tokio::spawn(Arrival::new(stream, peer, current.clone(), places, door, service).run());
 }
 
-/// With a spare file descriptor one client can be told why it is not served, instead of waiting for a
-/// greeting. Whether there was one.
+/// Uses a spare file descriptor to send one client the reason why it is not served, instead of letting it
+/// wait for a greeting. Returns true if there was a client.
 async fn turn_one_away(socket: &TcpListener, service: &dyn Protocol) -> bool {
     let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
     let Ok(Ok((stream, _))) = accepted else {
         return false;
     };
-    // It fits into the empty buffer of a new connection, or nobody hears it.
+    // The reply fits into the empty buffer of a new connection; if not, it is lost.
     let _ = stream.try_write(&service.farewell(&TurnedAway::TooMany));
     true
 }

@@ -1,4 +1,5 @@
-//! From a connection to a session: who it is, whether it may come in, and TLS where that comes first.
+//! From a connection to a session: finds the client's address, checks its access, and starts TLS if it is
+//! implicit.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,14 +20,14 @@ use super::turned_away::TurnedAway;
 use crate::base::limits;
 use crate::observe::maillog;
 
-/// How long a client that is turned away may take to read why.
+/// How long a client that is turned away may take to read the reason.
 const TURN_AWAY: Duration = Duration::from_secs(5);
 
-/// How long a client may go on talking after the last word.
+/// How long a client may keep sending after the last reply.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Octets that are read and thrown away from a client whose session is over: a socket that is closed
-/// with unread input is reset, and what was said last is lost.
+/// The most octets that are read and discarded from a client whose session is over. Closing a socket with
+/// unread input resets the connection, and the last reply is lost.
 const LINGER: u64 = 64 * 1024;
 
 /// A connection at the door.
@@ -34,14 +35,14 @@ pub(super) struct Arrival {
     stream: TcpStream,
     peer: SocketAddr,
     endpoint: Arc<Endpoint>,
-    /// As it is configured by now.
+    /// The listener's current settings.
     current: Arc<ArcSwap<Endpoint>>,
     places: Places,
     door: Arc<Door>,
     service: Arc<dyn Protocol>,
 }
 
-/// Says in the log that a session panicked, where it did.
+/// Writes to the log if the session panics.
 struct Watched<'a> {
     listener: &'a str,
     peer: IpAddr,
@@ -76,7 +77,7 @@ impl Arrival {
         }
     }
 
-    /// Lets the client in, and serves it to its end.
+    /// Admits the client, and serves it until the session ends.
     pub(super) async fn run(mut self) {
         let peer = match self.client().await {
             Ok(peer) => peer,
@@ -129,7 +130,7 @@ impl Arrival {
         }
     }
 
-    /// Who it is: the peer, or whom a proxy names.
+    /// The client's address: that of the peer, or the one that a proxy names.
     async fn client(&mut self) -> Result<IpAddr, proxy::ProxyError> {
         let peer = self.peer.ip().to_canonical();
         let mut proxies = self.endpoint.proxies.iter();
@@ -140,7 +141,7 @@ impl Arrival {
         Ok(client.map_or(peer, |client| client.ip().to_canonical()))
     }
 
-    /// A place among its like, or why it has none.
+    /// A place among the sessions of its address, or the reason why the client is turned away.
     fn place(&self, peer: IpAddr) -> Result<Counted<IpAddr>, TurnedAway> {
         if !self.endpoint.serves(peer) {
             return Err(TurnedAway::NoAccess(peer));
@@ -166,17 +167,17 @@ async fn implicit_tls(stream: TcpStream, endpoint: &Endpoint) -> Result<ClientSt
     let shaking = stream::start_tls(ClientStream::Plain(stream), config.clone());
     match timeout(limits::TLS_HANDSHAKE, shaking).await {
         Ok(shaken) => shaken.map_err(|error| format!("TLS: {}", stream::tls_words(&error))),
-        Err(_) => Err("TLS: the client did not shake hands in time".into()),
+        Err(_) => Err("TLS: the client did not complete the handshake in time".into()),
     }
 }
 
-/// Whether the client says something within the time in which it should only listen.
+/// True if the client sends something during `pause`, when it should only wait for the greeting.
 async fn talks_early(stream: &mut ClientStream, pause: Duration) -> bool {
     let mut octet = [0];
     matches!(timeout(pause, stream.read(&mut octet)).await, Ok(Ok(1)))
 }
 
-/// Says why, where the client would understand it without TLS, and closes.
+/// Sends the reason, unless the client expects TLS first, and closes.
 pub(super) async fn turn_away(
     stream: TcpStream,
     said: Vec<u8>,
@@ -189,12 +190,12 @@ pub(super) async fn turn_away(
 }
 
 async fn say_and_close(mut stream: ClientStream, said: Vec<u8>, door: &Door) {
-    // Whether it was heard changes nothing. A new connection's buffer takes it at once.
+    // It does not matter if the client reads this. A new connection's buffer takes it at once.
     let _ = timeout(TURN_AWAY, stream.write_all(&said)).await;
     close(stream, door).await;
 }
 
-/// Closes so that what was said last is heard, whatever the client is still saying.
+/// Closes so that the client receives the last reply, even if it is still sending.
 async fn close(mut stream: ClientStream, door: &Door) {
     let most = door.settings.load().limits.leaving;
     let Some(_place) = door.leaving.take((), most) else {

@@ -1,5 +1,5 @@
-//! How many there are of each: sessions in all, of an address, of a user; and the memory that messages
-//! in flight take. What is taken is given back when its guard is dropped, however the session ended.
+//! Counts of sessions (in total, by address, by user), and the memory that messages in flight take.
+//! Dropping a guard gives back what it took, however the session ended.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-/// Bits of an IPv6 address that tell one site from another: a client has a /64 (RFC 6177 §2).
+/// The leading bits of an IPv6 address that identify a site: a client has a /64 (RFC 6177 §2).
 const SITE: u32 = 64;
 
-/// How many there are of each key.
+/// The count for each key.
 #[derive(Debug)]
 pub(crate) struct Counts<K: Eq + Hash>(DashMap<K, usize>);
 
-/// One of them.
+/// One place in a count; dropping it gives the place back.
 #[derive(Debug)]
 pub struct Counted<K: Eq + Hash> {
     counts: Arc<Counts<K>>,
@@ -26,14 +26,14 @@ pub struct Counted<K: Eq + Hash> {
 #[derive(Debug, Default)]
 pub struct Memory(AtomicU64);
 
-/// What one message takes of it.
+/// The part of that memory that one message takes.
 #[derive(Debug)]
 pub(crate) struct Share {
     memory: Arc<Memory>,
     held: u64,
 }
 
-/// The address by which a client is counted.
+/// The address under which a client is counted.
 pub(crate) fn site(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -45,12 +45,12 @@ pub(crate) fn site(address: IpAddr) -> IpAddr {
 }
 
 impl<K: Eq + Hash + Clone> Counts<K> {
-    /// None of any.
+    /// Counts that are all zero.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(DashMap::new()))
     }
 
-    /// One more of this key, where there are less than `most`.
+    /// Adds one to this key's count if it is below `most`; otherwise returns `None`.
     pub(crate) fn take(self: &Arc<Self>, key: K, most: usize) -> Option<Counted<K>> {
         let mut count = self.0.entry(key.clone()).or_insert(0);
         if *count >= most {
@@ -64,7 +64,7 @@ impl<K: Eq + Hash + Clone> Counts<K> {
         })
     }
 
-    /// How many there are of this key.
+    /// The count for this key.
     pub(crate) fn of(&self, key: &K) -> usize {
         self.0.get(key).map_or(0, |count| *count)
     }
@@ -80,7 +80,7 @@ impl<K: Eq + Hash> Drop for Counted<K> {
 }
 
 impl Share {
-    /// None of it yet.
+    /// An empty share.
     pub(crate) fn none_of(memory: &Arc<Memory>) -> Self {
         Self {
             memory: memory.clone(),
@@ -88,7 +88,8 @@ impl Share {
         }
     }
 
-    /// Takes so much from now on, where all together stay below `most`; less is always possible.
+    /// Changes the share to `to` octets and returns true, if all shares together do not exceed `most`. A
+    /// reduction always succeeds.
     pub(crate) fn resize(&mut self, to: u64, most: u64) -> bool {
         let used = &self.memory.0;
         if to <= self.held {

@@ -1,4 +1,4 @@
-//! A listener as it is configured: where it is, and who is let in there.
+//! The settings of a listener: its socket, and the clients and users that it admits.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,48 +11,48 @@ use super::usage;
 use super::users::User;
 use crate::base::limits::SESSIONS;
 
-/// Where apps connect, and what holds there.
+/// A listener's socket, and the settings that apply there.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// Its name, in logs, and by which routing knows it.
+    /// The listener's name, in logs and in routing.
     pub name: String,
-    /// Where it is.
+    /// The socket.
     pub socket: Socket,
-    /// The certificate, and when it is shown; none without TLS.
+    /// The certificate, and whether TLS is implicit or by STARTTLS; `None` without TLS.
     pub tls: Option<ListenerTls>,
-    /// Whether a session may go on without TLS.
+    /// True if a session may continue without TLS.
     pub plaintext: bool,
-    /// Whether a password may come in clear.
+    /// True if a password may be sent in clear.
     pub plaintext_auth: bool,
-    /// Whether passwords admit users here.
+    /// True if passwords admit users here.
     pub by_password: bool,
-    /// Whether networks admit users here without AUTH.
+    /// True if networks admit users here without AUTH.
     pub by_network: bool,
-    /// The users that may send here; none for all.
+    /// The users that may send here; `None` for all.
     pub users: Option<HashSet<String>>,
-    /// Where clients may connect from; none for everywhere.
+    /// The networks from which clients may connect; `None` for all.
     pub networks: Option<Vec<IpNet>>,
-    /// Sessions at once.
+    /// The maximum number of sessions at once.
     pub sessions: usize,
-    /// What may come in here in some time.
+    /// The amounts that this listener accepts in a period.
     pub limits: Vec<usage::Limit>,
-    /// How long the greeting waits for clients that do not, who are then refused; none lets them talk.
+    /// The delay before the greeting; clients that send data during it are refused. `None` allows that.
     pub early_talkers: Option<Duration>,
-    /// The proxies that say who their client is.
+    /// The proxies that send their client's address.
     pub proxies: Vec<IpNet>,
 }
 
-/// Where a listener's connections come from.
+/// The source of a listener's connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Socket {
-    /// An address of ours.
+    /// An address of this host.
     Address {
         /// Address and port.
         address: SocketAddr,
-        /// Whether an IPv6 address takes no IPv4.
+        /// True if an IPv6 address does not accept IPv4.
         only_v6: bool,
     },
-    /// What systemd has bound, by the name that it has there (sd_listen_fds_with_names).
+    /// A socket that systemd has bound, by its name in systemd (sd_listen_fds_with_names).
     Systemd(String),
 }
 
@@ -61,22 +61,22 @@ pub enum Socket {
 pub struct ListenerTls {
     /// The certificate.
     pub certificate: ListenerCertificate,
-    /// Whether TLS comes first of all (RFC 8314 §3.3), instead of by STARTTLS.
+    /// True if TLS starts at once (RFC 8314 §3.3), instead of by STARTTLS.
     pub implicit: bool,
 }
 
 /// A listener's certificate.
 #[derive(Clone)]
 pub enum ListenerCertificate {
-    /// As configured.
+    /// The configured certificate.
     Ready(Arc<rustls::ServerConfig>),
-    /// One that we make ourselves when it is needed first.
+    /// A certificate that we create when it is first needed.
     SelfSigned,
 }
 
 impl Endpoint {
-    /// One on this address that lets everybody do everything, in clear: what is to be different is
-    /// said with it.
+    /// An endpoint on this address that allows everybody everything, in clear. The caller changes the
+    /// fields that must differ.
     pub fn open(address: SocketAddr) -> Self {
         Self {
             name: address.to_string(),
@@ -98,25 +98,25 @@ impl Endpoint {
         }
     }
 
-    /// Whether somebody of this name may send here.
+    /// True if a user of this name may send here.
     pub fn admits(&self, user: &str) -> bool {
         self.users.as_ref().is_none_or(|users| users.contains(user))
     }
 
-    /// Whether there is a way in for this user, by password or from somewhere.
+    /// True if this user can get in here, by password or by network.
     pub fn lets_in(&self, user: &User) -> bool {
         let by_password = self.by_password && user.hash.is_some();
         let by_network = self.by_network && !user.networks.is_empty();
         self.admits(&user.name) && (by_password || by_network)
     }
 
-    /// Whether somebody may connect from there.
+    /// True if clients may connect from this address.
     pub fn serves(&self, peer: IpAddr) -> bool {
         let networks = self.networks.as_ref();
         networks.is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
-    /// The certificate to show, if there is one.
+    /// The TLS settings with the certificate, if there is one.
     pub fn tls(&self) -> Option<&Arc<rustls::ServerConfig>> {
         match &self.tls.as_ref()?.certificate {
             ListenerCertificate::Ready(config) => Some(config),
@@ -126,7 +126,7 @@ impl Endpoint {
 }
 
 impl Socket {
-    /// Whether the two cannot be had together; port 0 is any free one.
+    /// True if the two sockets cannot be bound at the same time. Port 0 means any free port.
     pub fn overlaps(&self, other: &Self) -> bool {
         let (Some((a, a6)), Some((b, b6))) = (self.address(), other.address()) else {
             return self == other;

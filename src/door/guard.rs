@@ -1,5 +1,5 @@
-//! Who guesses passwords: an address whose sign-ins fail waits longer for each answer, and is then
-//! shut out for a while.
+//! The guard against guessed passwords: an address whose sign-ins fail waits longer for each reply, and is
+//! then shut out for a while.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -14,33 +14,33 @@ use super::counts::site;
 use super::limits::DoorLimits;
 use crate::base::Window;
 
-/// How long the answer to the first failure waits; each further one waits twice as long.
+/// The pause before the reply to the first failure; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long an answer waits at most: a session that waits takes the place of another.
+/// The longest pause before a reply. It is limited because a waiting session takes the place of another.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// Addresses that are remembered at most; some 5 KiB each at worst.
+/// The most addresses that are remembered; about 5 KiB each in the worst case.
 const REMEMBERED: usize = 10_000;
 
-/// How long a turn is waited for.
+/// The longest wait for a turn.
 const TURN: Duration = Duration::from_secs(20);
 
-/// Among how many turns all addresses are spread.
+/// The number of turns that all addresses share.
 const TURNS: usize = 256;
 
-/// What a failure leads to.
+/// The consequence of a failed sign-in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Consequence {
-    /// How long its answer waits.
+    /// The pause before the reply.
     pub pause: Duration,
     /// Failures within `auth_time`.
     pub failures: u64,
-    /// Whether the address is shut out from now on.
+    /// True if the address is shut out from now on.
     pub is_shut_out: bool,
 }
 
-/// The addresses whose sign-ins failed lately.
+/// The addresses whose sign-ins failed recently.
 #[derive(Debug)]
 pub(crate) struct Guard {
     seen: DashMap<IpAddr, SeenAddress>,
@@ -65,8 +65,8 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// Waits until no other password from there is being checked: who guesses in many sessions at once has
-    /// no more guesses than who does it in one.
+    /// Waits until no other password from this address is being checked. So an attacker with many sessions
+    /// at once gets no more guesses than with one.
     pub(crate) async fn turn(
         &self,
         peer: IpAddr,
@@ -79,7 +79,7 @@ impl Guard {
         timeout(TURN, self.turns[which].lock()).await.map(Some)
     }
 
-    /// A sign-in from there has failed.
+    /// Records a failed sign-in from this address.
     pub(crate) fn failed(&self, peer: IpAddr, limits: &DoorLimits, now: Instant) -> Consequence {
         self.make_room(now);
         let fresh = || SeenAddress {
@@ -101,7 +101,7 @@ impl Guard {
         }
     }
 
-    /// How much longer nobody gets in from there, if so.
+    /// How much longer this address is shut out, if it is.
     pub(crate) fn shut_out(
         &self,
         peer: IpAddr,
@@ -117,7 +117,8 @@ impl Guard {
             .filter(|left| !left.is_zero())
     }
 
-    /// Forgets who has behaved since, when there are too many; then whoever is not shut out.
+    /// If there are too many addresses, removes those without recent failures, then all that are not shut
+    /// out.
     fn make_room(&self, now: Instant) {
         if self.seen.len() < REMEMBERED {
             return;
@@ -129,7 +130,7 @@ impl Guard {
             self.seen.retain(|_, seen| is_shut(seen));
         }
         if self.seen.len() >= REMEMBERED {
-            // The longest shut out have the least left.
+            // As a last step, remove those that would be let in again first.
             let ends = self.seen.iter().filter_map(|seen| seen.shut_until);
             let soonest = ends.min();
             self.seen.retain(|_, seen| seen.shut_until > soonest);

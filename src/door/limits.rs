@@ -1,5 +1,5 @@
-//! The table `[limits]` of the configuration: how much there may be at once, and how slow it may be. Each key
-//! with its default.
+//! The table `[limits]` of the configuration: how much is allowed at once, and how slow clients may be.
+//! Each key with its default.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -10,45 +10,46 @@ use serde::Deserialize;
 use crate::base::limits as usual;
 use crate::base::written;
 
-/// See the module. The fields have the names of the keys.
+/// The limits of the door. The fields have the names of the keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DoorLimits {
-    /// Octets of a message.
+    /// The maximum size of a message in octets.
     #[serde(deserialize_with = "written::positive")]
     pub message_size: u64,
-    /// Recipients of a message.
+    /// The maximum number of recipients of a message.
     #[serde(deserialize_with = "written::count")]
     pub recipients: usize,
-    /// Commands between two accepted messages.
+    /// The maximum number of commands between two accepted messages.
     #[serde(deserialize_with = "written::positive")]
     pub commands: u32,
-    /// Commands in error in one session.
+    /// The maximum number of commands in one session that may fail.
     #[serde(deserialize_with = "written::positive")]
     pub errors: u32,
-    /// Sessions at once, all listeners together.
+    /// The maximum number of sessions at once, for all listeners together.
     #[serde(deserialize_with = "written::count")]
     pub sessions: usize,
-    /// Sessions at once of one address (of one /64 by IPv6).
+    /// The maximum number of sessions at once from one address (for IPv6, from one /64).
     #[serde(deserialize_with = "written::unlimited")]
     pub sessions_per_address: usize,
-    /// Sessions at once of one user.
+    /// The maximum number of sessions at once of one user.
     #[serde(deserialize_with = "written::unlimited")]
     pub sessions_per_user: usize,
-    /// Octets of memory that messages may take while they come in.
+    /// The memory in octets that incoming messages may take together.
     #[serde(deserialize_with = "written::positive")]
     pub memory: u64,
-    /// Octets a second that a message comes with at least, on the average after its first minute.
+    /// The lowest rate in octets per second at which a message may come in, as an average after its first
+    /// minute.
     pub minimum_rate: u64,
-    /// Failed sign-ins within `auth_time` that shut an address out; zero for never.
+    /// The number of failed sign-ins within `auth_time` that shuts an address out; zero for never.
     pub auth_failures: u64,
-    /// See `auth_failures`.
+    /// The time in which `auth_failures` are counted.
     #[serde(deserialize_with = "written::wait")]
     pub auth_time: Duration,
     /// How long an address is shut out.
     #[serde(deserialize_with = "written::wait")]
     pub shut_out: Duration,
-    /// Addresses from which nobody is shut out: many apps may share one.
+    /// Networks whose addresses are never shut out, because many apps may share one address.
     #[serde(deserialize_with = "written::networks")]
     pub never_shut_out: Vec<IpNet>,
     /// How long a client may be silent.
@@ -57,18 +58,19 @@ pub struct DoorLimits {
     /// How long a session may last.
     #[serde(deserialize_with = "written::wait")]
     pub session_time: Duration,
-    /// What becomes of line ends that are not CRLF.
+    /// The treatment of line ends that are not CRLF.
     pub bare_newlines: BareNewlines,
-    /// Clients at once that are given time to hear why their session is over; it takes no session's place.
+    /// The maximum number of clients at once that get time to read why their session is over. They do not
+    /// count as sessions.
     #[serde(skip, default = "leaving")]
     pub leaving: usize,
 }
 
-/// What becomes of a message with line ends that are not CRLF.
+/// The treatment of a message with line ends that are not CRLF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BareNewlines {
-    /// They become CRLF.
+    /// The line ends become CRLF.
     Normalize,
     /// The message is refused.
     Reject,
@@ -79,7 +81,7 @@ fn leaving() -> usize {
 }
 
 impl DoorLimits {
-    /// Whether nobody is shut out from there.
+    /// True if this address is never shut out.
     pub(super) fn spares(&self, peer: IpAddr) -> bool {
         let mut spared = self.never_shut_out.iter();
         spared.any(|network| network.contains(&peer))

@@ -1,11 +1,11 @@
-//! Where apps connect: sockets, TLS, PROXY, users, networks, the guard against guessed passwords, counts and
-//! memory, for whatever is spoken behind the door.
+//! The door, where apps connect: sockets, TLS, PROXY, users, networks, the guard against guessed passwords,
+//! counts and memory, for any protocol behind the door.
 //!
 //! ```text
-//! accept ─▶ arrival (who is it, may it come in, TLS) ─▶ Visitor ─▶ Service (submission; later others)
+//! accept ─▶ arrival (client address, access, TLS) ─▶ Visitor ─▶ Protocol (submission; later others)
 //! ```
 //!
-//! The door decides and counts; what a client is told, and how, is the [`Protocol`]'s.
+//! The door decides and counts; the [`Protocol`] decides which reply a client receives, and in which form.
 
 pub(crate) mod accept;
 mod arrival;

@@ -1,6 +1,6 @@
-//! Passwords and their argon2id hashes. Each check takes the memory that its hash asks for, 7 MiB as
-//! [`hash_password`] makes it, so only so many run at once, and each of these turns has one buffer that it
-//! keeps: a buffer of each check's own would stay with the thread that ran it (glibc's arenas), and there
+//! Passwords and their argon2id hashes. Each check takes the memory that its hash requires, 7 MiB if
+//! [`hash_password`] made it, so the number of checks at once is limited. Each of these turns keeps one
+//! buffer. A new buffer for each check would stay with the thread that ran it (glibc's arenas), and there
 //! are many threads.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +19,11 @@ use crate::base::secret::ExposeSecret;
 /// How long a check may wait for its turn.
 const TURN: Duration = Duration::from_secs(20);
 
-/// Memory (KiB) and passes of new hashes: one of the equal choices of OWASP's Password Storage Cheat
+/// Memory (KiB) and passes of new hashes: one of the equivalent choices of OWASP's Password Storage Cheat
 /// Sheet, the one that takes little memory.
 const NEW: (u32, u32) = (7_168, 5);
 
-/// Octets of a hash that nobody's password has.
+/// Octets of a hash that no password has.
 const OUTPUT: usize = Params::DEFAULT_OUTPUT_LEN;
 
 /// Octets of a salt (RFC 9106 §3.1).
@@ -34,7 +34,7 @@ const SALT: usize = 16;
 #[error("too many passwords are being checked at once")]
 pub struct Busy;
 
-/// What a password is checked against, read from a PHC string.
+/// A hash against which a password is checked, read from a PHC string.
 #[derive(Clone)]
 pub struct Hash {
     params: Params,
@@ -44,7 +44,7 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// Reads a PHC string; none if it is no argon2id hash.
+    /// Reads a PHC string. Returns `None` if it is not an argon2id hash.
     pub fn parse(text: &str) -> Option<Self> {
         let phc = PasswordHash::new(text).ok()?;
         if phc.algorithm.as_str() != Algorithm::Argon2id.as_str() {
@@ -59,7 +59,7 @@ impl Hash {
         })
     }
 
-    /// A hash that no password has, and that costs as much to check as `like`; with an own salt.
+    /// A hash that no password has, with its own salt. It costs as much to check as `like`.
     pub fn of_nobody(like: Option<&Self>) -> Self {
         let (memory, passes) = NEW;
         let usual = Params::new(memory, passes, 1, None).unwrap_or_default();
@@ -71,7 +71,7 @@ impl Hash {
         }
     }
 
-    /// What a check costs: memory (KiB), passes, lanes.
+    /// The cost of a check: memory (KiB), passes, lanes.
     pub fn cost(&self) -> (u32, u32, u32) {
         let Self { params, .. } = self;
         (params.m_cost(), params.t_cost(), params.p_cost())
@@ -92,15 +92,15 @@ impl Hash {
     }
 }
 
-/// Checks passwords, as many at once as there are turns.
+/// Checks passwords: as many at once as there are turns.
 pub struct Checks {
     turns: Semaphore,
-    /// The buffers of the turns that nobody has just now.
+    /// The buffers of the turns that are free at the moment.
     buffers: Arc<Mutex<Vec<Vec<Block>>>>,
 }
 
 impl Default for Checks {
-    /// Half of the cores.
+    /// As many turns as half of the cores.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -129,7 +129,7 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Whether the password has this hash; off the runtime.
+    /// True if the password has this hash. The check runs on a blocking thread, outside the async runtime.
     pub async fn check(self, hash: Hash, password: Secret) -> Result<bool, Busy> {
         let buffers = self.buffers.clone();
         let checked = tokio::task::spawn_blocking(move || {
@@ -146,7 +146,7 @@ fn free(buffers: &Mutex<Vec<Vec<Block>>>) -> std::sync::MutexGuard<'_, Vec<Vec<B
     buffers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The argon2id hash of a password as a PHC string, with a salt of its own.
+/// The argon2id hash of a password as a PHC string, with its own salt.
 pub(crate) fn hash_password(password: &Secret) -> Result<String, argon2::password_hash::Error> {
     let (memory, passes) = NEW;
     let params = Params::new(memory, passes, 1, None)?;

@@ -1,4 +1,4 @@
-//! The PROXY protocol, version 2: a proxy before the listener says who the client is.
+//! The PROXY protocol, version 2: a proxy in front of the listener sends the client's address.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,38 +9,40 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Octets before a header's variable part, and where in them its length stands (PROXY protocol §2.2).
+/// The octets before a header's variable part, and the position of its length in them (PROXY protocol
+/// §2.2).
 const FIXED: usize = 16;
 const LENGTH: std::ops::Range<usize> = 14..16;
 
-/// Octets of a variable part: addresses of Unix sockets are the longest (216), the rest are
-/// extensions. A proxy has them on one segment (§2.2).
+/// The most octets of a variable part: addresses of Unix sockets are the longest (216), the rest are
+/// extensions. A proxy sends the header in one segment (§2.2).
 const VARIABLE: usize = 1_024;
 
-/// How long a proxy may take: it says this before anything else.
+/// How long a proxy may take: it must send the header before anything else.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the first octets are not.
+/// An error while reading the PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProxyError {
-    /// The connection broke, or the proxy said nothing.
+    /// The connection was lost, or the proxy sent nothing.
     #[error("PROXY header: {0}")]
     Io(#[from] io::Error),
-    /// Something else.
+    /// The data is not a valid header.
     #[error(
         "PROXY header: {0}; the peer is listed in `proxies`, so it has to send version 2 of the protocol"
     )]
     Malformed(String),
 }
 
-/// Reads the header; gives the client that it names, none where the proxy speaks for itself.
+/// Reads the header. Returns the client that it names, or `None` if the connection is the proxy's own
+/// (LOCAL).
 pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyError> {
     let slow = |_| io::Error::from(io::ErrorKind::TimedOut);
     let header = timeout(PATIENCE, octets(stream)).await.map_err(slow)??;
     source(&header)
 }
 
-/// No octet more than the header has: what follows may be TLS.
+/// Reads exactly the octets of the header, because the data after it may be TLS.
 async fn octets(stream: &mut TcpStream) -> Result<Vec<u8>, ProxyError> {
     let mut header = vec![0; FIXED];
     stream.read_exact(&mut header).await?;
@@ -52,7 +54,9 @@ async fn octets(stream: &mut TcpStream) -> Result<Vec<u8>, ProxyError> {
 
 fn length(fixed: &[u8]) -> Result<usize, ProxyError> {
     if !fixed.starts_with(ppp::v2::PROTOCOL_PREFIX) {
-        return Err(ProxyError::Malformed("it is none".into()));
+        return Err(ProxyError::Malformed(
+            "the connection does not begin with one".into(),
+        ));
     }
     let length = usize::from(u16::from_be_bytes([
         fixed[LENGTH.start],
@@ -74,9 +78,9 @@ fn source(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
         (Command::Local, _) => None,
         (_, Addresses::IPv4(ends)) => Some((ends.source_address, ends.source_port).into()),
         (_, Addresses::IPv6(ends)) => Some((ends.source_address, ends.source_port).into()),
-        // What is the proxy's own may be more than its client's (§2.2: the receiver is free to reject).
+        // The proxy's own address may have more rights than the client, so reject (§2.2 allows it).
         _ => {
-            let words = "it names no IP address of the client";
+            let words = "it does not contain the client's IP address";
             return Err(ProxyError::Malformed(words.into()));
         }
     })

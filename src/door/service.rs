@@ -1,4 +1,4 @@
-//! A protocol that is spoken behind the door.
+//! A protocol behind the door.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use crate::base::BoxFuture;
 
 /// A client that has been let in.
 pub struct Visitor {
-    /// The connection, with TLS if that comes first of all.
+    /// The connection, already with TLS if TLS is implicit.
     pub stream: ClientStream,
-    /// Its address, or the one that a proxy names.
+    /// The client's address, or the one that a proxy names.
     pub peer: IpAddr,
-    /// The listener, as it is configured by now.
+    /// The listener, with its current settings.
     pub endpoint: Arc<ArcSwap<Endpoint>>,
-    /// What all listeners share.
+    /// The state that all listeners share.
     pub door: Arc<Door>,
 }
 
-/// A protocol that is spoken behind the door.
+/// A protocol behind the door.
 pub trait Protocol: Send + Sync + 'static {
-    /// What a client is told that is turned away, as the protocol has it.
+    /// The reply to a client that is turned away, in the form of the protocol.
     fn farewell(&self, why: &TurnedAway) -> Vec<u8>;
 
-    /// Serves a client to its end; gives the connection if the last word was ours.
+    /// Serves a client until the session ends. Returns the connection if we sent the last reply.
     fn serve(&self, visitor: Visitor) -> BoxFuture<'static, Option<ClientStream>>;
 }

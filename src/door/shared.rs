@@ -1,4 +1,4 @@
-//! What all listeners share.
+//! The state that all listeners share.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,52 +15,52 @@ use super::turned_away::TurnedAway;
 use super::usage::DoorUsage;
 use super::users::{User, Users};
 
-/// How long sessions have to hear that the program ends, whatever is under way.
+/// How long sessions have to send the notice that the program ends, whatever they are doing.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What holds at every listener. Sessions under way see a change at their next command, and keep the user
-/// that a network has made them.
+/// Settings for every listener. Running sessions use a change from their next command on, but keep the user
+/// that their network gave them.
 pub struct DoorSettings {
-    /// Who may come in.
+    /// The users who may sign in or are admitted by network.
     pub users: Users,
-    /// How much there may be at once, and how slow it may be.
+    /// How much is allowed at once, and how slow clients may be.
     pub limits: DoorLimits,
 }
 
-/// See the module.
+/// The state that all listeners share.
 pub struct Door {
-    /// What holds at every listener.
+    /// The settings for every listener.
     pub settings: ArcSwap<DoorSettings>,
     sessions: Arc<Counts<()>>,
     of_listener: Arc<Counts<String>>,
     pub(super) of_address: Arc<Counts<IpAddr>>,
     of_user: Arc<Counts<String>>,
-    /// Clients that hear why their session is over.
+    /// Clients that are reading why their session is over.
     pub(super) leaving: Arc<Counts<()>>,
-    /// Octets of messages that come in.
+    /// The memory that incoming messages take, in octets.
     pub memory: Arc<Memory>,
-    /// What users and listeners have sent lately.
+    /// The recent usage of users and listeners.
     pub usage: DoorUsage,
     pub(super) guard: Guard,
     stopping: watch::Sender<Stopping>,
 }
 
-/// Whether sessions are to end because the program does.
+/// How urgently sessions must end because the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Stopping {
-    /// No.
+    /// Sessions continue.
     No,
-    /// Between messages.
+    /// Sessions end between messages.
     BetweenMessages,
-    /// Wherever they are.
+    /// Sessions end at once, at any point.
     AtOnce,
 }
 
-/// Among all sessions, and those of a listener.
+/// A session's place among all sessions, and its place among those of its listener.
 pub type Places = (Counted<()>, Counted<String>);
 
 impl Door {
-    /// No session yet.
+    /// A door without sessions.
     pub fn new(settings: DoorSettings) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
@@ -76,24 +76,25 @@ impl Door {
         })
     }
 
-    /// Sessions at this moment.
+    /// The current number of sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.of(&())
     }
 
-    /// What tells that the program is to end.
+    /// A receiver that shows if the program is ending.
     pub fn stopping(&self) -> watch::Receiver<Stopping> {
         self.stopping.subscribe()
     }
 
-    /// Asks all sessions to end between messages, and after `grace` to end wherever they are.
+    /// Tells all sessions to end between messages, and after `grace` to end at any point.
     pub async fn stop(&self, grace: Duration) {
         for (how, time) in [
             (Stopping::BetweenMessages, grace),
             (Stopping::AtOnce, LAST_WORDS),
         ] {
             self.stopping.send_replace(how);
-            // What does not end by then is broken off; nothing was promised to it.
+            // A session that has not ended by then is cut off; its client has no reply that accepts the
+            // message.
             let _ = tokio::time::timeout(time, self.ended()).await;
         }
     }
@@ -105,7 +106,7 @@ impl Door {
         }
     }
 
-    /// A place for one more session of this user, if there may be another.
+    /// A place for one more session of this user, if the limit allows it.
     pub fn place_of_user(&self, user: &User) -> Result<Counted<String>, TurnedAway> {
         let (most, setting) = match user.sessions {
             Some(most) => (most, "sessions"),

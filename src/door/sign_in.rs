@@ -1,4 +1,4 @@
-//! A client signs in by name and password.
+//! The sign-in of a client by name and password.
 
 use std::net::IpAddr;
 
@@ -10,25 +10,25 @@ use super::turned_away::TurnedAway;
 use crate::base::Secret;
 use crate::observe::maillog;
 
-/// Why nobody has signed in.
+/// The reason why a sign-in failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotSignedIn {
-    /// No such user, or the wrong password. The client has waited for this answer.
+    /// There is no such user, or the password is wrong. The pause before this reply is already over.
     Wrong,
-    /// Its address is shut out.
+    /// The client's address is shut out.
     ShutOut {
-        /// Why.
+        /// The reason.
         why: TurnedAway,
-        /// Whether the password was looked at, and this failure has shut it out.
+        /// True if the password was checked and this failure has shut the address out.
         is_new: bool,
     },
-    /// It cannot be said just now.
+    /// The password cannot be checked at the moment.
     Unavailable,
 }
 
 impl Door {
-    /// Whether the password is the user's, and the user is let in at this listener. A wrong one is logged
-    /// and costs time.
+    /// Succeeds if the password is the user's and this listener admits the user. A failure is logged and
+    /// costs time.
     pub async fn sign_in(
         &self,
         endpoint: &Endpoint,
@@ -66,7 +66,7 @@ impl Door {
         Err(shut_out(limits.shut_out.as_secs(), true))
     }
 
-    /// What the log says of a failed sign-in; the client is not told.
+    /// The reason for a failed sign-in, for the log; the client does not receive it.
     fn why_not(&self, endpoint: &Endpoint, name: &str) -> &'static str {
         match self.settings.load().users.get(name) {
             None => "there is no such user",

@@ -7,10 +7,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// See the module.
+/// The stream of a client's connection, in clear or within TLS.
 pub(crate) type ClientStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
-/// Waits until there is something to read: an idle session then needs no buffer.
+/// Waits until there is something to read, so that an idle session needs no buffer.
 pub(crate) async fn readable(stream: &ClientStream) -> io::Result<()> {
     match stream {
         ClientStream::Plain(stream) => stream.readable().await,
@@ -25,7 +25,7 @@ pub(crate) async fn readable(stream: &ClientStream) -> io::Result<()> {
     }
 }
 
-/// Shakes hands as the server.
+/// Performs the TLS handshake as the server.
 pub(crate) async fn start_tls(
     stream: ClientStream,
     config: Arc<rustls::ServerConfig>,
@@ -39,7 +39,7 @@ pub(crate) async fn start_tls(
     }
 }
 
-/// Why a client's handshake failed, and what mends it.
+/// The reason why a client's handshake failed, with its remedy.
 pub(crate) fn tls_words(error: &io::Error) -> String {
     use rustls::{AlertDescription, Error, PeerIncompatible};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
@@ -51,7 +51,7 @@ pub(crate) fn tls_words(error: &io::Error) -> String {
             | PeerIncompatible::NoSignatureSchemesInCommon
             | PeerIncompatible::NoEcPointFormatsInCommon,
         )) => format!(
-            "the client offers no cipher suite that this listener has, TLS 1.2 with ECDHE or TLS 1.3 ({error}): {too_old}"
+            "the client and this listener have no cipher suite in common; the listener supports TLS 1.3, and TLS 1.2 with ECDHE ({error}): {too_old}"
         ),
         Some(Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered | PeerIncompatible::Tls12NotOfferedOrEnabled,

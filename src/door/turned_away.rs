@@ -1,30 +1,30 @@
-//! Why a client is turned away. Pure.
+//! The reasons why a client is turned away. Pure.
 
 use std::net::IpAddr;
 
-/// See the module.
+/// The reason why a client is turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TurnedAway {
-    /// There are as many sessions as there may be.
+    /// The maximum number of sessions is reached.
     TooMany,
-    /// Of this client, or user, there are.
+    /// This client or user has its maximum number of sessions.
     TooManyOf {
-        /// Whose sessions.
+        /// The client or user.
         whose: String,
-        /// How many there may be.
+        /// The maximum.
         most: usize,
-        /// The setting that says so.
+        /// The setting of the maximum.
         setting: &'static str,
     },
     /// The listener serves other networks.
     NoAccess(IpAddr),
-    /// Too many sign-ins from there have failed.
+    /// Too many sign-ins from this address have failed.
     ShutOut {
-        /// From where.
+        /// The address.
         peer: IpAddr,
-        /// For how many seconds it is shut out still.
+        /// The number of seconds for which the address is still shut out.
         seconds: u64,
     },
-    /// It spoke before it was greeted.
+    /// The client sent data before the greeting.
     TalksEarly,
 }

@@ -1,4 +1,4 @@
-//! What users and listeners have sent lately, against what they may.
+//! The recent usage of users and listeners, and the limits on it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use crate::base::Window;
 use crate::base::window::NoRoom;
 
-/// What a limit counts.
+/// The unit that a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Messages.
@@ -17,56 +17,56 @@ pub enum Unit {
     Recipients,
 }
 
-/// So much in so much time.
+/// A limit: the most that is allowed in a period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// The key of the configuration that says so.
+    /// The key of the limit in the configuration.
     pub setting: &'static str,
-    /// What is counted.
+    /// The unit that is counted.
     pub unit: Unit,
-    /// The time.
+    /// The period.
     pub period: Duration,
-    /// How much.
+    /// The most that is allowed.
     pub most: u64,
 }
 
-/// What is asked for, or was used.
+/// An amount that is asked for, or that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
     /// Messages.
     pub messages: u64,
-    /// Recipients of them, all together.
+    /// Recipients of these messages, in total.
     pub recipients: u64,
 }
 
-/// Whose limits they are.
+/// The owner of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitOwner<'a> {
-    /// A user's, by name.
+    /// A user, by name.
     User(&'a str),
-    /// A listener's, by name.
+    /// A listener, by name.
     Listener(&'a str),
 }
 
-/// What everybody, by name, has sent lately. It begins empty with the process.
+/// The recent usage of every user and listener, by name. It is empty when the process starts.
 #[derive(Debug, Default)]
 pub struct DoorUsage(DashMap<String, Windows>);
 
-/// By the setting whose limit each counts for.
+/// The windows of one owner, each by the setting of its limit.
 type Windows = HashMap<&'static str, Window>;
 
 impl DoorUsage {
-    /// Whether there is room for so much; else the limit.
+    /// Succeeds if there is room for this amount; otherwise returns the limit.
     pub fn check(&self, who: LimitOwner, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
         self.check_at(who, limits, asked, Instant::now())
     }
 
-    /// The same, and it is used from now on.
+    /// Does the same as `check`, and counts the amount as used if there is room.
     pub fn take(&self, who: LimitOwner, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
         self.take_at(who, limits, asked, Instant::now())
     }
 
-    /// What was taken last is not used after all.
+    /// Takes back the amount that was taken last, because it is not used after all.
     pub fn give_back(&self, who: LimitOwner, limits: &[Limit], amount: Amount) {
         if limits.is_empty() {
             return;
@@ -132,7 +132,7 @@ impl Amount {
     }
 }
 
-/// Whether each limit has room for what is asked.
+/// Succeeds if each limit has room for the requested amount.
 fn fits(
     windows: &mut Windows,
     who: LimitOwner,
@@ -154,16 +154,16 @@ fn window<'a>(windows: &'a mut Windows, limit: &Limit) -> &'a mut Window {
         .or_insert_with(|| Window::new(limit.period))
 }
 
-/// A limit that what is asked for goes beyond.
+/// A limit that the requested amount exceeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverLimit {
-    /// Whose it is, as `User erp`.
+    /// The owner of the limit, such as `User erp`.
     pub whose: String,
     /// The setting.
     pub setting: &'static str,
-    /// How much it allows.
+    /// The most that the limit allows.
     pub most: u64,
-    /// After which time there is room; none if one message alone asks for more.
+    /// The time after which there is room; `None` if the message alone exceeds the limit.
     pub wait: Option<Duration>,
 }
 
@@ -174,7 +174,7 @@ fn refusal(who: LimitOwner, limit: &Limit, no_room: NoRoom) -> OverLimit {
         most: limit.most,
         wait: match no_room {
             NoRoom::For(wait) => Some(Duration::from_secs(wait.as_secs_f64().ceil() as u64)),
-            NoRoom::Ever => None,
+            NoRoom::Never => None,
         },
     }
 }

@@ -1,4 +1,4 @@
-//! Who may send: users by password or by network.
+//! The users who may send, admitted by password or by network.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,39 +16,40 @@ use crate::base::secret::ExposeSecret;
 use crate::message::{Address, Priority};
 use crate::routing::Filter;
 
-/// How long a password that was right need not be hashed again.
+/// How long a correct password need not be hashed again.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// A user of the listener.
 #[derive(Debug, Clone, Default)]
 pub struct User {
-    /// The name that AUTH gives, and that logs show.
+    /// The name that AUTH uses, and that logs show.
     pub name: String,
-    /// The argon2 hash of the password (PHC string); none where only networks admit the user.
+    /// The argon2 hash of the password (PHC string); `None` if only networks admit the user.
     pub hash: Option<Secret>,
-    /// Clients from here are this user without AUTH.
+    /// Networks whose clients are this user without AUTH.
     pub networks: Vec<IpNet>,
     /// How urgent this user's mail is.
     pub priority: Option<Priority>,
-    /// Whom the user may send as, in the envelope and in From; none for everybody.
+    /// The senders that the user may use, in the envelope and in `From`; `None` for all.
     pub senders: Option<Filter>,
-    /// Whom the user may send to; none for everybody.
+    /// The recipients to whom the user may send; `None` for all.
     pub recipients: Option<Filter>,
-    /// What the user may send in some time.
+    /// The amounts that the user may send in a period.
     pub limits: Vec<Limit>,
-    /// Sessions at once; none for what holds for everybody.
+    /// Sessions at once; `None` for the limit that applies to every user.
     pub sessions: Option<usize>,
-    /// The sender of messages that have none, or no address: devices without a mailbox.
+    /// The sender for messages that have no sender, or one that is not an address, from devices without a
+    /// mailbox.
     pub assume_from: Option<Address>,
 }
 
 impl User {
-    /// What the password is checked against; none if there is none.
+    /// The hash against which the password is checked; `None` if there is none.
     fn hash(&self) -> Option<Hash> {
         Hash::parse(self.hash.as_ref()?.expose_secret())
     }
 
-    /// Somebody of this name who may do everything, and whom nothing admits yet.
+    /// A user of this name without restrictions; no password and no network admits this user yet.
     pub fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -59,21 +60,22 @@ impl User {
 
 /// The users of a listener.
 ///
-/// A recent success is remembered as a MAC of the user's hash and the password under a key that only
-/// this process's memory has: it serves for the same password and the same hash alone, tells nobody
-/// what either is, and a wrong password always costs the full check.
+/// A recent success is remembered as a MAC of the user's hash and the password. Its key exists only in this
+/// process's memory. The MAC is valid only for the same password and the same hash, and reveals neither. A
+/// wrong password always costs the full check.
 pub struct Users {
     users: Vec<User>,
     by_name: HashMap<String, usize>,
     checks: Arc<Checks>,
     key: hmac::Key,
     remembered: DashMap<String, (hmac::Tag, Instant)>,
-    /// Checked for names that do not exist, so that they cost what names that exist do.
+    /// Hashes that are checked for unknown names, so that these cost as much as existing names.
     nobodies: Vec<Hash>,
 }
 
 impl Users {
-    /// These users, whose passwords `checks` checks; earlier ones win where networks overlap.
+    /// Creates the list of these users, whose passwords `checks` checks. If networks overlap, the earlier
+    /// user wins.
     pub fn new(users: Vec<User>, checks: Arc<Checks>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
         let hashes = users.iter().filter_map(User::hash);
@@ -93,7 +95,7 @@ impl Users {
         }
     }
 
-    /// Whom this address is without AUTH, of those that `may`.
+    /// The user that a client at this address is without AUTH, among those for whom `may` returns true.
     pub fn by_network(&self, address: IpAddr, may: impl Fn(&str) -> bool) -> Option<&User> {
         let admits = |user: &&User| {
             let mut networks = user.networks.iter();
@@ -107,7 +109,7 @@ impl Users {
         self.by_name.get(name).map(|place| &self.users[*place])
     }
 
-    /// Whether the password is the user's.
+    /// True if the password is the user's.
     pub async fn verify(&self, name: &str, password: Secret) -> Result<bool, Busy> {
         let hash = self
             .get(name)
@@ -118,7 +120,7 @@ impl Users {
             return Ok(true);
         }
         let turn = self.checks.turn().await?;
-        // Another session of the same app may have been right while this one waited.
+        // Another session of the same app may have succeeded while this one waited.
         if self.is_remembered(name, seen.as_ref()) {
             return Ok(true);
         }
@@ -132,8 +134,8 @@ impl Users {
         Ok(right)
     }
 
-    /// What the password of an unknown name is checked against: always the same for a name, and over all
-    /// names as costly as users' hashes are.
+    /// The hash against which the password of an unknown name is checked. It is always the same for one
+    /// name; over all names the cost is that of the users' hashes.
     fn nobody(&self, name: &str) -> &Hash {
         let tag = hmac::sign(&self.key, name.as_bytes());
         let number = tag.as_ref().iter().take(8);

@@ -1,4 +1,4 @@
-//! One mail address: `local-part@domain`, as written, and as compared.
+//! One mail address, `local-part@domain`: as it was written, and in the form for comparison.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -8,51 +8,53 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::limits;
 
-/// An address as somebody wrote it, with the form in which two are compared: the domain lower-cased
-/// and in A-label form (RFC 5890), the local part lower-cased when it is ASCII.
+/// An address as it was written, with a second form for comparison: the domain in lower case and A-label
+/// form (RFC 5890), the local part in lower case if it is ASCII.
 #[derive(Clone)]
 pub struct Address {
     text: Box<str>,
     key: Box<str>,
-    /// Where the `@` stands in `text`, and in `key`.
+    /// The position of the `@` in `text` and in `key`.
     at: (usize, usize),
 }
 
 /// The sender of an envelope (RFC 5321 §4.1.2): an address, or the null path `<>` of reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReversePath {
-    /// `<>`: nobody wants to hear of failures.
+    /// The null path `<>`: nobody receives reports of failures.
     Null,
-    /// Where reports go.
+    /// The address that receives reports.
     Mailbox(Address),
 }
 
-/// Why a text is not an address. Each names the text.
+/// The reason why a text is not an address. Each variant holds the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// No `@`, or nothing on one of its sides.
+    /// The text has no `@`, or nothing on one side of it.
     #[error(
         "{0:?} is not an address: it needs a local part, an @ and a domain, as in name@example.com"
     )]
     Incomplete(String),
-    /// A character that RFC 5321 §4.1.2 does not allow there.
+    /// The local part has a character that RFC 5321 §4.1.2 does not allow.
     #[error(
-        "{0:?} is not an address: its local part needs quotes, or holds a character that no address may"
+        "{0:?} is not an address: its local part needs quotes, or contains a character that no address may contain"
     )]
     LocalPart(String),
-    /// Not a host name, nor an address literal.
+    /// The domain is neither a host name nor an address literal.
     #[error(
         "{0:?} is not an address: what follows the @ is neither a domain nor an [address literal]"
     )]
     Domain(String),
-    /// Longer than RFC 5321 §4.5.3.1 allows.
-    #[error("{0:?} is not an address: 64 octets before the @ and 255 after it are the most")]
+    /// The address is longer than RFC 5321 §4.5.3.1 allows.
+    #[error(
+        "{0:?} is not an address: at most 64 octets are allowed before the @, and 255 after it"
+    )]
     TooLong(String),
 }
 
 impl Address {
-    /// Reads an address without angle brackets. The local part is a dot-string (dots anywhere, as
-    /// real addresses have them) or a quoted string; UTF-8 is allowed (RFC 6531 §3.3).
+    /// Reads an address without angle brackets. The local part is a dot-string (with dots anywhere, as in
+    /// real addresses) or a quoted string; UTF-8 is allowed (RFC 6531 §3.3).
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let at = separator(text).ok_or_else(|| AddressError::Incomplete(text.to_owned()))?;
         let (local, domain) = (&text[..at], &text[at + 1..]);
@@ -94,13 +96,13 @@ impl Address {
         &self.text[self.at.0 + 1..]
     }
 
-    /// The domain as it is compared: lower case, A-labels.
+    /// The domain in the form for comparison: lower case, A-labels.
     pub fn domain_key(&self) -> &str {
         &self.key[self.at.1 + 1..]
     }
 
-    /// The address with its domain in A-label form, for servers without SMTPUTF8 (RFC 6531 §3.2);
-    /// none where the local part itself is not ASCII.
+    /// The address with its domain in A-label form, for servers without SMTPUTF8 (RFC 6531 §3.2). `None` if
+    /// the local part itself is not ASCII.
     pub fn to_ascii(&self) -> Option<String> {
         if self.text.is_ascii() {
             return Some(self.text.to_string());
@@ -112,8 +114,8 @@ impl Address {
     }
 }
 
-/// A domain as it is compared: lower case and A-labels, or an address literal as it stands; none
-/// where the text is neither.
+/// A domain in the form for comparison: lower case and A-labels, or an address literal in lower case.
+/// `None` if the text is neither.
 pub(crate) fn normal_domain(domain: &str) -> Option<String> {
     if let Some(literal) = domain.strip_prefix('[') {
         return is_address_literal(literal.strip_suffix(']')?).then(|| domain.to_ascii_lowercase());
@@ -133,7 +135,7 @@ pub(crate) fn normal_domain(domain: &str) -> Option<String> {
     (!ascii.is_empty() && plain(&ascii)).then_some(ascii)
 }
 
-/// The `@` between local part and domain: the one outside of a quoted local part.
+/// The position of the `@` between local part and domain: the one outside of a quoted local part.
 fn separator(text: &str) -> Option<usize> {
     if !text.starts_with('"') {
         return text.find('@');

@@ -1,10 +1,10 @@
-//! The envelope: who sends, who receives, and the ESMTP parameters as the app wrote them.
+//! The envelope: the sender, the recipients, and the ESMTP parameters as the app wrote them.
 
 use serde::{Deserialize, Serialize};
 
 use super::address::{Address, ReversePath};
 
-/// What MAIL and RCPT said.
+/// The content of MAIL and RCPT.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The reverse-path of MAIL.
@@ -16,7 +16,7 @@ pub struct Envelope {
     pub recipients: Vec<Recipient>,
 }
 
-/// One RCPT.
+/// The recipient of one RCPT.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
     /// The forward-path.
@@ -27,20 +27,20 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// Octets of memory that it takes, more or less; an address has its text and a key.
+    /// Approximate octets of memory that the recipient takes; an address has its text and a key.
     pub fn held(&self) -> usize {
         size_of::<Self>() + 2 * self.address.as_str().len() + self.parameters.0.len()
     }
 }
 
-/// ESMTP parameters, raw: `KEYWORD=value` separated by single spaces, never decoded, so that what is
-/// passed on is what came. Only [`Parameters::parse`] makes one, and it lets no line end through.
+/// Raw ESMTP parameters: `KEYWORD=value` separated by single spaces. They are never decoded, so they are
+/// passed on exactly as they came. Only [`Parameters::parse`] creates them, and it admits no line end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Parameters(String);
 
 impl Parameters {
-    /// Reads the text after the path (RFC 5321 §4.1.2 esmtp-param); none where it is malformed.
+    /// Reads the text after the path (RFC 5321 §4.1.2 esmtp-param). Returns `None` if it is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let mut kept = String::with_capacity(text.len());
         for parameter in text.split(' ').filter(|p| !p.is_empty()) {
@@ -56,20 +56,20 @@ impl Parameters {
         Some(Self(kept))
     }
 
-    /// Keyword (as written) and value of each.
+    /// The keyword (as written) and value of each parameter.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.0.split(' ').filter(|p| !p.is_empty()).map(split)
     }
 
-    /// The value of the first with this keyword; `Some("")` where it stands without one.
+    /// The value of the first parameter with this keyword; `Some("")` if the parameter has no value.
     pub fn get(&self, keyword: &str) -> Option<&str> {
         self.iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(keyword))
             .map(|(_, value)| value.unwrap_or_default())
     }
 
-    /// As [`Parameters::get`], undone from xtext (RFC 3461 §4). None where the value is no xtext, or what
-    /// it stands for is not printable ASCII and so fits in no header.
+    /// As [`Parameters::get`], but decoded from xtext (RFC 3461 §4). `None` if the value is not xtext, or
+    /// if the decoded text is not printable ASCII and so does not fit in a header.
     pub fn get_xtext(&self, keyword: &str) -> Option<String> {
         let mut rest = self.get(keyword)?;
         let mut text = String::with_capacity(rest.len());
@@ -85,12 +85,12 @@ impl Parameters {
             .then_some(text)
     }
 
-    /// As they were written.
+    /// The parameters as they were written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is none.
+    /// True if there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -108,7 +108,8 @@ fn is_keyword(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
-/// Any octet but control, space and `=`. RFC 5321 leaves `=` out, but ORCPT of real senders has it.
+/// True for a value without control characters and spaces. RFC 5321 forbids `=` as well, but ORCPT of real
+/// senders has it.
 fn is_value(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| !c.is_control() && !c.is_whitespace())
 }

@@ -1,7 +1,7 @@
-//! The header section: where each field stands, byte by byte, and who the author is.
+//! The header section: the byte range of each field, and the author.
 //!
-//! The section ends at the first line that is not a field, and what follows is body. Only a first line
-//! that separates messages in an mbox file is passed over: it belongs to the file, not to the message.
+//! The section ends at the first line that is not a field; the rest is body. Only a first line that
+//! separates messages in an mbox file is skipped: it belongs to the file, not to the message.
 
 use std::ops::Range;
 
@@ -21,33 +21,32 @@ pub struct Field {
     pub value: Range<usize>,
 }
 
-/// The fields of a header section, over the bytes they were read from.
+/// The fields of a header section, with the bytes that they were read from.
 #[derive(Debug, Clone)]
 pub struct Headers<'a> {
     bytes: &'a [u8],
-    /// In order.
+    /// The fields, in order.
     pub fields: Vec<Field>,
-    /// Where the section's last field ends.
+    /// The end of the last field.
     pub end: usize,
-    /// Where the body begins: after the empty line, or at the line that is no field.
+    /// The start of the body: after the empty line, or at the line that is not a field.
     pub body: usize,
 }
 
-/// What the header From says about the author (`routing/rules.md`).
+/// The author according to the header From (`routing/rules.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Author {
-    /// No From at all.
+    /// The message has no From.
     Missing,
     /// One From, one mailbox.
     One(Mailbox),
-    /// One From with several mailboxes or a group, which is valid, but names no single author; the
-    /// first mailbox lends its name.
+    /// One From with several mailboxes or a group. It is valid but names no single author. The first
+    /// mailbox provides the name.
     Several(Option<Mailbox>),
-    /// A From that the grammar does not admit, and that can mean only this; or several, which all mean
-    /// it. It is written anew, whatever else holds.
+    /// A From that the grammar does not admit but that can only mean this mailbox, or several Froms that
+    /// all mean it. The field is always rewritten.
     Lenient(Mailbox),
-    /// More than one From, or one without an address: to be replaced, whatever else holds. The name stays,
-    /// if there is one.
+    /// More than one From, or one without an address. It is always replaced, but keeps its name, if any.
     Malformed(Option<String>),
 }
 
@@ -60,7 +59,7 @@ impl Author {
         }
     }
 
-    /// Reads the value of a From.
+    /// Reads the value of a From field.
     pub fn of_value(value: &[u8]) -> Self {
         let (text, is_valid) = phrase::text_of(value);
         let list = mailbox::parse_list(&text);
@@ -84,7 +83,7 @@ impl Author {
 }
 
 impl<'a> Headers<'a> {
-    /// Cuts the start of a message, whose line ends are all CRLF, into fields.
+    /// Splits the start of a message into fields. All line ends must be CRLF.
     pub fn parse(bytes: &'a [u8]) -> Self {
         let mut fields: Vec<Field> = Vec::with_capacity(24);
         let mut at = mbox_separator(bytes);
@@ -128,7 +127,7 @@ impl<'a> Headers<'a> {
         &self.bytes[range.clone()]
     }
 
-    /// Whether a field has this name.
+    /// True if the field has this name.
     pub fn is(&self, field: &Field, name: &str) -> bool {
         self.slice(&field.name)
             .eq_ignore_ascii_case(name.as_bytes())
@@ -140,7 +139,7 @@ impl<'a> Headers<'a> {
         Some(self.slice(&field.value))
     }
 
-    /// Who the message says it is from.
+    /// The author according to the message.
     pub fn author(&self) -> Author {
         let froms = self.fields.iter().filter(|field| self.is(field, "From"));
         let mut authors = froms.map(|from| Author::of_value(self.slice(&from.value)));
@@ -160,18 +159,18 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// How many fields have this name.
+    /// The number of fields with this name.
     pub fn count(&self, name: &str) -> usize {
         let fields = self.fields.iter();
         fields.filter(|field| self.is(field, name)).count()
     }
 }
 
-/// The length of a first line `From ...` or `>From ...`, as mbox files have it before each message.
+/// The length of a first line `From ...` or `>From ...`, which mbox files have before each message.
 fn mbox_separator(bytes: &[u8]) -> usize {
     let is_one = bytes.starts_with(b"From ") || bytes.starts_with(b">From ");
     let line = line_at(bytes, 0);
-    // `From : a@b.c` is the field, with the white space that was allowed once (RFC 5322 §4.5).
+    // `From : a@b.c` is a field, with white space that was once allowed (RFC 5322 §4.5).
     if is_one && field_colon(&bytes[line.clone()]).is_none() {
         (line.end + 2).min(bytes.len())
     } else {
@@ -191,7 +190,7 @@ fn line_at(bytes: &[u8], at: usize) -> Range<usize> {
     at..bytes.len()
 }
 
-/// RFC 5322 §2.2: printable ASCII but the colon, then the colon; white space before it is obsolete.
+/// The colon after a name of printable ASCII (RFC 5322 §2.2). White space before it is obsolete.
 fn field_colon(line: &[u8]) -> Option<usize> {
     let colon = memchr(b':', line)?;
     let name = line[..colon].trim_ascii_end();

@@ -1,9 +1,9 @@
 //! The mailbox list of a header such as From, read so that nobody can be deceived.
 //!
-//! Which address a header names decides who a mail is from, so the structure (quotes, comments,
-//! angle brackets, commas, groups) is read strictly first: [`parse_list`]. Apps write fields that the
-//! grammar does not admit all the same, and [`read_leniently`] finds the one address that such a field
-//! can mean; it must leave written anew, so that nobody reads another in it.
+//! The address in a header decides who a mail is from. [`parse_list`] therefore first reads the structure
+//! (quotes, comments, angle brackets, commas, groups) strictly. But apps also write fields that the grammar
+//! does not admit. For these, [`read_leniently`] finds the one address that the field can mean. Such a
+//! field must be rewritten, so that nobody reads another address in it.
 
 use std::borrow::Cow;
 
@@ -13,29 +13,29 @@ use super::phrase::{self, Phrase};
 /// One mailbox (RFC 5322 §3.4): a display name, if it has a visible one, and an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
-    /// Decoded (quotes and RFC 2047 undone), on one line, trimmed, never empty.
+    /// The display name, decoded (quotes and RFC 2047), on one line, trimmed, never empty.
     pub name: Option<String>,
-    /// Whether the name could not be decoded, and stands as it came: it leaves so, without quotes.
+    /// True if the name could not be decoded. It is then sent as it came, without quotes.
     pub is_name_raw: bool,
     /// The address.
     pub address: Address,
 }
 
-/// The mailboxes of a header's value, with whether a group held them.
+/// The mailboxes of a header's value, with a mark for groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailboxList {
-    /// In order; may be empty for a group.
+    /// The mailboxes, in order. May be empty for a group.
     pub mailboxes: Vec<Mailbox>,
-    /// Whether group syntax stood around any of them.
+    /// True if group syntax surrounds any of the mailboxes.
     pub grouped: bool,
 }
 
-/// A mailbox before its parts are judged.
+/// The parts of a mailbox before they are checked.
 #[derive(Default)]
 struct Pieces {
-    /// What stands outside of angle brackets and comments, quotes kept.
+    /// The text outside of angle brackets and comments, with its quotes.
     phrase: String,
-    /// What stands inside of the angle brackets.
+    /// The text inside the angle brackets.
     angle: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl Mailbox {
         }
     }
 
-    /// A mailbox with a name as a header has it.
+    /// A mailbox with a name as it stands in a header.
     fn with_phrase(phrase: Option<Phrase>, address: Address) -> Self {
         let is_raw = phrase.as_ref().is_some_and(|phrase| !phrase.is_readable);
         let named = Self::new(phrase.as_ref().map(|phrase| phrase.text.as_str()), address);
@@ -59,7 +59,7 @@ impl Mailbox {
         }
     }
 
-    /// Another address under the name of this mailbox, or else under its local part.
+    /// The other address with this mailbox's name, or with its local part if it has no name.
     pub fn encapsulated_in(&self, address: &Address) -> Self {
         let name = self.name.as_deref().unwrap_or(self.address.local_part());
         Self {
@@ -68,7 +68,7 @@ impl Mailbox {
         }
     }
 
-    /// The mailbox as a header's value, folded, the name quoted or in RFC 2047 words.
+    /// The mailbox as a header's value, folded, with the name quoted or in RFC 2047 encoded words.
     pub fn to_header_value(&self, column: usize) -> Vec<u8> {
         use mail_builder::headers::{Header, address::Address as Builder};
         let address = self.address.to_ascii();
@@ -77,7 +77,7 @@ impl Mailbox {
             return address.into_owned().into_bytes();
         };
         if self.is_name_raw {
-            // A fold before each word: lines of one encoded word each (RFC 2047 §2).
+            // Fold before each word, so that each line has only one encoded word (RFC 2047 §2).
             let words: Vec<&str> = name.split(' ').collect();
             return format!("{} <{address}>", words.join("\r\n ")).into_bytes();
         }
@@ -98,7 +98,7 @@ impl std::fmt::Display for Mailbox {
     }
 }
 
-/// Reads a mailbox list or group list (RFC 5322 §3.4, RFC 6854), folds allowed; none where it is
+/// Reads a mailbox list or group list (RFC 5322 §3.4, RFC 6854), folds allowed. Returns `None` if it is
 /// malformed or could be read in two ways.
 pub fn parse_list(value: &str) -> Option<MailboxList> {
     let mut list = MailboxList {
@@ -133,18 +133,18 @@ pub fn parse_list(value: &str) -> Option<MailboxList> {
     (!in_group && (list.grouped || !list.mailboxes.is_empty())).then_some(list)
 }
 
-/// What is found in a field that the grammar does not admit.
+/// The content of a field that the grammar does not admit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The one mailbox that it can mean, if there is one.
+    /// The one mailbox that the field can mean, if there is one.
     pub mailbox: Option<Mailbox>,
-    /// The name, if there is one and no address.
+    /// The name, if the field has a name and no address.
     pub name: Option<String>,
 }
 
-/// Reads a field that [`parse_list`] refuses (`routing/rules.md`, "author"): encoded words are undone once, then
-/// the only `<...>` with one `@` is the address and what stands before it the name, else the only word
-/// with an `@` is the address and the others are the name.
+/// Reads a field that [`parse_list`] refuses (`routing/rules.md`, "author"). Encoded words are decoded
+/// once. Then the only `<...>` with one `@` is the address, and the text before it is the name. Otherwise
+/// the only word with an `@` is the address, and the other words are the name.
 pub fn read_leniently(value: &str) -> Found {
     let decoded = phrase::decode_words(value);
     let text = decoded.as_deref().unwrap_or(value);
@@ -158,7 +158,7 @@ pub fn read_leniently(value: &str) -> Found {
     }
 }
 
-/// Whether a field names a mailbox, however it is written.
+/// True if the field names a mailbox, in any notation.
 pub fn names_somebody(value: &[u8]) -> bool {
     let (text, _) = phrase::text_of(value);
     match parse_list(&text) {
@@ -188,7 +188,7 @@ fn by_its_at(text: &str) -> Option<Mailbox> {
     Some(Mailbox::new(Some(&name), address))
 }
 
-/// A name without what was only there to set it apart.
+/// The name without the characters that only delimited it.
 fn plain_name(text: &str) -> String {
     let text = text.replace(['"', '\\', '<', '>', '(', ')'], " ");
     let name = clean(&text);
@@ -243,7 +243,7 @@ fn quoted(rest: &mut std::str::Chars, pieces: &mut Pieces) -> Option<()> {
     Some(())
 }
 
-/// Comments nest (RFC 5322 §3.2.2); they name nobody and are passed over.
+/// Skips a comment. Comments nest (RFC 5322 §3.2.2) and name nobody.
 fn comment(rest: &mut std::str::Chars) -> Option<()> {
     let mut depth = 1;
     while depth > 0 {
@@ -285,7 +285,7 @@ fn angle(rest: &mut std::str::Chars, pieces: &mut Pieces) -> Option<()> {
     Some(())
 }
 
-/// The obsolete source route of `<@a,@b:c@d>` means nothing (RFC 5322 §4.4, RFC 5321 appendix C).
+/// Removes the obsolete, meaningless source route of `<@a,@b:c@d>` (RFC 5322 §4.4, RFC 5321 appendix C).
 fn route_removed(inner: &str) -> &str {
     match inner
         .strip_prefix('@')

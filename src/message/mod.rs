@@ -1,4 +1,4 @@
-//! A message: its addresses, its envelope, its header section, and how both are rewritten. Pure.
+//! A message: addresses, envelope, header section, and how the last two are rewritten. Pure functions.
 
 pub(crate) mod address;
 pub(crate) mod envelope;

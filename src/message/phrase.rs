@@ -1,8 +1,8 @@
-//! Display names as headers carry them (RFC 5322 §3.2.5): words, quoted strings, and the encoded words of
-//! RFC 2047, undone. Read as apps write them, which is not always as the standard has it: characters are
-//! split over encoded words, padding is missing, encoded words stand in quotes.
+//! Decodes display names in headers (RFC 5322 §3.2.5): words, quoted strings, and the encoded words of RFC
+//! 2047. Apps do not always follow the standard, so this also reads characters split over encoded words,
+//! missing padding, and encoded words in quotes.
 //!
-//! mail-parser knows the character sets.
+//! mail-parser decodes the character sets.
 
 use std::borrow::Cow;
 
@@ -22,14 +22,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// A display name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Phrase {
-    /// Decoded; or as it came, if it cannot be read.
+    /// The decoded name, or the original text if it cannot be decoded.
     pub(super) text: String,
-    /// Whether every encoded word of it could be read.
+    /// True if every encoded word in it could be decoded.
     pub(super) is_readable: bool,
 }
 
-/// Octets from elsewhere as text, and whether they were UTF-8 (in a header, RFC 6532 admits nothing
-/// else). Others are read as windows-1252, which old apps and servers write.
+/// Octets from outside as text, and true if they were UTF-8 (RFC 6532 admits nothing else in a header).
+/// Other octets are read as windows-1252, which old apps and servers write.
 pub fn text_of(value: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(value) {
         Ok(text) => (text.into(), true),
@@ -42,7 +42,7 @@ pub fn text_of(value: &[u8]) -> (Cow<'_, str>, bool) {
     }
 }
 
-/// Reads a phrase; none if it is empty.
+/// Decodes a phrase. Returns `None` if it is empty.
 pub(super) fn decode(phrase: &str) -> Option<Phrase> {
     let mut joined = Joined::default();
     let mut rest = phrase.trim();
@@ -67,8 +67,8 @@ pub(super) fn decode(phrase: &str) -> Option<Phrase> {
     Some(joined.finish(phrase))
 }
 
-/// A text in which encoded words are undone wherever they stand, and nothing else; none if it has
-/// none, or none that can be read.
+/// Decodes the encoded words anywhere in a text, and changes nothing else. Returns `None` if the text has
+/// no encoded words, or if one cannot be decoded.
 pub(super) fn decode_words(text: &str) -> Option<String> {
     let mut joined = Joined::default();
     let mut rest = text;
@@ -97,8 +97,8 @@ pub(super) fn decode_words(text: &str) -> Option<String> {
     (had_words && whole.is_readable).then_some(whole.text)
 }
 
-/// The inside of a quoted string, its backslashes undone, and what follows the string. One that does not
-/// end goes to the end.
+/// The inside of a quoted string, with its backslashes removed, and the text after the string. A string
+/// without an end goes to the end of the text.
 fn quoted(text: &str) -> (String, &str) {
     let mut inside = String::new();
     let mut chars = text.char_indices();
@@ -115,12 +115,12 @@ fn quoted(text: &str) -> (String, &str) {
 /// An encoded word: `=?charset?encoding?text?=`.
 struct Word<'a> {
     charset: &'a str,
-    /// What the text stands for; none if it is damaged.
+    /// The decoded octets; `None` if the text is damaged.
     octets: Option<Vec<u8>>,
 }
 
 impl<'a> Word<'a> {
-    /// The encoded word that a text begins with, and what follows it.
+    /// The encoded word at the start of a text, and the text after it.
     fn at_start(text: &'a str) -> Option<(Self, &'a str)> {
         let (charset, rest) = text.strip_prefix("=?")?.split_once('?')?;
         let (encoding, rest) = rest.split_once('?')?;
@@ -140,7 +140,7 @@ impl<'a> Word<'a> {
     }
 }
 
-/// RFC 2047 §4.2.
+/// Decodes the Q encoding (RFC 2047 §4.2).
 fn q_decoded(encoded: &str) -> Vec<u8> {
     let mut octets = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
@@ -161,7 +161,7 @@ fn q_decoded(encoded: &str) -> Vec<u8> {
     octets
 }
 
-/// Octets of one character set as text; none if it is unknown, or they are not of it.
+/// Octets of one character set as text. `None` if the set is unknown or the octets are not valid in it.
 fn in_charset(charset: &str, octets: &[u8]) -> Option<String> {
     if charset.eq_ignore_ascii_case("utf-8") {
         return String::from_utf8(octets.to_vec()).ok();
@@ -170,11 +170,11 @@ fn in_charset(charset: &str, octets: &[u8]) -> Option<String> {
     (!text.contains(char::REPLACEMENT_CHARACTER)).then_some(text)
 }
 
-/// What has been read so far.
+/// The text that has been read so far.
 #[derive(Default)]
 struct Joined {
     text: String,
-    /// Encoded words of one character set, whose octets belong together: a character may be split.
+    /// The octets of adjacent encoded words in one character set, joined because a character may be split.
     run: Option<(String, Vec<u8>)>,
     has_space: bool,
     had_words: bool,
@@ -186,7 +186,7 @@ impl Joined {
         self.has_space = true;
     }
 
-    /// A word or the inside of quotes, which may be encoded words altogether.
+    /// Adds a word or the inside of quotes; either may consist of encoded words.
     fn text_or_words(&mut self, text: &str) {
         let mut rest = text;
         while let Some(begin) = rest.find("=?") {
@@ -223,7 +223,7 @@ impl Joined {
         }
     }
 
-    /// White space between encoded words is none (RFC 2047 §6.2).
+    /// Adds an encoded word. White space between encoded words is dropped (RFC 2047 §6.2).
     fn word(&mut self, word: Word) {
         self.had_words = true;
         let Some(octets) = word.octets else {

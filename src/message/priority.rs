@@ -1,28 +1,28 @@
-//! How urgent a message is, by what its header section hints. Pure.
+//! The priority of a message, taken from hints in its header section. Pure functions.
 
 use serde::{Deserialize, Serialize};
 
 use super::header::Headers;
 
-/// Which of the messages that wait for one mailbox goes first.
+/// The priority of a message among those that wait for one mailbox.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Somebody waits for it.
+    /// Somebody is waiting for the message.
     High,
-    /// What most mail is.
+    /// Most mail.
     #[default]
     Normal,
-    /// Newsletters, campaigns, reports by the thousand.
+    /// Newsletters, campaigns, reports in the thousands.
     Bulk,
 }
 
 impl Priority {
-    /// The priority of a message whose user or listener has been given `configured`. What calls itself
-    /// bulk is that whoever sends it; else the configuration knows better than a header that apps set
-    /// as they like.
+    /// The priority of a message whose user or listener has the priority `configured`. A message that marks
+    /// itself as bulk is bulk, whoever the sender is. Otherwise the configuration takes precedence over a
+    /// header that apps set as they like.
     pub fn of(headers: &Headers, configured: Option<Self>) -> Self {
         match Self::hinted(headers) {
             Some(Self::Bulk) => Self::Bulk,
@@ -30,8 +30,9 @@ impl Priority {
         }
     }
 
-    /// `Precedence` (RFC 3834 §3.1.8 knows its words), `List-Unsubscribe` (RFC 2369 §3.2: only mass mail
-    /// has it), `X-Priority` and `Importance` (RFC 4021 §2.1.54).
+    /// The priority in the header fields: `Precedence` (RFC 3834 §3.1.8 lists its words),
+    /// `List-Unsubscribe` (RFC 2369 §3.2: only mass mail has it), `X-Priority` and `Importance` (RFC 4021
+    /// §2.1.54).
     fn hinted(headers: &Headers) -> Option<Self> {
         let word = |name| {
             let value = headers.value(name)?;

@@ -1,4 +1,4 @@
-//! What changes in a message on its way out: the header From, Reply-To, trace and missing fields.
+//! The changes to an outgoing message: the header From, Reply-To, trace and missing fields.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,70 +8,70 @@ use super::header::{Field, Headers};
 use super::mailbox::{self, Mailbox};
 use crate::base::{MessageId, Timestamp};
 
-/// What routing decided to change (`routing/rules.md`, "Rewriting").
+/// The changes that routing decided (`routing/rules.md`, "Rewriting").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewriting {
-    /// The reverse-path that the upstream is told.
+    /// The reverse-path that is sent to the upstream.
     pub envelope_sender: ReversePath,
-    /// The From that takes the place of all there are; none leaves them as they are.
+    /// The From that replaces all present ones. `None` leaves them unchanged.
     pub from: Option<Mailbox>,
-    /// Whether `from` is another than the author, for whom the message is sent.
+    /// True if `from` is not the author: the message is sent on the author's behalf.
     pub is_for_another: bool,
-    /// What becomes Reply-To where that names nobody.
+    /// The new Reply-To, used if the present one names nobody.
     pub reply_to: Option<ReplyTo>,
 }
 
-/// What answers to a rewritten message are sent to.
+/// The address for answers to a rewritten message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyTo {
-    /// The original From as it stood.
+    /// The original From, unchanged.
     AsItCame,
-    /// The author, where the original From was malformed.
+    /// The author, if the original From was malformed.
     Address(Address),
 }
 
-/// How much of a client its message's `Received` field shows to the world.
+/// How much the `Received` field reveals about the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shown {
-    /// What it calls itself, and its address (RFC 5321 §4.4).
+    /// The client's name and its IP address (RFC 5321 §4.4).
     #[default]
     Full,
-    /// What it calls itself.
+    /// The client's name.
     Name,
     /// Nothing.
     None,
 }
 
-/// Where a message came from, for its `Received` field (RFC 5321 §4.4).
+/// The origin of a message, for its `Received` field (RFC 5321 §4.4).
 #[derive(Debug, Clone)]
 pub struct Trace<'a> {
-    /// The message's name.
+    /// The message's id.
     pub id: MessageId,
-    /// When it was taken.
+    /// The time when the message was accepted.
     pub received: Timestamp,
-    /// What the client called itself in EHLO.
+    /// The name that the client gave in EHLO.
     pub helo: &'a str,
-    /// The client's address as an address literal's inside, `192.0.2.1` or `IPv6:...`.
+    /// The client's address as in an address literal, without brackets: `192.0.2.1` or `IPv6:...`.
     pub peer: &'a str,
-    /// The protocol by RFC 3848: ESMTP, ESMTPS, ESMTPA, ESMTPSA, SMTP.
+    /// The protocol according to RFC 3848: ESMTP, ESMTPS, ESMTPA, ESMTPSA, SMTP.
     pub protocol: &'a str,
-    /// This host.
+    /// The name of this host.
     pub host: &'a str,
-    /// How much of this is told.
+    /// How much of this the field reveals.
     pub shown: Shown,
 }
 
-/// A message ready to leave: a new header section, then the original from `body` on.
+/// A message ready to be sent: a new header section, then the original from `body` on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Composed {
     /// The header section with its empty line.
     pub head: Vec<u8>,
-    /// Where in the original the rest begins.
+    /// The offset in the original at which the rest begins.
     pub body: usize,
 }
 
-/// Writes the header section that leaves. Fields that nothing asks to change are copied as they are.
+/// Writes the header section to be sent. Fields that need no change are copied as they are.
 pub fn compose(
     headers: &Headers,
     envelope: &Envelope,
@@ -91,7 +91,7 @@ pub fn compose(
                 }
             }
         } else if reply_to.is_some() && headers.is(field, "Reply-To") {
-            // It names nobody, and another takes its place.
+            // This Reply-To names nobody, and another one replaces it.
         } else if !is_removed(headers, field, plan) {
             head.extend_from_slice(headers.slice(&field.whole));
         }
@@ -110,8 +110,8 @@ pub fn compose(
     }
 }
 
-/// A message that this program wrote itself, complete, as it leaves from another address.
-pub(crate) fn spoken_by(headers: &Headers, from: &Mailbox) -> Composed {
+/// A complete message that this program wrote itself, with another address in From.
+pub(crate) fn written_by(headers: &Headers, from: &Mailbox) -> Composed {
     let mut head = Vec::with_capacity(headers.body);
     for field in &headers.fields {
         if headers.is(field, "From") {
@@ -127,7 +127,7 @@ pub(crate) fn spoken_by(headers: &Headers, from: &Mailbox) -> Composed {
     }
 }
 
-/// Whether a Reply-To names somebody.
+/// True if a Reply-To names somebody.
 fn has_reply_to(headers: &Headers) -> bool {
     let mut fields = headers.fields.iter();
     fields.any(|field| {
@@ -135,8 +135,9 @@ fn has_reply_to(headers: &Headers) -> bool {
     })
 }
 
-/// `Bcc` and `Resent-Bcc` would tell what they are made to hide, `Return-Path` belongs to final delivery (RFC 5321
-/// §4.4), and `Sender` names somebody this mailbox does not speak for once From was rewritten.
+/// True if the field is removed. `Bcc` and `Resent-Bcc` would reveal the recipients that they should hide.
+/// `Return-Path` belongs to final delivery (RFC 5321 §4.4). If From was rewritten, `Sender` names somebody
+/// that this mailbox may not send as.
 fn is_removed(headers: &Headers, field: &Field, plan: &Rewriting) -> bool {
     headers.is(field, "Bcc")
         || headers.is(field, "Resent-Bcc")
@@ -146,7 +147,7 @@ fn is_removed(headers: &Headers, field: &Field, plan: &Rewriting) -> bool {
 
 fn received(head: &mut Vec<u8>, envelope: &Envelope, trace: &Trace) {
     let recipient = match envelope.recipients.as_slice() {
-        // With several, `for` would tell one of the others (RFC 5321 §7.6).
+        // With several recipients, `for` would reveal one to the others (RFC 5321 §7.6).
         [only] if only.address.as_str().is_ascii() => format!("\r\n\tfor <{}>", only.address),
         _ => String::new(),
     };
@@ -159,7 +160,7 @@ fn received(head: &mut Vec<u8>, envelope: &Envelope, trace: &Trace) {
         host,
         shown,
     } = trace;
-    // What a client calls itself may be anything or nothing; the field is ASCII (RFC 5321 §4.4).
+    // The client's name may be anything or empty, but the field is ASCII (RFC 5321 §4.4).
     let named = helo.is_ascii() && !helo.is_empty();
     let helo = if named { helo } else { "unknown" };
     let from = match shown {
@@ -180,7 +181,7 @@ fn replaced_from(head: &mut Vec<u8>, mailbox: &Mailbox) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// So that an answer reaches the author.
+/// Writes a Reply-To, so that an answer reaches the author.
 fn write_reply_to(head: &mut Vec<u8>, headers: &Headers, from: &Field, to: &ReplyTo) {
     head.extend_from_slice(b"Reply-To:");
     match to {
@@ -190,7 +191,7 @@ fn write_reply_to(head: &mut Vec<u8>, headers: &Headers, from: &Field, to: &Repl
     head.extend_from_slice(b"\r\n");
 }
 
-/// RFC 6409 §8.2 and §8.3. Both values are the same at every attempt.
+/// Adds Date and Message-ID (RFC 6409 §8.2 and §8.3). Both values are the same at every attempt.
 fn missing(head: &mut Vec<u8>, headers: &Headers, trace: &Trace) {
     if headers.value("Date").is_none() {
         head.extend_from_slice(format!("Date: {}\r\n", trace.received.rfc5322()).as_bytes());
@@ -201,7 +202,7 @@ fn missing(head: &mut Vec<u8>, headers: &Headers, trace: &Trace) {
     }
 }
 
-/// What a message is known by at the other end: its own Message-ID, or the one that it leaves with.
+/// The Message-ID that recipients see: the message's own, or the one that is added on sending.
 pub(crate) fn message_id(headers: &Headers, id: MessageId, host: &str) -> String {
     match headers.value("Message-ID") {
         Some(value) => String::from_utf8_lossy(value.trim_ascii()).into_owned(),

@@ -1,5 +1,5 @@
-//! How a line looks for people: one line an event, its values always in quotes, so that programs can read
-//! it as well, and nothing in a value acts on a terminal.
+//! The format of a line for people: one line per event, with its values always in quotes, so that
+//! programs can read it as well, and nothing in a value acts on a terminal.
 
 use std::fmt::{self, Debug, Write};
 
@@ -29,7 +29,7 @@ where
         SystemTime.format_time(&mut writer)?;
         let metadata = event.metadata();
         write!(writer, " {:>5} {}:", metadata.level(), metadata.target())?;
-        // Most events are called what the message says.
+        // Most events have the same name as their message.
         if parts.message.replace(' ', "_") != parts.event {
             write!(writer, " {}", printable(&parts.message))?;
         }

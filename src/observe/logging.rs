@@ -1,4 +1,4 @@
-//! Where log lines go and how they look.
+//! The destination and the format of log lines.
 
 use std::sync::OnceLock;
 
@@ -16,23 +16,23 @@ use super::mask::Masking;
 use super::metrics::Counting;
 use super::writer::Buffered;
 
-/// How a line looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// For people.
+    /// A line for people.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// The table `[log]` of the configuration: how logs look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogSettings {
-    /// How a line looks.
+    /// The format of a line.
     pub format: Format,
-    /// A filter as tracing reads it, such as `info`; the variable `MAILFERRY_LOG` wins over it.
+    /// A filter in tracing's syntax, such as `info`; the variable `MAILFERRY_LOG` overrides it.
     pub level: String,
 }
 
@@ -45,23 +45,23 @@ impl Default for LogSettings {
     }
 }
 
-/// What of the table `[privacy]` is about logs.
+/// The settings of the table `[privacy]` that are about logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LogPrivacy {
-    /// Whether mail addresses are made unrecognisable.
+    /// True if mail addresses are made unrecognisable.
     pub mask_addresses: bool,
 }
 
 static LOG: OnceLock<Buffered> = OnceLock::new();
 
-/// Writes what has been logged so far, before the program ends.
+/// Writes the lines that were logged so far, before the program ends.
 pub(crate) fn flush() {
     if let Some(log) = LOG.get() {
         log.flush();
     }
 }
 
-/// Begins to log to standard error. A second call changes nothing.
+/// Starts logging to standard error. A second call changes nothing.
 pub(crate) fn start(LogSettings { format, level }: &LogSettings, privacy: &LogPrivacy) {
     let filter = filter(std::env::var("MAILFERRY_LOG").ok().as_deref(), level);
     let of_maillog = Targets::new().with_target(maillog::TARGET, Level::INFO);
@@ -74,7 +74,7 @@ pub(crate) fn start(LogSettings { format, level }: &LogSettings, privacy: &LogPr
     };
     let writer = match begun {
         Ok(log) => BoxMakeWriter::new(LOG.get_or_init(|| log).clone()),
-        // Without a thread the lines go at once.
+        // Without a thread, each line is written at once.
         Err(_) if masked => BoxMakeWriter::new(|| Masking(std::io::stderr())),
         Err(_) => BoxMakeWriter::new(std::io::stderr),
     };
@@ -83,20 +83,20 @@ pub(crate) fn start(LogSettings { format, level }: &LogSettings, privacy: &LogPr
         Format::Human => lines.event_format(HumanLines).with_filter(filter).boxed(),
         Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
-    // It only fails where something logs already, which is as good.
+    // This fails only if a logger is already set, which is just as good.
     let _ = registry.with(lines).try_init();
 }
 
-/// Levels as tracing reads them: `info`, or `info,mail=debug`.
+/// Levels in tracing's syntax: `info`, or `info,mail=debug`.
 pub(crate) fn levels(text: &str) -> Option<Targets> {
-    // A single word that is no level would be read as a target.
+    // A single word that is not a level would be read as a target.
     let words = text.split(',').filter(|part| !part.contains('='));
     let mut words = words.map(|word| word.trim().parse::<LevelFilter>());
     let read = text.parse().ok();
     read.filter(|_| words.all(|level| level.is_ok()))
 }
 
-/// The levels to write: those of the variable where it can be read, else the setting's, else `info`.
+/// The levels to write: from the variable if it can be read, else from the setting, else `info`.
 fn filter(variable: Option<&str>, setting: &str) -> Targets {
     let mut wanted = variable.into_iter().chain([setting]);
     let parsed = wanted.find_map(levels);

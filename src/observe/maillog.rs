@@ -1,5 +1,5 @@
-//! The mail log: one function for each thing that can happen to a message, a session or a server.
-//! Each line has `event`, and `id` where it is about a message, so that one search tells its story.
+//! The mail log: one function for each thing that can happen to a message, a session or a server. Each
+//! line has `event`, and also `id` if it is about a message, so that one search shows the message's story.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Author, Envelope, ReversePath};
 use crate::smtp::Reply;
 
-/// Characters of a header From that are shown.
+/// The number of characters of a From header that are shown.
 const FROM: usize = 200;
 
 /// The target of all these events.
@@ -29,17 +29,17 @@ fn recipients(envelope: &Envelope) -> String {
     shown.join(",")
 }
 
-/// A listener takes connections; `tls` is as the configuration has it.
+/// A listener accepts connections; `tls` is the value from the configuration.
 pub(crate) fn listening(listener: &str, address: SocketAddr, tls: &str) {
     info!(target: TARGET, event = "listening", listener, %address, tls, "listening");
 }
 
-/// A listener is not configured any more.
+/// A listener is no longer configured.
 pub(crate) fn not_listening(listener: &str) {
     info!(target: TARGET, event = "not_listening", listener, "stopped listening; open sessions continue");
 }
 
-/// A certificate's files have changed, and it is in use.
+/// A certificate's files have changed; the new certificate is in use, or was refused.
 pub(crate) fn certificate_taken(path: &Path, result: Result<(), TlsError>) {
     let file = path.display();
     match result {
@@ -52,39 +52,39 @@ pub(crate) fn certificate_taken(path: &Path, result: Result<(), TlsError>) {
     }
 }
 
-/// A listener shows a certificate that nobody else has signed.
+/// A listener uses a self-signed certificate.
 pub(crate) fn own_certificate(path: &Path) {
     info!(target: TARGET, event = "own_certificate", file = %path.display(), "using a self-signed certificate: import it into your apps, or set certificate and key");
 }
 
-/// There are fewer file descriptors than sessions may be.
+/// The process may open fewer files than the configured sessions need.
 pub(crate) fn few_files(allowed: usize, wanted: usize) {
-    warn!(target: TARGET, event = "few_files", allowed, wanted, "fewer sessions than configured: the process may not have more files (ulimit -n, LimitNOFILE=)");
+    warn!(target: TARGET, event = "few_files", allowed, wanted, "fewer sessions than configured: the limit of open files is too low (ulimit -n, LimitNOFILE=)");
 }
 
-/// A client may not come in.
+/// A client's connection was turned away.
 pub(crate) fn turned_away(listener: &str, peer: &IpAddr, said: &[u8]) {
     let said = String::from_utf8_lossy(said);
     info!(target: TARGET, event = "turned_away", listener, %peer, reply = said.trim(), "turned away");
 }
 
-/// An address is shut out for its failed sign-ins.
+/// An address is blocked for a time because of failed sign-ins.
 pub(crate) fn shut_out(listener: &str, peer: &IpAddr, failures: u64, time: Duration) {
     warn!(target: TARGET, event = "shut_out", listener, %peer, failures, seconds = time.as_secs(),
         "shut out after failed sign-ins");
 }
 
-/// No connection could be accepted.
+/// A connection could not be accepted.
 pub(crate) fn accept_failed(listener: &str, reason: &dyn Display) {
     error!(target: TARGET, event = "accept_failed", listener, %reason, "no connection accepted, trying again");
 }
 
-/// The page for people answers here.
+/// The web page is available at this address.
 pub(crate) fn page(address: SocketAddr) {
     info!(target: TARGET, event = "page", %address, "web page listening");
 }
 
-/// A message is on stable storage and was answered 250.
+/// A message is on stable storage, and the client was sent the reply 250.
 pub(crate) fn accepted(
     id: MessageId,
     user: &str,
@@ -98,30 +98,30 @@ pub(crate) fn accepted(
         to = recipients(envelope), size, server, reason, "accepted");
 }
 
-/// What the header From of a message said, where it had to be guessed or says nothing.
+/// The content of a message's From header, if the author had to be guessed or is unknown.
 pub(crate) fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
     let from = String::from_utf8_lossy(from.unwrap_or_default());
     let from: String = from.trim().chars().take(FROM).collect();
     match author {
         Author::Lenient(mailbox) => {
             info!(target: TARGET, event = "author_guessed", %id, header_from = from, read_as = %mailbox,
-                "the header From is malformed: it is read as this, and leaves well formed");
+                "the header From is malformed: it is read as shown, and corrected on its way out");
         }
         Author::Malformed(_) => {
             warn!(target: TARGET, event = "author_unknown", %id, header_from = from,
-                "the header From names no address, or several fields name different ones: another takes its place, and answers do not reach its author");
+                "the header From has no usable address, or several From fields differ: it is replaced, and replies do not reach its author");
         }
         Author::Missing | Author::One(_) | Author::Several(_) => {}
     }
 }
 
-/// A client begins with TLS at a listener that does not.
+/// A client began with TLS at a listener that does not begin with TLS.
 pub(crate) fn speaks_tls(listener: &str, peer: &IpAddr) {
     warn!(target: TARGET, event = "speaks_tls", listener, %peer,
-        "the client begins with TLS, and this listener does not: set the app to STARTTLS or none, or the listener's tls to \"implicit\"");
+        "the client starts with TLS, but this listener does not: set the app to STARTTLS or no TLS, or the listener's tls to \"implicit\"");
 }
 
-/// A client that has seen that it must begin TLS has left.
+/// A client saw that it must start TLS, and left without doing so.
 pub(crate) fn left_without_tls(listener: &str, peer: &IpAddr) {
     info!(target: TARGET, event = "left_without_tls", listener, %peer,
         "the client left without STARTTLS, which this listener requires: switch STARTTLS on in the app");
@@ -156,22 +156,22 @@ pub(crate) fn refused_message(
         to = recipients(envelope), reply = %reply, "refused");
 }
 
-/// AUTH failed; so many times from there lately. config/fail2ban.conf reads this line.
+/// AUTH failed; `failures` counts those from this address recently. config/fail2ban.conf reads this line.
 pub(crate) fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64, reason: &str) {
     warn!(target: TARGET, event = "auth_failed", %peer, failures, listener, user, reason, "authentication failed");
 }
 
-/// A session could not go on.
+/// A session could not continue.
 pub(crate) fn session_failed(listener: &str, peer: &IpAddr, reason: &dyn Display) {
     info!(target: TARGET, event = "session_failed", listener, %peer, %reason, "session ended early");
 }
 
-/// The spool did not take a message.
+/// The spool could not store a message.
 pub(crate) fn spool_failed(id: MessageId, reason: &dyn Display) {
-    error!(target: TARGET, event = "spool_failed", %id, %reason, "message not taken");
+    error!(target: TARGET, event = "spool_failed", %id, %reason, "cannot store the message");
 }
 
-/// The upstream took the message for these recipients, with this answer.
+/// The upstream accepted the message for these recipients, with this reply.
 pub(crate) fn delivered(
     id: MessageId,
     server: &str,
@@ -184,7 +184,7 @@ pub(crate) fn delivered(
         seconds = waited.as_secs_f64(), "delivered");
 }
 
-/// It will be tried again.
+/// A message was not delivered this time, and will be tried again.
 pub(crate) fn deferred(
     id: MessageId,
     server: &str,
@@ -196,7 +196,7 @@ pub(crate) fn deferred(
     warn!(target: TARGET, event = "deferred", %id, server, until = %until, attempts, reason, uncertain, "deferred");
 }
 
-/// The message failed for good for this recipient; the remedy may be empty.
+/// The message failed permanently for this recipient; the remedy may be empty.
 pub(crate) fn failed(
     id: MessageId,
     server: &str,
@@ -213,12 +213,12 @@ pub(crate) fn reported(id: MessageId, report: MessageId, to: &Address, action: &
     info!(target: TARGET, event = "reported", %id, report = %report, to = %to, action, "report queued for the sender");
 }
 
-/// A message waits for a person.
+/// A message is held until a person acts.
 pub(crate) fn held(id: MessageId, reason: &str) {
     warn!(target: TARGET, event = "held", %id, reason, "held for you: `mailferry queue show ID`, then `queue retry ID` or `queue delete ID`");
 }
 
-/// A message goes another way since the configuration changed.
+/// A message takes another route because the configuration has changed.
 pub(crate) fn rerouted(id: MessageId, from: &str, to: &str) {
     info!(target: TARGET, event = "rerouted", %id, from, server = to, "rerouted");
 }
@@ -233,19 +233,19 @@ pub(crate) fn token_failed(server: &str, error: &dyn Display) {
     warn!(target: TARGET, event = "token_failed", server, reason = %error, "token not renewed");
 }
 
-/// The kept token of an app that signs in by itself cannot be read; another is asked for.
+/// The stored token of an app that signs in by itself cannot be read; another one is requested.
 pub(crate) fn token_unreadable(server: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "token_unreadable", server, %reason, "the kept token cannot be read, asking for another");
 }
 
-/// Tokens that are kept cannot be read.
+/// Stored tokens cannot be read.
 pub(crate) fn vault_unreadable(reason: impl Display) {
     error!(target: TARGET, event = "vault_unreadable", %reason, "tokens cannot be read");
 }
 
-/// One of an app's client secrets was refused, and another taken.
+/// One of an app's client secrets was refused, and another one was accepted.
 pub(crate) fn secret_refused(oauth: &str, error: &dyn Display) {
-    warn!(target: TARGET, event = "secret_refused", oauth, reason = %error, "a client secret was refused, another was taken: replace the one");
+    warn!(target: TARGET, event = "secret_refused", oauth, reason = %error, "one client secret was refused and another accepted: replace the refused one");
 }
 
 /// This machine's clock is wrong.
@@ -255,13 +255,13 @@ pub(crate) fn clock_wrong(reason: &str) {
 
 /// A server cannot send until somebody signs in.
 pub(crate) fn needs_sign_in(server: &str) {
-    warn!(target: TARGET, event = "needs_sign_in", server, "nobody has signed in, or somebody has to again: run `mailferry connect`");
+    warn!(target: TARGET, event = "needs_sign_in", server, "nobody has signed in, or the sign-in must be repeated: run `mailferry connect`");
 }
 
-/// Tokens are kept of an account that no server has.
+/// Tokens are stored for an account that no server uses.
 pub(crate) fn tokens_unused(account: &str) {
     warn!(target: TARGET, event = "tokens_unused", account,
-        "tokens are kept of an account that no server has: was its [oauth] table or `account` renamed? `mailferry disconnect --unused` forgets them");
+        "tokens are stored for an account that no server uses: was its [oauth] table or `account` renamed? `mailferry disconnect --unused` deletes them");
 }
 
 /// Somebody has signed in for a server.
@@ -274,27 +274,27 @@ pub(crate) fn sign_in_failed(server: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "sign_in_failed", server, %reason, "not signed in");
 }
 
-/// A server's tokens are forgotten, by an operator's will.
+/// A server's tokens were deleted at an operator's request.
 pub(crate) fn disconnected(server: &str) {
     info!(target: TARGET, event = "disconnected", server, "tokens forgotten");
 }
 
-/// The vault has another key.
+/// The vault was sealed with another key.
 pub(crate) fn vault_rotated(accounts: usize) {
     info!(target: TARGET, event = "vault_rotated", accounts, "vault sealed with another key");
 }
 
-/// A browser has come in by a link of `mailferry web`.
+/// A browser has signed in with a link from `mailferry web`.
 pub(crate) fn page_entered() {
     info!(target: TARGET, event = "page_entered", "web page: signed in");
 }
 
-/// A client secret or certificate is about to end, or has.
+/// A client secret or certificate is about to expire, or has expired.
 pub(crate) fn credential_expires(oauth: &str, expires: Timestamp) {
     warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires soon, or has expired: make a new one and configure it");
 }
 
-/// A server is not used until then; its mail stays queued.
+/// A server is not used until this time; its mail stays queued.
 pub(crate) fn server_held(server: &str, until: Timestamp, reason: &str) {
     error!(target: TARGET, event = "server_held", server, until = %until, reason, "server held, its mail stays queued");
 }
@@ -304,7 +304,7 @@ pub(crate) fn server_held_by_hand(server: &str, reason: &str) {
     warn!(target: TARGET, event = "server_held", server, reason, "server held by hand, its mail stays queued");
 }
 
-/// A server is left alone for a while; its mail stays queued.
+/// A server is paused for a while; its mail stays queued.
 pub(crate) fn server_slowed(server: &str, until: Timestamp, reason: &str) {
     warn!(target: TARGET, event = "server_slowed", server, until = %until, reason, "server paused, its mail stays queued");
 }
@@ -314,9 +314,9 @@ pub(crate) fn server_crowded(server: &str, reason: &str) {
     warn!(target: TARGET, event = "server_crowded", server, reason, "over the server's limit, going slower");
 }
 
-/// An answer that no rule explains.
+/// An upstream sent a reply that no rule explains.
 pub(crate) fn unclassified(server: &str, answer: &dyn Display) {
-    warn!(target: TARGET, event = "unclassified", server, reply = %answer, "unknown reply, treated by its first digit as temporary or permanent");
+    warn!(target: TARGET, event = "unclassified", server, reply = %answer, "unknown reply: its first digit decides whether it is temporary or permanent");
 }
 
 /// A tenant's mail to external recipients waits; other mail goes on.
@@ -325,7 +325,7 @@ pub(crate) fn external_held(tenant: &str, until: Timestamp, reason: &str) {
         "mail to external recipients waits, mail within the tenant goes on");
 }
 
-/// A hold has ended, and one message shows whether the server can be used again.
+/// A hold has ended, and one message tests whether the server can be used again.
 pub(crate) fn server_probing(server: &str) {
     info!(target: TARGET, event = "server_probing", server, "the hold has ended, one message tries the server");
 }
@@ -335,45 +335,45 @@ pub(crate) fn server_released(server: &str) {
     info!(target: TARGET, event = "server_released", server, "server in use again");
 }
 
-/// What was done to messages could not be written down; it is tried again.
+/// The outcomes of deliveries could not be written to the spool; the write is tried again.
 pub(crate) fn finish_failed(count: usize, reason: &dyn Display) {
-    error!(target: TARGET, event = "finish_failed", count, %reason, "spool not written, trying again; nothing is sent until it is");
+    error!(target: TARGET, event = "finish_failed", count, %reason, "cannot write to the spool, trying again; nothing is sent until that succeeds");
 }
 
-/// A message was claimed by another while it was being sent: it may be sent twice.
+/// A message was claimed by another run while it was being sent: it may be sent twice.
 pub(crate) fn claim_lost(id: MessageId) {
     warn!(target: TARGET, event = "claim_lost", %id, "another run claimed this message while it was being sent; it may arrive twice");
 }
 
-/// All that was to be written to the spool is written.
+/// All changes that were waiting for the spool are written.
 pub(crate) fn finishes_written() {
     info!(target: TARGET, event = "finishes_written", "spool written again, sending goes on");
 }
 
-/// A message's record cannot be read: it is set aside, and the others go on.
+/// A message's record cannot be read: it is set aside, and the other messages continue.
 pub(crate) fn record_damaged(id: MessageId, reason: &dyn Display) {
     error!(target: TARGET, event = "record_damaged", %id, %reason,
         "the disk has damaged a message's record: `mailferry queue export` saves its content, `queue delete` removes it");
 }
 
-/// The database's log is damaged in the middle; the copy has all of it.
+/// The database's log is damaged in the middle; `copy` is a copy of all of it.
 pub(crate) fn spool_log_damaged(commits: u64, copy: &Path) {
     error!(target: TARGET, event = "spool_log_damaged", commits, copy = %copy.display(),
         "the disk has damaged the log of spool.sqlite: messages that were accepted last may be missing, and some that were delivered may go again");
 }
 
-/// Contents of messages that the database does not know were moved to this folder.
+/// Contents of messages that are not in the database were moved to this folder.
 pub(crate) fn contents_without_rows(count: usize, folder: &Path) {
     warn!(target: TARGET, event = "contents_without_rows", count, folder = %folder.display(),
-        "contents without a record were moved there: they came in the instant of a crash and were never accepted, or the disk has lost their records");
+        "message contents without a record were moved there: they arrived during a crash and were never accepted, or the disk has lost their records");
 }
 
-/// The queue could not be read; it is tried again.
+/// The queue could not be read; the read is tried again.
 pub(crate) fn claim_failed(server: &str, reason: &dyn Display) {
     error!(target: TARGET, event = "claim_failed", server, %reason, "spool not read, trying again");
 }
 
-/// The wall clock was set by this much; back, if it is negative.
+/// The wall clock was set forward by this much, or back if it is negative.
 pub(crate) fn clock_set(by: SignedDuration) {
     let how_far = humantime::format_duration(Duration::from_secs(by.unsigned_abs().as_secs()));
     let way = if by.is_negative() { "back" } else { "forward" };
@@ -386,34 +386,34 @@ pub(crate) fn reloaded(path: &str) {
     info!(target: TARGET, event = "reloaded", path, "configuration reloaded");
 }
 
-/// Nobody answers at a socket that was passed by this name.
+/// No listener uses the socket that systemd passed under this name.
 pub(crate) fn socket_unused(name: &str) {
     warn!(target: TARGET, event = "socket_unused", name,
-        "systemd has passed a socket that no [[listener]] takes, so whoever connects there waits in vain; add one with systemd = its name, or stop the .socket unit");
+        "systemd passed a socket that no [[listener]] uses, so clients that connect to it get no reply; add a [[listener]] with systemd = its name, or stop the .socket unit");
 }
 
-/// As the user that it became, the program cannot read its configuration.
+/// The program cannot read its configuration as the user that it became.
 pub(crate) fn unreadable_as(user: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "unreadable", user, %reason,
-        "not for this user to read, so a reload will fail, and renewed certificates are not seen; let it read them");
+        "this user may not read the configuration, so a reload will fail, and renewed certificates are not noticed; give the user read access");
 }
 
-/// These keys have changed, and a running program goes on as it is.
+/// These keys have changed, but a running program keeps the old values.
 pub(crate) fn needs_restart(keys: &str) {
     warn!(target: TARGET, event = "needs_restart", keys, "restart to apply the changes to these settings");
 }
 
-/// The configuration was read again, and is wrong: the old one stays.
+/// The configuration was read again and is invalid: the old one stays in force.
 pub(crate) fn reload_failed(reason: &dyn Display) {
     error!(target: TARGET, event = "reload_failed", %reason, "configuration not reloaded, the old one stays in force");
 }
 
-/// So many lines were not written: standard error was not read.
+/// This many lines were not written because standard error was not read.
 pub(crate) fn lines_dropped(count: u64) {
     warn!(target: TARGET, event = "lines_dropped", count, "log lines are missing here: standard error was not read fast enough");
 }
 
-/// The program ends.
+/// The program is ending.
 pub(crate) fn stopping(grace: Duration) {
     info!(target: TARGET, event = "stopping", grace_seconds = grace.as_secs(), "stopping: sessions and deliveries under way may end");
 }

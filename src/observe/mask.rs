@@ -1,12 +1,12 @@
-//! Mail addresses in a text made unrecognisable, wherever in a log line they stand: in fields, in an
-//! upstream's words, in a reason. The domain stays, so that the line is still of use.
+//! Makes mail addresses unrecognisable wherever they are in a log line: in fields, in an upstream's
+//! reply, in a reason. The domain stays, so that the line is still useful.
 
 use std::io::{self, Write};
 
-/// What stands for the hidden part.
+/// The text that replaces the hidden part.
 const HIDDEN: &str = "***";
 
-/// Passes on what is written, masked. Each write is of whole lines.
+/// Passes on the written text, masked. Each write consists of whole lines.
 pub(super) struct Masking<W>(pub W);
 
 impl<W: Write> Write for Masking<W> {
@@ -21,7 +21,7 @@ impl<W: Write> Write for Masking<W> {
     }
 }
 
-/// `jane@example.com` becomes `j***@example.com`, whatever is around it.
+/// `jane@example.com` becomes `j***@example.com`, whatever surrounds it.
 pub fn mask(text: &str) -> String {
     let mut masked = String::with_capacity(text.len() + 8);
     let mut rest = text;
@@ -35,7 +35,7 @@ pub fn mask(text: &str) -> String {
     masked
 }
 
-/// A text that ends where an address's `@` stands, its local part hidden.
+/// Hides the local part at the end of a text that stops before an address's `@`.
 fn hidden(before: &str) -> String {
     if let Some((outside, quote)) = before_quoted(before) {
         return format!("{outside}{quote}{HIDDEN}{quote}");
@@ -47,8 +47,8 @@ fn hidden(before: &str) -> String {
     }
 }
 
-/// What stands before a quoted local part at the end of the text, and the quote as it is written: in JSON,
-/// and where else a text is quoted itself, with a backslash before it. One within has more of them.
+/// Returns the text before a quoted local part at the end, and the quote as it is written: in JSON, and in any
+/// other text that is itself quoted, with a backslash before it. A quote inside the local part has more of them.
 fn before_quoted(before: &str) -> Option<(&str, &str)> {
     let close = before.len().checked_sub(1)?;
     let mut quotes = before.rmatch_indices('"').map(|(at, _)| at);
@@ -56,7 +56,7 @@ fn before_quoted(before: &str) -> Option<(&str, &str)> {
         return None;
     }
     let escaped = backslashes(before, close) % 2;
-    // The end of what is quoted itself is no local part's.
+    // The quotes around a whole value are not those of a local part.
     let open = quotes.find(|at| backslashes(before, *at) <= escaped)?;
     let inside = &before[open + 1..close];
     if backslashes(before, open) != escaped || !inside.contains(is_local) {
@@ -66,13 +66,13 @@ fn before_quoted(before: &str) -> Option<(&str, &str)> {
     Some((&before[..begin], &before[begin..=open]))
 }
 
-/// How many stand before this place.
+/// The number of backslashes just before this place.
 fn backslashes(text: &str, at: usize) -> usize {
     let before = text[..at].trim_end_matches('\\');
     at - before.len()
 }
 
-/// RFC 5322 §3.2.3 with dots, and UTF-8 by RFC 6532; without `=`, which stands before values in logs.
+/// Characters of RFC 5322 §3.2.3 and dots, and UTF-8 by RFC 6532; without `=`, which precedes values in logs.
 fn is_local(c: char) -> bool {
     c.is_alphanumeric() || "!#$%&'*+-/?^_`{|}~.".contains(c) || !c.is_ascii()
 }
@@ -124,7 +124,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_local_part_is_left(local in "[a-z][a-z.+-]{1,20}", around in "[ <>=,]") {
-            // In capitals, so that no local part is found in the domain.
+            // The domain is in capitals, so that no local part is found in it.
             let text = format!("{around}{local}@EXAMPLE.COM{around}");
             prop_assert!(!mask(&text).contains(&local));
         }

@@ -1,5 +1,5 @@
-//! What is counted and measured, in Prometheus' text format: the mail log's events as they happen, and
-//! what holds at the moment when somebody looks.
+//! Counters and measurements in Prometheus' text format: the mail log's events as they happen, and the
+//! state at the moment of the request.
 
 use std::cell::RefCell;
 use std::sync::{LazyLock, OnceLock};
@@ -12,7 +12,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// Lines of the mail log since the program began, by event and server.
+/// Lines of the mail log since the program started, by event and server.
 const EVENTS: &str = "mailferry_events_total";
 
 static COUNTED: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -22,12 +22,12 @@ static COUNTED: OnceLock<PrometheusHandle> = OnceLock::new();
 pub(super) struct Counting;
 
 impl Counting {
-    /// Begins to count; the process has one count, however often it begins.
+    /// Starts counting. The process has one count, however often this is called.
     pub(super) fn begin() -> Self {
         COUNTED.get_or_init(|| {
             let recorder = PrometheusBuilder::new().build_recorder();
             let handle = recorder.handle();
-            // Refused where somebody else counts already, whose counts these are not.
+            // Fails if another recorder is already set, whose counts are not ours.
             let _ = metrics::set_global_recorder(recorder);
             metrics::describe_counter!(EVENTS, "lines of the mail log");
             handle
@@ -36,7 +36,7 @@ impl Counting {
     }
 }
 
-/// The counters by event and server, so that they are looked up by the text alone.
+/// The counters by event and server, so that a lookup needs only the text.
 static COUNTERS: LazyLock<DashMap<String, Counter>> = LazyLock::new(DashMap::new);
 
 impl<S: Subscriber> Layer<S> for Counting {
@@ -53,12 +53,11 @@ impl<S: Subscriber> Layer<S> for Counting {
     }
 }
 
-/// What tells one count from another: the event, then the server, which is empty if none has to do
-/// with it.
+/// The key of one count: the event, then the server, which is empty if the event concerns no server.
 #[derive(Default)]
 struct CountKey {
     key: String,
-    /// Where the event ends in the key.
+    /// The position at which the event ends in the key.
     event: usize,
 }
 
@@ -90,21 +89,21 @@ impl Visit for CountKey {
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
-/// What holds now: a name, what it means, and the value for each label.
+/// A measurement of the present state: a name, its meaning, and the value for each label.
 pub(crate) struct Measured {
-    /// As Prometheus names it, unit last.
+    /// The name in Prometheus' style, with the unit last.
     pub name: &'static str,
-    /// In words.
+    /// The meaning in words.
     pub help: &'static str,
-    /// What tells the values apart.
+    /// The label that distinguishes the values.
     pub label: &'static str,
-    /// The label's value, and the value.
+    /// The label's value, and the measured value.
     pub values: Vec<(String, f64)>,
 }
 
-/// Everything, as text.
+/// All counters and measurements, as text.
 pub(crate) fn render(measured: Vec<Measured>) -> String {
-    // A recorder of its own: what is not so any more does not stay.
+    // This needs its own recorder, so that values that no longer apply do not stay.
     let recorder = PrometheusBuilder::new().build_recorder();
     measured.iter().for_each(|it| measure(&recorder, it));
     let counted = COUNTED.get().map(PrometheusHandle::render);

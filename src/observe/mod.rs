@@ -1,7 +1,6 @@
-//! What an operator sees: the mail log, one function for each event, how logs are
-//! written, and what is counted.
+//! The operator's view: the mail log with one function for each event, the writing of logs, and the counters.
 //!
-//! Subjects, bodies, passwords and tokens are in no event.
+//! No event contains subjects, bodies, passwords or tokens.
 
 mod format;
 pub(crate) mod logging;

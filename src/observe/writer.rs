@@ -1,6 +1,6 @@
-//! Log lines on their way to standard error. They gather for a moment, so that many go in one write;
-//! a warning goes at once, with what came before it. Whoever logs never waits: where standard error is
-//! not read, lines are dropped, and counted.
+//! The buffer between the program and standard error. Lines gather for a moment, so that many are written
+//! at once; a warning is written immediately, together with the lines before it. Code that logs never
+//! waits: if standard error is not read, lines are dropped and counted.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,19 +11,19 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::maillog;
 
-/// How long lines gather: what a kill -9 may lose. The spool's stories have the facts all the same.
+/// How long lines gather. A kill -9 may lose this much, but the spool's stories still have the facts.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Octets that are written without gathering longer.
+/// The number of octets that are written without further gathering.
 const ENOUGH: usize = 64 * 1024;
 
-/// Octets that wait at the most: some thousand lines.
+/// The most octets that may wait: several thousand lines.
 const MOST: usize = 1024 * 1024;
 
-/// How long the end of the program waits for its last lines to be written.
+/// How long the program waits at its end until its last lines are written.
 const LAST: Duration = Duration::from_secs(1);
 
-/// Where lines are written; clones share it.
+/// The destination of lines; clones share it.
 #[derive(Clone)]
 pub(super) struct Buffered(Arc<LogQueue>);
 
@@ -42,7 +42,7 @@ struct LogBuffer {
 }
 
 impl Buffered {
-    /// Writes to `out`, by a thread of its own.
+    /// Writes to `out`, in a thread of its own.
     pub(super) fn new(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared: Arc<LogQueue> = Arc::default();
         let writing = shared.clone();
@@ -52,7 +52,7 @@ impl Buffered {
         Ok(Self(shared))
     }
 
-    /// Waits until all lines are written, or nobody reads them.
+    /// Waits until all lines are written; gives up if nobody reads them.
     pub(super) fn flush(&self) {
         let end = Instant::now() + LAST;
         let mut state = self.0.state();
@@ -85,7 +85,7 @@ impl LogQueue {
     fn write_to(&self, mut out: impl Write) {
         loop {
             let (lines, dropped) = self.gathered();
-            // There is nowhere to tell that the log cannot be written.
+            // There is no place to report that the log cannot be written.
             let _ = out.write_all(&lines).and_then(|()| out.flush());
             self.state().is_writing = false;
             self.changed.notify_all();
@@ -95,7 +95,7 @@ impl LogQueue {
         }
     }
 
-    /// The lines to be written next, when they have gathered for long enough.
+    /// The next lines to write, once they have gathered for long enough.
     fn gathered(&self) -> (Vec<u8>, u64) {
         let mut state = self.state();
         while state.lines.is_empty() {
@@ -133,7 +133,7 @@ impl LogQueue {
     }
 }
 
-/// One line; tracing writes each in one piece.
+/// One line; tracing writes each line in one piece.
 pub(super) struct LogLine<'a> {
     shared: &'a LogQueue,
     is_urgent: bool,
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// Gives each write away, and takes the next only when it is let.
+    /// Passes each write to the test, and returns only when the test allows it.
     struct Slow {
         written: mpsc::Sender<Vec<u8>>,
         go_on: mpsc::Receiver<()>,
@@ -200,7 +200,7 @@ mod tests {
         let log = Buffered::new(Slow { written, go_on }).unwrap();
         log.0.push(b"first\n", true);
         assert_eq!(writes.recv().unwrap(), b"first\n");
-        // Nobody reads on: some lines wait, and the others are counted.
+        // Nobody reads any further: some lines wait, and the others are counted.
         let line = [b'x'; 1_000];
         for _ in 0..2_000 {
             log.0.push(&line, false);

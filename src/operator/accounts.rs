@@ -1,5 +1,5 @@
-//! The servers' accounts by hand: connect, look, disconnect. The running program does it for the
-//! commands; where none runs, they do it with this themselves.
+//! The servers' accounts, managed by a person: connect, look, disconnect. The running program does this for
+//! the commands; if no program is running, the commands use this module themselves.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,143 +20,143 @@ use crate::token::{
     Grant, SignInError, SignInPurpose, SignedIn, Source, Sources, TokenError, VaultError, sign_in,
 };
 
-/// Sign-ins at once; each has a socket.
+/// The most sign-ins at once; each has a socket.
 const ATTEMPTS: usize = 32;
 
-/// How long the browser may take to fetch its last page.
+/// The time that the browser has to fetch its last page.
 const PAGE: Duration = Duration::from_secs(2);
 
-/// How long one question for the progress waits.
+/// The time that one request for the progress waits.
 const LOOK: Duration = Duration::from_secs(25);
 
-/// See the module.
+/// The servers' accounts, and the sign-ins under way.
 pub struct Accounts {
     sources: Arc<Sources>,
     by_server: ArcSwap<Vec<Named>>,
     attempts: Mutex<HashMap<String, UnderWay>>,
     returns: Arc<Returns>,
-    /// Tells for which server somebody has signed in.
+    /// Sends the name of a server when somebody has signed in for it.
     connected: broadcast::Sender<String>,
-    /// Where the page answers browsers from outside, where it does.
+    /// The page's external URL, if it has one.
     page: Option<Url>,
 }
 
-/// A sign-in under way: how far it is, and what waits for the person.
+/// A sign-in under way: its progress, and the task that waits for the person.
 struct UnderWay {
     seen: watch::Receiver<SignInProgress>,
     waiting: Option<AbortHandle>,
 }
 
-/// A server, with its account where it has one.
+/// A server, with its account if it has one.
 pub(crate) type Named = (String, Option<Arc<Source>>);
 
-/// How to sign in.
+/// The way to sign in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
-    /// As the server's `grant` says.
+    /// The way that the server's `grant` sets.
     #[default]
     Usual,
-    /// On another device.
+    /// A sign-in on another device.
     Device,
 }
 
 /// A sign-in to begin.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Wish {
-    /// How.
+    /// The way to sign in.
     pub way: Way,
-    /// Whether another account than the server's may sign in.
+    /// True if an account other than the server's may sign in.
     pub anybody: bool,
 }
 
-/// A sign-in that has begun: what the person is to do.
+/// A sign-in that has begun, with instructions for the person.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SignInAttempt {
-    /// Its name, to ask for the progress.
+    /// The sign-in's name, for requests for its progress.
     pub id: String,
-    /// Where to go.
+    /// The URL to open.
     pub url: Url,
-    /// Whether a browser on any machine will do.
+    /// True if a browser on any machine will do.
     pub anywhere: bool,
-    /// What to type there, on another device.
+    /// The code to type there, for a sign-in on another device.
     pub user_code: Option<String>,
-    /// Who is to sign in, where that is said.
+    /// The user who is to sign in, if the configuration names one.
     pub user: Option<String>,
 }
 
-/// How far a sign-in is.
+/// The progress of a sign-in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignInProgress {
     /// The person has not come back yet.
     Waiting,
-    /// Signed in, as this user where the provider said.
+    /// The sign-in succeeded, as this user if the provider named one.
     Done(Option<String>),
-    /// Not signed in, and why.
+    /// The sign-in failed, for this reason.
     Failed(String),
 }
 
-/// What a disconnect has done.
+/// The result of a disconnect.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Disconnected {
-    /// Whether there were any tokens.
+    /// True if there were any tokens.
     pub there_was: bool,
     /// The servers that share the account.
     pub servers: Vec<String>,
 }
 
-/// Why it was not done.
+/// The reason why a request about accounts failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountsError {
-    /// No such server.
+    /// The server does not exist.
     #[error("there is no server named {name}; the servers are: {known}")]
     NoServer {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Those that there are.
+        /// The existing servers.
         known: String,
     },
-    /// It does not sign in by a person.
+    /// The server needs no person to sign in.
     #[error(
         "server {0} uses client credentials, so no sign-in is needed; check it with `mailferry test {0}`"
     )]
     NobodyToSignIn(String),
-    /// The provider has no such endpoint.
+    /// The provider has no endpoint of this kind.
     #[error("the provider of server {0} is configured without {1}; add it to its [oauth] table")]
     NoEndpoint(String, &'static str),
-    /// The browser could not come back.
+    /// The browser could not return.
     #[error(
         "the browser comes back to {0}, which is the page of `mailferry serve`: start that first, or use `--device`"
     )]
     NoPage(Url),
-    /// The port is taken.
+    /// The port is in use.
     #[error(
         "cannot listen for the browser at {url}: {source}; set another port in the `redirect` of its [oauth] table, or 0 for a free one"
     )]
     Listen {
-        /// Where.
+        /// The address.
         url: Url,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// Too many at once.
+    /// Too many sign-ins are under way.
     #[error("too many sign-ins are under way; end one, or wait {} minutes", sign_in::TIME.as_secs() / 60)]
     TooMany,
-    /// It has ended long ago, or never was.
+    /// The sign-in ended long ago, or never existed.
     #[error("there is no such sign-in; begin anew")]
     NoAttempt,
-    /// The provider, or what is kept.
+    /// An error of the provider or of the stored tokens.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The vault.
+    /// An error of the vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
 }
 
 impl Accounts {
-    /// For these servers, each with its account where it has one. `page` is where the page answers
-    /// browsers from outside, if it does.
+    /// The accounts of these servers; a server may have none. `page` is the page's external URL, if it has
+    /// one.
     pub fn new(sources: Arc<Sources>, servers: Vec<Named>, page: Option<Url>) -> Self {
         Self {
             sources,
@@ -168,12 +168,12 @@ impl Accounts {
         }
     }
 
-    /// The names of the servers for which somebody signs in from now on.
+    /// A receiver for the names of servers that somebody signs in for from now on.
     pub fn connected(&self) -> broadcast::Receiver<String> {
         self.connected.subscribe()
     }
 
-    /// Other servers; sign-ins under way go on.
+    /// Replaces the servers; sign-ins under way continue.
     pub fn reconfigure(&self, servers: Vec<Named>) {
         self.by_server.store(Arc::new(servers));
     }
@@ -185,7 +185,7 @@ impl Accounts {
         if !grant.is_by_user() {
             return Err(AccountsError::NobodyToSignIn(server.to_owned()));
         }
-        // What the vault does not give would be found when the person has signed in only.
+        // Check the vault now: otherwise its errors would appear only after the person has signed in.
         source.status().await?;
         let by_device = wish.way == Way::Device || grant == Grant::DeviceCode;
         let id = format!("{:016x}", rand::random::<u64>());
@@ -256,7 +256,8 @@ impl Accounts {
             });
             drop((back, end));
             if let Some(page) = page {
-                // Who waits for the end may end the program: the browser has its page before.
+                // A command that waits for the end may stop the program, so the browser gets its page
+                // first.
                 let _ = tokio::time::timeout(PAGE, page).await;
             }
             let _ = progress.send(ended_as(&server, result, &connected));
@@ -265,7 +266,7 @@ impl Accounts {
         Ok(attempt)
     }
 
-    /// A place on loopback for the browser to come back to; none where that is the page.
+    /// A port on loopback for the browser to return to; `None` if the browser returns to the page.
     async fn callback(&self, redirect: &Url) -> Result<Option<Callback>, AccountsError> {
         if redirect.scheme() == "https" {
             let is_ours = |page: &Url| page.origin() == redirect.origin();
@@ -279,7 +280,8 @@ impl Accounts {
         Ok(Some(bound))
     }
 
-    /// A browser has come back to the page: how its visit ended, and what the person is told.
+    /// Handles a browser that has returned to the page. Returns the result of its visit and the text for
+    /// the person.
     pub async fn come_back(&self, path: &str, query: &HashMap<String, String>) -> (Visit, String) {
         self.returns.come_back(path, query).await
     }
@@ -320,7 +322,7 @@ impl Accounts {
         }
     }
 
-    /// Waits for the person no more; whoever signs in with its address from now on is refused.
+    /// Stops waiting for the person. A sign-in at the URL of this attempt is refused from now on.
     pub fn cancel(&self, id: &str) {
         let attempt = self.attempts().remove(id);
         if let Some(waiting) = attempt.and_then(|attempt| attempt.waiting) {
@@ -328,7 +330,7 @@ impl Accounts {
         }
     }
 
-    /// How far a sign-in is; waits a while for it to end.
+    /// Returns the progress of a sign-in, after waiting a while for its end.
     pub async fn progress(&self, id: &str) -> Result<SignInProgress, AccountsError> {
         let found = self.attempts().get(id).map(|attempt| attempt.seen.clone());
         let mut seen = found.ok_or(AccountsError::NoAttempt)?;
@@ -345,7 +347,7 @@ impl Accounts {
         Ok(progress)
     }
 
-    /// How far a sign-in is, now.
+    /// Returns the present progress of a sign-in.
     pub fn look(&self, id: &str) -> SignInProgress {
         let attempts = self.attempts();
         let seen = attempts
@@ -354,7 +356,7 @@ impl Accounts {
         seen.unwrap_or_else(|| SignInProgress::Failed("the sign-in has ended".into()))
     }
 
-    /// What a person may know of each server's tokens, in their order.
+    /// The state of each server's tokens, in the order of the servers.
     pub async fn tokens(&self) -> Vec<TokenRow> {
         let servers = self.by_server.load_full();
         let mut rows = Vec::new();
@@ -364,12 +366,12 @@ impl Accounts {
         rows
     }
 
-    /// Accounts that tokens are kept of, and that no server has.
+    /// The accounts that have stored tokens, but that no server uses.
     pub fn unused(&self) -> Result<Vec<String>, AccountsError> {
         Ok(self.sources.unused()?)
     }
 
-    /// Forgets the tokens of accounts that no server has; gives the accounts.
+    /// Forgets the tokens of accounts that no server uses. Returns these accounts.
     pub fn forget_unused(&self) -> Result<Vec<String>, AccountsError> {
         Ok(self.sources.forget_unused()?)
     }
@@ -387,7 +389,7 @@ impl Accounts {
             .filter(shares)
             .map(|(name, _)| name.clone())
             .collect();
-        // It ends even when whoever asked has gone: what is kept and what is known stay the same.
+        // The task finishes even if the caller has gone, so that stored tokens and those in memory agree.
         let done = tokio::spawn(async move { source.disconnect().await });
         let broken = |panic: tokio::task::JoinError| TokenError::Vault(panic.to_string());
         let there_was = done.await.map_err(broken)??;
@@ -395,7 +397,7 @@ impl Accounts {
         Ok(Disconnected { there_was, servers })
     }
 
-    /// Seals the vault with another key; gives how many accounts it has.
+    /// Seals the vault with another key. Returns the number of accounts in it.
     pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, AccountsError> {
         let count = self.sources.rotate_vault(key)?;
         maillog::vault_rotated(count);
@@ -416,7 +418,7 @@ impl Accounts {
         source.clone().ok_or_else(nobody)
     }
 
-    /// Ended ones that nobody asked about make room.
+    /// Adds a sign-in. Ended sign-ins that nobody asked about make room.
     fn enter(&self, id: &str, seen: watch::Receiver<SignInProgress>) -> Result<(), AccountsError> {
         let mut attempts = self.attempts();
         attempts.retain(|_, it| matches!(*it.seen.borrow(), SignInProgress::Waiting));
@@ -433,7 +435,7 @@ impl Accounts {
     }
 }
 
-/// The end of a sign-in is not broken off: the provider's answer is kept, or refused, whole.
+/// Finishes a sign-in without interruption, so that the provider's answer is completely stored or refused.
 async fn whole(
     finishing: impl Future<Output = Result<SignedIn, SignInError>> + Send + 'static,
 ) -> Result<SignedIn, SignInError> {
@@ -449,7 +451,7 @@ fn ended_as(
     match result {
         Ok(SignedIn { user }) => {
             maillog::signed_in(server, user.as_deref().unwrap_or_default());
-            // Nobody listens where a command has signed in without `serve`.
+            // There is no receiver if a command has signed in without `serve`.
             let _ = connected.send(server.to_owned());
             SignInProgress::Done(user)
         }

@@ -1,4 +1,4 @@
-//! How a request is asked, whoever carries it out.
+//! The interface for requests, whoever carries them out.
 
 use tokio::sync::mpsc;
 
@@ -7,17 +7,17 @@ use super::request::Request;
 use super::response::{FromResponse, Response};
 use crate::base::BoxFuture;
 
-/// The responses to one request, as they come; the last may be an error. Most requests have one.
+/// The responses to one request, as they come; the last may be an error. Most requests have one response.
 pub(crate) type Responses = mpsc::Receiver<Result<Response, OperatorError>>;
 
 /// Carries out requests.
 pub(crate) trait Operator: Send + Sync {
-    /// Carries out one request. What it began goes on, whether anybody waits for the responses or not.
+    /// Carries out one request. An action that it began continues, even if nobody waits for the responses.
     fn call(&self, request: Request) -> BoxFuture<'_, Responses>;
 }
 
 impl dyn Operator + '_ {
-    /// The one response to a request.
+    /// Returns the one response to a request.
     pub(crate) async fn ask<T: FromResponse>(&self, request: Request) -> Result<T, OperatorError> {
         let mut responses = self.call(request).await;
         let response = responses.recv().await;

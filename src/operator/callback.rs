@@ -1,5 +1,5 @@
-//! Where the browser comes back to after a sign-in: a place on loopback that is there for as long as
-//! the sign-in (RFC 8252 §7.3), or the page, where that has an address of its own.
+//! The place that the browser returns to after a sign-in. This is a port on loopback that is open as long
+//! as the sign-in lasts (RFC 8252 §7.3), or the page, if that has an external URL.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,29 +15,29 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use url::Url;
 
-/// What the browser brought.
+/// The data that the browser brought.
 pub(super) enum Brought {
     /// A code.
     Code(String),
-    /// The provider's words, where it or the person said no.
+    /// The provider's error text, if the provider or the person refused.
     Refusal(String),
 }
 
-/// How the visit of a browser that comes back has ended.
+/// The result of the visit of a returning browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
     /// The person has signed in.
     SignedIn,
     /// No sign-in waited for this browser.
     Unexpected,
-    /// The provider or the person said no.
+    /// The provider or the person refused.
     Refused,
-    /// The program ends.
+    /// The program is stopping.
     Broken,
 }
 
 impl Visit {
-    /// The status of the page that the browser gets.
+    /// The HTTP status of the page that the browser receives.
     pub fn status(self) -> StatusCode {
         match self {
             Self::SignedIn => StatusCode::OK,
@@ -48,7 +48,7 @@ impl Visit {
     }
 }
 
-/// What the page tells the person: whether it went well, and in which words.
+/// The text that the page shows to the person: `Ok` after success, `Err` after a failure.
 pub(super) type SignInResult = Result<String, String>;
 
 /// The sign-ins whose browsers have not come back, by their `state`.
@@ -61,11 +61,11 @@ struct AwaitedBrowser {
     told: oneshot::Receiver<SignInResult>,
 }
 
-/// A sign-in's side of it; when it is dropped nobody is waited for.
+/// A sign-in's side of the wait for its browser. Dropping it ends the wait.
 pub(super) struct Return {
     returns: Arc<Returns>,
     state: String,
-    /// What the browser brings, once.
+    /// The data that the browser brings, once.
     pub(super) brought: oneshot::Receiver<Brought>,
     tell: Option<oneshot::Sender<SignInResult>>,
 }
@@ -89,14 +89,15 @@ impl Returns {
         }
     }
 
-    /// A browser has come to `path` (RFC 6749 §4.1.2): what it is told when the sign-in has ended.
+    /// Handles a browser that has come to `path` (RFC 6749 §4.1.2). Returns the result of its visit and the
+    /// text for the person once the sign-in has ended.
     pub(super) async fn come_back(
         &self,
         path: &str,
         query: &HashMap<String, String>,
     ) -> (Visit, String) {
         let Some(waiting) = self.take(path, query.get("state")) else {
-            let words = "This is not a sign-in that is waited for, or it has ended. Begin anew.";
+            let words = "This sign-in is unknown or has already ended. Please start again.";
             return (Visit::Unexpected, words.to_owned());
         };
         let field = |name: &str| query.get(name).cloned();
@@ -116,7 +117,8 @@ impl Returns {
         }
     }
 
-    /// RFC 6749 §10.12: only who was sent can come back, once; the wait goes on for them.
+    /// Takes the waiting sign-in of a browser. Only the browser that was sent to the provider can return,
+    /// and only once; a request with another path or `state` does not end the wait (RFC 6749 §10.12).
     fn take(&self, path: &str, state: Option<&String>) -> Option<AwaitedBrowser> {
         let mut waiting = self.waiting();
         waiting.get(state?).filter(|waiting| waiting.path == path)?;
@@ -129,7 +131,7 @@ impl Returns {
 }
 
 impl Return {
-    /// Tells the person how it ended.
+    /// Tells the person the result.
     pub(super) fn tell(&mut self, told: SignInResult) {
         if let Some(tell) = self.tell.take() {
             let _ = tell.send(told);
@@ -143,14 +145,14 @@ impl Drop for Return {
     }
 }
 
-/// A place on loopback.
+/// A listening port on loopback.
 pub(super) struct Callback {
     listener: TcpListener,
     redirect: Url,
 }
 
 impl Callback {
-    /// Listens where `redirect` says; port 0 takes a free one.
+    /// Listens at the address in `redirect`; port 0 takes a free port.
     pub(super) async fn bind(redirect: &Url) -> io::Result<Self> {
         let port = redirect.port_or_known_default().unwrap_or(0);
         let address = match redirect.host() {
@@ -166,12 +168,12 @@ impl Callback {
         Ok(Self { listener, redirect })
     }
 
-    /// Where the browser is to be sent.
+    /// The URL that the browser is to return to.
     pub(super) fn redirect(&self) -> &Url {
         &self.redirect
     }
 
-    /// Answers browsers until `done` ends, and the last has its page.
+    /// Answers browsers until `done` completes and the last browser has received its page.
     pub(super) fn serve(
         self,
         returns: Arc<Returns>,
@@ -180,7 +182,7 @@ impl Callback {
         let router = Router::new().fallback(answer).with_state(returns);
         tokio::spawn(async move {
             let served = axum::serve(self.listener, router).with_graceful_shutdown(done);
-            // It ends with the sign-in.
+            // The server ends with the sign-in.
             let _ = served.await;
         })
     }

@@ -1,4 +1,4 @@
-//! The control socket of the running program: requests as JSON over HTTP on a Unix socket, and metrics.
+//! The running program's control socket: requests as JSON over HTTP on a Unix socket, and metrics.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,13 @@ pub(crate) fn socket(spool: &Path) -> PathBuf {
     spool.join("control.sock")
 }
 
-/// The control socket at work, until it is closed.
+/// The running control socket, until it is closed.
 pub(crate) struct Control {
     task: JoinHandle<()>,
 }
 
 impl Control {
-    /// Answers on the socket `path`; one left by a crash is replaced, which only the holder of the
+    /// Answers on the socket `path`. Replaces a socket left by a crash, which only the holder of the
     /// spool's lock may do.
     pub(crate) fn serve(path: &Path, operator: Local) -> io::Result<Self> {
         let socket = platform::control::listen(path)?;
@@ -43,13 +43,13 @@ impl Control {
             .route(PATH, post(respond))
             .with_state(Arc::new(operator));
         let task = tokio::spawn(async move {
-            // It ends with the program.
+            // The server ends with the program.
             let _ = axum::serve(socket, router).await;
         });
         Ok(Self { task })
     }
 
-    /// Answers no more.
+    /// Stops answering.
     pub(crate) fn close(&self) {
         self.task.abort();
     }

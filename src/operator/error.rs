@@ -1,4 +1,4 @@
-//! Why a request was not carried out, with the kind of reason that scripts tell apart.
+//! The reason why a request was not carried out, with a kind for scripts to distinguish.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::accounts::AccountsError;
 use crate::spool::SpoolError;
 use crate::token::{TokenError, VaultError};
 
-/// See the module.
+/// The reason why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct OperatorError {
@@ -20,14 +20,14 @@ pub(crate) struct OperatorError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ErrorKind {
-    /// The answer is no: not there, refused, or not in that state.
+    /// The answer is no: the thing does not exist, was refused, or is not in that state.
     No,
-    /// Something that is needed is not available: a program that runs, a file, a disk, a port.
+    /// Something needed is not available: a running program, a file, a disk, a port.
     Unavailable,
 }
 
 impl OperatorError {
-    /// The answer is no.
+    /// An error of the kind [`ErrorKind::No`].
     pub(crate) fn no(text: impl ToString) -> Self {
         Self {
             kind: ErrorKind::No,
@@ -35,7 +35,7 @@ impl OperatorError {
         }
     }
 
-    /// Something is not available.
+    /// An error of the kind [`ErrorKind::Unavailable`].
     pub(crate) fn unavailable(text: impl ToString) -> Self {
         Self {
             kind: ErrorKind::Unavailable,
@@ -43,17 +43,17 @@ impl OperatorError {
         }
     }
 
-    /// There is no server of this name.
+    /// An error for a server name that does not exist.
     pub(crate) fn no_server(server: &str) -> Self {
         Self::no(format!(
             "there is no server named {server}; see `mailferry servers`"
         ))
     }
 
-    /// The other side is another version of the program.
+    /// An error for a running program of another version.
     pub(crate) fn other_version() -> Self {
         Self::unavailable(
-            "the running mailferry answers what this command does not understand: it is another version; restart it",
+            "this command does not understand the answer of the running mailferry, which is another version; restart it",
         )
     }
 }

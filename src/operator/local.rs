@@ -1,5 +1,5 @@
-//! Requests carried out in this process: by the running program with all its parts, or by a command on the
-//! files of one that does not run.
+//! Requests carried out in this process: by the running program with all its parts, or by a command that
+//! uses the files of a program that is not running.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -19,16 +19,16 @@ use crate::message::Address;
 use crate::spool::{Deed, Manage, Page, Selection, SpoolError};
 use crate::transport::{Step, smtp::Smtp};
 
-/// Makes a link to the page.
+/// A function that makes a link to the page.
 type PageLink = Box<dyn Fn() -> String + Send + Sync>;
 
-/// See the module.
+/// An operator that carries out requests in this process.
 #[derive(Clone, Default)]
 pub(crate) struct Local {
     spool: Option<Arc<dyn Manage>>,
     delivery: Option<Arc<Delivery>>,
     accounts: Option<Arc<Accounts>>,
-    /// The servers, if no delivery runs.
+    /// The servers, if delivery is not running.
     stopped: Option<Arc<delivery::DeliverySettings>>,
     link: Arc<OnceLock<PageLink>>,
 }
@@ -48,7 +48,7 @@ impl Local {
         }
     }
 
-    /// The queue of a program that does not run.
+    /// The queue of a program that is not running.
     pub(crate) fn of_queue(spool: Arc<dyn Manage>) -> Self {
         Self {
             spool: Some(spool),
@@ -56,7 +56,7 @@ impl Local {
         }
     }
 
-    /// The accounts of a program that does not run, and its servers, to test them.
+    /// The accounts of a program that is not running, and its servers, to test them.
     pub(crate) fn of_accounts(accounts: Accounts, servers: delivery::DeliverySettings) -> Self {
         Self {
             accounts: Some(Arc::new(accounts)),
@@ -65,9 +65,9 @@ impl Local {
         }
     }
 
-    /// The page is there from now on, and `link` makes links to it.
+    /// Records that the page runs from now on, and that `link` makes links to it.
     pub(crate) fn has_page(&self, link: impl Fn() -> String + Send + Sync + 'static) {
-        // There is one page in a run.
+        // A program starts at most one page.
         let _ = self.link.set(Box::new(link));
     }
 
@@ -76,7 +76,7 @@ impl Local {
         self.spool.as_ref().ok_or_else(not_running)
     }
 
-    /// The servers at work.
+    /// The running delivery.
     pub(crate) fn delivery(&self) -> Result<&Arc<Delivery>, OperatorError> {
         self.delivery.as_ref().ok_or_else(not_running)
     }
@@ -180,7 +180,7 @@ impl Local {
         Ok(servers)
     }
 
-    /// The state of each server's tokens, and why the server is held if it is.
+    /// The state of each server's tokens, with the reason of the hold for a held server.
     async fn tokens(&self) -> Result<Vec<TokenRow>, OperatorError> {
         let mut rows = self.accounts()?.tokens().await;
         let holds = self.delivery.iter().flat_map(|delivery| delivery.holds());
@@ -193,7 +193,8 @@ impl Local {
         Ok(rows)
     }
 
-    /// A person who retries messages has mended something about their servers, so those are used again.
+    /// Does `deed` to messages. A person who retries messages has probably fixed something about their
+    /// servers, so those servers are used again.
     async fn act(&self, which: Selection, deed: Deed) -> Result<usize, OperatorError> {
         let spool = self.spool()?;
         let Some(delivery) = &self.delivery else {
@@ -205,7 +206,7 @@ impl Local {
         };
         let pause = delivery.pause();
         let count = spool.act(which, deed, Timestamp::now()).await;
-        // Before the pause ends, or the first message would meet the failure that is remembered.
+        // Do this before the pause ends: otherwise the first message would meet the remembered failure.
         servers.iter().for_each(|server| delivery.mended(server));
         drop(pause);
         Ok(count?)

@@ -1,4 +1,4 @@
-//! What is measured of servers and app registrations when somebody looks.
+//! Metrics of servers and app registrations, measured when somebody asks for them.
 
 use super::ask::Operator;
 use super::local::Local;
@@ -32,13 +32,13 @@ fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
     render(vec![
         Measured {
             name: "mailferry_credential_expiry_timestamp_seconds",
-            help: "when the client secret or certificate of an app registration ends",
+            help: "when the client secret or certificate of an app registration expires",
             label: "oauth",
             values: credentials,
         },
         Measured {
             name: "mailferry_token_expiry_timestamp_seconds",
-            help: "when the access token at hand ends",
+            help: "when the present access token expires",
             label: "server",
             values: rows
                 .iter()
@@ -53,7 +53,7 @@ fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
         },
         Measured {
             name: "mailferry_messages_queued",
-            help: "messages that wait for their time or are being sent; the server is empty for those to be routed anew",
+            help: "messages waiting for their next attempt or being sent; the server is empty for messages to be routed again",
             label: "server",
             values: messages(|count| count.queued),
         },
@@ -72,7 +72,7 @@ fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
     ])
 }
 
-/// The text for Prometheus, with the state of this moment. What cannot be said just now is missing.
+/// The text for Prometheus, with the present state. A value that is not available now is omitted.
 pub(crate) async fn metrics(operator: &Local) -> String {
     let counts = match operator.spool() {
         Ok(spool) => spool.counts().await.unwrap_or_default(),

@@ -1,6 +1,6 @@
-//! What a person can ask of the program and do with it: one [`Request`] and one [`response::Response`], carried out in
-//! this process by [`Local`], or by the running program over its control socket, by [`Remote`]. Commands and
-//! page are two faces of it.
+//! Everything that a person can ask of the program and do with it. There is one [`Request`] and one
+//! [`response::Response`]: [`Local`] carries requests out in this process, and [`Remote`] has the running
+//! program do it, over its control socket. The commands and the page both use these.
 //!
 //! ```text
 //! cli ──▶ Remote ─ control socket ─▶ control ─┐

@@ -13,8 +13,7 @@ use super::response::Response;
 use crate::base::BoxFuture;
 use crate::platform::{control, files, identity};
 
-/// How long the running program may take from one piece of its answer to the next. A step of a test may
-/// take a minute.
+/// The longest wait for the next piece of the running program's answer. A step of a test may take a minute.
 const ANSWER: Duration = Duration::from_secs(90);
 
 /// The running program.
@@ -23,8 +22,8 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// The program that listens on `socket`; none if no program does. It is an error if this user may not
-    /// reach the socket.
+    /// Connects to the program that listens on `socket`. Returns `None` if no program does, and an error if
+    /// this user may not reach the socket.
     pub(crate) async fn connect(socket: &Path) -> Result<Option<Self>, OperatorError> {
         match control::is_listening(socket).await {
             Ok(true) => {}
@@ -85,7 +84,7 @@ async fn pass_on(
     Ok(())
 }
 
-/// Who owns a path, or the nearest folder above it that can be seen.
+/// The owner of a path, or of the nearest visible folder above it.
 fn owner_of(path: &Path) -> String {
     let owner = path.ancestors().find_map(files::owner);
     owner.map_or_else(|| "mailferry".to_owned(), identity::name_of)

@@ -1,4 +1,4 @@
-//! What a person can ask and do.
+//! The requests that a person can make.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,90 +7,90 @@ use crate::base::MessageId;
 use crate::message::Address;
 use crate::spool::{Deed, Page, Selection};
 
-/// Messages, or stories, in one response at the most.
+/// The most messages, or stories, in one response.
 pub(crate) const PAGE: usize = 1_000;
 
-/// See the module.
+/// A request that a person can make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Each server.
+    /// List each server.
     Servers,
     /// Hold a server until it is released.
     Hold {
-        /// Its name.
+        /// The server's name.
         server: String,
-        /// Why, for whoever looks.
+        /// The reason, for people who look at the server.
         reason: String,
     },
-    /// Use a server again; whether it was held.
+    /// Use a server again. The response is true if the server was held.
     Release {
-        /// Its name.
+        /// The server's name.
         server: String,
     },
-    /// Test the way to a server, with a message in the end if there is somebody to send it to. A
+    /// Test the way to a server, and finally send a message if `to` names a recipient. There is a
     /// [`super::response::Response::Step`] for each step as it is done.
     Test {
-        /// Its name.
+        /// The server's name.
         server: String,
-        /// Whom to send a message to.
+        /// The recipient of the message.
         to: Option<Address>,
     },
-    /// A part of the queue.
+    /// List a part of the queue.
     List(Page),
-    /// One message of the queue.
+    /// Show one message of the queue.
     Show(MessageId),
-    /// Do something to messages; to how many it was done.
+    /// Do something to messages. The response is the number of messages to which it was done.
     Act {
-        /// To which.
+        /// The messages.
         which: Selection,
-        /// What.
+        /// The deed.
         deed: Deed,
     },
-    /// A message as the app sent it, in pieces.
+    /// Get a message as the app sent it, in pieces.
     Content(MessageId),
-    /// What became of a message.
+    /// Get the story of a message.
     Story(MessageId),
-    /// The newest stories of senders and recipients, oldest first.
+    /// Get the newest stories of senders and recipients, oldest first.
     Stories {
         /// An address, or `@domain`.
         address: String,
-        /// How many at the most.
+        /// The most stories to return.
         limit: usize,
     },
-    /// The state of each server's tokens.
+    /// Get the state of each server's tokens.
     Tokens,
-    /// The accounts that tokens are kept of, and that no server has.
+    /// List the accounts that have stored tokens, but that no server uses.
     Unused,
-    /// Forget the tokens of those; gives the accounts.
+    /// Forget the tokens of the accounts that no server uses. The response lists the accounts.
     ForgetUnused,
     /// Begin a sign-in for a server.
     Connect {
-        /// Its name.
+        /// The server's name.
         server: String,
-        /// How.
+        /// The way to sign in.
         wish: Wish,
     },
-    /// How far a sign-in is. The response waits a while for it to end.
+    /// Get the progress of a sign-in. The response waits a while for the end of the sign-in.
     Progress(String),
-    /// Wait for a sign-in no more.
+    /// Stop waiting for a sign-in.
     Cancel(String),
     /// Forget the tokens of a server's account.
     Disconnect {
-        /// Its name.
+        /// The server's name.
         server: String,
     },
-    /// Seal the vault with another key: this one, or a new one in the vault's folder. How many accounts it
-    /// has.
+    /// Seal the vault with another key: `key`, or a new one in the vault's folder. The response is the
+    /// number of accounts in the vault.
     RotateVault {
         /// The key, as `mailferry vault new-key` prints it.
         key: Option<String>,
     },
-    /// A link that lets one browser in to the page; none if the configuration has no page.
+    /// Get a link that lets one browser in to the page; `None` if the configuration has no page.
     PageLink,
 }
 
-/// What it takes to carry out a request if the program does not run.
+/// The part that a request needs if the program is not running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// The spool.

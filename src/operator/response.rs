@@ -1,4 +1,4 @@
-//! What a person is told.
+//! The responses to a person's requests.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,15 +9,15 @@ use crate::delivery::ServerState;
 use crate::spool::{Entry, Story};
 use crate::transport::Step;
 
-/// See the module.
+/// A response to a request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Response {
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// Whether it was so before.
+    /// True if the server was held before the request.
     Was(bool),
-    /// How many.
+    /// A number of items.
     Count(usize),
     /// Servers.
     Servers(Vec<ServerState>),
@@ -40,18 +40,18 @@ pub(crate) enum Response {
     Accounts(Vec<String>),
     /// A sign-in that has begun.
     Attempt(Box<SignInAttempt>),
-    /// How far a sign-in is.
+    /// The progress of a sign-in.
     Progress(SignInProgress),
-    /// What a disconnect has done.
+    /// The result of a disconnect.
     Disconnected(Disconnected),
-    /// An address, if there is one.
+    /// A link to the page, if the configuration has one.
     Link(Option<String>),
 }
 
-/// What one kind of response holds.
+/// The content of one kind of response.
 pub(crate) trait FromResponse: Sized {
-    /// The content of a response; an error if it is another kind of response, as from another version of
-    /// the program.
+    /// Returns the content of a response, or an error if the response is of another kind, for example from
+    /// another version of the program.
     fn from_response(response: Response) -> Result<Self, OperatorError>;
 }
 

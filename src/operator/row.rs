@@ -1,53 +1,53 @@
-//! What a person may know of a server: its tokens, and whether it is used.
+//! The state of a server that a person may see: its tokens, and whether the server is used.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::Timestamp;
 use crate::token::{Grant, Source, TokenOrigin, sources};
 
-/// What a person may know of a server's tokens.
+/// The state of a server's tokens that a person may see.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TokenRow {
     /// The server.
     pub server: String,
-    /// Its app registration's name in the configuration.
+    /// The name of the server's app registration in the configuration.
     pub oauth: Option<String>,
-    /// How it gets its tokens; none where it needs none.
+    /// The grant that gets the server's tokens, or `None` if the server needs none.
     pub grant: Option<Grant>,
-    /// Who signed in.
+    /// The user who signed in.
     pub user: Option<String>,
-    /// How the refresh token was got.
+    /// The origin of the refresh token.
     pub origin: Option<TokenOrigin>,
-    /// When the refresh token was last rotated.
+    /// The time of the last rotation of the refresh token.
     pub rotated: Option<Timestamp>,
-    /// When the access token ends.
+    /// The time at which the access token expires.
     pub expires: Option<Timestamp>,
-    /// When the client secret or certificate ends.
+    /// The time at which the client secret or certificate expires.
     pub credential_expires: Option<Timestamp>,
-    /// Whether there ever was an access token.
+    /// True if there ever was an access token.
     pub has_worked: bool,
-    /// Why there is no newer token, with the remedy.
+    /// The reason why there is no newer token, with the remedy.
     pub trouble: Option<String>,
-    /// Whether the trouble passes only when a person mends something.
+    /// True if the trouble lasts until a person fixes something.
     #[serde(default)]
     pub needs_person: bool,
-    /// Why the server is not used for now, where it is known.
+    /// The reason why the server is not used for now, if known.
     pub held: Option<String>,
 }
 
-/// What a glance is to tell.
+/// The state at a glance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Light {
     /// All is well.
     Green,
-    /// It works, or will when it is needed; look at it.
+    /// The server works, or will work when it is needed, but somebody should look at it.
     Amber,
     /// Nothing can be sent.
     Red,
 }
 
 impl TokenRow {
-    /// What is known of a server whose account this is.
+    /// The state of a server whose account is `source`.
     pub async fn of(server: &str, source: Option<&Source>) -> Self {
         let mut row = Self {
             server: server.to_owned(),
@@ -81,27 +81,29 @@ impl TokenRow {
         row
     }
 
-    /// Whether a token is needed, and cannot be had until a person mends something.
+    /// True if a token is needed, but is not available until a person fixes something.
     pub fn lacks_token(&self, now: Timestamp) -> bool {
         let light = self.token_glance(now).0;
         self.grant.is_some() && (self.needs_person || light == Light::Red)
     }
 
-    /// Whether nobody has signed in yet, or somebody has to again.
+    /// True if nobody has signed in yet, or if somebody must sign in again.
     pub fn needs_sign_in(&self, now: Timestamp) -> bool {
         self.grant.is_some_and(Grant::is_by_user) && self.lacks_token(now)
     }
 
-    /// Why there is no newer token, or else why the server is held; once if both are the same.
+    /// The reason why the server is held, or else the reason why there is no newer token.
     pub fn reason(&self) -> Option<&str> {
         self.held.as_deref().or(self.trouble.as_deref())
     }
 
-    /// What there is to say of the end of the client secret or certificate.
+    /// A notice about the end of the client secret or certificate, if one is due.
     fn credential_end(&self, now: Timestamp) -> Option<&'static str> {
         let ends = self.credential_expires?;
         match ends {
-            _ if ends <= now => Some("the app's secret or certificate has expired, by its date"),
+            _ if ends <= now => {
+                Some("the app's secret or certificate has expired, according to its date")
+            }
             _ if ends < now.after(sources::FIRST_NOTICE) => {
                 Some("the app's secret or certificate ends soon")
             }
@@ -109,7 +111,7 @@ impl TokenRow {
         }
     }
 
-    /// The state in a glance, and in words.
+    /// The state as a light, and in words.
     pub fn glance(&self, now: Timestamp) -> (Light, String) {
         let (light, words) = self.token_glance(now);
         if self.held.is_some() {

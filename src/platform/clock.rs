@@ -1,10 +1,10 @@
-//! A clock that nobody sets.
+//! A clock that nobody can set.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Time since the system started; on Linux the time that it slept counts too.
+/// The time since the system started. On Linux, this includes the time during which it slept.
 pub(crate) fn steady() -> Duration {
     #[cfg(target_os = "linux")]
     const STEADY: ClockId = ClockId::Boottime;

@@ -18,7 +18,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(socket)
 }
 
-/// Whether somebody listens at `path`. Errors: this user may not reach it.
+/// True if a process listens at `path`. Errors: this user may not reach the socket.
 pub(crate) async fn is_listening(path: &Path) -> io::Result<bool> {
     match UnixStream::connect(path).await {
         Ok(_) => Ok(true),

@@ -1,32 +1,32 @@
-//! Files that are nobody else's to read, and folders whose entries are on stable storage.
+//! Files that nobody except their owner may read, and folders whose entries are on stable storage.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// For a file with a secret: its owner reads and writes it.
+/// The mode of a file with a secret: only its owner may read and write it.
 const PRIVATE: u32 = 0o600;
 
-/// For a folder with secrets or messages.
+/// The mode of a folder with secrets or messages.
 const PRIVATE_FOLDER: u32 = 0o700;
 
-/// For a file that everybody may read.
+/// The mode of a file that everybody may read.
 const PUBLIC: u32 = 0o644;
 
-/// The permission bits that let users read who are neither owner nor in the file's group.
+/// The permission bits for users who are neither the owner nor in the file's group.
 const OTHERS: u32 = 0o007;
 
-/// Who may read a new file.
+/// The users who may read a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readers {
-    /// Its owner.
+    /// Only the owner.
     Owner,
     /// Everybody.
     All,
 }
 
-/// How a new file is created: it must not be there yet.
+/// Options to create a new file, which must not exist yet.
 pub(crate) fn create_new(readers: Readers) -> OpenOptions {
     let mut options = File::options();
     options.write(true).create_new(true).mode(match readers {
@@ -36,7 +36,7 @@ pub(crate) fn create_new(readers: Readers) -> OpenOptions {
     options
 }
 
-/// Opens a private file to write it; one that is there keeps its content.
+/// Opens a private file for writing; an existing file keeps its content.
 pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     File::options()
         .create(true)
@@ -46,46 +46,46 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Takes a file away from all but its owner.
+/// Makes a file accessible only to its owner.
 pub(crate) fn keep_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(PRIVATE))
 }
 
-/// Takes a folder away from all but its owner.
+/// Makes a folder accessible only to its owner.
 pub(crate) fn keep_folder_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(PRIVATE_FOLDER))
 }
 
-/// The permission bits of a file that others may read; none if they may not.
+/// The permission bits of a file that others may access; `None` if they may not.
 pub(crate) fn exposed_mode(metadata: &Metadata) -> Option<u32> {
     let mode = metadata.permissions().mode() & 0o777;
     (mode & OTHERS != 0).then_some(mode)
 }
 
-/// Waits until a folder's entries are on stable storage: a file that was made or renamed there may be lost
-/// before.
+/// Waits until a folder's entries are on stable storage. Before that, a file that was created or renamed
+/// there may be lost.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The number of the user who owns a path; none if it cannot be seen.
+/// The number of the user who owns a path; `None` if the path cannot be seen.
 pub(crate) fn owner(path: &Path) -> Option<u32> {
     Some(path.metadata().ok()?.uid())
 }
 
-/// Bytes of a folder's disk that this user may still write. Errors: the disk does not say.
+/// Bytes of a folder's disk that this user may still write. Errors: the system does not report them.
 pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Whether only its owner may read and write a file.
+/// True if only its owner may read and write the file.
 #[cfg(test)]
 pub(crate) fn is_private(path: &Path) -> bool {
     path.metadata().unwrap().permissions().mode() & 0o777 == PRIVATE
 }
 
-/// Changes a part of a file in place; for tests of damage.
+/// Changes one octet of a file in place, to test damage.
 #[cfg(test)]
 pub(crate) fn flip(path: &Path, at: u64) {
     use std::os::unix::fs::FileExt;

@@ -1,41 +1,41 @@
-//! Who this process is on its machine.
+//! The user that this process runs as, and the machine that it runs on.
 
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
-/// The name of the user that this process runs as, or else the number.
+/// The name of the user that this process runs as, or the number if there is no name.
 pub(crate) fn user_name() -> String {
     name_of(Uid::effective().as_raw())
 }
 
-/// The name of a user, or else the number.
+/// The name of a user, or the number if there is no name.
 pub(crate) fn name_of(user: u32) -> String {
     let found = User::from_uid(user.into()).ok().flatten();
     found.map_or_else(|| format!("#{user}"), |user| user.name)
 }
 
-/// Whether this process is root.
+/// True if this process is root.
 pub(crate) fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// Whether this process runs as the user of this name.
+/// True if this process runs as the user of this name.
 pub(crate) fn is_user(name: &str) -> bool {
     let found = User::from_name(name).ok().flatten();
     found.is_some_and(|found| found.uid == Uid::effective())
 }
 
-/// Why this process cannot become a user.
+/// The reason why this process cannot become a user.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CannotBecome {
-    /// There is none.
+    /// There is no such user.
     Unknown,
-    /// It is root by another name.
+    /// The user is root under another name.
     Root,
-    /// The system said no, in these words.
+    /// The system refused, with this message.
     Refused(String),
 }
 
-/// Becomes another user, with that user's groups, for good.
+/// Permanently becomes another user, with that user's groups.
 pub(crate) fn become_user(name: &str) -> Result<(), CannotBecome> {
     let refused = |errno: nix::Error| CannotBecome::Refused(errno.to_string());
     let found = User::from_name(name).map_err(refused)?;
@@ -43,14 +43,14 @@ pub(crate) fn become_user(name: &str) -> Result<(), CannotBecome> {
     if user.uid.is_root() {
         return Err(CannotBecome::Root);
     }
-    // Groups first: afterwards there is no right to change them.
+    // Groups come first: afterwards the process has no right to change them.
     let c_name = std::ffi::CString::new(name).map_err(|_| CannotBecome::Unknown)?;
     initgroups(&c_name, user.gid).map_err(refused)?;
     setgid(user.gid).map_err(refused)?;
     setuid(user.uid).map_err(refused)
 }
 
-/// The name that this machine has.
+/// The name of this machine.
 pub(crate) fn host_name() -> String {
     rustix::system::uname()
         .nodename()

@@ -1,5 +1,5 @@
-//! What differs between systems: files and their modes, sockets, signals, identity, clocks, free space. Nothing
-//! outside this room imports `rustix` or `nix`, or names a Unix socket or a file mode.
+//! Parts that differ between systems: files and their modes, sockets, signals, identity, clocks, free
+//! space. Nothing outside this room imports `rustix` or `nix`, or names a Unix socket or a file mode.
 
 pub(crate) mod clock;
 pub(crate) mod control;

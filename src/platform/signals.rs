@@ -1,19 +1,19 @@
-//! What the system or a terminal tells the process.
+//! Signals that the system or a terminal sends to the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// See the module.
+/// A request to the process, sent as a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProcessSignal {
-    /// To end: SIGTERM, or Ctrl-C.
+    /// The process must end: SIGTERM, or Ctrl-C.
     End,
-    /// To read its configuration again: SIGHUP.
+    /// The process must read its configuration again: SIGHUP.
     Reload,
 }
 
-/// Receives what the process is told.
+/// Receives the signals of the process.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -30,7 +30,7 @@ impl Signals {
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> ProcessSignal {
         tokio::select! {
             _ = self.terminate.recv() => ProcessSignal::End,
@@ -49,7 +49,7 @@ impl Interrupt {
         signal(SignalKind::interrupt()).map(Self)
     }
 
-    /// Waits for it.
+    /// Waits for Ctrl-C.
     pub(crate) async fn next(&mut self) {
         self.0.recv().await;
     }

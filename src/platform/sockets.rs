@@ -8,10 +8,10 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-/// Connections that wait to be accepted; the system caps it (net.core.somaxconn).
+/// The number of connections that may wait to be accepted; the system limits it (net.core.somaxconn).
 const BACKLOG: i32 = 4_096;
 
-/// Binds an address, not for IPv4 if `only_v6` says so, and listens.
+/// Binds an address and listens. With `only_v6`, an IPv6 socket does not accept IPv4.
 pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -34,7 +34,7 @@ pub(crate) struct Passed {
     socket: OwnedFd,
 }
 
-/// The sockets that systemd has passed; there may be several of one name, as for IPv4 and IPv6.
+/// The sockets that systemd has passed. Several may have the same name, for example for IPv4 and IPv6.
 pub(crate) fn passed() -> Vec<Passed> {
     let passed = sd_listen_fds::get().unwrap_or_default().into_iter();
     let named = passed.map(|(name, socket)| Passed {
@@ -51,12 +51,12 @@ impl Passed {
     }
 }
 
-/// A file descriptor that is given up if there is no other.
+/// A spare file descriptor, which is closed when no other is left.
 pub(crate) fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// Whether a failure means that the process, or the system, has no file descriptor left.
+/// True if an error means that the process, or the system, has no file descriptor left.
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))

@@ -1,4 +1,4 @@
-//! The decision itself, step by step as the specification numbers them.
+//! The routing decision, with its steps numbered as in the specification.
 
 mod choice;
 mod rewriting;
@@ -8,53 +8,53 @@ use std::fmt;
 use super::policy::{Caller, Key, NullSender, Policy, ServerRule};
 use crate::message::{Address, Author, Mailbox, ReplyTo, ReversePath, Rewriting};
 
-/// What becomes of a message.
+/// The decision about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It goes this way.
+    /// The message takes this route.
     Route(Route),
-    /// It goes nowhere.
+    /// The message is refused.
     Refused(Refusal),
 }
 
 impl Decision {
-    /// Whether another From takes the place of the message's own.
+    /// True if another From replaces the message's own.
     pub fn replaces_from(&self) -> bool {
         matches!(self, Self::Route(route) if route.plan.from.is_some())
     }
 }
 
-/// The way of a message.
+/// The route of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The server's name.
     pub server: String,
-    /// What is rewritten.
+    /// The changes to the message.
     pub plan: Rewriting,
-    /// Why.
+    /// The reason for this route.
     pub reason: Reason,
 }
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What is refused, and why.
+    /// The cause of the refusal.
     pub why: NotRouted,
     /// The step that decided.
     pub reason: Reason,
 }
 
-/// What is refused, and why, for whoever sends.
+/// The cause of a refusal, in words for the sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRouted {
     /// No server's from_filter admits the sender (step 6).
     #[error(
-        "<{sender}>: no server's from_filter admits this sender, and none may send it as a default_from{which}"
+        "<{sender}>: no server's from_filter admits this sender, and none may send it as default_from{which}"
     )]
     Sender {
         /// The sender, in words: an address, or nothing for the null sender.
         sender: String,
-        /// Among which servers, if not all were asked.
+        /// The servers that were considered, if not all of them were.
         which: &'static str,
     },
     /// `on_mismatch = "reject"`: the server would have to rewrite the From.
@@ -62,7 +62,7 @@ pub enum NotRouted {
         "{author}: the from_filter of server {server} does not admit this From, and on_mismatch is \"reject\""
     )]
     From {
-        /// The author, or what stands in its place.
+        /// The author, or a description if there is none.
         author: String,
         /// The server.
         server: String,
@@ -74,33 +74,33 @@ pub enum NotRouted {
     NoIdentity(String),
 }
 
-/// The step that decided, with what it matched.
+/// The step that decided, with the address that it matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// Step 1: the user is pinned to the server.
     Pinned,
-    /// Step 2: an address in the server's filter equals this key.
+    /// Step 2: an address in the server's filter equals the address of this key.
     Address(Key, Address),
-    /// Step 3: a domain in the server's filter equals this key's.
+    /// Step 3: a domain in the server's filter equals the domain of this key.
     Domain(Key, Address),
     /// Step 4: the server admits the default from.
     DefaultFrom(Address),
     /// Step 5: the first server without a filter.
     Unfiltered,
-    /// Step 6: the first server takes what nobody admits.
+    /// Step 6: the first server takes mail that no filter admits.
     LastResort,
     /// Step 6, refused: no server's filter admits the sender.
     NotAdmitted,
-    /// The server was found, and its filter does not admit the author.
+    /// A server was found, but its filter does not admit the author.
     FromNotAdmitted,
-    /// The server was found, and has no address to speak as.
+    /// A server was found, but it has no address to send as.
     NoIdentity,
     /// A report of this program goes through the default server.
     Report,
 }
 
 impl Policy {
-    /// What holds for a user at a listener; nothing special for what is not known (any more).
+    /// The rules for a user at a listener. One that is not (or no longer) known has none.
     pub fn caller(&self, user: &str, listener: &str) -> Caller<'_> {
         let rule = self.users.get(user);
         Caller {
@@ -142,7 +142,7 @@ impl Policy {
         })
     }
 
-    /// Decides at MAIL, where only the envelope is known: a refusal that no header can change.
+    /// Decides at MAIL, when only the envelope is known. Returns a refusal if no header can change it.
     pub fn refuses_at_mail(&self, sender: &ReversePath, caller: Caller) -> Option<NotRouted> {
         if self.keys.contains(&Key::Header) || self.choose(sender, None, caller).is_some() {
             return None;
@@ -153,8 +153,9 @@ impl Policy {
         })
     }
 
-    /// The way of a report that this program writes itself: the default server, else the first that
-    /// can say who it is; of those the first that `works`, else the first.
+    /// The route of a report that this program writes itself. Candidates are the default server first, then
+    /// the other servers that have an address to send as. The first candidate that `works` is used, else
+    /// the first one.
     pub fn report_route(&self, works: impl Fn(&str) -> bool) -> Option<(Route, Address)> {
         let ways = self.report_ways();
         let works = |(server, _): &&(&ServerRule, Address)| works(&server.name);
@@ -177,7 +178,7 @@ impl Policy {
         Some((route, identity.clone()))
     }
 
-    /// The servers that can send a report, each with the address that it speaks as.
+    /// The servers that can send a report, each with the address that it sends as.
     fn report_ways(&self) -> Vec<(&ServerRule, Address)> {
         let all: Vec<&ServerRule> = self.servers.iter().collect();
         let by_default = self.by_default(&all).map(|choice| choice.server);
@@ -222,7 +223,7 @@ fn refused(why: NotRouted, reason: Reason) -> Decision {
     Decision::Refused(Refusal { why, reason })
 }
 
-/// In words, to stand after the server's name.
+/// The reason in words, to follow the server's name.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -232,13 +233,13 @@ impl fmt::Display for Reason {
                 write!(f, "its from_filter has the domain of the {key}, {}", address.domain())
             }
             Self::DefaultFrom(address) => {
-                write!(f, "no from_filter admits the sender; this one admits the default from, {address}")
+                write!(f, "no from_filter admits the sender; this one admits default_from, {address}")
             }
             Self::Unfiltered => f.write_str("no from_filter admits the sender; this is the first server without one"),
             Self::LastResort => f.write_str("no from_filter admits the sender; the first server is the last resort"),
-            Self::NotAdmitted => f.write_str("no server that may be used has a from_filter that admits the sender, or the default from"),
+            Self::NotAdmitted => f.write_str("none of the allowed servers has a from_filter that admits the sender, or default_from"),
             Self::FromNotAdmitted => f.write_str("the server's from_filter does not admit the header From, and on_mismatch is \"reject\""),
-            Self::NoIdentity => f.write_str("the server has no address to speak as"),
+            Self::NoIdentity => f.write_str("the server has no address to send as"),
             Self::Report => f.write_str("a report goes through the default server"),
         }
     }

@@ -2,29 +2,29 @@
 
 use crate::message::{Address, address};
 
-/// A parsed `from_filter`; compared exactly, a sub-domain does not match.
+/// A parsed `from_filter`. Its parts are compared exactly: a sub-domain does not match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     addresses: Vec<Address>,
     domains: Vec<String>,
 }
 
-/// What is wrong with a `from_filter`.
+/// An error in a `from_filter`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// Only blanks or commas.
+    /// The text holds only blanks or commas.
     #[error(
         "holds no address and no domain; name at least one, or remove the key to admit every sender"
     )]
     Blank,
-    /// A part with `@` that is no address.
+    /// A part with `@` that is not an address.
     #[error("part {0:?} is not an address; write name@example.com, or a domain without @")]
     Address(String),
 }
 
 impl Filter {
-    /// Reads a comma-separated list of addresses (a display name is dropped) and domains. The empty
-    /// text is no filter at all.
+    /// Reads a comma-separated list of addresses (a display name is dropped) and domains. An empty text
+    /// means no filter.
     pub fn parse(text: &str) -> Result<Option<Self>, FilterError> {
         if text.is_empty() {
             return Ok(None);
@@ -50,19 +50,19 @@ impl Filter {
         }
     }
 
-    /// Whether an address part equals it.
+    /// True if an address part equals the address.
     pub fn has_address(&self, address: &Address) -> bool {
         self.addresses.contains(address)
     }
 
-    /// Whether a domain part equals its domain.
+    /// True if a domain part equals the address's domain.
     pub fn has_domain(&self, address: &Address) -> bool {
         self.domains
             .iter()
             .any(|domain| domain == address.domain_key())
     }
 
-    /// Whether a part is its domain, or an address in its domain.
+    /// True if a part is the address's domain, or an address in that domain.
     pub fn names_domain_of(&self, address: &Address) -> bool {
         let own = self.addresses.iter();
         let mut own = own.map(|own| own.domain_key());
@@ -74,13 +74,13 @@ impl Filter {
         &self.domains
     }
 
-    /// Whether any part admits it.
+    /// True if any part admits the address.
     pub fn admits(&self, address: &Address) -> bool {
         self.has_address(address) || self.has_domain(address)
     }
 }
 
-/// As configured: addresses, then domains.
+/// The filter as configured: addresses, then domains.
 impl std::fmt::Display for Filter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let addresses = self.addresses.iter().map(Address::as_str);
@@ -91,7 +91,7 @@ impl std::fmt::Display for Filter {
     }
 }
 
-/// The trimmed parts between commas that stand outside of quotes; empty ones are passed over.
+/// The trimmed parts between commas. Commas inside quotes do not count; empty parts are skipped.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c| {

@@ -1,4 +1,4 @@
-//! Which server sends a message, and what is rewritten: one pure function from the policy, the
+//! Chooses the server for a message and decides what is rewritten: one pure function from the policy, the
 //! envelope sender, the header From and the user to a [`Decision`] that carries its reason.
 #![doc = include_str!("rules.md")]
 

@@ -1,4 +1,4 @@
-//! What the administrator laid down, as routing reads it.
+//! The administrator's rules, as routing reads them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,46 +8,46 @@ use serde::{Deserialize, Serialize};
 use super::filter::Filter;
 use crate::message::Address;
 
-/// What the administrator laid down.
+/// The administrator's rules for routing.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// In the order of the configuration.
+    /// The servers, in the order of the configuration.
     pub servers: Vec<ServerRule>,
-    /// Whom unadmitted mail leaves as, if anybody.
+    /// The default from: the address for mail whose sender no filter admits.
     pub default_from: Option<Address>,
-    /// Which addresses choose a server, and in which order.
+    /// The addresses that choose a server, in their order.
     pub keys: Vec<Key>,
-    /// Whether the first server takes what no filter admits.
+    /// True if the first server takes mail that no filter admits.
     pub last_resort: bool,
-    /// What happens to a From that the chosen server does not admit.
+    /// The action on a From that the chosen server does not admit.
     pub on_mismatch: OnMismatch,
-    /// What happens to the null sender.
+    /// The action on the null sender.
     pub null_sender: NullSender,
-    /// Whether the author of a rewritten message becomes its Reply-To.
+    /// True if the author of a rewritten message becomes its Reply-To.
     pub reply_to: bool,
-    /// What holds for single users, by name.
+    /// The rules for single users, by name.
     pub users: HashMap<String, UserRule>,
-    /// The servers that may take what comes in by a listener, by its name; all where it is not here.
+    /// The servers that may send mail from a listener, by the listener's name. No entry means all servers.
     pub listeners: HashMap<String, Vec<String>>,
 }
 
-/// What routing knows of a user.
+/// The routing rule of a user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserRule {
-    /// The server that all mail of this user takes.
+    /// The server that sends all mail of this user.
     pub pinned: Option<String>,
-    /// The servers that may take it; none means all.
+    /// The servers that may send the user's mail; `None` means all.
     pub servers: Option<Vec<String>>,
 }
 
-/// What routing knows of a server.
+/// The routing rule of a server.
 #[derive(Debug, Clone)]
 pub struct ServerRule {
-    /// Its name.
+    /// The server's name.
     pub name: String,
-    /// The address of its mailbox; none where it signs in with something else.
+    /// The address of the server's mailbox. `None` if the server signs in with something else.
     pub address: Option<Address>,
-    /// What it admits; none admits everything.
+    /// The filter of admitted addresses; `None` admits everything.
     pub filter: Option<Filter>,
 }
 
@@ -61,57 +61,59 @@ pub enum Key {
     Header,
 }
 
-/// What happens to a From that the chosen server does not admit.
+/// The action on a From that the chosen server does not admit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMismatch {
-    /// It is encapsulated in the identity.
+    /// The author is encapsulated in the identity.
     #[default]
     Rewrite,
-    /// It stays.
+    /// The From stays.
     Keep,
     /// The message is refused.
     Reject,
 }
 
-/// What happens to the null sender.
+/// The action on the null sender.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NullSender {
-    /// It stays null.
+    /// The sender stays null.
     #[default]
     Keep,
-    /// It becomes the identity.
+    /// The sender becomes the identity.
     Identity,
 }
 
-/// On whose behalf a decision is made.
+/// The user and the listener for which a decision is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Caller<'a> {
-    /// The server that all mail of this user takes.
+    /// The server that sends all mail of this user.
     pub pinned: Option<&'a str>,
-    /// The servers that may take it; none means all.
+    /// The servers that may send the user's mail; `None` means all.
     pub servers: Option<&'a [String]>,
-    /// Those that the listener lets it take; none means all.
+    /// The servers that the listener admits; `None` means all.
     pub here: Option<&'a [String]>,
 }
 
 impl Caller<'_> {
-    /// What narrows the servers that may take it, to stand behind what is said of them.
+    /// The limits on the choice of servers, as words that follow a statement about the servers.
     pub(super) fn narrowed(&self) -> &'static str {
         match (self.pinned.or(self.servers.map(|_| "")), self.here) {
             (None, None) => "",
             (Some(_), None) => {
-                ", of those that this user may use (`server` or `servers` of the user)"
+                "; only servers allowed for this user were considered (`server` or `servers` of the user)"
             }
-            (None, Some(_)) => ", of those that may be used here (`servers` of the listener)",
+            (None, Some(_)) => {
+                "; only servers allowed for this listener were considered (`servers` of the listener)"
+            }
             (Some(_), Some(_)) => {
-                ", of those that this user may use here (`server` or `servers` of the user, `servers` of the listener)"
+                "; only servers allowed for this user and listener were considered (`server` or `servers` of the user, `servers` of the listener)"
             }
         }
     }
 
-    /// Whether the server may take it.
+    /// True if the server may send the mail.
     pub(super) fn may_use(&self, server: &str) -> bool {
         let has = |names: Option<&[String]>| {
             names.is_none_or(|names| names.iter().any(|name| name == server))
@@ -127,7 +129,7 @@ impl ServerRule {
             .is_none_or(|filter| filter.admits(address))
     }
 
-    /// Whether its filter names the address's domain, by itself or in an address.
+    /// True if the server's filter names the address's domain, by itself or in an address.
     pub(crate) fn names_domain_of(&self, address: &Address) -> bool {
         self.filter
             .as_ref()

@@ -1,5 +1,5 @@
-//! Entra's endpoints for tokens and for people, an introspection endpoint (RFC 7662) for servers that check its tokens,
-//! and the sandbox's own control: what was delivered, what was counted, what shall go wrong.
+//! Entra's endpoints for tokens and for people, an introspection endpoint (RFC 7662) for servers that check
+//! its tokens, and the sandbox's own control endpoints: delivered messages, counters and faults.
 
 mod client;
 mod fault;
@@ -46,7 +46,7 @@ fn router(state: Arc<SandboxState>) -> Router {
 }
 
 pub(super) async fn serve(listener: TcpListener, state: Arc<SandboxState>) {
-    // It ends with the sandbox.
+    // This server ends with the sandbox.
     let _ = axum::serve(listener, router(state)).await;
 }
 
@@ -76,7 +76,7 @@ impl axum::serve::Listener for TlsListener {
             };
             match accepted.await {
                 Ok(accepted) => return accepted,
-                // A client that does not trust us, or left; a pause for when there are no descriptors.
+                // The client does not trust us, or has left. The pause is for a lack of file descriptors.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
@@ -166,7 +166,7 @@ fn granted(
     body
 }
 
-/// RFC 7662 §2.2; an app's token names no user.
+/// The response of RFC 7662 §2.2; an app's token names no user.
 async fn introspect(
     Shared(state): Shared<Arc<SandboxState>>,
     Form(form): Form<Fields>,
@@ -202,7 +202,7 @@ async fn no_faults(Shared(state): Shared<Arc<SandboxState>>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Access tokens, and with `?user=` what that user has ever granted.
+/// Revokes all access tokens, and with `?user=` also every refresh token of that user.
 async fn revoke(
     Shared(state): Shared<Arc<SandboxState>>,
     Query(query): Query<Fields>,

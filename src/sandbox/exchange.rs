@@ -1,4 +1,4 @@
-//! Exchange Online's submission server, as a relay meets it.
+//! Exchange Online's submission server, as a relay sees it.
 
 use std::io;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: A
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        // Replies are small and awaited.
+        // Replies are small, and the client waits for them.
         let _ = stream.set_nodelay(true);
         state.count(|stats| stats.connections += 1);
         let mut client = SandboxSession {
@@ -47,7 +47,7 @@ pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: A
             transaction: None,
         };
         tokio::spawn(async move {
-            // A client that left is no matter.
+            // A client that disconnects is not an error.
             let _ = client.converse().await;
             if let Some((mailbox, _)) = &client.mailbox {
                 client.state.close_session(mailbox);
@@ -63,7 +63,7 @@ struct SandboxSession {
     input: BytesMut,
     out: Vec<u8>,
     lines: LineReader,
-    /// Who is signed in, and whether it is a session too many.
+    /// The mailbox that is signed in, and true if this session exceeds the limit.
     mailbox: Option<(String, bool)>,
     transaction: Option<SandboxTransaction>,
 }
@@ -73,11 +73,11 @@ struct SandboxTransaction {
     sender: Option<Address>,
     recipients: Vec<String>,
     commands: Vec<String>,
-    /// What BDAT brought so far.
+    /// The content received by BDAT so far.
     chunks: Vec<u8>,
 }
 
-/// The conversation is over.
+/// The session has ended.
 struct Over;
 
 impl From<io::Error> for Over {
@@ -176,7 +176,7 @@ impl SandboxSession {
         Ok(())
     }
 
-    /// XOAUTH2 in one step or two; what else there is was switched off.
+    /// XOAUTH2 in one step or two; all other mechanisms are disabled.
     async fn auth(&mut self, argument: &str) -> UnlessOver {
         if !self.is_tls() {
             self.say(Reply::tls_required());
@@ -210,7 +210,7 @@ impl SandboxSession {
         Ok(())
     }
 
-    /// The mailbox, where the token is one for it.
+    /// The mailbox, if the token is valid for it.
     fn signs_in(&self, response: &str) -> Option<String> {
         let clear = String::from_utf8(BASE64_STANDARD.decode(response.trim()).ok()?).ok()?;
         let mut parts = clear.split('\x01');
@@ -305,7 +305,7 @@ impl SandboxSession {
         }
     }
 
-    /// RFC 3030 §2: so many octets, as they are.
+    /// RFC 3030 §2: exactly this many octets, unchanged.
     async fn bdat(&mut self, argument: &str) -> UnlessOver {
         let mut words = argument.split_ascii_whitespace();
         let size = words.next().and_then(|word| word.parse::<usize>().ok());
@@ -378,7 +378,7 @@ impl SandboxSession {
         Ok(())
     }
 
-    /// The rules at the end of a message, in the words of the real one.
+    /// Applies the rules at the end of a message, in the words of the real server.
     fn judge(
         &self,
         transaction: &SandboxTransaction,
@@ -473,7 +473,7 @@ impl SandboxSession {
         mailbox.address == *address || mailbox.send_as.contains(address) || is_person && is_shared
     }
 
-    /// Whether the script has answered in our place.
+    /// True if the script has replied in our place.
     async fn fault(&mut self, stage: FaultStage, text: &str) -> UnlessOver<bool> {
         match self.state.script.strike(stage, text) {
             None | Some(FaultAction::Answer(_)) => Ok(false),
@@ -504,7 +504,7 @@ impl SandboxSession {
         }
     }
 
-    /// Sends what is to be said, then reads on.
+    /// Sends the pending replies, then reads more input.
     async fn fill(&mut self) -> UnlessOver {
         self.flush().await?;
         let stream = self.stream.as_mut().ok_or(Over)?;

@@ -1,8 +1,8 @@
-//! Stand-ins for Entra ID and Exchange Online on loopback, with real TLS: for the demo, for tests,
-//! and for staging where the real ones must not be touched.
+//! Stand-ins for Entra ID and Exchange Online on loopback, with real TLS: for the demo, for tests, and for
+//! staging systems that must not touch the real services.
 //!
-//! They answer as `transport/smtp/exchange_online.md` has it: the EHLO, XOAUTH2 against tokens that were issued,
-//! SendAs, the limits, and whatever a script of faults says. What is sent to them goes nowhere.
+//! They behave as `transport/smtp/exchange_online.md` describes: EHLO, XOAUTH2 with tokens that were
+//! issued, SendAs, the limits, and any faults of a script. Mail sent to them goes nowhere.
 
 pub(crate) mod entra;
 pub(crate) mod exchange;
@@ -25,14 +25,14 @@ pub use state::{
     Stats,
 };
 
-/// Where to listen; port 0 takes a free one.
+/// The addresses to listen on; port 0 takes a free port.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// Exchange's submission port.
     pub smtp: SocketAddr,
-    /// Entra, by HTTPS.
+    /// Entra, over HTTPS.
     pub https: SocketAddr,
-    /// Entra's introspection and the sandbox's own control, by HTTP.
+    /// Entra's introspection and the sandbox's own control, over HTTP.
     pub http: SocketAddr,
 }
 
@@ -47,19 +47,19 @@ impl Default for Addresses {
     }
 }
 
-/// The stand-ins at work; they end when this is dropped.
+/// The running stand-ins. Dropping this value stops them.
 pub struct Sandbox {
-    /// Where they listen.
+    /// The addresses on which the stand-ins listen.
     pub addresses: Addresses,
-    /// The certificate that their TLS is trusted by, in PEM.
+    /// The certificate that clients must trust for TLS, in PEM.
     pub ca: String,
-    /// What they know and have seen.
+    /// The data of the stand-ins, and the messages that have arrived.
     pub state: Arc<SandboxState>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Sandbox {
-    /// Starts both, with a certificate made now.
+    /// Starts both stand-ins with a new certificate.
     pub async fn start(settings: SandboxSettings, at: Addresses) -> io::Result<Self> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
@@ -94,12 +94,12 @@ impl Sandbox {
         })
     }
 
-    /// The token endpoint, as a configuration names it.
+    /// The URL of the token endpoint, for a configuration.
     pub fn token_url(&self) -> String {
         self.endpoint("token")
     }
 
-    /// One of Entra's endpoints: `token`, `authorize`, `devicecode`.
+    /// The URL of one of Entra's endpoints: `token`, `authorize`, `devicecode`.
     pub fn endpoint(&self, name: &str) -> String {
         let tenant = &self.state.settings.tenant;
         format!("{}/{tenant}/oauth2/v2.0/{name}", self.state.base_url())

@@ -1,17 +1,17 @@
-//! Faults by script: what goes wrong, where, and how often.
+//! Scripted faults: what goes wrong, where, and how often.
 
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Where a fault strikes.
+/// The stage at which a fault occurs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultStage {
     /// A token request.
     Token,
-    /// On connection.
+    /// The start of a connection.
     Connect,
     /// EHLO.
     Ehlo,
@@ -27,48 +27,50 @@ pub enum FaultStage {
     FinalDot,
 }
 
-/// What happens.
+/// The effect of a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultAction {
-    /// This reply, such as `451 4.7.0 Temporary server error`; for a token request an HTTP status
-    /// and a body.
+    /// A reply with this text, such as `451 4.7.0 Temporary server error`; for a token request, an HTTP
+    /// status and a body.
     Reply(String),
-    /// The connection is closed; after the final dot the message is not kept, nor a token issued.
+    /// The connection is closed. After the final dot the message is not kept; after a token request no
+    /// token is issued.
     Drop,
-    /// After the final dot, or a token request: it is done, and the connection closed without a reply.
+    /// After the final dot or a token request: the request is carried out, and the connection is closed
+    /// without a reply.
     DropAfter,
-    /// Silence, for so many milliseconds, then on as if nothing had been.
+    /// Silence for this many milliseconds; then everything continues normally.
     Stall(u64),
-    /// What a token request is answered with; elsewhere nothing happens.
+    /// A change to the answer to a token request; no effect at other stages.
     Answer(FaultAnswer),
 }
 
-/// What happens to the answer to a token request.
+/// A change to the answer to a token request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultAnswer {
-    /// HTTP 429 instead, with Retry-After of so many seconds.
+    /// HTTP 429 instead, with a Retry-After of this many seconds.
     Throttle(u64),
-    /// Half of it comes, then the connection is closed.
+    /// Half of the answer is sent, then the connection is closed.
     Cut,
-    /// The second half comes so many milliseconds after the first.
+    /// The second half is sent this many milliseconds after the first.
     Trickle(u64),
-    /// `expires_in` is this; null for an answer that does not say.
+    /// The value of `expires_in`; null for an answer that states no lifetime.
     Life(Value),
 }
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// Where.
+    /// The stage at which the fault occurs.
     pub stage: FaultStage,
-    /// What.
+    /// The effect of the fault.
     pub action: FaultAction,
-    /// How often; then it is over.
+    /// How often the fault occurs; then it ends.
     #[serde(default = "once")]
     pub times: u32,
-    /// Only where the command, or the mailbox, has this in it.
+    /// The fault occurs only if the command, or the mailbox, contains this text.
     #[serde(default)]
     pub matches: Option<String>,
 }
@@ -77,33 +79,33 @@ fn once() -> u32 {
     1
 }
 
-/// The faults still to come.
+/// The faults that are still to occur.
 #[derive(Debug, Default)]
 pub struct Script {
     faults: Mutex<Vec<Fault>>,
 }
 
 impl Script {
-    /// Adds faults to those there are.
+    /// Adds faults to the script.
     pub fn add(&self, faults: impl IntoIterator<Item = Fault>) {
         if let Ok(mut list) = self.faults.lock() {
             list.extend(faults);
         }
     }
 
-    /// Whether every fault has struck as often as it was to.
+    /// True if every fault has occurred as often as it should.
     pub fn is_over(&self) -> bool {
         self.faults.lock().is_ok_and(|list| list.is_empty())
     }
 
-    /// From now on all goes well.
+    /// Removes all faults.
     pub fn clear(&self) {
         if let Ok(mut list) = self.faults.lock() {
             list.clear();
         }
     }
 
-    /// What is to go wrong now at `stage`, where `text` is said; used up once by this.
+    /// Returns the fault that applies to `text` at `stage`, if any, and counts it as having occurred once.
     pub fn strike(&self, stage: FaultStage, text: &str) -> Option<FaultAction> {
         let mut faults = self.faults.lock().ok()?;
         let matches = |fault: &Fault| {

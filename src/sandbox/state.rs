@@ -1,4 +1,5 @@
-//! What the stand-ins know: apps, mailboxes, tokens, limits; and what they have seen.
+//! The data of the stand-ins: apps, mailboxes, tokens and limits, and the messages and requests that have
+//! arrived.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -17,7 +18,7 @@ use super::script::Script;
 use crate::base::Timestamp;
 use crate::message::Address;
 
-/// Who there is and what they may.
+/// The apps and mailboxes that exist, and their permissions and limits.
 #[derive(Debug, Clone)]
 pub struct SandboxSettings {
     /// The tenant's name in the token endpoint's path.
@@ -26,48 +27,48 @@ pub struct SandboxSettings {
     pub apps: Vec<App>,
     /// Mailboxes.
     pub mailboxes: Vec<SandboxMailbox>,
-    /// How far Entra's clock is ahead of the system's (milliseconds; negative when it is behind).
+    /// How far Entra's clock is ahead of the system's (milliseconds; negative if it is behind).
     pub clock_skew: i64,
-    /// How long an access token lives.
+    /// The lifetime of an access token.
     pub token_life: Duration,
-    /// Whether a refresh token that was used is worthless afterwards.
+    /// True if a refresh token can be used only once.
     pub rotates: bool,
-    /// Whose name a person's token is for, where the mailbox is shared with the person.
+    /// The name that a person's token is valid for if the mailbox is shared with that person.
     pub shared_sign_in: SharedSignIn,
     /// Exchange's limits.
     pub limits: SandboxLimits,
-    /// Messages that are kept to be looked at; older ones go.
+    /// The number of messages that are kept for inspection; older ones are removed.
     pub keep: usize,
 }
 
-/// Whose name stands in `user=` where a person signs in for a shared mailbox (`transport/smtp/exchange_online.md`, "The
-/// SMTP session").
+/// The name in `user=` when a person signs in for a shared mailbox (`transport/smtp/exchange_online.md`,
+/// "The SMTP session").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SharedSignIn {
-    /// The person's alone, as was measured of Exchange.
+    /// Only the person's name, as measured with Exchange.
     #[default]
     Person,
-    /// The mailbox's alone, as Microsoft documents it.
+    /// Only the mailbox's name, as Microsoft documents it.
     Mailbox,
 }
 
-/// An app registration; public where it has nothing to prove itself with.
+/// An app registration; a public client if it has no credentials.
 #[derive(Debug, Clone, Default)]
 pub struct App {
     /// Application (client) id.
     pub id: String,
-    /// Its secrets.
+    /// The app's secrets.
     pub secrets: Vec<String>,
-    /// Secrets that were good once.
+    /// Secrets that have expired.
     pub expired_secrets: Vec<String>,
-    /// Certificates whose keys may sign for it.
+    /// Certificates whose keys may sign for the app.
     pub certificates: Vec<CertificateDer<'static>>,
-    /// The assertion of a workload that may speak for it.
+    /// The assertion of a workload that may authenticate as the app.
     pub assertion: Option<String>,
 }
 
 impl App {
-    /// With one secret.
+    /// An app with one secret.
     pub fn with_secret(id: &str, secret: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -77,7 +78,7 @@ impl App {
     }
 }
 
-/// A code that the browser takes to the app.
+/// An authorization code that the browser brings to the app.
 #[derive(Debug)]
 pub(super) struct Code {
     pub user: String,
@@ -87,7 +88,7 @@ pub(super) struct Code {
     pub until: Timestamp,
 }
 
-/// How far a sign-in on another device is.
+/// The progress of a sign-in on another device.
 #[derive(Debug, Clone)]
 pub(super) enum Device {
     Pending,
@@ -99,30 +100,30 @@ pub(super) enum Device {
 /// A mailbox.
 #[derive(Debug, Clone)]
 pub struct SandboxMailbox {
-    /// Its address, which is its user's name.
+    /// The mailbox's address, which is also its user's name.
     pub address: Address,
-    /// Users besides its own who may send as it: a shared mailbox.
+    /// Other users who may send as this mailbox: a shared mailbox.
     pub shared_with: Vec<Address>,
-    /// Other addresses that it may send as.
+    /// Other addresses that the mailbox may send as.
     pub send_as: Vec<Address>,
-    /// A refresh token that its user has given.
+    /// A refresh token that the mailbox's user has granted.
     pub refresh_token: Option<String>,
 }
 
 /// Exchange's limits per mailbox (`transport/smtp/exchange_online.md`).
 #[derive(Debug, Clone, Copy)]
 pub struct SandboxLimits {
-    /// Messages in a minute.
+    /// Messages per minute.
     pub per_minute: usize,
-    /// Sessions at once.
+    /// Simultaneous sessions.
     pub sessions: usize,
     /// Recipients in 24 hours.
     pub per_day: usize,
-    /// Refused senders in an hour that have the mailbox blocked for one.
+    /// The number of refused senders in an hour that blocks the mailbox for an hour.
     pub errors: usize,
-    /// Recipients of a message.
+    /// Recipients per message.
     pub recipients: usize,
-    /// Octets of a message.
+    /// Octets per message.
     pub size: usize,
 }
 
@@ -140,7 +141,7 @@ impl Default for SandboxLimits {
 }
 
 impl SandboxLimits {
-    /// As good as none, for measuring.
+    /// Practically no limits, for measurements.
     pub fn none() -> Self {
         Self {
             per_minute: usize::MAX,
@@ -153,7 +154,7 @@ impl SandboxLimits {
     }
 }
 
-/// A message that Exchange took.
+/// A message that Exchange accepted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Delivered {
     /// The mailbox that sent it.
@@ -162,35 +163,35 @@ pub struct Delivered {
     pub sender: String,
     /// The forward-paths.
     pub recipients: Vec<String>,
-    /// The message as it came, dots undone; bytes that are not UTF-8 replaced.
+    /// The message as received, with dot-stuffing removed and bytes that are not UTF-8 replaced.
     pub text: String,
-    /// The parameters of MAIL and RCPT, as they came.
+    /// The MAIL and RCPT commands with their parameters, as received.
     pub commands: Vec<String>,
-    /// The reply that it got.
+    /// The reply to the message.
     pub reply: String,
 }
 
-/// What was counted.
+/// Counters of requests, connections and messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Token requests, refused ones too.
+    /// Token requests, including refused ones.
     pub token_requests: u64,
     /// SMTP connections.
     pub connections: u64,
     /// Sessions signed in.
     pub signed_in: u64,
-    /// Messages whose content came, those that were refused too.
+    /// Messages whose content arrived, including refused ones.
     pub contents: u64,
-    /// Messages taken.
+    /// Messages accepted.
     pub messages: u64,
 }
 
-/// See the module.
+/// The state that both stand-ins share.
 #[derive(Debug)]
 pub struct SandboxState {
-    /// Who there is.
+    /// The apps, mailboxes and limits.
     pub settings: SandboxSettings,
-    /// What goes wrong.
+    /// The faults to produce.
     pub script: Script,
     pub(super) base_url: OnceLock<String>,
     inner: Mutex<SandboxInner>,
@@ -203,7 +204,7 @@ struct SandboxInner {
     refresh: HashMap<String, String>,
     revoked: HashSet<String>,
     codes: HashMap<String, Code>,
-    /// By device code: the code to type, how far it is, and until when.
+    /// By device code: the code to type, the progress, and the expiry time.
     devices: HashMap<String, (String, Device, Timestamp)>,
     sessions: HashMap<String, usize>,
     recent: Recent,
@@ -213,12 +214,12 @@ struct SandboxInner {
     stats: Stats,
 }
 
-/// Whose an access token is.
+/// The owner of an access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bearer {
-    /// A user's own.
+    /// A user.
     User(String),
-    /// An app's, which may be any mailbox.
+    /// An app, which may sign in to any mailbox.
     App,
 }
 
@@ -247,7 +248,7 @@ impl SandboxState {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     pub fn stats(&self) -> Stats {
         self.inner().stats
     }
@@ -257,7 +258,7 @@ impl SandboxState {
         self.inner().delivered.iter().cloned().collect()
     }
 
-    /// Waits until so many messages were taken in all.
+    /// Waits until this many messages have been accepted in total.
     pub async fn reached(&self, messages: u64) {
         loop {
             let changed = self.changed.notified();
@@ -268,12 +269,12 @@ impl SandboxState {
         }
     }
 
-    /// Makes every access token worthless.
+    /// Revokes every access token.
     pub fn revoke_access(&self) {
         self.inner().access.clear();
     }
 
-    /// Makes every refresh token of a user worthless, as a change of the password does.
+    /// Revokes every refresh token of a user, as a password change does.
     pub fn revoke_grants(&self, user: &str) {
         let mut inner = self.inner();
         let inner = &mut *inner;
@@ -283,7 +284,7 @@ impl SandboxState {
             .extend(of_user.map(|(token, _)| token.clone()));
     }
 
-    /// What Entra's clock shows.
+    /// The time on Entra's clock.
     pub(super) fn now(&self) -> Timestamp {
         Timestamp(Timestamp::now().0 + self.settings.clock_skew)
     }
@@ -292,7 +293,7 @@ impl SandboxState {
         count(&mut self.inner().stats);
     }
 
-    /// Where Entra is reached; told once it is known.
+    /// Entra's base URL; empty until it is known.
     pub(super) fn base_url(&self) -> &str {
         self.base_url.get().map_or("", String::as_str)
     }
@@ -307,7 +308,7 @@ impl SandboxState {
         self.inner().codes.remove(text)
     }
 
-    /// A device code, and what a person types for it.
+    /// Issues a device code and the code that a person types for it.
     pub(super) fn issue_device(&self, until: Timestamp) -> (String, String) {
         let device_code = random("device", 100);
         let user_code: String = rand::rng()
@@ -321,7 +322,8 @@ impl SandboxState {
         (device_code, user_code)
     }
 
-    /// A person has typed the code, as this user, or has declined; whether there is such a code.
+    /// Records that a person has typed the code as this user, or has declined. Returns true if the code
+    /// exists.
     pub(super) fn answer_device(&self, typed: &str, user: Option<String>) -> bool {
         let mut inner = self.inner();
         let found = inner
@@ -335,7 +337,7 @@ impl SandboxState {
         true
     }
 
-    /// How far it is; an answer is given out once.
+    /// The progress of a sign-in on another device; a final answer is returned only once.
     pub(super) fn take_device(&self, device_code: &str, now: Timestamp) -> Device {
         let mut inner = self.inner();
         match inner.devices.get(device_code) {
@@ -356,7 +358,7 @@ impl SandboxState {
         token
     }
 
-    /// A token that begins as a JWT does, so that it tells what a real one tells of itself.
+    /// Issues a token that begins like a JWT, so that it contains the claims of a real one.
     pub(super) fn issue_access(&self, app: &str, user: Option<String>, now: Timestamp) -> String {
         let expires = now.after(self.settings.token_life);
         let part = |value: Value| BASE64.encode(value.to_string());
@@ -378,7 +380,8 @@ impl SandboxState {
         token
     }
 
-    /// The user of a refresh token, and the token that follows it; within, none where it was revoked.
+    /// The user of a refresh token, and the next refresh token. `None` if the token is unknown,
+    /// `Some(None)` if it was revoked.
     pub(super) fn use_refresh(&self, token: &str) -> Option<Option<(String, String)>> {
         let mut inner = self.inner();
         let user = inner.refresh.get(token)?.clone();
@@ -393,14 +396,14 @@ impl SandboxState {
         Some(Some((user, next)))
     }
 
-    /// Whose token it is, if it is one and lives.
+    /// The owner of an access token, if the token exists and has not expired.
     pub fn bearer(&self, token: &str, now: Timestamp) -> Option<Bearer> {
         let inner = self.inner();
         let (user, expires) = inner.access.get(token)?;
         (now < *expires).then(|| user.clone().map_or(Bearer::App, Bearer::User))
     }
 
-    /// Whether a mailbox is shared with this user.
+    /// True if a mailbox is shared with this user.
     pub(super) fn has_shared(&self, user: &Address) -> bool {
         let mut mailboxes = self.settings.mailboxes.iter();
         mailboxes.any(|mailbox| mailbox.shared_with.contains(user))
@@ -414,7 +417,7 @@ impl SandboxState {
             .find(|mailbox| mailbox.address == address)
     }
 
-    /// Opens a session of a mailbox; whether it is one too many.
+    /// Opens a session of a mailbox. Returns true if it exceeds the limit.
     pub(super) fn open_session(&self, mailbox: &str) -> bool {
         let mut inner = self.inner();
         inner.stats.signed_in += 1;
@@ -429,13 +432,13 @@ impl SandboxState {
         }
     }
 
-    /// Whether the mailbox may send another message in this minute; it is counted then.
+    /// True if the mailbox may send another message in this minute; the message is then counted.
     pub(super) fn may_send(&self, mailbox: &str, now: Timestamp) -> bool {
         let most = self.settings.limits.per_minute;
         count(&mut self.inner().recent, mailbox, 1, most, now, MINUTE)
     }
 
-    /// Whether the mailbox may send to so many more recipients in this day; they are counted then.
+    /// True if the mailbox may send to this many more recipients in 24 hours; they are then counted.
     pub(super) fn may_send_to(&self, mailbox: &str, recipients: usize, now: Timestamp) -> bool {
         let most = self.settings.limits.per_day;
         let day = &mut self.inner().day;
@@ -448,7 +451,7 @@ impl SandboxState {
         count(errors, mailbox, 1, usize::MAX - 1, now, HOUR);
     }
 
-    /// Whether the mailbox has erred so often that it is blocked.
+    /// True if the mailbox is blocked because of too many errors.
     pub(super) fn is_blocked(&self, mailbox: &str, now: Timestamp) -> bool {
         let mut inner = self.inner();
         let most = self.settings.limits.errors;
@@ -469,13 +472,14 @@ impl SandboxState {
     }
 }
 
-/// What each mailbox did of late.
+/// The recent activity of each mailbox.
 type Recent = HashMap<String, VecDeque<(Timestamp, usize)>>;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Counts `more` to what the mailbox did within `window`, unless that made it more than `most`.
+/// Adds `more` to the mailbox's count within `window`. Returns false and adds nothing if the count would
+/// exceed `most`.
 fn count(
     recent: &mut Recent,
     mailbox: &str,

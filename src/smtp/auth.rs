@@ -1,4 +1,4 @@
-//! SASL PLAIN (RFC 4616) and LOGIN, the server's side.
+//! SASL PLAIN (RFC 4616) and LOGIN on the server side.
 
 use base64::Engine;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
@@ -10,7 +10,7 @@ pub const USERNAME_PROMPT: &str = "VXNlcm5hbWU6";
 /// `Password:` in base64.
 pub const PASSWORD_PROMPT: &str = "UGFzc3dvcmQ6";
 
-/// Standard alphabet; padding optional, since some devices leave it off.
+/// Standard alphabet. Padding is optional, because some devices omit it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -22,11 +22,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub struct Credentials {
     /// The user's name.
     pub name: String,
-    /// The password as the client gave it.
+    /// The password as the client sent it.
     pub password: Secret,
 }
 
-/// A response in base64; `=` stands for the empty one (RFC 4954 §4).
+/// Decodes a base64 response; `=` stands for an empty response (RFC 4954 §4).
 pub fn decode(response: &str) -> Option<String> {
     let response = response.trim();
     if response == "=" {
@@ -35,8 +35,8 @@ pub fn decode(response: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(response).ok()?).ok()
 }
 
-/// PLAIN: `authorization NUL name NUL password`. Acting for another user is not offered, so an
-/// authorization identity must be empty or the name itself.
+/// Parses PLAIN: `authorization NUL name NUL password`. Acting for another user is not offered, so the
+/// authorization identity must be empty or equal to the name.
 pub fn plain(response: &str) -> Option<Credentials> {
     let text = decode(response)?;
     let mut parts = text.split('\0');

@@ -1,4 +1,4 @@
-//! One command line, read (RFC 5321 §4.1.1).
+//! Parses one command line (RFC 5321 §4.1.1).
 
 use crate::base::limits;
 use crate::message::{Address, AddressError, Parameters, ReversePath};
@@ -6,7 +6,7 @@ use crate::message::{Address, AddressError, Parameters, ReversePath};
 /// A command with its argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// EHLO and what the client calls itself.
+    /// EHLO with the name that the client gives itself.
     Ehlo(String),
     /// HELO, from before 1995.
     Helo(String),
@@ -16,7 +16,7 @@ pub enum Command {
     Auth {
         /// `PLAIN`, `LOGIN`, ...
         mechanism: String,
-        /// What stood behind it.
+        /// The initial response, if there is one.
         initial: Option<String>,
     },
     /// MAIL FROM.
@@ -37,16 +37,16 @@ pub enum Command {
     Help,
 }
 
-/// Why a line is no command.
+/// The reason why a line is not a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// An unknown verb.
     #[error("unknown command")]
     Unknown,
-    /// A request of HTTP: a web page has a browser speak to a server that it cannot reach itself.
+    /// An HTTP request: a web page makes a browser send it to a server that the page cannot reach itself.
     #[error("this is HTTP")]
     Http,
-    /// A known verb with an argument of another form; the form is named.
+    /// A known verb with an argument of the wrong form. The value is the right form.
     #[error("syntax: {0}")]
     Argument(&'static str),
     /// The path of MAIL is not an address.
@@ -60,18 +60,18 @@ pub enum CommandError {
 const MAIL: &str = "MAIL FROM:<address> [parameters]";
 const RCPT: &str = "RCPT TO:<address> [parameters]";
 
-/// Addresses that stand for what a client leaves out.
+/// Addresses used for those that a client leaves out.
 #[derive(Debug, Clone, Default)]
 pub struct Assumed {
-    /// The sender of messages that have none, or no address.
+    /// The sender of messages that have no sender, or one that is not an address.
     pub from: Option<Address>,
-    /// Who `<Postmaster>` is.
+    /// The address of `<Postmaster>`.
     pub postmaster: Option<Address>,
 }
 
-/// Reads a line without its CRLF. Verbs are case-insensitive (RFC 5321 §2.4). `assumed.from` takes the
-/// place of a sender that is null, or no address, and `assumed.postmaster` that of a recipient `<Postmaster>`
-/// without a domain (RFC 5321 §4.5.1).
+/// Parses a line without its CRLF. Verbs are case-insensitive (RFC 5321 §2.4). `assumed.from` replaces a
+/// sender that is null or not an address. `assumed.postmaster` replaces a recipient `<Postmaster>` without
+/// a domain (RFC 5321 §4.5.1).
 pub fn parse(line: &str, assumed: &Assumed) -> Result<Command, CommandError> {
     let assume_from = assumed.from.as_ref();
     let (verb, argument) = match line.split_once(' ') {
@@ -132,14 +132,14 @@ fn sender(path: &str) -> Result<ReversePath, AddressError> {
     }
 }
 
-/// `MAIL FROM:` with nothing behind it.
+/// True for `MAIL FROM:` with nothing after it.
 fn is_nobody(argument: &str) -> bool {
     argument.eq_ignore_ascii_case("FROM:")
 }
 
-/// What a client calls itself: the first word of whatever real devices say there, or nothing. It will
-/// stand in `Received` and in logs, so only characters of host names and address literals stay, and no
-/// more than a domain may have (RFC 5321 §4.1.3, §4.5.3.1.2); devices write underscores.
+/// The name that a client gives itself: the first word of whatever real devices send, or nothing. The name
+/// appears in `Received` and in logs. It therefore keeps only characters of host names and address literals
+/// (and the underscores of real devices) and at most the length of a domain (RFC 5321 §4.1.3, §4.5.3.1.2).
 fn name(argument: &str) -> String {
     let word = argument.split_whitespace().next().unwrap_or_default();
     let is_harmless = |c: &char| c.is_ascii_alphanumeric() || ".-_:[]".contains(*c);
@@ -160,8 +160,8 @@ fn auth(argument: &str) -> Result<Command, CommandError> {
     }
 }
 
-/// Splits `FROM:<path> parameters`. Real senders put a space after the colon, and old devices leave the
-/// brackets off; RFC 5321 does neither.
+/// Splits `FROM:<path> parameters`. Real clients put a space after the colon, and old devices omit the
+/// brackets; RFC 5321 allows neither.
 fn path_and_parameters<'a>(
     argument: &'a str,
     keyword: &str,
@@ -188,11 +188,11 @@ fn path_and_parameters<'a>(
     if !rest.is_empty() && !rest.starts_with(' ') {
         return Err(wrong);
     }
-    // Some have blanks within the brackets.
+    // Some clients put blanks inside the brackets.
     Ok((path.trim(), Parameters::parse(rest).ok_or(wrong)?))
 }
 
-/// The `>` that is not within a quoted local part.
+/// The position of the `>` that is not inside a quoted local part.
 fn closing_bracket(inner: &str) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     for (place, byte) in inner.bytes().enumerate() {
@@ -207,7 +207,7 @@ fn closing_bracket(inner: &str) -> Option<usize> {
     None
 }
 
-/// An address, with a source route before it ignored (RFC 5321 §4.1.1.3).
+/// Parses an address and ignores a source route before it (RFC 5321 §4.1.1.3).
 fn address(path: &str) -> Result<Address, AddressError> {
     let path = match path
         .strip_prefix('@')
@@ -321,7 +321,7 @@ mod tests {
         );
     }
 
-    /// smtp-proto reads the same commands; where both understand a path, they agree on it.
+    /// smtp-proto parses the same commands. If both parsers understand a path, they must agree on it.
     #[test]
     fn agrees_with_another_parser() {
         use smtp_proto::request::receiver::RequestReceiver;

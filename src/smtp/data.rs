@@ -1,23 +1,23 @@
-//! The content of DATA, as a stream: dots undone, line ends made CRLF, the end recognised.
+//! The content of DATA as a stream: undoes dot-stuffing, makes line ends CRLF, and finds the end.
 //!
-//! `<CRLF>.<CRLF>` ends a message and nothing else does (RFC 5321 §4.1.1.4); a bare CR or LF is not a
-//! line end, whatever stands around it (§2.3.8), so no sequence of them can end a message here that
-//! an upstream would see go on, nor the other way round. What is written holds CRLF line ends only. CRs
-//! before a CRLF are part of that one line end: text with CRLF that was converted to CRLF again has them.
+//! Only `<CRLF>.<CRLF>` ends a message (RFC 5321 §4.1.1.4). A bare CR or LF is not a line end, whatever
+//! surrounds it (§2.3.8). So no sequence of them can end a message here but not at an upstream, or the
+//! other way round. The output has only CRLF line ends. CRs before a CRLF are part of that one line end:
+//! they appear when text with CRLF is converted to CRLF again.
 //!
-//! Devices that end their commands in a bare LF end the lines of their messages so, too. For them,
-//! where the configuration lets them in, LF counts as CRLF does.
+//! Some devices end their commands in a bare LF, and the lines of their messages, too. If the configuration
+//! admits such devices, LF counts as CRLF for them.
 
 use memchr::memchr2;
 
-/// Where the decoder stands between two bytes.
+/// The decoder's position between two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DecoderState {
     /// After CRLF, or at the very start.
     LineStart,
-    /// A dot stood at the start of the line.
+    /// After a dot at the start of the line.
     Dot,
-    /// A dot, then CR.
+    /// After a dot and a CR.
     DotCr,
     /// Within a line.
     Text,
@@ -31,9 +31,9 @@ pub struct Decoder {
     place: DecoderState,
     lf_ends: bool,
     bare_newlines: u64,
-    /// CRs before the one that the decoder stands after.
+    /// The number of CRs before the last CR.
     more_crs: usize,
-    /// Whether the input so far ends in LF . LF, as if that ended a message.
+    /// True if the input so far ends in LF . LF, as if that ended a message.
     ends_in_lf_dot_lf: bool,
 }
 
@@ -44,7 +44,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// For a message at its start; `lf_ends` where LF alone ends its lines as well.
+    /// A decoder at the start of a message. With `lf_ends`, LF alone ends a line as well.
     pub fn new(lf_ends: bool) -> Self {
         Self {
             place: DecoderState::LineStart,
@@ -55,8 +55,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes `input` into `out`. Returns how much of the input was used, and whether the message
-    /// ended there; it is used whole unless the message ended.
+    /// Decodes `input` into `out`. Returns how much of the input was used, and true if the message ended
+    /// there. All input is used unless the message ended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         let mut at = 0;
         self.ends_in_lf_dot_lf &= input.is_empty();
@@ -82,7 +82,7 @@ impl Decoder {
                     self.place = DecoderState::LineStart;
                     return (at + 1, true);
                 }
-                // The dot is gone, and the CR may be the first of several before LF.
+                // The dot is dropped, and the CR may be the first of several before LF.
                 DecoderState::DotCr => self.place = DecoderState::Cr,
                 DecoderState::Cr if byte == b'\n' => {
                     out.extend_from_slice(b"\r\n");
@@ -105,17 +105,17 @@ impl Decoder {
         (at, false)
     }
 
-    /// Whether the input so far ends in LF . LF, which ends no message.
+    /// True if the input so far ends in LF . LF, which does not end a message.
     pub fn ends_in_lf_dot_lf(&self) -> bool {
         self.ends_in_lf_dot_lf
     }
 
-    /// How many bare CR and LF were met, and made CRLF.
+    /// The number of bare CRs and LFs that were found and converted to CRLF.
     pub fn bare_newlines(&self) -> u64 {
         self.bare_newlines
     }
 
-    /// Copies lines at a stretch up to what needs a closer look; returns where that is.
+    /// Copies lines up to the next place that needs a closer look, and returns that place.
     fn text(&mut self, input: &[u8], from: usize, out: &mut Vec<u8>) -> usize {
         let mut at = from;
         while let Some(found) = memchr2(b'\r', b'\n', &input[at..]) {
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The decoded message and what was left, or none where the message did not end.
+    /// The decoded message, the octets used and the bare newlines. `None` if the message did not end.
     fn decode(chunks: &[&[u8]]) -> Option<(String, usize, u64)> {
         decode_by(Decoder::default(), chunks)
     }
@@ -234,8 +234,8 @@ mod tests {
             prop_assert_eq!(decode(&chunks), decode(&[&bytes]));
         }
 
-        /// smtp-proto's receiver ends where ours does. It knows no end at the very start, and takes
-        /// a dot before CR CR LF for one.
+        /// smtp-proto's receiver ends a message at the same place as ours, with two differences: it finds
+        /// no end at the very start, and it takes a dot before CR CR LF for the end.
         #[test]
         fn ends_where_another_receiver_ends(
             bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..60),

@@ -1,42 +1,42 @@
-//! Command lines out of a stream of bytes: ended by CRLF alone (by a bare LF too, where old devices are
-//! to be heard), bounded in length.
+//! Splits a stream of bytes into command lines of limited length. Only CRLF ends a line; a bare LF does so,
+//! too, if old devices are admitted.
 
 use bytes::{Buf, BytesMut};
 use memchr::memchr2;
 
-/// What the input holds next.
+/// The result of reading the next line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Not yet a whole line.
+    /// The line is not complete yet.
     Incomplete,
     /// A line without its CRLF.
     Whole(String),
     /// A line that holds a bare CR or LF, a NUL, or bytes that are not UTF-8.
     Illegal,
-    /// A line over the limit; all of it was passed over.
+    /// A line over the limit. All of it was skipped.
     TooLong,
 }
 
-/// Reads lines; remembers when it is passing over one that is too long.
+/// Reads lines, and remembers that it is skipping a line that is too long.
 #[derive(Debug, Default)]
 pub(crate) struct LineReader {
-    /// Octets of the current line that were already searched, so that slow input costs no more.
+    /// Octets of the current line that were already searched, so that slow input costs no more work.
     searched: usize,
     discarding: bool,
     bare_lf: bool,
     ended_bare: bool,
 }
 
-/// Where a line ends in the input.
+/// The end of a line in the input.
 struct End {
     /// Octets of the line itself.
     text: usize,
-    /// Octets of what ends it.
+    /// Octets of the line end.
     ending: usize,
 }
 
 impl LineReader {
-    /// For lines that may end in a bare LF, or must not.
+    /// A reader of lines that may end in a bare LF (`bare_lf`), or must not.
     pub(crate) fn new(bare_lf: bool) -> Self {
         Self {
             bare_lf,
@@ -44,7 +44,7 @@ impl LineReader {
         }
     }
 
-    /// Takes the next line of at most `limit` octets, its end included, off `input`.
+    /// Removes the next line of at most `limit` octets, its line end included, from `input`.
     pub(crate) fn next(&mut self, input: &mut BytesMut, limit: usize) -> Line {
         match self.find_end(input) {
             Some(End { text, ending }) => {
@@ -72,12 +72,12 @@ impl LineReader {
         }
     }
 
-    /// Forgets the line begun, as after STARTTLS.
+    /// Forgets an incomplete line, for example after STARTTLS.
     pub(crate) fn reset(&mut self) {
         *self = Self::new(self.bare_lf);
     }
 
-    /// Whether the last line ended in a bare LF.
+    /// True if the last line ended in a bare LF.
     pub(crate) fn ended_bare(&self) -> bool {
         self.ended_bare
     }
@@ -107,7 +107,7 @@ fn decode(line: &[u8]) -> Line {
     }
     match std::str::from_utf8(line) {
         Ok(text) => Line::Whole(text.to_owned()),
-        // Old devices have names in Latin-1, and nothing depends on them.
+        // Old devices send names in Latin-1, and nothing depends on the names.
         Err(_) if is_hello(line) => Line::Whole(String::from_utf8_lossy(line).into_owned()),
         Err(_) => Line::Illegal,
     }

@@ -1,4 +1,4 @@
-//! The order of the conversation: what each command and each answer changes.
+//! The order of the session: the effect of each command and each answer.
 
 mod rules;
 mod sign_in;
@@ -15,79 +15,79 @@ use super::reply::Reply;
 use crate::base::limits;
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 
-/// Decoded content of a message (octets) that collects before it is handed over.
+/// Octets of decoded content that collect before they are handed over.
 const BODY_CHUNK: usize = 64 * 1024;
 
-/// What a session may do and how much of it; shared by the sessions of a listener.
+/// The permissions and limits of a session. All sessions of a listener share them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionSettings {
-    /// What this host calls itself.
+    /// The name of this host.
     pub host: String,
     /// Largest message in octets, as SIZE announces it (RFC 1870).
     pub message_size: u64,
-    /// Recipients in one message.
+    /// Maximum number of recipients in one message.
     pub recipients: usize,
-    /// Commands between two accepted messages.
+    /// Maximum number of commands between two accepted messages.
     pub commands: u32,
-    /// Commands in error in one session.
+    /// Maximum number of commands in error in one session.
     pub errors: u32,
-    /// Whether a bare CR or LF in a message refuses it, instead of leaving as CRLF.
+    /// True if a message with a bare CR or LF is refused, instead of being sent with CRLF.
     pub reject_bare_newlines: bool,
-    /// Who a recipient `<Postmaster>` without a domain is (RFC 5321 §4.5.1).
+    /// The address of a recipient `<Postmaster>` without a domain (RFC 5321 §4.5.1).
     pub postmaster: Option<Address>,
-    /// Whether anybody may sign in here, so that AUTH is offered.
+    /// True if some user may sign in here, so that AUTH is offered.
     pub offers_auth: bool,
-    /// Whether commands may end in a bare LF. PIPELINING is not offered then, and whoever does not wait
-    /// for replies is sent away: so nothing that stands in a message can pass for a command.
+    /// True if commands may end in a bare LF. Then PIPELINING is not offered, and a client that does not
+    /// wait for replies is disconnected. So no text in a message can pass for a command.
     pub bare_lf: bool,
 }
 
 /// How the connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protection {
-    /// Whether STARTTLS is offered.
+    /// True if STARTTLS is offered.
     pub offers_tls: bool,
-    /// Whether TLS is established.
+    /// True if TLS is established.
     pub tls: bool,
-    /// Whether a session may go on without TLS.
+    /// True if a session may continue without TLS.
     pub plaintext: bool,
-    /// Whether a password may come in clear: on loopback, or where the configuration says so.
+    /// True if a password may be sent in clear: on loopback, or if the configuration allows it.
     pub plaintext_auth: bool,
 }
 
-/// What the machine needs or has to tell. Those marked *question* wait for [`Machine::answer`].
+/// A request or a notice of the machine. Events marked *question* wait for [`Machine::answer`].
 #[derive(Debug)]
 pub enum Event {
-    /// More bytes. Replies so far should be sent first.
+    /// The machine needs more bytes. Send the replies so far first.
     NeedInput,
-    /// *Question:* is the password right? A positive answer makes the session the user's.
+    /// *Question:* is the password right? A positive answer signs the user in.
     Authenticate(Credentials),
     /// *Question:* may this sender begin a message?
     Sender(ReversePath),
-    /// *Question:* may this recipient have it?
+    /// *Question:* may this recipient receive the message?
     Recipient(Recipient),
     /// *Question:* is there room for a message?
     Data,
-    /// Content has come: take it with [`Machine::take_content`].
+    /// Content has arrived: take it with [`Machine::take_content`].
     Content,
-    /// *Question:* here is the message, its last content still to be taken; what does it get?
+    /// *Question:* here is the message, with its last content still to be taken. What is the reply?
     Message(Envelope),
-    /// The message under way was refused; forget its content.
+    /// The current message was refused; discard its content.
     Discard,
-    /// Send the replies, drop the input that is left (RFC 3207 §4.2), shake hands, then say
+    /// Send the replies, drop the remaining input (RFC 3207 §4.2), do the TLS handshake, then call
     /// [`Machine::tls_established`].
     StartTls,
     /// Send the replies and close.
     Close,
 }
 
-/// A message being put together.
+/// A mail transaction in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
     /// The envelope so far.
     pub envelope: Envelope,
     refused_recipients: usize,
-    /// Octets of memory that its recipients take.
+    /// Octets of memory that the recipients take.
     held: usize,
 }
 
@@ -102,7 +102,7 @@ enum Phase {
     Closed,
 }
 
-/// What an answer will be about.
+/// The subject of the next answer.
 #[derive(Debug)]
 enum Question {
     Authenticate { name: String },
@@ -129,11 +129,11 @@ pub struct Machine {
     lines: LineReader,
     out: Vec<u8>,
     refusals: Vec<Reply>,
-    /// What the last message left behind, to be used for the next.
+    /// The buffer of the last message, reused for the next one.
     content: Vec<u8>,
     helo: Option<(String, bool)>,
     user: Option<String>,
-    /// Whether the user came by AUTH; by network they may still sign in as somebody.
+    /// True if the user signed in by AUTH. A user found by network may still sign in.
     signed_in: bool,
     assumed: Assumed,
     transaction: Option<Transaction>,
@@ -142,7 +142,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A session at its start, the greeting ready to be sent. `user` is whom the client's network
+    /// A new session, with the greeting ready to be sent. `user` is the user that the client's network
     /// admits without AUTH.
     pub fn new(
         settings: Arc<SessionSettings>,
@@ -172,10 +172,10 @@ impl Machine {
         machine
     }
 
-    /// Goes on with `input` until something is needed or to be told.
+    /// Processes `input` until there is an event.
     ///
     /// # Panics
-    /// When the last event was a question that has not been answered.
+    /// If the last event was a question that has not been answered.
     pub fn next(&mut self, input: &mut BytesMut) -> Event {
         loop {
             let event = match &mut self.phase {
@@ -194,7 +194,7 @@ impl Machine {
         }
     }
 
-    /// Answers the question that the last event asked.
+    /// Answers the question of the last event.
     pub fn answer(&mut self, reply: Reply) {
         let Phase::Asked(question) = std::mem::replace(&mut self.phase, Phase::Command) else {
             panic!("{reply} answers no question");
@@ -249,25 +249,25 @@ impl Machine {
         self.reply(&reply);
     }
 
-    /// From now on a sender that is null, or no address, is this one.
+    /// Sets the address that replaces a sender that is null or not an address.
     pub fn assume_from(&mut self, address: Option<Address>) {
         self.assumed.from = address;
     }
 
-    /// Refuses the message under way: its rest is read and thrown away, then this is the answer.
+    /// Refuses the current message: its rest is read and discarded, then this reply is sent.
     pub fn refuse_message(&mut self, reply: Reply) {
         if let Phase::Data(receiving) = &mut self.phase {
             receiving.refusal.get_or_insert(reply);
         }
     }
 
-    /// Ends the session with this reply, whatever is under way.
+    /// Ends the session with this reply, whatever is in progress.
     pub fn close(&mut self, reply: &Reply) {
         self.reply(reply);
         self.phase = Phase::Closed;
     }
 
-    /// TLS is established: the session starts anew (RFC 3207 §4.2).
+    /// Restarts the session after TLS is established (RFC 3207 §4.2).
     pub fn tls_established(&mut self) {
         self.protection.tls = true;
         self.lines.reset();
@@ -275,17 +275,17 @@ impl Machine {
         self.transaction = None;
     }
 
-    /// The replies to be sent, in order; taken away.
+    /// Takes the replies to be sent, in order.
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 
-    /// What was refused by the machine itself, not by an answer; taken away.
+    /// Takes the refusals that the machine itself made, without those that came as answers.
     pub fn take_refusals(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.refusals)
     }
 
-    /// Content of the message that came since it was last taken, line ends CRLF.
+    /// Takes the message content that arrived since the last call, with CRLF line ends.
     pub fn take_content(&mut self) -> Vec<u8> {
         match &mut self.phase {
             Phase::Data(receiving) => std::mem::take(&mut receiving.content),
@@ -301,23 +301,23 @@ impl Machine {
         }
     }
 
-    /// Octets of memory that the recipients of the message under way take.
+    /// Octets of memory that the current message's recipients take.
     pub fn envelope_held(&self) -> usize {
         self.transaction.as_ref().map_or(0, |it| it.held)
     }
 
-    /// The sender of the message under way.
+    /// The sender of the current message.
     pub fn sender(&self) -> Option<&ReversePath> {
         Some(&self.transaction.as_ref()?.envelope.sender)
     }
 
-    /// How many recipients the message under way has.
+    /// The number of recipients of the current message.
     pub fn recipients(&self) -> usize {
         let envelope = self.transaction.as_ref().map(|it| &it.envelope);
         envelope.map_or(0, |envelope| envelope.recipients.len())
     }
 
-    /// Whether the message under way ends in LF . LF so far, as if that were its end.
+    /// True if the current message so far ends in LF . LF, as if that were its end.
     pub fn ends_in_lf_dot_lf(&self) -> bool {
         match &self.phase {
             Phase::Data(receiving) => receiving.decoder.ends_in_lf_dot_lf(),
@@ -325,17 +325,17 @@ impl Machine {
         }
     }
 
-    /// Whether the client has seen that TLS is required here, and has not begun it.
+    /// True if the client has seen that TLS is required here, and has not started it.
     pub fn lacks_tls(&self) -> bool {
         self.helo.is_some() && !self.protection.tls && !self.protection.plaintext
     }
 
-    /// Whether what comes is in clear, and before EHLO.
+    /// True if the client's input is in clear and before EHLO.
     pub fn is_before_helo_in_clear(&self) -> bool {
         self.helo.is_none() && !self.protection.tls
     }
 
-    /// Whether nothing is under way that closing now would break off.
+    /// True if closing now would not interrupt anything.
     pub fn is_between_messages(&self) -> bool {
         matches!(self.phase, Phase::Command | Phase::Closed) && self.transaction.is_none()
     }
@@ -345,12 +345,12 @@ impl Machine {
         self.user.as_deref()
     }
 
-    /// What the client calls itself; empty before EHLO.
+    /// The name that the client gives itself; empty before EHLO.
     pub fn helo(&self) -> &str {
         self.helo.as_ref().map_or("", |(name, _)| name)
     }
 
-    /// The protocol as `Received` names it (RFC 3848).
+    /// The protocol's name in `Received` (RFC 3848).
     pub fn protocol(&self) -> &'static str {
         let extended = self.helo.as_ref().is_some_and(|(_, extended)| *extended);
         match (extended, self.protection.tls, self.signed_in) {
@@ -371,7 +371,7 @@ impl Machine {
         self.refusals.push(reply.clone());
     }
 
-    /// A reply to a command in error; too many of them end the session.
+    /// Replies to a command in error. Too many errors end the session.
     fn error(&mut self, reply: &Reply) {
         self.refuse(reply);
         self.has_erred();
@@ -394,7 +394,7 @@ impl Machine {
         Some(event)
     }
 
-    /// Whether more has come than was asked for, where that is not allowed; the session is closed then.
+    /// Returns true if the client did not wait for a reply although it must. The session is then closed.
     fn is_pipelined(&mut self, rest: &[u8]) -> bool {
         let is_pipelined = self.settings.bare_lf && !rest.is_empty();
         if is_pipelined {
@@ -491,7 +491,7 @@ impl Machine {
         None
     }
 
-    /// RFC 5321 §4.1.4: EHLO also does what RSET does.
+    /// Handles EHLO or HELO. RFC 5321 §4.1.4: EHLO also does what RSET does.
     fn hello(&mut self, name: String, extended: bool) {
         self.transaction = None;
         self.helo = Some((name, extended));

@@ -5,10 +5,10 @@
 //!                             data ───────┘
 //! ```
 //!
-//! The machine is given input and asked for the next [`Event`]. Where the world has a say (is the
-//! password right, does routing admit this sender, is the message on the disk) the event is a
-//! question, and nothing more is read until it is answered. Replies collect in order, so a client
-//! that pipelines (RFC 2920) is answered in as few writes as its commands came in.
+//! The caller gives input to the machine and requests the next [`Event`]. If the world must decide (is the
+//! password right, does routing admit this sender, is the message on the disk), the event is a question,
+//! and nothing more is read until it is answered. Replies collect in order, so a client that pipelines (RFC
+//! 2920) gets them in as few writes as it used for its commands.
 
 pub mod auth;
 pub mod command;

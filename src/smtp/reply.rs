@@ -1,5 +1,5 @@
-//! Every word that a client is told. Replies are made here and nowhere else, each with the code and
-//! the enhanced code (RFC 3463) that the standard has for it.
+//! The text of every reply of the protocol. Replies are made only here, each with the code and the enhanced
+//! code (RFC 3463) that the standard defines for it.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,14 @@ use crate::base::{MessageId, limits};
 pub struct Reply {
     /// The three digits of RFC 5321 §4.2.
     pub code: u16,
-    /// The enhanced code, empty where the reply has none (220, 250 to EHLO, 334, 354).
+    /// The enhanced code, empty if the reply has none (220, 250 to EHLO, 334, 354).
     pub enhanced: Cow<'static, str>,
-    /// What it says, in words.
+    /// The text.
     pub text: Cow<'static, str>,
 }
 
 impl Reply {
-    /// A reply in these words. Prefer a named one below.
+    /// A reply with this text. Prefer a named reply below.
     pub fn new(
         code: u16,
         enhanced: impl Into<Cow<'static, str>>,
@@ -30,23 +30,23 @@ impl Reply {
         }
     }
 
-    /// Whether it says yes (2yz) or go on (3yz).
+    /// True if the reply means yes (2yz) or go on (3yz).
     pub fn is_positive(&self) -> bool {
         self.code < 400
     }
 
-    /// Whether it is a positive completion reply, 2yz (RFC 5321 §4.2.1): the command has done its work.
+    /// True for a positive completion reply, 2yz (RFC 5321 §4.2.1): the command has done its work.
     pub fn is_completion(&self) -> bool {
         (200..300).contains(&self.code)
     }
 
-    /// Whether it says not now (4yz).
+    /// True if the reply means not now (4yz).
     pub fn is_transient(&self) -> bool {
         (400..500).contains(&self.code)
     }
 
-    /// Writes the reply as lines of at most [`limits::REPLY_LINE`] octets, with nothing in them that
-    /// could be taken for a line end.
+    /// Writes the reply as lines of at most [`limits::REPLY_LINE`] octets. They contain nothing that could
+    /// be taken for a line end.
     pub fn write(&self, out: &mut Vec<u8>) {
         let lead = 4 + if self.enhanced.is_empty() {
             0
@@ -76,12 +76,12 @@ impl Reply {
         }
     }
 
-    /// On connection (RFC 5321 §3.1).
+    /// The greeting of a new connection (RFC 5321 §3.1).
     pub fn greeting(host: &str) -> Self {
         Self::new(220, "", format!("{host} ESMTP mailferry ready"))
     }
 
-    /// To EHLO: the host, then a line for each extension.
+    /// The reply to EHLO: the host, then a line for each extension.
     pub fn extensions(host: &str, keywords: &[String]) -> Self {
         Self::new(
             250,
@@ -90,52 +90,52 @@ impl Reply {
         )
     }
 
-    /// To HELO.
+    /// The reply to HELO.
     pub fn hello(host: &str) -> Self {
         Self::new(250, "", host.to_owned())
     }
 
-    /// To RSET, NOOP.
+    /// The reply to RSET and NOOP.
     pub const fn ok() -> Self {
         Self::fixed(250, "2.0.0", "Ok")
     }
 
-    /// To MAIL.
+    /// The positive reply to MAIL.
     pub const fn sender_ok() -> Self {
         Self::fixed(250, "2.1.0", "Sender ok")
     }
 
-    /// To RCPT.
+    /// The positive reply to RCPT.
     pub const fn recipient_ok() -> Self {
         Self::fixed(250, "2.1.5", "Recipient ok")
     }
 
-    /// To DATA.
+    /// The positive reply to DATA.
     pub const fn go_ahead() -> Self {
         Self::fixed(354, "", "Go ahead, end with <CRLF>.<CRLF>")
     }
 
-    /// The promise: the message is on stable storage.
+    /// The promise that the message is on stable storage.
     pub fn queued(id: MessageId) -> Self {
         Self::new(250, "2.0.0", format!("Ok: queued as {id}"))
     }
 
-    /// To QUIT.
+    /// The reply to QUIT.
     pub const fn bye() -> Self {
         Self::fixed(221, "2.0.0", "Bye")
     }
 
-    /// To STARTTLS (RFC 3207).
+    /// The reply to STARTTLS (RFC 3207).
     pub const fn ready_for_tls() -> Self {
         Self::fixed(220, "2.0.0", "Ready to start TLS")
     }
 
-    /// To VRFY (RFC 5321 §7.3).
+    /// The reply to VRFY (RFC 5321 §7.3).
     pub const fn cannot_verify() -> Self {
         Self::fixed(252, "2.5.2", "Cannot verify, send some mail and see")
     }
 
-    /// To HELP.
+    /// The reply to HELP.
     pub const fn help() -> Self {
         Self::fixed(
             214,
@@ -144,17 +144,17 @@ impl Reply {
         )
     }
 
-    /// A question of AUTH, already in base64.
+    /// A challenge of AUTH, already in base64.
     pub fn challenge(base64: &'static str) -> Self {
         Self::new(334, "", base64)
     }
 
-    /// Right name and password (RFC 4954 §4).
+    /// The name and password are correct (RFC 4954 §4).
     pub const fn authenticated() -> Self {
         Self::fixed(235, "2.7.0", "Authentication successful")
     }
 
-    /// Wrong name or password; which of both is not said.
+    /// A wrong name or password; the reply does not say which of them.
     pub const fn bad_credentials() -> Self {
         Self::fixed(
             535,
@@ -163,12 +163,12 @@ impl Reply {
         )
     }
 
-    /// The client broke AUTH off with `*` (RFC 4954 §4).
+    /// The client cancelled AUTH with `*` (RFC 4954 §4).
     pub const fn auth_cancelled() -> Self {
         Self::fixed(501, "5.7.0", "Authentication cancelled")
     }
 
-    /// An AUTH exchange that is not base64, or not of the mechanism's form.
+    /// An AUTH response that is not base64, or not in the mechanism's form.
     pub const fn auth_malformed() -> Self {
         Self::fixed(
             501,
@@ -196,49 +196,49 @@ impl Reply {
         Self::fixed(530, "5.7.0", "Authentication required")
     }
 
-    /// AUTH where no user has a password.
+    /// AUTH although no user has a password.
     pub const fn auth_unavailable_here() -> Self {
         Self::fixed(502, "5.5.1", "AUTH is not available here")
     }
 
-    /// AUTH for a second time (RFC 4954 §4).
+    /// A second AUTH (RFC 4954 §4).
     pub const fn authenticated_already() -> Self {
         Self::fixed(503, "5.5.1", "Already authenticated")
     }
 
-    /// MAIL from an address that is nobody's, where nobody signs in.
+    /// MAIL from an IP address that belongs to no user, if AUTH is not available.
     pub const fn unknown_client() -> Self {
         Self::fixed(
             550,
             "5.7.1",
-            "Your address is in no user's `networks`, and AUTH is not available here",
+            "Your IP address is in no user's `networks`, and AUTH is not available here",
         )
     }
 
-    /// A TLS handshake on a port that expects none (it begins with 0x16 0x03, RFC 8446 §5.1).
+    /// A TLS handshake on a port that does not expect one (it begins with 0x16 0x03, RFC 8446 §5.1).
     pub const fn tls_in_clear() -> Self {
         Self::fixed(
             421,
             "4.7.0",
-            "This port does not begin with TLS: set the app to STARTTLS or none, or the listener's `tls` to \"implicit\"",
+            "This port does not start with TLS: set the app to STARTTLS or no TLS, or the listener's `tls` to \"implicit\"",
         )
     }
 
-    /// Anything but EHLO, NOOP, STARTTLS, QUIT before TLS (RFC 3207 §4).
+    /// Any command except EHLO, NOOP, STARTTLS, QUIT before TLS (RFC 3207 §4).
     pub const fn tls_required() -> Self {
         Self::fixed(530, "5.7.0", "Must issue a STARTTLS command first")
     }
 
-    /// A password in clear where it must not be (RFC 4954 §6).
+    /// A password in clear although that is not allowed (RFC 4954 §6).
     pub const fn encryption_required() -> Self {
         Self::fixed(
             538,
             "5.7.11",
-            "Passwords are taken within TLS only: use STARTTLS first",
+            "Passwords are accepted only inside TLS: use STARTTLS first",
         )
     }
 
-    /// STARTTLS where no certificate is configured, or for a second time.
+    /// STARTTLS without a configured certificate, or for a second time.
     pub const fn tls_unavailable() -> Self {
         Self::fixed(502, "5.5.1", "STARTTLS is not available here")
     }
@@ -248,17 +248,17 @@ impl Reply {
         Self::fixed(503, "5.5.1", "STARTTLS comes before AUTH, not after it")
     }
 
-    /// A verb that nobody knows.
+    /// An unknown verb.
     pub const fn unknown_command() -> Self {
         Self::fixed(500, "5.5.2", "Unknown command")
     }
 
-    /// A request of HTTP, whose body may hold commands that its browser's user has never seen.
+    /// An HTTP request. Its body may contain commands that the browser's user has never seen.
     pub const fn not_http() -> Self {
         Self::fixed(421, "4.7.0", "This is SMTP and not HTTP, closing")
     }
 
-    /// Bytes that no command may hold: a bare CR or LF, NUL, or text that is not UTF-8.
+    /// Bytes that a command must not contain: a bare CR or LF, NUL, or text that is not UTF-8.
     pub const fn illegal_bytes() -> Self {
         Self::fixed(
             500,
@@ -267,17 +267,17 @@ impl Reply {
         )
     }
 
-    /// Longer than [`limits::COMMAND_LINE`], or [`limits::AUTH_LINE`] in AUTH.
+    /// A line longer than [`limits::COMMAND_LINE`], or [`limits::AUTH_LINE`] in AUTH.
     pub const fn line_too_long() -> Self {
         Self::fixed(500, "5.5.6", "Line too long")
     }
 
-    /// A command known, its argument not understood.
+    /// A known command whose argument is not understood.
     pub fn bad_argument(usage: &'static str) -> Self {
         Self::new(501, "5.5.4", format!("Syntax: {usage}"))
     }
 
-    /// The path of MAIL or RCPT is not an address; `what` says why.
+    /// The path of MAIL or RCPT is not an address; `what` is the reason.
     pub fn bad_address(sender: bool, what: impl std::fmt::Display) -> Self {
         Self::new(
             501,
@@ -298,7 +298,7 @@ impl Reply {
         )
     }
 
-    /// A command out of order; `first` is what has to come before.
+    /// A command out of order; `first` is the command that must come before it.
     pub fn bad_sequence(first: &'static str) -> Self {
         Self::new(
             503,
@@ -312,7 +312,7 @@ impl Reply {
         Self::fixed(554, "5.5.1", "No valid recipients")
     }
 
-    /// RFC 5321 §4.5.3.1.10: the client sends the rest in a further transaction.
+    /// Too many recipients: the client sends the rest in a further transaction (RFC 5321 §4.5.3.1.10).
     pub const fn too_many_recipients() -> Self {
         Self::fixed(
             452,
@@ -321,7 +321,7 @@ impl Reply {
         )
     }
 
-    /// SIZE, or the message itself, over the limit (RFC 1870 §6.1).
+    /// SIZE, or the message itself, is over the limit (RFC 1870 §6.1).
     pub fn too_large(limit: u64) -> Self {
         Self::new(
             552,
@@ -330,7 +330,7 @@ impl Reply {
         )
     }
 
-    /// `bare_newlines = "reject"` met one.
+    /// A bare CR or LF in a message, with `bare_newlines = "reject"`.
     pub const fn bare_newline() -> Self {
         Self::fixed(
             550,
@@ -339,12 +339,12 @@ impl Reply {
         )
     }
 
-    /// Something failed that the log explains.
+    /// A failure here; the log has the reason.
     pub const fn try_again() -> Self {
         Self::fixed(451, "4.3.0", "Local error, try again later")
     }
 
-    /// A client that does not wait for replies where it has to.
+    /// A client that does not wait for replies although it must.
     pub const fn pipelined() -> Self {
         Self::fixed(
             421,
@@ -387,7 +387,7 @@ impl std::fmt::Display for Reply {
     }
 }
 
-/// As much of what a client said as is good for a reply and for the log.
+/// The start of a client's text, short enough for a reply and for the log.
 fn shortened(text: &str) -> String {
     const MOST: usize = 200;
     match text.char_indices().nth(MOST) {

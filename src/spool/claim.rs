@@ -1,9 +1,9 @@
-//! What the spool takes, gives out and takes back.
+//! Messages that the spool accepts, hands out and takes back.
 
 use super::{Content, Record, StoryEvent, Used};
 use crate::base::{MessageId, Timestamp};
 
-/// A message to be put.
+/// A message to put into the spool.
 #[derive(Debug, Clone)]
 pub struct New {
     /// Everything but the content.
@@ -12,71 +12,71 @@ pub struct New {
     pub content: Content,
 }
 
-/// The right to a message, until its time ends. When it has ended and another has claimed the message,
-/// this one is worth nothing: the number tells the two apart.
+/// The right to a message, until its time ends. If another claim of the message follows, this one is worth
+/// nothing; the number tells the two apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The message.
     pub id: MessageId,
-    /// Grows with each claim of the message.
+    /// A number that grows with each claim of the message.
     pub number: u64,
 }
 
-/// A message given out.
+/// A message that was handed out.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The right to it.
+    /// The right to the message.
     pub claim: Claim,
-    /// Until when, if it is not renewed.
+    /// The time at which the claim ends unless it is renewed.
     pub until: Timestamp,
-    /// As it was stored.
+    /// The message's record as it was stored.
     pub record: Record,
-    /// The content, if it is in memory still; else ask for it.
+    /// The content, if it is still in memory; otherwise the caller must request it.
     pub content: Option<Content>,
 }
 
-/// What becomes of a claimed message.
+/// The end of a claim: what becomes of the message.
 #[derive(Debug)]
 pub struct Finish {
-    /// The right to decide it.
+    /// The right to decide the fate.
     pub claim: Claim,
-    /// What becomes of it.
+    /// The fate of the message.
     pub fate: Fate,
-    /// Messages of our own about it, put in the same transaction.
+    /// Our own messages about it, put in the same transaction.
     pub reports: Vec<New>,
-    /// Lines for digests of ours, put in the same transaction.
+    /// Lines for our digests, put in the same transaction.
     pub lines: Vec<DigestLines>,
-    /// Of a digest that is gone: the number of the last line that went with it. If it has others by now, it
-    /// stays for them.
+    /// For a digest that is gone: the number of the last line sent with it. If it has more lines by now,
+    /// the digest stays for them.
     pub sent_lines: u64,
-    /// What there is to tell of it.
+    /// The events for the message's story.
     pub events: Vec<StoryEvent>,
-    /// What it took of a mailbox's day.
+    /// How much of a mailbox's limits it used.
     pub used: Option<Used>,
 }
 
 /// Lines for a digest.
 #[derive(Debug)]
 pub struct DigestLines {
-    /// The digest, to be put if it is not there.
+    /// The digest, which is put if it is not there yet.
     pub digest: Box<Record>,
-    /// What it tells, a paragraph each.
+    /// The lines for the digest, each one a paragraph.
     pub lines: Vec<String>,
 }
 
-/// See [`Finish`].
+/// The fate of a message; see [`Finish`].
 #[derive(Debug)]
 pub enum Fate {
-    /// Delivered, or reported: it leaves the spool. This is how it last was, for its story.
+    /// The message was delivered or reported and leaves the spool. Its last record is for its story.
     Gone(Box<Record>),
-    /// Queued again as it is now, due at its `due`.
+    /// The message is queued again with this record, due at its `due`.
     Later(Box<Record>),
-    /// Held as it is now; the reason stands in `last`.
+    /// The message is held with this record; the reason is in `last`.
     Held(Box<Record>),
 }
 
 impl Finish {
-    /// A fate, and nothing to tell.
+    /// The end of a claim with a fate only, without reports or events.
     pub fn new(claim: Claim, fate: Fate) -> Self {
         Self {
             claim,
@@ -89,14 +89,14 @@ impl Finish {
         }
     }
 
-    /// The message as it is now, or as it last was.
+    /// The message's record as it is now, or as it last was.
     pub fn record(&self) -> &Record {
         match &self.fate {
             Fate::Gone(record) | Fate::Later(record) | Fate::Held(record) => record,
         }
     }
 
-    /// The record that stays, if one does.
+    /// The record, if the message stays.
     pub fn record_mut(&mut self) -> Option<&mut Record> {
         match &mut self.fate {
             Fate::Gone(_) => None,
@@ -104,7 +104,7 @@ impl Finish {
         }
     }
 
-    /// Whether something is due by it, now or later.
+    /// True if this makes something due, now or later.
     pub fn makes_due(&self) -> bool {
         matches!(self.fate, Fate::Later(_)) || !self.reports.is_empty() || !self.lines.is_empty()
     }

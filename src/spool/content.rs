@@ -1,4 +1,4 @@
-//! The content of a message: in memory while it is small, else where the spool stores it as it arrives.
+//! The content of a message: a small one is in memory, a larger one is stored by the spool as it arrives.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -13,46 +13,46 @@ use crate::base::{MessageId, limits};
 /// Header section and body, line ends CRLF.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// All of it.
+    /// All of the content, in memory.
     Memory(Bytes),
-    /// Stored by the spool.
+    /// A content that the spool has stored.
     Stored(Arc<dyn Stored>),
 }
 
 /// Reads a content from its beginning.
 pub(crate) type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
-/// A larger content that the spool has stored. It goes when the last who has it lets it go, unless it is
+/// A larger content that the spool has stored. It is removed when its last owner drops it, unless it was
 /// kept.
 pub trait Stored: Debug + Send + Sync {
     /// Octets.
     fn size(&self) -> u64;
 
-    /// CRC-32, if it has just come in.
+    /// The CRC-32, if the content has just arrived.
     fn sum(&self) -> Option<u32>;
 
-    /// What it is called in a message about it.
+    /// The content's name for error messages.
     fn place(&self) -> String;
 
-    /// Opens it to be read.
+    /// Opens the content for reading.
     fn open(&self) -> SpoolFuture<'_, Reader>;
 
-    /// The spool has committed the message, so it stays.
+    /// Keeps the content, because the spool has committed the message.
     fn keep(&self);
 }
 
-/// Where larger contents are stored.
+/// A store for larger contents.
 pub trait Storage: Debug + Send + Sync {
     /// Begins to store the content of a message.
     fn create(&self, id: MessageId) -> SpoolFuture<'_, Box<dyn Storing>>;
 }
 
-/// A content that is being stored; if it is dropped before its end, nothing of it is left.
+/// A content that is being stored. If this is dropped before the end, nothing of the content is left.
 pub trait Storing: Debug + Send + Sync {
-    /// Takes the next piece.
+    /// Stores the next piece.
     fn write<'a>(&'a mut self, piece: &'a [u8]) -> SpoolFuture<'a, ()>;
 
-    /// Ends it: it is on stable storage then.
+    /// Ends the content; it is then on stable storage.
     fn finish(self: Box<Self>, shape: Shape) -> SpoolFuture<'static, Arc<dyn Stored>>;
 }
 
@@ -76,7 +76,7 @@ impl Content {
         }
     }
 
-    /// CRC-32 of it, if it has just come in.
+    /// The CRC-32 of the content, if the content has just arrived.
     pub fn sum(&self) -> Option<u32> {
         match self {
             Self::Memory(bytes) => Some(crc32fast::hash(bytes)),
@@ -84,7 +84,7 @@ impl Content {
         }
     }
 
-    /// All of it, if it is in memory.
+    /// All of the content, if it is in memory.
     pub fn in_memory(&self) -> Option<&Bytes> {
         match self {
             Self::Memory(bytes) => Some(bytes),
@@ -92,7 +92,7 @@ impl Content {
         }
     }
 
-    /// Opens it to be read.
+    /// Opens the content for reading.
     pub async fn open(&self) -> Result<Reader, SpoolError> {
         match self {
             Self::Memory(bytes) => Ok(Box::new(std::io::Cursor::new(bytes.clone()))),
@@ -100,10 +100,10 @@ impl Content {
         }
     }
 
-    /// Whether it is what was put; reads all of it.
+    /// Checks that the content is what was put; reads all of it.
     pub async fn check(&self, wanted: Shape) -> Result<(), SpoolError> {
         let place = || match self {
-            Self::Memory(_) => "its content in spool.sqlite".to_owned(),
+            Self::Memory(_) => "the message's content in spool.sqlite".to_owned(),
             Self::Stored(stored) => stored.place(),
         };
         let found = match self {
@@ -126,7 +126,7 @@ impl Content {
         }
     }
 
-    /// Its start: the whole of it in memory, else as much as a header section may have.
+    /// The start of the content: all of it if it is in memory, else as much as a header section may have.
     pub async fn head(&self) -> Result<Bytes, SpoolError> {
         let stored = match self {
             Self::Memory(bytes) => return Ok(bytes.clone()),
@@ -158,7 +158,7 @@ async fn shape(mut content: Reader) -> std::io::Result<Shape> {
 }
 
 impl ContentWriter {
-    /// For the message `id`; a larger content goes to `storage`.
+    /// A writer for the content of the message `id`; a larger content goes to `storage`.
     pub fn new(storage: Arc<dyn Storage>, id: MessageId) -> Self {
         Self {
             id,
@@ -170,7 +170,7 @@ impl ContentWriter {
         }
     }
 
-    /// Octets that are in memory.
+    /// The number of octets in memory.
     pub fn in_memory(&self) -> usize {
         self.memory.len()
     }
@@ -198,7 +198,7 @@ impl ContentWriter {
         Ok(())
     }
 
-    /// Ends the content; if it is stored, it is on stable storage then.
+    /// Ends the content; if it is stored, it is then on stable storage.
     pub async fn finish(self) -> Result<Content, SpoolError> {
         let Some(storing) = self.storing else {
             return Ok(Content::Memory(self.memory.into()));

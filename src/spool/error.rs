@@ -1,4 +1,4 @@
-//! Why the spool did not do it, with what to do about it.
+//! Errors of the spool, with what to do about them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,58 +6,58 @@ use std::sync::Arc;
 use super::shape::Shape;
 use crate::base::{BoxFuture, MessageId};
 
-/// What a question to the spool gives, in time.
+/// The future result of a call to the spool.
 pub type SpoolFuture<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
 
-/// See the module.
+/// The reason why the spool did not do what was requested.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SpoolError {
     /// The disk is full, or down to what is reserved. Nothing was put.
     #[error(
-        "the spool's disk is full, or down to its reserve of {reserve} bytes: free some space in {folder}"
+        "no space left on the spool's disk (mailferry keeps {reserve} bytes in reserve): free some space in {folder}"
     )]
     Full {
-        /// Where.
+        /// The spool's folder.
         folder: String,
-        /// Bytes that puts leave free, so that what is queued can be finished.
+        /// Bytes that new messages leave free, so that queued messages can be finished.
         reserve: u64,
     },
-    /// Another process has it open.
+    /// Another process has the spool open.
     #[error(
-        "{folder} is in use by another mailferry process: stop that one, or set another `data_dir`"
+        "{folder} is in use by another mailferry process: stop that process, or set a different `data_dir`"
     )]
     InUse {
-        /// Where.
+        /// The spool's folder.
         folder: String,
     },
-    /// The database is gone, and contents are not.
+    /// The database is missing or empty, but the content folder has messages.
     #[error(
-        "{file} is missing or empty, and content/ beside it has {count} messages: put the database back from a backup, or move the files of content/ elsewhere to begin anew"
+        "{file} is missing or empty, but content/ still holds {count} messages: restore the database from a backup, or move the files out of content/ to start with an empty queue"
     )]
     Emptied {
         /// The database.
         file: String,
-        /// Messages in the content folder.
+        /// The number of messages in the content folder.
         count: usize,
     },
-    /// Written by a later version of the program.
+    /// The database was written by a later version of the program.
     #[error(
-        "{file} was written by a later version of mailferry (format {found}, this one knows {known}): run that version"
+        "{file} was written by a later version of mailferry (format {found}, this version reads up to {known}): run the later version"
     )]
     Newer {
         /// The database.
         file: String,
-        /// Its format.
+        /// The database's format.
         found: i64,
         /// The format of this program.
         known: i64,
     },
-    /// No such message.
+    /// The queue has no such message.
     #[error(
         "message {0} is not in the queue: it was delivered, reported or deleted; see `mailferry trace {0}`"
     )]
     Missing(MessageId),
-    /// No such message, nor its story.
+    /// The spool has neither the message nor its story.
     #[error(
         "unknown message {0}: it was never received, or its history has been removed ([spool] history)"
     )]
@@ -65,42 +65,42 @@ pub enum SpoolError {
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: Arc<std::io::Error>,
     },
-    /// The database did not do it.
+    /// The database reported an error.
     #[error("spool database: {text}{remedy}", remedy = .fault.remedy())]
     Database {
-        /// What is wrong with it.
+        /// The kind of fault.
         fault: DatabaseFault,
-        /// Its own words.
+        /// The database's own message.
         text: String,
     },
-    /// A content is not what was put: the disk has lost it.
+    /// A content is not what was put: the disk has damaged it.
     #[error(
-        "{place} is damaged: {wanted} were put, {found} are there; put it back from a backup, or delete the message and tell its sender"
+        "{place} is damaged: expected {wanted}, found {found}; restore it from a backup, or delete the message and inform its sender"
     )]
     Damaged {
         /// The content's file, or the database.
         place: String,
-        /// What was put, as [`Shape`] shows it.
+        /// The content that was put, as [`Shape`] shows it.
         wanted: Shape,
-        /// What is there.
+        /// The content that was found.
         found: Shape,
     },
-    /// The writer has ended, as the program does.
+    /// The writer has ended, because the program is ending.
     #[error("the spool is closed")]
     Closed,
 }
 
-/// What is wrong with the database.
+/// A kind of fault in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseFault {
-    /// Its disk is full.
+    /// The database's disk is full.
     Full,
-    /// The disk has changed what was written.
+    /// The disk has damaged the database.
     Damaged,
     /// One row cannot be read; others can.
     Row,
@@ -112,7 +112,7 @@ impl DatabaseFault {
     fn remedy(self) -> &'static str {
         match self {
             Self::Damaged => {
-                "; the disk has damaged spool.sqlite in `data_dir`: stop mailferry, copy the folder, then put a backup in its place, or save what can be read: sqlite3 spool.sqlite .recover | sqlite3 saved.sqlite"
+                "; spool.sqlite in `data_dir` is damaged: stop mailferry, copy the folder, then restore a backup, or recover the readable data: sqlite3 spool.sqlite .recover | sqlite3 saved.sqlite"
             }
             _ => "",
         }
@@ -120,7 +120,7 @@ impl DatabaseFault {
 }
 
 impl SpoolError {
-    /// A file that could not be read or written.
+    /// The error for a file that could not be read or written.
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.display().to_string(),
@@ -128,7 +128,7 @@ impl SpoolError {
         }
     }
 
-    /// Whether it means that there is no room, now.
+    /// True if the error means that there is no room at the moment.
     pub fn is_full(&self) -> bool {
         match self {
             Self::Full { .. } => true,
@@ -138,8 +138,8 @@ impl SpoolError {
         }
     }
 
-    /// Whether one row cannot be read, and nothing else is wrong.
-    pub fn is_of_row(&self) -> bool {
+    /// True if one row cannot be read, and nothing else is wrong.
+    pub fn is_unreadable_row(&self) -> bool {
         matches!(self, Self::Database { fault, .. } if *fault == DatabaseFault::Row)
     }
 }

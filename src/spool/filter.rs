@@ -1,17 +1,17 @@
-//! Which messages an operator means. Pure.
+//! The messages that an operator selects, and the actions on them. Pure.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, State};
 use crate::base::{MessageId, Timestamp};
 
-/// What an operator asks for; what is not said is any.
+/// The messages that an operator looks for. A field that is not set admits any value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueFilter {
-    /// The server that would take it.
+    /// The server that would take the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// The envelope's sender: an address, or `@domain`; empty for the null sender.
+    /// The envelope sender: an address, or `@domain`; empty for the null sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
     /// One of the recipients: an address, or `@domain`.
@@ -20,10 +20,10 @@ pub struct QueueFilter {
     /// The state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Wanted>,
-    /// Taken before this.
+    /// Only messages received before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Timestamp>,
-    /// Taken at this or later.
+    /// Only messages received at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -32,13 +32,13 @@ pub struct QueueFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
-    /// Waits for its time.
+    /// The message waits for its time.
     Queued,
-    /// Waits for a person.
+    /// The message waits for a person.
     Held,
-    /// Delivery has it just now.
+    /// The message is in delivery at the moment.
     Active,
-    /// May have arrived already.
+    /// The message may have arrived already.
     Uncertain,
 }
 
@@ -47,39 +47,39 @@ pub enum Wanted {
 pub struct Page {
     /// Only messages after this one.
     pub after: Option<MessageId>,
-    /// At most so many.
+    /// The maximum number of messages.
     pub limit: usize,
-    /// Only these.
+    /// Only messages that this filter admits.
     #[serde(default)]
     pub filter: QueueFilter,
 }
 
-/// Which messages an operator means.
+/// The messages that an operator selects.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
-    /// Those that it admits.
+    /// The messages that a filter admits.
     Matching(QueueFilter),
-    /// These.
+    /// The messages with these ids.
     Ids(Vec<MessageId>),
 }
 
-/// What an operator does to messages that nobody has leased.
+/// An operator's action on messages that are not leased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deed {
-    /// Makes them due at once, to be routed anew; held ones too.
+    /// Makes the messages due at once, to be routed again; held ones too.
     Retry,
-    /// The same, for those that are held only.
+    /// Like `Retry`, but only for held messages.
     Release,
-    /// Holds them, for this reason, until they are released.
+    /// Holds the messages, for this reason, until they are released.
     Hold(String),
-    /// Removes them; nobody is told.
+    /// Removes the messages; nobody is notified.
     Delete,
 }
 
 impl QueueFilter {
-    /// Whether it admits a message.
+    /// True if the filter admits a message.
     pub fn admits(&self, Entry { record, lease }: &Entry) -> bool {
         let envelope = &record.envelope;
         let sender = envelope.sender.address().map_or("", |a| a.as_str());
@@ -104,7 +104,7 @@ impl QueueFilter {
     }
 }
 
-/// Whether an address is the one that is wanted, in angle brackets or not, or at the domain that is.
+/// True if `address` is the wanted address (with or without angle brackets) or is at the wanted domain.
 pub(crate) fn is(wanted: &str, address: &str) -> bool {
     let wanted = wanted.trim_matches(['<', '>']).to_lowercase();
     let address = address.to_lowercase();

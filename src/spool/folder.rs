@@ -1,8 +1,8 @@
-//! A folder of contents, a file each.
+//! A folder of contents, with one file for each.
 //!
-//! A file is written as the content arrives and synced with its folder before anything refers to it;
-//! until then it is called `.part`. It belongs to whoever holds the [`Content`](super::Content), and goes
-//! with it, until the spool has committed the row that names it.
+//! A file is written as the content arrives, and it is synced with its folder before anything refers to it.
+//! Until then its name ends in `.part`. The file belongs to the owner of the [`Content`](super::Content)
+//! and is removed with it, until the spool has committed the row that names the file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,34 +17,34 @@ use super::{SpoolError, SpoolFuture};
 use crate::base::MessageId;
 use crate::platform::files;
 
-/// What a file is called while its content still comes: nothing was promised of it.
+/// The extension of a file whose content is still arriving: nothing was promised about it.
 const ARRIVING: &str = "part";
 
-/// See the module.
+/// A folder that stores each content in a file.
 #[derive(Debug, Clone)]
 pub struct Folder(PathBuf);
 
-/// A content's file, removed when dropped unless the spool keeps it.
+/// A content's file, which is removed when this is dropped unless the spool keeps it.
 #[derive(Debug)]
 struct ContentFile {
     path: PathBuf,
     size: u64,
-    /// As it was written; none if the spool has kept it since.
+    /// The CRC-32 of what was written; `None` for a file that the spool had already kept.
     sum: Option<u32>,
     kept: AtomicBool,
 }
 
-/// A file while its content comes.
+/// A file whose content is still arriving.
 #[derive(Debug)]
 struct Arriving {
     open: File,
     file: ContentFile,
-    /// What it is called when it is finished.
+    /// The path of the finished file.
     path: PathBuf,
 }
 
 impl Folder {
-    /// Contents at this path.
+    /// The folder of contents at this path.
     pub fn new(path: PathBuf) -> Self {
         Self(path)
     }
@@ -66,7 +66,7 @@ impl Folder {
         }))
     }
 
-    /// The finished contents, with the messages that they are of. Unfinished ones are removed.
+    /// The finished contents, with the ids of their messages. Removes unfinished ones.
     pub fn finished(&self) -> Result<Vec<(MessageId, PathBuf)>, SpoolError> {
         let io = |error| SpoolError::io(&self.0, error);
         let mut found = Vec::new();
@@ -173,7 +173,7 @@ impl Stored for ContentFile {
 impl Drop for ContentFile {
     fn drop(&mut self) {
         if !self.kept.load(Ordering::Relaxed) {
-            // A file that cannot be removed now is swept when the spool is opened next.
+            // If the file cannot be removed now, the next opening of the spool sweeps it.
             let _ = std::fs::remove_file(&self.path);
         }
     }

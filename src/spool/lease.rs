@@ -1,4 +1,4 @@
-//! Who has a message, and until when.
+//! Leases: the owner of a message, and the end of the ownership.
 
 use std::sync::Arc;
 
@@ -7,44 +7,44 @@ use serde::{Deserialize, Serialize};
 use super::Record;
 use crate::base::Timestamp;
 
-/// Who holds a lease: one run of one process, so that a process started anew is another owner.
+/// The owner of a lease: one run of one process. A process that is started again is another owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Owner(Arc<str>);
 
-/// A message is its owner's until the lease ends: nobody else gets it before.
+/// A lease on a message: nobody except the owner gets the message before the lease ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Who has it.
+    /// The owner.
     pub owner: Owner,
-    /// When it ends, unless it is renewed.
+    /// The time at which the lease ends unless it is renewed.
     pub until: Timestamp,
 }
 
 /// A message as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// As it is stored.
+    /// The message's record as it is stored.
     #[serde(flatten)]
     pub record: Record,
-    /// Who has it, while delivery does.
+    /// The lease, while delivery has the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
 }
 
-/// How many messages wait for a server.
+/// The number of messages that wait for a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// The server; empty for those that are to be routed anew.
+    /// The server; empty for messages that are to be routed again.
     pub server: String,
-    /// Those that wait for their time.
+    /// Messages that wait for their time.
     pub queued: usize,
-    /// Those that wait for a person.
+    /// Messages that wait for a person.
     pub held: usize,
 }
 
 impl Owner {
-    /// The run of process `pid` on `host`; `random` keeps it apart from a former run of that number.
+    /// The run of process `pid` on `host`; `random` distinguishes it from an earlier run with the same pid.
     pub fn new(host: &str, pid: u32, random: u32) -> Self {
         Self(format!("{host}/{pid}-{random:08x}").into())
     }

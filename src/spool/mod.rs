@@ -1,23 +1,25 @@
-//! The durable queue. What it has taken survives a crash; what it gives out is claimed, not removed.
+//! The durable queue. A message that it has accepted survives a crash; a message that it hands out is
+//! claimed, not removed.
 //!
 //! | state | on the disk | who moves it on | what a crash leaves |
 //! | --- | --- | --- | --- |
-//! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing promised; the next opening removes an unfinished file, and moves a finished one to `lost/`, since it might be one that the disk has lost the row of |
+//! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing promised; the next opening removes an unfinished file, and moves a finished one to `lost/`, because the disk may have lost its row |
 //! | queued | a row with state 0, content in the row or in a file | delivery, with `claim` | the same; it is due |
 //! | claimed | the same as queued | delivery, with `finish` or `release` | queued: a claim ends with its owner |
 //! | held | a row with state 1 and the reason | the operator, with `act` | the same |
-//! | gone | its story, for as long as stories are kept | - | nothing; or, where the crash came between the upstream's 250 and the commit of `finish`, queued: at worst it is delivered twice |
+//! | gone | its story, for as long as stories are kept | - | nothing; or, if the crash came between the upstream's 250 and the commit of `finish`, queued: at worst it is delivered twice |
 //!
-//! The instant of acceptance is the commit of `put`: the row and its content are on stable storage,
-//! or a larger content's file and its folder were synced before. A report to the sender is put in
-//! the same transaction that ends the message it is about, so there is one, and only one.
+//! A message is accepted when `put` commits: its row and its content are then on stable storage. The file
+//! of a larger content, and its folder, are synced before that. A report to the sender is put in the same
+//! transaction that ends the message it is about, so there is exactly one report.
 //!
-//! Who asks the spool asks one of its traits: [`Intake`] brings messages, [`Work`] delivers them, [`Upkeep`]
-//! is for what delivery does now and then, [`Ledger`] and [`Notes`] keep what it must not forget, and
-//! [`Manage`] is for operators. All instants in it go by the [time of the spool](time).
+//! Callers use the spool through its traits: [`Intake`] brings messages, [`Work`] delivers them, [`Upkeep`]
+//! is for delivery's occasional tasks, [`Ledger`] and [`Notes`] keep what delivery must not forget, and
+//! [`Manage`] is for operators. All times in the spool follow the [time of the spool](time).
 //!
-//! Every message has a lane, the server that would take it, and in it a flow: its priority and its
-//! user. What is full or held is simply not asked for, so what waits in it costs the others nothing.
+//! Every message has a lane (the server that would take it) and, within the lane, a flow (its priority and
+//! its user). Delivery simply does not claim from a lane or flow that is full or held, so the messages that
+//! wait there cost the others nothing.
 
 mod claim;
 pub(crate) mod content;

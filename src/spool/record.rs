@@ -1,4 +1,4 @@
-//! A message as the spool knows it, apart from its content. Pure.
+//! A message as the spool records it, without its content. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,43 +8,44 @@ use crate::message::{Envelope, Priority};
 /// A message in the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its name.
+    /// The message's id.
     pub id: MessageId,
-    /// When it was taken.
+    /// The time at which it was accepted.
     pub received: Timestamp,
-    /// Where it came from.
+    /// The origin.
     pub origin: Origin,
-    /// As the app gave it; recipients that are done with are no longer in it.
+    /// The envelope as the app sent it, without the recipients that are finished.
     pub envelope: Envelope,
-    /// Octets of its content.
+    /// The content's size in octets.
     pub size: u64,
-    /// What its content is known by again; see [`Content::sum`](super::Content::sum).
+    /// The content's checksum; see [`Content::sum`](super::Content::sum).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sum: Option<u32>,
-    /// The server that would take it; empty to be routed anew.
+    /// The server that would take the message; empty if it is to be routed again.
     pub lane: String,
-    /// Which of the messages that wait goes first.
+    /// The priority among the messages that wait.
     #[serde(default)]
     pub priority: Priority,
-    /// Whether it waits for its time or for a person.
+    /// The state: the message waits for its time or for a person.
     pub state: State,
-    /// When it is tried next.
+    /// The time of the next attempt.
     pub due: Timestamp,
-    /// How often it was tried.
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// What the last attempt ended with, or why it is held.
+    /// The result of the last attempt, or the reason for the hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
-    /// Whether an attempt ended between the final dot and its reply, so that it may have arrived.
+    /// True if an attempt ended between the final dot and its reply, so the message may have arrived.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncertain: bool,
-    /// Whether its sender was told that it is late.
+    /// True if the sender was told that the message is late.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warned: bool,
-    /// Holds of its mailbox that attempts at it have brought about.
+    /// The number of times that attempts to send this message put its mailbox on hold.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub holds: u32,
-    /// The server that would have taken it before the configuration changed, until it is routed anew.
+    /// The server that would have taken the message before the configuration changed, until it is routed
+    /// again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_lane: Option<String>,
 }
@@ -53,26 +54,26 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// Messages between which time alone decides: of one user, equally urgent.
+/// The messages of one user with one priority. Among them, only time decides which goes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
-    /// How urgent.
+    /// The priority.
     pub priority: Priority,
-    /// Whose; empty for our own.
+    /// The user; empty for our own messages.
     pub user: String,
 }
 
-/// Where a message waits.
+/// The lane and the flow in which a message waits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// The server that would take it; empty to be routed anew.
+    /// The server that would take the message; empty if it is to be routed again.
     pub lane: String,
-    /// Among which others.
+    /// The flow within the lane.
     pub flow: Flow,
 }
 
 impl Record {
-    /// Where it waits.
+    /// The place where the message waits.
     pub fn place(&self) -> Place {
         let user = match &self.origin {
             Origin::Client { user, .. } => user.clone(),
@@ -87,7 +88,7 @@ impl Record {
 }
 
 impl Flow {
-    /// That of our own reports.
+    /// The flow of our own reports.
     pub fn of_reports() -> Self {
         Self {
             priority: Priority::Normal,
@@ -95,7 +96,7 @@ impl Flow {
         }
     }
 
-    /// As the spool's key: the priority's letter, then the user.
+    /// The flow as the spool's key: the priority's letter, then the user.
     pub fn key(&self) -> String {
         let letter = match self.priority {
             Priority::High => 'h',
@@ -105,7 +106,7 @@ impl Flow {
         format!("{letter}{}", self.user)
     }
 
-    /// The flow of such a key.
+    /// The flow for a key that `key` has made.
     pub fn of_key(key: &str) -> Self {
         let priority = match key.as_bytes().first() {
             Some(b'h') => Priority::High,
@@ -117,32 +118,32 @@ impl Flow {
     }
 }
 
-/// Whether a message waits for its time or for a person.
+/// The state of a message in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// For its time.
+    /// The message waits for its time.
     Queued,
-    /// For a person.
+    /// The message waits for a person.
     Held,
 }
 
-/// Where a message came from.
+/// The origin of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// From an app.
     Client {
-        /// The user that it is, by AUTH or by network.
+        /// The app's user, by AUTH or by network.
         user: String,
-        /// The listener that it came in by; empty in records of before there were names.
+        /// The listener that received the message; empty in records from before listeners had names.
         #[serde(default)]
         listener: String,
-        /// Its address, as the inside of an address literal.
+        /// The app's IP address, as inside an address literal.
         peer: String,
-        /// What it called itself.
+        /// The name that the app gave in its EHLO or HELO.
         helo: String,
-        /// The protocol by RFC 3848.
+        /// The protocol, named as in RFC 3848.
         protocol: String,
     },
     /// From ourselves: a report about this message.

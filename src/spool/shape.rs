@@ -1,17 +1,17 @@
-//! What a content is known by again. Pure.
+//! The size and checksum that identify a content. Pure.
 
-/// See the module.
+/// A content's size and checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Octets.
+    /// The number of octets.
     pub size: u64,
-    /// CRC-32 of them: against disks, not against people.
+    /// The CRC-32 of the octets: a protection against faulty disks, not against people.
     pub sum: u32,
 }
 
-/// For people.
+/// The text is for people.
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} octets of CRC-32 {:08x}", self.size, self.sum)
+        write!(f, "{} octets with CRC-32 {:08x}", self.size, self.sum)
     }
 }

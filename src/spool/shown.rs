@@ -1,4 +1,4 @@
-//! The spool as people see it: all instants as the wall clock shows them.
+//! The spool as people see it: all times are those of the wall clock.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::{
 };
 use crate::base::{Clock, MessageId, Timestamp};
 
-/// See the module. What it is given and what it gives goes by the wall clock.
+/// The spool as people see it. Times in its arguments and results follow the wall clock.
 pub struct ShownSpool {
     spool: Arc<dyn Manage>,
     clock: Clock,
 }
 
 impl ShownSpool {
-    /// A spool whose time `clock` is.
+    /// Shows a spool whose time is `clock`.
     pub fn new(spool: Arc<dyn Manage>, clock: Clock) -> Self {
         Self { spool, clock }
     }
@@ -44,7 +44,7 @@ impl ShownSpool {
         entry
     }
 
-    /// What people ask for, in the time of the spool.
+    /// Converts the times of a person's filter to the time of the spool.
     fn filter(&self, filter: QueueFilter) -> QueueFilter {
         let by = -self.clock.offset();
         QueueFilter {

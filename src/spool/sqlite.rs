@@ -1,9 +1,9 @@
 //! The spool of one machine: SQLite, and one thread that writes.
 //!
-//! All that is asked goes to the writer thread, which takes whatever has come together while the
-//! last commit was under way into one transaction (WAL, synchronous=FULL: a commit is a sync).
-//! A lock on a file beside the database makes this process the only owner, so claims are kept in
-//! memory: they end with it. What operators ask for is read on connections of their own.
+//! All requests go to the writer thread. It puts everything that arrived during the last commit into one
+//! transaction (WAL, synchronous=FULL: a commit is a sync). A lock on a file beside the database makes this
+//! process the only owner, so claims are kept in memory and end with the process. Requests of operators are
+//! read on separate connections.
 
 mod counts;
 mod queue;
@@ -43,13 +43,13 @@ use space::Space;
 use store::Store;
 use writer::Job;
 
-/// Jobs that wait for the writer; more wait at the door.
+/// The number of jobs that may wait for the writer; further callers wait until there is room.
 const JOBS: usize = 1_024;
 
-/// Messages that an operator touches in one transaction.
+/// The number of messages that an operator's action touches in one transaction.
 const OPERATOR_PAGE: usize = 1_000;
 
-/// See the module.
+/// The spool of one machine, in SQLite.
 pub struct SqliteSpool {
     settings: SpoolSettings,
     jobs: Option<mpsc::Sender<Job>>,
@@ -61,18 +61,18 @@ pub struct SqliteSpool {
 }
 
 impl SqliteSpool {
-    /// Whether a spool was ever opened in this folder.
+    /// True if a spool was ever opened in this folder.
     pub fn is_in(folder: &Path) -> bool {
         folder.join(store::FILE).exists()
     }
 
-    /// Whether a process has the spool open.
+    /// True if a process has the spool open.
     pub fn is_in_use(folder: &Path) -> bool {
         let lock = File::open(folder.join(LOCK));
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Opens the spool for `owner`, makes it when missing, and recovers what a crash left.
+    /// Opens the spool for `owner`, creates it if it is missing, and recovers what a crash left.
     pub fn open(settings: SpoolSettings, owner: Owner) -> Result<Self, SpoolError> {
         let content = settings.folder.join(store::CONTENTS);
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
@@ -85,7 +85,7 @@ impl SqliteSpool {
             changed: Notify::new(),
             space: Space::new(&settings),
         });
-        look_at_log(&settings.folder)?;
+        save_damaged_log(&settings.folder)?;
         let is_new = is_empty(&settings.folder.join(store::FILE));
         let contents = Folder::new(content);
         if is_new && let count @ 1.. = contents.finished()?.len() {
@@ -111,7 +111,7 @@ impl SqliteSpool {
         })
     }
 
-    /// Hands the writer a job and waits for its answer.
+    /// Sends a job to the writer and waits for its answer.
     fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, SpoolError>>) -> Job,
@@ -125,7 +125,7 @@ impl SqliteSpool {
         })
     }
 
-    /// Reads on a connection of its own, off the runtime.
+    /// Reads on a separate connection, outside the runtime.
     fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(SpoolReader) -> Result<T, SpoolError> + Send + 'static,
@@ -137,7 +137,7 @@ impl SqliteSpool {
         })
     }
 
-    /// What a filter admits, oldest first, as `made` of each.
+    /// The messages that a filter admits, oldest first, each converted by `made`.
     fn listed<T: Send + 'static>(
         &self,
         after: Option<MessageId>,
@@ -228,7 +228,7 @@ impl Work for SqliteSpool {
     }
 
     fn sending(&self, claim: Claim) {
-        if let Some(out) = self.shared.queue().out(claim) {
+        if let Some(out) = self.shared.queue().outstanding(claim) {
             out.is_sending = true;
         }
     }
@@ -236,7 +236,7 @@ impl Work for SqliteSpool {
     fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
         let mut queue = self.shared.queue();
         let mut lost = claims;
-        lost.retain(|claim| match queue.out(*claim) {
+        lost.retain(|claim| match queue.outstanding(*claim) {
             Some(out) => {
                 out.until = until;
                 false
@@ -291,7 +291,7 @@ impl Ledger for SqliteSpool {
         self.ask(move |answer| Job::Used(since, answer))
     }
 
-    fn tell(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()> {
+    fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()> {
         self.ask(|answer| Job::Tell(Box::new(story), used, answer))
     }
 }
@@ -367,7 +367,7 @@ impl Manage for SqliteSpool {
 }
 
 impl Drop for SqliteSpool {
-    /// Lets the writer end what it has been given before the lock goes.
+    /// Lets the writer finish its jobs before the lock is released.
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(writer) = self.writer.take() {
@@ -376,7 +376,8 @@ impl Drop for SqliteSpool {
     }
 }
 
-/// A folder made just now is on stable storage only with the folders above it; three were, at most.
+/// A new folder is on stable storage only when the folders above it are synced too. At most three folders
+/// are new.
 fn sync_new_folders(content: &Path) -> Result<(), SpoolError> {
     let above = content
         .ancestors()
@@ -389,16 +390,16 @@ fn sync_new_folders(content: &Path) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// Messages are nobody else's to read.
+/// Makes the folder private, because nobody else may read the messages.
 fn restrict(folder: &Path) -> Result<(), SpoolError> {
     files::keep_folder_private(folder).map_err(|error| SpoolError::io(folder, error))
 }
 
-/// The process that has the spool open has a lock on this file.
+/// The process that has the spool open holds a lock on this file.
 const LOCK: &str = "lock";
 
-/// How long another process may have the lock for: a command that only looks whether it is taken has it for
-/// a moment.
+/// The time for which another process may hold the lock: a command that only checks the lock holds it for a
+/// moment.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
 
 fn lock(folder: &Path) -> Result<File, SpoolError> {
@@ -419,11 +420,11 @@ fn lock(folder: &Path) -> Result<File, SpoolError> {
     }
 }
 
-/// Where contents are moved that have no row and should have one.
+/// The folder for contents that should have a row but have none.
 const LOST: &str = "lost";
 
-/// Keeps a copy of a log that a disk has damaged, before SQLite drops what it cannot read of it.
-fn look_at_log(folder: &Path) -> Result<(), SpoolError> {
+/// Copies a log that a disk has damaged, before SQLite drops the part that it cannot read.
+fn save_damaged_log(folder: &Path) -> Result<(), SpoolError> {
     let log = folder.join(format!("{}-wal", store::FILE));
     let io = |error| SpoolError::io(&log, error);
     let lost = wal::lost_commits(&log).map_err(io)?;
@@ -439,8 +440,8 @@ fn is_empty(file: &Path) -> bool {
     std::fs::metadata(file).map_or(true, |metadata| metadata.len() == 0)
 }
 
-/// Removes contents whose messages have ended, and moves aside those that no row and no story knows: they
-/// came in the instant of a crash and were never answered, or the disk has lost their rows.
+/// Removes contents whose messages have ended. Moves aside contents that have neither a row nor a story:
+/// they arrived in the instant of a crash and were never answered, or the disk has lost their rows.
 fn sweep(folder: &Path, contents: &Folder, store: &Store) -> Result<(), SpoolError> {
     let (mut count, lost) = (0, folder.join(LOST));
     for (id, path) in contents.finished()? {

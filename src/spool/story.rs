@@ -1,4 +1,4 @@
-//! What became of a message, step by step: kept, without its content, when the message itself is gone.
+//! The story of a message, step by step. It is kept, without the content, when the message itself is gone.
 //! Pure.
 
 use serde::{Deserialize, Serialize};
@@ -7,90 +7,90 @@ use super::Record;
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 
-/// One step.
+/// One step of a story.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoryEvent {
-    /// When.
+    /// The time of the step.
     pub at: Timestamp,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// See [`StoryEvent`].
+/// An event of a [`StoryEvent`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum What {
-    /// The server took it for these.
+    /// The server accepted the message for these recipients.
     Delivered {
         /// The server.
         server: String,
-        /// For whom.
+        /// The recipients.
         to: Vec<Address>,
-        /// The server's line.
+        /// The server's reply.
         reply: String,
-        /// The message's own Message-ID, by which it is found at the other end.
+        /// The message's own Message-ID, which identifies it at the other end.
         message_id: String,
     },
-    /// It failed for good for these.
+    /// The message failed permanently for these recipients.
     Failed {
         /// The server.
         server: String,
-        /// For whom.
+        /// The recipients.
         to: Vec<Address>,
-        /// The server's line, or ours where it was given up.
+        /// The server's reply, or our own text if we gave up.
         reply: String,
     },
-    /// It is tried again.
+    /// The message is to be tried again.
     Deferred {
         /// The server.
         server: String,
-        /// When.
+        /// The time of the next attempt.
         until: Timestamp,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// Whether it may have arrived all the same.
+        /// True if the message may have arrived all the same.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         uncertain: bool,
     },
-    /// It waits for a person.
+    /// The message waits for a person.
     Held {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The sender was told that it failed.
+    /// A report told the sender that the message failed.
     Reported {
-        /// By this message.
+        /// The report's id.
         report: MessageId,
-        /// Who was told.
+        /// The address that received the report.
         to: Address,
     },
-    /// The sender was told that it is late.
+    /// A report told the sender that the message is late.
     Warned {
-        /// By this message.
+        /// The report's id.
         report: MessageId,
-        /// Who was told.
+        /// The address that received the report.
         to: Address,
     },
-    /// An operator let it be tried at once.
+    /// An operator made the message due at once.
     Retried,
-    /// An operator removed it.
+    /// An operator removed the message.
     Deleted,
 }
 
 /// A message's whole story.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Story {
-    /// As it is in the queue, or as it last was there.
+    /// The message as it is in the queue, or as it last was there.
     pub record: Record,
-    /// When it left the queue, if it has.
+    /// The time at which it left the queue, if it has.
     pub ended: Option<Timestamp>,
-    /// What became of it, in order.
+    /// The events, in order.
     pub events: Vec<StoryEvent>,
 }
 
 impl Story {
-    /// Everybody it was for: those that are done with are no longer in the record.
+    /// All recipients of the message, including finished ones, which are no longer in the record.
     pub fn recipients(&self) -> Vec<&Address> {
         let mut all: Vec<&Address> = Vec::new();
         let waiting = self.record.envelope.recipients.iter().map(|r| &r.address);
@@ -107,17 +107,17 @@ impl Story {
     }
 }
 
-/// What a mailbox has sent, of which a server allows so much a minute and a day.
+/// The amount that a mailbox has sent; a server limits it per minute and per day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Used {
     /// The mailbox, as delivery names it.
     pub mailbox: String,
-    /// From when on.
+    /// The time from which on it is counted.
     pub at: Timestamp,
-    /// When the last of it was sent.
+    /// The time at which the last of it was sent.
     pub last: Timestamp,
-    /// Messages.
+    /// The number of messages.
     pub messages: u64,
-    /// Their recipients.
+    /// The number of their recipients.
     pub recipients: u64,
 }

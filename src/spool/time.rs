@@ -1,6 +1,7 @@
-//! The time of the spool. It goes on by itself while the program runs, whatever happens to the wall clock,
-//! so that nobody who sets that makes a message old or wait. From one run to the next it goes on with the
-//! wall clock, unless that was set meanwhile. The spool keeps one note of it.
+//! The time of the spool. While the program runs, it advances on its own, whatever happens to the wall
+//! clock: setting the wall clock makes no message old, and makes none wait. From one run to the next it
+//! advances with the wall clock, unless the wall clock was set meanwhile. The spool stores one note about
+//! it.
 
 use jiff::SignedDuration;
 
@@ -8,26 +9,27 @@ use super::{Notes, SpoolError};
 use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
 
-/// Where the spool keeps what time it was last: its own, and what the wall clock showed then.
+/// The name of the note with the last known time of the spool, and the wall clock at that time.
 const NOTE: &str = "clock/seen";
 
-/// A wall clock that shows this much less than before was set back.
+/// If a wall clock shows this much less than before, it was set back.
 const BACK: SignedDuration = SignedDuration::from_mins(5);
 
-/// Nobody leaves a queue lying for this long: the wall clock is wrong, or was.
+/// Nobody leaves a queue alone for this long: the wall clock is wrong now, or was wrong before.
 const LONG: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// What a note says.
+/// The contents of the note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TimeNote {
     /// The time of the spool.
     at: Timestamp,
-    /// What the wall clock showed.
+    /// The time that the wall clock showed.
     wall: Timestamp,
 }
 
 impl TimeNote {
-    /// Notes of before version 0.3 have one number: the two were the same.
+    /// Reads a note. Notes from before version 0.3 have only one number, because the two times were the
+    /// same.
     fn parse(text: &str) -> Option<Self> {
         let (at, wall) = text.split_once(' ').unwrap_or((text, text));
         let instant = |text: &str| text.parse().ok().map(Timestamp);
@@ -37,8 +39,9 @@ impl TimeNote {
         })
     }
 
-    /// What time it is for the spool if the wall clock shows this; by how much that seems to have been set
-    /// meanwhile, if it was: it shows an earlier time, or one so late that it was not the queue that waited.
+    /// The time of the spool when the wall clock shows `wall`. Also returns the change of the wall clock if
+    /// somebody seems to have set it meanwhile: it shows an earlier time, or one so late that the queue
+    /// cannot have waited that long.
     fn now(self, wall: Timestamp) -> (Timestamp, Option<SignedDuration>) {
         let passed = SignedDuration::from_millis(wall.0.saturating_sub(self.wall.0));
         let was_set = passed <= -BACK || passed >= LONG;
@@ -52,13 +55,13 @@ impl TimeNote {
     }
 }
 
-/// Notes what time it is, for the next run.
+/// Stores the present time for the next run.
 pub(crate) async fn note(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
     let value = format!("{} {}", clock.now().0, clock.wall().0);
     spool.note(NOTE, Some(value)).await
 }
 
-/// Sets `clock`, by which nothing was measured yet, to the time of the spool.
+/// Sets `clock` to the time of the spool, before anything is measured with it.
 pub(crate) async fn resume(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
     let notes = spool.notes(NOTE).await?;
     let seen = notes.first().and_then(|(_, value)| TimeNote::parse(value));

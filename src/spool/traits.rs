@@ -1,6 +1,6 @@
-//! What others ask of the spool: a trait for each who asks. All of it could be done by a spool on another
-//! machine: what looks at something is a future, and what needs no answer takes effect before whatever is
-//! asked next.
+//! The spool's traits, one for each kind of caller. A spool on another machine could implement them all:
+//! methods that read something return a future, and methods that need no answer take effect before the next
+//! call.
 
 use std::sync::Arc;
 
@@ -10,43 +10,43 @@ use super::{
 };
 use crate::base::{BoxFuture, MessageId, Timestamp};
 
-/// For those who bring messages.
+/// The spool for callers that bring messages.
 pub trait Intake: Send + Sync + 'static {
-    /// A name for a new message.
+    /// An id for a new message.
     fn next_id(&self, now: Timestamp) -> MessageId;
 
-    /// Where the content of a new message goes as it arrives.
+    /// A writer for the content of a new message, as it arrives.
     fn writer(&self, id: MessageId) -> ContentWriter;
 
-    /// Whether there is room for another message, as far as can be told beforehand.
+    /// True if there is room for another message, as far as this can be known in advance.
     fn has_room(&self) -> BoxFuture<'_, bool>;
 
-    /// Takes messages: once it returns `Ok`, they are on stable storage. All or none.
+    /// Accepts all the messages or none: once this returns `Ok`, they are on stable storage.
     fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()>;
 }
 
-/// For those who read contents.
+/// The spool for callers that read contents.
 pub trait Contents: Send + Sync + 'static {
     /// The content of a message.
     fn content(&self, id: MessageId) -> SpoolFuture<'_, Content>;
 }
 
-/// Which messages to claim.
+/// The messages to claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// Those that this process has just put, their contents in memory.
+    /// Messages that this process has just put, with their contents in memory.
     Fresh,
-    /// Those that are due in a place, earliest first.
+    /// Messages that are due in a place, earliest first.
     DueIn(Place),
-    /// These, due or not, if they are queued.
+    /// The messages with these ids, due or not, if they are queued.
     Named(Vec<MessageId>),
 }
 
-/// For those who deliver. A message that is claimed is nobody else's until the claim is finished or
-/// released, or its time ends.
+/// The spool for delivery. Nobody else gets a claimed message until the claim is finished or released, or
+/// its time ends.
 pub trait Work: Contents {
-    /// When the next message of each place that nobody has claimed is due, as far as is known; only places
-    /// that have such messages.
+    /// The time, as far as known, at which the next unclaimed message of each place is due. Places without
+    /// such messages are left out.
     fn waiting(&self) -> SpoolFuture<'_, Vec<(Place, Timestamp)>>;
 
     /// Claims up to `max` messages until `until`.
@@ -58,30 +58,30 @@ pub trait Work: Contents {
         until: Timestamp,
     ) -> SpoolFuture<'_, Vec<Claimed>>;
 
-    /// What a digest tells by now, with the lines' numbers, in their order.
+    /// The lines that a digest has so far, with their numbers, in order.
     fn lines(&self, digest: MessageId) -> SpoolFuture<'_, Vec<(u64, String)>>;
 
-    /// A claimed message is being sent from now on: until then it only waits for its turn.
+    /// Marks a claimed message as being sent from now on; before, it only waits for its turn.
     fn sending(&self, claim: Claim);
 
-    /// Keeps claims until `until`; gives those that were lost to others.
+    /// Extends claims until `until`. Returns the claims that were lost to others.
     fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>>;
 
-    /// Ends claims with a fate; all or none, durably. Of those that were lost to others the events are
-    /// kept, and the message is left to the others; they are given back. The batch is shared, so that it
+    /// Ends claims with a fate; all or none, durably. If a claim was lost to others, its events are kept
+    /// and the message is left to the others. Returns these lost claims. The batch is shared, so that it
     /// can be tried again.
     fn finish(&self, batch: Arc<[Finish]>) -> SpoolFuture<'_, Vec<Claim>>;
 
-    /// Gives claims back, unchanged.
+    /// Releases claims, with their messages unchanged.
     fn release(&self, claims: Vec<(Claim, Place)>);
 
-    /// Comes back when something may have become due since it was last asked.
+    /// Returns when something may have become due since the last call.
     fn changed(&self) -> BoxFuture<'_, ()>;
 }
 
-/// For delivery's upkeep, now and then.
+/// The spool for delivery's occasional upkeep.
 pub trait Upkeep: Send + Sync + 'static {
-    /// Queued messages after `after` that were taken before `before`, oldest first, at most `limit`.
+    /// Queued messages after `after` that were accepted before `before`, oldest first, at most `limit`.
     fn late(
         &self,
         after: Option<MessageId>,
@@ -89,54 +89,55 @@ pub trait Upkeep: Send + Sync + 'static {
         limit: usize,
     ) -> SpoolFuture<'_, Vec<Record>>;
 
-    /// Moves messages whose lane is not among `lanes` to the lane `""`, to be routed anew. Those of a lane
-    /// in `held` are held instead, with the reason that stands beside it.
+    /// Moves messages whose lane is not among `lanes` to the lane `""`, to be routed again. If the lane is
+    /// in `held`, its messages are held instead, for the reason given there.
     fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> SpoolFuture<'_, ()>;
 
-    /// Removes some of the stories that need be kept no longer; whether there may be more.
+    /// Removes some of the stories that need not be kept any longer. Returns true if there may be more.
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool>;
 }
 
-/// For the accounts of mailboxes: how much of their minute and day they have used.
+/// The spool for the accounts of mailboxes: how much of their limits per minute and per day they have used.
 pub trait Ledger: Send + Sync + 'static {
-    /// What mailboxes have used since.
+    /// The amounts that mailboxes have used since `since`.
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>>;
 
-    /// Keeps the story of a message that never was in the queue, and what it took of a mailbox's day.
-    fn tell(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()>;
+    /// Stores the story of a message that was never in the queue, and how much of a mailbox's limits it
+    /// used.
+    fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()>;
 }
 
-/// Small facts by their names.
+/// The spool for small facts, stored by name.
 pub trait Notes: Send + Sync + 'static {
-    /// Keeps a fact under its name, or forgets it.
+    /// Stores a fact under its name, or removes it.
     fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()>;
 
-    /// The facts whose names begin so.
+    /// The facts whose names begin with `prefix`.
     fn notes(&self, prefix: &str) -> SpoolFuture<'_, Vec<(String, String)>>;
 }
 
-/// For operators.
+/// The spool for operators.
 pub trait Manage: Contents {
-    /// What is queued and held, oldest first.
+    /// Queued and held messages, oldest first.
     fn list(&self, page: Page) -> SpoolFuture<'_, Vec<Entry>>;
 
     /// One message.
     fn get(&self, id: MessageId) -> SpoolFuture<'_, Entry>;
 
-    /// Does this to messages that nobody has claimed; gives to how many.
+    /// Applies an action to messages that nobody has claimed. Returns the number of messages.
     fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> SpoolFuture<'_, usize>;
 
-    /// How many messages there are, by server and state; takes no longer however many there are.
+    /// The number of messages by server and state. The call takes the same time however many there are.
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>>;
 
     /// A message's story, while it is in the queue and for as long as stories are kept.
     fn story(&self, id: MessageId) -> SpoolFuture<'_, Story>;
 
-    /// The stories in which an address stands, or one at `@domain`: the newest `limit`, oldest first.
+    /// The stories that contain an address, or one at `@domain`: the newest `limit`, oldest first.
     fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
 }
 
-/// All that delivery asks.
+/// All of the spool that delivery uses.
 pub trait Spool: Intake + Work + Upkeep + Ledger + Notes {}
 
 impl<T: Intake + Work + Upkeep + Ledger + Notes> Spool for T {}

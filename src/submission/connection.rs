@@ -1,4 +1,4 @@
-//! One client: bytes to the machine, the machine's questions to the world, its replies back.
+//! A client session: passes bytes to the machine, the machine's questions to the world, and replies back.
 
 mod message;
 
@@ -26,16 +26,16 @@ use crate::smtp::auth::Credentials;
 use crate::smtp::{Event, Machine, Protection, Reply};
 use crate::spool::ContentWriter;
 
-/// How a TLS record of a handshake begins (RFC 8446 §5.1).
+/// The first two bytes of a TLS handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
-/// A session at work.
+/// A session in progress.
 pub(super) struct Connection {
     stream: Option<ClientStream>,
     peer: IpAddr,
     endpoint: Arc<Endpoint>,
     options: Arc<SubmissionOptions>,
-    /// The listener and its options, as they are configured by now.
+    /// The listener and its options as currently configured.
     current: (Arc<ArcSwap<Endpoint>>, Arc<ArcSwap<SubmissionOptions>>),
     machine: Machine,
     input: BytesMut,
@@ -48,7 +48,7 @@ pub(super) struct Connection {
     ends: Instant,
 }
 
-/// The message that is coming in.
+/// The message that is being received.
 struct Incoming {
     id: MessageId,
     writer: ContentWriter,
@@ -56,7 +56,7 @@ struct Incoming {
     octets: u64,
 }
 
-/// Why a session ends early.
+/// The reason why a session ends early.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("the client closed the connection")]
@@ -68,7 +68,7 @@ enum Broken {
     #[error("the client does not read its replies")]
     Stalled,
     #[error(
-        "the client closed the connection after a message that ended in LF . LF, and only CR LF . CR LF ends one: let the app end its lines in CR LF"
+        "the client closed the connection after LF . LF, but only CR LF . CR LF ends a message: let the app end its lines in CR LF"
     )]
     Unended,
 }
@@ -119,14 +119,14 @@ impl Connection {
         if let Some(user) = user
             && let Err(reply) = connection.becomes(user)
         {
-            // Instead of the greeting.
+            // The refusal replaces the greeting.
             connection.machine.take_output();
             connection.machine.close(&reply);
         }
         connection
     }
 
-    /// Serves the client; gives what is to be closed where the last word was ours.
+    /// Serves the client. Returns the stream to be closed if this side ended the session.
     pub(super) async fn run(mut self) -> Option<ClientStream> {
         match self.converse().await {
             Ok(()) => return self.stream,
@@ -190,7 +190,8 @@ impl Connection {
         Ok(written.await.map_err(|_| Broken::Stalled)??)
     }
 
-    /// Reads on; silence, slowness, the session's end and the program's end close it with their 421.
+    /// Reads more input. Silence, slowness, the session's end and the program's end each close the session
+    /// with their own 421.
     async fn read(&mut self) -> Result<(), Broken> {
         let message = self.incoming.as_ref().map(|it| (it.since, it.octets));
         let limits = &self.door.settings.load().limits;
@@ -205,7 +206,7 @@ impl Connection {
         let input = &mut self.input;
         let reading = async {
             if input.is_empty() {
-                // What is idle holds no buffer.
+                // An idle session holds no buffer.
                 *input = BytesMut::new();
                 stream::readable(stream).await?;
             }
@@ -221,7 +222,7 @@ impl Connection {
         match read {
             Ok(Ok(0)) if self.machine.ends_in_lf_dot_lf() => return Err(Broken::Unended),
             Ok(Ok(0)) => return Err(Broken::Closed),
-            // Many a client goes without TLS's own goodbye (RFC 8446 §6.1).
+            // Many clients close without TLS's own `close_notify` (RFC 8446 §6.1).
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(Broken::Closed);
             }
@@ -239,8 +240,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Silence between messages is no news, but for a client that believes it has said something, or was not
-    /// silent.
+    /// Chooses and logs the reply to a timeout. Silence between messages is not worth a log entry, unless
+    /// the client believes that it has sent a command, or the session's time is over.
     fn instead_of(&self, reply: Reply) -> Reply {
         let reply = if self.input.ends_with(b"\n") {
             wording::unended()
@@ -271,8 +272,8 @@ impl Connection {
         }
     }
 
-    /// A message takes memory, its recipients too, until it is put, refused or in a file; whether there is
-    /// so much, and `more`.
+    /// Reserves the memory that a message and its recipients take until it is put, refused or in a file,
+    /// and `more`. Returns true if there is enough.
     fn takes_memory(&mut self, more: usize) -> bool {
         let written = self.incoming.as_ref().map_or(0, |it| it.writer.in_memory());
         let read = self.machine.envelope_held() + self.machine.content_held();
@@ -332,9 +333,9 @@ impl Connection {
         maillog::turned_away(&self.endpoint.name, &self.peer, said.as_bytes());
     }
 
-    /// The session is this user's from now on, if there may be another.
+    /// Makes this the session's user, unless the user already has too many sessions.
     fn becomes(&mut self, user: &User) -> Result<(), Reply> {
-        // The user that the network made it is not counted any more: it may be the same one.
+        // Stop counting the user that the client's network determined: it may be the same user.
         self.place_of_user = None;
         let place = self.door.place_of_user(user).map_err(|why| {
             let reply = wording::turned_away(&why);
@@ -348,7 +349,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A listener that has been configured anew may let this client, or user, in no more.
+    /// Checks access again, because a configuration change may have excluded this client or user.
     fn is_still_let_in(&mut self) -> Result<(), Reply> {
         self.endpoint = self.current.0.load_full();
         self.options = self.current.1.load_full();
@@ -366,7 +367,7 @@ impl Connection {
     }
 
     fn sender(&mut self, sender: &ReversePath) {
-        // The last message may have taken the session beyond its time.
+        // The last message may have run past the session's time limit.
         let in_time = if self.ends <= Instant::now() {
             Err(wording::session_time())
         } else {
@@ -438,13 +439,13 @@ impl Connection {
         maillog::refused_command(&self.endpoint.name, user, &self.peer, reply);
     }
 
-    /// Who sends; nobody any more where the configuration has changed.
+    /// The session's user. Refused if the configuration no longer has that user.
     fn user<'s>(&self, settings: &'s DoorSettings) -> Result<&'s User, Reply> {
         let user = settings.users.get(self.machine.user().unwrap_or_default());
         user.ok_or(Reply::auth_required())
     }
 
-    /// Whether user and listener may take so much more.
+    /// Checks that the user and the listener may send this amount in addition.
     fn check_limits(&self, settings: &DoorSettings, amount: Amount) -> Result<(), Reply> {
         let user = self.user(settings)?;
         let (usage, endpoint) = (&self.door.usage, &self.endpoint);
@@ -469,9 +470,9 @@ impl Connection {
     }
 }
 
-/// Until when something has to come, and what is said when nothing did: after silence, at the session's
-/// end if no message is under way, or when the message that began then has come too slowly with so many
-/// octets.
+/// The deadline for more input, and the reply if it passes. The deadline is the earliest of three: the end
+/// of the allowed silence, the session's end (if no message is under way), and the time when the current
+/// message becomes too slow for the octets received so far.
 fn patience(
     limits: &DoorLimits,
     ends: Option<Instant>,
@@ -492,12 +493,12 @@ fn patience(
     )
 }
 
-/// Whose the user's limits are.
+/// The user as an owner of limits.
 fn who(user: &User) -> LimitOwner<'_> {
     LimitOwner::User(&user.name)
 }
 
-/// Whose the listener's are.
+/// The listener as an owner of limits.
 fn here(endpoint: &Endpoint) -> LimitOwner<'_> {
     LimitOwner::Listener(&endpoint.name)
 }

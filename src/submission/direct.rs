@@ -1,4 +1,4 @@
-//! Servers in `direct` mode: the app waits until its message is sent, and hears the upstream's own answer.
+//! Servers in `direct` mode: the app waits until its message is sent and gets the upstream's own reply.
 
 use super::wording;
 use crate::base::BoxFuture;
@@ -6,34 +6,34 @@ use crate::routing::Refusal;
 use crate::smtp::Reply;
 use crate::spool::{Content, Record};
 
-/// Sends a message at once; implemented by the part of the program that knows delivery.
+/// Sends a message at once. The part of the program that handles delivery implements this trait.
 pub trait Direct: Send + Sync + 'static {
-    /// Sends it, and tells how that ended.
+    /// Sends the message and returns the result.
     fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Answered>;
 }
 
-/// How a message that was sent at once has ended.
+/// The result of a message that was sent at once.
 #[derive(Debug)]
 pub enum Answered {
-    /// The upstream's own answer.
+    /// The upstream's own reply.
     Upstream {
         /// The three digits of RFC 5321 §4.2.
         code: u16,
-        /// The enhanced code, empty if the answer has none.
+        /// The enhanced code, empty if the reply has none.
         enhanced: String,
         /// The text.
         text: String,
     },
-    /// Routing does not admit it.
+    /// Routing does not admit the message.
     Refused(Refusal),
-    /// Trouble with the server, which is not the message's fault.
+    /// The server has trouble that is not the message's fault.
     Trouble(String),
-    /// It cannot be sent just now, for a reason that is in the log.
+    /// The message cannot be sent just now. The log has the reason.
     Unavailable,
 }
 
 impl Answered {
-    /// What the app is told.
+    /// The reply to the app.
     pub(super) fn reply(self) -> Reply {
         match self {
             Self::Upstream {

@@ -6,8 +6,8 @@
 //!                       └ refusals are data, put into words in `wording`
 //! ```
 //!
-//! A message is answered 250 once the spool has it, and not before. What submission knows of delivery is one
-//! trait, [`Direct`], for servers whose own answer the app is to hear.
+//! The reply 250 is sent once the spool has the message, and not before. Submission depends on delivery
+//! only through one trait, [`Direct`], for servers whose own reply the app should receive.
 
 mod connection;
 mod direct;

@@ -1,24 +1,24 @@
-//! Who may send as whom, and where to. Pure.
+//! Checks the addresses that a user may send from and send to. Pure functions.
 
 use crate::door::User;
 use crate::message::{Address, Author, ReversePath};
 
 const HEADER: &str = "header From";
 
-/// What a user may not do.
+/// A sender or recipient that the user may not use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
-    /// Send as this.
+    /// The user may not send as this address.
     #[error("User {user} may not send as <{address}>, the {place} (setting `senders`)")]
     Sender {
         /// The user.
         user: String,
-        /// Where the address stands.
+        /// The place of the address: envelope sender or header From.
         place: &'static str,
-        /// The address, or what stands in its place.
+        /// The address, or a description if there is no single address.
         address: String,
     },
-    /// Send there.
+    /// The user may not send to this recipient.
     #[error("User {user} may not send to <{address}> (setting `recipients`)")]
     Recipient {
         /// The user.
@@ -38,20 +38,21 @@ impl NotAllowed {
     }
 }
 
-/// Whether the user may say this in MAIL. The null sender speaks for nobody.
+/// Checks that the user may give this sender in MAIL. The null sender is always allowed: it names nobody.
 pub(crate) fn sender(user: &User, sender: &ReversePath) -> Result<(), NotAllowed> {
     match sender {
         ReversePath::Null => Ok(()),
-        ReversePath::Mailbox(address) => speaks_as(user, "envelope sender", address),
+        ReversePath::Mailbox(address) => may_send_as(user, "envelope sender", address),
     }
 }
 
-/// Whether the user may say this in From, which leaves as it is unless it is `replaced`. Several authors
-/// cannot be told from one that hides behind another; nor can what we do not understand, and others may.
+/// Checks that the user may write this From, which is sent unchanged unless it is `replaced`. A user with a
+/// `senders` list may not name several authors, because one may hide behind another, nor send an unreadable
+/// From, because others may be able to read it.
 pub(crate) fn author(user: &User, author: &Author, replaced: bool) -> Result<(), NotAllowed> {
     let unread = match author {
         Author::One(mailbox) | Author::Lenient(mailbox) => {
-            return speaks_as(user, HEADER, &mailbox.address);
+            return may_send_as(user, HEADER, &mailbox.address);
         }
         Author::Several(_) => "several addresses",
         Author::Malformed(_) if !replaced => "an address that cannot be read",
@@ -63,7 +64,7 @@ pub(crate) fn author(user: &User, author: &Author, replaced: bool) -> Result<(),
     }
 }
 
-/// Whether the user may send there.
+/// Checks that the user may send to this address.
 pub(crate) fn recipient(user: &User, address: &Address) -> Result<(), NotAllowed> {
     let admits = user.recipients.as_ref().is_none_or(|to| to.admits(address));
     if admits {
@@ -76,7 +77,7 @@ pub(crate) fn recipient(user: &User, address: &Address) -> Result<(), NotAllowed
     }
 }
 
-fn speaks_as(user: &User, place: &'static str, address: &Address) -> Result<(), NotAllowed> {
+fn may_send_as(user: &User, place: &'static str, address: &Address) -> Result<(), NotAllowed> {
     let admits = user.senders.as_ref().is_none_or(|as_| as_.admits(address));
     if admits {
         Ok(())

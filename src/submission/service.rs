@@ -27,7 +27,7 @@ impl Submission {
         }
     }
 
-    /// Other options from now on; sessions under way see them with their next message.
+    /// Replaces the options. Running sessions see the new options with their next message.
     pub fn reconfigure(&self, options: SubmissionOptions) {
         self.options.store(Arc::new(options));
     }

@@ -1,4 +1,4 @@
-//! What sessions go by and share.
+//! Settings and services that all sessions share.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::routing::Policy;
 use crate::smtp;
 use crate::spool::Intake;
 
-/// What sessions go by; those under way see a change at their next command.
+/// Settings for all sessions. Running sessions see a change at their next command.
 pub struct SubmissionSettings {
     /// Routing.
     pub policy: Policy,
@@ -20,31 +20,31 @@ pub struct SubmissionSettings {
     pub direct: HashSet<String>,
 }
 
-/// What holds for mail at one listener.
+/// Options for mail at one listener.
 #[derive(Clone)]
 pub struct SubmissionOptions {
-    /// The conversation's own limits.
+    /// The limits of the SMTP session itself.
     pub session: Arc<smtp::SessionSettings>,
-    /// How urgent what comes in here is, if its user does not say.
+    /// The priority of mail received here, unless its user has a priority.
     pub priority: Option<Priority>,
-    /// The sender of messages of those who have no address; see [`crate::door::User::assume_from`].
+    /// The sender of messages that have no sender address; see [`crate::door::User::assume_from`].
     pub assume_from: Option<Address>,
 }
 
-/// What all sessions share.
+/// Everything that all sessions share.
 pub struct Shared {
-    /// What they go by.
+    /// The current settings.
     pub settings: ArcSwap<SubmissionSettings>,
-    /// Where messages go.
+    /// The spool that takes the messages.
     pub spool: Arc<dyn Intake>,
-    /// Where messages for direct servers go.
+    /// Sends the messages for servers in direct mode.
     pub direct: Arc<dyn Direct>,
-    /// Tells when a message came.
+    /// The clock that tells when a message arrived.
     pub clock: Clock,
 }
 
 impl SubmissionOptions {
-    /// A conversation with these limits, and nothing else.
+    /// Options with these session limits and nothing else.
     pub fn new(session: smtp::SessionSettings) -> Self {
         Self {
             session: Arc::new(session),
@@ -55,7 +55,7 @@ impl SubmissionOptions {
 }
 
 impl Shared {
-    /// No session yet.
+    /// The shared state before the first session.
     pub fn new(
         settings: SubmissionSettings,
         spool: Arc<dyn Intake>,

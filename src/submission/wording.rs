@@ -1,6 +1,6 @@
-//! Every reply of ours that is not the protocol's own: what an app is told when routing, a limit, a right, or
-//! the state of the machine does not allow what it asks. Refusals come here as data, and only here they get
-//! their code, enhanced code (RFC 3463) and words.
+//! All replies except those of the protocol itself: replies to an app if routing, a limit, a permission or
+//! the state of the machine does not allow its request. Refusals arrive here as data. Only here do they get
+//! their code, enhanced code (RFC 3463) and text.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::door::usage::OverLimit;
 use crate::routing::NotRouted;
 use crate::smtp::Reply;
 
-/// A client that is not let in, or not any more.
+/// The client is not let in, or is no longer let in.
 pub(super) fn turned_away(why: &TurnedAway) -> Reply {
     match why {
         TurnedAway::TooMany => Reply::new(
@@ -28,7 +28,7 @@ pub(super) fn turned_away(why: &TurnedAway) -> Reply {
             421,
             "4.7.0",
             format!(
-                "{whose} has {most} sessions, which is the most (setting `{setting}`), connect again later"
+                "{whose} has {most} sessions already, the maximum (setting `{setting}`), connect again later"
             ),
         ),
         TurnedAway::NoAccess(peer) => no_access(*peer),
@@ -40,13 +40,15 @@ pub(super) fn turned_away(why: &TurnedAway) -> Reply {
                 seconds.max(&1)
             ),
         ),
-        TurnedAway::TalksEarly => {
-            Reply::new(554, "5.5.1", "Wait for the greeting before you speak")
-        }
+        TurnedAway::TalksEarly => Reply::new(
+            554,
+            "5.5.1",
+            "Wait for the greeting before you send anything",
+        ),
     }
 }
 
-/// The listener serves other networks (RFC 5321 §3.1).
+/// The listener serves other networks than the client's (RFC 5321 §3.1).
 pub(super) fn no_access(peer: IpAddr) -> Reply {
     let text = format!("{peer} may not send mail here (setting `networks` of the listener)");
     Reply::new(554, "5.7.1", text)
@@ -57,13 +59,13 @@ pub fn not_routed(why: &NotRouted) -> Reply {
     Reply::new(550, "5.7.1", why.to_string())
 }
 
-/// The user may not send as this, or there.
+/// The user may not use this sender or this recipient.
 pub fn not_allowed(why: &NotAllowed) -> Reply {
     Reply::new(550, "5.7.1", why.to_string())
 }
 
-/// A user or listener is over a limit. One message that has more recipients than the limit can be split (RFC
-/// 5321 §4.5.3.1.10).
+/// A user or listener is over a limit. If one message has more recipients than the limit, the app can split
+/// it (RFC 5321 §4.5.3.1.10).
 pub(super) fn over_limit(over: &OverLimit) -> Reply {
     let OverLimit {
         whose,
@@ -82,57 +84,56 @@ pub(super) fn over_limit(over: &OverLimit) -> Reply {
         None => Reply::new(
             452,
             "4.5.3",
-            format!("{allowed}, send the rest in a further message"),
+            format!("{allowed}, send to the others in another message"),
         ),
     }
 }
 
-/// Trouble with the server of a message that is sent at once.
+/// Trouble with the server while a message is sent at once.
 pub(super) fn upstream_trouble(reason: &str) -> Reply {
     let text = format!("Upstream trouble, try again later: {reason}");
     Reply::new(451, "4.4.1", text)
 }
 
-/// As many octets of messages are being received as memory is meant for.
+/// The messages being received fill the memory that is meant for them.
 pub(super) fn out_of_memory() -> Reply {
     let text = "Too many messages are being received at once (setting `memory`), try again later";
     Reply::new(452, "4.3.1", text)
 }
 
-/// As many octets of commands are being received as memory is meant for.
+/// The commands being received fill the memory that is meant for them.
 pub(super) fn out_of_memory_closing() -> Reply {
     let text = "Too much is being received at once (setting `memory`), connect again later";
     Reply::new(421, "4.3.1", text)
 }
 
-/// The disk, or what is reserved of it, is full: the client keeps the message (RFC 5321 §4.2.2).
+/// The disk is full, or only the reserve is left: the client keeps the message (RFC 5321 §4.2.2).
 pub(super) fn out_of_space() -> Reply {
     let text = "Not enough disk space to keep the message, try again later";
     Reply::new(452, "4.3.1", text)
 }
 
-/// A header section over [`limits::HEADER_SECTION`].
+/// The header section is larger than [`limits::HEADER_SECTION`].
 pub(super) fn header_too_large() -> Reply {
     let most = limits::HEADER_SECTION;
     let text = format!("Header section too large: {most} octets are allowed");
     Reply::new(552, "5.3.4", text)
 }
 
-/// A message that has passed this many servers goes in a circle (RFC 5321 §6.3).
+/// A message that has passed this many servers is in a mail loop (RFC 5321 §6.3).
 pub(super) fn mail_loop(count: usize) -> Reply {
-    let text = format!(
-        "Mail loop: the message has {count} Received fields, so it comes back again and again"
-    );
+    let text =
+        format!("Mail loop: the message has {count} Received fields, so it is going in a loop");
     Reply::new(554, "5.4.6", text)
 }
 
-/// A message comes more slowly than is allowed.
+/// The message arrives more slowly than is allowed.
 pub(super) fn too_slow() -> Reply {
-    let text = "The message comes too slowly (setting `minimum_rate`), closing";
+    let text = "The message arrives too slowly (setting `minimum_rate`), closing";
     Reply::new(421, "4.4.2", text)
 }
 
-/// The session took too long in all.
+/// The session took too long in total.
 pub(super) fn session_time() -> Reply {
     let text = "Session time is over (setting `session_time`), connect again";
     Reply::new(421, "4.4.2", text)
@@ -144,20 +145,20 @@ pub(super) fn idle() -> Reply {
     Reply::new(421, "4.4.2", text)
 }
 
-/// Silence after a line that would be a command if it ended in CRLF.
+/// The client was silent after a line that would be a command if it ended in CRLF.
 pub(super) fn unended() -> Reply {
     let text =
         "Idle for too long: a command must end in CRLF (setting `bare_lf_commands`), closing";
     Reply::new(421, "4.4.2", text)
 }
 
-/// Silence after a message that ended in LF . LF, which ends none (RFC 5321 §4.1.1.4).
+/// The client was silent after LF . LF, which does not end a message (RFC 5321 §4.1.1.4).
 pub(super) fn unended_message() -> Reply {
-    let text = "The message ended in LF . LF, and only CR LF . CR LF ends one: let the app end its lines in CR LF, closing";
+    let text = "The message ended in LF . LF, but only CR LF . CR LF ends a message: let the app end its lines in CR LF, closing";
     Reply::new(421, "4.4.2", text)
 }
 
-/// The program stops.
+/// The program is shutting down.
 pub(super) fn shutting_down() -> Reply {
     Reply::new(421, "4.3.2", "Shutting down, connect again later")
 }

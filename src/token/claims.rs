@@ -1,7 +1,8 @@
-//! What a token says of itself. Pure.
+//! The claims in a token. Pure.
 //!
-//! Read for people only: nothing is decided by it. A token that came straight from the token endpoint
-//! over TLS needs no check of its signature for that (OpenID Connect Core §3.1.3.7).
+//! They are shown to people, and a sign-in compares their user with the expected account. For that, a token
+//! that came directly from the token endpoint over TLS needs no signature check (OpenID Connect Core
+//! §3.1.3.7).
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -9,17 +10,17 @@ use serde::Deserialize;
 
 use crate::base::Timestamp;
 
-/// The claims of a JWT that help to find what is wrong with it.
+/// The claims of a JWT that help to find an error in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Claims {
-    /// Whom it is for; for mail it must be Outlook's host.
+    /// The service that the token is for; for mail it must be Outlook's host.
     #[serde(rename = "aud")]
     pub audience: Option<String>,
-    /// What a user's token permits.
+    /// The permissions of a user's token.
     #[serde(rename = "scp")]
     pub scopes: Option<String>,
-    /// What an app's token permits.
+    /// The permissions of an app's token.
     pub roles: Vec<String>,
     /// The tenant.
     #[serde(rename = "tid")]
@@ -27,7 +28,8 @@ pub struct Claims {
     /// The app's id.
     #[serde(rename = "appid")]
     pub app: Option<String>,
-    /// The object id of whom it was granted to; for an app, that of its enterprise application.
+    /// The object id of the user or app that received the token; for an app, the id of its
+    /// enterprise application.
     #[serde(rename = "oid")]
     pub object: Option<String>,
     #[serde(rename = "exp")]
@@ -39,14 +41,14 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The claims of a token; none where it is opaque.
+    /// Reads the claims of a token. Returns `None` if the token is opaque.
     pub fn of(token: &str) -> Option<Self> {
         let payload = token.split('.').nth(1)?.trim_end_matches('=');
         let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
         serde_json::from_slice(&payload).ok()
     }
 
-    /// Who signed in.
+    /// The user who signed in.
     pub fn user(&self) -> Option<&str> {
         let names = [
             &self.upn,
@@ -58,14 +60,14 @@ impl Claims {
         names.find(|name| name.contains('@')).map(String::as_str)
     }
 
-    /// When it ends.
+    /// The time at which the token expires.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
             .map(|seconds| Timestamp(seconds.saturating_mul(1_000)))
     }
 }
 
-/// In one line, what is not said left out.
+/// Formats the claims in one line, without those that are absent.
 impl std::fmt::Display for Claims {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let roles = (!self.roles.is_empty()).then(|| self.roles.join(" "));

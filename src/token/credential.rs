@@ -1,4 +1,4 @@
-//! How the app proves itself to the token endpoint.
+//! How the app authenticates itself to the token endpoint.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::error::TokenError;
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, Timestamp};
 
-/// How long an assertion lives (`token/entra.md`: 5 to 10 minutes).
+/// The lifetime of an assertion (`token/entra.md`: 5 to 10 minutes).
 const ASSERTION_LIFE: Duration = Duration::from_secs(300);
 
 /// How far our clock may be ahead of the provider's.
@@ -25,26 +25,26 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// The value of `client_assertion_type` (RFC 7523 §2.2).
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// What the app has to prove itself with.
+/// The credential with which the app authenticates itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Credential {
-    /// Nothing: a public client (RFC 6749 §2.1).
+    /// No credential: a public client (RFC 6749 §2.1).
     None,
-    /// Secrets, of which the next is tried where one is refused as wrong or expired, so that one can
+    /// Client secrets. If one is refused as wrong or expired, the next one is tried, so that a secret can
     /// be replaced without a gap.
     Secrets(Vec<AppSecret>),
-    /// A certificate that the provider knows; its key signs an assertion (RFC 7523 §2.2).
+    /// A certificate that is registered with the provider; its key signs an assertion (RFC 7523 §2.2).
     Certificate(Arc<Certificate>),
-    /// An assertion that something else keeps current in this file: workload identity.
+    /// An assertion in this file, which another program keeps current: workload identity.
     AssertionFile(PathBuf),
 }
 
 /// An app's secret.
 #[derive(Debug, Clone)]
 pub struct AppSecret {
-    /// What is sent.
+    /// The secret as it is sent.
     pub secret: Secret,
-    /// When it expires, as the configuration says: no token response tells.
+    /// The expiry time from the configuration, because no token response contains it.
     pub expires: Option<Timestamp>,
 }
 
@@ -57,7 +57,7 @@ impl PartialEq for AppSecret {
 /// A certificate with its key.
 pub struct Certificate {
     key: EncodingKey,
-    /// Tells one key from another without keeping it in clear.
+    /// A digest that identifies the key without keeping it in clear.
     key_digest: String,
     thumbprint: String,
     expires: Timestamp,
@@ -75,20 +75,20 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
-/// Why a certificate cannot be used.
+/// The reason why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// It is no certificate.
+    /// The data is not a certificate.
     #[error("it is not an X.509 certificate: {0}")]
     Certificate(String),
-    /// The key is none, or of another kind.
+    /// The key is invalid, or of another kind.
     #[error(
-        "it is not an RSA key in PEM (PKCS #8 or PKCS #1): {0}; Entra takes no other kind here"
+        "it is not an RSA key in PEM (PKCS #8 or PKCS #1): {0}; Entra accepts only RSA keys here"
     )]
     Key(String),
 }
 
-/// One way to prove it, as it is sent.
+/// One proof of the app's identity, as it is sent.
 pub(super) enum Proof {
     None,
     Secret(Secret),
@@ -96,7 +96,7 @@ pub(super) enum Proof {
 }
 
 impl Certificate {
-    /// From the certificate and its RSA key in PEM.
+    /// Combines the certificate with its RSA key in PEM.
     pub fn new(certificate: &CertificateDer, key: &[u8]) -> Result<Self, CertificateError> {
         use x509_parser::prelude::{FromDer, X509Certificate};
         let (_, parsed) = X509Certificate::from_der(certificate)
@@ -117,7 +117,7 @@ impl Certificate {
         })
     }
 
-    /// The assertion: PS256, named by the certificate's SHA-256 thumbprint as Entra asks for.
+    /// The signed assertion: PS256, with the certificate's SHA-256 thumbprint in the header, as Entra requires.
     fn assertion(&self, claims: &Assertion) -> Result<String, jsonwebtoken::errors::Error> {
         let header = Header {
             x5t_s256: Some(self.thumbprint.clone()),
@@ -127,7 +127,7 @@ impl Certificate {
     }
 }
 
-/// The claims of RFC 7523 §3; times in seconds.
+/// The claims of RFC 7523 §3; times are in seconds.
 #[derive(Serialize)]
 struct Assertion<'a> {
     aud: &'a str,
@@ -140,7 +140,7 @@ struct Assertion<'a> {
 }
 
 impl Credential {
-    /// When the last of it expires, where that is known: until then the app can prove itself.
+    /// The time at which the last credential expires, if known. Until then the app can authenticate itself.
     pub fn expires(&self) -> Option<Timestamp> {
         match self {
             Self::Secrets(secrets) => secrets.iter().filter_map(|secret| secret.expires).max(),
@@ -149,8 +149,8 @@ impl Credential {
         }
     }
 
-    /// What to send to `audience`, the token endpoint, as the app `client_id`: the ways to try, the
-    /// best first. `nonce` makes an assertion single.
+    /// The proofs to send to `audience`, the token endpoint, for the app `client_id`, in the order to try
+    /// them. `nonce` makes an assertion unique.
     pub(super) async fn proofs(
         &self,
         audience: &Url,
@@ -179,7 +179,7 @@ impl Credential {
                 };
                 let signed = certificate.assertion(&claims);
                 let signed = signed.map_err(|error| {
-                    unusable(format!("the certificate's key does not sign: {error}"))
+                    unusable(format!("cannot sign with the certificate's key: {error}"))
                 })?;
                 vec![Proof::Assertion(Zeroizing::new(signed))]
             }

@@ -1,57 +1,57 @@
-//! Why there is no token, classed by who can mend it, with the remedy in words.
+//! The reasons why there is no token, classified by who can fix the problem, each with a remedy in words.
 //!
-//! `error` of the response decides first, Entra's AADSTS number refines it (`token/entra.md`,
-//! "Tokens", Errors).
+//! The response's `error` decides first, and Entra's AADSTS number refines the decision
+//! (`token/entra.md`, "Tokens", Errors).
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Why there is no token. The texts hold no secret: bodies that could not be read are not kept.
+/// The reason why there is no token. The texts contain no secret: bodies that could not be read are not kept.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
-    /// The endpoint was not reached, or did not answer in time.
+    /// The endpoint was not reached, or did not respond in time.
     #[error("{url} was not reached: {reason}; {}", unreachable_remedy(.reason))]
     Unreachable {
         /// The endpoint.
         url: String,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
-    /// It answered, but not as a token endpoint does: an outage, or something in between.
+    /// The endpoint responded, but not like a token endpoint: an outage, or something between us and it.
     #[error("{url} answered HTTP {status} without a token response, {}", outage_remedy(*.status))]
     Outage {
         /// The endpoint.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// How long it asks to be left alone.
+        /// The pause that the endpoint requests.
         pause: Option<Duration>,
     },
-    /// It is busy or down, in its own words.
+    /// The endpoint is busy or down, according to its own response.
     #[error("{url} asks to try later: {refusal}")]
     Busy {
         /// The endpoint.
         url: String,
-        /// Its words.
+        /// The provider's error response.
         refusal: Box<ProviderRefusal>,
-        /// How long it asks to be left alone.
+        /// The pause that the endpoint requests.
         pause: Option<Duration>,
     },
-    /// It refused the secret, as wrong or expired.
+    /// The provider refused the client secret as wrong or expired.
     #[error("the provider refused the client secret of [oauth.{oauth}]: {refusal}; {}; then reload (SIGHUP)", .refusal.remedy())]
     Secret {
         /// The app registration's name in the configuration.
         oauth: String,
-        /// Its words.
+        /// The provider's error response.
         refusal: Box<ProviderRefusal>,
     },
-    /// It refused the app, or what the app asked for: the administrator's to mend.
+    /// The provider refused the app, or the app's request; the administrator must fix this.
     #[error("the provider refused [oauth.{oauth}]: {refusal}; {}", .refusal.remedy())]
     Refused {
         /// The app registration's name in the configuration.
         oauth: String,
-        /// Its words.
+        /// The provider's error response.
         refusal: Box<ProviderRefusal>,
     },
     /// Somebody has to sign in again.
@@ -61,7 +61,7 @@ pub enum TokenError {
     SignIn {
         /// The server.
         account: String,
-        /// Its words.
+        /// The provider's error response.
         refusal: Box<ProviderRefusal>,
     },
     /// Nobody has signed in yet.
@@ -72,19 +72,19 @@ pub enum TokenError {
         /// The server.
         account: String,
     },
-    /// What the app proves itself with cannot be used.
+    /// The app's credential cannot be used.
     #[error("{reason}")]
     Credential {
-        /// What is wrong, and the remedy.
+        /// The problem and its remedy.
         reason: String,
     },
-    /// The vault could not keep it, so it is not used.
+    /// The vault could not store the token, so it is not used.
     #[error("token vault: {0}")]
     Vault(String),
 }
 
 impl TokenError {
-    /// Whether it passes by itself.
+    /// True if the error passes by itself.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -92,7 +92,7 @@ impl TokenError {
         )
     }
 
-    /// The same where another endpoint was asked.
+    /// The same error, with another endpoint named in it.
     pub(super) fn at(mut self, endpoint: &str) -> Self {
         if let Self::Unreachable { url, .. } | Self::Outage { url, .. } | Self::Busy { url, .. } =
             &mut self
@@ -102,7 +102,7 @@ impl TokenError {
         self
     }
 
-    /// How long the provider asks to be left alone (Retry-After), or is known to need.
+    /// The pause that the provider requests (Retry-After), or is known to need.
     pub fn pause(&self) -> Option<Duration> {
         match self {
             Self::Outage { pause, .. } => *pause,
@@ -115,7 +115,7 @@ impl TokenError {
     }
 }
 
-/// A failure to connect by what its words are about.
+/// The remedy for a failure to connect, chosen by the text of its reason.
 fn unreachable_remedy(reason: &str) -> &'static str {
     match reason {
         _ if reason.contains("UnknownIssuer") => {
@@ -131,75 +131,76 @@ fn unreachable_remedy(reason: &str) -> &'static str {
 fn outage_remedy(status: u16) -> &'static str {
     match status {
         300..=399 | 403..=405 => {
-            "so it is no token endpoint, or something stands before it: check `tenant` and the URLs of the [oauth] table"
+            "so this is not a token endpoint, or a proxy is in front of it: check `tenant` and the URLs of the [oauth] table"
         }
         _ => "as in an outage or behind a captive portal",
     }
 }
 
-/// Numbers that pass by themselves.
+/// AADSTS numbers of errors that pass by themselves.
 const TRANSIENT: [u32; 9] = [
     50033, 90006, 90012, 90024, 90033, 90090, 70012, 50196, 90055,
 ];
 
-/// Of those, the ones that mean "too much": asking again soon makes it worse.
+/// The numbers among them that mean "too much": another request soon after makes it worse.
 const LONG_PAUSE: [u32; 2] = [50196, 90055];
 
-/// The pause for them.
+/// The pause after one of these errors.
 const LONG: Duration = Duration::from_secs(300);
 
-/// Numbers that a new sign-in mends.
+/// Numbers of errors that a new sign-in fixes.
 const SIGN_IN: [u32; 17] = [
     70000, 70008, 700082, 700084, 50173, 50132, 50133, 50089, 70043, 50072, 50074, 50076, 50078,
     50079, 65001, 65004, 54005,
 ];
 
-/// Numbers of a client secret that is wrong or expired.
+/// Numbers that mean a wrong or expired client secret.
 const SECRET: [u32; 2] = [7000215, 7000222];
 
-/// Numbers that only an administrator can mend, though `error` may say `invalid_grant`.
+/// Numbers of errors that only an administrator can fix, although `error` may say `invalid_grant`.
 const ADMINISTRATOR: [u32; 26] = [
     700024, 700027, 50012, 700016, 90002, 50034, 50020, 53000, 53003, 530032, 530035, 50057, 50105,
     90094, 90095, 7000112, 7000218, 700025, 50011, 50194, 9001023, 650057, 70011, 7000215, 7000222,
     500011,
 ];
 
-/// The error response of RFC 6749 §5.2, with what Entra adds to find it in its logs.
+/// The error response of RFC 6749 §5.2, with the fields that Entra adds to find the error in its logs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ProviderRefusal {
-    /// The code.
+    /// The error code.
     pub error: String,
-    /// In words.
+    /// The error description.
     #[serde(default)]
     pub error_description: Option<String>,
-    /// AADSTS numbers.
+    /// The AADSTS numbers.
     #[serde(default)]
     pub error_codes: Vec<u32>,
-    /// What Entra's sign-in log has it under.
+    /// The id of the error in Entra's sign-in log.
     #[serde(default)]
     pub correlation_id: Option<String>,
-    /// When, by the provider's clock.
+    /// The time of the error, by the provider's clock.
     #[serde(default)]
     pub timestamp: Option<String>,
 }
 
 impl oauth2::ErrorResponse for ProviderRefusal {}
 
-/// What a refusal asks for.
+/// The action that a refusal requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// To wait.
+    /// Wait and try again.
     Later,
-    /// Another client secret.
+    /// Configure another client secret.
     Secret,
-    /// A person to sign in.
+    /// Sign in again.
     SignIn,
-    /// The administrator.
+    /// An administrator must act.
     Administrator,
 }
 
 impl ProviderRefusal {
-    /// What it asks for; `status` is the response's, `by_user` whether a user's grant was refused.
+    /// The action that the refusal requires; `status` is the status of the response, and `by_user` is
+    /// true if a user's grant was refused.
     pub fn class(&self, status: u16, by_user: bool) -> Class {
         let says_later = matches!(
             self.error.as_str(),
@@ -226,7 +227,7 @@ impl ProviderRefusal {
         self.error_codes.iter().any(|code| numbers.contains(code))
     }
 
-    /// What an administrator can do about it.
+    /// The steps that an administrator can take.
     pub fn remedy(&self) -> &'static str {
         let by_number = self.error_codes.iter().find_map(|code| remedy(*code));
         by_number
@@ -234,7 +235,7 @@ impl ProviderRefusal {
     }
 }
 
-/// The remedies of the numbers that are met most, in the portal's words.
+/// The remedies for the most common numbers, in the portal's words.
 fn remedy(number: u32) -> Option<&'static str> {
     Some(match number {
         7000215 => {
@@ -288,7 +289,8 @@ fn remedy(number: u32) -> Option<&'static str> {
     })
 }
 
-/// The first line in words, with what finds it in the provider's log; no more than a line's length.
+/// Formats the first line of the description, with the details that help to find the error in the
+/// provider's log; no longer than one line.
 impl std::fmt::Display for ProviderRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let short = |text: &str, most| text.chars().take(most).collect::<String>();

@@ -1,4 +1,4 @@
-//! Requests to the token endpoint (RFC 6749 §4 and §6, RFC 7636, RFC 8628). oauth2 lives here only.
+//! Requests to the token endpoint (RFC 6749 §4 and §6, RFC 7636, RFC 8628). The oauth2 crate is used only here.
 
 mod client;
 mod skew;
@@ -22,14 +22,14 @@ use crate::observe::maillog;
 use client::{ResponseFacts, Success, TokenClient};
 pub use skew::clock_words;
 
-/// What the token endpoint is asked with.
+/// The grant that a request presents to the token endpoint.
 #[derive(Clone, Copy)]
 pub(super) enum Ask<'a> {
-    /// The app's own right (§4.4).
+    /// The app's own credentials (§4.4).
     App,
     /// A refresh token (§6).
     Refresh(&'a str),
-    /// A code from the browser, with the verifier that only we know (RFC 7636 §4.5).
+    /// A code from the browser, with the verifier that nobody else has (RFC 7636 §4.5).
     Code {
         code: &'a str,
         verifier: &'a str,
@@ -37,31 +37,31 @@ pub(super) enum Ask<'a> {
     },
 }
 
-/// What a token endpoint granted.
+/// The tokens that a token endpoint granted.
 pub(crate) struct Granted {
     /// The access token.
     pub access: Zeroizing<String>,
-    /// The refresh token, where one came: it takes the place of the one that was used.
+    /// The refresh token, if one arrived; it replaces the one that was used.
     pub refresh: Option<Zeroizing<String>>,
-    /// Who signed in, as a JWT, where that was asked for.
+    /// The user who signed in, as a JWT, if that was requested.
     pub id_token: Option<Zeroizing<String>>,
-    /// How long the access token lives, where it is said.
+    /// The life of the access token, if the response states it.
     pub expires_in: Option<Duration>,
 }
 
-/// What a person does on another device to sign in (RFC 8628 §3.2).
+/// The instructions for a person to sign in on another device (RFC 8628 §3.2).
 #[derive(Debug, Clone)]
 pub struct DeviceCode {
-    /// What to type.
+    /// The code to type.
     pub user_code: String,
-    /// Where.
+    /// The page on which to type it.
     pub url: Url,
-    /// How long it may take.
+    /// The time that the sign-in may take.
     pub expires_in: Duration,
     details: StandardDeviceAuthorizationResponse,
 }
 
-/// Adds the proof to a request of whatever kind.
+/// Adds the proof to a request of any kind.
 macro_rules! proven {
     ($request:expr, $proof:expr) => {
         match $proof {
@@ -73,7 +73,7 @@ macro_rules! proven {
     };
 }
 
-/// Asks for a token, with each proof of the app as long as the one before was refused.
+/// Requests a token. If a proof of the app is refused, the next one is tried.
 pub(super) async fn request(
     settings: &AccountSettings,
     http: &reqwest::Client,
@@ -145,7 +145,7 @@ async fn request_with(
         .map_err(|error| classified(settings, error, &seen, by_user))
 }
 
-/// Where the browser is sent to sign in; `state` and `verifier` are random and used once.
+/// The URL at which a browser signs in; `state` and `verifier` are random and used once.
 pub(super) fn authorize_url(
     settings: &AccountSettings,
     redirect: &Url,
@@ -166,7 +166,7 @@ pub(super) fn authorize_url(
     Some(request.url().0)
 }
 
-/// Asks for a code to sign in with on another device.
+/// Requests a code for a sign-in on another device.
 pub(super) async fn device_code(
     settings: &AccountSettings,
     http: &reqwest::Client,
@@ -198,7 +198,7 @@ pub(super) async fn device_code(
     }))
 }
 
-/// Asks until the person has signed in, refused, or let the code expire (RFC 8628 §3.4 and §3.5).
+/// Polls until the person has signed in, declined, or let the code expire (RFC 8628 §3.4 and §3.5).
 pub(super) async fn device_token(
     settings: &AccountSettings,
     http: &reqwest::Client,
@@ -271,7 +271,7 @@ fn classified(
                 reason: root_cause(&error.without_url()),
             };
         }
-        // The raw body may hold a token: neither it nor the parser's words about it are kept.
+        // The raw body may contain a token, so neither it nor the parser's message about it is kept.
         RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
             return TokenError::Outage { url, status, pause };
         }
@@ -291,7 +291,7 @@ fn classified(
     }
 }
 
-/// reqwest's own words stop at "error sending request"; the cause is what helps.
+/// reqwest's own message ends at "error sending request"; the root cause is more helpful.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

@@ -1,4 +1,4 @@
-//! A refresh token that another tool has got, as that tool's file has it.
+//! A refresh token that another tool has obtained, in the format of that tool's file.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 
-/// Why there is no refresh token in it. The texts hold none of it.
+/// The reason why a text has no usable refresh token. The messages contain none of the text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ImportError {
-    /// It is JSON, but of no form that is known.
+    /// The text is JSON, but in no known format.
     #[error(
-        "it is JSON without a `refresh_token`, and no MSAL cache either; write the refresh token alone into the file"
+        "it is JSON without a `refresh_token`, and not an MSAL cache either; write only the refresh token into the file"
     )]
     UnknownJson,
     /// An MSAL cache of another app.
@@ -26,14 +26,14 @@ pub(crate) enum ImportError {
         "the MSAL cache has several accounts, and none is {0}: write that account's refresh token alone into the file"
     )]
     OtherAccount(String),
-    /// It is something else.
+    /// The text is something else.
     #[error(
-        "it is not one word, as a refresh token is; write the refresh token alone into the file"
+        "it is not a single word, as a refresh token is; write only the refresh token into the file"
     )]
     NotOneWord,
 }
 
-/// What many tools write: the token endpoint's response, or more with it.
+/// The format that many tools write: the token endpoint's response, sometimes with more fields.
 #[derive(Deserialize)]
 struct KeptResponse {
     refresh_token: Zeroizing<String>,
@@ -61,8 +61,8 @@ struct MsalToken {
     secret: Zeroizing<String>,
 }
 
-/// The refresh token in `text`: alone, or in JSON that has a `refresh_token`, or in an MSAL cache that
-/// has one for the app `client_id`, of the account `user` where there are several.
+/// Finds the refresh token in `text`: alone, or in JSON that has a `refresh_token`, or in an MSAL cache
+/// that has one for the app `client_id` (and for the account `user` if there are several).
 pub(crate) fn refresh_token(
     text: &Secret,
     client_id: &str,

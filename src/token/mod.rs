@@ -1,15 +1,15 @@
-//! Access tokens: asked for once, however many wait; kept, encrypted, before they are used.
+//! Access tokens: requested once however many callers wait, and stored encrypted before they are used.
 //!
 //! ```text
 //! Source ─ get ─▶ state (pure: is it fresh?) ─ no ─▶ flow (oauth2, HTTP) ─▶ vault ─▶ state
-//!    └ sign_in: a person's consent becomes the refresh token that all of it rests on
+//!    └ sign_in: a person's consent yields the refresh token that everything depends on
 //! ```
 //!
-//! A [`Source`] is one account at one provider. Invariants: a refresh token that the provider
-//! rotated is on stable storage before the access token that came with it is handed out; the one
-//! before it is kept beside it as the fallback; no failure removes either; a renewal once begun
-//! ends even when nobody waits for it any more, since the provider may have rotated by then; an
-//! answer that is older than a sign-in changes nothing.
+//! A [`Source`] is one account at one provider. Invariants: a refresh token that the provider rotated is
+//! on stable storage before its access token is handed out; the previous refresh token is kept as the
+//! fallback; no failure removes either; a renewal that has begun finishes even if nobody waits for it any
+//! more, because the provider may have rotated by then; a response to a request from before a sign-in
+//! changes nothing.
 #![doc = include_str!("entra.md")]
 
 pub(crate) mod claims;

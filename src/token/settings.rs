@@ -1,4 +1,4 @@
-//! One account at one provider, as it is configured.
+//! The configuration of one account at one provider.
 
 use std::sync::Arc;
 
@@ -18,41 +18,41 @@ use crate::base::secret::ExposeSecret;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grant {
-    /// The app's own (RFC 6749 §4.4): one token for all mailboxes that the app may send as.
+    /// A token of the app itself (RFC 6749 §4.4): one for all mailboxes that the app may send as.
     ClientCredentials,
-    /// A user's, who signs in with a browser (RFC 6749 §4.1, with PKCE, RFC 7636).
+    /// A token of a user who signs in with a browser (RFC 6749 §4.1, with PKCE, RFC 7636).
     AuthorizationCode,
-    /// A user's, who signs in on another device (RFC 8628).
+    /// A token of a user who signs in on another device (RFC 8628).
     DeviceCode,
-    /// A user's, by a refresh token that another tool got (RFC 6749 §6).
+    /// A token of a user, by means of a refresh token that another tool got (RFC 6749 §6).
     RefreshToken,
 }
 
 impl Grant {
-    /// Whether a user signs in, so that there is a refresh token.
+    /// True if a user signs in, so that there is a refresh token.
     pub fn is_by_user(self) -> bool {
         self != Self::ClientCredentials
     }
 }
 
-/// Where the provider is asked.
+/// The endpoints of a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints {
-    /// For tokens.
+    /// The endpoint for tokens.
     pub token: Url,
-    /// For the browser; where there is none, nobody can sign in with one.
+    /// The endpoint for the browser. If there is none, nobody can sign in with a browser.
     pub authorize: Option<Url>,
-    /// For device codes; where there is none, nobody can sign in by one.
+    /// The endpoint for device codes. If there is none, nobody can sign in with a device code.
     pub device: Option<Url>,
 }
 
-/// Where tokens come from.
+/// The settings of an account: where its tokens come from.
 #[derive(Debug, Clone)]
 pub struct AccountSettings {
-    /// The account's name in the vault: the app registration for client credentials, which all its
-    /// servers share, else the app registration and the user who signs in.
+    /// The account's name in the vault. For client credentials it is the app registration, which all its
+    /// servers share; otherwise it is the app registration and the user who signs in.
     pub account: String,
-    /// The server to name in remedies; of several that share the account, the first.
+    /// The server that remedies name; if several share the account, the first.
     pub server: String,
     /// The app registration's name in the configuration, for error texts.
     pub oauth: String,
@@ -60,26 +60,26 @@ pub struct AccountSettings {
     pub endpoints: Endpoints,
     /// The app's id.
     pub client_id: String,
-    /// What the app proves itself with.
+    /// The credential that authenticates the app.
     pub credential: Credential,
-    /// What is asked for.
+    /// The scopes to request.
     pub scopes: Vec<String>,
-    /// How.
+    /// The grant to use.
     pub grant: Grant,
-    /// Who is to sign in; none for client credentials.
+    /// The user who must sign in; `None` for client credentials.
     pub user: Option<String>,
-    /// Where the browser is sent after the sign-in; the port 0 stands for any free one.
+    /// The URL that the browser is sent to after the sign-in; port 0 means any free port.
     pub redirect: Url,
     /// The refresh token to begin with.
     pub refresh_token: Option<Secret>,
-    /// Root certificates besides the system's.
+    /// Root certificates in addition to the system's.
     pub roots: Vec<CertificateDer<'static>>,
-    /// The client's side of TLS that trusts them.
+    /// The TLS client configuration that trusts these roots.
     pub tls: Arc<ClientConfig>,
 }
 
 impl AccountSettings {
-    /// What is asked for, and of whom: another request makes an access token worthless.
+    /// A digest of the endpoint, client id and scopes: an access token from a different request is worthless.
     pub(super) fn request_digest(&self) -> String {
         let Self {
             endpoints,
@@ -94,7 +94,7 @@ impl AccountSettings {
         ))
     }
 
-    /// Whether nothing differs.
+    /// True if no setting differs.
     pub fn is_same(&self, other: &Self) -> bool {
         let exposed = |settings: &Self| {
             let token = settings.refresh_token.as_ref();
@@ -115,7 +115,7 @@ impl AccountSettings {
     }
 }
 
-/// Tells one text from another without keeping it in clear.
+/// A digest that identifies a text without keeping it in clear.
 pub(crate) fn digest_of(text: &str) -> String {
     BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! A sign-in under way with a browser (RFC 6749 §4.1, RFC 7636), and how it ends.
+//! A browser sign-in in progress (RFC 6749 §4.1, RFC 7636), and its result.
 
 use std::time::Duration;
 
@@ -12,49 +12,50 @@ use super::flow;
 use super::settings::AccountSettings;
 use crate::base::Timestamp;
 
-/// How long a person may take; Entra's own pages give up after about as long.
+/// The time that a person has to sign in; Entra's own pages expire after about the same time.
 pub(crate) const TIME: Duration = Duration::from_secs(600);
 
-/// Who signed in.
+/// The person who signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedIn {
-    /// The account, where the provider said.
+    /// The account, if the provider named it.
     pub user: Option<String>,
 }
 
-/// A sign-in under way: single-use, bound to its request, short-lived.
+/// A sign-in in progress: single-use, bound to its request, short-lived.
 pub struct Begun {
-    /// Where the browser goes.
+    /// The URL to open in the browser.
     pub url: Url,
-    /// What comes back with the code, so that no other request can end this one (RFC 6749 §10.12).
+    /// The value that comes back with the code, so that no other request can complete this sign-in
+    /// (RFC 6749 §10.12).
     pub state: String,
     pub(super) verifier: Zeroizing<String>,
     pub(super) redirect: Url,
     until: Timestamp,
 }
 
-/// Why nobody is signed in.
+/// The reason why nobody is signed in.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SignInError {
-    /// The provider gave no tokens.
+    /// The provider issued no tokens.
     #[error(transparent)]
     Token(TokenError),
-    /// The person, or the provider, said no.
+    /// The person or the provider declined.
     #[error("the sign-in was refused: {0}")]
     Refused(String),
     /// Somebody else signed in.
     #[error(
-        "{user} signed in, but server {server} signs in as {expected}: sign in as {expected}; or, where {user} may send as {expected}, set the server's `account` to {user}, or run `mailferry connect {server} --any-account`"
+        "{user} signed in, but server {server} signs in as {expected}: sign in as {expected}; or, if {user} may send as {expected}, set the server's `account` to {user}, or run `mailferry connect {server} --any-account`"
     )]
     OtherAccount {
-        /// Who did.
+        /// The account that signed in.
         user: String,
-        /// Who should.
+        /// The account that should sign in.
         expected: String,
         /// The server.
         server: String,
     },
-    /// The sign-in would end with the first access token.
+    /// Without a refresh token, the sign-in would end with the first access token.
     #[error(
         "the provider gave no refresh token: add `offline_access` to the scopes of [oauth.{oauth}]"
     )]
@@ -62,13 +63,13 @@ pub enum SignInError {
         /// The app registration's name in the configuration.
         oauth: String,
     },
-    /// Nothing came back in time.
-    #[error("nobody signed in within {} minutes; begin anew", TIME.as_secs() / 60)]
+    /// No response arrived in time.
+    #[error("nobody signed in within {} minutes; start again", TIME.as_secs() / 60)]
     TooLate,
 }
 
-/// What the provider says where the person said no (RFC 6749 §4.1.2.1, RFC 8628 §3.5, Entra's own),
-/// and where the person took too long.
+/// The provider's error codes if the person declined (RFC 6749 §4.1.2.1, RFC 8628 §3.5, Entra's own), and
+/// if the person took too long.
 const DECLINED: [&str; 2] = ["access_denied", "authorization_declined"];
 const EXPIRED: &str = "expired_token";
 
@@ -87,7 +88,8 @@ impl From<TokenError> for SignInError {
 }
 
 impl Begun {
-    /// Begins one; `state` and `verifier` are random. None where the provider has no endpoint for it.
+    /// Begins a sign-in; `state` and `verifier` are random. Returns `None` if the provider has no
+    /// endpoint for it.
     pub(super) fn new(
         settings: &AccountSettings,
         redirect: Url,
@@ -96,7 +98,7 @@ impl Begun {
         verifier: [u8; 32],
     ) -> Option<Self> {
         let state = BASE64_URL_SAFE_NO_PAD.encode(state);
-        // RFC 7636 §4.1: 43 characters at least.
+        // RFC 7636 §4.1: at least 43 characters.
         let verifier = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(verifier));
         Some(Self {
             url: flow::authorize_url(settings, &redirect, &state, &verifier)?,
@@ -107,7 +109,7 @@ impl Begun {
         })
     }
 
-    /// Whether it is too late to end it.
+    /// True if it is too late to finish the sign-in.
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.until
     }

@@ -1,4 +1,4 @@
-//! One account's tokens: at hand when they are fresh, renewed by one when they are not.
+//! The tokens of one account: handed out at once if they are fresh, otherwise renewed by one caller for all.
 
 mod sign_in;
 
@@ -22,17 +22,17 @@ use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
 pub use sign_in::SignInPurpose;
 
-/// One request to the token endpoint, all of it.
+/// The time limit for one whole request to the token endpoint.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// How long a failure answers those who ask again, so that a queue does not become a storm. A
-/// provider that asks for a longer pause gets it.
+/// How long a failure is returned to new callers without another request, so that a queue does not cause
+/// a storm. If the provider requests a longer pause, that one applies.
 const FAILURE_HOLDS: Duration = Duration::from_secs(10);
 
-/// How long a renewal in the background that failed waits, where the failure passes by itself.
+/// The pause after a failed renewal in the background, if the failure passes by itself.
 const TEND_AGAIN: Duration = Duration::from_secs(60);
 
-/// And where a person is needed.
+/// The pause after a failed renewal if a person is needed.
 const PERSON_NEEDED: Duration = Duration::from_secs(3_600);
 
 /// An account.
@@ -43,22 +43,22 @@ pub struct Source {
     clock: Clock,
     current: ArcSwapOption<Access>,
     tokens: Arc<Tokens>,
-    /// Whether these settings have had their say about what the vault has.
+    /// True once these settings have been applied to the account from the vault.
     is_applied: AtomicBool,
-    /// The last failure, until an answer comes. Other settings do not inherit it.
+    /// The last failure, until a request succeeds. New settings do not inherit it.
     failure: std::sync::Mutex<Option<LastFailure>>,
-    /// How much of the time ahead of need it takes: random, so that many do not come at once.
+    /// The account's share of the time ahead of need: random, so that accounts do not all renew at once.
     share: f64,
-    /// When a token was last asked for (milliseconds, as [`Timestamp`]); 0 for never.
+    /// The time at which a token was last requested (milliseconds, as [`Timestamp`]); 0 means never.
     last_used: AtomicI64,
 }
 
-/// What an account has, whatever its settings: one that is configured anew goes on with it.
+/// The state of an account, whatever its settings: an account that is reconfigured continues with it.
 #[derive(Default)]
 struct Tokens {
-    /// What the vault has, once it was read; whoever holds it may change both.
+    /// The account as stored in the vault, once it was read. The holder of this lock may change both.
     account: Mutex<Option<Account>>,
-    /// Held while the provider is asked, so that it is asked once.
+    /// Locked during a request to the provider, so that only one request is made.
     flight: Mutex<()>,
 }
 
@@ -68,22 +68,22 @@ struct LastFailure {
     error: TokenError,
 }
 
-/// What a person may know of an account.
+/// The state of an account, as shown to people.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// Who signed in, where the provider said.
+    /// The user who signed in, if the provider named one.
     pub user: Option<String>,
-    /// How the refresh token was got; none where there is none.
+    /// How the refresh token was obtained; `None` if there is none.
     pub origin: Option<TokenOrigin>,
-    /// When the refresh token came: each use brings another.
+    /// The time at which the refresh token arrived; each use brings a new one.
     pub rotated: Option<Timestamp>,
-    /// When the access token ends, where there is one.
+    /// The time at which the access token expires, if there is one.
     pub expires: Option<Timestamp>,
-    /// Whether there ever was an access token, be it over by now.
+    /// True if there ever was an access token, even if it has expired by now.
     pub has_worked: bool,
-    /// Why there is no newer one.
+    /// The reason why there is no newer token.
     pub trouble: Option<String>,
-    /// Whether that passes only when a person mends something.
+    /// True if the trouble passes only when a person fixes something.
     pub needs_person: bool,
 }
 
@@ -136,12 +136,12 @@ impl Source {
         })
     }
 
-    /// As it is configured.
+    /// The account's settings.
     pub fn settings(&self) -> &AccountSettings {
         &self.settings
     }
 
-    /// A token that is good for some minutes: the one at hand, or a new one.
+    /// Returns a token that is good for some minutes: the current one, or a new one.
     pub async fn get(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
         let now = self.clock.now();
         self.last_used.store(now.0, Ordering::Relaxed);
@@ -151,7 +151,7 @@ impl Source {
         }
     }
 
-    /// A token newer than `rejected`, which the upstream did not take.
+    /// Returns a token newer than `rejected`, which the upstream refused.
     pub async fn after_rejection(
         self: &Arc<Self>,
         rejected: &Access,
@@ -159,9 +159,9 @@ impl Source {
         self.renewed(rejected.generation + 1).await
     }
 
-    /// When it is to be renewed in the background, if ever, and if it is not being renewed; see
-    /// [`Account::tend_at`]. After a failure that does not pass by itself, rarely: a person is needed,
-    /// and retries would look like an attack.
+    /// The time of the next renewal in the background; see [`Account::tend_at`]. `None` if there will be
+    /// none, or if one is in progress. After a failure that does not pass by itself, renewals are rare: a
+    /// person is needed, and retries would look like an attack.
     pub async fn tend_at(&self, now: Timestamp) -> Result<Option<Timestamp>, TokenError> {
         if self.tokens.flight.try_lock().is_err() {
             return Ok(None);
@@ -184,18 +184,18 @@ impl Source {
         }
     }
 
-    /// A new token, whatever is at hand.
+    /// Requests a new token even if the current one is still good.
     pub async fn anew(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
         let generation = self.account().await?.generation;
         self.renewed(generation + 1).await
     }
 
-    /// Asks anew at the next need, whatever the last answer was: somebody has mended something.
+    /// Forgets the last failure, so that the next caller causes a new request: somebody has fixed something.
     pub fn forgive(&self) {
         self.remember(None);
     }
 
-    /// What a person may know of it.
+    /// The account's state for people.
     pub async fn status(&self) -> Result<Status, TokenError> {
         let failure = self.failure();
         let account = self.account().await?;
@@ -218,7 +218,7 @@ impl Source {
         })
     }
 
-    /// Forgets all tokens of the account; whether there were any.
+    /// Forgets all tokens of the account. Returns true if there were any.
     pub async fn disconnect(&self) -> Result<bool, TokenError> {
         let mut account = self.account().await?;
         let mut next = account.clone();
@@ -235,13 +235,13 @@ impl Source {
         (access.generation >= generation && access.is_fresh(now)).then_some(access)
     }
 
-    /// A token past its freshness is better than none while the provider is out.
+    /// A token that is no longer fresh is better than none while the provider is down.
     fn still_valid(&self, generation: u64) -> Option<Arc<Access>> {
         let access = self.current.load_full()?;
         (access.generation >= generation && access.is_valid(self.clock.now())).then_some(access)
     }
 
-    /// A renewal goes on when its caller does not: the provider may have rotated already.
+    /// A renewal continues even if its caller gives up: the provider may have rotated already.
     async fn renewed(self: &Arc<Self>, generation: u64) -> Result<Arc<Access>, TokenError> {
         let (source, asked) = (self.clone(), self.clock.now());
         let renewal = tokio::spawn(async move { source.renew(generation, asked).await });
@@ -250,7 +250,7 @@ impl Source {
             .unwrap_or_else(|panic| Err(TokenError::Vault(panic.to_string())))
     }
 
-    /// One at a time; those that waited find the result of the one before.
+    /// Renews the token, one caller at a time; callers that waited find the result of the one before.
     async fn renew(&self, generation: u64, asked: Timestamp) -> Result<Arc<Access>, TokenError> {
         let _flight = self.tokens.flight.lock().await;
         drop(self.account().await?);
@@ -283,7 +283,7 @@ impl Source {
         }
     }
 
-    /// So that whoever looks later, by another process too, sees it. Not worth failing for.
+    /// Stores the error for anyone who looks later, even in another process. If that fails, it does not matter.
     async fn keep_trouble(&self, asked: u64, error: &TokenError) {
         let Ok(mut account) = self.account().await else {
             return;
@@ -294,8 +294,8 @@ impl Source {
         }
     }
 
-    /// Asks the provider, keeps what it gave, and only then hands it out. Where somebody signed in
-    /// or out meanwhile, the answer is dropped and what they left counts.
+    /// Requests a token from the provider, stores it, and only then hands it out. If somebody signed in
+    /// or out meanwhile, the response is dropped and the newer state counts.
     async fn ask(&self) -> Result<Arc<Access>, TokenError> {
         let asked = self.account().await?.clone();
         let (granted, used) = self.request(&asked).await?;
@@ -317,7 +317,7 @@ impl Source {
             .ok_or_else(|| TokenError::NotConnected { account: server() })
     }
 
-    /// With each refresh token that we have, as long as the one before was refused.
+    /// Requests a token with each of our refresh tokens in turn, as long as the one before was refused.
     async fn request(
         &self,
         account: &Account,
@@ -340,8 +340,8 @@ impl Source {
         Err(failure)
     }
 
-    /// The account, read from the vault at its first use; a refresh token that is newly configured
-    /// wins over what is kept.
+    /// The account, read from the vault at its first use. A newly configured refresh token takes
+    /// precedence over the stored one.
     async fn account(&self) -> Result<MappedMutexGuard<'_, Account>, TokenError> {
         let mut account = self.tokens.account.lock().await;
         if account.is_none() {
@@ -349,7 +349,7 @@ impl Source {
             let loaded = tokio::task::spawn_blocking(move || vault.load(&name)).await;
             *account = Some(match loaded {
                 Ok(Ok(loaded)) => loaded,
-                // What an app gets by itself can be asked for again.
+                // A token that an app gets by itself can be requested again.
                 Ok(Err(error)) if !self.settings.grant.is_by_user() => {
                     maillog::token_unreadable(&self.settings.server, &error);
                     Account::default()
@@ -366,7 +366,7 @@ impl Source {
                 account.configure(token, digest, self.clock.now());
             }
             account.ask_for(self.settings.request_digest());
-            // A run that has just begun goes on with what the one before kept at hand.
+            // After a start, continue to renew the token that the previous run kept ready.
             if let (Some(access), 0) = (account.access(), self.last_used.load(Ordering::Relaxed)) {
                 self.last_used.store(access.issued.0, Ordering::Relaxed);
             }

@@ -1,4 +1,4 @@
-//! All accounts: one [`Source`] for each, whoever asks.
+//! All accounts: one [`Source`] for each, shared by all callers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use crate::base::tls::TlsError;
 use crate::base::{Clock, Secret, Timestamp};
 use crate::observe::maillog;
 
-/// How often it is looked whether something is due.
+/// The interval at which accounts are checked for something due.
 const TICK: Duration = Duration::from_secs(20);
 
-/// Renewals in the background at once: after a long stop many are due, and the provider throttles.
+/// The limit of renewals in the background at once: after a long stop many are due, and the provider throttles.
 const RENEWALS: usize = 16;
 
-/// Days before the end of a client secret or certificate at which it is told.
+/// The numbers of days before a client secret or certificate expires at which a warning is logged.
 const NOTICES: [u64; 4] = [30, 14, 7, 1];
 
-/// The first of them: from then on it needs a look.
+/// The time of the first warning: from then on the credential needs attention.
 pub(crate) const FIRST_NOTICE: Duration = Duration::from_secs(NOTICES[0] * 24 * 3_600);
 
-/// The accounts by name. Holds one [`Source`] for each, and gives out clones.
+/// The accounts by name: holds one [`Source`] for each, and hands out clones.
 pub struct Sources {
     vault: Arc<Vault>,
     clock: Clock,
@@ -34,7 +34,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// No account yet; they keep their tokens in `vault`.
+    /// Creates an empty set of accounts that will keep their tokens in `vault`.
     pub fn new(vault: Vault, clock: Clock) -> Self {
         Self {
             vault: Arc::new(vault),
@@ -43,7 +43,7 @@ impl Sources {
         }
     }
 
-    /// The account of these settings; one that is known and unchanged stays with its tokens.
+    /// The account for these settings. An account that is known and unchanged stays, with its tokens.
     pub fn source(&self, settings: AccountSettings) -> Result<Arc<Source>, TlsError> {
         let name = settings.account.clone();
         let known = self.by_account.get(&name).map(|entry| entry.clone());
@@ -56,8 +56,8 @@ impl Sources {
         Ok(source)
     }
 
-    /// Keeps tokens at hand, for ever: renews those in use ahead of need, exercises those that are
-    /// not, and says when what an app proves itself with is about to expire.
+    /// Keeps tokens ready, forever: renews those in use ahead of need, uses the others often enough that
+    /// they do not expire, and warns when an app's credential is about to expire.
     pub async fn tend(&self) {
         let mut told = HashMap::new();
         let mut renewals = JoinSet::new();
@@ -65,7 +65,7 @@ impl Sources {
             let now = self.clock.now();
             for source in self.all() {
                 notice(&source, now, &mut told);
-                // What the vault does not give is told where a message needs it.
+                // A vault error is reported when a message needs the token.
                 let due = source.tend_at(now).await.ok().flatten();
                 if due.is_none_or(|due| due > now) {
                     continue;
@@ -80,7 +80,7 @@ impl Sources {
         }
     }
 
-    /// Leaves alone the accounts that are not among these; their tokens stay in the vault.
+    /// Drops the accounts that are not among these; their tokens stay in the vault.
     pub fn retain(&self, accounts: &HashSet<String>) {
         self.by_account
             .retain(|account, _| accounts.contains(account));
@@ -91,14 +91,14 @@ impl Sources {
         sources.map(|entry| entry.value().clone()).collect()
     }
 
-    /// Accounts that tokens are kept of, and that no server has.
+    /// Accounts that have stored tokens but are used by no server.
     pub fn unused(&self) -> Result<Vec<String>, VaultError> {
         let mut accounts = self.vault.accounts()?;
         accounts.retain(|account| !self.by_account.contains_key(account));
         Ok(accounts)
     }
 
-    /// Forgets the tokens of accounts that no server has; gives the accounts.
+    /// Removes the stored tokens of accounts that no server uses. Returns these accounts.
     pub fn forget_unused(&self) -> Result<Vec<String>, VaultError> {
         let unused = self.unused()?;
         for account in &unused {
@@ -121,7 +121,7 @@ async fn renew(source: &Arc<Source>) {
     }
 }
 
-/// Tells once for each of the days, and once more after the end.
+/// Warns once at each number of days in `NOTICES`, and once more after the expiry.
 fn notice(source: &Source, now: Timestamp, told: &mut HashMap<String, u64>) {
     let settings = source.settings();
     let Some(expires) = settings.credential.expires() else {
@@ -135,7 +135,7 @@ fn notice(source: &Source, now: Timestamp, told: &mut HashMap<String, u64>) {
     }
 }
 
-/// The smallest of the days of notice that is not less than what is left; 0 after the end.
+/// The smallest number of days in `NOTICES` that is not less than the time left; 0 after the expiry.
 fn due_notice(expires: Timestamp, now: Timestamp) -> Option<u64> {
     let left = expires.since(now);
     let day = Duration::from_secs(24 * 3_600);

@@ -1,4 +1,4 @@
-//! What is known of an account's tokens, and what becomes of it. Pure.
+//! The state of an account's tokens, and its changes. Pure.
 //!
 //! ```text
 //!            signed_in / configure                granted
@@ -6,10 +6,9 @@
 //!   ▲                                    ▲                    │  ▲───┘
 //!   └──────────── forget ────────────────┴──── access ends ───┘
 //! ```
-//! Invariants: whatever changes the tokens makes a new generation, and an answer to a question that
-//! was asked in an older one changes nothing. No failure removes a refresh token: only `forget` does.
-//! A token that takes the place of another keeps that one as the fallback, unless the other never
-//! worked and the fallback has.
+//! Invariants: every change of the tokens makes a new generation, and a response to a request from an older
+//! generation changes nothing. No failure removes a refresh token: only `forget` does. A token that replaces
+//! another keeps that one as the fallback, unless the replaced one never worked and the present fallback did.
 
 use std::time::Duration;
 
@@ -18,44 +17,44 @@ use zeroize::Zeroizing;
 
 use crate::base::{Secret, Timestamp};
 
-/// What must remain of an access token's life for it to be handed out (`token/entra.md`: they
-/// live 60 to 90 minutes). A token that lives for less than twice this is used for half its life.
+/// The life that an access token must have left to be handed out (`token/entra.md`: they live 60 to 90
+/// minutes). A token that lives for less than twice this time is used for half its life.
 pub(crate) const MARGIN: Duration = Duration::from_secs(600);
 
-/// How much earlier still a token in use is renewed in the background, at the most; the account's
-/// share of it is random, so that many do not come at once.
+/// How much earlier still a token in use is renewed in the background, at most. Each account takes a
+/// random share of it, so that not all are renewed at once.
 pub(crate) const AHEAD: Duration = Duration::from_secs(300);
 
-/// An account that was used within this time is kept with a token at hand: a daily job finds one.
+/// An account that was used within this time always has a token ready, so that a daily job finds one.
 pub(crate) const IN_USE: Duration = Duration::from_secs(26 * 3_600);
 
-/// A refresh token that was not used for so long is exercised; it would die after 90 days
-/// (`token/entra.md`).
+/// A refresh token that was not used for this long is used once to keep it alive; it would expire after
+/// 90 days (`token/entra.md`).
 pub(crate) const EXERCISE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// The life of an access token whose response does not say (RFC 6749 §5.1 leaves it open).
+/// The assumed life of an access token if the response does not state it (RFC 6749 §5.1 leaves it open).
 pub(crate) const LIFE_UNSAID: Duration = Duration::from_secs(1_200);
 
 /// An access token.
 #[derive(Debug)]
 pub struct Access {
-    /// What is sent upstream.
+    /// The token that is sent upstream.
     pub token: Secret,
-    /// When it was issued.
+    /// The time at which the token was issued.
     pub issued: Timestamp,
-    /// When it ends.
+    /// The time at which the token expires.
     pub expires: Timestamp,
-    /// The account's when it came, so that a rejection can be told from an older one.
+    /// The account's generation when the token arrived, to tell its rejection from that of an older token.
     pub generation: u64,
 }
 
 impl Access {
-    /// Whether it may be handed out: so much of its life remains that a delivery can end.
+    /// True if the token may be handed out: enough of its life remains for a delivery to finish.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         now < self.stale_at()
     }
 
-    /// Whether the upstream still takes it.
+    /// True if the upstream still accepts the token.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         now < self.expires
     }
@@ -66,7 +65,7 @@ impl Access {
     }
 }
 
-/// How a refresh token was got.
+/// How a refresh token was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenOrigin {
@@ -74,54 +73,54 @@ pub enum TokenOrigin {
     Browser,
     /// Somebody signed in on another device.
     Device,
-    /// It stands in the configuration.
+    /// The token is in the configuration.
     Configuration,
 }
 
 /// A refresh token.
 #[derive(Clone, PartialEq)]
 pub struct Refresh {
-    /// What is sent to the token endpoint.
+    /// The text that is sent to the token endpoint.
     pub token: Zeroizing<String>,
-    /// When it came, or was last used: its 90 days count from there.
+    /// The time at which the token arrived or was last used; its 90 days count from there.
     pub since: Timestamp,
-    /// Whether the provider gave it, or took it at least once; one that was only configured may be
-    /// anything.
+    /// True if the provider issued the token, or accepted it at least once. A token that was only
+    /// configured may be anything.
     pub is_proven: bool,
 }
 
 /// An account's tokens. The texts are wiped when dropped.
 #[derive(Clone, Default, PartialEq)]
 pub struct Account {
-    /// Grows with every change of the tokens.
+    /// A number that grows with every change of the tokens.
     pub generation: u64,
     /// The refresh token to use.
     pub refresh: Option<Refresh>,
-    /// The one before it, should the newer one not have reached us whole.
+    /// The previous refresh token, in case the newer one did not reach us complete.
     pub previous: Option<Refresh>,
-    /// How the first of them was got.
+    /// How the first refresh token was obtained.
     pub origin: Option<TokenOrigin>,
-    /// Who signed in, where the provider said.
+    /// The user who signed in, if the provider named one.
     pub user: Option<String>,
-    /// A digest of the refresh token in the configuration when `refresh` was derived from it, so
-    /// that one newly configured wins over what is kept.
+    /// A digest of the configured refresh token that `refresh` was derived from, so that a newly
+    /// configured one takes precedence over the stored one.
     pub configured: Option<String>,
-    /// A digest of what `access` was asked for, and of whom; another request makes it worthless.
+    /// A digest of the request (endpoint, client id, scopes) for `access`; another request makes it worthless.
     pub request: Option<String>,
-    /// The last access token: text, issued, ends.
+    /// The last access token: its text, time of issue and expiry.
     pub access: Option<(Zeroizing<String>, Timestamp, Timestamp)>,
-    /// Why the provider gave none since, where that does not pass by itself.
+    /// The reason why the provider has issued no token since, if the problem does not pass by itself.
     pub trouble: Option<String>,
 }
 
-/// What a token endpoint granted, as the state needs it.
+/// The tokens that a token endpoint granted, as the state needs them.
 #[derive(Clone)]
 pub struct Grants {
     /// The access token.
     pub access: Zeroizing<String>,
-    /// The refresh token, where one came.
+    /// The refresh token, if one arrived.
     pub refresh: Option<Zeroizing<String>>,
-    /// How long the access token lives, where it was said.
+    /// The life of the access token, if the response stated it.
     pub expires_in: Option<Duration>,
 }
 
@@ -132,8 +131,8 @@ impl Account {
         both.map(|refresh| refresh.token.clone()).collect()
     }
 
-    /// An answer to a question asked in generation `asked`, with the refresh token `used`; whether it
-    /// counted.
+    /// Applies the response to a request made in generation `asked`, with the refresh token `used`.
+    /// Returns true if the response counted.
     pub fn granted(
         &mut self,
         asked: u64,
@@ -152,8 +151,8 @@ impl Account {
         true
     }
 
-    /// Somebody signed in: that wins over whatever there was, which becomes the fallback only where
-    /// it is the same person's.
+    /// Somebody signed in: the new tokens replace all others. The old refresh token becomes the fallback
+    /// only if it belongs to the same person.
     pub fn signed_in(
         &mut self,
         user: Option<String>,
@@ -174,8 +173,8 @@ impl Account {
         self.hold(grants, now);
     }
 
-    /// The configuration names a refresh token with this digest: if it is another than before, it
-    /// becomes the one to use, and what worked last the fallback.
+    /// The configuration has a refresh token with this digest. If it is not the same as before, it
+    /// becomes the token to use, and the last token that worked becomes the fallback.
     pub fn configure(&mut self, token: Zeroizing<String>, digest: String, now: Timestamp) {
         if self.configured.as_ref() == Some(&digest) {
             return;
@@ -196,7 +195,7 @@ impl Account {
         self.generation += 1;
     }
 
-    /// What is asked for, and of whom, has this digest: a token for something else is of no use.
+    /// The request for tokens has this digest: an access token from a different request is of no use.
     pub fn ask_for(&mut self, request: String) {
         if self.request.as_ref() != Some(&request) {
             self.access = None;
@@ -205,8 +204,8 @@ impl Account {
         }
     }
 
-    /// A question that was asked in generation `asked` was refused, in these words: it changes no
-    /// token. Whether that is new.
+    /// Records that a request made in generation `asked` was refused, in these words. No token changes.
+    /// Returns true if the words are new.
     pub fn refused(&mut self, asked: u64, words: &str) -> bool {
         let is_new = asked == self.generation && self.trouble.as_deref() != Some(words);
         if is_new {
@@ -215,8 +214,8 @@ impl Account {
         is_new
     }
 
-    /// Nobody is signed in any more. The digest of what was configured stays, so that the token in
-    /// the configuration does not come back by itself.
+    /// Removes all tokens: nobody is signed in any more. The digest of the configured token stays, so
+    /// that the token in the configuration does not come back by itself.
     pub fn forget(&mut self) {
         *self = Self {
             generation: self.generation + 1,
@@ -226,7 +225,7 @@ impl Account {
         };
     }
 
-    /// The access token, to be handed out.
+    /// The access token to hand out.
     pub fn access(&self) -> Option<Access> {
         let (token, issued, expires) = self.access.as_ref()?;
         Some(Access {
@@ -237,9 +236,9 @@ impl Account {
         })
     }
 
-    /// When it is to be renewed in the background: ahead of need while it is in use, else only
-    /// before the refresh token dies of being unused. `share`, from 0 to 1, is how much of the time
-    /// ahead this account takes.
+    /// The time of the next renewal in the background: ahead of need while the account is in use,
+    /// otherwise only before the refresh token expires unused. `share`, from 0 to 1, is the part of the
+    /// time ahead that this account takes.
     pub fn tend_at(
         &self,
         last_used: Option<Timestamp>,
@@ -259,7 +258,7 @@ impl Account {
         }
     }
 
-    /// The new token takes the place, the one that was used becomes the fallback.
+    /// The new token becomes the current one, and the token that was used becomes the fallback.
     fn rotate(&mut self, used: &Zeroizing<String>, new: Zeroizing<String>, now: Timestamp) {
         let of_used = self
             .refresh

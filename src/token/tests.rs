@@ -1,5 +1,5 @@
-//! No sequence of answers, failures, sign-ins, reconfigurations and restarts makes an old answer
-//! overwrite a newer state, or drops the last refresh token that the provider would take.
+//! No sequence of responses, failures, sign-ins, reconfigurations and restarts makes an old response
+//! overwrite a newer state, or loses the last refresh token that the provider would accept.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::base::Timestamp;
 
 const PERSON: &str = "a@b.c";
 
-/// Stricter than Entra: using a token kills all that it descends from.
+/// A provider stricter than Entra: the use of a token kills all tokens that it descends from.
 #[derive(Default)]
 struct Provider {
     parents: HashMap<String, String>,
@@ -27,7 +27,7 @@ impl Provider {
         format!("r{}", self.count)
     }
 
-    /// The successor of a token; none where it is refused.
+    /// The successor of a token; `None` if the token is refused.
     fn refresh(&mut self, token: &str) -> Option<String> {
         if self.dead.contains(token) {
             return None;
@@ -43,32 +43,32 @@ impl Provider {
     }
 }
 
-/// What the program does, as [`super::Source`] does it.
+/// A step of the program, as [`super::Source`] takes it.
 #[derive(Debug, Clone)]
 enum Step {
-    /// The provider is asked; what it answers is on its way.
+    /// The program sends a request, and the provider's response is on its way.
     Ask { rotates: bool },
-    /// An answer comes, whichever, and ends so.
+    /// One of the responses arrives, and ends in this way.
     Answer(usize, Ending),
-    /// A person signs in, who may be another.
+    /// A person signs in, the same as before or another.
     SignIn { same: bool },
     /// The configuration names this refresh token.
     Configure(u8),
-    /// The configuration asks for something else.
+    /// The configuration changes the request for tokens.
     AskFor(u8),
-    /// What is in memory is gone, and all answers under way.
+    /// The memory is lost, and all responses on their way.
     Restart,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Ending {
-    /// Kept, then used.
+    /// The token was stored, then used.
     Good,
-    /// An outage, a cut answer.
+    /// An outage, or a response that was cut off.
     Lost,
     /// The disk was full.
     NotKept,
-    /// The program ended between keeping and using it.
+    /// The program ended between storing the token and using it.
     Killed,
 }
 
@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    /// Whether it counted.
+    /// Returns true if the response counted.
     fn answer(&mut self, which: usize, ending: Ending) -> bool {
         let (asked, used, next) = self.under_way.remove(which);
         let mut account = self.memory.clone();

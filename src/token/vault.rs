@@ -1,12 +1,14 @@
-//! Tokens on the disk, encrypted (XChaCha20-Poly1305), a file for each account.
+//! Tokens on disk, encrypted (XChaCha20-Poly1305), with one file for each account.
 //!
-//! A file is written beside the old one, synced, and renamed over it, and the folder is synced: a
-//! crash leaves the old or the new, whole. The account's name is authenticated with it, so a file
-//! cannot be passed off as another's. A wrong key is an error and changes nothing.
+//! A new file is written beside the old one, synced, and renamed over it, and the folder is synced: after
+//! a crash, either the old or the new file is there, complete. The account's name is authenticated with
+//! the content, so the file of one account cannot pass for that of another. A wrong key is an error and
+//! changes nothing.
 //!
-//! The key comes from the configuration, else from the file `vault.key` beside the accounts, made at
-//! first start. Rotation seals every account with the new key beside its file, then moves the key
-//! and the accounts into place; what a crash leaves half moved, the next opening moves.
+//! The key comes from the configuration, or else from the file `vault.key` beside the accounts, which is
+//! created at the first start. A rotation seals every account with the new key in a file beside the old
+//! one, then moves the key and the accounts into place. If a crash interrupts the moves, the next opening
+//! completes them.
 
 mod error;
 pub(super) mod kept;
@@ -33,13 +35,13 @@ use error::io;
 use lock::lock;
 use seal::{cipher, seal, unseal, unseal_file};
 
-/// Octets of a key.
+/// The length of a key in octets.
 const KEY: usize = 32;
 
-/// The key's file, where the configuration names no other place.
+/// The name of the key file, if the configuration names no other place.
 const KEY_FILE: &str = "vault.key";
 
-/// What an account's file is called that a rotation has sealed, until it takes the old one's place.
+/// The extension of an account's file that a rotation has sealed, until it replaces the old file.
 const ROTATED: &str = "rotated";
 
 /// The accounts' tokens.
@@ -48,26 +50,27 @@ pub struct Vault {
     access: VaultAccess,
 }
 
-/// How it is kept from other processes.
+/// How the vault is protected from other processes.
 enum VaultAccess {
-    /// It is this process's: the key is known, and no other can change it.
+    /// The vault belongs to this process: the key is known, and no other process can change it.
     Owned {
         cipher: RwLock<XChaCha20Poly1305>,
         _lock: File,
     },
-    /// It is anybody's but for the moment of a reading or writing, and each begins with the key.
+    /// Other processes may use the vault except during a read or write, and each of these starts by
+    /// loading the key.
     Visited(Option<Secret>),
 }
 
-/// A new key in base64, for a configuration that keeps it elsewhere.
+/// A new key in base64, for a configuration that keeps the key elsewhere.
 pub(crate) fn new_key() -> Zeroizing<String> {
     let key = Zeroizing::new(<[u8; KEY]>::from(Key::<XChaCha20Poly1305>::generate()));
     Zeroizing::new(BASE64_STANDARD.encode(key.as_slice()))
 }
 
 impl Vault {
-    /// Opens the vault in `folder`, which is made when missing, with `key`, or else with the one in
-    /// the folder, which is made at first start. Only one process can have it open.
+    /// Opens the vault in `folder`, which is created if missing. The key is `key`, or else the one in the
+    /// folder, which is created at the first start. Only one process can have the vault open.
     pub fn open(folder: PathBuf, key: Option<&Secret>) -> Result<Self, VaultError> {
         prepare(&folder)?;
         let lock = lock(&folder)?;
@@ -79,8 +82,8 @@ impl Vault {
         Ok(Self { folder, access })
     }
 
-    /// The same for a command that may wait for a person: other processes, `serve` among them, can
-    /// have it meanwhile.
+    /// Opens the vault for a command that may wait for a person: other processes, `serve` among them, can
+    /// use it meanwhile.
     pub fn visit(folder: PathBuf, key: Option<&Secret>) -> Result<Self, VaultError> {
         prepare(&folder)?;
         let vault = Self {
@@ -91,7 +94,7 @@ impl Vault {
         Ok(vault)
     }
 
-    /// What is kept of an account; the default where nothing is.
+    /// Loads the stored state of an account; the default if nothing is stored.
     pub fn load(&self, account: &str) -> Result<Account, VaultError> {
         let path = self.path(account);
         self.with(|cipher| match std::fs::read(&path) {
@@ -101,17 +104,17 @@ impl Vault {
         })
     }
 
-    /// Keeps an account; on stable storage when it returns.
+    /// Stores an account. It is on stable storage when this returns.
     pub fn store(&self, account: &str, state: &Account) -> Result<(), VaultError> {
         let path = self.path(account);
-        // No rotation passes it by: the key stays until the file is in place.
+        // The key cannot change until the file is in place, so a rotation cannot miss it.
         self.with(|cipher| {
             let text = seal(cipher, account, state);
             replace(&path, &text).map_err(|error| io(&path, error))
         })
     }
 
-    /// The accounts that something is kept of.
+    /// The accounts that have a stored state.
     pub fn accounts(&self) -> Result<Vec<String>, VaultError> {
         let files = paths(&self.folder, "token")?;
         let name = |path: &PathBuf| {
@@ -122,13 +125,13 @@ impl Vault {
         Ok(files.iter().filter_map(name).collect())
     }
 
-    /// Removes what is kept of an account.
+    /// Removes the stored state of an account.
     pub fn remove(&self, account: &str) -> Result<(), VaultError> {
         let path = self.path(account);
         std::fs::remove_file(&path).map_err(|error| io(&path, error))
     }
 
-    /// What is kept and cannot be read, with the reason: another key, or damage.
+    /// The stored files that cannot be read, with the reason: another key, or damage.
     pub fn unreadable(&self) -> Vec<VaultError> {
         let read = self.with(|cipher| {
             let files = paths(&self.folder, "token")?.into_iter();
@@ -139,15 +142,15 @@ impl Vault {
         read.unwrap_or_else(|error| vec![error])
     }
 
-    /// Seals every account with another key: `key`, or else a new one in the folder's key file.
-    /// Gives how many there are.
+    /// Seals every account with another key: `key`, or else a new one in the folder's key file. Returns
+    /// the number of accounts.
     pub fn rotate(&self, key: Option<&Secret>) -> Result<usize, VaultError> {
         let text = match key {
             Some(key) => Zeroizing::new(key.expose_secret().to_owned()),
             None => new_key(),
         };
         let new = cipher(&text, "the new vault key")?;
-        // Nobody reads or writes an account until all are in their places.
+        // Nobody can read or write an account until all files are in place.
         match &self.access {
             VaultAccess::Owned { cipher, .. } => {
                 let mut current = cipher.write().unwrap_or_else(PoisonError::into_inner);
@@ -161,7 +164,8 @@ impl Vault {
         }
     }
 
-    /// Every account from one key to another, which goes into the folder's key file where it is `own`.
+    /// Moves every account from one key to another. If `own` is given, it is the new key's text, and goes
+    /// into the folder's key file.
     fn seal_anew(
         &self,
         current: &XChaCha20Poly1305,
@@ -174,7 +178,7 @@ impl Vault {
             let beside = path.with_extension(ROTATED);
             replace(&beside, &seal(new, &account, &state)).map_err(|error| io(&beside, error))?;
         }
-        // From here on the new key is the key: the accounts that are not yet in place follow.
+        // From here on the new key is in force; accounts that are not yet in place follow.
         if let Some(text) = own {
             let path = self.folder.join(KEY_FILE);
             replace(&path, text.as_bytes()).map_err(|error| io(&path, error))?;
@@ -188,7 +192,7 @@ impl Vault {
         self.folder.join(format!("{name}.token"))
     }
 
-    /// Does something with the key, which does not change meanwhile.
+    /// Calls `act` with the key, which does not change meanwhile.
     fn with<T>(
         &self,
         act: impl FnOnce(&XChaCha20Poly1305) -> Result<T, VaultError>,
@@ -205,7 +209,7 @@ impl Vault {
     }
 }
 
-/// Whether a text is a key.
+/// Checks that a text is a valid key.
 pub(crate) fn check_key(key: &Secret) -> Result<(), VaultError> {
     cipher(key.expose_secret(), "it").map(drop)
 }
@@ -215,7 +219,7 @@ fn prepare(folder: &Path) -> Result<(), VaultError> {
     files::keep_folder_private(folder).map_err(|error| io(folder, error))
 }
 
-/// The key, with what a rotation that was cut short has left put into place.
+/// Loads the key, and completes a rotation that was interrupted.
 fn opened(folder: &Path, key: Option<&Secret>) -> Result<XChaCha20Poly1305, VaultError> {
     let cipher = match key {
         Some(key) => cipher(key.expose_secret(), "the configured vault key")?,
@@ -228,8 +232,8 @@ fn opened(folder: &Path, key: Option<&Secret>) -> Result<XChaCha20Poly1305, Vaul
     Ok(cipher)
 }
 
-/// Moves accounts that a rotation sealed with the present key into place. One that the key does not
-/// open is left: it is of a rotation that never came to its key.
+/// Moves accounts that a rotation sealed with the present key into place. A file that the key does not
+/// open stays where it is: its rotation never got as far as the key.
 fn move_rotated(folder: &Path, cipher: &XChaCha20Poly1305) -> Result<(), VaultError> {
     let rotated = paths(folder, ROTATED)?;
     if rotated.is_empty() {
@@ -274,7 +278,7 @@ fn own_key(folder: &Path, path: &Path) -> Result<Zeroizing<String>, VaultError> 
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");
-    // One that a crash has left, or a link that somebody has planted, is not written through.
+    // A file that a crash has left, or a link that somebody has planted, is removed and not written through.
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

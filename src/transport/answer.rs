@@ -1,20 +1,20 @@
-//! What an upstream said. Pure.
+//! An upstream's reply. Pure.
 
 use std::borrow::Cow;
 
-/// An upstream's answer: code, enhanced code, text. Lines of the text are separated by `\n`.
+/// An upstream's reply: code, enhanced code, text. Lines of the text are separated by `\n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The three digits of RFC 5321 §4.2.
     pub code: u16,
-    /// The enhanced code (RFC 3463), empty if the answer has none.
+    /// The enhanced code (RFC 3463), empty if the reply has none.
     pub enhanced: Cow<'static, str>,
     /// The text.
     pub text: Cow<'static, str>,
 }
 
 impl Answer {
-    /// An answer with these words.
+    /// A reply with this code, enhanced code and text.
     pub fn new(
         code: u16,
         enhanced: impl Into<Cow<'static, str>>,
@@ -27,12 +27,12 @@ impl Answer {
         }
     }
 
-    /// Whether it is a positive completion reply, 2yz (RFC 5321 §4.2.1): the command has done its work.
+    /// True if this is a positive completion reply, 2yz (RFC 5321 §4.2.1): the command has succeeded.
     pub fn is_completion(&self) -> bool {
         (200..300).contains(&self.code)
     }
 
-    /// Whether it is a transient negative reply, 4yz.
+    /// True if this is a transient negative reply, 4yz.
     pub fn is_transient(&self) -> bool {
         (400..500).contains(&self.code)
     }

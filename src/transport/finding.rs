@@ -1,38 +1,38 @@
-//! What an upstream's answer shows of the mailbox that sends, rather than of the message. Pure.
+//! Findings: what an upstream's reply shows about the sending mailbox rather than about the message. Pure.
 
 use std::time::Duration;
 
 use super::answer::Answer;
 use crate::message::Address;
 
-/// What an answer shows of the mailbox, with the reason and its remedy in words.
+/// A finding about the mailbox in a reply, with the reason and its remedy as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// It has more sessions than the server allows.
+    /// The mailbox has more sessions than the server allows.
     Crowded(String),
-    /// It sends faster than the server allows.
+    /// The mailbox sends faster than the server allows.
     TooFast(String),
-    /// The server has trouble, or has it with the mailbox: it pauses, longer each time.
+    /// The server has a problem, in general or with this mailbox. The mailbox pauses, longer each time.
     Slowed(Patience, String),
-    /// It cannot send until then.
+    /// The mailbox cannot send until then.
     Held(Until, String),
-    /// The server does not take its token, not even a fresh one.
+    /// The server does not accept the mailbox's token, not even a fresh one.
     TokenRefused(String),
-    /// It may not send as this sender. Asking again would get the mailbox blocked.
+    /// The mailbox may not send as this sender. Further attempts would get the mailbox blocked.
     SenderRefused {
         /// The sender.
         sender: Address,
-        /// What the server said.
+        /// The server's reply.
         answer: Answer,
-        /// What mends it.
+        /// The remedy.
         remedy: String,
     },
-    /// Its tenant sends nothing to external recipients for this long.
+    /// The mailbox's tenant cannot send to external recipients for this long.
     ExternalHeld(Duration, String),
 }
 
 impl Finding {
-    /// Why, in words.
+    /// The reason, as text.
     pub fn reason(&self) -> String {
         match self {
             Self::Crowded(reason)
@@ -45,7 +45,7 @@ impl Finding {
         }
     }
 
-    /// How long the mailbox is held for it, if it is.
+    /// How long the mailbox is held because of this finding, if it is.
     pub fn holds_for(&self) -> Option<Duration> {
         match self {
             Self::Held(until, _) => Some(until.lasts()),
@@ -54,13 +54,13 @@ impl Finding {
         }
     }
 
-    /// Whether the message that met it was judged as well: trouble with the mailbox or its tenant is
-    /// not the message's fault, and counts as no attempt.
+    /// True if the reply judged the message as well. A problem with the mailbox or its tenant is not the
+    /// message's fault and does not count as an attempt.
     pub fn is_about_message(&self) -> bool {
         matches!(self, Self::Slowed(..) | Self::SenderRefused { .. })
     }
 
-    /// Whether the server has let the mailbox in, and so proved that it can be used.
+    /// True if the server has let the mailbox in, which proves that the mailbox can be used.
     pub fn is_let_in(&self) -> bool {
         !matches!(
             self,
@@ -69,25 +69,25 @@ impl Finding {
     }
 }
 
-/// How long the pauses of a mailbox grow.
+/// How long the pauses of a mailbox can become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// To minutes: the server may be back at any moment.
+    /// Up to minutes: the server may be back at any moment.
     Minutes,
-    /// To hours: the pause is about what the mailbox has sent.
+    /// Up to hours: the mailbox pauses because of the mail that it has sent.
     Hours,
 }
 
 /// When a held mailbox is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// A person has to mend something; one message now and then probes whether it is mended.
+    /// A person has to correct something. From time to time one message probes if that has been done.
     Probe,
-    /// The hold passes after this time.
+    /// The hold ends after this time.
     For(Duration),
 }
 
-/// How long a mailbox that needs a person is held before one message probes it.
+/// How long a mailbox that needs a person's help is held before one message probes it.
 const PROBE: Duration = Duration::from_secs(300);
 
 impl Until {

@@ -1,4 +1,4 @@
-//! How delivery uses an upstream: the network, or in simulations something else.
+//! How delivery uses an upstream: over the network, or by other means in simulations.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::base::BoxFuture;
 
 /// Opens sessions.
 pub trait Transport: Send + Sync + 'static {
-    /// Connects and signs in. `fresh_token` asks for a new token first: the server has refused the one at
-    /// hand.
+    /// Connects and signs in. `fresh_token` requests a new token first, because the server has refused the
+    /// current one.
     fn open<'a>(
         &'a self,
         upstream: &'a Arc<Upstream>,
         fresh_token: bool,
     ) -> BoxFuture<'a, Result<Box<dyn Link>, Interruption>>;
 
-    /// Goes the way to the server step by step for a person who watches, with a fresh token. Gives the
-    /// signed-in session, or none if a step failed, which was told then.
+    /// Tests the way to the server step by step, with a fresh token, while a person watches. Returns the
+    /// signed-in session, or `None` if a step failed; the failed step has been sent to `steps`.
     fn test<'a>(
         &'a self,
         upstream: &'a Arc<Upstream>,
@@ -27,20 +27,20 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'a, Option<Box<dyn Link>>>;
 }
 
-/// A session, signed in.
+/// A signed-in session.
 pub trait Link: Send {
-    /// Sends one message. After an interruption the session is of no more use.
+    /// Sends one message. After an interruption the session can no longer be used.
     fn send<'a>(
         &'a mut self,
         message: Outgoing<'a>,
     ) -> BoxFuture<'a, Result<Outcome, Interruption>>;
 
-    /// Whether the server wants no more of this session.
+    /// True if the server accepts no further message in this session.
     fn is_spent(&self) -> bool;
 
-    /// Whether the server is still there, as far as can be seen without asking it.
+    /// True if the connection still seems open; sends nothing to find out.
     fn is_alive(&mut self) -> BoxFuture<'_, bool>;
 
-    /// Says goodbye.
+    /// Ends the session with QUIT.
     fn quit(self: Box<Self>) -> BoxFuture<'static, ()>;
 }

@@ -1,13 +1,13 @@
-//! The way out: a message goes to an upstream server, and what came of it is told in the same words
-//! whatever the server speaks. SMTP is the only way so far.
+//! The way out: sends a message to an upstream server and reports the result in the same terms for every
+//! protocol. SMTP is the only protocol so far.
 //!
 //! ```text
 //! delivery ─ open, send ─▶ Transport ─ smtp: session, reply, table ─▶ server
 //!    ▲                         │
-//!    └── Outcome, Interruption ┘  (each with what it shows of the mailbox: Finding)
+//!    └── Outcome, Interruption ┘  (each with its Finding about the mailbox, if any)
 //! ```
 //!
-//! Codes, stages and the table of answers stay inside [`smtp`]: delivery decides by [`Outcome`] alone.
+//! Codes, stages and the table of replies stay inside [`smtp`]: delivery uses only [`Outcome`] to decide.
 
 pub(crate) mod answer;
 pub(crate) mod finding;

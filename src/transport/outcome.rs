@@ -1,59 +1,60 @@
-//! What came of sending a message, whatever the upstream speaks. Pure.
+//! The result of sending a message, for any upstream protocol. Pure.
 
 use std::time::Duration;
 
 use super::answer::Answer;
 use super::finding::Finding;
 
-/// What became of a message's recipients, each by its place in the envelope.
+/// The result for each recipient of a message, by its place in the envelope.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Recipients that have it.
+    /// Recipients to whom the message was delivered.
     pub delivered: Vec<usize>,
-    /// Recipients for whom it failed.
+    /// Recipients for whom the message failed.
     pub failed: Vec<FailedRecipient>,
-    /// Recipients for whom it is tried again.
+    /// Recipients for whom the message is retried.
     pub deferred: Vec<usize>,
-    /// Recipients for another transaction at once.
+    /// Recipients for a further transaction at once.
     pub next: Vec<usize>,
-    /// The answer by which some were delivered.
+    /// The reply that delivered the message to some recipients.
     pub accepted: Option<Answer>,
-    /// The last answer by which some are to be tried again.
+    /// The last reply that asks for a retry for some recipients.
     pub not_now: Option<Answer>,
-    /// How long the upstream asks to wait before the next attempt, if it does.
+    /// How long the upstream asks to wait before the next attempt, if it does so.
     pub wait: Option<Duration>,
-    /// What the answers show of the mailbox: the gravest of them.
+    /// The gravest finding about the mailbox in these replies.
     pub finding: Option<Finding>,
-    /// Answers that no rule explains.
+    /// Replies that no rule explains.
     pub unclassified: Vec<Answer>,
-    /// Whether the upstream confirms delivery by itself to whoever asked for it (RFC 3461).
+    /// True if the upstream itself confirms delivery to senders that requested it (RFC 3461).
     pub confirms: bool,
 }
 
 /// A recipient for whom the message failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedRecipient {
-    /// Its place in the envelope.
+    /// The recipient's place in the envelope.
     pub place: usize,
-    /// What the upstream said.
+    /// The upstream's reply.
     pub answer: Answer,
-    /// What mends it; empty if nothing is known to.
+    /// The remedy; empty if none is known.
     pub remedy: String,
 }
 
 impl Outcome {
-    /// Whether the message itself was judged; see [`Finding::is_about_message`].
+    /// True if the attempt counts, because the message itself was judged; see
+    /// [`Finding::is_about_message`].
     pub fn is_counted(&self) -> bool {
         self.finding.as_ref().is_none_or(Finding::is_about_message)
     }
 
-    /// How long the mailbox is held for what was said about this message, if it is.
+    /// How long the mailbox is held because of the replies to this message, if it is.
     pub fn holds_for(&self) -> Option<Duration> {
         self.finding.as_ref()?.holds_for()
     }
 
-    /// The answer that decided about a message that goes to all its recipients or to none: a refusal for
-    /// now before one for good, since the sender may try again.
+    /// The reply that decided about a message that goes to all its recipients or to none. A temporary
+    /// refusal comes before a permanent one, because the sender may try again.
     pub fn decisive(&self) -> Option<&Answer> {
         let failed = self.failed.first().map(|refused| &refused.answer);
         let refused = self.not_now.as_ref().or(failed);
@@ -61,14 +62,14 @@ impl Outcome {
     }
 }
 
-/// Nothing was sent, or nobody knows whether what was sent has arrived.
+/// Nothing was sent, or it is unknown if the message has arrived.
 #[derive(Debug)]
 pub struct Interruption {
-    /// What happened, in words.
+    /// A description of what happened.
     pub reason: String,
-    /// What the upstream said, if it said anything.
+    /// The upstream's reply, if there was one.
     pub answer: Option<Answer>,
-    /// What it shows of the mailbox. If it shows something, the message is not to blame.
+    /// The finding about the mailbox. If there is one, the message is not to blame.
     pub finding: Option<Finding>,
     /// How far the message had come.
     pub progress: Progress,
@@ -77,11 +78,11 @@ pub struct Interruption {
 /// How far a message had come when its session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// The upstream has not answered anything about it: over a kept session, most likely because that
+    /// The upstream sent no reply about the message. In a reused session the most likely reason is that the
     /// session was dead.
     Unanswered,
-    /// It was under way, and has not arrived.
+    /// The message was under way, and has not arrived.
     UnderWay,
-    /// It may have arrived.
+    /// The message may have arrived.
     MayHaveArrived,
 }

@@ -7,19 +7,19 @@ use crate::message::{Address, Envelope, ReversePath};
 
 /// A message to be sent.
 pub struct Outgoing<'a> {
-    /// The reverse-path to tell.
+    /// The reverse-path to send.
     pub sender: &'a ReversePath,
-    /// Whom the field From names, if it names one.
+    /// The address in the `From` field, if there is one.
     pub author: Option<&'a Address>,
-    /// Recipients, and the parameters as the app gave them.
+    /// The recipients, with the parameters that the app gave.
     pub envelope: &'a Envelope,
-    /// The header section, its empty line included.
+    /// The header section, including its empty line.
     pub head: &'a [u8],
-    /// What follows it.
+    /// The rest of the message.
     pub body: Body,
-    /// Whether the header section has UTF-8 that only SMTPUTF8 allows.
+    /// True if the header section contains UTF-8 that only SMTPUTF8 allows.
     pub utf8_header: bool,
-    /// Whether nothing is sent unless every recipient was accepted.
+    /// True if nothing is sent unless every recipient was accepted.
     pub all_or_none: bool,
 }
 
@@ -27,6 +27,6 @@ pub struct Outgoing<'a> {
 pub enum Body {
     /// In memory.
     Memory(Bytes),
-    /// To be read, from where the rest begins, and how much that is.
+    /// A reader that starts at the rest, and the size of the rest in octets.
     Stream(Box<dyn AsyncRead + Send + Sync + Unpin>, u64),
 }

@@ -6,21 +6,21 @@ use tokio::sync::mpsc;
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Its name: DNS, TCP, TLS, EHLO, token, AUTH, message.
+    /// The step's name: DNS, TCP, TLS, EHLO, token, AUTH, message.
     pub name: String,
-    /// Whether it went well.
+    /// True if the step succeeded.
     pub well: bool,
-    /// What was found, or what went wrong.
+    /// A description of the result or the error.
     pub text: String,
-    /// What mends it, if it went wrong and the text does not say.
+    /// The remedy, if the step failed and the text does not contain one.
     pub remedy: Option<String>,
 }
 
-/// Receives each step when it is done. A receiver that has gone away stops nothing.
+/// The channel that receives each step when it is done. If the receiver is gone, the test continues.
 pub type Steps = mpsc::Sender<Step>;
 
 impl Step {
-    /// A step that went well.
+    /// A step that succeeded.
     pub fn well(name: &str, text: impl ToString) -> Self {
         Self {
             name: name.to_owned(),
@@ -30,7 +30,7 @@ impl Step {
         }
     }
 
-    /// A step that went wrong.
+    /// A step that failed.
     pub fn wrong(name: &str, text: impl ToString, remedy: Option<String>) -> Self {
         Self {
             well: false,

@@ -1,23 +1,23 @@
-//! A configured server as it is reached: by which protocol, and with whose token.
+//! How a configured server is reached: the protocol, and the source of its tokens.
 
 use std::sync::Arc;
 
 use super::smtp::SmtpServer;
 use crate::token::Source;
 
-/// See the module.
+/// A configured server, with its protocol settings and the source of its tokens.
 #[derive(Clone)]
 pub struct Upstream {
     /// The server's name in the configuration.
     pub name: String,
-    /// How it is reached.
+    /// The SMTP settings: how the server is reached.
     pub smtp: SmtpServer,
-    /// Where its tokens come from, for XOAUTH2.
+    /// The source of the server's tokens, for XOAUTH2.
     pub token: Option<Arc<Source>>,
 }
 
 impl Upstream {
-    /// The person whose token signs in, if the mailbox is another's: a shared mailbox.
+    /// The person whose token is used, if the mailbox is not that person's own: a shared mailbox.
     pub fn person(&self) -> Option<&str> {
         let settings = self.token.as_ref()?.settings();
         let person = settings.user.as_deref()?;
@@ -26,12 +26,12 @@ impl Upstream {
         is_shared.then_some(person)
     }
 
-    /// Whose limits count: those of whoever signs in. None if nobody does.
+    /// The account whose limits count: the one that signs in. `None` if there is no sign-in.
     pub fn limited(&self) -> Option<&str> {
         self.person().or(self.smtp.auth.username())
     }
 
-    /// A server of Exchange Online, for tests.
+    /// An Exchange Online server, for tests.
     #[cfg(test)]
     pub(crate) fn of_exchange() -> Self {
         use super::smtp::{Auth, Tls};
@@ -61,7 +61,7 @@ impl Upstream {
         }
     }
 
-    /// Whether nothing differs in how the server is reached and signed in to.
+    /// True if both are reached and signed in to in the same way.
     pub fn is_same(&self, other: &Self) -> bool {
         let is_same_token = match (&self.token, &other.token) {
             (Some(token), Some(other)) => token.settings().is_same(other.settings()),

@@ -1,7 +1,8 @@
-//! The page for people: each server's tokens, Connect, Test. On loopback, or behind a proxy that
-//! speaks TLS; protected all the same, since any page in the same browser can reach loopback:
-//! a session begins with a one-time link from `mailferry web`, its cookie is `SameSite=Strict`, the
-//! Host must be ours (rebinding), each form carries the session's token, and nothing may frame it.
+//! The page for people: each server's tokens, Connect, Test. It listens on loopback, perhaps behind a proxy
+//! with TLS. It is protected all the same, because any page in the same browser can reach loopback: a
+//! session begins with a one-time link from `mailferry web`, its cookie is `SameSite=Strict`, the Host must
+//! be ours (against DNS rebinding), each form carries the session's token, and no other page may frame this
+//! one.
 
 mod page;
 mod serve;
@@ -33,16 +34,16 @@ use sessions::{PageSession, PageSessions, SESSION};
 
 const COOKIE: &str = "mailferry";
 
-/// Where the page is.
+/// The page's addresses.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct PageSettings {
-    /// Where it listens; on loopback.
+    /// The address that the page listens on, on loopback.
     pub address: SocketAddr,
-    /// What it is called from outside, where a proxy stands before it.
+    /// The page's URL from outside, if it is behind a proxy.
     pub external_url: Option<Url>,
 }
 
-/// The page's own paths, by their first parts.
+/// The first parts of the page's own paths.
 const PATHS: [&str; 7] = [
     "",
     "connect",
@@ -53,13 +54,13 @@ const PATHS: [&str; 7] = [
     "test",
 ];
 
-/// Whether the page itself has this path, so that no browser can come back to it.
+/// True if the page itself uses this path, so that no browser can return to it after a sign-in.
 pub(crate) fn is_own_path(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
     PATHS.contains(&first.unwrap_or_default())
 }
 
-/// The page at work, until it is closed.
+/// The running page, until it is closed.
 pub(crate) struct Web {
     task: JoinHandle<()>,
 }
@@ -67,9 +68,9 @@ pub(crate) struct Web {
 struct PageParts {
     operator: Local,
     sessions: Mutex<PageSessions>,
-    /// Sign-ins begun here: the server, and what the person is to do.
+    /// Sign-ins begun here: the server, and the instructions for the person.
     attempts: Mutex<HashMap<String, (String, SignInAttempt)>>,
-    /// What it is called on this machine, and from outside.
+    /// The page's host names on this machine. The next field is its name from outside.
     own_hosts: [String; 2],
     outer_host: Option<String>,
     base: String,
@@ -81,13 +82,13 @@ impl PageParts {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A link that lets one browser in, once, soon.
+    /// Makes a link that lets one browser in, once, within a short time.
     fn link(&self) -> String {
         let link = self.sessions().link(rand::random(), Timestamp::now());
         format!("{}/in/{link}", self.base)
     }
 
-    /// How far a sign-in is, now.
+    /// The present progress of a sign-in.
     fn look(&self, id: &str) -> SignInProgress {
         match self.operator.accounts() {
             Ok(accounts) => accounts.look(id),
@@ -114,7 +115,7 @@ impl PageParts {
 }
 
 impl Web {
-    /// Listens.
+    /// Starts to listen.
     pub(crate) async fn serve(settings: &PageSettings, operator: Local) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.address).await?;
         let address = listener.local_addr()?;
@@ -157,13 +158,14 @@ impl Web {
         Ok(Self { task })
     }
 
-    /// Answers no more.
+    /// Stops answering.
     pub(crate) fn close(&self) {
         self.task.abort();
     }
 }
 
-/// Whatever the answer is: only for our own name, never framed, never kept, nothing from elsewhere.
+/// Serves only requests for our own host name. A response may not be framed or stored, and may not load
+/// anything from elsewhere.
 async fn guard(State(parts): State<Arc<PageParts>>, request: Request, next: Next) -> Response {
     let host = request
         .headers()
@@ -193,7 +195,7 @@ async fn guard(State(parts): State<Arc<PageParts>>, request: Request, next: Next
     response
 }
 
-/// Lets sessions through.
+/// Lets through only requests that have a session.
 async fn only_sessions(
     State(parts): State<Arc<PageParts>>,
     mut request: Request,
@@ -241,7 +243,7 @@ fn html(page: maud::Markup) -> Html<String> {
     Html(page.into_string())
 }
 
-/// For this machine only: not by the name that the page has outside.
+/// Answers on this machine only, not at the page's name from outside.
 async fn measured(State(parts): State<Arc<PageParts>>, headers: HeaderMap) -> Response {
     let host = headers
         .get(header::HOST)
@@ -257,7 +259,7 @@ async fn style() -> Response {
     ([(header::CONTENT_TYPE, "text/css")], page::STYLE).into_response()
 }
 
-/// HEAD, as those send who only look whether a link is good, does not use it up.
+/// Begins a session. HEAD does not use the link up, because programs that only check links send it.
 async fn enter(
     State(parts): State<Arc<PageParts>>,
     Path(link): Path<String>,
@@ -285,8 +287,8 @@ async fn enter(
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
-/// Anything else may be where a browser comes back to after a sign-in. It comes from the provider's
-/// page, so it brings no cookie: what lets it in is the sign-in's `state`.
+/// Any other path may be the one that a browser returns to after a sign-in. The browser comes from the
+/// provider's page, so it brings no cookie; the sign-in's `state` lets it in instead.
 async fn come_back(
     State(parts): State<Arc<PageParts>>,
     uri: Uri,
@@ -323,7 +325,7 @@ struct Posted {
     form_token: String,
 }
 
-/// A form of this session's own page; one that another page made does not have its token.
+/// A form of this session's own page. A form that another page made does not have its token.
 struct Ours;
 
 impl<S: Send + Sync> FromRequest<S> for Ours {

@@ -65,12 +65,12 @@ fn server(row: &TokenRow, form_token: &str, now: Timestamp) -> Markup {
             ("green", "Token valid")
         }
         Light::Green => ("green", "Ready"),
-        Light::Amber => ("amber", "Look here"),
+        Light::Amber => ("amber", "Needs attention"),
         Light::Red if row.held.is_some() => ("red", "Held"),
         Light::Red => ("red", "No token"),
     };
     let said = if row.grant.is_none() && row.held.is_none() {
-        "Needs none"
+        "No token needed"
     } else {
         said
     };
@@ -137,7 +137,7 @@ pub(super) fn steps(server: &str, steps: &[Step]) -> Markup {
     )
 }
 
-/// Something to say, and the way back.
+/// A short text with a link back.
 pub(super) fn notice(title: &str, words: &str) -> Markup {
     page(
         title,

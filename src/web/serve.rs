@@ -1,5 +1,5 @@
-//! The page's connections: few at once, and none that says nothing. Whatever others do with the port,
-//! mail goes on.
+//! The page's connections: few at once, and none that stays silent. Clients that misuse the port cannot
+//! disturb mail.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use tokio::time::timeout;
 /// Connections at once: a few browsers, a proxy and Prometheus.
 const CONNECTIONS: usize = 64;
 
-/// How long a client may take to send a request's header, also before its first octet.
+/// The time that a client may take to send a request's header, including the time before its first octet.
 const HEADER: Duration = Duration::from_secs(10);
 
-/// How long a connection lives; a test of a server may take minutes.
+/// The longest time that a connection lasts; a test of a server may take minutes.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// The pause after no connection could be accepted.
+/// The pause after a failure to accept a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers on `listener` for ever. What comes beyond [`CONNECTIONS`] is closed at once.
+/// Answers on `listener` for ever. Connections beyond [`CONNECTIONS`] are closed at once.
 pub(super) async fn serve(listener: TcpListener, router: Router) -> Infallible {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -38,7 +38,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) -> Infallible {
         };
         let router = router.clone();
         tokio::spawn(async move {
-            // A connection that ends early is the browser's affair.
+            // A connection that ends early is no problem of ours.
             let _ = timeout(LIFE, answer(stream, router)).await;
             drop(place);
         });

@@ -1,5 +1,5 @@
-//! Who may use the page: one-time links become sessions with a cookie, each with a token of its own
-//! against forged forms. Pure, but for the lock that its owner has.
+//! The people who may use the page. A one-time link becomes a session with a cookie, and each session has
+//! its own token against forged forms. Pure, except for the lock that its owner holds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::base::Timestamp;
 
-/// How long a link is good.
+/// The time that a link is valid.
 pub(super) const LINK: Duration = Duration::from_secs(300);
 
-/// How long a session lasts.
+/// The time that a session lasts.
 pub(super) const SESSION: Duration = Duration::from_secs(12 * 3_600);
 
-/// Links and sessions at once; the oldest make room.
+/// The most links, and the most sessions, at once; the oldest make room.
 const MOST: usize = 64;
 
 /// 256 bits that nobody can guess.
@@ -28,7 +28,7 @@ pub(super) struct PageSession {
     until: Timestamp,
 }
 
-/// See the module.
+/// The valid links, and the sessions by their cookies.
 #[derive(Debug, Default)]
 pub(super) struct PageSessions {
     links: HashMap<String, Timestamp>,
@@ -36,7 +36,7 @@ pub(super) struct PageSessions {
 }
 
 impl PageSessions {
-    /// A link, good once.
+    /// Makes a link that is valid once.
     pub(super) fn link(&mut self, random: Random, now: Timestamp) -> String {
         let name = text(random);
         self.links.retain(|_, until| now < *until);
@@ -51,7 +51,7 @@ impl PageSessions {
         name
     }
 
-    /// The cookie of a new session, where the link is good; it is so no more.
+    /// Returns the cookie of a new session if the link is valid. The link is then used up.
     pub(super) fn enter(
         &mut self,
         link: &str,

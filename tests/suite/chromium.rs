@@ -1,4 +1,4 @@
-//! The page in the hands of a person with Chromium, scripts switched off: Connect, sign in, Yes, green.
+//! A person uses the page with Chromium, with scripts switched off: Connect, sign in, Yes, green.
 
 use std::process::Command;
 
@@ -7,8 +7,8 @@ use crate::identity::{self, JANE, PERSONS, Provider, file, module_or_none, modul
 use crate::support::{Lab, have};
 use crate::web::with_page;
 
-/// What a person with Chromium saw: the page before, the provider's last page, the page after, and
-/// the steps of the test.
+/// The texts that a person with Chromium saw: the page before, the provider's last page, the page after,
+/// and the steps of the test.
 fn person_with_chromium(lab: &Lab) -> [String; 4] {
     let link = lab.stdout(&["web", "--no-browser"]);
     let output = Command::new("node")
@@ -51,7 +51,7 @@ fn a_person_with_chromium_connects_at_a_real_provider_and_sees_green() {
     assert_eq!(before, "light red: ● No token");
     assert!(back.contains("jane@example.com has signed in"), "{back}");
     assert_eq!(after, "light green: ● Token valid");
-    // The stand-in for Exchange does not know this provider's tokens.
+    // The stand-in for Exchange does not accept this provider's tokens.
     let test = test.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         test.contains("ok token") && test.contains("failed AUTH"),

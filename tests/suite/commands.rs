@@ -106,7 +106,7 @@ fn the_demo_shows_three_messages_and_ends() {
         "From:      \"Warehouse\" <notifications@example.com>",
         "answer: 250 2.0.0 OK",
         "S: 550 5.7.1 <boss@example.org>",
-        "Nothing went upstream",
+        "Nothing was sent upstream",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }
@@ -157,7 +157,7 @@ fn a_password_is_hashed_from_a_pipe() {
 #[test]
 fn the_queue_is_managed_while_serving_and_while_not() {
     let mut lab = Lab::new();
-    // A server that needs a person: its mail waits.
+    // A server that needs a person's action: its mail waits.
     lab.fault(r#"{"stage":"auth","action":{"reply":"535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox"},"times":9}"#);
     let first = id_of(&lab.send("notifications@example.com", &admitted("one")));
     lab.logged(&["server_held", "Set-CASMailbox -Identity notifications@example.com -SmtpClientAuthenticationDisabled $false"]);
@@ -347,7 +347,7 @@ fn a_listener_that_cannot_be_had_beside_its_own_takes_a_restart() {
     lab.start();
     lab.configure(&listening(&wider));
     lab.signal("HUP");
-    lab.logged(&["event=\"reload_failed\"", &own, "restart it"]);
+    lab.logged(&["event=\"reload_failed\"", &own, "restart mailferry"]);
     assert!(lab.client().command("NOOP").starts_with("250"));
 }
 
@@ -394,7 +394,7 @@ fn a_server_is_held_and_released_by_hand() {
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("there is no server named nobody"));
 }
 
-/// How a command ends, and what it says on standard error.
+/// The exit code of a command, and its output on standard error.
 fn ending(lab: &Lab, arguments: &[&str]) -> (Option<i32>, String) {
     let output = lab.run(arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,6 +1,6 @@
-//! Bad configurations as plain files, `tests/configurations/*.toml`. Each `# expect:` line names the
-//! line, and parts of what is said about it; the program must say them all, and end with 78. Those in
-//! `doubtful/` are right, and each `# warns:` line has parts of a warning.
+//! Bad configurations as plain files, `tests/configurations/*.toml`. Each `# expect:` line has a line
+//! number and parts of the error that the program prints for that line. The program must print all of them
+//! and exit with 78. Files in `doubtful/` are valid, and each `# warns:` line has parts of a warning.
 
 use std::path::Path;
 use std::process::Command;
@@ -109,14 +109,14 @@ fn write(path: &Path, text: &str, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
 }
 
-/// One that others can read, and one that they cannot.
+/// Writes one file that other users can read, and one that they cannot.
 fn secret_files(folder: &Path) {
     for (name, mode) in [("exposed", 0o644), ("private", 0o600)] {
         write(&folder.join(name), "secret", mode);
     }
 }
 
-/// A full sandbox has 1.5 or less; the tool counts in tenths.
+/// A full sandbox has an exposure of 1.5 or less; the tool's threshold is in tenths.
 #[test]
 fn the_unit_of_systemd_leaves_next_to_nothing_open() {
     if !have("configurations::systemd", &["systemd-analyze"]) {

@@ -1,4 +1,4 @@
-//! Signing in, as an administrator does it: the command on one side, a browser on the other.
+//! The sign-in as an administrator does it: the command on one side, a browser on the other.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use crate::support::{Lab, Plan, SERVER, USUAL, id_of};
 
 const JANE: &str = "jane@example.com";
 
-/// A server that somebody signs in for.
+/// A server whose user signs in.
 pub fn plan(grant: &str) -> Plan {
     let endpoints = "token_url = \"{token_url}\"\nauthorize_url = \"{authorize_url}\"\ndevice_url = \"{device_url}\"";
     let usual = USUAL.replace("token_url = \"{token_url}\"", endpoints);
@@ -24,14 +24,14 @@ pub fn plan(grant: &str) -> Plan {
     }
 }
 
-/// `mailferry connect` under way, and what it has told the person so far.
+/// A running `mailferry connect`, and its output so far.
 pub struct Connect {
     child: Child,
     told: String,
 }
 
 impl Connect {
-    /// Begins, and waits for the address to open.
+    /// Starts the command, and waits until it prints the address to open.
     pub fn begin(lab: &Lab, arguments: &[&str]) -> Self {
         let arguments = [&["connect", "jane"], arguments].concat();
         let mut child = lab
@@ -69,7 +69,7 @@ impl Connect {
         code.expect("a code").to_owned()
     }
 
-    /// Ctrl-C; gives the exit code.
+    /// Presses Ctrl-C. Returns the exit code.
     pub fn interrupted(mut self) -> Option<i32> {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", "INT", &id]).status();
@@ -77,7 +77,7 @@ impl Connect {
         self.child.wait().expect("ends").code()
     }
 
-    /// Waits for the end; whether it went well, and what it complained of.
+    /// Waits for the end. Returns true if the command succeeded, and its output on standard error.
     pub fn ended(mut self) -> (bool, String) {
         let mut said = String::new();
         let errors = self.child.stderr.as_mut().expect("piped");
@@ -86,13 +86,13 @@ impl Connect {
     }
 }
 
-/// Answers the page at `url` as `user`; gives the page that comes in the end, redirects followed.
+/// Answers the page at `url` as `user`. Returns the last page, after all redirects.
 pub fn browse(lab: &Lab, url: &str, user: &str, answer: &str) -> (u16, String) {
     let (url, fields) = answered(url, user, answer);
     lab.post(url, &fields)
 }
 
-/// What a browser sends where that page is answered so.
+/// The form that a browser sends for this answer to the page.
 pub fn answered(url: &str, user: &str, answer: &str) -> (url::Url, Vec<(String, String)>) {
     let mut url: url::Url = url.parse().expect("a URL");
     let fields: Vec<(String, String)> = url
@@ -285,7 +285,7 @@ fn the_test_of_a_connection_tells_each_step_and_what_mends_it() {
     assert!(!lab.run(&["test", "nobody"]).status.success());
 }
 
-/// Jane, signed in, and the mailbox that is shared with her.
+/// A laboratory in which Jane has signed in and a mailbox is shared with her.
 fn shared_mailbox(shared_sign_in: SharedSignIn) -> Lab {
     let plan = plan("authorization_code");
     let shared = "username = \"sales@example.com\"\naccount = \"jane@example.com\"";
@@ -350,10 +350,10 @@ fn where_a_shared_mailbox_wants_its_own_name_it_gets_that() {
     assert_eq!(lab.delivered(1)[0].mailbox, "sales@example.com");
     let test = lab.stdout(&["test", "jane"]);
     assert!(
-        test.contains("XOAUTH2 as sales@example.com, by the token of jane@example.com"),
+        test.contains("XOAUTH2 as sales@example.com, with the token of jane@example.com"),
         "{test}"
     );
-    // The name that worked is tried first from then on.
+    // From then on the program tries first the name that worked.
     let signed_in = lab.state().stats().connections;
     offer(&lab);
     lab.delivered(2);
@@ -370,7 +370,7 @@ fn a_sign_in_that_waits_keeps_nobody_from_the_vault() {
     assert_eq!(browse(&lab, &connect.url(), JANE, "yes").0, 200);
     assert!(connect.ended().0);
     lab.logged(&["event=\"signed_in\"", "server=\"jane\"", JANE]);
-    // What runs now has the vault: who comes late hears which process that is.
+    // The running program now has the vault: the page of the late sign-in says which process that is.
     let (status, page) = browse(&lab, &waiting.url(), JANE, "yes");
     assert!(
         status == 403 && page.contains("in use by another mailferry process (pid"),

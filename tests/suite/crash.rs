@@ -1,5 +1,5 @@
-//! kill -9 at random moments under load: what was answered 250 arrives, and what arrives twice was
-//! in the uncertain window, between the upstream's acceptance and the commit of it.
+//! kill -9 at random moments under load: each message that was answered 250 arrives. One that arrives twice
+//! was in the uncertain window, between the upstream's acceptance and the commit that records it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use crate::support::{Lab, Plan, SERVER, Smtp, USUAL, admitted, seed};
 const ROUNDS: u64 = 50;
 const SESSIONS: usize = 4;
 
-/// Sends until the program is gone; notes the subject of each message that was answered 250.
+/// Sends until the program is gone, and records the subject of each message that was answered 250.
 fn load(address: std::net::SocketAddr, name: &str, promised: &Mutex<Vec<String>>) {
     let Ok(stream) = std::net::TcpStream::connect(address) else {
         return;
@@ -63,7 +63,7 @@ fn what_was_promised_arrives_whenever_it_is_killed() {
             for session in 0..SESSIONS {
                 let promised = &promised;
                 scope.spawn(move || {
-                    // A session that is broken off mid-way is what this is about.
+                    // A session that breaks off midway is expected: it is the point of this test.
                     let _ = std::panic::catch_unwind(|| {
                         load(address, &format!("{round}-{session}"), promised)
                     });
@@ -106,8 +106,8 @@ fn what_was_promised_arrives_whenever_it_is_killed() {
     assert!(twice.len() <= most, "seed {seed}: {twice:?}");
 }
 
-/// Messages that can be between the upstream's acceptance and their commit at one moment: one in
-/// each session, and those whose fates have gathered for the next commit.
+/// The number of messages that can be between the upstream's acceptance and their commit at one moment: one
+/// in each session, and those whose fates wait for the next commit.
 fn uncertain_window() -> usize {
     SESSIONS + 16
 }

@@ -1,4 +1,5 @@
-//! Disks that fail: what was answered 250 arrives, or is named. System calls fail by strace's hand.
+//! Disks that fail: each message that was answered 250 arrives or is named in the log. strace makes the
+//! system calls fail.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ fn a_content_that_the_disk_has_changed_is_held_and_named() {
     lab.delivered(2);
     for (id, words) in [
         (&ids[0], "is damaged"),
-        (&ids[1], "are there; put it back from a backup"),
+        (&ids[1], "; restore it from a backup"),
         (&ids[2], "No such file"),
     ] {
         lab.logged(&["event=\"held\"", id, words]);
@@ -77,7 +78,7 @@ fn a_damaged_database_is_named_with_what_mends_it() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{said}");
         assert!(
-            said.contains("damaged spool.sqlite") && said.contains(".recover"),
+            said.contains("spool.sqlite in `data_dir` is damaged") && said.contains(".recover"),
             "{said}"
         );
     }
@@ -95,7 +96,7 @@ fn a_damaged_log_of_the_database_is_told_and_nothing_of_it_is_swept() {
     }
     lab.kill();
     let file = std::fs::File::options().write(true).open(&log);
-    // In the first frame behind the first message.
+    // The damage is in the first frame after the first message.
     let written = file.expect("opens").write_at(&[0x55; 64], octets + 100);
     written.expect("writes");
     lab.start();
@@ -114,7 +115,7 @@ fn what_a_failing_disk_did_not_take_was_not_promised() {
     if !have("damage::failing", &["strace"]) {
         return;
     }
-    // The writes and syncs of the database's log, from the given one on, for a while; then all is well.
+    // These writes and syncs of the database's log fail (`when` is their range); all others succeed.
     for (call, when) in [("fdatasync", "20..32"), ("pwrite64", "150..190")] {
         let mut lab = Lab::stopped(Plan::default());
         let log = lab.path("data/spool/spool.sqlite-wal");
@@ -175,7 +176,7 @@ fn while_fates_cannot_be_written_nothing_more_is_sent() {
         (tracer.trim_end() != "TracerPid:\t0").then_some(())
     });
     lab.state().script.clear();
-    // Several tries to write, with a second between them.
+    // Wait for several attempts to write, which are a second apart.
     lab.wait_for("failures", || {
         (lab.log().matches("event=\"finish_failed\"").count() >= 3).then_some(())
     });

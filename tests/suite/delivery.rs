@@ -1,4 +1,4 @@
-//! From the app to the stand-in for Exchange, and back with reports.
+//! Delivery from the app to the stand-in for Exchange, and the reports that come back.
 
 use std::time::Duration;
 
@@ -306,7 +306,7 @@ fn a_day_that_is_used_up_elsewhere_holds_the_mailbox() {
     lab.logged(&[
         "server_held",
         "SubmissionQuotaExceeded",
-        "10,000 recipients of 24 hours",
+        "10,000 recipients in 24 hours",
     ]);
     lab.queued(1);
 }
@@ -333,7 +333,7 @@ fn a_mailbox_is_let_rest_before_repeated_errors_make_it_worse() {
             lab.logged(&["failed", &id, "SendAsDenied"]);
         }
     }
-    lab.logged(&["server_held", "550 5.2.251", "let it rest"]);
+    lab.logged(&["server_held", "550 5.2.251", "repeated errors"]);
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn one_held_server_delays_no_other() {
     lab.queued(11);
 }
 
-/// A small disk of its own; gone with the test.
+/// A small separate disk, which is removed after the test.
 struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
@@ -457,7 +457,7 @@ fn a_full_disk_is_452_and_nothing_promised_is_lost() {
         assert!(taken < 1_000, "the disk does not fill");
     }
     assert!(taken > 5, "only {taken} were taken");
-    // The session goes on; where DATA itself was refused, its transaction is still open.
+    // The session goes on. If DATA itself was refused, its transaction is still open.
     client.expect("RSET", "250");
     lab.logged(&["server_held"]);
     while lab
@@ -495,7 +495,7 @@ fn a_message_that_comes_in_leaves_the_reserve_alone() {
     client.expect("DATA", "354");
     client.raw(b"Subject: large\r\n\r\n");
     client.raw(&b"0123456789abcdef\r\n".repeat(10_000_000 / 18));
-    // It is refused, and its file gone, before it has ended.
+    // The message is refused and its file removed before its end has arrived.
     lab.wait_for("room", || {
         let disk = rustix::fs::statvfs(lab.path("data")).expect("a disk");
         let contents = std::fs::read_dir(lab.path("data/spool/content")).expect("a folder");

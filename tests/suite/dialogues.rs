@@ -1,9 +1,9 @@
-//! Conversations as plain files, `tests/dialogues/*.txt`, held against the machine at once, in
+//! Conversations as plain files, `tests/dialogues/*.txt`. Each is played against the machine at once, in
 //! pieces, and byte by byte.
 //!
-//! `C:` a line of the client (escapes `\r \n \0 \\ \xNN`; `C+` without the CRLF), `S:` the next line
-//! of the server, by its beginning, `M:` the next message, whole, `set:` what differs from the usual
-//! settings, `#` a remark.
+//! `C:` a line of the client (escapes `\r \n \0 \\ \xNN`; `C+` without the CRLF), `S:` the beginning of the
+//! server's next line, `M:` the next message, complete, `set:` a difference from the usual settings, `#` a
+//! remark.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -122,8 +122,7 @@ fn set(dialogue: &mut Dialogue, what: &str) {
     }
 }
 
-/// The world of the dialogues: the password is "right", the sender refused@ and the recipient
-/// refused@ are refused.
+/// Plays a dialogue. The password is "right"; the sender refused@ and the recipient refused@ are refused.
 fn drive(dialogue: &Dialogue, cut: usize) -> Vec<Line> {
     let mut machine = Machine::new(
         Arc::new(dialogue.settings.clone()),
@@ -168,7 +167,7 @@ fn drive(dialogue: &Dialogue, cut: usize) -> Vec<Line> {
             Event::Content => content.extend(machine.take_content()),
             Event::Discard => content.clear(),
             Event::StartTls => {
-                // What is in the buffer came in clear, and is dropped.
+                // The buffer holds data that arrived in clear: drop it.
                 input.clear();
                 machine.tls_established();
             }
@@ -225,8 +224,8 @@ fn every_dialogue_goes_as_written() {
             .into_owned();
         let text = std::fs::read_to_string(&path).expect("reads");
         let dialogue = read(&text);
-        // Bytes behind STARTTLS in the same piece are dropped, which is what that one is about.
-        // Without PIPELINING, whoever says several things at once is sent away.
+        // Bytes after STARTTLS in the same piece are dropped, which is the point of that dialogue. Without
+        // PIPELINING, a client that sends several commands at once is disconnected.
         let cuts: &[usize] = match name.split('.').next().unwrap_or_default() {
             "starttls-injection" | "bare-lf-pipelined" => &[usize::MAX],
             "auth-in-clear" | "bare-lf" | "bare-lf-crlf" => &[1],

@@ -1,4 +1,4 @@
-//! Listeners with policies of their own, and users with limits, by the program as it is built.
+//! Listeners with their own policies, and users with limits, tested with the program as it is built.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
@@ -12,7 +12,7 @@ const WRONG: &str = "AUTH PLAIN AGVycAB3cm9uZw==";
 const MESSAGE: &str = "From: notifications@example.com\r\nSubject: x\r\n\r\nhi\r\n";
 const SENDER: &str = "notifications@example.com";
 
-/// The usual configuration with more in its listener, in its user, and besides.
+/// The usual configuration with additional lines in its listener, in its user, and elsewhere.
 pub fn plan(listener: &str, user: &str, besides: &str) -> Plan {
     let door = format!("address = \"127.0.0.1:0\"\n{listener}");
     let password = "password = { file = \"erp.argon2\" }";
@@ -100,7 +100,7 @@ fn users_networks_servers_and_sizes_are_the_listeners_own() {
     };
     let by_erp = route(&["--user", "erp", "--from", SENDER]);
     assert!(
-        by_erp.contains("the listener's `users` and `auth` do not let this user in"),
+        by_erp.contains("the listener's `users` or `auth` do not admit this user"),
         "{by_erp}"
     );
     assert!(route(&["--user", "scanner", "--from", "<>"]).contains("other"));
@@ -325,7 +325,7 @@ fn who_guesses_passwords_is_shut_out() {
         last.starts_with("421 4.7.0 Too many failed sign-ins"),
         "{last}"
     );
-    // Whoever is turned away takes no place, though it does not hang up.
+    // A client that is turned away takes no place, even if it does not hang up.
     let mut waiting = Vec::new();
     let mut shut_out = || {
         let mut client = Smtp::silent(lab.address);
@@ -367,7 +367,7 @@ fn who_guesses_in_many_sessions_at_once_has_no_more_guesses() {
         .iter()
         .filter(|reply| reply.starts_with("421 4.7.0"));
     assert_eq!(shut_out.count(), 17, "{replies:?}");
-    // Nor does the right password get in, until the address is spared.
+    // Even the right password would not get in until the address is exempt.
     assert!(Smtp::silent(lab.address).reply().starts_with("421 4.7.0"));
     lab.configure(&plan("", "", "").configuration);
     lab.signal("HUP");
@@ -433,7 +433,7 @@ fn who_signs_in_is_no_longer_whom_the_network_made_them() {
     client.expect("EHLO test", "250");
     client.expect("MAIL FROM:<scanner>", "250");
     client.expect("RSET", "250");
-    // Whom there is no place for is not greeted first.
+    // A client without a place receives the refusal instead of a greeting.
     assert!(
         Smtp::silent(lab.address)
             .reply()

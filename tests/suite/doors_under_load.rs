@@ -190,7 +190,7 @@ fn nobody_waits_for_a_greeting_when_files_are_used_up() {
     lab.delivered(1);
 }
 
-/// A defect, where a message is sent directly.
+/// A defect in the part that sends a message directly.
 struct Defect;
 
 impl Direct for Defect {

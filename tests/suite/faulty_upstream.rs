@@ -1,9 +1,9 @@
-//! Servers, or what stands between, that break the protocol: no message counts as delivered unless its
-//! content was taken, and none is lost.
+//! Servers, or devices in between, that break the protocol: a message counts as delivered only if its
+//! content was accepted, and none is lost.
 
 use crate::support::{Asked, Lab, Plan, Smarthost, USUAL, admitted, id_of};
 
-/// The program beside this server; it tries again at once.
+/// A laboratory in which the program sends through this server and retries at once.
 fn lab(server: &Smarthost) -> Lab {
     Lab::with(Plan {
         configuration: USUAL.to_owned() + &server.server("main"),
@@ -15,7 +15,7 @@ fn send(lab: &Lab) -> String {
     id_of(&lab.send("notifications@example.com", &admitted("held on to")))
 }
 
-/// A message is delivered, and the server gets it once.
+/// Checks that a message is delivered, and that the server receives it once.
 fn delivers_once(server: &Smarthost) {
     let lab = lab(server);
     let id = send(&lab);
@@ -33,7 +33,7 @@ fn nothing_but_354_goes_on_after_data() {
     let id = send(&lab);
     let deferred = lab.logged(&["event=\"deferred\"", &id]);
     assert!(
-        deferred.contains("250 2.0.0 ok is no answer here"),
+        deferred.contains("unexpected reply: 250 2.0.0 ok"),
         "{deferred}"
     );
     lab.logged(&["event=\"delivered\"", &id, "250 2.0.0 taken"]);
@@ -55,7 +55,7 @@ fn a_server_that_is_a_reply_ahead_is_noticed() {
 #[test]
 fn a_reply_that_comes_late_is_noticed_at_data() {
     let server = Smarthost::start(|asked, seen| match asked {
-        // As if one more 250 had been on its way since before MAIL.
+        // The server sends one 250 too many, as if a reply from before MAIL arrived late.
         Asked::Command(line) if line.starts_with("MAIL") && seen.connections == 1 => {
             Some("250 stray\r\n250 2.1.0 ok")
         }

@@ -1,10 +1,10 @@
-//! What holds a mailbox, whom that stops, and who goes first afterwards.
+//! Holds of mailboxes: their causes, the servers that they stop, and the order of messages afterwards.
 
 use crate::support::{Lab, Plan, SERVER, USUAL, admitted, id_of};
 
 const BLOCKED: &str = "550 5.2.251 Sender throttled due to continuous errors";
 
-/// The usual server under another name, for this sender, by this mailbox.
+/// The usual server under another name, for this sender, signed in to this mailbox.
 fn server(name: &str, sender: &str, mailbox: &str) -> String {
     SERVER
         .replace("name = \"notifications\"", &format!("name = \"{name}\""))
@@ -22,7 +22,7 @@ fn from(sender: &str, subject: &str) -> String {
     format!("From: {sender}\r\nSubject: {subject}\r\n\r\nHello\r\n")
 }
 
-/// A laboratory of these servers and mailboxes.
+/// A laboratory with these servers and mailboxes.
 fn lab(servers: &[String], mailboxes: &[&'static str], send_as: &[&'static str]) -> Lab {
     Lab::with(Plan {
         configuration: USUAL.to_owned() + &servers.concat(),
@@ -32,14 +32,14 @@ fn lab(servers: &[String], mailboxes: &[&'static str], send_as: &[&'static str])
     })
 }
 
-/// A fault at the final dot that stays, for the mailbox.
+/// Adds a lasting fault at the final dot for this mailbox.
 fn block(lab: &Lab, mailbox: &str) {
     lab.fault(&format!(
         r#"{{"stage":"final_dot","action":{{"reply":"{BLOCKED}"}},"matches":"{mailbox}","times":1000000}}"#
     ));
 }
 
-/// How the server is held, as `servers --json` has it.
+/// The server's hold, as `servers --json` prints it.
 fn hold_of(lab: &Lab, server: &str) -> serde_json::Value {
     let listed = lab.stdout(&["servers", "--json"]);
     let mut states = listed
@@ -61,7 +61,7 @@ fn a_hold_stops_every_server_of_the_mailbox() {
         "d@example.com",
         "e@example.com",
     ];
-    // One of them by another name of the same host.
+    // One of them uses another spelling of the same host.
     let mut servers: Vec<String> = names
         .iter()
         .zip(send_as)
@@ -81,7 +81,7 @@ fn a_hold_stops_every_server_of_the_mailbox() {
     block(&lab, mailbox);
     lab.stdout(&["release", "a"]);
     lab.logged(&["event=\"server_held\"", "5.2.251"]);
-    // It stays so for hours: when nothing is under way, nothing more will be.
+    // The hold lasts for hours: once nothing is being sent, nothing more will be.
     lab.wait_for("quiet", || {
         let list = lab.stdout(&["queue", "list", "--state", "active"]);
         list.starts_with("0 found\n").then_some(())
@@ -181,7 +181,7 @@ fn mail_of_a_held_server_that_is_removed_waits_for_a_person() {
         "{show}{list}"
     );
     assert_eq!(lab.state().stats().messages, 0);
-    // A person decides.
+    // A person decides to release it.
     lab.stdout(&["queue", "release", &held]);
     assert!(lab.delivered(1)[0].text.contains("Subject: private"));
 }

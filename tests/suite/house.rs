@@ -1,5 +1,5 @@
-//! How the files of `src` are joined. Imports are read with a parser, and looked up where they are
-//! defined: a re-export is only a name.
+//! The imports between the files of `src`. A parser reads them, and each counts for the module that defines
+//! the item: a re-export is only a name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use syn::{Attribute, Item, UseTree};
 /// `delivery`, and `src/lib.rs` is empty.
 pub struct House {
     modules: Modules,
-    /// Of each module, the modules in which what it imports is defined.
+    /// For each module, the modules that define the items it imports.
     pub imports: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -23,22 +23,22 @@ struct Module {
     children: BTreeSet<String>,
     defined: BTreeSet<String>,
     names: BTreeMap<String, Target>,
-    /// Modules of which all names are names here too.
+    /// Modules whose names are all imported here.
     globs: Vec<Vec<String>>,
-    /// The paths from the crate's root that its code has.
+    /// Paths in its code that begin at the crate's root.
     paths: Vec<Vec<String>>,
-    /// The paths into other crates that its code has.
+    /// Paths in its code into other crates.
     foreign: BTreeSet<String>,
     /// The comment at its head.
     head: String,
 }
 
-/// What a path leads to.
+/// The destination of a path.
 #[derive(Clone)]
 enum Target {
-    /// From the crate's root.
+    /// A path from the crate's root.
     Ours(Vec<String>),
-    /// Into another crate.
+    /// A path into another crate.
     Foreign(Vec<String>),
 }
 
@@ -77,13 +77,13 @@ impl House {
         Self { modules, imports }
     }
 
-    /// Each module with the paths into other crates that its code has, and the comment at its head.
+    /// Each module with its paths into other crates and the comment at its head.
     pub fn modules(&self) -> impl Iterator<Item = (String, &BTreeSet<String>, &str)> {
         let modules = self.modules.iter();
         modules.map(|(at, module)| (at.join("::"), &module.foreign, module.head.as_str()))
     }
 
-    /// Sets of modules each of which imports all others of its set, directly or by way of others.
+    /// Sets of modules that all import each other, directly or through other modules.
     pub fn circles(&self) -> BTreeSet<Vec<&str>> {
         let names = self.imports.keys();
         let reached: BTreeMap<&str, BTreeSet<&str>> = names
@@ -152,7 +152,7 @@ fn read(text: &str, at: &[String]) -> Module {
     reader.module
 }
 
-/// The module in which a path's item is defined.
+/// The module that defines a path's item.
 fn home(modules: &Modules, path: &[String], depth: usize) -> Option<Vec<String>> {
     let (mut at, mut rest) = (Vec::new(), path);
     while let Some((first, after)) = rest.split_first() {
@@ -174,7 +174,7 @@ fn home(modules: &Modules, path: &[String], depth: usize) -> Option<Vec<String>>
             }
         };
     }
-    // The module itself: what of it is used has a path of its own.
+    // The path is a module itself: each item used from it has a path of its own.
     None
 }
 
@@ -230,7 +230,8 @@ impl Reader<'_> {
         if !is_name {
             self.uses(target.clone());
         }
-        // `use super::*` names like `use super::fair`: the last part says what is meant here.
+        // Under `use super::*` as under `use super::fair`, the last part is the name that stands for the
+        // item here.
         self.module.names.insert(name.to_string(), target);
     }
 

@@ -1,5 +1,5 @@
-//! A certified identity provider that we did not write, as a user would configure it: a browser with
-//! PKCE, another device, refresh with rotation, the app's own right by secret and by signature.
+//! A certified identity provider that we did not write, configured as a user would: a browser with PKCE,
+//! the device code flow, refresh with rotation, client credentials by secret and by signature.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::support::{Lab, Plan, free_port, have};
 
 pub const JANE: &str = "jane@example.com";
 
-/// The provider as a process, until it is dropped.
+/// The provider's process, which ends when this is dropped.
 pub struct Provider {
     child: Child,
     url: String,
@@ -43,7 +43,7 @@ pub fn is_here() -> bool {
     have("oidc-provider", &[module, "node", "python3"])
 }
 
-/// A program that is here where the module is, else its name.
+/// The name of a program that exists if the module does; otherwise the module's own name.
 pub fn module_or_none(name: &'static str) -> &'static str {
     match modules().join(name).exists() {
         true => "node",
@@ -105,7 +105,7 @@ ca = "ca.pem"
     }
 }
 
-/// The person at the provider's pages; what the last of them says.
+/// Acts as the person on the provider's pages. Returns the text of the last page.
 fn person(arguments: &[&str]) -> String {
     let output = Command::new("python3")
         .arg(file("browser.py"))
@@ -114,8 +114,8 @@ fn person(arguments: &[&str]) -> String {
     String::from_utf8(output.expect("runs").stdout).expect("UTF-8")
 }
 
-/// What the test of the connection says of the token; the stand-in for Exchange, which comes after
-/// it, does not know this provider's tokens.
+/// The token's line in the output of the connection test. The next step, the stand-in for Exchange, does
+/// not accept this provider's tokens.
 fn token_step(lab: &Lab) -> String {
     let output = lab.run(&["test", "jane"]);
     let said = String::from_utf8(output.stdout).expect("UTF-8");
@@ -137,7 +137,7 @@ fn a_person_connects_at_a_real_provider_and_the_sign_in_lasts() {
     let page = person(&[&connect.url(), JANE]);
     assert!(page.contains("jane@example.com has signed in"), "{page}");
     assert!(connect.ended().0);
-    // Each test takes a new token, and with it another refresh token: the old one is worthless.
+    // Each test gets a new token, and with it a new refresh token: the old one is no longer valid.
     for _ in 0..3 {
         assert!(token_step(&lab).starts_with("ok"), "{}", token_step(&lab));
     }

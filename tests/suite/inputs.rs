@@ -1,5 +1,5 @@
-//! What real apps and devices send, taken from public bug reports of many tools: no author, name or
-//! header is lost by it.
+//! Messages as real apps and devices send them, taken from public bug reports of many tools: no author,
+//! name or header is lost.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use crate::support::{Asked, Lab, Plan, SERVER, Smarthost, Smtp, USUAL, admitted,
 
 const N: &str = "notifications@example.com";
 
-/// A laboratory that admits example.com, and the default from besides.
+/// A laboratory that admits example.com and the default sender address.
 fn lab() -> Lab {
     let filter = "from_filter = \"notifications@example.com, example.com\"";
     let server = SERVER.replace("from_filter = \"notifications@example.com\"", filter);
@@ -18,7 +18,7 @@ fn lab() -> Lab {
     })
 }
 
-/// Sends octets as they are, dots included; gives the reply to the final dot.
+/// Sends octets as they are, dots included. Returns the reply to the final dot.
 fn send_raw(lab: &Lab, sender: &str, message: &[u8]) -> String {
     let mut client = lab.client();
     client.expect(&format!("MAIL FROM:<{sender}>"), "250");
@@ -28,7 +28,7 @@ fn send_raw(lab: &Lab, sender: &str, message: &[u8]) -> String {
     client.reply()
 }
 
-/// The lines of the header section that a message with this From leaves with.
+/// The lines of the header section that the program sends for a message with this From.
 fn leaves_with(lab: &Lab, number: u64, from: &[u8]) -> String {
     let rest = b"\r\nDate: d\r\nMessage-ID: <1@x>\r\n\r\nhi";
     let message = [b"From: ", from, rest].concat();
@@ -38,7 +38,7 @@ fn leaves_with(lab: &Lab, number: u64, from: &[u8]) -> String {
     head.replace("\r\n ", " ")
 }
 
-/// A session that may send a message's octets now.
+/// A session after the reply to DATA: the client may send the message's octets now.
 fn in_data(lab: &Lab) -> Smtp {
     let mut client = lab.client();
     client.expect(&format!("MAIL FROM:<{N}>"), "250");
@@ -224,7 +224,7 @@ fn check_warns_of_a_server_that_is_our_own_listener() {
     let circle = "\n[[server]]\nname = \"circle\"\nhost = \"localhost\"\nport = 2525\ntls = \"none\"\nauth = \"none\"\n";
     lab.configure(&(USUAL.replace("127.0.0.1:0", "127.0.0.1:2525") + SERVER + circle));
     let said = lab.stdout(&["check"]);
-    assert!(said.contains("in a circle"), "{said}");
+    assert!(said.contains("mail would loop"), "{said}");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn the_end_of_a_session_waits_for_the_message_under_way() {
     });
     let mut client = in_data(&lab);
     client.raw(admitted("slow").as_bytes());
-    // Another session shows that the time is over.
+    // Another session ends, which shows that the time is over.
     let mut idle = lab.client();
     assert!(idle.reply().starts_with("421 4.4.2 Session time"));
     client.raw(b".\r\n");
@@ -291,7 +291,7 @@ fn tls_at_a_port_in_clear_is_named() {
     assert!(
         client
             .reply()
-            .starts_with("421 4.7.0 This port does not begin with TLS")
+            .starts_with("421 4.7.0 This port does not start with TLS")
     );
     lab.logged(&["event=\"speaks_tls\""]);
 }
@@ -327,7 +327,7 @@ fn a_device_that_knows_rsa_alone_is_served() {
         let said = handshake(cipher);
         assert!(said.contains(&format!("Cipher is {cipher}")), "{said}");
     }
-    // TLS_RSA is none that we have: the log says what to do.
+    // We support no TLS_RSA cipher suite: the log says what to do.
     handshake("AES128-GCM-SHA256");
     lab.logged(&[
         "event=\"session_failed\"",

@@ -1,10 +1,10 @@
-//! The map in `src/lib.rs` holds: who may import whom, no circles, and pure files that are pure.
+//! Checks the map in `src/lib.rs`: which module may import which, no circles, and pure files that are pure.
 
 use std::path::Path;
 
 use crate::house::House;
 
-/// What may stand in no pure file: paths that begin so reach the world.
+/// Paths that a pure file may not use: each path that begins like this reaches the outside world.
 const WORLD: [&str; 8] = [
     "tokio",
     "std::fs",
@@ -16,10 +16,10 @@ const WORLD: [&str; 8] = [
     "tracing",
 ];
 
-/// What of ours may stand in no pure file either: the clock that a pure function is not given, and the log.
+/// Our own modules that a pure file may not use either: the log, TLS and streams.
 const OUR_WORLD: [&str; 3] = ["observe::maillog", "base::tls", "base::stream"];
 
-/// Crates, and parts of them, that live in one room only.
+/// Crates, and parts of crates, that only one room may use.
 const HOMES: [(&str, &str); 12] = [
     ("rustix", "platform"),
     ("nix", "platform"),
@@ -35,7 +35,7 @@ const HOMES: [(&str, &str); 12] = [
     ("rusqlite", "spool"),
 ];
 
-/// What the sandbox may import; only cli may import it.
+/// The rooms that the sandbox may import. Only cli may import the sandbox.
 const SANDBOX: [&str; 3] = ["base", "message", "smtp"];
 
 /// A room or file of the map.
@@ -45,7 +45,8 @@ struct Entry {
     is_pure: bool,
 }
 
-/// The table of `src/lib.rs`: a row for each line, the names between backticks, ● after the pure ones.
+/// Reads the table of `src/lib.rs`: a row for each line, the names between backticks, ● after the pure
+/// ones.
 fn map() -> Vec<Entry> {
     let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
     let text = std::fs::read_to_string(lib).expect("reads");
@@ -74,7 +75,7 @@ fn map() -> Vec<Entry> {
     entries.collect()
 }
 
-/// The longest name of the map that fits a module.
+/// The entry of the map with the longest name that matches a module.
 fn place<'m>(map: &'m [Entry], module: &str) -> &'m Entry {
     let fits = |name: &str| {
         let rest = module.strip_prefix(name);
@@ -138,7 +139,8 @@ fn pure_files_know_no_world() {
     let (house, map) = (House::read(), map());
     let (mut wrong, mut seen) = (Vec::new(), 0);
     for (module, foreign, head) in house.modules() {
-        let says_so = head.contains("Pure.") || head.contains("Pure:");
+        let is_pure = |word: &str| word.trim_matches(['.', ':', ',']) == "Pure";
+        let says_so = head.split_whitespace().any(is_pure);
         let is_on_map = !module.is_empty() && is_pure_on_map(&map, &module);
         if !says_so && !is_on_map {
             continue;

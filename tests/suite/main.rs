@@ -1,7 +1,7 @@
-//! The suite: what the whole does, by the program as it is built.
+//! The suite tests the whole program as it is built.
 //!
-//! Tests that need a real server or client look for it first, and say loudly when it is missing;
-//! with MAILFERRY_TESTS=all, as `tests/run` sets it, a missing one is a failure.
+//! Tests that need a real server or client look for it first, and say clearly if it is missing. With
+//! MAILFERRY_TESTS=all, which `tests/run` sets, a missing one is a failure.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What other users of the same machine see of the program, and what they are told.
+//! Other users of the same machine: what they see of the program, and what it tells them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use crate::support::{Lab, PROGRAM, Plan, admitted, have, id_of, skipped};
 
-/// Root may read everything by these; without them it is like everybody else.
+/// Root may read everything because of these capabilities; without them it is like any other user.
 const LIKE_OTHERS: [&str; 2] = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
 
 fn set_mode(path: &Path, mode: u32) {
@@ -70,7 +70,7 @@ fn everything_in_the_data_folder_is_for_its_owner_only() {
     let large = admitted("large") + &"x\r\n".repeat(100_000);
     id_of(&lab.send("notifications@example.com", &large));
     lab.queued(1);
-    // What is made at the next start too.
+    // The check includes files that the next start creates.
     lab.kill();
     lab.start();
     let mut folders = vec![lab.path("data")];

@@ -1,6 +1,5 @@
-//! The real thing: Postfix with STARTTLS as the submission server, its users signed in by Dovecot,
-//! which asks the stand-in's introspection endpoint about the bearer token. Messages are read back
-//! from the mailbox.
+//! Real servers: Postfix with STARTTLS is the submission server. Dovecot authenticates its users and checks
+//! the bearer token at the stand-in's introspection endpoint. Messages are read back from the mailbox.
 //!
 //! Both run as root on free ports of loopback, with a folder of their own, and end with the test.
 
@@ -56,7 +55,7 @@ fn shell(text: &str) {
 }
 
 impl Servers {
-    /// `extensions` are the EHLO keywords that Postfix leaves out.
+    /// Starts the servers. `without` are the EHLO keywords that Postfix leaves out.
     fn start(lab: &Lab, without: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = folder.path().display().to_string();
@@ -183,7 +182,7 @@ fn laboratory() -> Lab {
     lab
 }
 
-/// Sends through Postfix from now on.
+/// Makes the program send through Postfix from now on.
 fn use_postfix(lab: &Lab, servers: &Servers, from_filter: &str) {
     lab.write(
         "postfix.pem",
@@ -266,7 +265,7 @@ fn postfix_refuses_another_sender_and_the_refusal_comes_back() {
     }
     let lab = laboratory();
     let servers = Servers::start(&lab, "");
-    // A filter that promises more than the account may: the upstream has the last word.
+    // The filter admits senders that the account may not use: the upstream decides.
     use_postfix(&lab, &servers, "example.com, notifications@example.com");
     let mut client = lab.client();
     let id = id_of(&client.send(
@@ -382,7 +381,8 @@ fn postfix_confirms_what_it_is_asked_to_and_we_where_it_cannot() {
         client.expect("DATA", "354");
         client.raw(b"From: notifications@example.com\r\nSubject: confirmed\r\n\r\nsecret\r\n.\r\n");
         id_of(&client.reply());
-        // Nobody takes mail for the sender here, so the confirmation stays where it can be read.
+        // No server here accepts mail for the sender, so the confirmation stays in the queue, where the
+        // test can read it.
         let confirmed = lab.wait_for("a confirmation", || {
             // The message itself may still be in the queue beside its confirmation.
             let queued = servers.queued();
@@ -416,7 +416,7 @@ fn postfix_greylists_and_refuses_what_is_too_large() {
     lab.logged(&["deferred", &grey, "450 4.2.0", "greylisted"]);
     std::fs::write(servers.folder.path().join("recipients"), "").expect("writes");
     servers.postfix("reload");
-    // What is open still goes by the old table.
+    // Open sessions still use the old table.
     lab.signal("HUP");
     lab.logged(&["delivered", &grey]);
     let large = send("someone@example.net", &"0123456789\r\n".repeat(200_000));
@@ -459,7 +459,7 @@ fn a_restart_of_postfix_in_mid_stream_loses_nothing() {
         (0..MESSAGES).all(has).then_some(text)
     });
     let uncertain = lab.log().matches("uncertain=true").count();
-    // What Postfix was stopped over it delivers again, as the message that it was.
+    // Postfix delivers again the messages that its stop interrupted, under the same ids.
     let taken = mailbox.split("with ESMTPSA id ").skip(1);
     let taken: HashSet<_> = taken.map(|rest| rest.split_whitespace().next()).collect();
     let arrived = taken.len();
@@ -469,7 +469,7 @@ fn a_restart_of_postfix_in_mid_stream_loses_nothing() {
     );
 }
 
-/// What has been used to end a message for one of two servers only.
+/// Byte sequences that have been used to end a message for only one of two servers.
 const SMUGGLING: [&str; 14] = [
     "\n.\n",
     "\n.\r\n",

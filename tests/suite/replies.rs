@@ -1,5 +1,5 @@
-//! Each answer of `tests/replies.txt`, played by the stand-in at its stage against the program: what
-//! becomes of the message, of the server, and of what the operator sees.
+//! The stand-in gives each reply of `tests/replies.txt` at its stage. The tests check the effect on the
+//! message, on the server, and on what the operator sees.
 
 use mailferry::base::Service;
 use mailferry::transport::Answer;
@@ -7,7 +7,7 @@ use mailferry::transport::smtp::{Reaction, Stage, table};
 
 use crate::support::{Lab, Plan, admitted, id_of};
 
-/// Laboratories at once.
+/// The number of laboratories that run at once.
 const AT_ONCE: usize = 4;
 
 struct Line {
@@ -63,7 +63,7 @@ fn reaction(line: &Line) -> Reaction {
     row.reaction
 }
 
-/// A part of the answer that stands in what is told about it.
+/// A part of the reply that the program's log and output must contain.
 fn words(line: &Line) -> &'static str {
     let words = line.said.get(..40).unwrap_or(line.said);
     words.trim_end()
@@ -73,7 +73,7 @@ fn play(line: &Line) {
     let exchange = Plan::default();
     let configuration = match line.service {
         Service::ExchangeOnline => exchange.configuration,
-        // The stand-in as a server of a provider that is not Microsoft.
+        // The stand-in acts as a server of a provider other than Microsoft.
         Service::Other => exchange.configuration.replace(
             "tenant = \"contoso\"",
             "provider = \"custom\"\nscopes = [\"mail\"]",

@@ -1,8 +1,7 @@
-//! Ten thousand messages over fifty mailboxes, a thousand times, in simulated time: schedules of faults
-//! by seeds, restarts among them. Delivery is the real one; the spool is in memory, and Exchange Online
-//! is played. `tests/run` goes through a thousand schedules, `cargo test` through fewer;
-//! `MAILFERRY_SCHEDULES` says how many, `MAILFERRY_SEED` repeats one, or is `random` for others than the
-//! usual.
+//! Ten thousand messages over fifty mailboxes, a thousand times, in simulated time. A seed determines each
+//! schedule of faults and restarts. Delivery is the real code; the spool is in memory, and Exchange Online
+//! is simulated. `tests/run` runs a thousand schedules, `cargo test` fewer. `MAILFERRY_SCHEDULES` sets the
+//! number. A number in `MAILFERRY_SEED` repeats one schedule; `random` selects other schedules than usual.
 
 mod exchange;
 mod memory;
@@ -33,11 +32,11 @@ const MESSAGES: usize = 10_000;
 const SCHEDULES: u64 = 1_000;
 const FEW_SCHEDULES: u64 = 50;
 
-/// By then a schedule must have come to its end.
+/// The time within which a schedule must end.
 const END: Duration = Duration::from_secs(8 * 24 * 3_600);
 
-/// By then the program has noticed that its clock was set. One that was set forward just before a kill
-/// cannot be told from time that has passed since.
+/// The time within which the program notices that its clock was set. A clock that is set forward just
+/// before a kill looks the same as time that has passed since.
 const NOTICED: Duration = Duration::from_secs(10);
 
 fn mailbox(number: usize) -> String {
@@ -96,7 +95,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::DeliverySettings
     }
 }
 
-/// A message of one mailbox, every tenth to three recipients, some of which are not there.
+/// A message of one mailbox. One in ten has three recipients, and some recipients do not exist.
 fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, bad: f64) -> New {
     let sender = mailbox(number % MAILBOXES);
     let count = if random.random_bool(0.1) { 3 } else { 1 };
@@ -142,19 +141,19 @@ fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, b
     New { record, content }
 }
 
-/// What a seed brings.
+/// The events that a seed determines.
 #[derive(Default)]
 struct Plan {
     faults: Faults,
-    /// The share of recipients that are not there.
+    /// The share of recipients that do not exist.
     bad: f64,
-    /// After how long (seconds) the program is killed.
+    /// The lengths of the runs (seconds) after which the program is killed.
     kills: Vec<u64>,
-    /// When since the beginning the clock is set, and by how much.
+    /// The times since the beginning at which the clock is set, and by how much.
     steps: Vec<(Duration, SignedDuration)>,
-    /// By how much it is set between runs: back.
+    /// The (negative) step that sets the clock back between runs.
     back: SignedDuration,
-    /// When since the beginning an operator has all tried again.
+    /// The times since the beginning at which an operator retries all messages.
     retries: Vec<Duration>,
 }
 
@@ -178,7 +177,7 @@ fn plan(random: &mut StdRng) -> Plan {
     let outage = match random.random_bool(0.3) {
         true => {
             let from = random.random_range(0..600_000);
-            // Some go on for longer than messages are kept.
+            // Some outages last longer than messages are kept.
             let long = if random.random_bool(0.05) { 6 * 24 } else { 3 };
             (from, from + random.random_range(60_000..long * 3_600_000))
         }
@@ -221,7 +220,7 @@ fn plan(random: &mut StdRng) -> Plan {
     }
 }
 
-/// One run of the program: until all is done, or it is killed. Gives whether it was.
+/// Runs the program until all is done or it is killed. Returns true if it was killed.
 fn run(
     spool: &Arc<Memory>,
     exchange: &Arc<Exchange>,
@@ -258,19 +257,19 @@ fn run(
     killed
 }
 
-/// Sets the clock where the time has come for it.
+/// Sets the clock for each step whose time has come.
 fn set_clock(time: &Simulation, steps: &mut Vec<(Duration, SignedDuration)>) {
     let now = time.steady();
     let due = steps.extract_if(.., |(at, _)| *at <= now);
     due.for_each(|(_, by)| time.set(by));
 }
 
-/// Whether the time of one of these has come; it is spent by that.
+/// True if any of these times has come. Removes the times that have come.
 fn is_due(times: &mut Vec<Duration>, now: Duration) -> bool {
     times.extract_if(.., |at| *at <= now).count() > 0
 }
 
-/// As `queue retry --all` does.
+/// Retries all messages as `queue retry --all` does.
 fn retry_all(spool: &Memory, delivery: &Delivery, now: Timestamp) {
     let pause = delivery.pause();
     spool.retry_all(now);
@@ -304,7 +303,7 @@ fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) 
     let time = Simulation::new(began);
     let exchange = Exchange::new(seed, plan.faults, time.clock());
     let settings = || settings(tls_config.clone());
-    // What the server has taken and the program did not live to write down.
+    // Messages that the server accepted, but that the program could not record before it was killed.
     let mut unwritten: HashSet<String> = HashSet::new();
     for kill in std::mem::take(&mut plan.kills) {
         let life = Duration::from_secs(kill);
@@ -333,13 +332,13 @@ fn name(place: usize) -> String {
     format!("<{place}>")
 }
 
-/// What the server has taken and is still in the spool, by its Message-ID; reports have theirs by the
-/// spool's own ids.
+/// The Message-IDs of messages that the server has accepted and that are still in the spool. A report's
+/// Message-ID contains its id in the spool.
 fn left_taken(spool: &Memory, exchange: &Exchange, sent: &[Record]) -> Vec<String> {
     let is_left = |name: &String| {
         let inner = name.trim_matches(['<', '>']);
         let id = match inner.split_once('@') {
-            // A digest has the number of its last line behind its id.
+            // A digest's id is followed by the number of its last line.
             Some((id, _)) => id
                 .split('.')
                 .next()
@@ -353,8 +352,8 @@ fn left_taken(spool: &Memory, exchange: &Exchange, sent: &[Record]) -> Vec<Strin
     taken.map(|taken| taken.message).filter(is_left).collect()
 }
 
-/// Every message ends, for each of its recipients, in exactly one of delivered, reported, held; none is
-/// sent twice that was not uncertain; no mailbox does more than it may.
+/// Checks that every message ends, for each of its recipients, in exactly one of delivered, reported, held;
+/// that only uncertain messages are sent twice; and that no mailbox exceeds its limits.
 fn check(
     seed: u64,
     spool: &Memory,
@@ -424,7 +423,7 @@ fn check(
     }
 }
 
-/// What the sender has got, or a person will see, of the reports about a message.
+/// The texts of the reports about a message that the sender has received or a person will see.
 fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
     let of = |event: mailferry::spool::StoryEvent| match event.what {
         What::Reported { report, .. } => {
@@ -437,7 +436,7 @@ fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
     spool.events(id).into_iter().flat_map(of).collect()
 }
 
-/// The recipients that the sender was told about.
+/// The failed recipients that were reported to the sender.
 fn failed(spool: &Memory, id: MessageId) -> HashSet<String> {
     let events = spool.events(id);
     let is_reported = events
@@ -464,7 +463,7 @@ fn outcome(spool: &Memory, exchange: &Exchange, sent: &[Record], began: Timestam
     }
 }
 
-/// Where one has failed the others need not go on.
+/// Stops the other threads when one ends: after a failure they need not go on.
 struct StopAll<'a>(&'a AtomicU64, u64);
 
 impl Drop for StopAll<'_> {
@@ -484,7 +483,8 @@ fn without_faults_no_time_is_lost() {
         took, delivered, ..
     } = schedule(1, true, &tls_config());
     assert_eq!(delivered, MESSAGES);
-    // A mailbox has 200 messages: the first 30 go at once, the last of seven lots six minutes later.
+    // A mailbox has 200 messages: the first 30 are sent at once, the last of seven batches six minutes
+    // later.
     let shortest =
         Duration::from_secs(((MESSAGES / MAILBOXES).div_ceil(PER_MINUTE) as u64 - 1) * 60);
     let share = took.as_secs_f64() / shortest.as_secs_f64();

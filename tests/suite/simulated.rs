@@ -1,6 +1,5 @@
-//! The program in simulated time: hours and months of a server's life in seconds. All of it is real
-//! but the clock that policy goes by; the stand-ins, which it reaches by its sockets, live in the
-//! present.
+//! The program in simulated time: hours and months of a server's life in seconds. Everything is real except
+//! the clock that policy uses. The stand-ins, which the program reaches through its sockets, use real time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,8 @@ use crate::support::{Lab, Plan, SERVER, USUAL, admitted, by_refresh_token, id_of
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The tasks that wait by the clock while nothing happens: the scheduler and the one that tends.
+/// The number of tasks that wait for the clock while nothing happens: the scheduler, and the task that
+/// tends tokens.
 const LOOPS: usize = 2;
 
 struct Life {
@@ -31,12 +31,12 @@ struct Life {
 }
 
 impl Life {
-    /// A server that was connected by a refresh token of its mailbox.
+    /// Starts with a server that was connected with a refresh token of its mailbox.
     fn begin() -> Self {
         Self::with(|server| server)
     }
 
-    /// The same with the server's table changed.
+    /// Starts with the same server, its table changed.
     fn with(change: impl Fn(String) -> String) -> Self {
         let secret = USUAL.replace("{ env = \"TEST_SECRET\" }", "{ file = \"secret\" }");
         let usual = secret.replace(
@@ -67,7 +67,7 @@ impl Life {
         }
     }
 
-    /// So much time passes, in steps; nothing is under way between them.
+    /// Lets this much time pass, in steps. After each step it waits until no work is in progress.
     fn pass(&self, time: Duration, step: Duration) {
         let steps = time.as_millis() / step.as_millis();
         for _ in 0..steps {
@@ -78,7 +78,7 @@ impl Life {
 
     fn settle(&self) {
         self.lab.wait_for("quiet", || {
-            // What was done is written down after a moment.
+            // Results are written after a moment.
             self.time.advance(Duration::from_millis(2));
             (self.time.sleepers() >= LOOPS && self.daemon.is_quiet()).then_some(())
         });
@@ -92,7 +92,7 @@ impl Life {
         );
     }
 
-    /// Stops, and begins again after so long.
+    /// Stops the program, and starts it again after this long.
     fn again_after(self, away: Duration) -> Self {
         let Self {
             lab,
@@ -106,7 +106,7 @@ impl Life {
         Self::on(lab, time)
     }
 
-    /// Nothing comes through here, until the script is cleared.
+    /// Makes every attempt fail at this stage until the script is cleared.
     fn cut_off(&self, stage: FaultStage) {
         let busy = "451 4.3.2 Busy".to_owned();
         self.lab.state().script.add([Fault {
@@ -122,7 +122,7 @@ impl Life {
     }
 }
 
-/// What an outage looks like from here, and what stands in between.
+/// The faults of an outage, including responses from devices in between.
 fn outage() -> Vec<FaultAction> {
     let reply = |text: &str| FaultAction::Reply(text.to_owned());
     vec![
@@ -165,10 +165,10 @@ fn an_outage_of_an_hour_loses_nothing_and_ends_by_itself() {
     let (asked, arrived) = (life.asked(), life.lab.state().stats().messages);
     assert!(asked > 10, "it goes on trying: {asked}, seed {seed}");
     assert!(asked < 100, "but makes no storm: {asked}, seed {seed}");
-    // What is at hand is used up to its end, which comes in the twentieth minute.
+    // The token at hand is used until it expires, in the twentieth minute.
     assert_eq!(arrived, 5, "seed {seed}");
     life.lab.state().script.clear();
-    // An hour, the last wait of the schedule, and its jitter.
+    // One hour (the last wait of the retry schedule) plus its jitter.
     life.pass(70 * MINUTE, Duration::from_secs(5));
     let delivered = life.lab.delivered(15);
     for minute in (0..70).step_by(5) {
@@ -203,7 +203,7 @@ fn an_outage_of_a_week_uses_up_nothing_of_the_mailboxs_day() {
     assert!(stats.connections > 100, "it was tried: {stats:?}");
     assert_eq!(stats.messages, 0);
     life.lab.state().script.clear();
-    // The longest pause of a server, and its jitter.
+    // The longest pause of a server plus its jitter.
     life.pass(20 * MINUTE, MINUTE);
     let delivered = life.lab.state().delivered();
     let mut all = delivered.iter().filter(|it| it.recipients.len() == 50);
@@ -241,7 +241,7 @@ fn a_provider_that_asks_for_a_pause_gets_it() {
     life.settle();
     life.pass(9 * MINUTE, Duration::from_secs(5));
     assert_eq!(life.asked(), 1);
-    // The third attempt at the latest comes within 24 minutes, the next token's turn after 50.
+    // The message's third attempt comes within 24 minutes at the latest; the next token is due after 50.
     life.pass(30 * MINUTE, Duration::from_secs(30));
     life.lab.delivered(1);
     assert_eq!(life.asked(), 2);
@@ -265,7 +265,7 @@ fn a_mailbox_keeps_its_pace_in_bursts_and_loses_no_time() {
     for burst in 1..=3 {
         life.lab.delivered(burst * 30);
         if burst < 3 {
-            // All who send rest until the minute, and a second for the way, is over.
+            // All workers wait until the minute is over, plus one second for the transmission.
             life.lab.wait_for("rest", || {
                 (life.time.sleepers() >= LOOPS + SESSIONS).then_some(())
             });
@@ -333,8 +333,8 @@ fn who_waits_for_a_held_server_hears_of_it_through_one_that_works() {
     assert!(left.contains("0 in the queue"), "{left}");
 }
 
-/// A machine begins with a wrong clock, and is told the time with mail in its queue; or the other
-/// way round.
+/// A machine starts with a wrong clock, which is corrected while mail is in the queue; or the other way
+/// round.
 #[test]
 fn a_clock_that_is_set_makes_no_message_old_and_none_wait() {
     for (days, stage) in [
@@ -351,7 +351,7 @@ fn a_clock_that_is_set_makes_no_message_old_and_none_wait() {
         life.send("after");
         life.pass(2 * HOUR, MINUTE);
         life.lab.state().script.clear();
-        // An hour, the last wait of the schedule, and its jitter.
+        // One hour (the last wait of the retry schedule) plus its jitter.
         life.pass(70 * MINUTE, MINUTE);
         let arrived = life.lab.delivered(2);
         for subject in ["before", "after"] {
@@ -390,7 +390,7 @@ fn what_was_switched_off_for_a_week_tries_before_it_gives_up() {
 #[test]
 fn a_password_reset_does_not_wait_for_a_campaign() {
     let life = Life::with(|server| {
-        // With several sessions it would matter which of them is open already.
+        // With several sessions the result would depend on which of them is already open.
         let pace = "messages_per_minute = 10\nsessions = 1";
         server.replace("messages_per_minute = 0", pace) + &SERVER.replace("notifications", "jane")
     });
@@ -408,7 +408,7 @@ fn a_password_reset_does_not_wait_for_a_campaign() {
     life.lab.delivered(10);
     send("notifications", "reset", "X-Other: 1");
     send("notifications", "urgent", "X-Priority: 1");
-    // By the time that this one has gone, those before it are known to their server.
+    // Once this message has been sent, the two before it have reached their server's desk.
     send("jane", "another", "X-Other: 1");
     life.lab.delivered(11);
     life.lab
@@ -422,7 +422,7 @@ fn a_password_reset_does_not_wait_for_a_campaign() {
             .position(|message| message.text.contains(&field))
     };
     let (reset, urgent) = (place("reset"), place("urgent"));
-    // One message of the campaign is in hand, and one may end before what has just come.
+    // One message of the campaign is being sent, and one more may finish before the new messages.
     assert!(urgent.is_some_and(|place| place < 14), "{urgent:?}");
     assert!(reset.is_some_and(|place| place < 14), "{reset:?}");
 }

@@ -1,4 +1,4 @@
-//! What is known of messages, while they wait and afterwards, and the queue by hand.
+//! The stories of messages, while they wait and afterwards, and the commands for the queue.
 
 use serde_json::Value;
 
@@ -136,7 +136,7 @@ fn messages_are_found_held_released_exported_and_deleted() {
         shown.contains("held: who is Jane") && shown.contains("when it is released"),
         "{shown}"
     );
-    // What the client sends ends with a line end of its own before the final dot.
+    // The client adds a line end of its own before the final dot.
     let stored = format!("{message}\r\n");
     assert_eq!(lab.stdout(&["queue", "export", &one]), stored);
     let file = lab.path("one.eml");
@@ -222,7 +222,7 @@ fn what_may_have_arrived_is_sent_once_more_and_then_held() {
         lab.fault(r#"{"stage":"final_dot","action":"drop"}"#);
     }
     let id = id_of(&lab.send("notifications@example.com", &admitted("twice")));
-    lab.logged(&["event=\"held\"", &id, "it may have arrived, twice"]);
+    lab.logged(&["event=\"held\"", &id, "two attempts may have delivered it"]);
     let is_held = || {
         let listed = lab.stdout(&["queue", "list", "--state", "uncertain"]);
         (listed.contains("  held uncertain  ")).then_some(())
@@ -251,7 +251,7 @@ fn what_may_have_arrived_is_held_where_the_configuration_says_so_and_counts() {
     });
     lab.fault(r#"{"stage":"final_dot","action":"drop"}"#);
     let id = id_of(&lab.send("notifications@example.com", &admitted("once")));
-    lab.logged(&["event=\"held\"", &id, "it may have arrived: "]);
+    lab.logged(&["event=\"held\"", &id, "it may have been delivered: "]);
     assert_eq!(lab.state().stats().messages, 0);
     lab.stop();
     lab.start();

@@ -1,4 +1,4 @@
-//! Tokens as the running program gets, keeps and replaces them.
+//! Tokens as the running program gets, stores and replaces them.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ fn a_rotated_refresh_token_is_kept_before_it_is_used() {
         id_of(&lab.send("notifications@example.com", &admitted("rotating")));
         lab.delivered(count);
         lab.empties();
-        // What the provider gave must serve the next process, whenever this one ends.
+        // The next process must be able to use the provider's new refresh token, whenever this one ends.
         lab.kill();
         let kept = std::fs::read_to_string(
             lab.path("data/tokens/contoso%2Fnotifications%40example.com.token"),
@@ -114,7 +114,7 @@ fn a_wrong_secret_holds_the_server_and_says_so() {
     );
 }
 
-/// The usual configuration, the app proving itself in this way.
+/// The usual configuration with these lines as the app's credentials.
 fn proven_by(id: &str, lines: &str) -> String {
     let usual = USUAL.replace("sandbox-app", id);
     usual.replace("client_secret = { env = \"TEST_SECRET\" }", lines) + SERVER
@@ -146,7 +146,8 @@ fn the_second_secret_is_tried_when_the_first_has_expired() {
     lab.logged(&["server_held", "AADSTS7000222", "make a new one"]);
 }
 
-/// An app that proves itself with a certificate, at a provider whose clock is so far ahead.
+/// A laboratory with an app that signs in with a certificate; the provider's clock is ahead by
+/// `clock_skew`.
 fn signed(clock_skew: i64) -> Lab {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
     let certificate = rcgen::CertificateParams::default()
@@ -256,7 +257,7 @@ fn the_life_of_a_token_is_taken_however_it_is_said() {
         let expires = row["expires"].as_i64().expect("a time");
         (expires - mailferry::base::Timestamp::now().0) / 1_000
     };
-    // Less what the test itself took.
+    // The ranges allow for the time that the test itself takes.
     assert!((1_700..=1_800).contains(&test(r#"{"life":"1800"}"#)));
     assert!((1_600..=1_700).contains(&test(r#"{"life":1700}"#)));
     assert!((1_100..=1_200).contains(&test(r#"{"life":null}"#)));
@@ -291,7 +292,7 @@ fn a_held_server_is_red_however_good_its_token_until_a_test_goes_well() {
     ));
     id_of(&lab.send("notifications@example.com", &admitted("waits")));
     lab.logged(&["server_held"]);
-    // The exit code speaks of tokens, and this one is good.
+    // The exit code is about tokens, and this token is valid.
     let said = lab.stdout(&["tokens", "--json"]);
     assert!(said.contains(r#""state":"red""#), "{said}");
     assert!(said.contains("the server is held"), "{said}");
@@ -331,7 +332,7 @@ fn tokens_that_a_renamed_table_leaves_behind_are_listed_and_forgotten() {
     lab.logged(&["tokens_unused", "contoso"]);
     let unused = |lab: &Lab| {
         let said = lab.run(&["tokens"]);
-        String::from_utf8_lossy(&said.stdout).contains("unused: no server has this account")
+        String::from_utf8_lossy(&said.stdout).contains("unused: no server uses this account")
     };
     assert!(unused(&lab));
     let said = lab.stdout(&["disconnect", "--unused"]);

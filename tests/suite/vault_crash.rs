@@ -1,6 +1,6 @@
-//! kill -9 at every step between a token response and the first use of the token, by strace: after
-//! each system call that writes the account, then before and after AUTH. Whenever it ends,
-//! the next run has a working refresh token, and the message that waited for it arrives.
+//! kill -9 at every step between a token response and the first use of the token, with strace: after each
+//! system call that writes the account, then before and after AUTH. Whenever the program is killed, the
+//! next run has a working refresh token, and the waiting message arrives.
 
 use std::path::PathBuf;
 use std::thread;
@@ -20,13 +20,14 @@ fn lab(rotates: bool) -> Lab {
     lab
 }
 
-/// What an account is written to before it takes its place; no other system call is looked at.
+/// The file that an account is written to before it replaces the old file. Only system calls on this file
+/// are watched.
 fn new_file(lab: &Lab) -> PathBuf {
     lab.path(TOKENS).join(format!("{ACCOUNT}.new"))
 }
 
-/// Starts the program; each system call on the new file stops the whole process once it is done,
-/// whichever of its threads made it.
+/// Starts the program. After each system call on the new file the whole process stops, whichever thread
+/// made the call.
 fn start(lab: &mut Lab) {
     lab.start_with_faults(&new_file(lab), "%file,%desc:signal=STOP");
 }
@@ -45,15 +46,15 @@ fn calls(lab: &Lab) -> Vec<String> {
     names.take(count).collect()
 }
 
-/// Whether the program is stopped.
+/// True if the program is stopped.
 fn is_stopped(lab: &Lab) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{}/stat", lab.id())).unwrap_or_default();
     let after_name = state.rsplit_once(") ").map(|(_, rest)| rest);
     after_name.is_some_and(|rest| rest.starts_with(['T', 't']))
 }
 
-/// Sends a message, and lets the program go on after each system call until it has made `most` of them,
-/// or the message has arrived. Gives the calls.
+/// Sends a message, and lets the program go on after each system call until it has made `most` calls or the
+/// message has arrived. Returns the calls.
 fn run_until(lab: &Lab, most: usize) -> Vec<String> {
     let address = lab.address;
     thread::spawn(move || {
@@ -78,13 +79,13 @@ fn run_until(lab: &Lab, most: usize) -> Vec<String> {
     })
 }
 
-/// The next run has a sign-in that works, with nobody's help, and what was promised arrives.
+/// Checks that the next run signs in without anybody's help, and that the promised message arrives.
 fn recovers(lab: &mut Lab, when: &str) {
     lab.start();
     let arrived = lab.delivered(1);
     lab.empties();
     assert_eq!(arrived.len(), 1, "once: {when}");
-    // A new token, by the refresh token that is kept now.
+    // The test requests a new token with the refresh token that is stored now.
     let test = lab.run(&["test", "notifications"]);
     let said = String::from_utf8_lossy(&test.stdout).into_owned();
     assert!(test.status.success(), "{when}:\n{said}");
@@ -103,7 +104,7 @@ fn a_kill_at_any_step_leaves_a_working_refresh_token() {
         assert!(steps.iter().any(|step| step == name), "{name}: {steps:?}");
     }
     for count in 1..=steps.len() {
-        // As Entra has it: the token that was used stays good.
+        // As with Entra: a used refresh token stays valid.
         let mut lab = lab(false);
         start(&mut lab);
         let made = run_until(&lab, count);
@@ -115,7 +116,7 @@ fn a_kill_at_any_step_leaves_a_working_refresh_token() {
 #[test]
 fn a_kill_before_and_after_the_first_use_loses_no_rotated_token() {
     for stage in ["auth", "mail", "final_dot"] {
-        // A provider that is stricter than Entra: what was used is worthless.
+        // A provider that is stricter than Entra: a used refresh token is no longer valid.
         let mut lab = lab(true);
         lab.fault(&format!(
             r#"{{"stage":"{stage}","action":{{"stall":60000}}}}"#

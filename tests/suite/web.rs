@@ -1,4 +1,4 @@
-//! The page, as a browser uses it, and as another page in that browser would like to.
+//! The page, as a browser uses it, and as a hostile page in the same browser would try to use it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub fn with_page(plan: Plan) -> Lab {
     })
 }
 
-/// A browser with a session, or one on its way to it.
+/// A browser that has a session or is about to get one.
 struct Browser<'a> {
     lab: &'a Lab,
     http: reqwest::Client,
@@ -29,11 +29,11 @@ struct Browser<'a> {
     cookie: String,
 }
 
-/// Status, Location, and the page.
+/// The status, Location and page of a response.
 type Answer = (u16, String, String);
 
 impl<'a> Browser<'a> {
-    /// With the link that `mailferry web` prints.
+    /// Opens the link that `mailferry web` prints.
     fn enter(lab: &'a Lab) -> (Self, String) {
         let link = lab.stdout(&["web", "--no-browser"]).trim().to_owned();
         let base = link.split("/in/").next().expect("a base").to_owned();
@@ -129,7 +129,7 @@ fn a_person_connects_and_tests_on_the_page() {
         "it goes on without a script: {page}"
     );
     assert_eq!(browse(&lab, &provider, "jane@example.com", "yes").0, 200);
-    // The page looks again by itself until the sign-in has ended.
+    // The page reloads itself until the sign-in has ended.
     let back = lab.wait_for("way back", || {
         let (status, back, _) = browser.get(&place);
         (status == 303).then_some(back)
@@ -192,7 +192,7 @@ fn behind_a_proxy_the_browser_comes_back_to_the_page() {
         .to_owned();
     let http = reqwest::Client::builder().redirect(Policy::none()).build();
     let http = http.expect("a client");
-    // The proxy speaks TLS with the browser, and passes on what it says.
+    // The proxy uses TLS with the browser, and passes the browser's requests on.
     let pass = |url: &str, host: &str| {
         let path = url.strip_prefix("https://mail.example.com").expect("ours");
         let request = http
@@ -254,7 +254,7 @@ fn an_end_that_is_near_is_told_in_the_log_on_the_page_and_as_a_metric() {
     assert!(lab.run(&["test", "notifications"]).status.success());
     let (_, _, page) = browser.get("/");
     assert!(
-        page.contains("Look here") && page.contains("secret or certificate ends soon"),
+        page.contains("Needs attention") && page.contains("secret or certificate ends soon"),
         "{page}"
     );
     let request = browser.http.get(format!("{}/metrics", browser.base));
@@ -304,7 +304,7 @@ fn connections_that_say_nothing_take_a_few_places_and_no_more() {
         stream.set_nonblocking(true).expect("can");
         matches!(std::io::Read::read(&mut stream, &mut [0]), Ok(0))
     };
-    // The others close too once they were silent for too long.
+    // The remaining connections close as well after they have been silent for too long.
     let closed = || {
         let count = silent.iter().filter(|stream| is_closed(stream)).count();
         (count >= 200 - 64).then_some(())

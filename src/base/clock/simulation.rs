@@ -1,4 +1,4 @@
-//! Time that passes when it is told to: a program at work under it lives through a month in a moment.
+//! Simulated time, which passes only on request: a program that uses it runs through a month in a moment.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,18 +17,18 @@ pub struct Simulation {
 
 #[derive(Debug)]
 struct Inner {
-    /// As if nobody had ever set the clock.
+    /// The time as if nobody had ever set the clock.
     now: Timestamp,
     began: Timestamp,
-    /// By how much it was set in all.
+    /// The total amount by which the clock was set.
     shift: SignedDuration,
-    /// Those that wait, by their time and in the order in which they came.
+    /// The tasks that wait, by their time and in the order in which they came.
     sleepers: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
     count: u64,
 }
 
 impl Simulation {
-    /// Begins at `now`.
+    /// Simulated time that begins at `now`.
     pub fn new(now: Timestamp) -> Arc<Self> {
         let inner = Inner {
             now,
@@ -42,12 +42,12 @@ impl Simulation {
         })
     }
 
-    /// A clock that goes by it.
+    /// A clock that uses this simulated time.
     pub fn clock(self: &Arc<Self>) -> Clock {
         Clock::new(Some(self.clone()))
     }
 
-    /// What it shows.
+    /// The time that the clock shows.
     pub fn now(&self) -> Timestamp {
         let inner = self.inner();
         inner.now.shifted(inner.shift)
@@ -59,19 +59,19 @@ impl Simulation {
         inner.now.since(inner.began)
     }
 
-    /// Sets the clock forward, or back where `by` is negative; no time passes.
+    /// Sets the clock forward, or back if `by` is negative; no time passes.
     pub fn set(&self, by: SignedDuration) {
         self.inner().shift += by;
     }
 
-    /// How many wait for their time.
+    /// The number of tasks that wait for their time.
     pub fn sleepers(&self) -> usize {
         let mut inner = self.inner();
         inner.sleepers.retain(|_, sleeper| !sleeper.is_closed());
         inner.sleepers.len()
     }
 
-    /// Lets time pass, and wakes those whose time has come.
+    /// Lets time pass, and wakes the tasks whose time has come.
     pub fn advance(&self, by: Duration) {
         let mut inner = self.inner();
         let now = inner.now.after(by);
@@ -79,14 +79,14 @@ impl Simulation {
         while let Some(entry) = inner.sleepers.first_entry()
             && entry.key().0 <= now
         {
-            // Who waits no more needs no waking.
+            // A task that no longer waits needs no waking.
             let _ = entry.remove().send(());
         }
     }
 
-    /// Lets time pass until somebody's has come, if anybody waits. Where all wait by this clock, a
-    /// runtime that calls it whenever it has nothing to do (`Builder::on_thread_park`) lives as fast as
-    /// it can.
+    /// Lets time pass until the first task must wake, if any task waits. If all tasks wait with this clock,
+    /// a runtime that calls this whenever it has nothing to do (`Builder::on_thread_park`) never waits in
+    /// real time.
     pub fn advance_to_next(&self) {
         let next = {
             let mut inner = self.inner();

@@ -7,13 +7,13 @@ use crate::message::Address;
 use crate::spool::filter;
 use crate::spool::{Entry, Origin, Record, State, Story, StoryEvent, What};
 
-/// Recipients that a line shows; more are counted.
+/// The number of recipients that a line shows; further ones are only counted.
 const SHOWN: usize = 3;
 
-/// Characters of a reason that a line shows; `queue show` has all of it.
+/// The number of characters of a reason that a line shows; `queue show` prints all of it.
 const REASON: usize = 200;
 
-/// A message in a line, with why it waits.
+/// A message in one line, with the reason why it waits.
 pub(super) fn line(Entry { record, lease }: &Entry, reason: Option<&str>) -> String {
     let state = match record.state {
         _ if lease.is_some() => "active".to_owned(),
@@ -69,7 +69,7 @@ fn row(name: &str, value: impl Display) {
     println!("{name:<12}{}", plain(&value.to_string()));
 }
 
-/// All that is known of a message in the queue, with why it waits.
+/// Prints everything that is known about a message in the queue, with the reasons why it waits.
 pub(super) fn entry(entry: &Entry, story: &Story, reasons: &[String]) {
     let Entry { record, lease } = entry;
     origin(story);
@@ -92,7 +92,7 @@ pub(super) fn entry(entry: &Entry, story: &Story, reasons: &[String]) {
     if record.uncertain {
         row(
             "uncertain",
-            "the connection was lost when it may have arrived already",
+            "the connection was lost when the message may already have been delivered",
         );
     }
     events(&story.events);
@@ -104,7 +104,7 @@ fn because(reasons: &[String]) {
     }
 }
 
-/// A message's whole story, with why it still waits.
+/// Prints a message's whole story, with the reasons why it still waits.
 pub(in crate::cli) fn story(story: &Story, reasons: &[String]) {
     origin(story);
     let state = match (story.ended, story.record.state) {
@@ -117,7 +117,8 @@ pub(in crate::cli) fn story(story: &Story, reasons: &[String]) {
     events(&story.events);
 }
 
-/// A story in a line: what became of the message for whom it is asked about, or for everybody.
+/// A story in one line: the message's outcome for the recipients that `whose` matches, or for all if it
+/// matches none.
 pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
     let record = &story.record;
     let all = story.recipients();
@@ -135,7 +136,7 @@ pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
     )
 }
 
-/// What became of a message for these recipients.
+/// The outcome of a message for these recipients.
 fn outcome(story: &Story, asked: &[&Address]) -> String {
     let decided = |to: &Address| {
         let mut events = story.events.iter().rev().map(|event| &event.what);

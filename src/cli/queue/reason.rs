@@ -1,13 +1,13 @@
-//! Why a message waits, in words. Pure.
+//! The reason why a message waits, in words. Pure functions.
 
 use crate::base::Timestamp;
 use crate::delivery::ServerState;
 use crate::spool::{Entry, State};
 
-/// What is known of the servers; none where mailferry does not run.
+/// The state of the servers; `None` if mailferry does not run.
 pub(in crate::cli) type Servers = Option<Vec<ServerState>>;
 
-/// Why a message waits; none while it is being sent.
+/// The reason why a message waits; `None` while it is being sent.
 pub(in crate::cli) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -> Option<String> {
     let record = &entry.record;
     if entry.lease.is_some() {
@@ -18,7 +18,7 @@ pub(in crate::cli) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -
         return Some(last.unwrap_or_else(|| "held".to_owned()));
     }
     let Some(servers) = servers else {
-        return Some("mailferry does not run".to_owned());
+        return Some("mailferry is not running".to_owned());
     };
     let server = servers.iter().find(|server| server.name == record.lane);
     if let Some(hold) = server.and_then(|server| Some((server, server.hold.as_ref()?))) {
@@ -47,16 +47,17 @@ pub(in crate::cli) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -
     Some(last.unwrap_or_else(|| "waits for its turn".to_owned()))
 }
 
-/// How long a message waits at the mailbox's pace, with so many of its server's before it.
+/// How long a message waits at the mailbox's sending rate, with `before` messages of its server before it.
 pub(in crate::cli) fn pace(entry: &Entry, servers: &Servers, before: usize) -> Option<String> {
     let mut servers = servers.iter().flatten();
     let server = servers.find(|server| server.name == entry.record.lane)?;
     let (_, most) = (server.minute_until?, server.limits.per_minute?);
     let minutes = before.div_ceil(most.max(1));
-    (before > 0).then(|| format!("about {minutes} min at this pace: {before} messages before it"))
+    (before > 0)
+        .then(|| format!("about {minutes} min at this pace: {before} messages are ahead of it"))
 }
 
-/// A time as far as it is from now: `in 3 min`, `2 h ago`.
+/// A time relative to now: `in 3 min`, `2 h ago`.
 pub(in crate::cli) fn from_now(at: Timestamp, now: Timestamp) -> String {
     let words = |seconds: u64| match seconds {
         0..=89 => format!("{seconds} s"),

@@ -1,52 +1,52 @@
-//! Which messages a command means.
+//! The options that select the messages of a command.
 
 use std::time::Duration;
 
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{QueueFilter, Selection, Wanted};
 
-/// Messages by what they are.
+/// Messages selected by their properties.
 #[derive(clap::Args)]
 pub(super) struct Filters {
-    /// Only those of this server
+    /// Only messages of this server
     #[arg(long)]
     server: Option<String>,
-    /// Only those of this envelope sender, or of @DOMAIN; "" for the null sender
+    /// Only messages from this envelope sender, or from @DOMAIN; "" for the null sender
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<String>,
-    /// Only those to this recipient, or to @DOMAIN
+    /// Only messages to this recipient, or to @DOMAIN
     #[arg(long, value_name = "ADDRESS")]
     recipient: Option<String>,
-    /// Only those in this state
+    /// Only messages in this state
     #[arg(long)]
     state: Option<StateArgument>,
-    /// Only those taken longer ago than this: 90s, 2h, 3days
+    /// Only messages received longer ago than this: 90s, 2h, 3days
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     older: Option<Duration>,
-    /// Only those taken within this time
+    /// Only messages received more recently than this
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     newer: Option<Duration>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum StateArgument {
-    /// Waits for its time
+    /// Waits to be sent
     Queued,
-    /// Waits for a person
+    /// Waits until somebody releases it
     Held,
-    /// Delivery has it just now
+    /// Is being sent now
     Active,
-    /// May have arrived already
+    /// May already have been delivered
     Uncertain,
 }
 
-/// Messages by their names, or by what they are.
+/// Messages selected by their ids, or by their properties.
 #[derive(clap::Args)]
 pub(super) struct WhichArguments {
-    /// Their ids
+    /// The messages' ids
     #[arg(conflicts_with_all = ["all", "server", "sender", "recipient", "state", "older", "newer"])]
     ids: Vec<MessageId>,
-    /// All of them
+    /// All messages
     #[arg(long, conflicts_with_all = ["server", "sender", "recipient", "state", "older", "newer"])]
     all: bool,
     #[command(flatten)]
@@ -73,7 +73,7 @@ impl Filters {
 }
 
 impl WhichArguments {
-    /// None where nothing was said.
+    /// The selected messages; `None` if no option selects any.
     pub(super) fn selection(&self) -> Option<Selection> {
         let filter = self.filters.filter();
         match (

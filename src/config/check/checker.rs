@@ -1,4 +1,4 @@
-//! Collects what is wrong with a configuration.
+//! Collects the problems of a configuration.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::config::problem::{self, Problem};
 use crate::config::secret::{SecretError, SecretText};
 use crate::token;
 
-/// Collects what is wrong while it builds.
+/// Collects problems while it builds the settings.
 pub(super) struct Checker<'a> {
     pub(super) path: &'a Path,
     pub(super) text: &'a str,
@@ -24,13 +24,14 @@ pub(super) struct Checker<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
-    /// By the roots besides the system's, which take milliseconds to read: a thousand servers share.
+    /// TLS configurations by their extra roots. The system's roots take milliseconds to read, so servers
+    /// share one configuration: there may be a thousand servers.
     pub(super) tls: HashMap<Vec<CertificateDer<'static>>, Arc<ClientConfig>>,
-    /// By the account's name; see `shared`.
+    /// Settings by the account's name; see `shared`.
     pub(super) accounts: HashMap<String, token::AccountSettings>,
-    /// Where the page is reached from outside.
+    /// The page's URL from outside.
     pub(super) page: Option<Url>,
-    /// What is wrong with secrets, each told once.
+    /// Problems with secrets that are already reported, so that each is reported once.
     pub(super) missing: HashSet<String>,
 }
 
@@ -44,7 +45,7 @@ impl Checker<'_> {
         });
     }
 
-    /// The value, or none and a problem.
+    /// Returns the value, or records a problem and returns `None`.
     pub(super) fn ok<T, E: ToString>(
         &mut self,
         result: Result<T, E>,
@@ -73,7 +74,7 @@ impl Checker<'_> {
             }
             Err(error) => {
                 let said = error.to_string();
-                // One secret may be used in many places.
+                // Several places may use one secret.
                 if self.missing.insert(said.clone()) {
                     self.problem(secret.span(), key, said);
                 }
@@ -82,12 +83,12 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether this is a look at the configuration from outside of the service that has the credentials.
+    /// True if this checks the configuration from outside the service, which alone has the credentials.
     pub(super) fn is_outside_the_service(&self) -> bool {
         self.secrets == Secrets::Looked && (self.env)("CREDENTIALS_DIRECTORY").is_none()
     }
 
-    /// The client's side of TLS that trusts these roots besides the system's.
+    /// A TLS client configuration that trusts these roots besides the system's.
     pub(super) fn client_config(
         &mut self,
         roots: &Vec<CertificateDer<'static>>,
@@ -102,7 +103,7 @@ impl Checker<'_> {
         Some(made)
     }
 
-    /// A path as written, beside the configuration file where it is relative.
+    /// A path as written; a relative one starts at the configuration file's folder.
     pub(super) fn beside(&self, file: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(file)
     }

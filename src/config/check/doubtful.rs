@@ -1,4 +1,4 @@
-//! What is right by itself, and most likely not meant: each is a warning with what mends it.
+//! Settings that are valid, but most likely not meant. Each one is a warning with a remedy.
 
 use super::checker::Checker;
 use crate::base::Service;
@@ -8,17 +8,17 @@ use crate::message::address;
 use crate::routing::ServerRule;
 use crate::transport::smtp::Tls;
 
-/// What stands in the examples that come with mailferry.
+/// Values from the examples that come with mailferry.
 const EXAMPLES: [&str; 2] = [
     "contoso.onmicrosoft.com",
     "11111111-2222-3333-4444-555555555555",
 ];
 
-/// The port that TLS begins on at once (RFC 8314 §7.3).
+/// The port on which TLS begins at once (RFC 8314 §7.3).
 const IMPLICIT_TLS: u16 = 465;
 
 impl Checker<'_> {
-    /// Servers that cannot be meant as they are.
+    /// Warns of servers with settings that cannot be meant.
     pub(super) fn doubtful(
         &mut self,
         file: &text::File,
@@ -49,7 +49,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Parts of a filter that match nothing.
+    /// Warns of parts of a filter that match nothing.
     fn filter_of(&mut self, server: &text::ServerTable) {
         let filter = server.from_filter.as_ref();
         let parts = filter.iter().flat_map(|filter| filter.get_ref().split(','));
@@ -61,9 +61,9 @@ impl Checker<'_> {
                 .unwrap_or(part)
                 .trim_end_matches('>');
             let why = if part.contains('*') {
-                "there are no wildcards; write the domain alone to admit all of its addresses"
+                "wildcards are not supported; write the domain alone to admit all of its addresses"
             } else if address::normal_domain(domain).is_none() {
-                "that is no domain; separate the parts by commas"
+                "this is not a domain; separate the parts by commas"
             } else if !domain.contains('.') && !domain.starts_with('[') && domain != "localhost" {
                 "that domain has no dot; is its end missing?"
             } else {
@@ -97,7 +97,7 @@ fn of_server(server: &ServerConfig, rule: &ServerRule) -> Vec<String> {
     if smtp.service == Service::ExchangeOnline && !domains.is_empty() {
         let domains = domains.join(", ");
         warnings.push(format!(
-            "[[server]] {name:?} from_filter: it has all addresses of {domains}, and Exchange refuses those that {address} has no Send As \
+            "[[server]] {name:?} from_filter: it admits all addresses of {domains}, but Exchange refuses those for which {address} has no Send As \
              right for; give it the right (Add-RecipientPermission), or list the addresses that it may send as"
         ));
     }

@@ -1,4 +1,4 @@
-//! `[[listener]]`: where apps connect, and what holds there.
+//! `[[listener]]`: the sockets that apps connect to, and the rules there.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -64,7 +64,7 @@ impl Checker<'_> {
             }),
             (None, Some(name)) => Some(Socket::Systemd(name.get_ref().clone())),
             (Some(_), Some(name)) => {
-                let text = "a socket that systemd has bound has its address there; remove one of the keys, address or systemd";
+                let text = "the address of a systemd socket is set in its .socket unit; remove one of the keys, address or systemd";
                 self.problem(name.span(), "[[listener]] systemd", text);
                 None
             }
@@ -129,7 +129,8 @@ impl Checker<'_> {
         let by_password = listener.auth != ListenerAuth::Network
             && users.iter().filter(here).any(|user| user.hash.is_some());
         if mode == TlsMode::None && !plaintext_auth && (by_password || listener.tls.is_none()) {
-            // Where nobody signs in no password crosses the network; it has to be said all the same.
+            // If nobody signs in, no password crosses the network; the file must say so explicitly all the
+            // same.
             let remedy = if listener.auth != ListenerAuth::Network {
                 "passwords would cross the network in clear; add tls = \"required\", or say allow_plaintext = true"
             } else {
@@ -189,7 +190,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Users that a listener admits must have a way in, and a server that both they and it may use.
+    /// Checks that users of a listener can get in, and that each has a server that both the user and the
+    /// listener allow.
     fn somebody_may_send<'u>(
         &mut self,
         file: &text::File,
@@ -201,7 +203,7 @@ impl Checker<'_> {
             && admitted.clone().any(|user| !user.networks.is_empty());
         let named = listener.users.as_ref().map(Vec::len);
         let are_known = named.is_none_or(|named| named == admitted.clone().count());
-        // Where a user has no way at all, that is said of the user.
+        // A user with no way in at all is reported at the user instead.
         let have_ways = |user: &User| user.hash.is_some() || !user.networks.is_empty();
         let have_ways = admitted.clone().all(have_ways);
         if are_known && have_ways && !by_password && !by_network {
@@ -229,8 +231,8 @@ impl Checker<'_> {
         }
     }
 
-    /// A network wider than a private one (10.0.0.0/8 by RFC 1918 §3, fc00::/7 by RFC 4193 §3.1) admits
-    /// strangers.
+    /// Warns of a network wider than a private one (10.0.0.0/8 by RFC 1918 §3, fc00::/7 by RFC 4193 §3.1):
+    /// it admits strangers.
     fn everybody_may_send<'u>(&mut self, name: &str, admitted: impl Iterator<Item = &'u User>) {
         for user in admitted {
             let is_wide = |network: &&IpNet| {
@@ -238,7 +240,7 @@ impl Checker<'_> {
             };
             if let Some(network) = user.networks.iter().find(is_wide) {
                 self.warnings.push(format!(
-                    "[[user]] {:?} networks: whoever in {network} reaches the listener {name:?} sends without a password; \
+                    "[[user]] {:?} networks: anybody in {network} who reaches the listener {name:?} can send without a password; \
                      write the networks of your own machines, or auth = \"password\" at the listener",
                     user.name
                 ));
@@ -274,7 +276,7 @@ impl Checker<'_> {
                 }
                 let config = certificate::server_config(vec![files], maillog::certificate_taken);
                 let config = self.ok(config, chain.span(), "[[listener]] certificate");
-                // What stands in its place matters no more: there is a problem.
+                // If that failed, the value here does not matter: the problem is already recorded.
                 Some(config.map_or(ListenerCertificate::SelfSigned, |it| {
                     ListenerCertificate::Ready(Arc::new(it))
                 }))
@@ -301,7 +303,7 @@ impl Checker<'_> {
     }
 }
 
-/// As written; else STARTTLS where there is a certificate, required where passwords need it.
+/// The mode as configured; otherwise STARTTLS if there is a certificate, and required if passwords need it.
 fn mode(listener: &text::ListenerTable, plaintext_auth: bool) -> TlsMode {
     let has_certificate = listener.certificate.is_some();
     match &listener.tls {
@@ -312,7 +314,7 @@ fn mode(listener: &text::ListenerTable, plaintext_auth: bool) -> TlsMode {
     }
 }
 
-/// Where the file says where it is.
+/// The listener's place in the file.
 fn place_of(listener: &text::ListenerTable) -> Range<usize> {
     let address = listener.address.as_ref().map(|address| address.span());
     let systemd = listener.systemd.as_ref().map(|name| name.span());
@@ -326,7 +328,7 @@ fn name_of(listener: &text::ListenerTable, socket: &Socket) -> String {
     }
 }
 
-/// Whether one of them is of IPv4 and one of IPv6.
+/// True if one socket is IPv4 and the other is IPv6.
 fn is_of_both(one: &Socket, other: &Socket) -> bool {
     let is_v4 = |socket: &Socket| match socket {
         Socket::Address { address, .. } => Some(address.is_ipv4()),
@@ -335,7 +337,7 @@ fn is_of_both(one: &Socket, other: &Socket) -> bool {
     is_v4(one) != is_v4(other)
 }
 
-/// Who a recipient `<Postmaster>` is: the one of the domain that this program sends as.
+/// The address for a recipient `<Postmaster>`: postmaster at the domain that this program sends as.
 fn postmaster(file: &text::File, rules: &[ServerRule]) -> Option<Address> {
     let from = file.sender.default_from.as_ref();
     let of_default = from.and_then(|from| Some(from.get_ref().split_once('@')?.1));

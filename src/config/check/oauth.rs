@@ -1,4 +1,4 @@
-//! An app registration, as a server uses it.
+//! Checks an app registration for the server that uses it.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use crate::config::text;
 use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant};
 use crate::web;
 
-/// Tenants that stand for several: no app-only token comes from them.
+/// Tenants that stand for several tenants: they issue no app-only tokens.
 const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
 
-/// Where the browser is sent after a sign-in, unless the configuration says: any free port, since
-/// Entra ignores the port of a loopback address, but not the path.
+/// The browser's redirect target after a sign-in, unless the configuration sets one. Any free port will do,
+/// because Entra ignores the port of a loopback address, but not the path.
 const REDIRECT: &str = "http://localhost:0/callback";
 
 impl Checker<'_> {
@@ -36,7 +36,7 @@ impl Checker<'_> {
         let key_grant = format!("{key} grant");
         let grant = self.ok(grant.ok_or(missing), server.name.span(), &key_grant)?;
         let table = format!("[oauth.{name}]");
-        // What is wrong is told all at once.
+        // Check both before returning, so that all problems are reported at once.
         let (credential, endpoints) = (
             self.credential(oauth, &table),
             self.endpoints(oauth, grant, &table),
@@ -81,8 +81,8 @@ impl Checker<'_> {
         self.shared(settings, server, key)
     }
 
-    /// Servers of one account share its settings, and so its tokens, its single flight and its
-    /// troubles; those of the first hold.
+    /// Servers of one account share its settings, and so its tokens, its single flight and its troubles.
+    /// The first server's settings apply; those of the other servers must be the same.
     fn shared(
         &mut self,
         mut settings: token::AccountSettings,
@@ -99,7 +99,7 @@ impl Checker<'_> {
             return Some(settings);
         }
         let text = format!(
-            "it has the account of server {:?}, but another grant or refresh_token; make them the same, or set another `account`",
+            "it uses the same account as server {:?}, but its token settings differ (such as grant or refresh_token); make them the same, or set another `account`",
             first.server
         );
         self.problem(server.name.span(), key, text);
@@ -173,7 +173,8 @@ impl Checker<'_> {
         }
     }
 
-    /// What has expired is a warning, not an error: the date may be a mistake, and mail must go on.
+    /// Warns of an expired secret. This is not an error, because the date may be a mistake and mail must go
+    /// on.
     fn warn_of_end(&mut self, ends: Option<Timestamp>, key: &str) {
         let now = Timestamp::now();
         let warning = match ends {
@@ -262,7 +263,7 @@ impl Checker<'_> {
         let mut found = Vec::new();
         for (written, key, endpoint) in wanted {
             let key = format!("{table} {key}");
-            // Whoever spells out the token endpoint means another provider than the preset's.
+            // A configured token endpoint means another provider than the preset.
             let preset = preset(endpoint).filter(|_| oauth.token_url.is_none());
             found.push(match (written, preset) {
                 (Some(url), _) => Some(self.secure(url, &key)?),
@@ -280,8 +281,7 @@ impl Checker<'_> {
             _ => None,
         };
         if let Some(needed) = needed {
-            let text =
-                "it is missing; a provider whose token_url is spelled out needs it for this grant";
+            let text = "it is missing; it is required for this grant if token_url is set";
             self.problem(oauth.client_id.span(), &format!("{table} {needed}"), text);
             return None;
         }
@@ -342,7 +342,7 @@ impl Checker<'_> {
     }
 }
 
-/// Eight, four, four, four and twelve hexadecimal digits.
+/// True for eight, four, four, four and twelve hexadecimal digits, with dashes between.
 fn is_guid(text: &str) -> bool {
     let lengths = text.split('-').map(|part| {
         let is_hex = part.bytes().all(|b| b.is_ascii_hexdigit());

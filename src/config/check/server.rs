@@ -17,7 +17,7 @@ use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
 use crate::transport::smtp::{self, SmtpServer, Tls};
 
-/// The submission port (RFC 6409 §3.1), and the one for implicit TLS (RFC 8314 §7.3).
+/// The submission port (RFC 6409 §3.1), and the port for implicit TLS (RFC 8314 §7.3).
 const PORTS: (u16, u16) = (587, 465);
 
 impl Checker<'_> {
@@ -177,7 +177,7 @@ impl Checker<'_> {
         })
     }
 
-    /// The provider's, unless the server has its own; 0 is no limit where there can be none.
+    /// The provider's limits, unless the server sets its own. If a limit can be off, 0 means no limit.
     fn limits(
         &mut self,
         server: &text::ServerTable,
@@ -200,7 +200,7 @@ impl Checker<'_> {
             if let Some(value) = value
                 && *value.get_ref() as u64 > written::MOST
             {
-                let text = format!("{} is the most; write a smaller number", written::MOST);
+                let text = format!("the maximum is {}; write a smaller number", written::MOST);
                 self.problem(value.span(), &format!("{key} {name}"), text);
                 return None;
             }
@@ -254,7 +254,7 @@ impl Checker<'_> {
                 return None;
             }
             (AuthMethod::None, false) if server.auth.is_none() => {
-                self.problem(span, &key_auth, "how to sign in is not said; add oauth = \"NAME\", or auth = \"plain\", \"login\" or \"none\"");
+                self.problem(span, &key_auth, "no sign-in is set; add oauth = \"NAME\", or auth = \"plain\", \"login\" or \"none\"");
                 return None;
             }
             _ => {}
@@ -273,7 +273,7 @@ impl Checker<'_> {
             if !username.contains('@') {
                 let span = server.username.as_ref().map(Spanned::span);
                 let text = format!(
-                    "{username:?} is no address; write the mailbox's, such as name@example.com"
+                    "{username:?} is not an address; write the mailbox's address, such as name@example.com"
                 );
                 self.problem(span.unwrap_or(0..0), &format!("{key} username"), text);
                 return None;
@@ -328,15 +328,15 @@ impl Checker<'_> {
     }
 }
 
-/// Why a text is no host, if it is none.
+/// The reason why a text is not a host, or `None` if it is one.
 fn no_host(text: &str) -> Option<&'static str> {
     let is_address = text.parse::<IpAddr>().is_ok();
     if text.contains("://") || text.contains('/') {
-        Some("it is an address of the web; write the host's name alone, such as smtp.example.com")
+        Some("this is a URL; write only the host name, such as smtp.example.com")
     } else if text.contains(':') && !is_address {
-        Some("write the host's name alone, and the port as port = NUMBER")
+        Some("write only the host name, and the port as port = NUMBER")
     } else if text.trim().is_empty() || text.contains(char::is_whitespace) {
-        Some("it is no host name; write one such as smtp.example.com")
+        Some("it is not a host name; write one such as smtp.example.com")
     } else {
         None
     }

@@ -1,4 +1,4 @@
-//! `[[user]]`: who may send, as whom and how much.
+//! `[[user]]`: the users who may send, their addresses and their limits.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -74,7 +74,7 @@ impl Checker<'_> {
             senders: self.filter(&user.senders, &format!("{key} senders")),
             recipients: self.filter(&user.recipients, &format!("{key} recipients")),
             limits: limits(user),
-            sessions: user.sessions.map(written::none_of_zero),
+            sessions: user.sessions.map(written::zero_as_unlimited),
             assume_from: self.address(&user.assume_from, &format!("{key} assume_from")),
         }
     }
@@ -90,7 +90,7 @@ impl Checker<'_> {
         Some(hash)
     }
 
-    /// The servers of a user or a listener, where it says which.
+    /// Checks the servers that a user or a listener names, if any.
     pub(super) fn servers_of(
         &mut self,
         servers: &Option<Vec<Spanned<String>>>,
@@ -104,7 +104,7 @@ impl Checker<'_> {
         self.known_servers(servers.iter().flatten(), rules, key);
     }
 
-    /// Says which of these names are no server's.
+    /// Reports names that are not a server's.
     pub(super) fn known_servers<'n>(
         &mut self,
         names: impl Iterator<Item = &'n Spanned<String>>,
@@ -142,7 +142,7 @@ impl Checker<'_> {
         }
         if text.contains(['*', ';']) {
             let text =
-                "domains are compared as they are, without `*`, and parted by commas; name each";
+                "wildcards are not supported; list each address or domain, separated by commas";
             self.problem(filter.span(), key, text);
         }
         self.ok(Filter::parse(text), filter.span(), key)?
@@ -153,7 +153,7 @@ fn key_of(user: &text::UserTable) -> String {
     format!("[[user]] {:?}", user.name.get_ref())
 }
 
-/// As written; 0 is no limit.
+/// The limits as configured; 0 means no limit.
 fn limits(user: &text::UserTable) -> Vec<Limit> {
     let rows = [
         (
@@ -187,7 +187,7 @@ fn limits(user: &text::UserTable) -> Vec<Limit> {
     limits.collect()
 }
 
-/// What a key allows, where it says so.
+/// The limit that a key sets, if it sets one.
 pub(super) fn limit(
     setting: &'static str,
     unit: Unit,

@@ -1,4 +1,4 @@
-//! One message that tells a sender of many. Pure.
+//! A digest: one message to a sender about many recipients. Pure.
 
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
@@ -8,17 +8,17 @@ use crate::message::Address;
 pub(crate) struct DigestLine<'a> {
     /// The message.
     pub about: MessageId,
-    /// When it was taken.
+    /// The time at which the message was accepted.
     pub received: Timestamp,
-    /// For whom.
+    /// The recipient.
     pub recipient: &'a Address,
-    /// What became of it, in words.
+    /// The result for this recipient, in words.
     pub said: String,
     /// This host.
     pub host: &'a str,
 }
 
-/// As a paragraph of a digest, line ends CRLF.
+/// Formats the line as a paragraph of a digest, with CRLF line ends.
 impl std::fmt::Display for DigestLine<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
@@ -30,13 +30,13 @@ impl std::fmt::Display for DigestLine<'_> {
         } = self;
         write!(
             f,
-            "\r\n  {recipient}\r\n    {said}\r\n    The message of {}, known to {host} as {about}.\r\n",
+            "\r\n  {recipient}\r\n    {said}\r\n    Message of {}; its ID at {host} is {about}.\r\n",
             received.rfc5322()
         )
     }
 }
 
-/// The digest as a message, line ends CRLF. `name` is the left side of its Message-ID.
+/// The digest as a message, with CRLF line ends. `name` is the left side of its Message-ID.
 pub(crate) fn content(
     from: &Address,
     to: &Address,
@@ -51,7 +51,7 @@ pub(crate) fn content(
         "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
     );
     text.push_str(
-        "To spare you one report for each, several more of your messages are\r\nlisted here together.\r\n",
+        "Several more of your messages are listed here together, to spare you\r\na separate report for each.\r\n",
     );
     lines.iter().for_each(|line| text.push_str(line));
     text.into_bytes()
@@ -76,7 +76,7 @@ mod tests {
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("Subject: Mail reports: 1 more recipients\r\n"));
         assert!(text.contains(
-            "\r\n\r\n  to@y.com\r\n    smtp.example said: 550 5.1.1 no such user\r\n    The message of Thu, 1 Jan"
+            "\r\n\r\n  to@y.com\r\n    smtp.example said: 550 5.1.1 no such user\r\n    Message of Thu, 1 Jan"
         ));
         assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
     }

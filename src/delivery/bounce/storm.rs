@@ -1,4 +1,4 @@
-//! How much one sender is told: so many reports an hour, and what comes on top in a digest. Pure.
+//! Limits the reports to one sender: a number of reports an hour, and all further ones in a digest. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -6,20 +6,20 @@ use std::time::Duration;
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 
-/// The time in which a sender is told so much.
+/// The period for which the reports to a sender are limited.
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Senders that are told something within the hour. Whoever may use any sender address must not make this
-/// program write to the whole world.
+/// The most senders that receive reports within an hour. A client that may use any sender address must not
+/// make this program write to the whole world.
 pub(crate) const SENDERS: usize = 1_000;
 
-/// Lines of a digest; more begin another one.
+/// The most lines of a digest; further lines begin another one.
 const LINES: usize = 250;
 
-/// A digest that is due so soon takes no more, so that all of it is written when it is due.
+/// A digest that is due within this time takes no more lines, so that all of it is written when it is due.
 const CLOSING: Duration = Duration::from_secs(60);
 
-/// What every sender was told of late.
+/// The record of recent reports to each sender.
 #[derive(Debug, Default)]
 pub(crate) struct Storm {
     senders: HashMap<String, ToldSender>,
@@ -28,35 +28,35 @@ pub(crate) struct Storm {
 #[derive(Debug, Default)]
 struct ToldSender {
     told: VecDeque<Timestamp>,
-    /// The one that takes more.
+    /// The digest that is still open for lines.
     digest: Option<Digest>,
 }
 
-/// What a sender will be told at once.
+/// A digest that a sender will receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest {
-    /// Its name.
+    /// The digest's name.
     pub id: MessageId,
-    /// When it goes.
+    /// The time at which the digest is sent.
     pub due: Timestamp,
-    /// How many lines it has.
+    /// The number of its lines.
     lines: usize,
 }
 
-/// How a sender is told something.
+/// The way in which a report reaches a sender.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// By a report of its own.
+    /// By a separate report.
     Report,
-    /// By a line each of this digest.
+    /// By lines in this digest, one for each recipient.
     Digest(Digest),
-    /// Not at all: [`SENDERS`] others were told something within the hour.
+    /// Not at all: [`SENDERS`] others received something within the hour.
     TooMany,
 }
 
 impl Storm {
-    /// Decides for `lines` that are to be told of one message of `to`; `id` is the name of a digest that
-    /// they may begin. `most` reports go in an hour.
+    /// Decides how `to` is told of `lines` recipients of one message. `id` is the name of the new digest,
+    /// if they begin one; `most` is the number of reports in an hour.
     pub(crate) fn tell(
         &mut self,
         to: &Address,
@@ -87,7 +87,7 @@ impl Storm {
         Told::Digest(digest)
     }
 
-    /// A message leaves, before its time maybe: if it is a digest, what comes begins another.
+    /// Notes that a message leaves, perhaps early. If it is a digest, further lines begin another one.
     pub(crate) fn leaves(&mut self, id: MessageId) {
         for sender in self.senders.values_mut() {
             sender.digest = sender.digest.filter(|digest| digest.id != id);
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!([tell(1, 0), tell(2, 10)], [None, None]);
         assert_eq!(tell(3, 20), Some((103, 3_600, 1)));
         assert_eq!(tell(4, 30), Some((103, 3_600, 2)));
-        // The digest may be on its way, so this one waits for the next.
+        // The digest may be on its way, so this line waits for the next one.
         assert_eq!(tell(5, 3_590), Some((105, 3_710, 1)));
         assert_eq!(tell(6, 3_605), None, "the first hour is over");
         let mut last = None;

@@ -1,10 +1,10 @@
-//! Which server: steps 1 to 6 of the specification.
+//! The choice of the server: steps 1 to 6 of the specification.
 
 use super::Reason;
 use crate::message::{Address, ReversePath};
 use crate::routing::policy::{Caller, Key, Policy, ServerRule};
 
-/// A server, why, and the address that it is to speak as.
+/// The chosen server, the reason, and the address that it should send as.
 pub(super) struct Choice<'p> {
     pub(super) server: &'p ServerRule,
     pub(super) identity: Option<Address>,
@@ -12,7 +12,7 @@ pub(super) struct Choice<'p> {
 }
 
 impl Policy {
-    /// The first step that finds a server, in their order.
+    /// Tries the steps in order and returns the result of the first one that finds a server.
     pub(super) fn choose<'p>(
         &'p self,
         sender: &ReversePath,
@@ -40,7 +40,7 @@ impl Policy {
             .or_else(|| self.last_resort(&candidates))
     }
 
-    /// Step 1.
+    /// Step 1: the server that the user is pinned to.
     fn pinned<'p>(&self, server: &'p ServerRule, author: Option<&Address>) -> Choice<'p> {
         let admitted = |address: &&Address| server.admits(address);
         let identity = author
@@ -54,7 +54,7 @@ impl Policy {
         }
     }
 
-    /// Steps 2 and 3: every key by address before any by domain.
+    /// Steps 2 and 3: all keys are tried by address first, then by domain.
     fn by_key<'p>(
         &self,
         candidates: &[&'p ServerRule],
@@ -87,7 +87,7 @@ impl Policy {
         None
     }
 
-    /// Step 4: the server that admits the default from, by address before by domain.
+    /// Step 4: the server that admits the default from, first by address, then by domain.
     pub(super) fn by_default<'p>(&self, candidates: &[&'p ServerRule]) -> Option<Choice<'p>> {
         let from = self.default_from.as_ref()?;
         let by_address = candidates.iter().find(|server| server.has_address(from));
@@ -100,7 +100,7 @@ impl Policy {
         })
     }
 
-    /// Step 5.
+    /// Step 5: the first server without a filter.
     fn unfiltered<'p>(
         &self,
         candidates: &[&'p ServerRule],
@@ -120,7 +120,7 @@ impl Policy {
         })
     }
 
-    /// Step 6.
+    /// Step 6: the last resort.
     fn last_resort<'p>(&self, candidates: &[&'p ServerRule]) -> Option<Choice<'p>> {
         let server = candidates.first().filter(|_| self.last_resort)?;
         let identity = self.default_from.as_ref().or(server.address.as_ref());

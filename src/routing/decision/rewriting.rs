@@ -1,4 +1,4 @@
-//! Whom the message speaks as, once its server is known.
+//! The addresses that a message is sent as, once its server is known.
 
 use super::choice::Choice;
 use super::{NotRouted, Reason, Refusal};
@@ -6,7 +6,7 @@ use crate::message::{Address, Author, Mailbox, ReversePath};
 use crate::routing::policy::{NullSender, OnMismatch, Policy, ServerRule};
 
 impl Policy {
-    /// The From that takes the place of the present one; none where it stays.
+    /// The From that replaces the present one. `None` if the present one stays.
     pub(super) fn rewritten_from(
         &self,
         choice: &Choice,
@@ -54,7 +54,7 @@ impl Policy {
         }
     }
 
-    /// The reverse-path: it follows a rewritten From, and leaves where the server does not admit it.
+    /// The reverse-path. It changes with a rewritten From, and is replaced if the server does not admit it.
     pub(super) fn rewritten_sender(
         &self,
         choice: &Choice,
@@ -94,7 +94,7 @@ fn mismatch(server: &ServerRule, author: Option<&Address>) -> Refusal {
     }
 }
 
-/// The author's name (else the local part) around the identity.
+/// The identity with the author's name (else the author's local part).
 fn encapsulated(author: &Author, identity: &Address) -> Mailbox {
     match author {
         Author::One(mailbox) | Author::Lenient(mailbox) | Author::Several(Some(mailbox)) => {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 const N: &str = "notifications@example.com";
 
-/// Servers as `name: filter; ...`, `-` for none; each signs in as `name@servers.test`.
+/// Servers as `name: filter; ...`, with `-` for no filter. Each signs in as `name@servers.test`.
 fn policy(servers: &str, default_from: Option<&str>, keys: &[Key]) -> Policy {
     let rule = |text: &str| {
         let (name, filter) = text.split_once(':').unwrap();
@@ -34,7 +34,7 @@ fn route(policy: &Policy, sender: &str, from: &str, caller: Caller) -> Decision 
     policy.decide(&sender, &Author::of_value(from.as_bytes()), caller)
 }
 
-/// `server | envelope | From`, with `same` where nothing changes.
+/// The result as `server | envelope | From`, with `same` for a value that does not change.
 fn shown(decision: Decision, sender: &str) -> String {
     match decision {
         Decision::Refused(_) => "refused".to_owned(),
@@ -376,8 +376,8 @@ fn reports_go_through_the_default_server() {
 }
 
 proptest! {
-    /// Whatever comes in, what leaves speaks as somebody that the chosen server admits, unless
-    /// the server is a pinned one or the last resort.
+    /// Every message is sent as an address that the chosen server admits, unless the server is pinned or
+    /// the last resort.
     #[test]
     fn what_leaves_is_admitted(
         servers in prop::sample::select(vec!["d: example.com; n: N", "u: a@one.org; n: N; d: two.org", "n: N; x: -"]),

@@ -1,4 +1,4 @@
-//! Whether a request comes from an app that is registered, and proves it.
+//! Checks that a request comes from a registered app and proves it.
 
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine;
@@ -10,10 +10,10 @@ use super::refusal::{EntraRefusal, Fields};
 use crate::base::Timestamp;
 use crate::sandbox::state::{App, SandboxState};
 
-/// How long an assertion may live; Entra is not strict here, we are.
+/// The longest lifetime of an assertion, in seconds; Entra is not strict here, but we are.
 const LONGEST: i64 = 600;
 
-/// The app that the form is from, or how Entra refuses it.
+/// The app that sent the form, or Entra's refusal.
 pub(super) fn check<'a>(
     state: &'a SandboxState,
     form: &Fields,
@@ -90,8 +90,8 @@ struct AssertionClaims {
     exp: i64,
 }
 
-/// As Microsoft describes the assertion: PS256, the certificate by its SHA-256 thumbprint, for the
-/// token endpoint, from and about the app.
+/// `Some(true)` if the assertion is as Microsoft describes it: signed with PS256, the certificate named by
+/// its SHA-256 thumbprint, the token endpoint as audience, the app as issuer and subject.
 fn is_signed(app: &App, assertion: &str) -> Option<bool> {
     let (signed, signature) = assertion.rsplit_once('.')?;
     let (header, _) = signed.split_once('.')?;
@@ -120,7 +120,7 @@ fn is_signed(app: &App, assertion: &str) -> Option<bool> {
     )
 }
 
-/// By Entra's clock.
+/// True if the assertion is valid now by Entra's clock.
 fn in_time(assertion: &str, now: Timestamp) -> bool {
     claims(assertion).is_some_and(|claims| (claims.nbf..claims.exp).contains(&(now.0 / 1_000)))
 }

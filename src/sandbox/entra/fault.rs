@@ -1,4 +1,4 @@
-//! Answers that go wrong on their way: refused, throttled, slow, cut.
+//! Answers that go wrong on the way: refused, throttled, slow or cut off.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use crate::sandbox::script::{FaultAction, FaultAnswer};
 
-/// What a fault makes of the answer `body`, which is worked out where it is needed.
+/// Applies a fault to the answer `body`, which is produced only if it is needed.
 pub(super) async fn struck(action: FaultAction, body: impl FnOnce() -> Response) -> Response {
     match action {
         FaultAction::Reply(text) => scripted(&text),
@@ -36,7 +36,7 @@ pub(super) async fn struck(action: FaultAction, body: impl FnOnce() -> Response)
     }
 }
 
-/// `429 {"error":...}`: a status, then a body as it stands.
+/// The response for a text such as `429 {"error":...}`: a status, then the body, which is sent unchanged.
 fn scripted(text: &str) -> Response {
     let (status, body) = text
         .split_once(' ')
@@ -59,7 +59,7 @@ fn scripted(text: &str) -> Response {
         .into_response()
 }
 
-/// RFC 6585 §4.
+/// The 429 response of RFC 6585 §4.
 fn throttled(seconds: u64) -> Response {
     let body = json!({
         "error": "temporarily_unavailable", "error_codes": [90033],
@@ -74,10 +74,10 @@ fn throttled(seconds: u64) -> Response {
         .into_response()
 }
 
-/// The answer with this between its halves.
+/// The answer with the piece `between` inserted between its halves.
 async fn halves(response: Response, between: Piece) -> Response {
     let (parts, body) = response.into_parts();
-    // Our own answers are small, and at hand.
+    // Our own answers are small and already in memory.
     let body = axum::body::to_bytes(body, usize::MAX).await;
     let body = body.unwrap_or_default();
     let (first, rest) = (body.slice(..body.len() / 2), body.slice(body.len() / 2..));
@@ -106,7 +106,7 @@ impl Piece {
     }
 }
 
-/// A body in pieces; one that is cut closes the connection.
+/// A body in pieces; `Piece::Cut` closes the connection.
 struct BodyPieces(VecDeque<Piece>);
 
 impl HttpBody for BodyPieces {

@@ -1,4 +1,4 @@
-//! What an endpoint is sent, and how it says no.
+//! The fields that an endpoint receives, and its refusals.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::base::Timestamp;
 /// The fields of a form.
 pub(super) type Fields = HashMap<String, String>;
 
-/// `error`, the AADSTS number, and the words.
+/// `error`, the AADSTS number, and the description.
 pub(super) type EntraRefusal = (&'static str, u32, &'static str);
 
 pub(super) fn refused((error, code, description): EntraRefusal, now: Timestamp) -> Response {

@@ -1,5 +1,5 @@
-//! What a person sees: the page with the accounts, the question for consent, and the page for codes
-//! of other devices.
+//! The pages for a person: the page with the accounts, the question for consent, and the page for codes of
+//! other devices.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::refusal::{EntraRefusal, Fields, refused};
 use crate::base::Timestamp;
 use crate::sandbox::state::{Code, Device, SandboxState};
 
-/// How long a code for the browser, and one for another device, is good.
+/// The lifetimes of a code for the browser and of a code for another device.
 const CODE_LIFE: Duration = Duration::from_secs(600);
 const DEVICE_LIFE: Duration = Duration::from_secs(900);
 
@@ -39,7 +39,7 @@ fn page(title: &str, body: &str) -> Html<String> {
     ))
 }
 
-/// The form of a choice among the accounts; what was asked goes along with it.
+/// The form to choose an account; it passes on the fields of the request.
 fn choice(state: &SandboxState, action: &str, fields: &Fields, more: &str) -> String {
     let hidden: String = fields
         .iter()
@@ -66,7 +66,8 @@ fn choice(state: &SandboxState, action: &str, fields: &Fields, more: &str) -> St
     )
 }
 
-/// RFC 6749 §4.1.1. An app or address that is not registered is told to the person, not redirected.
+/// The authorization request of RFC 6749 §4.1.1. If the app or the address is not registered, the person
+/// sees an error page and is not redirected.
 pub(super) async fn authorize(
     Shared(state): Shared<Arc<SandboxState>>,
     Path(tenant): Path<String>,
@@ -96,7 +97,7 @@ pub(super) async fn authorize(
     .into_response()
 }
 
-/// The person has answered: back to the app, with a code or a refusal (RFC 6749 §4.1.2).
+/// Sends the person's answer back to the app, as a code or a refusal (RFC 6749 §4.1.2).
 pub(super) async fn consent(
     Shared(state): Shared<Arc<SandboxState>>,
     Form(form): Form<Fields>,
@@ -125,7 +126,8 @@ pub(super) async fn consent(
     Redirect::to(back.as_str()).into_response()
 }
 
-/// The user of a code, which is good once, for whom it was made, with its verifier (RFC 7636 §4.6).
+/// The user of a code. The code works once, only for the app that it was made for, and only with its
+/// verifier (RFC 7636 §4.6).
 pub(super) fn redeem(
     state: &SandboxState,
     form: &Fields,
@@ -145,7 +147,7 @@ pub(super) fn redeem(
     is_right.then_some(code.user).ok_or(wrong)
 }
 
-/// RFC 8628 §3.2.
+/// The device authorization response of RFC 8628 §3.2.
 pub(super) async fn device(
     Shared(state): Shared<Arc<SandboxState>>,
     Form(form): Form<Fields>,
@@ -186,7 +188,7 @@ pub(super) async fn device_answer(
     }
 }
 
-/// The user of a device code, or why there is none yet, or never (RFC 8628 §3.5).
+/// The user of a device code, or the reason why there is none yet or never will be (RFC 8628 §3.5).
 pub(super) fn redeem_device(
     state: &SandboxState,
     form: &Fields,
@@ -212,7 +214,7 @@ pub(super) fn redeem_device(
     }
 }
 
-/// Who signed in, as an unsigned JWT: the app has it from the token endpoint itself.
+/// The user who signed in, as an unsigned JWT: the app receives it directly from the token endpoint.
 pub(super) fn id_token(user: &str) -> Value {
     let part = |value: Value| BASE64.encode(value.to_string());
     let claims = part(json!({ "preferred_username": user, "name": user }));

@@ -1,4 +1,4 @@
-//! Which command may come when, and which parameters are offered.
+//! The order in which commands are allowed, and the parameters that are offered.
 
 use super::{Machine, Protection};
 use crate::message::Parameters;
@@ -6,7 +6,7 @@ use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
 
 impl Machine {
-    /// Whether the command may come now, and its parameters are offered.
+    /// Checks that the command is allowed now and that its parameters are offered.
     pub(super) fn check(&self, command: &Command) -> Result<(), Reply> {
         let Protection {
             offers_tls,
@@ -19,7 +19,7 @@ impl Machine {
                 Ok(())
             }
             Command::StartTls if tls || !offers_tls => Err(Reply::tls_unavailable()),
-            // What came in clear may be somebody else's (RFC 3207 §4.2).
+            // Commands sent in clear may come from somebody else (RFC 3207 §4.2).
             Command::StartTls if self.signed_in => Err(Reply::tls_too_late()),
             Command::StartTls => Ok(()),
             _ if !tls && !plaintext => Err(Reply::tls_required()),
@@ -110,7 +110,7 @@ fn is_rcpt_parameter(keyword: &str, value: &str) -> bool {
     }
 }
 
-/// Each word once at most, so that a list has an end.
+/// True if each word occurs at most once, so that the list is finite.
 fn is_notify_list(value: &str) -> bool {
     let mut left = vec!["SUCCESS", "FAILURE", "DELAY"];
     value.split(',').all(|when| {

@@ -1,11 +1,11 @@
-//! The exchange of AUTH (RFC 4954; LOGIN as the usual clients have it).
+//! The AUTH exchange (RFC 4954; LOGIN as common clients use it).
 
 use super::{Event, Machine, Phase, Question};
 use crate::smtp::auth::{self, Credentials};
 use crate::smtp::reply::Reply;
 
 impl Machine {
-    /// AUTH, with or without an initial response.
+    /// Handles AUTH, with or without an initial response.
     pub(super) fn auth(&mut self, mechanism: &str, initial: Option<String>) -> Option<Event> {
         match (mechanism, initial) {
             ("PLAIN", Some(response)) => self.plain_response(&response),
@@ -52,7 +52,7 @@ impl Machine {
         )
     }
 
-    /// The next line of the exchange; `*` cancels it.
+    /// Handles the next line of the exchange; `*` cancels it.
     pub(super) fn auth_response(&mut self, phase: Phase, text: &str) -> Option<Event> {
         match phase {
             _ if text == "*" => {

@@ -1,18 +1,18 @@
-//! How many messages there are by server and state, known without counting them. Pure.
+//! The number of messages by server and state, kept up to date so that nobody must count them. Pure.
 
 use std::collections::HashMap;
 
 use crate::spool::{Count, State};
 
-/// See the module.
+/// The number of messages by server and state.
 #[derive(Debug, Default)]
 pub(super) struct QueueCounts(HashMap<String, [usize; 2]>);
 
-/// What a message counts to.
+/// The server and the state under which a message is counted.
 pub(super) type CountedAs = (String, State);
 
 impl QueueCounts {
-    /// With those that were counted.
+    /// The counts that begin with these numbers.
     pub(super) fn of(counted: impl IntoIterator<Item = (CountedAs, usize)>) -> Self {
         let mut counts = Self::default();
         for ((server, state), count) in counted {
@@ -21,7 +21,7 @@ impl QueueCounts {
         counts
     }
 
-    /// A message came, went, or changed from one to the other.
+    /// Counts a message that came, went, or changed from one to the other.
     pub(super) fn moved(&mut self, from: Option<&CountedAs>, to: Option<&CountedAs>) {
         if let Some((server, state)) = to {
             self.came(server, *state);
@@ -32,7 +32,7 @@ impl QueueCounts {
         }
     }
 
-    /// A message came.
+    /// Counts a message that came.
     pub(super) fn came(&mut self, server: &str, state: State) {
         *self.count(server, state) += 1;
     }
@@ -48,7 +48,7 @@ impl QueueCounts {
         }
     }
 
-    /// Those that are not zero, by the servers' names.
+    /// The counts that are not zero, sorted by the servers' names.
     pub(super) fn all(&self) -> Vec<Count> {
         let counts = self.0.iter().filter(|(_, counts)| **counts != [0, 0]);
         let count = |(server, [queued, held]): (&String, &[usize; 2])| Count {

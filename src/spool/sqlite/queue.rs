@@ -15,18 +15,18 @@ use crate::spool::{
     Claim, Claimed, Content, Entry, Fate, Finish, Flow, Lease, New, Owner, Place, Record, State,
 };
 
-/// Content (octets) of fresh messages that is kept in memory for delivery; beyond it they are read
-/// back when their turn comes.
+/// Octets of fresh messages' content that are kept in memory for delivery. Further messages are read back
+/// when their turn comes.
 const FRESH_BYTES: usize = 8 * 1024 * 1024;
 
-/// Fresh messages kept for delivery, whatever their size. Apps that are faster than delivery fill any
-/// number, and the others are read from the pages that the system has cached.
+/// The number of fresh messages kept for delivery, whatever their size. Apps that are faster than delivery
+/// would fill any number, and the other messages are read from pages that the system has cached.
 const FRESH_MESSAGES: usize = 128;
 
-/// How long a fresh message is claimed.
+/// The time for which a fresh message is claimed.
 pub(super) const FRESH_CLAIM: Duration = Duration::from_secs(900);
 
-/// See the module.
+/// The state that the writer and the callers share.
 #[derive(Debug)]
 pub(super) struct SharedQueue {
     pub(super) owner: Owner,
@@ -39,10 +39,10 @@ pub(super) struct SharedQueue {
 pub(super) struct Queue {
     fresh: VecDeque<Claimed>,
     fresh_bytes: usize,
-    pub(super) claims: HashMap<MessageId, Out>,
+    pub(super) claims: HashMap<MessageId, OutstandingClaim>,
     /// The number of the last claim.
     last: u64,
-    /// Claims that were given back.
+    /// The number of claims that were released.
     released: u64,
     due: HashMap<String, BTreeMap<Flow, Timestamp>>,
     pub(super) counts: QueueCounts,
@@ -50,7 +50,7 @@ pub(super) struct Queue {
 
 /// A message that is claimed.
 #[derive(Debug)]
-pub(super) struct Out {
+pub(super) struct OutstandingClaim {
     pub(super) number: u64,
     counted: CountedAs,
     pub(super) until: Timestamp,
@@ -73,7 +73,7 @@ impl Queue {
             .and_then(|flows| flows.get_mut(&place.flow));
         match known {
             Some(due) => *due = at.min(*due),
-            None => self.due_is(place, Some(at)),
+            None => self.set_due(place, Some(at)),
         }
     }
 
@@ -88,7 +88,7 @@ impl Queue {
         waiting.collect()
     }
 
-    fn due_is(&mut self, place: &Place, at: Option<Timestamp>) {
+    fn set_due(&mut self, place: &Place, at: Option<Timestamp>) {
         let flows = self.due.entry(place.lane.clone()).or_default();
         match at {
             Some(at) => flows.insert(place.flow.clone(), at),
@@ -107,7 +107,7 @@ impl Queue {
     ) -> Claimed {
         self.last += 1;
         let (id, number) = (record.id, self.last);
-        let out = Out {
+        let out = OutstandingClaim {
             number,
             counted: (record.lane.clone(), State::Queued),
             until,
@@ -127,7 +127,7 @@ impl Queue {
     }
 
     /// The claim, if it has not been lost to another.
-    pub(super) fn out(&mut self, claim: Claim) -> Option<&mut Out> {
+    pub(super) fn outstanding(&mut self, claim: Claim) -> Option<&mut OutstandingClaim> {
         let out = self.claims.get_mut(&claim.id)?;
         (out.number == claim.number).then_some(out)
     }
@@ -137,11 +137,11 @@ impl Queue {
         out.is_none_or(|out| out.number != claim.number)
     }
 
-    /// Gives a claim back, if it has not been lost.
+    /// Releases a claim, if it has not been lost.
     pub(super) fn release(&mut self, claim: Claim, place: &Place) {
         if self.end(claim).is_some() {
             self.released += 1;
-            // When exactly it is due, the next claim finds out.
+            // The next claim finds out when exactly the message is due.
             self.due_at(place, Timestamp(0));
         }
     }
@@ -150,20 +150,26 @@ impl Queue {
         self.released
     }
 
-    /// When the next of a place is due, as was found since so many claims had been `released`; one that was
-    /// released meanwhile may have been passed by.
-    pub(super) fn found_due(&mut self, place: &Place, next: Option<Timestamp>, released: u64) {
+    /// Stores when the next message of a place is due. `released` is the number of released claims when the
+    /// search began: the search may have missed a message that was released later.
+    pub(super) fn record_next_due(
+        &mut self,
+        place: &Place,
+        next: Option<Timestamp>,
+        released: u64,
+    ) {
         let passed_by = self.released != released;
-        self.due_is(place, if passed_by { Some(Timestamp(0)) } else { next });
+        self.set_due(place, if passed_by { Some(Timestamp(0)) } else { next });
     }
 
     /// Ends a claim, if it has not been lost.
-    fn end(&mut self, claim: Claim) -> Option<Out> {
-        self.out(claim)?;
+    fn end(&mut self, claim: Claim) -> Option<OutstandingClaim> {
+        self.outstanding(claim)?;
         self.claims.remove(&claim.id)
     }
 
-    /// Ends a claim with a fate, unless the message is kept as it was; whether it had not been lost.
+    /// Ends a claim and counts its fate, unless the message is kept as it was. Returns true if the claim
+    /// had not been lost.
     pub(super) fn finish(&mut self, finish: &Finish, is_kept: bool) -> bool {
         let Some(out) = self.end(finish.claim) else {
             return false;
@@ -178,7 +184,8 @@ impl Queue {
         true
     }
 
-    /// What was queued in these lanes was held, and what was in others than `lanes` has none now.
+    /// Applies a reroute to claimed messages: those in a lane of `held` are now held, and those in a lane
+    /// that is not in `lanes` now have none.
     pub(super) fn reroute(&mut self, lanes: &[String], held: &[(String, String)]) {
         for out in self.claims.values_mut() {
             let (lane, state) = &mut out.counted;
@@ -190,7 +197,7 @@ impl Queue {
         }
     }
 
-    /// A message was put: it goes to delivery at once while there is room for it.
+    /// Hands a new message to delivery at once, if there is room for it.
     pub(super) fn offer(&mut self, New { record, content }: New) {
         let in_memory = content.in_memory().map_or(0, Bytes::len);
         let fits = self.fresh.len() < FRESH_MESSAGES && self.fresh_bytes + in_memory <= FRESH_BYTES;
@@ -215,7 +222,7 @@ impl Queue {
 }
 
 impl SharedQueue {
-    /// A message with who sends it.
+    /// A message, with a lease if it is being sent.
     pub(super) fn entry(&self, record: Record) -> Entry {
         let queue = self.queue();
         let sending = queue.claims.get(&record.id).filter(|out| out.is_sending);

@@ -1,4 +1,4 @@
-//! What operators ask, on connections of their own: a long look keeps nobody waiting.
+//! Reads for operators on separate connections, so that a long read keeps nobody waiting.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::store::FILE;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{Record, SpoolError, Story, What, filter};
 
-/// Rows read in one go, so that no read holds the WAL for long.
+/// The number of rows read at a time, so that no read holds the WAL for long.
 const CHUNK: usize = 1_000;
 
 /// A connection that only reads.
@@ -53,8 +53,8 @@ impl SpoolReader {
         }
     }
 
-    /// Queued messages after `after` and before `before`, oldest first, at most `limit`; those that cannot
-    /// be read are left out.
+    /// Queued messages after `after` and before `before`, oldest first, at most `limit`. Leaves out
+    /// messages that cannot be read.
     pub(super) fn queued(
         &self,
         after: Option<MessageId>,
@@ -68,7 +68,7 @@ impl SpoolReader {
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             match rows::record(&self.0, row).map_err(SpoolError::from) {
-                Err(error) if error.is_of_row() => {}
+                Err(error) if error.is_unreadable_row() => {}
                 record => found.push(record?),
             }
         }
@@ -80,7 +80,8 @@ impl SpoolReader {
         rows::or_damaged(id, found.ok_or(SpoolError::Missing(id))?)
     }
 
-    /// The story of a message, told or not: one that was never tried has none of its own.
+    /// The story of a message. A message that was never tried has no stored story, so its story has no
+    /// events.
     pub(super) fn story(&self, id: MessageId) -> Result<Story, SpoolError> {
         let sql = "SELECT record, ended, events FROM story WHERE id = ?1";
         let mut statement = self.0.prepare(sql)?;
@@ -101,7 +102,7 @@ impl SpoolReader {
         }
     }
 
-    /// The newest stories in which an address or, in angle brackets, a Message-ID stands, newest first.
+    /// The newest stories that contain an address or, in angle brackets, a Message-ID; newest first.
     pub(super) fn stories(&self, address: &str, limit: usize) -> Result<Vec<Story>, SpoolError> {
         if address.starts_with('<') {
             let id = address.to_lowercase();
@@ -112,14 +113,14 @@ impl SpoolReader {
             }
         }
         let wanted = address.trim_matches(['<', '>']).to_lowercase();
-        // In JSON an address stands between quotes, its domain before one.
+        // In JSON, an address is between quotes, and its domain is followed by one.
         let needle = serde_json::to_string(&wanted).unwrap_or_default();
         let needle = if wanted.starts_with('@') {
             needle[1..].to_owned()
         } else {
             needle
         };
-        // SQLite lowers ASCII only, so what is left is compared here.
+        // SQLite converts only ASCII to lower case, so other text is compared here.
         let needle = if needle.is_ascii() {
             needle
         } else {
@@ -128,7 +129,8 @@ impl SpoolReader {
         self.search(&needle, limit, |story| stands_in(&wanted, story))
     }
 
-    /// The newest stories with this text in JSON in lower case that `is_one` admits, newest first.
+    /// The newest stories that `is_one` admits and whose JSON, in lower case, contains `needle`; newest
+    /// first.
     fn search(
         &self,
         needle: &str,

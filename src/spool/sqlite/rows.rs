@@ -1,4 +1,4 @@
-//! A message's record, from the rows that it is.
+//! Reads a message's record from its rows.
 
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -7,11 +7,11 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use crate::spool::{Flow, Origin, Record, SpoolError, State};
 
-/// Columns of a record.
+/// The number of columns of a record.
 pub(super) const COLUMNS: usize = 21;
 
-/// `SELECT` with the columns of a record, in the order in which [`record`] reads them, and maybe more of
-/// them, `FROM message`, and what follows.
+/// `SELECT` with the columns of a record (in the order in which [`record`] reads them) and optional further
+/// columns, `FROM message`, and the rest of the statement.
 macro_rules! select {
     ($rest:literal) => {
         select!("", $rest)
@@ -28,16 +28,16 @@ macro_rules! select {
 }
 pub(super) use select;
 
-/// What a digest is about.
+/// The value of the column `about` for a digest.
 pub(super) const DIGEST: &str = "digest";
 
-/// The state of a row that is not to be read.
+/// The state of a row that cannot be read.
 pub(super) const UNREADABLE: i64 = 2;
 
 /// The state of a recipient that waits.
 pub(super) const WAITING: i64 = 0;
 
-/// A message's record, if it is there.
+/// A message's record, if the message is in the queue.
 pub(super) fn find(connection: &Connection, id: MessageId) -> Result<Option<Record>, SpoolError> {
     let mut statement = connection.prepare_cached(select!("WHERE id = ?1"))?;
     let found = statement.query_row(params![id.to_i64()], |row| record(connection, row));
@@ -90,7 +90,7 @@ pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Rec
     })
 }
 
-/// Those who wait for a message.
+/// The recipients of a message that still wait.
 fn recipients(connection: &Connection, id: MessageId) -> rusqlite::Result<Vec<Recipient>> {
     let sql = "SELECT address, parameters FROM recipient WHERE message = ?1 AND state = ?2 ORDER BY place";
     let mut statement = connection.prepare_cached(sql)?;
@@ -116,8 +116,8 @@ fn unreadable(
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-/// What operators are shown of a message whose record cannot be read: nothing is done with it but to show
-/// it and to delete it.
+/// The record that operators see if a message's own record cannot be read. Such a message can only be shown
+/// and deleted.
 pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
     let unknown = String::new;
     Record {
@@ -143,7 +143,7 @@ pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
         due: id.time(),
         attempts: 0,
         last: Some(format!(
-            "the disk has damaged its record in spool.sqlite ({reason}): `queue export {id}` saves its content, `queue \
+            "the message's record in spool.sqlite is damaged ({reason}): `queue export {id}` saves its content, `queue \
              delete {id}` removes it"
         )),
         uncertain: false,
@@ -153,13 +153,13 @@ pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
     }
 }
 
-/// A record, or what is shown if it cannot be read.
+/// A record, or its replacement from `damaged` if it cannot be read.
 pub(super) fn or_damaged(
     id: MessageId,
     read: Result<Record, SpoolError>,
 ) -> Result<Record, SpoolError> {
     match read {
-        Err(error) if error.is_of_row() => Ok(damaged(id, &error.to_string())),
+        Err(error) if error.is_unreadable_row() => Ok(damaged(id, &error.to_string())),
         read => read,
     }
 }

@@ -1,4 +1,4 @@
-//! The tables, and how those of earlier formats become these.
+//! The tables, and the conversion of earlier formats.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use crate::spool::SpoolError;
 /// The format that this program writes.
 const FORMAT: i64 = 3;
 
-/// One row a message, its content last, so that what comes before is read without it; null if the content
-/// is in a file. `flow` is the priority's letter and the user; `about` is null if an app brought the
-/// message, "digest", or else what a report of ours is about. A state is 0 queued, 1 held, 2 not to be read. `message_due`
-/// finds what a flow has to send next, `message_held` helps to count; what is late is found by the id,
-/// which carries the time.
+/// One row per message. The content is last, so that the other columns can be read without it; it is null
+/// if the content is in a file. `flow` is the priority's letter and the user. `about` is null if an app
+/// sent the message, "digest" for a digest, and for a report of ours the id of the message that it is
+/// about. A state is 0 queued, 1 held, 2 unreadable. `message_due` finds the next message of a flow;
+/// `message_held` helps to count. Late messages are found by the id, which contains the time.
 ///
-/// The content of a digest is empty until it is sent; what it tells is in its lines, whose numbers are never
-/// used again.
+/// The content of a digest is empty until it is sent; its text is in its lines, whose numbers are never
+/// reused.
 ///
-/// A recipient's state is 0 waiting, 1 delivered, 2 failed, with the answer that made it so.
+/// A recipient's state is 0 waiting, 1 delivered, 2 failed, with the reply that caused it.
 ///
-/// A story has a message as it last was, and its events, both JSON, so that an operator can read them with
-/// the sqlite3 shell; the events are without the brackets around them, so that more can be added.
+/// A story has the message as it last was, and its events. Both are JSON, so that an operator can read them
+/// with the sqlite3 shell. The events have no brackets around them, so that more can be added.
 const SCHEMA: &str = "
     CREATE TABLE message (
         id          INTEGER PRIMARY KEY,
@@ -85,13 +85,13 @@ const SCHEMA: &str = "
     PRAGMA user_version = 3;
 ";
 
-/// Formats 1 and 2 had a message as JSON beside the columns that its lane needed.
+/// Formats 1 and 2 stored a message as JSON, beside the columns that its lane needed.
 const SET_ASIDE: &str = "
     DROP INDEX message_due;
     ALTER TABLE message RENAME TO former;
 ";
 
-/// What was no JSON is not to be read here either.
+/// A record that was not valid JSON stays unreadable here.
 const FROM_FORMER: &str = "
     INSERT INTO message
         SELECT id, lane,
@@ -125,7 +125,7 @@ const FROM_FORMER: &str = "
     DROP TABLE former;
 ";
 
-/// Makes the tables, or makes them what they are now.
+/// Creates the tables, or converts them to the present format.
 pub(super) fn prepare(connection: &Connection, file: &Path) -> Result<(), SpoolError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {

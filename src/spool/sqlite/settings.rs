@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::written;
 
-/// Where the spool is, and how much it leaves free.
+/// The spool's folder, and the disk space that it leaves free.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolSettings {
-    /// The folder; made when missing. It is a part of `data_dir`.
+    /// The folder, which is created if it is missing. It is a part of `data_dir`.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// Bytes of the disk that puts leave free, so that what is queued can still be finished.
+    /// Bytes of the disk that new messages leave free, so that queued messages can still be finished.
     pub reserve: u64,
-    /// How long the story of a message is kept when it has ended; zero for not at all.
+    /// The time for which a message's story is kept after the message has ended; zero keeps no stories.
     #[serde(deserialize_with = "written::wait")]
     pub history: Duration,
 }
 
 impl Default for SpoolSettings {
-    /// 4 MiB, and 30 days.
+    /// A reserve of 4 MiB, and a history of 30 days.
     fn default() -> Self {
         Self {
             folder: PathBuf::new(),

@@ -1,4 +1,5 @@
-//! Whether the disk has room for another message: asked often, looked at now and then.
+//! Checks if the disk has room for another message. The answer is requested often, but the disk is checked
+//! only now and then.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -8,8 +9,8 @@ use crate::platform::files;
 
 use super::settings::SpoolSettings;
 
-/// How long an answer holds. It is asked for before each message, and each piece of a large one; what comes
-/// in meanwhile, a megabyte at a gigabyte a second, is what the reserve has room for.
+/// The time for which an answer is valid. It is requested before each message and each piece of a large
+/// one. The reserve has room for what arrives meanwhile: a megabyte, at a gigabyte per second.
 const HOLDS: Duration = Duration::from_millis(1);
 
 /// The free space on the spool's disk against its reserve.
@@ -29,7 +30,7 @@ impl Space {
         }
     }
 
-    /// Whether more than the reserve is free; yes where the system does not say.
+    /// True if more than the reserve is free, or if the system does not report free space.
     pub(super) fn has_room(&self) -> bool {
         let mut last = self
             .last
@@ -45,7 +46,7 @@ impl Space {
         answer
     }
 
-    /// The same, looked at now.
+    /// Like `has_room`, but checks the disk now.
     pub(super) fn look(&self) -> bool {
         files::free_space(&self.folder).map_or(true, |free| free > self.reserve)
     }

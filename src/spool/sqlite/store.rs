@@ -1,4 +1,4 @@
-//! What is read from and written to the tables. Blocking; the writer thread calls it.
+//! Reads and writes the tables. Blocking; the writer thread calls it.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -18,30 +18,31 @@ use crate::spool::{
 /// The database, in the spool's folder.
 pub(super) const FILE: &str = "spool.sqlite";
 
-/// The folder of larger contents, beside it.
+/// The folder of larger contents, beside the database.
 pub(super) const CONTENTS: &str = "content";
 
-/// What a mailbox sends is counted together for so long (milliseconds), as delivery does.
+/// The period (milliseconds) for which a mailbox's messages are counted together, as in delivery.
 const SLICE: i64 = 300_000;
 
-/// How long it counts (milliseconds): a day, and what belongs to its first slice.
+/// The time (milliseconds) for which a slice counts: a day, and what belongs to the day's first slice.
 const USED_FOR: i64 = 24 * 3_600_000 + 2 * SLICE;
 
-/// Stories that are removed in one transaction.
+/// The number of stories that are removed in one transaction.
 const PURGE: usize = 1_000;
 
-/// Octets of a page: three messages of the usual size fit, so a group commit writes fewer of them
+/// Octets of a page. Three messages of the usual size fit in one, so a group commit writes fewer pages
 /// (`cargo bench --bench spool`: a tenth faster than 8 KiB at 16 sessions, the same at one).
 const PAGE_SIZE: u32 = 16_384;
 
-/// Memory (KiB) for pages of the database. What is put is written once and soon removed, so more of it
-/// makes nothing faster.
+/// Memory (KiB) for pages of the database. A message is written once and soon removed, so more memory makes
+/// nothing faster.
 const CACHE_KIB: i32 = 1_024;
 
-/// WAL pages between checkpoints: messages that come and go within them never reach the main file.
+/// WAL pages between checkpoints. Messages that come and go between two checkpoints never reach the main
+/// file.
 const CHECKPOINT_PAGES: u32 = 2_000;
 
-/// The states of a recipient that is done with.
+/// The states of a finished recipient.
 const DELIVERED: i64 = 1;
 const FAILED: i64 = 2;
 
@@ -97,24 +98,24 @@ impl Store {
         self.run("COMMIT", ()).map(drop)
     }
 
-    /// Moves what the WAL holds into the database and empties it, which gives disk space back.
+    /// Moves the WAL's content into the database and empties the WAL, which frees disk space.
     pub(super) fn compact(&self) {
-        // Where even that has no room there is nothing more to be done here.
+        // If there is no room even for that, nothing more can be done here.
         let _ = self
             .connection
             .pragma_query_value(None, "wal_checkpoint(TRUNCATE)", |_| Ok(()));
     }
 
-    /// SQLite may have rolled back by itself, as it does when the disk is full.
+    /// Rolls back, unless SQLite has done so by itself, as it does when the disk is full.
     pub(super) fn rollback(&self) {
         if !self.connection.is_autocommit() {
             let _ = self.run("ROLLBACK", ());
         }
     }
 
-    // Of the statements below none is INSERT OR REPLACE, an upsert or INSERT SELECT: those might have to
-    // be undone half way, for which SQLite copies every page that they touch (measured: 32 KiB written a
-    // message became 83).
+    // No statement below that writes a message is INSERT OR REPLACE, an upsert or INSERT SELECT. SQLite
+    // might have to undo those half way, so it copies every page that they touch (measured: 83 KiB written
+    // per message instead of 32).
 
     pub(super) fn insert(&self, record: &Record, content: &Content) -> Result<(), SpoolError> {
         let nothing = String::new();
@@ -161,7 +162,7 @@ impl Store {
         self.insert_waiting(record.id, 0, &record.envelope.recipients)
     }
 
-    /// From the place `first` on.
+    /// Inserts waiting recipients from the place `first` on.
     fn insert_waiting(
         &self,
         id: MessageId,
@@ -177,7 +178,7 @@ impl Store {
         Ok(())
     }
 
-    /// Changes what can change of a message; `events` say what became of recipients that are done with.
+    /// Updates all parts of a message that can change; `events` say what became of finished recipients.
     pub(super) fn update(&self, record: &Record, events: &[StoryEvent]) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET lane = ?2, due = ?3, state = ?4, attempts = ?5, last = ?6, uncertain = ?7,
@@ -199,14 +200,14 @@ impl Store {
         let mut statement = self.connection.prepare_cached(sql)?;
         let waited: i64 =
             statement.query_row(params![record.id.to_i64(), WAITING], |row| row.get(0))?;
-        // Nobody comes to a message, so as many as before are the same.
+        // A message never gets new recipients, so if the number is the same, they are the same.
         if waited == record.envelope.recipients.len() as i64 {
             return Ok(());
         }
         self.settle_recipients(record, events)
     }
 
-    /// Writes anew who waits, and who is done with.
+    /// Rewrites which recipients wait and which are finished.
     fn settle_recipients(&self, record: &Record, events: &[StoryEvent]) -> Result<(), SpoolError> {
         let id = record.id.to_i64();
         self.run(
@@ -234,8 +235,8 @@ impl Store {
         self.insert_waiting(record.id, place, &record.envelope.recipients)
     }
 
-    /// Removes a message of this size (octets); gives the content's file, to be removed after the commit, if
-    /// it may have one.
+    /// Removes a message of this size (octets). If the content may have a file, returns its path; the file
+    /// is to be removed after the commit.
     pub(super) fn remove(&self, id: MessageId, size: u64) -> Result<Option<PathBuf>, SpoolError> {
         self.run("DELETE FROM message WHERE id = ?1", [id.to_i64()])?;
         self.run("DELETE FROM recipient WHERE message = ?1", [id.to_i64()])?;
@@ -243,8 +244,8 @@ impl Store {
         Ok(may_have_file.then(|| self.contents.path(id)))
     }
 
-    /// Shows the queued messages of a place, earliest due first, until `visit` says that it is enough; gives
-    /// when the one is due that it said so at. Only the index is read.
+    /// Passes the queued messages of a place to `visit`, earliest due first, until `visit` breaks. Returns
+    /// the due time of the message at which it did. Only the index is read.
     pub(super) fn each_queued(
         &self,
         place: &Place,
@@ -263,7 +264,7 @@ impl Store {
         Ok(None)
     }
 
-    /// A message that is there, with its content if that is not in a file.
+    /// An existing message, with its content if that is not in a file.
     pub(super) fn take(&self, id: MessageId) -> Result<(Record, Option<Content>), SpoolError> {
         let sql = select!(", content", "WHERE id = ?1");
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -302,7 +303,7 @@ impl Store {
         Ok(Content::Stored(self.contents.kept(id)?))
     }
 
-    /// Adds lines to a digest that is there.
+    /// Adds lines to an existing digest.
     pub(super) fn add_lines(&self, digest: MessageId, lines: &[String]) -> Result<(), SpoolError> {
         for line in lines {
             self.run(
@@ -327,7 +328,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Removes the lines of a digest up to this number; whether there are others.
+    /// Removes the lines of a digest up to this number. Returns true if there are others.
     pub(super) fn remove_lines(&self, digest: MessageId, last: u64) -> Result<bool, SpoolError> {
         let last = i64::try_from(last).unwrap_or(i64::MAX);
         self.run(
@@ -339,7 +340,7 @@ impl Store {
         Ok(statement.exists([digest.to_i64()])?)
     }
 
-    /// Empties the lane of what is queued in this one.
+    /// Clears the lane of the messages that are queued in this lane.
     pub(super) fn empty_lane(&self, lane: &str) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET lane = '', former_lane = ?1 WHERE state = 0 AND lane = ?1",
@@ -348,7 +349,7 @@ impl Store {
         Ok(())
     }
 
-    /// Holds what is queued in this lane.
+    /// Holds the messages that are queued in this lane.
     pub(super) fn hold_lane(&self, lane: &str, reason: &str) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET state = 1, last = ?2 WHERE state = 0 AND lane = ?1",
@@ -379,8 +380,8 @@ impl Store {
         Ok(QueueCounts::of(rows.collect::<Result<Vec<_>, _>>()?))
     }
 
-    /// Adds to a message's story; `ended` is its last chapter.
-    pub(super) fn tell(
+    /// Adds to a message's story; with `ended`, this is its last part.
+    pub(super) fn add_story(
         &self,
         record: &Record,
         ended: Option<Timestamp>,
@@ -402,8 +403,8 @@ impl Store {
         Ok(())
     }
 
-    /// The story of a message that never was in the queue.
-    pub(super) fn tell_all(
+    /// Writes the story of a message that was never in the queue.
+    pub(super) fn insert_story(
         &self,
         record: &Record,
         ended: Option<Timestamp>,
@@ -421,7 +422,7 @@ impl Store {
         Ok(())
     }
 
-    /// Counts to what a mailbox has used.
+    /// Adds to the amount that a mailbox has used.
     pub(super) fn count(&self, used: &Used) -> Result<(), SpoolError> {
         let began = used.at.0 - used.at.0.rem_euclid(SLICE);
         let params = params![
@@ -460,7 +461,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Removes stories that ended before `before`, some at a time; whether there may be more.
+    /// Removes stories that ended before `before`, some at a time. Returns true if there may be more.
     pub(super) fn purge(&self, before: Timestamp, now: Timestamp) -> Result<bool, SpoolError> {
         self.run("DELETE FROM used WHERE began < ?1", [now.0 - USED_FOR])?;
         let count = self.run(
@@ -495,7 +496,7 @@ impl Store {
         Ok(statement.exists(params![id.to_i64()])?)
     }
 
-    /// Whether anything was told of a message.
+    /// True if a story of the message is stored.
     pub(super) fn has_story(&self, id: MessageId) -> Result<bool, SpoolError> {
         let mut statement = self
             .connection
@@ -503,7 +504,7 @@ impl Store {
         Ok(statement.exists(params![id.to_i64()])?)
     }
 
-    /// Sets a row aside that cannot be read: it is not due any more.
+    /// Sets aside a row that cannot be read: it is no longer due.
     pub(super) fn set_aside(&self, id: MessageId) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET state = ?2 WHERE id = ?1",
@@ -525,7 +526,7 @@ fn json(record: &Record) -> String {
     serde_json::to_string(record).expect("a record has only strings for keys")
 }
 
-/// Without the brackets, so that more can be added.
+/// The events as JSON without the brackets, so that more can be added.
 fn listed(events: &[StoryEvent]) -> String {
     let text = serde_json::to_string(events).expect("an event has only strings for keys");
     text[1..text.len() - 1].to_owned()

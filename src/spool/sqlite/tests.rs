@@ -71,7 +71,7 @@ fn place(lane: &str) -> Place {
     }
 }
 
-/// When the one flow of a lane is due.
+/// The time at which the one flow of a lane is due.
 fn due(spool: &SqliteSpool, lane: &str) -> Option<Timestamp> {
     dues(spool, lane).first().map(|(_, due)| *due)
 }
@@ -86,13 +86,13 @@ fn take_fresh(spool: &SqliteSpool, max: usize) -> Vec<Claimed> {
     spool.shared.queue().take_fresh(max)
 }
 
-/// The end of a message that is claimed.
+/// The end of a claimed message.
 async fn gone(spool: &SqliteSpool, id: MessageId) -> Finish {
     let record = spool.get(id).await.unwrap().record;
     Finish::new(claim_of(spool, id), Fate::Gone(Box::new(record)))
 }
 
-/// The claim that a message is out by.
+/// The present claim of a message.
 fn claim_of(spool: &SqliteSpool, id: MessageId) -> Claim {
     let number = spool.shared.queue().claims[&id].number;
     Claim { id, number }
@@ -201,7 +201,7 @@ async fn a_report_comes_with_the_end_of_its_message() {
     );
 }
 
-/// A message that has failed, which a digest tells.
+/// Puts a message that fails and is reported in a digest.
 async fn told_by(spool: &SqliteSpool, digest: &Record, text: &str) {
     let message = new(spool, "a", "x");
     let id = message.record.id;
@@ -396,11 +396,7 @@ async fn nothing_that_may_have_been_accepted_is_swept() {
     let refused = open(settings(folder.path()))
         .err()
         .map(|error| error.to_string());
-    assert!(
-        refused
-            .unwrap()
-            .contains("content/ beside it has 1 messages")
-    );
+    assert!(refused.unwrap().contains("content/ still holds 1 messages"));
     std::fs::write(&database, whole).unwrap();
     let connection = rusqlite::Connection::open(&database).unwrap();
     connection.execute("DELETE FROM message", []).unwrap();
@@ -628,7 +624,7 @@ async fn the_time_of_the_spool_goes_on_and_people_are_shown_the_wall_clock() {
     machine.set(year);
     time::note(spool.as_ref(), &clock).await.unwrap();
     machine.advance(Duration::from_secs(60));
-    // The next run goes on by what the wall clock says has passed.
+    // The next run advances by the time that has passed on the wall clock.
     let clock = machine.clock();
     time::resume(spool.as_ref(), &clock).await.unwrap();
     assert_eq!(clock.now(), NOW.after(Duration::from_secs(60)));
@@ -651,7 +647,7 @@ async fn the_time_of_the_spool_goes_on_and_people_are_shown_the_wall_clock() {
         };
         assert_eq!(shown.list(page).await.unwrap().len(), count, "{since}");
     }
-    // Set back while nothing ran: no time has passed, as far as is known.
+    // The wall clock was set back while nothing ran: as far as is known, no time has passed.
     machine.set(-year);
     let clock = machine.clock();
     time::resume(spool.as_ref(), &clock).await.unwrap();
@@ -888,7 +884,7 @@ async fn recipients_have_their_own_state() {
     );
 }
 
-/// Counts as they are known, and as they are counted.
+/// The counts that the spool keeps, compared with the counts in the database.
 async fn counts(spool: &SqliteSpool, folder: &Path) -> Vec<(String, usize, usize)> {
     let known = spool.counts().await.unwrap();
     let counted = Store::open(folder).unwrap().counts().unwrap().all();
@@ -953,9 +949,12 @@ async fn what_is_released_while_another_claim_looks_is_not_forgotten() {
     spool.put(vec![new(&spool, "a", "x")]).await.unwrap();
     let claimed = take_fresh(&spool, 9).remove(0).claim;
     let released = spool.shared.queue().released();
-    // The claim has passed it by, and found nothing else.
+    // The search has missed the message, and found nothing else.
     spool.release(vec![(claimed, place("a"))]);
-    spool.shared.queue().found_due(&place("a"), None, released);
+    spool
+        .shared
+        .queue()
+        .record_next_due(&place("a"), None, released);
     assert_eq!(due(&spool, "a"), Some(Timestamp(0)));
     assert_eq!(claim(&spool, "a", 9, NOW).await, [claimed.id]);
     assert_eq!(due(&spool, "a"), None, "nothing else waits");

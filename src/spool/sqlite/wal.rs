@@ -1,6 +1,6 @@
-//! The write-ahead log, looked at before SQLite opens it. SQLite takes a log up to its first frame that
-//! is not whole and drops the rest without a word. That is right after a crash, which cuts the last commit
-//! short; where a disk has changed an older frame, commits behind it are lost that were answered 250.
+//! Checks the write-ahead log before SQLite opens it. SQLite reads a log up to the first frame that is not
+//! whole and silently drops the rest. That is right after a crash, which cuts the last commit short. But if
+//! a disk has changed an older frame, the commits after it are lost, although they were answered with 250.
 //!
 //! The format is SQLite's (sqlite.org/fileformat2.html, "The Write-Ahead Log").
 
@@ -17,8 +17,8 @@ const FRAME: usize = 24;
 /// The largest page that SQLite has (octets).
 const LARGEST_PAGE: u32 = 65_536;
 
-/// Looks through a log; gives how many commits stand behind its first frame that is not whole, more than
-/// the one that a crash may leave. A header that is none counts as one.
+/// Reads a log. Returns the number of commits after the first frame that is not whole, without the one that
+/// a crash may leave. An invalid header counts as one.
 pub(super) fn lost_commits(path: &Path) -> std::io::Result<u64> {
     let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
@@ -37,7 +37,7 @@ pub(super) fn lost_commits(path: &Path) -> std::io::Result<u64> {
     let (mut is_whole, mut behind) = (true, 0);
     while read_whole(&mut log, &mut frame)? {
         is_whole = is_whole && frames.admits(&frame);
-        // What an earlier round of the log has left has another salt.
+        // Frames that are left from an earlier round of the log have another salt.
         let is_of_now = frame[8..16] == frames.salts;
         let is_commit = word(&frame[4..8]) != 0;
         behind += u64::from(!is_whole && is_of_now && is_commit);
@@ -45,7 +45,7 @@ pub(super) fn lost_commits(path: &Path) -> std::io::Result<u64> {
     Ok(behind.saturating_sub(1))
 }
 
-/// Whether a whole frame was left to be read.
+/// Reads the next frame. Returns true if a whole one was left.
 fn read_whole(log: &mut impl Read, frame: &mut [u8]) -> std::io::Result<bool> {
     match log.read_exact(frame) {
         Ok(()) => Ok(true),
@@ -54,7 +54,7 @@ fn read_whole(log: &mut impl Read, frame: &mut [u8]) -> std::io::Result<bool> {
     }
 }
 
-/// What frames are checked by.
+/// The values that frames are checked against.
 struct Frames {
     page: usize,
     salts: [u8; 8],
@@ -82,7 +82,7 @@ impl Frames {
         })
     }
 
-    /// Whether a frame is whole, and follows those before it.
+    /// True if a frame is whole and follows the frames before it.
     fn admits(&mut self, frame: &[u8]) -> bool {
         let sums = summed(self.sums, &frame[..8], self.is_big_endian);
         let sums = summed(sums, &frame[FRAME..], self.is_big_endian);

@@ -1,4 +1,4 @@
-//! The one thread that touches the database: takes what has come together, commits it as one.
+//! The only thread that writes to the database: it takes all waiting jobs and commits them together.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::spool::{
     SpoolError, State, Story, StoryEvent, Used, What, Which,
 };
 
-/// Jobs in one transaction at the most, so that the first does not wait for ever.
+/// The maximum number of jobs in one transaction, so that the first does not wait forever.
 const GROUP: usize = 512;
 
 type WriterAnswer<T> = oneshot::Sender<Result<T, SpoolError>>;
@@ -45,7 +45,7 @@ pub(super) enum Job {
         ids: Vec<MessageId>,
         deed: Deed,
         now: Timestamp,
-        /// Whether one that is not there is an error: it was named.
+        /// True if a missing message is an error, because it was named.
         named: bool,
         answer: WriterAnswer<usize>,
     },
@@ -56,24 +56,24 @@ pub(super) enum Job {
     Notes(String, WriterAnswer<Vec<(String, String)>>),
 }
 
-/// What a write leaves to be done once it is committed.
+/// The work that remains once a write is committed.
 #[derive(Default)]
 struct Effect {
     /// Content files of messages that are gone.
     files: Vec<PathBuf>,
-    /// Where a message is due, and when.
+    /// Places with a message that is due, and the time.
     due: Vec<(Place, Timestamp)>,
-    /// What messages counted to before, and count to now.
+    /// The server and state of messages before, and now.
     moved: Vec<(Option<CountedAs>, Option<CountedAs>)>,
-    /// All counts, if so much has changed that they were counted.
+    /// All counts, if so much has changed that they were counted again.
     counts: Option<QueueCounts>,
     /// Digests that stay for more lines.
     kept: Vec<MessageId>,
-    /// Claims that others have by now.
+    /// Claims that were lost to others.
     lost: Vec<Claim>,
-    /// Messages that were touched.
+    /// The number of messages that were changed.
     count: usize,
-    /// Whether there is more to be done.
+    /// True if there is more to do.
     more: bool,
 }
 
@@ -114,7 +114,7 @@ pub(super) fn spawn(
 }
 
 impl SpoolWriter {
-    /// Answers what only reads, and writes the rest in one transaction.
+    /// Answers the jobs that only read, and writes the others in one transaction.
     fn group(&self, jobs: &mut Vec<Job>) {
         let mut writes = Vec::with_capacity(jobs.len());
         let has_room = self.shared.space.has_room() || self.makes_room();
@@ -144,7 +144,8 @@ impl SpoolWriter {
         }
     }
 
-    /// One transaction for all; where that fails, one for each, so that none harms the others.
+    /// Writes all jobs in one transaction. If that fails, each job gets its own, so that none harms the
+    /// others.
     fn write_all(&self, jobs: Vec<Job>) {
         match self.transaction(|| {
             jobs.iter()
@@ -167,13 +168,13 @@ impl SpoolWriter {
         }
     }
 
-    /// Before new mail is refused, the WAL is emptied: it may be what fills the disk.
+    /// Empties the WAL before new mail is refused, because the WAL itself may fill the disk.
     fn makes_room(&self) -> bool {
         self.store.compact();
         self.shared.space.look()
     }
 
-    /// Writes and commits; where the disk is full, once more with the WAL emptied.
+    /// Writes and commits. If the disk is full, empties the WAL and tries once more.
     fn transaction<T>(&self, write: impl Fn() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
         match self.try_transaction(&write) {
             Err(error) if error.is_full() => {
@@ -252,7 +253,7 @@ impl SpoolWriter {
                 used.iter().try_for_each(|used| self.store.count(used))?;
                 if !self.settings.history.is_zero() {
                     self.store
-                        .tell_all(&story.record, story.ended, &story.events)?;
+                        .insert_story(&story.record, story.ended, &story.events)?;
                 }
             }
             Job::Purge(now, _) => {
@@ -277,7 +278,7 @@ impl SpoolWriter {
         };
         let ended = finish.events.last().map(|event| event.at);
         if !finish.events.is_empty() {
-            self.tell(finish.record(), ended.filter(|_| !stays), &finish.events)?;
+            self.add_story(finish.record(), ended.filter(|_| !stays), &finish.events)?;
         }
         if let Some(used) = &finish.used {
             self.store.count(used)?;
@@ -287,7 +288,7 @@ impl SpoolWriter {
             return Ok(());
         }
         match &finish.fate {
-            // What was sent is not all that it tells by now.
+            // By now the digest has more lines than were sent.
             Fate::Gone(last) if stays => {
                 effect.due.push((last.place(), last.due));
                 effect.kept.push(last.id);
@@ -318,7 +319,7 @@ impl SpoolWriter {
             .try_for_each(|lines| self.add_lines(lines, effect))
     }
 
-    /// Removes the lines that went with a digest; whether it has others.
+    /// Removes the lines that were sent with a digest. Returns true if it has others.
     fn has_more(&self, last: &Record, sent: u64) -> Result<bool, SpoolError> {
         match last.origin {
             Origin::Digest => self.store.remove_lines(last.id, sent),
@@ -340,7 +341,7 @@ impl SpoolWriter {
         self.store.add_lines(digest.id, lines)
     }
 
-    fn tell(
+    fn add_story(
         &self,
         record: &Record,
         ended: Option<Timestamp>,
@@ -349,11 +350,12 @@ impl SpoolWriter {
         if self.settings.history.is_zero() {
             Ok(())
         } else {
-            self.store.tell(record, ended, events)
+            self.store.add_story(record, ended, events)
         }
     }
 
-    /// What an operator wants of one message; nothing, while it is leased: its attempt decides.
+    /// Does an operator's action on one message. Does nothing while the message is claimed: its attempt
+    /// decides.
     fn act(
         &self,
         id: MessageId,
@@ -363,8 +365,8 @@ impl SpoolWriter {
         effect: &mut Effect,
     ) -> Result<(), SpoolError> {
         let record = match self.store.get(id) {
-            // All that can be done about it is to remove it.
-            Err(error) if error.is_of_row() => {
+            // The only possible action on an unreadable row is to remove it.
+            Err(error) if error.is_unreadable_row() => {
                 if *deed == Deed::Delete {
                     effect.files.extend(self.store.remove(id, u64::MAX)?);
                     effect.counts = Some(self.store.counts()?);
@@ -381,7 +383,7 @@ impl SpoolWriter {
         let event = |what| [StoryEvent { at: now, what }];
         match deed {
             Deed::Release if record.state != State::Held => return Ok(()),
-            // Who retries all does not mean to send twice what may have arrived.
+            // An operator who retries all messages does not mean to send twice what may have arrived.
             Deed::Retry if !named && record.state == State::Held && record.uncertain => {
                 return Ok(());
             }
@@ -392,7 +394,7 @@ impl SpoolWriter {
                     lane: String::new(),
                     ..record
                 };
-                self.tell(&due, None, &event(What::Retried))?;
+                self.add_story(&due, None, &event(What::Retried))?;
                 self.store.update(&due, &[])?;
                 effect.moved.push((before, counted(&due)));
                 effect.due.push((due.place(), now));
@@ -404,12 +406,12 @@ impl SpoolWriter {
                     ..record
                 };
                 let reason = reason.clone();
-                self.tell(&held, None, &event(What::Held { reason }))?;
+                self.add_story(&held, None, &event(What::Held { reason }))?;
                 self.store.update(&held, &[])?;
                 effect.moved.push((before, counted(&held)));
             }
             Deed::Delete => {
-                self.tell(&record, Some(now), &event(What::Deleted))?;
+                self.add_story(&record, Some(now), &event(What::Deleted))?;
                 self.has_more(&record, u64::MAX)?;
                 effect.files.extend(self.store.remove(id, record.size)?);
                 effect.moved.push((before, None));
@@ -419,14 +421,15 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Makes a committed write known, then answers it; an answer that nobody waits for is no loss.
+    /// Updates the shared state after a committed write, then answers the job. If nobody waits for the
+    /// answer, nothing is lost.
     fn settle(&self, job: Job, written: Result<Effect, SpoolError>) {
         let effect = match written {
             Ok(effect) => effect,
             Err(error) => return refuse(job, error),
         };
         for file in &effect.files {
-            // One that stays behind has no row, and is swept at the next opening.
+            // A file that stays behind has no row, and is swept at the next opening.
             let _ = std::fs::remove_file(file);
         }
         let mut queue = self.shared.queue();
@@ -496,7 +499,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Claims what is due, and remembers when the first of the rest will be.
+    /// Claims due messages, and stores when the first of the rest will be due.
     fn claim_due(
         &self,
         place: &Place,
@@ -519,18 +522,18 @@ impl SpoolWriter {
         let mut claimed = Vec::with_capacity(ids.len());
         for id in ids {
             match self.store.take(id) {
-                Err(error) if error.is_of_row() => self.set_aside(id, place, &error)?,
+                Err(error) if error.is_unreadable_row() => self.set_aside(id, place, &error)?,
                 taken => {
                     let (record, content) = taken?;
                     claimed.push(self.shared.queue().claim(record, content, until));
                 }
             }
         }
-        self.shared.queue().found_due(place, next, released);
+        self.shared.queue().record_next_due(place, next, released);
         Ok(claimed)
     }
 
-    /// A message of this place cannot be read: it is not due any more.
+    /// Sets aside a message of this place that cannot be read: it is no longer due.
     fn set_aside(
         &self,
         id: MessageId,
@@ -546,7 +549,7 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Claims those that are queued and free.
+    /// Claims the messages of these ids that are queued and not claimed.
     fn claim_named(
         &self,
         ids: &[MessageId],
@@ -557,7 +560,7 @@ impl SpoolWriter {
         let mut messages = Vec::new();
         for id in ids {
             let record = match self.store.find(*id) {
-                Err(error) if error.is_of_row() => continue,
+                Err(error) if error.is_unreadable_row() => continue,
                 found => found?,
             };
             if let Some(record) = record
@@ -575,7 +578,7 @@ fn counted(record: &Record) -> Option<CountedAs> {
     Some((record.lane.clone(), record.state))
 }
 
-/// Whether something may be due by it: not by what only ends.
+/// True if a job may make something due. A job that only ends messages does not.
 fn makes_due(job: &Job) -> bool {
     match job {
         Job::Finish(batch, _) => batch.iter().any(Finish::makes_due),
@@ -584,7 +587,7 @@ fn makes_due(job: &Job) -> bool {
     }
 }
 
-/// The spool has the row now, so a file stays.
+/// Keeps the content's file, because the spool has the row now.
 fn keep(new: New) -> New {
     if let Content::Stored(stored) = &new.content {
         stored.keep();

@@ -1,4 +1,4 @@
-//! A message comes in: kept as it arrives, then decided about, then put or sent directly.
+//! Receives a message: stores it as it arrives, decides about it, then puts it or sends it directly.
 
 use std::net::IpAddr;
 
@@ -34,7 +34,7 @@ impl Connection {
         }
     }
 
-    /// The whole message is here: what is it answered?
+    /// Handles a complete message and returns the reply to it.
     pub(super) async fn message(&mut self, envelope: Envelope) -> Reply {
         let Some(Incoming { id, mut writer, .. }) = self.incoming.take() else {
             return Reply::try_again();
@@ -202,7 +202,7 @@ impl Connection {
     }
 }
 
-/// Octets of memory that a message takes until it is put: itself, or the header section of one in a file.
+/// Octets of memory that a message takes until it is put: all of it, or the header section if in a file.
 fn in_memory(content: &Content) -> usize {
     match content.in_memory() {
         Some(bytes) => bytes.len(),

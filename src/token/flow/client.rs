@@ -1,4 +1,4 @@
-//! The crate's client in our types, and how its requests are performed.
+//! The oauth2 crate's client with our types, and how its requests are performed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -19,10 +19,10 @@ use super::skew;
 use crate::base::Timestamp;
 use crate::token::error::ProviderRefusal;
 
-/// A token endpoint's answer may not be larger (octets).
+/// The size limit of a token endpoint's response (octets).
 const ANSWER: usize = 256 * 1024;
 
-/// A pause that is asked for is not longer for us: mail waits, and the next refusal asks again.
+/// The longest pause that we accept: mail is waiting, and the next refusal can request another pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 pub(super) type TokenClient = oauth2::Client<
@@ -44,24 +44,24 @@ pub(super) fn new(client_id: &str, token_url: &Url) -> TokenClient {
         .set_auth_type(AuthType::RequestBody)
 }
 
-/// What the crate's errors do not carry of a response.
+/// Facts about a response that the crate's errors do not carry.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ResponseFacts(Arc<(AtomicU16, AtomicU64)>);
 
 impl ResponseFacts {
-    /// The HTTP status; 0 where there was no response.
+    /// The HTTP status; 0 if there was no response.
     pub(super) fn status(&self) -> u16 {
         self.0.0.load(Ordering::Relaxed)
     }
 
-    /// Retry-After.
+    /// The pause in the `Retry-After` header.
     pub(super) fn pause(&self) -> Option<Duration> {
         let seconds = self.0.1.load(Ordering::Relaxed);
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 }
 
-/// Performs the crate's request.
+/// Performs a request of the oauth2 crate.
 pub(super) async fn perform(
     http: reqwest::Client,
     request: HttpRequest,
@@ -100,7 +100,7 @@ fn pause_of(text: &str, now: Timestamp) -> Option<Duration> {
     Some(pause.min(LONGEST_PAUSE))
 }
 
-/// The success response of RFC 6749 §5.1. Entra writes `expires_in` as a string at times.
+/// The success response of RFC 6749 §5.1. Entra sometimes writes `expires_in` as a string.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Success {
     pub(super) access_token: AccessToken,

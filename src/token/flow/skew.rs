@@ -1,5 +1,5 @@
 //! How far this machine's clock is from the provider's. A wrong clock makes certificates and assertions
-//! look wrong, and nothing else names it.
+//! look wrong, and no other error names the clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::base::Timestamp;
 use crate::observe::maillog;
 
-/// Less is the way of the answer, or of the clock's second.
+/// A smaller difference may come from the response's travel time, or from the clock's full seconds.
 const SMALLEST: i64 = 60_000;
 
-/// What the last answer said (milliseconds, positive when this clock is ahead). A machine has one clock, so
-/// the process has one of these.
+/// The skew in the last response (milliseconds, positive when this clock is ahead). A machine has one
+/// clock, so the process has one of these.
 static SKEW: AtomicI64 = AtomicI64::new(0);
 
-/// A provider's answer was made at `date` by its clock, and has just come.
+/// Records that a provider's response was made at `date` by its clock, and has just arrived.
 pub(super) fn note(date: Timestamp, now: Timestamp) {
     let skew = now.0.saturating_sub(date.0);
     let before = SKEW.swap(skew, Ordering::Relaxed);
@@ -23,14 +23,14 @@ pub(super) fn note(date: Timestamp, now: Timestamp) {
     }
 }
 
-/// What is wrong with this machine's clock, by the last answer of a provider, and the remedy; none if it
-/// is right, or no provider has answered.
+/// The problem with this machine's clock, according to a provider's last response, and the remedy. `None`
+/// if the clock is right, or no provider has responded.
 pub fn clock_words() -> Option<String> {
     words(SKEW.load(Ordering::Relaxed))
 }
 
 fn words(skew: i64) -> Option<String> {
-    // To the minute, which is what a person compares.
+    // Rounded to the minute, because people compare minutes.
     let by = Duration::from_secs((skew.unsigned_abs() / 1_000 + 30) / 60 * 60);
     let side = if skew > 0 { "ahead of" } else { "behind" };
     (skew.unsigned_abs() > SMALLEST as u64).then(|| {

@@ -1,4 +1,4 @@
-//! How somebody signs in for an account.
+//! The sign-in of a person for an account.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::token::flow::{self, Ask, DeviceCode, Granted};
 use crate::token::sign_in::{Begun, SignInError, SignedIn};
 use crate::token::state::TokenOrigin;
 
-/// How often a code is tried where the provider has trouble that passes, and the pause between.
+/// The number of tries with a code if the provider has a temporary error, and the pause between them.
 const CODE_LOOKS: u32 = 5;
 const CODE_PAUSE: Duration = Duration::from_secs(2);
 
-/// For whom somebody signs in.
+/// The server that somebody signs in for, and the accounts that may do so.
 #[derive(Debug, Clone, Copy)]
 pub struct SignInPurpose<'a> {
-    /// The server, of those that share the account.
+    /// The server, one of those that share the account.
     pub server: &'a str,
-    /// Whether another account than the server's may sign in.
+    /// True if an account other than the server's may sign in.
     pub anybody: bool,
 }
 
 impl Source {
-    /// Begins a sign-in with a browser, which will be sent to `redirect`; none where the provider
+    /// Begins a sign-in with a browser, which will be sent to `redirect`. Returns `None` if the provider
     /// has no endpoint for it.
     pub fn begin(&self, redirect: Url) -> Option<Begun> {
         Begun::new(
@@ -37,8 +37,8 @@ impl Source {
         )
     }
 
-    /// Ends a sign-in with a browser: `code` is what came back with its state. Unless anybody may
-    /// sign in, it must be the user of the settings.
+    /// Finishes a sign-in with a browser; `code` is the code that came back with its state. The user must
+    /// be the one in the settings, unless anybody may sign in.
     pub async fn finish(
         &self,
         begun: Begun,
@@ -53,7 +53,7 @@ impl Source {
         let mut looks = 1..CODE_LOOKS;
         let granted = loop {
             match flow::request(&self.settings, &self.http, ask).await {
-                // A person waits, and the code may still be good.
+                // A person is waiting, and the code may still be good.
                 Err(error) if error.is_transient() && looks.next().is_some() => {
                     self.clock.sleep(CODE_PAUSE).await;
                 }
@@ -63,7 +63,7 @@ impl Source {
         self.sign_in(granted, TokenOrigin::Browser, who).await
     }
 
-    /// Begins a sign-in on another device; none where the provider has no endpoint for it.
+    /// Begins a sign-in on another device. Returns `None` if the provider has no endpoint for it.
     pub async fn begin_device(&self) -> Result<Option<DeviceCode>, TokenError> {
         flow::device_code(&self.settings, &self.http).await
     }
@@ -77,7 +77,7 @@ impl Source {
         let until = self.clock.now().after(code.expires_in);
         let granted = loop {
             match flow::device_token(&self.settings, &self.http, code).await {
-                // RFC 8628 §3.5: what passes by itself does not end the wait.
+                // RFC 8628 §3.5: a temporary error does not end the wait.
                 Err(error) if error.is_transient() && self.clock.now() < until => {
                     self.clock.sleep(CODE_PAUSE).await;
                 }

@@ -1,22 +1,22 @@
-//! Why the vault did not do it, with what to do about it.
+//! Errors of the vault, each with a remedy.
 
 use std::path::Path;
 
 /// The format that this program writes.
 pub(super) const VERSION: u32 = 1;
 
-/// See the module.
+/// An error of the vault.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The file or folder.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The key is none.
+    /// The text is not a key.
     #[error(
         "{0} is not a vault key, which is 32 bytes in base64 as `mailferry vault new-key` prints them; restore it from a backup, or make one and connect again"
     )]
@@ -26,32 +26,32 @@ pub enum VaultError {
         "{0} cannot be decrypted: it was written with another vault key, or damaged; restore the key from a backup, or remove the file and connect again"
     )]
     WrongKey(String),
-    /// The key's file is gone, what it sealed is not.
+    /// The key file is missing, but files that it sealed are still there.
     #[error(
-        "{path} is missing, and {folder} has tokens that it sealed: restore it from a backup, or remove the .token files and connect again"
+        "the key file {path} is missing, and {folder} has tokens that were encrypted with it: restore it from a backup, or remove the .token files and connect again"
     )]
     NoKey {
-        /// The key's file.
+        /// The key file.
         path: String,
-        /// The vault.
+        /// The vault's folder.
         folder: String,
     },
-    /// Another process has it open.
+    /// Another process has the vault open.
     #[error("the vault in {folder} is in use by another mailferry process{pid}")]
     InUse {
-        /// The vault.
+        /// The vault's folder.
         folder: String,
-        /// Which, as far as it said.
+        /// The id of that process, if it is known.
         pid: String,
     },
-    /// Written by a later version of the program.
+    /// The file was written by a later version of the program.
     #[error(
-        "{path} was written by a later version of mailferry (format {found}, this one knows {VERSION}): run that version"
+        "{path} was written by a later version of mailferry (format {found}, this version reads up to {VERSION}): run the later version"
     )]
     Newer {
-        /// Which.
+        /// The file.
         path: String,
-        /// Its format.
+        /// The format of the file.
         found: u32,
     },
 }

@@ -1,5 +1,4 @@
-//! What stands on the disk of an account, apart from what it is in memory, so that either can
-//! change without the other.
+//! The stored form of an account, separate from its form in memory so that either can change without the other.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -61,7 +60,7 @@ impl From<&Account> for Kept {
     }
 }
 
-/// The generation begins anew: no question of a former run is answered in this one.
+/// The generation starts anew: no request of an earlier run gets its response in this one.
 impl From<Kept> for Account {
     fn from(kept: Kept) -> Self {
         let refresh = |kept: KeptRefresh| Refresh {

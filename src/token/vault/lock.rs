@@ -1,4 +1,4 @@
-//! The vault is one process's at a time.
+//! The lock of the vault: only one process has it at a time.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,16 +8,16 @@ use super::error::{VaultError, io};
 use crate::base::lock::lock_within;
 use crate::platform::files;
 
-/// How long a command may have the vault for.
+/// How long to wait for a command that has the vault.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// The lock, which a command may have for a moment; or who has it.
+/// Locks the vault, and waits if a command has it for a moment. The error names the process that has it.
 pub(super) fn lock(folder: &Path) -> Result<File, VaultError> {
     let path = folder.join("lock");
     let file = files::open_private(&path).map_err(|error| io(&path, error))?;
     match lock_within(&file, WAIT) {
         Ok(()) => {
-            // Told to those who find it taken; a lock without it is one all the same.
+            // The process id is for others who find the lock taken. Without it the lock still works.
             let _ = std::fs::write(&path, std::process::id().to_string());
             Ok(file)
         }

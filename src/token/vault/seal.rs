@@ -1,4 +1,4 @@
-//! An account's file: sealed with the key, its name authenticated with it.
+//! An account's file: sealed with the key, and the account's name authenticated with it.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::error::{VERSION, VaultError, io};
 use super::kept::Kept;
 use crate::token::state::Account;
 
-/// What stands on the disk.
+/// The content of the file on disk.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     version: u32,

@@ -1,9 +1,9 @@
-//! What EHLO offered, and the commands of a transaction made by it. Pure.
+//! The extensions that EHLO offered, and the commands of a transaction that follow from them. Pure.
 
 use crate::message::{Address, Parameters};
 use crate::transport::outgoing::{Body, Outgoing};
 
-/// What EHLO offered.
+/// The extensions that EHLO offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Extensions {
     pub(super) pipelining: bool,
@@ -15,7 +15,7 @@ pub(super) struct Extensions {
     pub(super) starttls: bool,
 }
 
-/// The lines after the first are keywords (RFC 5321 §4.1.1.1).
+/// Reads the reply to EHLO: the lines after the first are keywords (RFC 5321 §4.1.1.1).
 pub(super) fn extensions(text: &str) -> Extensions {
     let mut offered = Extensions::default();
     for line in text.lines().skip(1) {
@@ -39,7 +39,7 @@ pub(super) fn extensions(text: &str) -> Extensions {
     offered
 }
 
-/// MAIL with the parameters that the app gave and the server offers; SMTPUTF8 only where the
+/// The MAIL command, with the parameters that the app gave and the server offers; SMTPUTF8 only if the
 /// message needs it.
 pub(super) fn mail_command(message: &Outgoing, offered: &Extensions) -> String {
     let parameters = &message.envelope.parameters;
@@ -69,13 +69,13 @@ pub(super) fn mail_command(message: &Outgoing, offered: &Extensions) -> String {
     command
 }
 
-/// Whether its MAIL says SMTPUTF8.
+/// True if the message's MAIL command contains SMTPUTF8.
 pub(super) fn declares_utf8(message: &Outgoing, offered: &Extensions) -> bool {
     let is_asked_for = message.envelope.parameters.get("SMTPUTF8").is_some();
     offered.utf8 && (message.utf8_header && is_asked_for || needs_utf8(message))
 }
 
-/// Whether an address has a local part that only SMTPUTF8 can carry (RFC 6531 §3.3).
+/// True if an address has a local part that only SMTPUTF8 can carry (RFC 6531 §3.3).
 pub(super) fn needs_utf8(message: &Outgoing) -> bool {
     let recipients = message
         .envelope
@@ -104,7 +104,8 @@ pub(super) fn rcpt_command(
     command
 }
 
-/// As the app wrote it; where MAIL does not say SMTPUTF8 a foreign domain goes as A-labels (RFC 6531 §3.2).
+/// The address as the app wrote it. If MAIL has no SMTPUTF8, an internationalized domain is sent as
+/// A-labels (RFC 6531 §3.2).
 fn written(address: &Address, utf8: bool) -> String {
     match (utf8, address.to_ascii()) {
         (false, Some(ascii)) => ascii,

@@ -1,49 +1,49 @@
-//! Why a session could not begin, or ended.
+//! The reason why a session could not begin, or why it ended.
 
 use super::stage::Stage;
 use crate::transport::answer::Answer;
 
-/// Why a session could not begin, or ended.
+/// The reason why a session could not begin, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// No connection.
-    #[error("{host}:{port} was not reached: {reason}")]
+    /// The connection could not be opened.
+    #[error("cannot connect to {host}:{port}: {reason}")]
     Unreachable {
         /// Host.
         host: String,
         /// Port.
         port: u16,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
-    /// The handshake failed.
+    /// The TLS handshake failed.
     #[error("TLS with {host} failed: {reason}")]
     Tls {
         /// Host.
         host: String,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
-    /// The server said no to the session itself.
+    /// The server refused the session itself.
     #[error("{host} answered {answer} at {stage}{}", detail.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
     Refused {
         /// Host.
         host: String,
-        /// Where.
+        /// The stage.
         stage: Stage,
-        /// Its words.
+        /// The server's reply.
         answer: Answer,
-        /// What came before them: the JSON of XOAUTH2's error challenge.
+        /// Details sent before that reply: the JSON of XOAUTH2's error challenge.
         detail: Option<String>,
     },
-    /// The connection ended.
+    /// The connection was lost.
     #[error("connection to {host} lost at {stage}: {reason}")]
     Lost {
         /// Host.
         host: String,
-        /// Where.
+        /// The stage.
         stage: Stage,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
     /// The content could not be read.
@@ -52,7 +52,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Where in the conversation it was.
+    /// The stage of the conversation at which the session failed.
     pub fn stage(&self) -> Stage {
         match self {
             Self::Unreachable { .. } => Stage::Connect,
@@ -62,7 +62,7 @@ impl Failure {
         }
     }
 
-    /// The server's words, where it said any.
+    /// The server's reply, if there was one.
     pub fn answer(&self) -> Option<&Answer> {
         match self {
             Self::Refused { answer, .. } => Some(answer),

@@ -1,6 +1,6 @@
-//! What an upstream's replies mean for the recipients of a message and for the mailbox. Pure.
+//! Judges an upstream's replies: their meaning for the recipients of a message and for the mailbox. Pure.
 //!
-//! Whatever the upstream says, at whatever stage, is judged by [`table`] and nowhere else.
+//! Every reply of the upstream, at every stage, is judged by [`table`] and nowhere else.
 
 use super::failure::Failure;
 use super::reaction::Reaction;
@@ -35,7 +35,7 @@ pub(super) fn reaction(upstream: &Upstream, failure: &Failure) -> Reaction {
     }
 }
 
-/// What a session shows that could not begin, or ended.
+/// The interruption for a session that could not begin, or that ended.
 pub fn interruption(upstream: &Upstream, failure: &Failure) -> Interruption {
     let reason = failure.to_string();
     let reaction = reaction(upstream, failure);
@@ -59,7 +59,7 @@ pub fn interruption(upstream: &Upstream, failure: &Failure) -> Interruption {
     }
 }
 
-/// What the replies to a message mean.
+/// The outcome that follows from the replies to a message.
 pub fn outcome(upstream: &Upstream, message: &Outgoing, replies: &Transcript) -> Outcome {
     let mut judging = Judging {
         upstream,
@@ -75,8 +75,8 @@ pub fn outcome(upstream: &Upstream, message: &Outgoing, replies: &Transcript) ->
     judging.end()
 }
 
-/// What an answer shows of the mailbox, with `said` for its words; none if it shows nothing. `sender` is
-/// the address that the message was sent as.
+/// The finding about the mailbox in a reply, with `said` as the reply's words; `None` if there is none.
+/// `sender` is the address that the message was sent as.
 fn finding(
     upstream: &Upstream,
     row: &Row,
@@ -107,7 +107,7 @@ struct Judging<'a> {
     upstream: &'a Upstream,
     sender: Option<&'a Address>,
     author: Option<&'a Address>,
-    /// The answer that shows most of the mailbox.
+    /// The reply with the gravest finding about the mailbox.
     gravest: Option<(&'static Row, Answer)>,
     outcome: Outcome,
 }
@@ -119,7 +119,8 @@ impl Judging<'_> {
             (0..count).for_each(|place| self.put(place, mail, &replies.mail));
             return;
         }
-        // If no recipient was accepted, pipelined DATA is refused as well, which says nothing more.
+        // If no recipient was accepted, pipelined DATA is refused as well. That refusal adds no
+        // information.
         let has_some = replies.recipients.iter().any(Answer::is_completion);
         let message = replies.message.as_ref().filter(|_| has_some);
         let message = message.map(|(stage, answer)| (self.row(*stage, answer), answer));
@@ -127,12 +128,12 @@ impl Judging<'_> {
             let row = self.row(Stage::Rcpt, answer);
             match (row.reaction, message) {
                 (Reaction::Delivered, Some((row, answer))) => self.put(place, row, answer),
-                // Accepted, but the message was not sent: another recipient forbade it.
+                // Accepted, but the message was not sent because another recipient was refused.
                 (Reaction::Delivered, None) => self.outcome.deferred.push(place),
                 _ => self.put(place, row, answer),
             }
         }
-        // One more transaction changes nothing if this one took nobody.
+        // A further transaction changes nothing if this one delivered to no recipient.
         if self.outcome.delivered.is_empty() {
             let next = std::mem::take(&mut self.outcome.next);
             self.outcome.deferred.extend(next);
@@ -185,7 +186,7 @@ impl Judging<'_> {
     }
 }
 
-/// What an answer shows of the mailbox, from nothing to the most.
+/// How much a reply shows about the mailbox: 0 for nothing, higher for graver findings.
 fn gravity(reaction: Reaction) -> u8 {
     match reaction {
         Reaction::Delivered

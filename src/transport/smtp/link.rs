@@ -13,17 +13,17 @@ use crate::transport::outgoing::Outgoing;
 use crate::transport::step::Steps;
 use crate::transport::upstream::Upstream;
 
-/// The servers themselves, over the network.
+/// The transport to the real servers, over the network.
 #[derive(Default)]
 pub struct Smtp {
     names: Names,
 }
 
-/// A session, with the server that it is for.
+/// A session, with its server.
 struct SmtpLink {
     session: Session,
     upstream: Arc<Upstream>,
-    /// The server was too busy for a message, so it is relieved of the session as well.
+    /// True if the server was too busy for a message; the session is then ended, to reduce its load.
     is_busy: bool,
 }
 

@@ -1,4 +1,4 @@
-//! SMTP as the way out: one signed-in session with a server, over which messages are sent in turn.
+//! SMTP as the way out: one signed-in session with a server, which sends one message after another.
 //!
 //! ```text
 //! session ─ open: connect, TLS, EHLO, sign in ─▶ server
@@ -6,9 +6,10 @@
 //!    └ Failure ─ judge, table ─▶ Interruption
 //! ```
 //!
-//! mail-send lives here only, for what it does well: connecting, and the TLS handshake on the same
-//! stream. The rest of the client's side is ours: replies kept to the letter, XOAUTH2 in two steps,
-//! MAIL and its RCPTs in one write, a timeout for each phase, and content stuffed as it streams.
+//! The crate mail-send is used only here, for what it does well: connecting, and the TLS handshake on the
+//! same stream. The rest of the client side is our own code: replies kept word for word, XOAUTH2 in two
+//! steps, MAIL and its RCPTs in one write, a timeout for each phase, and dot-stuffing while the content is
+//! streamed.
 #![doc = include_str!("exchange_online.md")]
 
 mod command;

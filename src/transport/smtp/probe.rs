@@ -1,5 +1,5 @@
-//! "Test connection": every step of the way to a server by itself, with what was found, and if it fails
-//! the most likely cause and what mends it. The session that comes of it is used as delivery uses one.
+//! "Test connection": tests every step of the way to a server separately. Reports the result of each step
+//! and, on a failure, the most likely cause and its remedy. The resulting session is used as in delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::token::{Access, Claims, clock_words};
 use crate::transport::step::{Step, Steps};
 use crate::transport::upstream::Upstream;
 
-/// The longest that a step may take; a person waits for it.
+/// The longest time that a step may take; a person waits for it.
 const STEP: Duration = Duration::from_secs(15);
 
-/// The port that TLS begins on at once (RFC 8314 §7.3).
+/// The port on which TLS starts at once (RFC 8314 §7.3).
 const IMPLICIT_TLS: u16 = 465;
 
-/// Goes the way to the server until a step fails. Gives the session, signed in, if none does.
+/// Runs the steps until one fails. Returns the signed-in session if none fails.
 pub(super) async fn go(upstream: &Upstream, steps: &Steps) -> Option<Session> {
     match walk(upstream, steps).await {
         Ok(session) => Some(session),
@@ -50,7 +50,7 @@ async fn walk(upstream: &Upstream, steps: &Steps) -> Result<Session, Step> {
     Ok(session)
 }
 
-/// DNS, and a connection to see that there is a way.
+/// Tests DNS, and opens a connection to see if the server can be reached.
 async fn reach(upstream: &Upstream, steps: &Steps) -> Result<(), Step> {
     let (host, port) = (upstream.smtp.host.as_str(), upstream.smtp.port);
     let no_name = |text: String| Step::wrong("DNS", text, Some(open::DNS_REMEDY.into()));
@@ -86,7 +86,7 @@ async fn reach(upstream: &Upstream, steps: &Steps) -> Result<(), Step> {
     Err(Step::wrong("TCP", last, Some(open::tcp_remedy(port))))
 }
 
-/// Greeting, TLS and EHLO.
+/// Tests greeting, TLS and EHLO.
 async fn connect(upstream: &Upstream) -> Result<Session, Step> {
     match timeout(STEP, Session::connect(&upstream.smtp)).await {
         Ok(Ok(session)) => Ok(session),
@@ -114,11 +114,11 @@ async fn connect(upstream: &Upstream) -> Result<Session, Step> {
     }
 }
 
-/// What most likely mends a conversation that does not begin.
+/// The most likely remedy if the conversation does not start.
 fn tls_remedy(server: &SmtpServer) -> Option<String> {
     let remedy = match (server.tls, server.port) {
         (Tls::Starttls | Tls::None, IMPLICIT_TLS) => {
-            "nothing came in clear: this port expects TLS at once, so set the server's `tls` to \"implicit\""
+            "the server sent nothing before TLS: this port expects TLS at once, so set the server's `tls` to \"implicit\""
         }
         (Tls::Starttls | Tls::None, _) => {
             "check the server's `host` and `port`: is it a submission server? If the port expects TLS at once, set `tls` \
@@ -131,8 +131,8 @@ fn tls_remedy(server: &SmtpServer) -> Option<String> {
     Some(remedy.to_owned())
 }
 
-/// Signs in over `session`: for a shared mailbox as the person whose token it is, else, over another
-/// session, by the mailbox's name. Says whose name was taken.
+/// Signs in over `session`. For a shared mailbox, first tries the person's name, then, over a new session,
+/// the mailbox's name. Also returns a text with the name that was accepted.
 async fn sign_in(
     upstream: &Upstream,
     mut session: Session,
@@ -172,21 +172,21 @@ fn signed_in(upstream: &Upstream, name: SignInName) -> String {
         (Auth::Login { username, .. }, ..) => format!("LOGIN as {username}"),
         (Auth::XOAuth2 { username }, None, _) => format!("XOAUTH2 as {username}"),
         (Auth::XOAuth2 { username }, Some(person), SignInName::Person) => {
-            format!("XOAUTH2 as {person}, who sends as {username}; the limits of {person} count")
+            format!("XOAUTH2 as {person}, who sends as {username}; the limits of {person} apply")
         }
         (Auth::XOAuth2 { username }, Some(person), SignInName::Mailbox) => {
-            format!("XOAUTH2 as {username}, by the token of {person}")
+            format!("XOAUTH2 as {username}, with the token of {person}")
         }
     }
 }
 
-/// A new token, where the server needs one, since one at hand would hide that the app is refused by
-/// now; what it says of itself, not the token.
+/// Gets a new token if the server needs one, because an existing token would hide that the app is refused
+/// now. The step shows the token's claims, not the token.
 async fn token(upstream: &Upstream, steps: &Steps) -> Result<Option<Arc<Access>>, Step> {
     let Some(source) = &upstream.token else {
         return Ok(None);
     };
-    // Whoever tests has mended something.
+    // A person who runs the test has probably corrected something.
     source.forgive();
     match source.anew().await {
         Ok(access) => {

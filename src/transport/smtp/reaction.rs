@@ -1,34 +1,35 @@
-//! How we react to an answer. Pure.
+//! How we react to a reply. Pure.
 
 use std::time::Duration;
 
 use crate::transport::finding::{Patience, Until};
 
-/// See the module.
+/// The reaction to a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaction {
     /// The command was carried out.
     Delivered,
-    /// The message is tried again by the schedule.
+    /// The message is retried by the schedule.
     Deferred,
-    /// The message is tried again soon, uncounted; the mailbox gets fewer sessions at once.
+    /// The message is retried soon, uncounted; the mailbox gets fewer sessions at once.
     Crowded,
-    /// The message is tried again soon, uncounted; the mailbox pauses.
+    /// The message is retried soon, uncounted; the mailbox pauses.
     TooFast,
-    /// The recipient goes into another transaction, at once.
+    /// The recipient goes into a further transaction, at once.
     NextTransaction,
-    /// The message is tried again, and the mailbox pauses, longer each time.
+    /// The message is retried, and the mailbox pauses, longer each time.
     Slowed(Patience),
-    /// The message is tried again late, and may have arrived already.
+    /// The message may have arrived already, and is retried late.
     Uncertain,
-    /// The message has failed, for this recipient or, past RCPT, for all that were accepted.
+    /// The message has failed: for this recipient or, after RCPT, for all recipients that were accepted.
     Failed,
-    /// As [`Reaction::Failed`], and the mailbox pauses: repeated, such failures get it blocked.
+    /// As [`Reaction::Failed`], and the mailbox pauses, because repeated failures of this kind get it
+    /// blocked.
     FailedAndSlowed,
-    /// As [`Reaction::Failed`], and further mail of this sender fails early for a while: asking again
-    /// would get the mailbox blocked.
+    /// As [`Reaction::Failed`], and further mail from this sender fails early for a while, because more
+    /// attempts would get the mailbox blocked.
     SenderRefused,
-    /// The token was refused: a fresh one, once, then as held until a probe.
+    /// The token was refused: one attempt with a fresh token, then the mailbox is held until a probe.
     FreshToken,
     /// The mailbox is not used; its mail stays queued, uncounted.
     Held(Until),

@@ -1,4 +1,4 @@
-//! What a person does about an answer of the upstream. Pure.
+//! The remedy for a reply of the upstream: what a person can do. Pure.
 
 use super::failure::Failure;
 use super::server::Auth;
@@ -9,7 +9,7 @@ use crate::message::Address;
 use crate::token::{Access, Claims};
 use crate::transport::upstream::Upstream;
 
-/// What a server said, and what mends it, if something does.
+/// The server's words, followed by the remedy if there is one.
 pub(super) fn with_remedy(said: &str, remedy: &str) -> String {
     if remedy.is_empty() {
         said.to_owned()
@@ -18,13 +18,13 @@ pub(super) fn with_remedy(said: &str, remedy: &str) -> String {
     }
 }
 
-/// What mends what a row of the table is about, for this server; empty if nothing is known to.
+/// The remedy of a row of the table, for this server; empty if none is known.
 pub(super) fn remedy(upstream: &Upstream, row: &Row, sender: Option<&Address>) -> String {
     let is_sign_in = matches!(row.name, "not_authenticated" | "sign_in_refused");
     let mailbox = upstream.limited().unwrap_or_default();
     match &upstream.smtp.auth {
         Auth::None if is_sign_in => {
-            "the server wants a sign-in: set `auth`, `username` and `password`".to_owned()
+            "the server requires a sign-in: set `auth`, `username` and `password`".to_owned()
         }
         Auth::Plain { .. } | Auth::Login { .. } if is_sign_in => {
             format!("check the password of {mailbox}")
@@ -38,14 +38,14 @@ pub(super) fn remedy(upstream: &Upstream, row: &Row, sender: Option<&Address>) -
     }
 }
 
-/// What mends a failure that the server explained; none if nothing is known to.
+/// The remedy for a failure that the server explained; `None` if none is known.
 pub(super) fn of_failure(upstream: &Upstream, failure: &Failure) -> Option<String> {
     let row = table::row(upstream.smtp.service, failure.stage(), failure.answer()?);
     Some(remedy(upstream, row, None)).filter(|remedy| !remedy.is_empty())
 }
 
-/// What an Exchange administrator runs so that an app whose token was refused may send as the mailbox
-/// (`token/entra.md`, Permissions); none if that is not what is wrong.
+/// The commands that allow an app whose token was refused to send as the mailbox; an Exchange administrator
+/// runs them (`token/entra.md`, Permissions). `None` if the failure has another cause.
 pub(super) fn permit_commands(
     upstream: &Upstream,
     failure: &Failure,

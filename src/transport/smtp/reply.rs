@@ -1,4 +1,4 @@
-//! A server's replies, read to the letter (RFC 5321 §4.2).
+//! Reads a server's replies strictly by RFC 5321 §4.2.
 
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
@@ -6,28 +6,28 @@ use memchr::memchr;
 use crate::message::text_of;
 use crate::transport::answer::Answer;
 
-/// Octets of one reply with all its lines; a server that says more is not one.
+/// The most octets of one reply with all its lines. A peer that sends more is not an SMTP server.
 const REPLY: usize = 64 * 1024;
 
-/// Octets of a reply's text that are kept: they go to the log, the queue and reports. RFC 5321 §4.5.3.1.5
-/// allows 512 for a line; capabilities and the longest text of Exchange fit.
+/// The most octets of a reply's text that are kept for the log, the queue and reports. RFC 5321 §4.5.3.1.5
+/// allows 512 for a line; the list of extensions and the longest text of Exchange fit.
 const TEXT: usize = 4_096;
 
-/// What is wrong with what came.
+/// An error in the server's reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// Lines that are no reply.
+    /// The lines are not an SMTP reply.
     #[error("the server's reply is not SMTP")]
     Malformed,
-    /// The lines of one reply have different codes (RFC 5321 §4.2.1 wants one).
+    /// The lines of one reply have different codes (RFC 5321 §4.2.1 requires one code).
     #[error("the lines of the server's reply have different codes")]
     MixedCodes,
-    /// Too long.
+    /// The reply is too long.
     #[error("the server's reply is longer than {REPLY} octets")]
     TooLong,
 }
 
-/// Takes the next whole reply off `input`; none while it is incomplete.
+/// Removes the next complete reply from `input`. Returns `None` while the reply is incomplete.
 pub fn take(input: &mut BytesMut) -> Result<Option<Answer>, ReplyError> {
     let mut end = 0;
     let mut code = None;
@@ -41,7 +41,7 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Answer>, ReplyError> {
         };
         let line = &input[end..end + length];
         end += length + 1;
-        // 1yz needs a mechanism that SMTP does not have, and nothing begins with 6 or more (§4.2.1).
+        // 1yz needs a mechanism that SMTP does not have, and no code begins with 6 or more (§4.2.1).
         let is_code = matches!(line, [b'2'..=b'5', tens, ones, ..] if tens.is_ascii_digit() && ones.is_ascii_digit());
         if !is_code || end > REPLY {
             return Err(ReplyError::Malformed);
@@ -59,7 +59,7 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Answer>, ReplyError> {
     Ok(Some(reply))
 }
 
-/// Lines that all begin with a code; the enhanced code (RFC 2034 §3) leads each text.
+/// Parses lines that all begin with a code. The enhanced code (RFC 2034 §3) comes first in each text.
 fn parse(lines: &[u8]) -> Answer {
     let text = harmless(&text_of(lines).0);
     let code = text[..3].parse().unwrap_or_default();
@@ -86,8 +86,8 @@ fn parse(lines: &[u8]) -> Answer {
     Answer::new(code, enhanced.to_owned(), text)
 }
 
-/// The text without what could act on a terminal or reorder a line of a log or report: control characters,
-/// and the format characters that set the direction of writing. A space takes their place.
+/// Replaces characters that could control a terminal or reorder a line of a log or report: control
+/// characters, and format characters that set the direction of writing. Each becomes a space.
 fn harmless(text: &str) -> String {
     let is_direction = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_harmful = |c: char| c != '\n' && c.is_control() || is_direction(c);
@@ -96,7 +96,8 @@ fn harmless(text: &str) -> String {
         .collect()
 }
 
-/// `x.y.z` of the reply's own class (RFC 3463 §2); Exchange has three digits at the end, as in 5.7.139.
+/// The enhanced code `x.y.z` of the reply's own class (RFC 3463 §2). Exchange uses three digits at the end,
+/// as in 5.7.139.
 fn enhanced(text: &str, code: u16) -> Option<&str> {
     let word = text.split(' ').next()?;
     let mut parts = word.split('.');

@@ -1,28 +1,28 @@
-//! SASL, the client's side. Pure.
+//! The client side of SASL. Pure.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-/// `user=U^Aauth=Bearer T^A^A` in base64, sent after the 334: servers exist that refuse a token of
+/// `user=U^Aauth=Bearer T^A^A` in base64. It is sent after the 334, because some servers refuse a token of
 /// usual length in the AUTH line.
 pub(crate) fn xoauth2(username: &str, token: &str) -> Zeroizing<String> {
     let clear = Zeroizing::new(format!("user={username}\x01auth=Bearer {token}\x01\x01"));
     Zeroizing::new(BASE64_STANDARD.encode(clear.as_bytes()))
 }
 
-/// SASL PLAIN's one message (RFC 4616 §2).
+/// The only message of SASL PLAIN (RFC 4616 §2).
 pub(crate) fn plain(username: &str, password: &str) -> Zeroizing<String> {
     let clear = Zeroizing::new(format!("\0{username}\0{password}"));
     Zeroizing::new(BASE64_STANDARD.encode(clear.as_bytes()))
 }
 
-/// One answer of LOGIN.
+/// One response of LOGIN.
 pub(crate) fn login(text: &str) -> Zeroizing<String> {
     Zeroizing::new(BASE64_STANDARD.encode(text))
 }
 
-/// What an error challenge says: some providers send base64 of JSON, others nothing.
+/// The text of an error challenge. Some providers send JSON in base64, others nothing.
 pub(crate) fn challenge_detail(text: &str) -> Option<String> {
     let decoded = String::from_utf8(BASE64_STANDARD.decode(text.trim()).ok()?).ok()?;
     let shown: String = decoded

@@ -1,4 +1,4 @@
-//! A submission server as it is configured.
+//! The settings of a submission server.
 
 use std::sync::Arc;
 
@@ -12,26 +12,26 @@ use crate::base::{Secret, Service};
 /// A submission server: how it is reached and signed in to.
 #[derive(Clone)]
 pub struct SmtpServer {
-    /// Host name, or address.
+    /// Host name or address.
     pub host: String,
     /// Port.
     pub port: u16,
     /// How the connection is protected.
     pub tls: Tls,
-    /// The client's side of TLS, with the roots that this server is trusted by.
+    /// The TLS client settings, with the root certificates that verify this server.
     pub tls_config: Arc<ClientConfig>,
-    /// The roots that the configuration adds to the system's.
+    /// The root certificates that the configuration adds to those of the system.
     pub roots: Vec<CertificateDer<'static>>,
-    /// Whose server it is.
+    /// The service to which the server belongs.
     pub service: Service,
-    /// What this host calls itself in EHLO.
+    /// The name of this host in EHLO.
     pub hello: String,
-    /// How it signs in.
+    /// How to sign in to the server.
     pub auth: Auth,
 }
 
 impl SmtpServer {
-    /// Whether nothing differs.
+    /// True if the settings of both are the same.
     pub fn is_same(&self, other: &Self) -> bool {
         self.host == other.host
             && self.port == other.port
@@ -51,14 +51,14 @@ pub enum Tls {
     Starttls,
     /// TLS from the first byte (RFC 8314 §3.3).
     Implicit,
-    /// None; on loopback only.
+    /// No TLS; on loopback only.
     None,
 }
 
-/// How a server is signed in to.
+/// How to sign in to a server.
 #[derive(Debug, Clone)]
 pub enum Auth {
-    /// Not at all.
+    /// No sign-in.
     None,
     /// SASL PLAIN (RFC 4616).
     Plain {
@@ -74,7 +74,7 @@ pub enum Auth {
         /// Password.
         password: Secret,
     },
-    /// XOAUTH2, with a token that each session is given.
+    /// XOAUTH2; each session receives its token when it is opened.
     XOAuth2 {
         /// The mailbox.
         username: String,
@@ -82,7 +82,7 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// Whether it signs in the same way, with the same name and password.
+    /// True if both sign in in the same way, with the same name and password.
     fn is_same(&self, other: &Self) -> bool {
         let parts = |auth: &Self| match auth {
             Self::None => (0, None),
@@ -97,7 +97,7 @@ impl Auth {
         kind == its_kind && password == its_password && self.username() == other.username()
     }
 
-    /// Who signs in.
+    /// The name that signs in.
     pub fn username(&self) -> Option<&str> {
         match self {
             Self::None => None,

@@ -1,4 +1,4 @@
-//! One session with a server: connected, protected, signed in, used for one message after another.
+//! One session with a server: connects, sets up TLS, signs in, sends one message after another.
 
 pub(crate) mod open;
 
@@ -23,36 +23,37 @@ use crate::base::limits::{FILE_CHUNK, READ_CHUNK, upstream as wait};
 use crate::transport::answer::Answer;
 use crate::transport::outgoing::{Body, Outgoing};
 
-/// RCPTs in one write, so that neither side waits for the other with full buffers (RFC 2920 §3.1).
+/// The most RCPTs in one write, so that full buffers never make both sides wait for each other (RFC 2920
+/// §3.1).
 const RCPTS_AT_ONCE: usize = 100;
 
-/// A message up to this size (octets) goes in one write with its envelope where the server offers
-/// CHUNKING: more would be wasted too often on recipients that are refused.
+/// A message up to this size (octets) is sent in one write with its envelope if the server offers CHUNKING.
+/// With larger ones, too much would be sent in vain for recipients that are refused.
 const AT_ONCE: usize = 64 * 1024;
 
-/// The answer to DATA that asks for the message (RFC 5321 §4.1.1.4).
+/// The reply to DATA that asks for the message (RFC 5321 §4.1.1.4).
 const GO_ON: u16 = 354;
 
-const UNASKED: &str = "the server sent something that no command had asked for";
+const UNASKED: &str = "the server sent data that is not a reply to any command";
 
-const CLOSED: &str = "the server closed it";
+const CLOSED: &str = "the server closed the connection";
 
-/// What the server said to one message.
+/// The server's replies to one message.
 #[derive(Debug)]
 pub struct Transcript {
-    /// To MAIL.
+    /// The reply to MAIL.
     pub mail: Answer,
-    /// To each RCPT, in order; empty where MAIL was refused.
+    /// The replies to each RCPT, in order; empty if MAIL was refused.
     pub recipients: Vec<Answer>,
-    /// To DATA or to the final dot, whichever was last; none where neither was sent.
+    /// The reply to DATA or to the final dot, whichever was last; `None` if neither was sent.
     pub message: Option<(Stage, Answer)>,
-    /// Whether the server takes DSN parameters, so that it confirms what was asked to be confirmed.
+    /// True if the server accepts DSN parameters, so that it sends the requested confirmations itself.
     pub offers_dsn: bool,
 }
 
 type ServerStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
-/// See the module.
+/// A session with a server.
 pub struct Session {
     host: String,
     stream: ServerStream,
@@ -60,13 +61,13 @@ pub struct Session {
     service: Service,
     extensions: Extensions,
     offers: String,
-    /// Whether a 354 has shown that each reply belongs to the command that it was read for.
+    /// True if a 354 has proved that replies and commands are in step: each reply belongs to its command.
     in_step: bool,
     is_spent: bool,
 }
 
 impl Session {
-    /// Sends one message. An error means that the session is of no more use.
+    /// Sends one message. After an error the session can no longer be used.
     pub async fn send(&mut self, message: &mut Outgoing<'_>) -> Result<Transcript, Failure> {
         if !self.extensions.utf8 && command::needs_utf8(message) {
             let mail = utf8_not_offered(&self.host);
@@ -120,12 +121,12 @@ impl Session {
         Ok(transcript)
     }
 
-    /// Whether the server wants no more of this session.
+    /// True if the server accepts no further message in this session.
     pub fn is_spent(&self) -> bool {
         self.is_spent
     }
 
-    /// Whether the server is still there, as far as can be seen without asking it.
+    /// True if the connection still seems open; sends nothing to find out.
     pub async fn is_alive(&mut self) -> bool {
         let mut byte = [0u8; 1];
         let mut buffer = ReadBuf::new(&mut byte);
@@ -139,18 +140,18 @@ impl Session {
         .await
     }
 
-    /// Says goodbye.
+    /// Ends the session with QUIT.
     pub async fn quit(mut self) {
         let farewell = async {
             self.stream.write_all(b"QUIT\r\n").await?;
             self.stream.flush().await?;
             self.stream.shutdown().await
         };
-        // A courtesy: how it ends changes nothing.
+        // QUIT is only a courtesy: its result does not matter.
         let _ = timeout(wait::QUIT, farewell).await;
     }
 
-    /// MAIL, the RCPTs, and where it is safe DATA: in one write where PIPELINING is offered.
+    /// Sends MAIL, the RCPTs, and DATA if that is safe; in one write if the server offers PIPELINING.
     async fn envelope(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
         let mut commands = self.envelope_commands(message);
         let mail = commands.remove(0);
@@ -211,13 +212,14 @@ impl Session {
                 }
     }
 
-    /// MAIL, RCPTs and the content as one last chunk (RFC 3030), in one write: one round trip. Once it
-    /// is sent the server may have the message, so a connection that ends then leaves it uncertain.
+    /// Sends MAIL, the RCPTs and the content as one last chunk (RFC 3030) in one write: one round trip.
+    /// After the write the server may have the message, so if the connection is lost then, delivery is
+    /// uncertain.
     ///
-    /// Only Exchange Online is sent this: a server that refused MAIL and, against RFC 3030 §2, did not
-    /// discard the chunk would take the message's lines for commands. And only in a session in which
-    /// a 354 has answered DATA: 250 is the answer to everything here, so nothing else would show that
-    /// the server is one reply ahead of the commands.
+    /// Used only for Exchange Online: a server that refused MAIL and, against RFC 3030 §2, did not discard
+    /// the chunk would read the message's lines as commands. Used only after a 354 reply to DATA in the
+    /// same session: here every reply is 250, so nothing else would show that the server is one reply ahead
+    /// of the commands.
     async fn at_once(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
         let mut out = self.envelope_commands(message).concat().into_bytes();
         let body: &[u8] = match &message.body {
@@ -266,7 +268,7 @@ impl Session {
         })
     }
 
-    /// MAIL, then each RCPT.
+    /// The MAIL command, then the RCPT commands.
     fn envelope_commands(&self, message: &Outgoing<'_>) -> Vec<String> {
         let mut commands = vec![command::mail_command(message, &self.extensions)];
         let dsn = self.extensions.dsn;
@@ -314,9 +316,9 @@ impl Session {
         self.final_reply().await
     }
 
-    /// The answer to the final dot or the last chunk. If more octets follow it at once, nobody can say
-    /// which of them is the answer, and the message may or may not have arrived; a 421 behind it only
-    /// ends the session (RFC 5321 §3.8).
+    /// Reads the reply to the final dot or the last chunk. If more octets follow at once, it is unclear
+    /// which reply is the right one, and the message may or may not have arrived. But a 421 after the reply
+    /// only ends the session (RFC 5321 §3.8).
     async fn final_reply(&mut self) -> Result<Answer, Failure> {
         let reply = self.read(Stage::FinalDot, wait::FINAL_DOT).await?;
         if self.input.starts_with(b"421") {
@@ -378,14 +380,14 @@ impl Session {
         Ok(())
     }
 
-    /// A 354 that came although every recipient was refused: the lone dot of RFC 2920 §3.1, to which
-    /// such a server has to answer that there are no valid recipients.
+    /// Handles a 354 that came although every recipient was refused: sends the single dot of RFC 2920 §3.1.
+    /// The server then has to reply that there are no valid recipients.
     async fn nothing(&mut self) -> Result<Answer, Failure> {
         self.write(b".\r\n", Stage::Content, wait::BLOCK).await?;
         self.read(Stage::FinalDot, wait::FINAL_DOT).await
     }
 
-    /// Clears what a refusal left behind. The refusal stands, however this goes.
+    /// Resets the transaction after a refusal. The refusal stays valid, whatever the result of RSET.
     async fn reset(&mut self) {
         let reply = self.command("RSET\r\n", Stage::End, wait::ENVELOPE).await;
         self.is_spent = !reply.is_ok_and(|reply| reply.is_completion());
@@ -401,7 +403,7 @@ impl Session {
         self.read(stage, within).await
     }
 
-    /// A reply that must be positive for the session to go on.
+    /// Reads a reply that must be positive for the session to continue.
     async fn expect(&mut self, stage: Stage, within: Duration) -> Result<Answer, Failure> {
         let reply = self.read(stage, within).await?;
         if reply.is_completion() {
@@ -410,8 +412,8 @@ impl Session {
         Err(self.refused(stage, reply))
     }
 
-    /// Writes commands or content. Octets that are unread by then belong to no command: the answer to
-    /// what is written now could not be told from them.
+    /// Writes commands or content. Fails if there are unread octets: they belong to no command, and could
+    /// be mistaken for the reply to this write.
     async fn write(&mut self, bytes: &[u8], stage: Stage, within: Duration) -> Result<(), Failure> {
         if !self.input.is_empty() {
             return Err(self.lost(stage, UNASKED));
@@ -427,7 +429,7 @@ impl Session {
         }
     }
 
-    /// The next reply; 421 ends the session at any place (RFC 5321 §3.8).
+    /// Reads the next reply. A 421 ends the session at any stage (RFC 5321 §3.8).
     async fn read(&mut self, stage: Stage, within: Duration) -> Result<Answer, Failure> {
         let mut found = timeout(within, self.next_reply(stage)).await;
         if found.is_err() {
@@ -441,7 +443,7 @@ impl Session {
             return Err(self.refused(stage, reply));
         }
         if !belongs_at(stage, &reply) {
-            let reason = format!("{reply} is no answer here");
+            let reason = format!("unexpected reply: {reply}");
             return Err(self.lost(stage, reason));
         }
         Ok(reply)
@@ -458,7 +460,7 @@ impl Session {
             match self.stream.read_buf(&mut self.input).await {
                 Ok(0) => return Err(self.lost(stage, CLOSED)),
                 Ok(_) => {}
-                // Without TLS's own goodbye, which rustls tells at length.
+                // No TLS close_notify came first; the error text of rustls for this is too long.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Err(self.lost(stage, CLOSED));
                 }
@@ -485,14 +487,14 @@ impl Session {
     }
 }
 
-/// An address needs SMTPUTF8, and the server does not offer it (RFC 6531 §3.2).
+/// The reply for an address that needs SMTPUTF8 if the server does not offer it (RFC 6531 §3.2).
 fn utf8_not_offered(host: &str) -> Answer {
     let text = format!("An address needs SMTPUTF8, which {host} does not offer");
     Answer::new(553, "5.6.7", text)
 }
 
-/// Whether a reply can be the answer to what was sent at this stage (RFC 5321 §4.3.2). Intermediate
-/// replies, 3yz, answer AUTH and DATA alone, and DATA by nothing positive but 354.
+/// True if this is a possible reply at this stage (RFC 5321 §4.3.2). Intermediate replies, 3yz, are
+/// possible only for AUTH and DATA, and the only positive reply to DATA is 354.
 fn belongs_at(stage: Stage, reply: &Answer) -> bool {
     match reply.code {
         200..=299 => stage != Stage::Data,

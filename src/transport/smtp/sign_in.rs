@@ -1,6 +1,6 @@
-//! Whose name stands in `user=` when a person signs in for a shared mailbox, and with which token.
-//! Microsoft documents the mailbox; what was measured is the person (`transport/smtp/exchange_online.md`, "The SMTP
-//! session").
+//! The name that `user=` contains when a person signs in for a shared mailbox, and the token for it.
+//! Microsoft documents the mailbox's name; in measurements the person's name worked
+//! (`transport/smtp/exchange_online.md`, "The SMTP session").
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,18 +16,18 @@ use crate::transport::finding::{Finding, Patience, Until};
 use crate::transport::outcome::{Interruption, Progress};
 use crate::transport::upstream::Upstream;
 
-/// Whose name signs in.
+/// The name that signs in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum SignInName {
-    /// The person's.
+    /// The person's name.
     #[default]
     Person,
-    /// The mailbox's.
+    /// The mailbox's name.
     Mailbox,
 }
 
 impl SignInName {
-    /// The one to try when this one was refused.
+    /// The name to try if this one was refused.
     fn other(self) -> Self {
         match self {
             Self::Person => Self::Mailbox,
@@ -35,7 +35,7 @@ impl SignInName {
         }
     }
 
-    /// The server as this name signs in to it.
+    /// The server's settings, with this name for the sign-in.
     pub(super) fn server(self, upstream: &Upstream) -> SmtpServer {
         let mut server = upstream.smtp.clone();
         if let (Self::Person, Some(person)) = (self, upstream.person()) {
@@ -47,7 +47,7 @@ impl SignInName {
     }
 }
 
-/// The names that worked last, by server. Only servers whose mailbox is shared are in it.
+/// The names that worked last, by server. It contains only servers with a shared mailbox.
 #[derive(Default)]
 pub(super) struct Names(Mutex<HashMap<String, SignInName>>);
 
@@ -66,7 +66,7 @@ impl Names {
     }
 }
 
-/// A new session, signed in; a token that is refused is replaced once.
+/// Opens a session and signs in. A token that is refused is replaced once.
 pub(super) async fn open(
     names: &Names,
     upstream: &Arc<Upstream>,
@@ -90,7 +90,7 @@ pub(super) async fn open(
     opened.map_err(interrupted)
 }
 
-/// Signs in with a token: for a shared mailbox by the name that worked last, else by the other one.
+/// Signs in with a token. For a shared mailbox, tries the name that worked last, then the other one.
 async fn sign_in(names: &Names, upstream: &Upstream, token: &Secret) -> Result<Session, Failure> {
     if upstream.person().is_none() {
         return Session::open(&upstream.smtp, Some(token)).await;
@@ -108,7 +108,7 @@ async fn sign_in(names: &Names, upstream: &Upstream, token: &Secret) -> Result<S
     again
 }
 
-/// Whether the server did not take the token, or not for this name.
+/// True if the server refused the token, or refused it for this name.
 fn is_refused<T>(upstream: &Upstream, opened: &Result<T, Failure>) -> bool {
     let failure = opened.as_ref().err();
     failure.is_some_and(|failure| reaction(upstream, failure) == Reaction::FreshToken)

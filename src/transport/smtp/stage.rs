@@ -1,25 +1,25 @@
-//! Where in the conversation with a server something happened. Pure.
+//! The stages of the conversation with a server. Pure.
 
-/// The place in the conversation that a reply, or its absence, belongs to.
+/// The stage of the conversation to which a reply, or a missing reply, belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// TCP.
     Connect,
-    /// The TLS handshake, STARTTLS included.
+    /// The TLS handshake, including STARTTLS.
     Tls,
     /// The 220 on connection.
     Greeting,
     /// EHLO.
     Ehlo,
-    /// AUTH, all of its steps.
+    /// AUTH, with all its steps.
     Auth,
     /// MAIL.
     Mail,
     /// RCPT.
     Rcpt,
-    /// DATA, until its 354.
+    /// DATA, up to the 354.
     Data,
-    /// The message, until its final dot was sent.
+    /// The message, until the final dot was sent.
     Content,
     /// The reply to the final dot.
     FinalDot,

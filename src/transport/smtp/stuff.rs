@@ -1,8 +1,8 @@
-//! Dots doubled at the start of lines (RFC 5321 §4.5.2), as content streams.
+//! Dot-stuffing (RFC 5321 §4.5.2) while content is streamed: doubles dots at the start of lines.
 
 use memchr::memchr;
 
-/// Remembers whether a line has just begun, from one piece to the next.
+/// Remembers, from one piece to the next, if a line has just begun.
 #[derive(Debug)]
 pub(crate) struct Stuffer {
     after: StufferState,
@@ -24,7 +24,7 @@ impl Default for Stuffer {
 }
 
 impl Stuffer {
-    /// Appends a piece of content, whose line ends are all CRLF, to `out`.
+    /// Appends a piece of content to `out`. All its line ends must be CRLF.
     pub(crate) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         let mut rest = piece;
         while let Some(&first) = rest.first() {
@@ -64,7 +64,7 @@ impl Stuffer {
         &[]
     }
 
-    /// Appends the end of the message; a line under way is ended first.
+    /// Appends the end of the message. An unfinished line is ended first.
     pub(crate) fn end(&mut self, out: &mut Vec<u8>) {
         if self.after != StufferState::LineStart {
             out.extend_from_slice(b"\r\n");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever an app writes, another receiver hears one message, and nothing behind it.
+        /// Whatever an app writes, another receiver reads exactly one message, and nothing after it.
         #[test]
         fn what_came_in_leaves_as_one_message(
             bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(0), Just(b'a')], 0..80),
@@ -117,7 +117,8 @@ mod tests {
             prop_assert!(!bare.contains(['\r', '\n']));
         }
 
-        /// What leaves is what a receiver by the book reads back, and ends nowhere but at its end.
+        /// A receiver that follows the RFC reads back the same content, and finds its end nowhere but at
+        /// the end.
         #[test]
         fn a_receiver_reads_back_what_was_sent(
             lines in prop::collection::vec("[.a]{0,4}", 0..12),

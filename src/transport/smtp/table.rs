@@ -1,5 +1,6 @@
-//! What upstream answers mean, a row each: `transport/smtp/exchange_online.md`, "Replies and the right reaction".
-//! Pure. The first row that matches holds, so the particular stand before the general.
+//! The meaning of upstream replies, one row for each kind: `transport/smtp/exchange_online.md`, "Replies
+//! and the right reaction". Pure. The first row that matches applies, so specific rows come before general
+//! ones.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,24 +11,24 @@ use crate::base::Service;
 use crate::transport::answer::Answer;
 use crate::transport::finding::{Patience, Until};
 
-/// One kind of answer, and what to do about it.
+/// One kind of reply, and the reaction to it.
 #[derive(Debug)]
 pub struct Row {
-    /// What it is called in logs and metrics.
+    /// The name in logs and metrics.
     pub name: &'static str,
-    /// The service whose answer means this; none for any.
+    /// The service whose replies have this meaning; `None` for any.
     service: Option<Service>,
-    /// The stages at which it means this; none for any.
+    /// The stages at which the reply has this meaning; empty for any.
     stages: &'static [Stage],
     codes: RangeInclusive<u16>,
-    /// Enhanced codes (RFC 3463), of which one must match; none for any.
+    /// Enhanced codes (RFC 3463): one of them must match; empty for any.
     enhanced: &'static [Enhanced],
-    /// Words of which one must be in the text, in any case; none for any.
+    /// Phrases: one of them must be in the text, in upper or lower case; empty for any.
     says: &'static [&'static str],
-    /// What it asks for.
+    /// The reaction.
     pub reaction: Reaction,
-    /// What a person does about it; empty if nothing helps. `{mailbox}` is the one that sends,
-    /// `{sender}` the address it sends as, `{host}` the name that we gave in EHLO.
+    /// The remedy for a person to apply; empty if nothing helps. `{mailbox}` is the mailbox that sends,
+    /// `{sender}` the address it sends as, `{host}` the name that we sent in EHLO.
     pub remedy: &'static str,
 }
 
@@ -45,7 +46,7 @@ const ANY: Row = Row {
     remedy: "",
 };
 
-/// A row that holds for Microsoft's servers alone.
+/// A row that applies only to Microsoft's servers.
 const EXCHANGE: Row = Row {
     service: Some(Service::ExchangeOnline),
     ..ANY
@@ -53,7 +54,7 @@ const EXCHANGE: Row = Row {
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Before MAIL the server speaks of itself, not of a message.
+/// Stages outside a transaction: the reply is about the server, not about a message.
 const SESSION: &[Stage] = &[
     Stage::Connect,
     Stage::Tls,
@@ -93,7 +94,7 @@ static TABLE: &[Row] = &[
         stages: &[Stage::Ehlo],
         codes: 501..=501,
         reaction: Reaction::Slowed(Patience::Minutes),
-        remedy: "the server does not take {host} for a host name: set `host` (at the top of the configuration) to a \
+        remedy: "the server does not accept {host} as a host name: set `host` (at the top of the configuration) to a \
                  name with dots, letters, digits and dashes, such as relay.example.com",
         ..ANY
     },
@@ -143,7 +144,7 @@ static TABLE: &[Row] = &[
         codes: 550..=550,
         enhanced: &[(5, 7, 30..=30)],
         reaction: Reaction::Held(Until::Probe),
-        remedy: "Exchange Online takes no passwords any more: give the server `oauth` and a `grant` instead of `auth` and `password`",
+        remedy: "Exchange Online no longer accepts passwords: give the server `oauth` and a `grant` instead of `auth` and `password`",
         ..EXCHANGE
     },
     Row {
@@ -152,7 +153,7 @@ static TABLE: &[Row] = &[
         codes: 501..=501,
         enhanced: &[(5, 5, 127..=127)],
         reaction: Reaction::FreshToken,
-        remedy: "the server wants a token that lives longer: check this machine's clock, and that no token lifetime policy \
+        remedy: "the server requires a token with a longer lifetime: check this machine's clock, and that no token lifetime policy \
                  shortens the tokens of this app",
         ..ANY
     },
@@ -179,7 +180,7 @@ static TABLE: &[Row] = &[
         stages: &[Stage::Mail],
         codes: 530..=530,
         reaction: Reaction::FreshToken,
-        remedy: "check that the server takes the sign-in of {mailbox}",
+        remedy: "check that the server accepts the sign-in of {mailbox}",
         ..ANY
     },
     Row {
@@ -202,7 +203,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         enhanced: &[(5, 7, 232..=233)],
         reaction: Reaction::ExternalHeld(HOUR),
-        remedy: "the tenant of {mailbox} has used up its external recipients of 24 hours, so more mailboxes do not help: \
+        remedy: "the tenant of {mailbox} has reached its limit of external recipients in 24 hours, so more mailboxes do not help: \
                  wait, buy licences, or send mass mail by Azure Communication Services; mail within the tenant goes on",
         ..EXCHANGE
     },
@@ -212,8 +213,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         says: &["invalidrecipientsexception"],
         reaction: Reaction::FailedAndSlowed,
-        remedy: "Exchange says this of the message's recipients: remove the addresses that do not exist; repeated, such \
-                 messages get {mailbox} blocked",
+        remedy: "some recipients of the message do not exist: remove these addresses; repeated, such messages get {mailbox} blocked",
         ..EXCHANGE
     },
     Row {
@@ -221,8 +221,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         enhanced: &[(5, 2, 251..=251), (5, 2, 253..=255)],
         reaction: Reaction::Held(Until::For(HOUR.saturating_mul(4))),
-        remedy: "{mailbox} is blocked for a time because of repeated errors: mend what they were about (the log has them), \
-                 and let it rest",
+        remedy: "Exchange has blocked {mailbox} for some time because of repeated errors: correct their cause (see the log), then wait",
         ..EXCHANGE
     },
     Row {
@@ -230,8 +229,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         says: &["throttled due to continuous"],
         reaction: Reaction::Held(Until::For(HOUR.saturating_mul(4))),
-        remedy: "{mailbox} is blocked for a time because of repeated errors: mend what they were about (the log has them), \
-                 and let it rest",
+        remedy: "Exchange has blocked {mailbox} for some time because of repeated errors: correct their cause (see the log), then wait",
         ..EXCHANGE
     },
     Row {
@@ -246,7 +244,7 @@ static TABLE: &[Row] = &[
             (5, 7, 750..=750),
         ],
         reaction: Reaction::Held(Until::For(HOUR)),
-        remedy: "Microsoft has barred {mailbox}, or its tenant, from sending: an administrator looks at Restricted entities \
+        remedy: "Microsoft has blocked {mailbox}, or its tenant, from sending: an administrator looks at Restricted entities \
                  (Microsoft Defender portal, Email & collaboration, Review), secures the account, and unblocks it",
         ..EXCHANGE
     },
@@ -259,7 +257,7 @@ static TABLE: &[Row] = &[
             "exceeded the maximum number of recipients",
         ],
         reaction: Reaction::Held(Until::For(HOUR.saturating_mul(2))),
-        remedy: "{mailbox} has used up its 10,000 recipients of 24 hours: spread the mail over more mailboxes, or use \
+        remedy: "{mailbox} has reached its limit of 10,000 recipients in 24 hours: spread the mail over more mailboxes, or use \
                  High Volume Email or Azure Communication Services for mass mail",
         ..EXCHANGE
     },
@@ -287,7 +285,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         enhanced: &[(5, 2, 2..=2)],
         reaction: Reaction::Held(Until::For(HOUR)),
-        remedy: "{mailbox} is full, most likely of Sent Items: empty it, or archive; \
+        remedy: "{mailbox} is full, most likely because of Sent Items: delete or archive them; \
                  Set-MailboxMessageConfiguration and retention policies keep it so",
         ..EXCHANGE
     },
@@ -335,7 +333,7 @@ static TABLE: &[Row] = &[
         codes: 400..=499,
         enhanced: &[(4, 7, 500..=699)],
         reaction: Reaction::Slowed(Patience::Hours),
-        remedy: "Microsoft limits the sender for its reputation: look at what {mailbox} has sent lately, and at \
+        remedy: "Microsoft limits the sender because of its reputation: check what {mailbox} has sent recently, and at \
                  Restricted entities (Microsoft Defender portal); it passes by itself",
         ..EXCHANGE
     },
@@ -347,7 +345,7 @@ static TABLE: &[Row] = &[
         reaction: Reaction::NextTransaction,
         ..ANY
     },
-    // RFC 5321 §4.5.3.1.10: 552 in this place means 452.
+    // RFC 5321 §4.5.3.1.10: a 552 to RCPT means 452.
     Row {
         name: "too_many_recipients",
         stages: &[Stage::Rcpt],
@@ -395,7 +393,7 @@ static TABLE: &[Row] = &[
     },
 ];
 
-/// What most answers are: no other row is about them.
+/// The row of all 2yz replies, which are most replies; no other row applies to them.
 static DONE: Row = Row {
     name: "done",
     codes: 200..=299,
@@ -403,7 +401,7 @@ static DONE: Row = Row {
     ..ANY
 };
 
-/// The safe side where no row matches: these are counted, so that the table can grow.
+/// The safe choice if no row matches. Such replies are counted, so that rows can be added for them.
 static UNKNOWN: &[Row] = &[
     Row {
         name: "unclassified_temporary",
@@ -417,7 +415,7 @@ static UNKNOWN: &[Row] = &[
     },
 ];
 
-/// The row of a service's reply at a stage.
+/// The row for a service's reply at a stage.
 pub fn row(service: Service, stage: Stage, answer: &Answer) -> &'static Row {
     if DONE.codes.contains(&answer.code) {
         return &DONE;
@@ -449,7 +447,7 @@ impl Row {
             && (self.says.is_empty() || self.says.iter().any(|words| text.contains(words)))
     }
 
-    /// Whether no row but the last resort matched.
+    /// True if this row is a last resort, because no other row matched.
     pub fn is_unclassified(&self) -> bool {
         UNKNOWN.iter().any(|row| std::ptr::eq(row, self))
     }

@@ -1,17 +1,17 @@
 //! How long a server asks to wait before the next attempt. SMTP has no field for it; servers that greylist
-//! say it in the text: "try again in 5 minutes", "come back in 00:04:58". Pure.
+//! put it into the text: "try again in 5 minutes", "come back in 00:04:58". Pure.
 
 use std::time::Duration;
 
 use crate::transport::answer::Answer;
 
-/// A server that asks for more is asked again by the schedule.
+/// The longest wait that is accepted. If a server asks for more, the normal retry schedule applies.
 const MOST: Duration = Duration::from_secs(3_600);
 
-/// Units, by the letters that they begin with, in seconds.
+/// Units in seconds, by the letters with which their names begin.
 const UNITS: [(&str, u64); 3] = [("sec", 1), ("min", 60), ("hour", 3_600)];
 
-/// How long the answer asks to wait, if it is one for now and says so.
+/// How long the reply asks to wait, if it is a transient one and states a time.
 pub(super) fn asked_for(answer: &Answer) -> Option<Duration> {
     if !answer.is_transient() {
         return None;

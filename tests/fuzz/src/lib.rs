@@ -1,4 +1,4 @@
-//! What the targets share: a session of the machine, with a world that answers by the input.
+//! Shared by the targets: a session of the machine, whose environment chooses its answers by the input.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use bytes::BytesMut;
 use mailferry::message::Address;
 use mailferry::smtp::{Event, Machine, Protection, Reply, SessionSettings};
 
-/// What a session has shown.
+/// The results of a session.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Heard {
     pub replies: String,
     pub messages: Vec<Vec<u8>>,
-    /// Whether the machine asked for TLS, where what has come already is dropped.
+    /// True if the machine started TLS; input that had already arrived is then dropped.
     pub tls: bool,
 }
 
 const MESSAGE_SIZE: usize = 2_000;
 const RECIPIENTS: usize = 3;
 
-/// How a session is set up.
+/// The settings of a session, one per bit.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup(pub u8);
 
@@ -54,10 +54,10 @@ impl Setup {
     }
 }
 
-/// Feeds the input in pieces of `cut` octets. Whatever contains "no" is refused.
+/// Feeds the input in pieces of `cut` octets. Names and addresses that contain "no" are refused.
 ///
 /// # Panics
-/// Where the machine breaks one of its limits.
+/// If the machine breaks one of its limits.
 pub fn talk(setup: Setup, input: &[u8], cut: usize) -> Heard {
     let mut machine = setup.machine();
     let (mut buffer, mut chunks) = (BytesMut::new(), input.chunks(cut.max(1)));
@@ -120,10 +120,10 @@ fn answer(name: &str, yes: Reply) -> Reply {
     }
 }
 
-/// Each reply is whole, and made of lines that begin with its code.
+/// Checks that each reply is complete, and that each of its lines begins with its code.
 ///
 /// # Panics
-/// Where one is not.
+/// If a reply is malformed.
 pub fn well_formed(replies: &str) {
     assert!(replies.is_empty() || replies.ends_with("\r\n"));
     for line in replies.split_terminator("\r\n") {

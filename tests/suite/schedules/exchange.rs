@@ -1,5 +1,5 @@
-//! Exchange Online for simulations: mailboxes with their limits, and faults by a seed. What it finds
-//! wrong with whoever sends is kept, with what it has taken.
+//! A simulated Exchange Online: mailboxes with their limits, and faults that a seed determines. It records
+//! the messages that it accepts, and the rules that the sender breaks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,12 +14,12 @@ use mailferry::transport::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// What a mailbox may do.
+/// The limits of a mailbox.
 pub const SESSIONS: usize = 3;
 pub const PER_MINUTE: usize = 30;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What may go wrong, each with its probability.
+/// Faults that may happen, each with its probability.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
     pub drop_before: f64,
@@ -30,17 +30,18 @@ pub struct Faults {
     pub permanent: f64,
     pub token: f64,
     pub mailbox: f64,
-    /// From when to when (milliseconds after the beginning) nobody is reached.
+    /// The begin and end of the outage (milliseconds after the beginning); no server is reachable in
+    /// between.
     pub outage: (i64, i64),
 }
 
-/// One message taken for one recipient.
+/// A message that was accepted for one recipient.
 #[derive(Debug, Clone)]
 pub struct Taken {
     pub message: String,
     pub recipient: String,
     pub at: Timestamp,
-    /// Whether its sender was told so.
+    /// True if the sender received the reply that says so.
     pub is_told: bool,
 }
 
@@ -48,7 +49,7 @@ pub struct Taken {
 struct Inner {
     open: HashMap<String, usize>,
     taken: HashMap<String, Vec<Taken>>,
-    /// The texts of the reports among them, by name.
+    /// The texts of the reports among the accepted messages, by Message-ID.
     reports: HashMap<String, Vec<String>>,
     wrong: Vec<String>,
 }
@@ -62,7 +63,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Goes by this clock, but not by what time that shows: nobody sets Exchange's.
+    /// Uses only the steady time of this clock, not the time that it shows: nobody sets Exchange's clock.
     pub fn new(seed: u64, faults: Faults, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
@@ -73,20 +74,20 @@ impl Exchange {
         })
     }
 
-    /// Whoever had a session is gone.
+    /// Ends all sessions: the program that had them is gone.
     pub fn restart(&self) {
         self.inner().open.clear();
     }
 
-    /// By mailbox, in order.
+    /// The accepted messages by mailbox, in order.
     pub fn taken(&self) -> HashMap<String, Vec<Taken>> {
         self.inner().taken.clone()
     }
 
-    /// What the reports of this name said.
+    /// The texts of the reports with this id.
     pub fn reports(&self, report: MessageId) -> Vec<String> {
         let inner = self.inner();
-        // A digest has the number of its last line there too.
+        // The Message-ID of a digest also contains the number of its last line.
         let is_one = |name: &String| {
             let name = name.trim_start_matches('<');
             name.split(['.', '@']).next() == Some(&report.to_string())
@@ -95,7 +96,7 @@ impl Exchange {
         reports.flat_map(|(_, texts)| texts.clone()).collect()
     }
 
-    /// What was done that must not be.
+    /// The rules that the sender has broken.
     pub fn wrong(&self) -> Vec<String> {
         self.inner().wrong.clone()
     }
@@ -121,7 +122,7 @@ impl Exchange {
         self.clock.sleep(time).await;
     }
 
-    /// Waits so long as the network does.
+    /// Waits for a random network delay.
     async fn travel(&self, most: u64) {
         let time = self.random.lock().expect("no panic").random_range(20..most);
         self.sleep(Duration::from_millis(time)).await;
@@ -153,7 +154,7 @@ impl Exchange {
     }
 }
 
-/// The Message-ID.
+/// The Message-ID in a header section.
 fn name_of(head: &[u8]) -> String {
     let head = String::from_utf8_lossy(head);
     let line = head
@@ -162,7 +163,7 @@ fn name_of(head: &[u8]) -> String {
     line.expect("every message has one").to_owned()
 }
 
-/// The way to it that a run of the program has.
+/// The transport that one run of the program uses to reach this Exchange.
 pub struct Door(pub Arc<Exchange>);
 
 struct Visit {
@@ -343,7 +344,8 @@ impl Link for Visit {
     }
 }
 
-/// Where one mailbox sent more than it may in a minute, of those messages that `counts` is about.
+/// The first time at which a mailbox exceeded its limit per minute. Only messages that `counts` selects are
+/// counted.
 pub fn too_fast(taken: &[Taken], counts: impl Fn(&Taken) -> bool) -> Option<Timestamp> {
     let mut messages: Vec<&Taken> = taken.iter().filter(|taken| counts(taken)).collect();
     messages.dedup_by(|a, b| a.message == b.message && a.at == b.at);

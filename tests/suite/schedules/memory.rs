@@ -1,5 +1,5 @@
-//! A spool in memory, for simulations: what delivery asks for, and nothing on a disk. It outlives the
-//! runs of the program that work on it.
+//! A spool in memory, for simulations. It does everything that delivery requires, and writes nothing to
+//! disk. It outlives the runs of the program that work on it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -26,13 +26,13 @@ pub struct Memory {
 #[derive(Default)]
 struct Inner {
     messages: HashMap<MessageId, (Record, Bytes)>,
-    /// In the order of the ids, which is that of their coming.
+    /// The messages in the order of their ids, which is the order of arrival.
     order: BTreeSet<MessageId>,
-    /// What is queued and not leased, in the order in which it is due.
+    /// Messages that are queued and not claimed, by lane and flow, in the order in which they are due.
     due: BTreeMap<String, BTreeMap<String, BTreeSet<(Timestamp, MessageId)>>>,
-    /// Who is out, by which claim.
+    /// Claimed messages, with the numbers of their claims.
     claims: HashMap<MessageId, u64>,
-    /// What digests tell.
+    /// The lines of digests, by digest and number.
     lines: BTreeMap<(MessageId, u64), String>,
     last: u64,
     events: HashMap<MessageId, Vec<StoryEvent>>,
@@ -49,14 +49,14 @@ impl Memory {
         self.inner.lock().expect("no test panicked")
     }
 
-    /// The program has died: what it had is nobody's.
+    /// Drops all claims, because the program that had them has died.
     pub fn restart(&self) {
         let mut inner = self.inner();
         let claims = std::mem::take(&mut inner.claims);
         claims.into_keys().for_each(|id| inner.offer(id));
     }
 
-    /// Whether nothing is left but what waits for a person.
+    /// True if only messages that wait for a person are left.
     pub fn is_done(&self) -> bool {
         let inner = self.inner();
         inner.claims.is_empty()
@@ -66,7 +66,7 @@ impl Memory {
                 .all(|flows| flows.values().all(BTreeSet::is_empty))
     }
 
-    /// An operator has all that is queued and that nobody has claimed tried again.
+    /// Acts as an operator who retries all messages that are queued and not claimed.
     pub fn retry_all(&self, at: Timestamp) {
         let mut inner = self.inner();
         let free = inner.order.iter().filter(|id| inner.is_free(**id));
@@ -76,7 +76,7 @@ impl Memory {
         self.changed.notify_one();
     }
 
-    /// What is left of a message, if anything.
+    /// The record of a message, if the message is still in the spool.
     pub fn left(&self, id: MessageId) -> Option<Record> {
         self.inner()
             .messages
@@ -84,7 +84,7 @@ impl Memory {
             .map(|(record, _)| record.clone())
     }
 
-    /// What is left of a message's content.
+    /// The content of a message, if the message is still in the spool.
     pub fn text(&self, id: MessageId) -> Option<String> {
         let inner = self.inner();
         let (_, content) = inner.messages.get(&id)?;
@@ -92,7 +92,7 @@ impl Memory {
         Some(String::from_utf8_lossy(content).into_owned() + &lines.collect::<String>())
     }
 
-    /// What there is to tell of a message.
+    /// The events of a message's story.
     pub fn events(&self, id: MessageId) -> Vec<StoryEvent> {
         self.inner().events.get(&id).cloned().unwrap_or_default()
     }
@@ -111,7 +111,7 @@ impl Inner {
         self.offer(id);
     }
 
-    /// Due, if it is there and queued.
+    /// Makes a message due if it is in the spool, queued and not claimed.
     fn offer(&mut self, id: MessageId) {
         let Some((record, _)) = self.messages.get(&id) else {
             return;
@@ -196,7 +196,7 @@ impl Inner {
             .collect()
     }
 
-    /// An operator has it tried again.
+    /// Acts as an operator who retries a message.
     fn retry(&mut self, id: MessageId, at: Timestamp) {
         self.take(id);
         if let Some((record, _)) = self.messages.get_mut(&id) {
@@ -206,7 +206,7 @@ impl Inner {
         self.offer(id);
     }
 
-    /// Whether it is queued, and nobody has claimed it.
+    /// True if the message is queued and not claimed.
     fn is_free(&self, id: MessageId) -> bool {
         let record = self.messages.get(&id).map(|(record, _)| record);
         record.is_some_and(|record| record.state == State::Queued) && !self.claims.contains_key(&id)
@@ -362,7 +362,7 @@ impl Ledger for Memory {
         now(Ok(used.cloned().collect()))
     }
 
-    fn tell(&self, _: Story, _: Option<Used>) -> SpoolFuture<'_, ()> {
+    fn add_story(&self, _: Story, _: Option<Used>) -> SpoolFuture<'_, ()> {
         now(Ok(()))
     }
 }

@@ -1,4 +1,4 @@
-//! A laboratory: the stand-ins, a configuration, and the program as a process of its own.
+//! A laboratory: the stand-ins, a configuration, and the program in its own process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The usual laboratory, the program running.
+    /// The usual laboratory, with the program running.
     pub fn new() -> Self {
         Self::with(Plan::default())
     }
@@ -33,7 +33,7 @@ impl Lab {
         lab
     }
 
-    /// All but the program.
+    /// A laboratory in which the program does not run yet.
     pub fn stopped(plan: Plan) -> Self {
         mailferry::base::tls::install_provider();
         let folder = tempfile::tempdir().expect("a folder");
@@ -85,7 +85,7 @@ impl Lab {
         self.start_by(serve);
     }
 
-    /// Starts the program by this command, and waits until it listens.
+    /// Starts the program with this command, and waits until it listens.
     pub fn start_by(&mut self, mut serve: Command) {
         let log = std::fs::File::options()
             .create(true)
@@ -106,8 +106,8 @@ impl Lab {
         self.address = address.parse().expect("an address");
     }
 
-    /// Starts the program with strace beside it, which does this to its system calls on the file
-    /// (`--inject` in strace(1)) and writes what it sees to `trace`.
+    /// Starts the program under strace, which injects this fault into its system calls on the file
+    /// (`--inject` in strace(1)) and writes them to `trace`.
     pub fn start_with_faults(&mut self, file: &Path, inject: &str) {
         let [trace, file] = [&self.path("trace"), file].map(|path| path.display().to_string());
         let inject = format!("inject={inject}");
@@ -118,7 +118,7 @@ impl Lab {
         self.start_by(serve);
     }
 
-    /// Starts the program by what starts it for its first client, at this address.
+    /// Runs a command that starts the program when the first client connects to this address.
     pub fn started_by_a_client(&mut self, mut serve: Command, address: SocketAddr) {
         let log = std::fs::File::create(self.path("log")).expect("a log");
         let child = serve.stderr(log).stdout(Stdio::null()).spawn();
@@ -127,17 +127,17 @@ impl Lab {
         self.address = address;
     }
 
-    /// The program's process.
+    /// The id of the program's process.
     pub fn id(&self) -> u32 {
         self.program.as_ref().expect("it runs").id()
     }
 
-    /// A command of the program with this laboratory's configuration.
+    /// A command of the program that uses this laboratory's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.prefixed(&[PROGRAM], arguments)
     }
 
-    /// The same, begun by another program.
+    /// Such a command, started through another program (`prefix`).
     pub fn prefixed(&self, prefix: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(prefix[0]);
         command
@@ -154,7 +154,7 @@ impl Lab {
         command
     }
 
-    /// What a command printed.
+    /// Runs a command to its end. Returns its exit status and output.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("runs")
     }
@@ -169,26 +169,26 @@ impl Lab {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// As a browser: status and page, redirects followed.
+    /// Requests a page as a browser does, and follows redirects. Returns the status and the page.
     pub fn get(&self, url: url::Url) -> (u16, String) {
         let response = self.browse(Policy::default(), |http| http.get(url));
         self.page(response)
     }
 
-    /// The same, sending a form.
+    /// Sends a form as a browser does, and follows redirects. Returns the status and the page.
     pub fn post(&self, url: url::Url, fields: &[(String, String)]) -> (u16, String) {
         let response = self.browse(Policy::default(), |http| posted(http, url, fields));
         self.page(response)
     }
 
-    /// The same; where it sends the browser.
+    /// Sends a form, but follows no redirect. Returns the address that the browser is redirected to.
     pub fn redirected(&self, url: url::Url, fields: &[(String, String)]) -> String {
         let response = self.browse(Policy::none(), |http| posted(http, url, fields));
         let location = response.headers().get(LOCATION).expect("a redirect");
         location.to_str().expect("text").to_owned()
     }
 
-    /// Waits for what is not the program's.
+    /// Waits for work outside the program, such as a request of the test.
     pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -222,7 +222,7 @@ impl Lab {
         assert!(sent.success());
     }
 
-    /// kill -9.
+    /// Ends the program with kill -9.
     pub fn kill(&mut self) {
         if let Some(mut program) = self.program.take() {
             let _ = program.kill();
@@ -230,13 +230,13 @@ impl Lab {
         }
     }
 
-    /// Waits until the program has ended by what was done to it, and gives how.
+    /// Waits until the program has ended because of something the test did. Returns its exit status.
     pub fn ended(&mut self) -> ExitStatus {
         let mut program = self.program.take().expect("it runs");
         self.wait_for("end", || program.try_wait().expect("ours"))
     }
 
-    /// SIGTERM; gives whether it ended well, and in how long.
+    /// Sends SIGTERM. Returns true if the program ended successfully, and the time it took.
     pub fn stop(&mut self) -> (bool, Duration) {
         let begin = Instant::now();
         self.signal("TERM");
@@ -244,7 +244,7 @@ impl Lab {
         (status.success(), begin.elapsed())
     }
 
-    /// The end of the log, for a failure's message.
+    /// The end of the log, for the message of a failed test.
     fn log_end(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -264,7 +264,7 @@ impl Lab {
         self.state().script.add([fault]);
     }
 
-    /// Waits until the stand-in has taken so many messages; gives them.
+    /// Waits until the stand-in has accepted this many messages, and returns them.
     pub fn delivered(&self, count: u64) -> Vec<Delivered> {
         let reached = async { tokio::time::timeout(SOON, self.state().reached(count)).await };
         let reached = self.runtime.block_on(reached);
@@ -277,12 +277,12 @@ impl Lab {
         self.state().delivered()
     }
 
-    /// Waits until the queue is empty: what was delivered is then committed as well.
+    /// Waits until the queue is empty: all deliveries are then committed as well.
     pub fn empties(&self) {
         self.queued(0);
     }
 
-    /// Waits until so many are in the queue, what was delivered being committed; gives the list.
+    /// Waits until this many messages are in the queue and all deliveries are committed. Returns the list.
     pub fn queued(&self, count: usize) -> String {
         let line = format!("{count} in the queue");
         self.wait_for(&line, || {
@@ -291,7 +291,7 @@ impl Lab {
         })
     }
 
-    /// Waits for a line of the log with all these parts.
+    /// Waits for a line of the log that contains all these parts, and returns it.
     pub fn logged(&self, parts: &[&str]) -> String {
         self.wait_for(&format!("{parts:?} in the log"), || {
             let log = self.log();
@@ -302,7 +302,7 @@ impl Lab {
         })
     }
 
-    /// Looks again until there is an answer; how fast is not a matter of the test.
+    /// Looks again until there is a result; the test does not depend on how long that takes.
     pub fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let begin = Instant::now();
         loop {
@@ -326,7 +326,7 @@ impl Lab {
         client
     }
 
-    /// Sends a message as the user "erp"; gives the reply to it.
+    /// Sends a message as the user "erp". Returns the reply to it.
     pub fn send(&self, sender: &str, message: &str) -> String {
         self.client()
             .send(sender, &["someone@example.net"], message)
@@ -351,7 +351,7 @@ fn posted(
     http.post(url).header("content-type", form).body(body)
 }
 
-/// The password "load" of the user "erp", hashed cheaply so that tests do not wait for it.
+/// A cheap hash of the password "load" of the user "erp", so that tests do not wait for it.
 fn hash() -> String {
     use argon2::password_hash::CustomizedPasswordHasher;
     let params = argon2::Params::new(64, 1, 1, None).expect("parameters");

@@ -1,4 +1,4 @@
-//! What the tests work with.
+//! The tools that the tests share.
 
 mod lab;
 mod plan;
@@ -19,11 +19,11 @@ pub use smtp::Smtp;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
 
-/// How long anything may take that should happen soon.
+/// The longest that anything may take that should happen soon.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// What chance goes by: `MAILFERRY_SEED`, which may be `random`; else always the same, so that what has
-/// passed passes again.
+/// The seed of random choices: `MAILFERRY_SEED`, which may be `random`. Without it the seed is always the
+/// same, so that a test that has passed passes again.
 pub fn seed() -> u64 {
     let said = std::env::var("MAILFERRY_SEED");
     match said.as_deref() {
@@ -47,11 +47,11 @@ pub fn admitted(subject: &str) -> String {
     )
 }
 
-/// A port of loopback that nobody listens on, and that nobody is given who asks for any: those begin
-/// above.
+/// A free port of loopback. It is below the range from which the system assigns ports to programs that
+/// request any port.
 pub fn free_port() -> u16 {
-    // Suites that run at the same time begin in different places, and far from each other: one that
-    // starts with another has the next id.
+    // Suites that run at the same time begin at different ports, far from each other: suites that start
+    // together have consecutive process ids.
     static NEXT: LazyLock<AtomicU16> =
         LazyLock::new(|| AtomicU16::new(20_000 + 200 * (std::process::id() % 50) as u16));
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
@@ -59,8 +59,8 @@ pub fn free_port() -> u16 {
     ports.find(is_free).expect("a free port")
 }
 
-/// Whether a program is here. Where it is not the test is skipped, which is said, or fails where
-/// everything has to be.
+/// True if all these programs are installed. If one is missing the test is skipped with a message, or fails
+/// if everything must be there.
 pub fn have(test: &str, programs: &[&str]) -> bool {
     let is_here = |program: &&str| {
         let paths = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
@@ -82,7 +82,7 @@ pub fn have(test: &str, programs: &[&str]) -> bool {
     false
 }
 
-/// Says that a test is skipped, and why; fails if everything has to be there.
+/// Prints that a test is skipped, and why. Fails if everything must be there.
 pub fn skipped(test: &str, why: &str) {
     let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
     assert!(!all, "{test} may not be skipped here: {why}");

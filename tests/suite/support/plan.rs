@@ -1,10 +1,10 @@
-//! What a laboratory is set up with.
+//! The settings of a laboratory.
 
 use std::time::Duration;
 
 use mailferry::sandbox::{App, SandboxLimits, SandboxMailbox, SandboxSettings, SharedSignIn};
 
-/// What a test may change before the laboratory is set up.
+/// The settings that a test may change before the laboratory is set up.
 pub struct Plan {
     pub mailboxes: Vec<&'static str>,
     /// A mailbox, and a user who may sign in to it besides its own.
@@ -19,7 +19,7 @@ pub struct Plan {
     pub clock_skew: i64,
     /// App registrations besides the usual one.
     pub apps: Vec<App>,
-    /// Replaces the usual configuration; `{smtp}`, `{token_url}` are filled in.
+    /// The configuration, in place of the usual one; `{smtp}`, `{token_url}` are filled in.
     pub configuration: String,
 }
 
@@ -40,7 +40,7 @@ impl Default for Plan {
     }
 }
 
-/// Listener, users and app; the servers follow.
+/// The usual listener, users and app; the servers follow.
 pub const USUAL: &str = r#"
 host = "relay.example.com"
 data_dir = "data"
@@ -84,14 +84,14 @@ messages_per_minute = 0
 recipients_per_day = 0
 "#;
 
-/// The same server by a refresh token in the file "refresh".
+/// The same server, with a refresh token in the file "refresh".
 pub fn by_refresh_token() -> String {
     let grant = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
     SERVER.replace("grant = \"client_credentials\"", grant)
 }
 
 impl Plan {
-    /// What the stand-ins are to be; mailboxes have refresh tokens by their names.
+    /// The settings of the stand-ins; each mailbox has a refresh token named after it.
     pub fn sandbox(&self) -> SandboxSettings {
         let mailbox = |address: &&str| SandboxMailbox {
             address: address.parse().expect("an address"),

@@ -1,20 +1,20 @@
-//! A server to send to that answers as a test says: a faulty one, or one with manners of its own.
+//! A server that replies as a test says: a faulty one, or one with unusual behaviour.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What the server has seen.
+/// The connections, commands and messages that the server has received.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub connections: usize,
     /// The command lines, without CRLF.
     pub commands: Vec<String>,
-    /// The content of each message, dots unstuffed; also of those that were refused afterwards.
+    /// The content of each message, dots unstuffed, including messages that were refused afterwards.
     pub contents: Vec<String>,
 }
 
-/// What a test decides about.
+/// The events for which a test can choose the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked<'a> {
     Greeting,
@@ -23,7 +23,7 @@ pub enum Asked<'a> {
     FinalDot(&'a str),
 }
 
-/// What the server says instead of the usual, without the CRLF at its end.
+/// A reply that the server sends instead of the usual one, without the CRLF at its end.
 pub type Answer = &'static str;
 
 /// The server. It offers PIPELINING.
@@ -35,7 +35,7 @@ pub struct Smarthost {
 type Script = dyn Fn(Asked<'_>, &Seen) -> Option<Answer> + Send + Sync;
 
 impl Smarthost {
-    /// Answers by `script`, and as usual where that gives nothing.
+    /// Starts a server that replies as `script` says, and as usual if `script` returns `None`.
     pub fn start(
         script: impl Fn(Asked<'_>, &Seen) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
@@ -59,7 +59,7 @@ impl Smarthost {
         lock(&self.seen).clone()
     }
 
-    /// A `[[server]]` that sends here, unfiltered.
+    /// A `[[server]]` table that sends to this server, without a filter.
     pub fn server(&self, name: &str) -> String {
         let port = self.address.port();
         format!(

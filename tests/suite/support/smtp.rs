@@ -1,4 +1,4 @@
-//! A legacy app, by hand.
+//! A legacy app whose commands the test writes itself.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::SOON;
 
-/// An app.
+/// An app's connection to the program.
 pub struct Smtp {
     reader: BufReader<Stream>,
 }
@@ -28,7 +28,7 @@ impl Smtp {
         client
     }
 
-    /// Connected; the greeting is still to be read.
+    /// Connects, but does not read the greeting yet.
     pub fn silent(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connects");
         stream.set_read_timeout(Some(SOON)).expect("timeout");
@@ -37,7 +37,8 @@ impl Smtp {
         }
     }
 
-    /// Shakes hands as a client of `host` that trusts these roots; says why the server is not trusted.
+    /// Performs the TLS handshake with `host` and trusts these roots. The error says why the server is not
+    /// trusted.
     pub fn protected(self, host: &'static str, roots: &Path) -> Result<Self, String> {
         let Stream::Plain(stream) = self.reader.into_inner() else {
             return Err("TLS within TLS".into());
@@ -56,7 +57,7 @@ impl Smtp {
         })
     }
 
-    /// The certificate that the server has shown.
+    /// The certificate that the server has presented.
     pub fn certificate(&self) -> Option<Vec<u8>> {
         match self.reader.get_ref() {
             Stream::Plain(_) => None,
@@ -68,12 +69,12 @@ impl Smtp {
         self.reader.get_mut().write_all(bytes).expect("writes");
     }
 
-    /// As [`Smtp::raw`], where the server may be gone.
+    /// Like [`Smtp::raw`], but the server may be gone.
     pub fn try_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.reader.get_mut().write_all(bytes)
     }
 
-    /// The next reply, all its lines.
+    /// Reads the next reply, with all its lines.
     pub fn reply(&mut self) -> String {
         let mut reply = String::new();
         loop {
@@ -92,7 +93,7 @@ impl Smtp {
         self.reply()
     }
 
-    /// As [`Smtp::command`], where the server may be gone: then the reply is empty.
+    /// Like [`Smtp::command`], but the server may be gone: the reply is then empty.
     pub fn try_command(&mut self, line: &str) -> String {
         match self
             .reader
@@ -110,7 +111,7 @@ impl Smtp {
         reply
     }
 
-    /// One transaction; `message` has its line ends as they are, and no dots stuffed.
+    /// Performs one transaction. `message` is sent with its line ends as they are and without dot-stuffing.
     pub fn send(&mut self, sender: &str, recipients: &[&str], message: &str) -> String {
         let reply = self.command(&format!("MAIL FROM:<{sender}>"));
         if !reply.starts_with("250") {
@@ -125,7 +126,7 @@ impl Smtp {
         self.reply()
     }
 
-    /// A transaction that may be refused at DATA already.
+    /// Performs a transaction that may already be refused at DATA.
     pub fn send_or_refused(&mut self, sender: &str, message: &str) -> String {
         self.expect(&format!("MAIL FROM:<{sender}>"), "250");
         self.expect("RCPT TO:<someone@example.net>", "250");
@@ -137,7 +138,7 @@ impl Smtp {
         self.reply()
     }
 
-    /// Whether the server has closed.
+    /// True if the server has closed the connection.
     pub fn is_closed(&mut self) -> bool {
         let mut byte = [0];
         matches!(self.reader.read(&mut byte), Ok(0) | Err(_))

@@ -1,4 +1,4 @@
-//! How a session begins: connected, protected, signed in.
+//! The start of a session: connects, sets up TLS, signs in.
 
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Connects, and secures the connection as configured; nobody is signed in yet.
+    /// Connects, and protects the connection as configured. Does not sign in yet.
     pub async fn connect(server: &SmtpServer) -> Result<Self, Failure> {
         let client = connect(server).await?;
         let implicit = server.tls == Tls::Implicit;
@@ -56,12 +56,12 @@ impl Session {
         Ok(session)
     }
 
-    /// What EHLO offers, in one line.
+    /// The extensions that EHLO offers, in one line.
     pub fn offers(&self) -> &str {
         &self.offers
     }
 
-    /// How the connection is protected: the protocol, whether it goes on from an earlier handshake, and
+    /// How the connection is protected: the TLS version, "resumed" if it continues an earlier session, and
     /// the certificate's names and dates.
     pub fn tls(&self) -> Option<String> {
         let ServerStream::Tls(stream) = &self.stream else {
@@ -85,7 +85,7 @@ impl Session {
         )
     }
 
-    /// EHLO, or HELO where the server does not know EHLO (RFC 5321 §3.2).
+    /// Sends EHLO, or HELO if the server does not support EHLO (RFC 5321 §3.2).
     async fn ehlo(&mut self, server: &SmtpServer) -> Result<(), Failure> {
         let hello = &server.hello;
         let ehlo = format!("EHLO {hello}\r\n");
@@ -115,7 +115,7 @@ impl Session {
         self.write(b"STARTTLS\r\n", Stage::Tls, wait::GREETING)
             .await?;
         self.expect(Stage::Tls, wait::GREETING).await?;
-        // What came in clear behind the 220 is nobody's we know (RFC 3207 §6).
+        // Data that arrived in clear after the 220 may come from an attacker: discard it (RFC 3207 §6).
         self.input.clear();
         if let ServerStream::Plain(client) = self.stream {
             self.stream = handshake(server, client).await?;
@@ -148,8 +148,8 @@ impl Session {
         }
     }
 
-    /// Two steps; on a failure some providers explain themselves in a further 334 first, which an
-    /// empty line answers.
+    /// XOAUTH2 in two steps. On a failure some providers first send the reason in a further 334; the
+    /// response to it is an empty line.
     async fn xoauth2(&mut self, response: &str) -> Result<(), Failure> {
         self.step("AUTH XOAUTH2", 334).await?;
         let reply = self.auth_line(response).await?;
@@ -189,7 +189,7 @@ impl Session {
     }
 }
 
-/// Names and dates of a certificate, for people.
+/// The names and dates of a certificate, as text for people.
 fn facts(certificate: &CertificateDer) -> Option<String> {
     use x509_parser::extensions::GeneralName;
     use x509_parser::prelude::{FromDer, X509Certificate};
@@ -213,17 +213,17 @@ fn facts(certificate: &CertificateDer) -> Option<String> {
     ))
 }
 
-/// What mends a name that is not found.
+/// The remedy if the host name is not found.
 pub(crate) const DNS_REMEDY: &str = "check the server's `host`, and DNS on this machine";
 
-/// What mends a port that is not reached.
+/// The remedy if the port cannot be reached.
 pub(crate) fn tcp_remedy(port: u16) -> String {
     format!(
         "let this machine reach TCP port {port} outwards (firewall, provider), and check the server's `host` and `port`"
     )
 }
 
-/// Each address that the name has, in turn.
+/// Tries each address of the host name in turn.
 async fn connect(server: &SmtpServer) -> Result<TcpStream, Failure> {
     let unreachable = |reason: String| Failure::Unreachable {
         host: server.host.clone(),
@@ -241,7 +241,8 @@ async fn connect(server: &SmtpServer) -> Result<TcpStream, Failure> {
     for address in addresses {
         match SmtpClient::connect(address, wait::CONNECT).await {
             Ok(client) => {
-                // Small writes are answered before the next; waiting to fill a packet only delays.
+                // Small writes wait for their reply before the next write, so waiting to fill a packet only
+                // delays.
                 let _ = client.stream.set_nodelay(true);
                 return Ok(client.stream);
             }
@@ -274,13 +275,13 @@ async fn handshake(server: &SmtpServer, stream: TcpStream) -> Result<ServerStrea
     }
 }
 
-/// Why a handshake failed, and what mends it.
+/// The reason why a handshake failed, with its remedy.
 fn tls_words(error: &std::io::Error, server: &SmtpServer, now: Timestamp) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {
         Some(rustls::Error::InvalidCertificate(error)) => certificate_words(error, server, now),
         Some(rustls::Error::InvalidMessage(_)) => {
-            "what the server sent is not TLS; for a port that begins in clear, such as 587, set the server's \
+            "the server did not answer with TLS; for a port that begins without TLS, such as 587, set the server's \
              `tls` to \"starttls\""
                 .to_owned()
         }
@@ -321,7 +322,7 @@ fn certificate_words(error: &CertificateError, server: &SmtpServer, now: Timesta
     }
 }
 
-/// `DnsName("mx.example.com")`, as rustls shows a name, without what is around it.
+/// The plain name from the form in which rustls shows it: `DnsName("mx.example.com")`.
 fn plain_name(shown: &str) -> &str {
     let inside = shown
         .split_once('"')

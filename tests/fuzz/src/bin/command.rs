@@ -1,4 +1,4 @@
-//! One command line: what is read has addresses that are read again the same.
+//! One command line: an address that was parsed is parsed again as the same address.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A from_filter: what it shows is a filter that admits the same.
+//! A from_filter: printed and parsed again, it admits the same addresses.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A header section: cut without a gap, and rewritten into one that holds one author.
+//! A header section: its fields have no gap between them, and after rewriting it has exactly one author.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,11 +10,11 @@ use mailferry::message::{
 use mailferry::smtp::data::Decoder;
 
 fuzz_target!(|input: &[u8]| {
-    // Only what has passed the decoder gets here: line ends are CRLF.
+    // The decoder has processed all input that gets here: line ends are CRLF.
     let mut message = Vec::new();
     Decoder::default().decode(input, &mut message);
     let headers = Headers::parse(&message);
-    // A line of an mbox file may stand before the first field.
+    // The first line may be the `From ` line of an mbox file, before the first field.
     let mut at = headers
         .fields
         .first()

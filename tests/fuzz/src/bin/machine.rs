@@ -1,4 +1,4 @@
-//! A whole session: no panic, no limit broken, and no difference however the bytes come in.
+//! A whole session: no panic, no limit broken, and the same result however the input is cut.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,7 +15,8 @@ fuzz_target!(|input: &[u8]| {
         let text = String::from_utf8_lossy(message).replace("\r\n", "");
         assert!(!text.contains(['\r', '\n']));
     }
-    // What stands behind STARTTLS is dropped, and where there is no PIPELINING it is not heard.
+    // Input after STARTTLS in the same piece is dropped. Without PIPELINING, a client that sends ahead is
+    // disconnected. The result depends on the cut in both cases.
     let whole = talk(setup, input, usize::MAX);
     if !setup.bare_lf() && !whole.tls && !pieces.tls {
         assert_eq!(pieces, whole);

@@ -1,4 +1,4 @@
-//! An upstream's replies: the same however they come in, and what is left over is left.
+//! An upstream's replies: the same however the input is cut, and incomplete input stays in the buffer.
 #![no_main]
 
 use bytes::BytesMut;
