@@ -104,7 +104,7 @@ impl Default for DoorLimits {
             auth_time: usual::AUTH_TIME,
             shut_out: usual::AUTH_TIME,
             never_shut_out: vec![
-                IpNet::new_assert(Ipv4Addr::LOCALHOST.into(), 8),
+                IpNet::new_assert(Ipv4Addr::LOCALHOST.into(), 8).trunc(),
                 IpNet::new_assert(Ipv6Addr::LOCALHOST.into(), 128),
             ],
             idle_time: usual::IDLE_TIME,

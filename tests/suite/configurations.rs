@@ -34,7 +34,8 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
         }
         let text = std::fs::read_to_string(&path).expect("reads");
         let file = place.path().join(path.file_name().expect("a name"));
-        std::fs::write(&file, &text).expect("writes");
+        // The mode is set, since a simulated daemon in this process changes the umask.
+        write(&file, &text, 0o644);
         secret_files(place.path());
         let (code, _, said) = check(&file);
         assert_eq!(code, Some(78), "{}: {said}", path.display());
@@ -176,4 +177,57 @@ fn the_examples_of_config_are_right() {
         assert!(output.status.success(), "{name}: {said}");
         assert!(String::from_utf8_lossy(&output.stdout).contains("notifications@example.com"));
     }
+}
+
+/// The tables of the reference whose keys all have defaults show each key with its default.
+#[test]
+fn the_reference_shows_every_default() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mailferry.toml");
+    let text = std::fs::read_to_string(&file).expect("reads");
+    let place = tempfile::tempdir().expect("a folder");
+    let tables = ["delivery", "limits", "spool"].map(|name| (name, table(&text, name)));
+    let shortened: String = tables.iter().map(|(_, table)| *table).collect();
+    let listener = "[[listener]]\naddress = \"127.0.0.1:2525\"\n[[user]]\nname = \"u\"\nnetworks = [\"::1\"]\n\
+                    [[server]]\nname = \"s\"\nhost = \"s.example\"\nauth = \"none\"\n";
+    let written = load(
+        &place.path().join("written.toml"),
+        &(listener.to_owned() + &shortened),
+    );
+    let usual = load(&place.path().join("usual.toml"), listener);
+    for ((name, table), (written, usual)) in tables.iter().zip(written.iter().zip(&usual)) {
+        assert_eq!(written, usual, "[{name}]");
+        for key in usual.lines().filter_map(field) {
+            assert!(
+                table
+                    .lines()
+                    .any(|line| line.starts_with(&format!("{key} = "))),
+                "[{name}] {key} is not in the reference"
+            );
+        }
+    }
+}
+
+/// A table of the reference, from its name to the next table.
+fn table<'a>(text: &'a str, name: &str) -> &'a str {
+    let start = text.find(&format!("\n[{name}]\n")).expect("the table") + 1;
+    let rest = &text[start..];
+    rest.find("\n[").map_or(rest, |end| &rest[..=end])
+}
+
+/// The tables delivery, limits and spool of a configuration, one field a line.
+fn load(file: &Path, text: &str) -> [String; 3] {
+    write(file, text, 0o600);
+    let config = mailferry::config::load(file, mailferry::config::Secrets::Read).expect("loads");
+    [
+        format!("{:#?}", config.live.delivery),
+        format!("{:#?}", config.live.limits),
+        format!("{:#?}", config.fixed.spool),
+    ]
+}
+
+/// The name of a field of the outermost struct, if it is a key of the configuration.
+fn field(line: &str) -> Option<&str> {
+    let (name, _) = line.strip_prefix("    ")?.split_once(": ")?;
+    let is_key = !name.starts_with(' ') && !["folder", "leaving"].contains(&name);
+    is_key.then_some(name)
 }

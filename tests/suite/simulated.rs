@@ -248,6 +248,20 @@ fn a_provider_that_asks_for_a_pause_gets_it() {
 }
 
 #[test]
+fn a_server_that_greylists_is_tried_again_when_it_says_so() {
+    let life = Life::begin();
+    life.lab.fault(
+        r#"{"stage":"rcpt","action":{"reply":"450 4.7.1 Greylisted, please try again in 10 minutes"}}"#,
+    );
+    life.send("new here");
+    life.settle();
+    life.pass(9 * MINUTE, Duration::from_secs(20));
+    assert_eq!(life.lab.state().stats().messages, 0);
+    life.pass(2 * MINUTE, Duration::from_secs(20));
+    life.lab.delivered(1);
+}
+
+#[test]
 fn a_mailbox_keeps_its_pace_in_bursts_and_loses_no_time() {
     const SESSIONS: usize = 3;
     let pace =
