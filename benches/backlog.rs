@@ -1,4 +1,4 @@
-//! A million waiting messages: the time of a start, the time to claim due messages, and the memory.
+//! A million waiting messages: the start-up time, the time to claim a due message, and the memory used.
 //!
 //! `cargo bench --bench backlog` (makes a spool of 1 GB below target/, and removes it)
 
@@ -109,7 +109,7 @@ fn main() {
     }
     let time = median(times);
     verdict(
-        "  the next one that is due is claimed, median, ms",
+        "  claiming the next due message, median, ms",
         format!("{time:.3}"),
         "< 1",
         time < 1.0,
@@ -118,7 +118,7 @@ fn main() {
     starts(&runtime, &folder);
 }
 
-/// Starts the program itself on the backlog.
+/// Starts the program itself with the backlog.
 fn starts(runtime: &tokio::runtime::Runtime, folder: &tempfile::TempDir) {
     let sandbox = runtime.block_on(program::sandbox());
     std::fs::write(folder.path().join("ca.pem"), &sandbox.ca).expect("writes");
@@ -134,7 +134,7 @@ fn starts(runtime: &tokio::runtime::Runtime, folder: &tempfile::TempDir) {
     let relay = serve(folder.path(), port);
     let started = begin.elapsed().as_secs_f64();
     verdict(
-        "  serve greets, s",
+        "  time until `serve` sends a greeting, s",
         format!("{started:.2}"),
         "< 2",
         started < 2.0,
@@ -144,7 +144,7 @@ fn starts(runtime: &tokio::runtime::Runtime, folder: &tempfile::TempDir) {
     while sandbox.state.stats().messages < wanted {
         assert!(
             begin.elapsed() < Duration::from_secs(120),
-            "it does not deliver"
+            "not enough messages are delivered in time"
         );
         std::thread::sleep(Duration::from_millis(5));
     }

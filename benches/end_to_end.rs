@@ -47,7 +47,7 @@ fn load(arguments: &[String]) {
 struct Started {
     relay: Process,
     address: String,
-    /// The address at which the stand-in reports its messages.
+    /// The HTTP address at which the stand-in reports how many messages it has received.
     http: String,
     _sandbox: Process,
     _folder: tempfile::TempDir,
@@ -145,7 +145,7 @@ fn throughput() {
         let [idle, stolen, all] = [0, 1, 2].map(|at| now[at] - machine[at]);
         println!(
             "  round {round}: {count} messages accepted in {accepted:.2} s, delivered in {took:.2} s; \
-             relay {:.0} us of processor each; machine {:.0} % idle, {:.0} % stolen by its host",
+             relay {:.0} us of processor time per message; machine {:.0} % idle, {:.0} % stolen by its host",
             (processor_time(relay.0.id()) - processor) * 1e6 / f64::from(count),
             100.0 * idle / all,
             100.0 * stolen / all,
@@ -183,7 +183,7 @@ fn delivered(http: &str) -> u64 {
     stats["messages"].as_u64().expect("a number")
 }
 
-/// Measures latency. The stand-in runs in this process here, so that both use the same clock.
+/// Measures latency. Here the stand-in runs in this process, so that one clock times both ends.
 fn latency() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

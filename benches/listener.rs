@@ -139,7 +139,7 @@ fn idle(which: &str) {
     let before = memory(server.child.id(), "VmRSS");
     let mut kept = Vec::new();
     for _ in 0..IDLE {
-        // If the server sends no more greetings, there is nothing to wait for.
+        // Once the server does not greet a client in time, it will greet no further ones either.
         match greeted(server.address, Duration::from_millis(500)) {
             Some((stream, _)) => kept.push(stream),
             None => break,

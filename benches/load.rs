@@ -1,7 +1,7 @@
-//! 10,000 idle sessions, 2,000 that send a message octet by octet, and an app at full speed beside them:
-//! their cost for the app, and the relay's memory.
+//! 10,000 idle sessions, 2,000 that send a message octet by octet, and an app at full speed beside them: how
+//! much they slow the app down, and the relay's memory.
 //!
-//! `cargo bench --bench load`; needs 26,000 file descriptors in all (ulimit -Hn 13000)
+//! `cargo bench --bench load`; needs 13,000 file descriptors in each of two processes (ulimit -Hn 13000)
 
 mod common;
 #[path = "common/program.rs"]
@@ -71,7 +71,7 @@ fn main() {
     for mut client in idle {
         assert!(client.say("NOOP").starts_with("250"));
     }
-    println!("everybody was answered");
+    println!("every session received a reply");
     let milliseconds = |times: &[f64]| format!("{:.2} ms", median(times.to_vec()) * 1_000.0);
     println!(
         "the app's message, median, alone: {}; beside them: {}",
@@ -80,7 +80,7 @@ fn main() {
     );
     let ratio = median(beside) / median(alone);
     verdict(
-        "latency beside them, of that alone",
+        "latency beside them, as a multiple of that alone",
         format!("{ratio:.2}"),
         "<= 2",
         ratio <= 2.0,

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant as At;
 
-/// A connection to the server that adds a delay and counts how often one side waits for the other.
+/// A proxy in front of the server that adds a delay and counts connections and round trips.
 #[derive(Default)]
 struct Wire {
     connections: AtomicU64,
@@ -90,7 +90,7 @@ fn forward(
 }
 
 /// Delivers this many messages over this many sessions with this delay. Returns the time they took, and the
-/// wire and the stand-in with their counts.
+/// proxy and the stand-in with their counts.
 async fn deliver(
     messages: usize,
     sessions: usize,
@@ -137,15 +137,15 @@ fn main() {
     );
     let tokens = sandbox.state.stats().token_requests;
     verdict("  token requests", tokens.to_string(), "1", tokens == 1);
-    // A session's own round trips are not counted for its messages: greeting, EHLO twice, STARTTLS, TLS,
-    // AUTH, QUIT.
+    // The round trips that each session needs for itself are not counted: greeting, EHLO twice, STARTTLS,
+    // TLS, AUTH, QUIT.
     let turns = wire
         .turns
         .load(Ordering::Relaxed)
         .saturating_sub(8 * handshakes) as f64
         / 1_000.0;
     verdict(
-        "  round trips a message, its data included",
+        "  round trips per message, including its data",
         format!("{turns:.2}"),
         "<= 2",
         turns <= 2.0,
@@ -155,12 +155,12 @@ fn main() {
         let far = Duration::from_millis(15);
         let (three, ..) = runtime.block_on(deliver(300, 3, far));
         let (one, ..) = runtime.block_on(deliver(300, 1, far));
-        println!("  300 messages at 30 ms: {one:.2?} by one session, {three:.2?} by three");
+        println!("  300 messages at 30 ms: {one:.2?} over one session, {three:.2?} over three");
         ratios.push(one.as_secs_f64() / three.as_secs_f64());
     }
     let ratio = median(ratios);
     verdict(
-        "three sessions to a server 30 ms away, against one",
+        "speed-up by three sessions to a server 30 ms away",
         format!("{ratio:.2}"),
         ">= 2.5",
         ratio >= 2.5,

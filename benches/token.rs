@@ -1,4 +1,5 @@
-//! The cost of a token at hand for a delivery, and the cost of a thousand connected servers at the start.
+//! The cost of getting a cached token for a delivery, and the cost of a start with a thousand connected
+//! servers.
 //!
 //! `cargo bench --bench token`
 
@@ -131,7 +132,7 @@ fn at_hand(runtime: &Runtime, config: &Config) {
     let (took, baseline) = (median(took), median(baseline));
     verdict(
         &format!(
-            "a token at hand ({:.1} times a free Mutex<Arc>)",
+            "a cached token ({:.1} times an uncontended Mutex<Arc>)",
             took / baseline
         ),
         format!("{took:.0} ns"),
@@ -140,7 +141,7 @@ fn at_hand(runtime: &Runtime, config: &Config) {
     );
 }
 
-/// A process that ends with its owner.
+/// A process that is killed when this value is dropped.
 struct Process(Child);
 
 impl Drop for Process {
@@ -193,7 +194,7 @@ fn starts(folder: &Path, sandbox: &Sandbox) {
         took < 1.0,
     );
     verdict(
-        "token requests for them",
+        "  token requests during the starts",
         asked.to_string(),
         "0",
         asked == 0,

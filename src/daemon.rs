@@ -1,4 +1,4 @@
-//! The only module that uses all parts: build, run, reload, drain.
+//! The only module that uses all parts: it builds, runs, reloads and stops them.
 
 mod error;
 pub(crate) mod privilege;
@@ -52,7 +52,8 @@ struct Serving {
     submission: Submission,
 }
 
-/// Hands messages for direct servers from the listener to delivery, which do not depend on each other.
+/// Passes messages for servers in direct mode from submission to delivery, because submission does not know
+/// delivery.
 struct Through(Arc<Delivery>);
 
 impl Direct for Through {
@@ -160,7 +161,7 @@ impl Daemon {
         self.delivery.is_quiet()
     }
 
-    /// Applies another configuration; sessions and deliveries under way are not disturbed. On an error
+    /// Applies a new configuration; sessions and deliveries under way are not disturbed. On an error
     /// everything stays as it was. Changed settings that need a restart are logged.
     pub async fn reload(&mut self, mut config: Config) -> Result<(), DaemonError> {
         let changes = self.fixed.changes(&config.fixed);
@@ -209,7 +210,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Stops accepting, lets sessions and deliveries under way end, and then stops the program.
+    /// Stops accepting clients, lets sessions and deliveries under way end, and then stops the program.
     pub async fn stop(self) {
         maillog::stopping(self.grace);
         self.listeners.iter().for_each(|it| it.listener.close());
@@ -248,7 +249,7 @@ async fn follow_sign_ins(mut connected: broadcast::Receiver<String>, delivery: A
     }
 }
 
-/// Finds a new listener whose socket is not available because this program has an overlapping one. Returns
+/// Finds a new listener whose socket is not available because this program uses an overlapping one. Returns
 /// both sockets.
 fn beside<'s>(
     mut new: impl Iterator<Item = &'s config::ListenerConfig>,
@@ -261,8 +262,8 @@ fn beside<'s>(
     })
 }
 
-/// The servers and their accounts, for a command to use while the program is not running: only one process
-/// can have the vault.
+/// The servers and their accounts, for a command to use while the program is not running: a running program
+/// keeps the vault locked.
 pub fn accounts(config: &Config) -> Result<(Accounts, delivery::DeliverySettings), DaemonError> {
     let vault = Vault::visit(tokens(config), config.fixed.vault_key.as_ref())?;
     let sources = Arc::new(Sources::new(vault, Clock::default()));
@@ -285,7 +286,7 @@ fn tokens(config: &Config) -> PathBuf {
     config.fixed.data_dir.join("tokens")
 }
 
-/// Each server's account, if it has one.
+/// Each server, with its account if it has one.
 fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonError> {
     let account = |server: &ServerConfig| {
         let settings = server.token.clone();
@@ -385,7 +386,7 @@ impl Serving {
     }
 }
 
-/// The configured limits, lowered to the number of files that the process may open.
+/// The configured limits, lowered if the process may not open enough files for them.
 fn door_limits(config: &Config) -> door::DoorLimits {
     let mut limits = config.live.limits.clone();
     let room = privilege::room_by_files();

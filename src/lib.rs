@@ -51,26 +51,31 @@
 //!
 //! | change | files |
 //! | --- | --- |
-//! | an SMTP extension that apps see | `smtp/machine.rs` (EHLO), `smtp/machine/rules.rs` and `smtp/command.rs` (its parameters) |
+//! | an SMTP extension that apps see | `smtp/machine.rs` (EHLO), `smtp/command.rs` (parses its parameters), `smtp/machine/rules.rs` (when they are allowed), `message/envelope.rs` (carries them) |
 //! | the same towards servers | `transport/smtp/command.rs` (EHLO's keywords, MAIL and RCPT), `transport/smtp/session.rs` |
 //! | a reply of Exchange, and the reaction to it | `transport/smtp/table.rs`, `tests/replies.txt` |
 //! | a limit for clients or users | `door/limits.rs` (the table `[limits]`), `door/usage.rs`; its words in `submission/wording.rs` |
 //! | a limit of a mailbox | `delivery/usage.rs`, `delivery/desk.rs` |
+//! | which message of a mailbox goes next | `delivery/fair.rs` |
+//! | when a message is tried again or given up | `delivery/retry.rs` |
 //! | a retry or report setting | `delivery/options.rs` (the table `[delivery]`) |
 //! | any other key of the configuration | `config/text.rs` (as written), `config/check.rs` and `config/check/` (checked) |
 //! | how the header From is read | `message/mailbox.rs`, `message/header.rs` |
 //! | what is rewritten | `message/rewrite.rs`; the decision in `routing/decision/rewriting.rs` |
-//! | which server a sender takes | `routing/decision/choice.rs` |
-//! | a count or button on the page | `operator/request.rs`, `operator/response.rs`, `operator/local.rs`, `web/page.rs` |
+//! | which server a sender takes | `routing/decision/choice.rs`; what a from_filter admits, `routing/filter.rs` |
+//! | whether a message is accepted at its end | `submission/connection/message.rs`, `submission/permission.rs`, `routing/decision.rs` |
+//! | a count on the page or in JSON | `operator/response.rs`, `operator/row.rs` (of a server), `operator/local.rs`, `web/page.rs` |
+//! | a button on the page | `operator/request.rs`, `operator/local.rs`, `web/page.rs` |
 //! | a command | a file in `cli/`, and a `Request` if it asks the running program |
 //! | a metric | `operator/metrics.rs`; events are counted by `observe/metrics.rs` |
 //! | a line of the log | `observe/maillog.rs`; what happens to a message, `delivery/fact.rs` |
 //! | text that a sender receives | `delivery/bounce.rs`, `delivery/bounce/digest.rs` |
 //! | another spool, such as PostgreSQL | a folder beside `spool/sqlite/` that implements `spool/traits.rs` |
-//! | another protocol for apps, such as IMAP | a room beside `submission/` that implements `door/service.rs` |
+//! | another protocol for apps, such as IMAP | a room beside `submission/` that implements `Protocol` of `door/service.rs`; `door/sign_in.rs` checks its passwords |
 //! | another way out, such as Microsoft Graph | a folder beside `transport/smtp/` that implements `transport/link.rs` |
 //! | another OAuth provider | `config/preset.rs` |
-//! | another operating system | `platform/` |
+//! | when a token is renewed | `token/state.rs`; how tokens are encrypted, `token/vault/seal.rs` |
+//! | a signal, or another operating system | `platform/signals.rs`, and the other files of `platform/` |
 //!
 //! # Words that are ours
 //!

@@ -1,4 +1,4 @@
-//! Shared by the benchmarks: a client that sends as fast as the server allows, and figures.
+//! Shared by the benchmarks: a client that sends as fast as the server allows, and functions that measure.
 
 #![allow(dead_code)]
 
@@ -203,13 +203,13 @@ pub fn machine_time() -> [f64; 3] {
     }
 }
 
-/// The median of several figures.
+/// The median of several numbers.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-/// Prints a figure, and "ok" or "MISSED".
+/// Prints a measured figure, the goal, and "ok" or "MISSED".
 pub fn verdict(what: &str, figure: String, wanted: &str, good: bool) {
     println!(
         "{what:<64} {figure:>14}   wanted {wanted:<12} {}",

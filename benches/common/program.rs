@@ -14,7 +14,7 @@ use crate::common;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
 
-/// A process that ends with its owner.
+/// A process that is killed when this value is dropped.
 pub struct Process(pub Child);
 
 impl Drop for Process {
@@ -27,7 +27,7 @@ impl Drop for Process {
 /// The number of the program's users, who sign in with a password.
 pub const USERS: usize = 20;
 
-/// Writes a configuration with one server, `keys` among its keys.
+/// Writes a configuration with one server. `keys` are lines to add to that server's table.
 pub fn configuration(folder: &Path, smtp: u16, token_url: &str, port: u16, keys: &str) {
     let users = (0..USERS).map(|number| {
         let name = crate::common::user(number);
@@ -75,13 +75,13 @@ pub fn serve(folder: &Path, port: u16) -> Process {
     while common::greeted(server, Duration::from_secs(1)).is_none() {
         assert!(
             begin.elapsed() < Duration::from_secs(10),
-            "it does not start"
+            "the program sends no greeting"
         );
     }
     process
 }
 
-/// Exchange Online and Entra without limits.
+/// The stand-ins for Exchange Online and Entra ID, without limits.
 pub async fn sandbox() -> Sandbox {
     mailferry::base::tls::install_provider();
     let mailbox = SandboxMailbox {

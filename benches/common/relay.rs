@@ -88,8 +88,8 @@ pub fn sqlite(folder: &Path) -> Arc<dyn Intake> {
     Arc::new(SqliteSpool::open(settings, Owner::this_process("bench")).expect("opens"))
 }
 
-/// A spool that only accepts messages. It keeps nothing, or writes a file for each message and syncs the
-/// file and its folder, as a usual queue directory does.
+/// A spool that only accepts messages. It keeps nothing, or writes a file for each message and syncs the file
+/// and its folder, as a traditional queue directory does.
 pub struct Bare {
     ids: MessageIds,
     folder: Option<PathBuf>,

@@ -1,5 +1,5 @@
-//! The certificate of a listener. It is read from PEM files, and again when they change, or created by
-//! ourselves at the first start.
+//! The certificate of a listener. It is read from PEM files, and read again when they change. If none are
+//! configured, a self-signed certificate is created at the first start.
 
 use std::fs::Metadata;
 use std::io::Write;
@@ -16,7 +16,7 @@ use rustls::sign::CertifiedKey;
 use super::tls::{self, TlsError};
 use crate::platform::files::{self, Readers};
 
-/// The minimum time between two checks for changed files. Handshakes make these checks.
+/// The minimum time between two checks for changed files. Such checks are made during handshakes.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The function to call when the files have changed, with their chain's path and the result of reading
@@ -45,7 +45,8 @@ struct Current {
 }
 
 /// The server's side of TLS with the certificates that are in these files at the time of a handshake. Each
-/// client gets the first certificate that it can verify. New content that cannot be used changes nothing.
+/// client gets the first certificate that it can verify. If changed files cannot be used,
+/// the previous certificate stays in use.
 pub(crate) fn server_config(files: Vec<Files>, told: OnChange) -> Result<ServerConfig, TlsError> {
     let current = files.into_iter().map(|files| Current::new(files, told));
     let current: Result<Vec<Current>, TlsError> = current.collect();
@@ -104,7 +105,7 @@ fn signed_by_itself(key: &KeyPair, host: &str, names: Vec<String>) -> Result<Str
     Ok(parameters.self_signed(key)?.pem())
 }
 
-/// Writes the file under another name first, so that a half-written file is never in its place.
+/// Writes the file under another name first, so that a half-written file never has the final name.
 fn write(path: &Path, readers: Readers, text: &str) -> std::io::Result<()> {
     let draft = path.with_added_extension("draft");
     // A draft that is left from an interrupted start may have another mode.
@@ -147,7 +148,7 @@ impl Current {
         self.key.load_full()
     }
 
-    /// True if the files have changed since they were last read, or tried.
+    /// True if the files have changed since the last check. Does not check again before [`LOOK`] has passed.
     fn have_changed(&self, now: Instant) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(seen.0) < LOOK {
@@ -176,7 +177,7 @@ impl ResolvesServerCert for CertificateChoice {
     }
 }
 
-/// True if a client offers a cipher suite for this kind of key. Suites of TLS 1.3 are for any kind.
+/// True if a client offers a cipher suite for this kind of key. TLS 1.3 suites support any kind.
 fn has_suite_for(key: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
     let kind = key.key.algorithm();
     let suites = tls::provider().cipher_suites.clone();

@@ -1,5 +1,5 @@
-//! Wall-clock time as a plain value, so that decisions can take it as an argument; and the clock that the
-//! edges of the program use to read the time and to wait.
+//! Time as a plain value, so that pure files can take it as an argument; and the clock with which all other
+//! files read the time and wait.
 
 mod simulation;
 
@@ -23,8 +23,8 @@ pub use simulation::Simulation;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The present instant of the system. Only the edges of the program call this. Edges that follow policy
-    /// use their [`Clock`]; everything else takes a `Timestamp`.
+    /// The time that the system's clock shows. Code that follows the program's policy uses its [`Clock`]
+    /// instead; pure files take a `Timestamp`.
     pub fn now() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -90,8 +90,8 @@ impl Timestamp {
 
 /// The clock for the program's policy: when a message is due, a token is stale, a hold ends. Network
 /// timeouts use tokio's own time. The clock begins with the time of the system's clock and then advances on
-/// its own, so that no time is measured wrongly when somebody sets the system's clock. Times shown to
-/// people are converted to the system's clock ([`Clock::shown`]). All clones show the same time.
+/// its own, so that setting the system's clock makes no measured time wrong. Times shown to people are
+/// converted to the system's clock ([`Clock::shown`]). All clones show the same time.
 #[derive(Debug, Clone)]
 pub struct Clock {
     simulation: Option<Arc<Simulation>>,
@@ -101,7 +101,8 @@ pub struct Clock {
     offset: Arc<AtomicI64>,
 }
 
-/// Two clocks may differ by less than this (milliseconds) although nobody has set them.
+/// A change of the offset by less than this (milliseconds) is drift. A greater one means that somebody has
+/// set the system's clock.
 const DRIFT: u64 = 1_000;
 
 impl Default for Clock {
@@ -158,7 +159,7 @@ impl Clock {
         at.shifted(self.offset())
     }
 
-    /// Sets the clock to this instant, before anything is measured with it.
+    /// Sets the clock to this instant. This must happen before anything is measured with the clock.
     pub fn begin_at(&self, now: Timestamp) {
         let steady = Timestamp(0).after(self.steady());
         self.ahead.store(now.0 - steady.0, Ordering::Release);
@@ -166,8 +167,8 @@ impl Clock {
         self.offset.store(offset, Ordering::Release);
     }
 
-    /// The time since an instant that stays the same while the process runs. It also advances while the
-    /// machine sleeps.
+    /// The time since an instant that stays the same while the process runs. On Linux, it also advances
+    /// while the machine is suspended.
     pub fn steady(&self) -> Duration {
         match &self.simulation {
             None => steady(),

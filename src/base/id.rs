@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Timestamp;
 
-/// Base 32 without the letters that are misread (Crockford), so that an id survives a telephone.
+/// Crockford's base 32, without letters that are easily misread, so that an id can be read out over the
+/// telephone.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Bits below the milliseconds: room for several messages per millisecond, and for processes that share a
@@ -20,14 +21,14 @@ const SEQUENCE_BITS: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u64);
 
-/// Creates ids that never repeat within one process, and that start at a random place in each millisecond.
+/// Creates ids that never repeat within one process, and that start at a random number in each millisecond.
 #[derive(Debug, Default)]
 pub struct MessageIds {
     last: AtomicU64,
 }
 
 impl MessageIds {
-    /// The next id at `now`; `random` spreads the ids of several processes.
+    /// The next id at `now`; `random` keeps the ids of several processes apart.
     pub fn next(&self, now: Timestamp, random: u32) -> MessageId {
         let spread = u64::from(random) & ((1 << SEQUENCE_BITS) - 1);
         let wanted = ((now.0.max(0) as u64) << SEQUENCE_BITS) | spread;

@@ -35,7 +35,7 @@ pub(crate) const READ_CHUNK: usize = 8 * 1024;
 /// Octets that are read at a time when a body in a file is sent.
 pub(crate) const FILE_CHUNK: usize = 64 * 1024;
 
-/// Default message size in octets: a mailbox of Exchange Online accepts this size by default
+/// Default for the maximum message size in octets: a mailbox of Exchange Online accepts this size by default
 /// (`transport/smtp/exchange_online.md`, "The SMTP session").
 pub(crate) const MESSAGE_SIZE: u64 = 35 * 1024 * 1024;
 
@@ -72,9 +72,9 @@ pub(crate) const MINIMUM_RATE: u64 = 100;
 /// The minimum rate is not enforced during this time at the start of a message.
 pub(crate) const RATE_GRACE: Duration = Duration::from_secs(60);
 
-/// Defaults for shutting out an address after failed sign-ins: this is their number. [`AUTH_TIME`] is both
-/// the time in which they are counted and the time for which the address is shut out (fail2ban's own: 5 in
-/// 10 minutes, for 10 minutes; apps retry).
+/// Default for the number of failed sign-ins after which an address is shut out. [`AUTH_TIME`] is both the
+/// time in which they are counted and the time for which the address is shut out. fail2ban's defaults are 5
+/// in 10 minutes, for 10 minutes; this number is higher because apps retry.
 pub(crate) const AUTH_FAILURES: u64 = 10;
 /// See [`AUTH_FAILURES`].
 pub(crate) const AUTH_TIME: Duration = Duration::from_secs(600);
@@ -101,8 +101,8 @@ pub(crate) mod upstream {
     pub(crate) const BLOCK: Duration = Duration::from_secs(180);
     /// The reply to the final dot (§4.5.3.2.6).
     pub(crate) const FINAL_DOT: Duration = Duration::from_secs(600);
-    /// One more read when a timeout has ended. The whole process may have been stopped during the timeout,
-    /// on a suspended machine, and may not have read what has arrived since.
+    /// One more read after a timeout. If the machine was suspended during the timeout, the process may not
+    /// have read the data that arrived.
     pub(crate) const LAST_LOOK: Duration = Duration::from_secs(1);
     /// QUIT: a courtesy, not worth waiting for.
     pub(crate) const QUIT: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 /// The pause between two attempts to take a lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Locks `file`, with attempts for this time: a process that only checks the lock, or is just ending,
-/// releases it soon. Blocks the thread.
+/// Locks `file`. Keeps trying for the time `within`, because a process that only checks the lock, or is about
+/// to end, releases it soon. Blocks the thread.
 pub(crate) fn lock_within(file: &File, within: Duration) -> Result<(), TryLockError> {
     let begin = Instant::now();
     loop {

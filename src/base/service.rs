@@ -1,4 +1,4 @@
-//! The service that a mail server belongs to, because some replies and limits exist only at Microsoft.
+//! The service that a mail server belongs to: some replies and limits exist only at Microsoft.
 
 /// The service that a mail server belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

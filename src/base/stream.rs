@@ -1,4 +1,4 @@
-//! A connection in clear or within TLS, which is read and written in the same way.
+//! A connection with or without TLS, read and written in the same way.
 
 use std::io;
 use std::pin::Pin;
@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 
 /// A TCP connection, or a TLS stream (a client's or a server's) over one.
 pub enum Stream<T> {
-    /// A connection in clear.
+    /// A connection without TLS.
     Plain(TcpStream),
-    /// A connection within TLS.
+    /// A connection with TLS.
     Tls(Box<T>),
 }
 

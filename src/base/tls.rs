@@ -70,7 +70,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     }
 }
 
-/// The client's side of TLS. It trusts the system's root certificates and these.
+/// The client's side of TLS. It trusts the system's root certificates and `extra_roots`.
 pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, TlsError> {
     let roots = |error: rustls::Error| TlsError::Roots(error.to_string());
     let verifier =

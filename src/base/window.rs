@@ -1,11 +1,11 @@
 //! The number of events in the most recent period, such as a minute or a day. Events are counted in slices
-//! of that period, so a window takes little memory however much happens. It forgets an event at most one
-//! slice early. A user who uses up a day's limit at once has room again at the same time of the next day.
+//! of that period, so a window takes little memory however many events there are. It forgets an event at most
+//! one slice early. A user who uses up a day's limit at once has room again at the same time the next day.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Slices of a window.
+/// The number of slices in a window.
 const SLICES: u32 = 60;
 
 /// A count of the events in the most recent period.

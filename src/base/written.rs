@@ -6,13 +6,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-/// The longest time that can be configured, because clocks have an end.
+/// The longest time that can be configured, because a clock can represent only a limited range of times.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
 
 /// The largest number of messages, sessions or recipients that can be configured: each takes memory.
 pub(crate) const MOST: u64 = 1_000_000;
 
-/// A time in words: `90s`, `15m`, `5 days`.
+/// A duration as text: `90s`, `15m`, `5 days`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait(
     /// The time as a duration.
@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for Wait {
     }
 }
 
-/// Addresses: `192.168.7.0/24`, or a single one.
+/// A network, such as `192.168.7.0/24`, or a single address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Network(
     /// The network as a range of addresses.
@@ -77,7 +77,7 @@ pub(crate) fn unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<us
     usize::deserialize(deserializer).map(zero_as_unlimited)
 }
 
-/// Converts a number of which 0 means no limit.
+/// Converts a number for which 0 means no limit.
 pub(crate) fn zero_as_unlimited(most: usize) -> usize {
     if most == 0 { usize::MAX } else { most }
 }

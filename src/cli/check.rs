@@ -84,7 +84,7 @@ fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str
         ("users", users),
         ("clients from", endpoint.networks.as_deref().map(shown)),
         (
-            "clients by their PROXY header from",
+            "PROXY header required from",
             proxies.map(|proxies| shown(proxies)),
         ),
         ("servers", servers.map(|servers| servers.join(", "))),
@@ -203,7 +203,7 @@ fn everybody_else(policy: &Policy) -> String {
     match policy.decide(&sender, &author, Caller::default()) {
         Decision::Route(Route { server, plan, .. }) => match plan.from {
             Some(from) => format!("{server}, sent as {}", from.address),
-            None => format!("{server}, sent as they are"),
+            None => format!("{server}, From unchanged"),
         },
         Decision::Refused(_) => "refused".to_owned(),
     }

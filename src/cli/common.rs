@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::config::{self, Config, Secrets};
 
-/// The answer is no: a sender is refused, a message does not exist.
+/// The answer is no: for example, a sender is refused or a message does not exist.
 pub(super) const NO: u8 = 1;
 /// The command line is incomplete, or its options exclude each other. clap uses the same code.
 pub(super) const USAGE: u8 = 2;
@@ -40,7 +40,8 @@ impl ConfigFile {
     }
 }
 
-/// Makes text from elsewhere safe for a terminal: it can no longer move or colour the text around it.
+/// Makes text from elsewhere safe for a terminal: replaces control characters, which could move the cursor or
+/// change colours.
 pub(super) fn plain(text: &str) -> String {
     let space = |letter: char| if letter.is_control() { ' ' } else { letter };
     text.chars().map(space).collect()
@@ -59,9 +60,9 @@ pub(super) fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
-/// The number of worker threads for this many cores. A small machine leaves one core to the system and to
-/// the thread that writes the spool: a worker on that core would take turns with them, and workers would
-/// pass work to each other.
+/// The number of worker threads for this many cores. On a small machine, one core is left to the system and
+/// to the thread that writes the spool: a worker would compete with them for that core, and tasks would move
+/// back and forth between the workers.
 fn workers(cores: usize) -> usize {
     match cores {
         0..=4 => cores.saturating_sub(1).max(1),

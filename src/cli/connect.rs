@@ -60,7 +60,7 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
             () = interrupt.next() => {
                 // Ignore the result: nobody is left to read it.
                 let _ = operator.ask::<()>(Request::Cancel(attempt.id)).await;
-                eprintln!("mailferry: the sign-in is cancelled; its address no longer works");
+                eprintln!("mailferry: the sign-in was cancelled; its address no longer works");
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         }
@@ -98,7 +98,7 @@ fn tell(attempt: &SignInAttempt, arguments: &Arguments) {
     }
     let is_open = !arguments.no_browser && open::that_detached(attempt.url.as_str()).is_ok();
     match is_open {
-        true => println!("The browser opens; sign in{who}. If it does not, the address is:\n"),
+        true => println!("Your browser opens; sign in{who}. If none opens, use this address:\n"),
         false if attempt.anywhere => {
             println!("Open this address with a browser, and sign in{who}:\n")
         }

@@ -191,7 +191,7 @@ fn configuration(sandbox: &Sandbox) -> String {
     )
 }
 
-/// Sends one message and shows its way. Returns the number of messages that have arrived since the start.
+/// Sends one message and shows its path. Returns the number of messages that have arrived since the start.
 async fn show(
     example: &Example,
     listener: SocketAddr,
@@ -228,7 +228,7 @@ async fn show(
     waited.map_err(|_| "the message did not arrive at the stand-in; please report this")?;
     if let Some(message) = sandbox.state.delivered().last() {
         println!(
-            "   What Outlook got, and answered\n\n{}",
+            "   What Outlook received, and its reply\n\n{}",
             indented(&upstream(message))
         );
     }

@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let Some(server) = &arguments.server else {
             let unused: Vec<String> = operator.ask(Request::ForgetUnused).await?;
             println!(
-                "Forgot the tokens of {} unused accounts: {}",
+                "Deleted the tokens of {} unused accounts: {}",
                 unused.len(),
                 unused.join(", ")
             );
@@ -39,10 +39,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         match (done.there_was, &done.servers[..]) {
             (false, _) => println!("Server {server} had no tokens."),
             (true, [_, _, ..]) => println!(
-                "The tokens of {} are forgotten: these servers share the account.",
+                "The tokens of {} are deleted: these servers share the account.",
                 done.servers.join(", ")
             ),
-            (true, _) => println!("The tokens of server {server} are forgotten."),
+            (true, _) => println!("The tokens of server {server} are deleted."),
         }
         Ok(ExitCode::SUCCESS)
     })

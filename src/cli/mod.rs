@@ -43,7 +43,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 the answer is no (refused, not f
 enum CliCommand {
     /// Run the relay
     ///
-    /// Accepts mail until SIGTERM or Ctrl-C, which let the work in progress finish first. SIGHUP rereads the
+    /// Accepts mail until SIGTERM or Ctrl-C, then finishes the work in progress and ends. SIGHUP rereads the
     /// configuration; if the new one is wrong, the old one stays in force.
     Serve(serve::Arguments),
     /// Check a configuration and show its effect: users, servers, and who sends as whom

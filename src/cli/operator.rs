@@ -15,7 +15,7 @@ use crate::operator::control::socket;
 use crate::operator::{ErrorKind, Local, Need, Operator, OperatorError, Remote};
 use crate::spool::{Owner, ShownSpool, SqliteSpool, time};
 
-/// The longest wait for a program that has opened its files but does not listen for commands: it is either
+/// The longest wait for a program that has its files open but is not listening for commands: it is either
 /// starting or stopping.
 const STARTING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Reached {
     operator: Box<dyn Operator>,
     pub(super) config: Config,
-    /// True if the program runs.
+    /// True if the program is running.
     pub(super) is_running: bool,
 }
 
@@ -35,7 +35,7 @@ impl Reached {
 }
 
 /// The error text of a command that needs the running program when none runs.
-const NOT_RUNNING: &str = "mailferry does not run with this configuration: start `mailferry serve` (if systemd runs it, set \
+const NOT_RUNNING: &str = "mailferry is not running with this configuration: start `mailferry serve` (if systemd runs it, set \
                            `data_dir` to its folder, such as /var/lib/mailferry)";
 
 /// Runs a command that sends requests to an operator. An error goes to standard error, and its kind decides
@@ -82,7 +82,7 @@ fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
     })
 }
 
-/// The program that runs with this configuration; `None` if it does not run.
+/// The program that is running with this configuration, if any.
 async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
     let folder = &config.fixed.spool.folder;
     let until = Instant::now() + STARTING;
@@ -95,7 +95,7 @@ async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
     }
 }
 
-/// Opens the queue of a program that does not run.
+/// Opens the queue of a program that is not running.
 async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
     let folder = &config.fixed.spool.folder;
     if !SqliteSpool::is_in(folder) {
@@ -119,13 +119,13 @@ async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
     })
 }
 
-/// Opens the accounts of a program that does not run. Prints a warning if the folder for the tokens is new:
-/// a running service may use another folder.
+/// Opens the accounts of a program that is not running. Prints a warning if the folder for the tokens is new:
+/// a running service may use a different folder.
 fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
     if !config.fixed.data_dir.exists() {
         let folder = config.fixed.data_dir.display();
         eprintln!(
-            "mailferry: mailferry does not run with this configuration, so tokens are stored in {folder}, a new folder. If systemd runs \
+            "mailferry: mailferry is not running with this configuration, so tokens are stored in {folder}, a new folder. If systemd runs \
              mailferry, set `data_dir` to its folder, such as /var/lib/mailferry"
         );
     }

@@ -47,8 +47,8 @@ enum QueueAction {
         #[arg(long)]
         json: bool,
     },
-    /// Retry messages now, including held ones. Messages that may already have been delivered are skipped
-    /// unless you name their id or release them
+    /// Retry messages now, including held ones. Held messages that may already have been delivered are
+    /// skipped unless you name their ids; `release` includes them
     Retry(WhichArguments),
     /// Hold messages until they are released
     Hold {
@@ -230,7 +230,7 @@ async fn copy(
     to.flush().await.map_err(OperatorError::unavailable)
 }
 
-/// The servers of the running program; `None` if it does not run.
+/// The servers of the running program; `None` if it is not running.
 async fn servers(reached: &Reached) -> Result<Servers, OperatorError> {
     if !reached.is_running {
         return Ok(None);
@@ -239,7 +239,7 @@ async fn servers(reached: &Reached) -> Result<Servers, OperatorError> {
     Ok(Some(servers))
 }
 
-/// The reasons why a message waits, and for how long if the mailbox's sending rate decides.
+/// The reasons why a message waits. If the mailbox's sending rate is one, the expected wait is included.
 pub(super) async fn reasons(
     reached: &Reached,
     entry: &Entry,
@@ -254,7 +254,7 @@ pub(super) async fn reasons(
     Ok(first.into_iter().chain(then).collect())
 }
 
-/// The number of queued messages of the same server that came before this one.
+/// The number of queued messages of the same server that are older than this one.
 async fn before(reached: &Reached, entry: &Entry) -> Result<usize, OperatorError> {
     let mut page = Page {
         after: None,

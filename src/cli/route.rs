@@ -18,7 +18,7 @@ use crate::submission::wording;
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The user who sends; without this option, a user with no rules of their own
+    /// The user who sends the message; without it, a user with no rules of their own
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// The listener that accepts the message; without it, a listener with no rules of its own
@@ -193,7 +193,7 @@ pub(super) fn explained(route: &Route, sender: &ReversePath, header: Option<&str
     );
     if let Some(reply_to) = reply_to(plan, header) {
         text.push_str(&format!(
-            "Reply-To:  {reply_to} (added, unless there is one)\n"
+            "Reply-To:  {reply_to} (added if the message has none)\n"
         ));
     }
     text

@@ -15,7 +15,7 @@ use crate::sandbox::{
 
 const HELP: &str = r#"Prints the addresses that it listens on as one line of JSON, then serves until Ctrl-C. Mail sent to it
 goes nowhere. The app's id is "sandbox-app", its secret "sandbox-secret", the tenant "contoso"; a
-mailbox's first refresh token is "refresh-" and its address.
+mailbox's first refresh token is "refresh-" followed by its address.
 
 On its HTTP address:
   GET    /sandbox/messages, /sandbox/stats    the delivered messages; the counters
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     /// HTTPS address of the token endpoint
     #[arg(long, default_value = "127.0.0.1:0")]
     https: SocketAddr,
-    /// HTTP address of introspection and control
+    /// HTTP address for token introspection (RFC 7662) and for the requests listed below
     #[arg(long, default_value = "127.0.0.1:0")]
     http: SocketAddr,
     /// A mailbox; may be given several times
@@ -65,8 +65,8 @@ pub(super) struct Arguments {
     /// Let each refresh token be used only once
     #[arg(long)]
     rotate: bool,
-    /// Require the mailbox's name when a person signs in for a shared mailbox, as Microsoft documents it,
-    /// not the person's name, as Exchange Online was seen to require
+    /// For a shared mailbox, accept only the mailbox's address as the XOAUTH2 user, as Microsoft documents.
+    /// Without this, only the person's address is accepted, as Exchange Online was observed to do
     #[arg(long)]
     sign_in_by_mailbox: bool,
 }

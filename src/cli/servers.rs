@@ -62,7 +62,7 @@ pub(super) fn hold(arguments: &HoldArguments) -> ExitCode {
     };
     ask(&arguments.config, async |reached| {
         reached.operator().ask::<()>(request).await?;
-        println!("Server {server} is held; `mailferry release {server}` ends it.");
+        println!("Server {server} is held; `mailferry release {server}` ends the hold.");
         Ok(())
     })
 }

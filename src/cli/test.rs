@@ -1,4 +1,4 @@
-//! `mailferry test`, the "Test connection".
+//! `mailferry test`: tests the connection to a server.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

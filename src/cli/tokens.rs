@@ -51,7 +51,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-/// The row as JSON, with its light and its words; times are milliseconds since 1970.
+/// The row as JSON, with its traffic light as `state` and the text beside it as `words`. Times are
+/// milliseconds since 1970.
 fn json(row: &TokenRow, light: Light, words: &str) -> String {
     let state = match light {
         Light::Green => "green",

@@ -15,10 +15,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
     /// A message's id, as shown in the 250 reply and the Received field; its Message-ID in angle brackets;
-    /// or an address, or @DOMAIN, of senders and recipients
+    /// or the address, or @DOMAIN, of a sender or recipient
     #[arg(value_name = "ID|ADDRESS")]
     what: String,
-    /// Show at most this many messages of an address, the newest
+    /// For an address: show at most this many messages, the newest ones
     #[arg(long, default_value_t = 100)]
     limit: usize,
     /// Print one JSON object per line

@@ -52,7 +52,7 @@ async fn rotate(reached: &Reached, new_key: Option<&PathBuf>) -> Result<ExitCode
         }
         (None, Some(_)) => {
             eprintln!(
-                "mailferry: the configuration has `vault_key`: make another with `mailferry vault new-key`, \
+                "mailferry: the configuration has `vault_key`: make a new key with `mailferry vault new-key`, \
                  and name its file with --new-key"
             );
             return Ok(ExitCode::from(NO));
@@ -66,7 +66,7 @@ async fn rotate(reached: &Reached, new_key: Option<&PathBuf>) -> Result<ExitCode
     } else {
         "accounts are"
     };
-    println!("{count} {accounts} sealed with the new key.");
+    println!("{count} {accounts} encrypted with the new key.");
     if let Some(path) = new_key {
         println!(
             "Now set `vault_key` to the key in {}: the old key no longer decrypts anything.",

@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Running, async |reached| {
         let link: Option<String> = reached.operator().ask(Request::PageLink).await?;
-        let missing = "the running configuration has no page; add [web] with address = \"127.0.0.1:2580\", and restart";
+        let missing = "the running configuration has no web page; add [web] with address = \"127.0.0.1:2580\", and restart";
         let link = link.ok_or_else(|| OperatorError::no(missing))?;
         println!("{link}");
         if !arguments.no_browser && open::that_detached(&link).is_err() {

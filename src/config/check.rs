@@ -1,4 +1,4 @@
-//! Builds the settings from the text, and finds everything that can be wrong before anything starts.
+//! Builds the settings from the text, and finds its mistakes before the program starts.
 
 mod checker;
 mod doubtful;
@@ -29,7 +29,7 @@ use crate::token;
 use crate::web;
 use checker::Checker;
 
-/// The servers that each listener allows for its mail, for listeners that name them.
+/// The servers that mail from each listener may use. Listeners that name no servers are left out.
 fn servers_here(file: &text::File, listeners: &[ListenerConfig]) -> HashMap<String, Vec<String>> {
     let said = listeners
         .iter()
@@ -134,7 +134,7 @@ impl Checker<'_> {
 
     fn level(&mut self, level: &Spanned<String>) {
         let read = logging::levels(level.get_ref());
-        let bad = "this is not a log level; write \"error\", \"warn\", \"info\" or \"debug\", or one for a part, such as \"info,mail=debug\"";
+        let bad = "this is not a log level; write \"error\", \"warn\", \"info\" or \"debug\", or also one for a single part, such as \"info,mail=debug\"";
         self.ok(read.ok_or(bad), level.span(), "[log] level");
     }
 
@@ -154,7 +154,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Warns of an EHLO name that is no host name (RFC 1123 §2.1), such as one with underscores: some
+    /// Warns of an EHLO name that is not a host name (RFC 1123 §2.1), such as one with underscores: some
     /// servers refuse it.
     fn odd_host(&mut self, host: String) -> String {
         let is_label = |label: &str| {
@@ -166,7 +166,7 @@ impl Checker<'_> {
         let is_literal = host.starts_with('[');
         if !host.is_empty() && !is_literal && !host.split('.').all(is_label) {
             self.warnings.push(format!(
-                "host: Exchange Online refuses the name {host} in EHLO, since a host name has letters, digits, dashes and dots only; \
+                "host: Exchange Online refuses the name {host} in EHLO, because a host name contains only letters, digits, dashes and dots; \
                  set `host` at the top of the file to a name such as relay.example.com"
             ));
         }
@@ -197,7 +197,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The folder as configured; otherwise systemd's; otherwise a folder beside the configuration.
+    /// The configured folder; otherwise systemd's StateDirectory; otherwise a folder beside the
+    /// configuration.
     fn data_dir(&self, written: &Option<String>) -> PathBuf {
         match (written, (self.env)("STATE_DIRECTORY")) {
             (Some(folder), _) => self.beside(folder),
@@ -220,13 +221,14 @@ impl Checker<'_> {
         let address = *web.address.get_ref();
         if !address.ip().is_loopback() {
             let text = format!(
-                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, and put a proxy with TLS before it (external_url)"
+                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, and put a proxy with TLS in front of it (external_url)"
             );
             self.problem(web.address.span(), "[web] address", text);
         }
         let external_url = web.external_url.as_ref().map(|url| {
             if url.get_ref().scheme() != "https" {
-                let text = "the page would cross the network in clear; write an https:// address";
+                let text =
+                    "the page would cross the network unencrypted; write an https:// address";
                 self.problem(url.span(), "[web] external_url", text);
             }
             if url.get_ref().path() != "/" {
@@ -266,7 +268,7 @@ impl Checker<'_> {
                     .is_none_or(|filter| filter.admits(from))
             })
         {
-            self.warnings.push(format!("[sender] default_from: no server's from_filter admits {from}, so it is never used; add it to one"));
+            self.warnings.push(format!("[sender] default_from: no server's from_filter admits {from}, so it is never used; add it to a from_filter"));
         }
         let rule = |user: &text::UserTable| {
             let servers = user.servers.as_ref();
@@ -290,8 +292,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The default sender: an address if it contains `@`; otherwise a local part at the catch-all domain;
-    /// otherwise `None`.
+    /// The default sender: `default_from` itself if it contains `@`; otherwise `default_from` as the local
+    /// part at the catch-all domain; otherwise `None`.
     fn default_from(&mut self, sender: &text::SenderTable) -> Option<Address> {
         let from = sender
             .default_from

@@ -12,11 +12,11 @@ use crate::spool::sqlite;
 use crate::token;
 use crate::web;
 
-/// The settings that only a restart changes. The fields are nested as in the file, so that their keys can
-/// be named.
+/// The settings that only a restart changes. The fields are nested as in the file, so that changed settings
+/// can be reported by their keys.
 #[derive(Clone, Serialize)]
 pub struct Fixed {
-    /// The folder of messages and tokens.
+    /// The folder that holds messages and tokens.
     pub data_dir: PathBuf,
     /// The key that encrypts tokens. `None` means the key file beside them.
     #[serde(serialize_with = "fingerprint")]

@@ -1,5 +1,5 @@
-//! Known values of providers, so that a configuration can omit them (`transport/smtp/exchange_online.md`,
-//! "Endpoints"). Each value can be overridden.
+//! Preset values for known providers, so that a configuration can omit them
+//! (`transport/smtp/exchange_online.md`, "Endpoints"). Each value can be overridden.
 
 use serde::Deserialize;
 
@@ -10,14 +10,14 @@ use crate::token::Grant;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Cloud {
-    /// The cloud for all other tenants.
+    /// The worldwide cloud, for every tenant that is in none of the clouds below.
     #[default]
     Worldwide,
     /// US Government, GCC High.
     Usgov,
     /// US Department of Defense.
     Dod,
-    /// China, by 21Vianet.
+    /// China, operated by 21Vianet.
     China,
 }
 
@@ -39,7 +39,7 @@ impl Cloud {
         }
     }
 
-    /// The hosts in scopes: first for a user, then for an app.
+    /// The hosts in the names of scopes: first the one for user sign-ins, then the one for app-only tokens.
     fn resources(self) -> (&'static str, &'static str) {
         match self {
             Self::Worldwide => ("outlook.office.com", "outlook.office365.com"),
@@ -54,9 +54,9 @@ impl Cloud {
 pub(crate) enum OAuthEndpoint {
     /// The token endpoint.
     Token,
-    /// The endpoint that the browser opens.
+    /// The authorization endpoint, which the browser opens.
     Authorize,
-    /// The endpoint for device codes.
+    /// The device authorization endpoint.
     Device,
 }
 
@@ -64,12 +64,12 @@ pub(crate) enum OAuthEndpoint {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Provider {
-    /// Microsoft 365, worldwide cloud.
+    /// Microsoft 365, in any [`Cloud`].
     #[default]
     Microsoft,
     /// Google Workspace.
     Google,
-    /// Any other provider: every value is in the configuration.
+    /// Any other provider: its hosts, endpoints and scopes are in the configuration.
     Custom,
 }
 
@@ -87,7 +87,7 @@ impl Provider {
 
     /// The URL of an endpoint; Microsoft's contains the tenant. The user is always asked to choose an
     /// account, because the browser may be signed in to several. Google issues a refresh token only after
-    /// consent.
+    /// consent, so that is always requested too.
     pub(crate) fn endpoint(
         self,
         endpoint: OAuthEndpoint,
@@ -108,8 +108,8 @@ impl Provider {
         })
     }
 
-    /// The scopes to request. Never Graph's scopes: its tokens are not for SMTP. `openid` and `profile`
-    /// show who signed in.
+    /// The scopes to request. Scopes of Microsoft Graph are never among them, because SMTP does not accept
+    /// their tokens. `openid` with `profile` or `email` shows who signed in.
     pub(crate) fn scopes(self, grant: Grant, cloud: Cloud) -> Vec<String> {
         let (user, app) = cloud.resources();
         let send = format!("https://{user}/SMTP.Send");
@@ -117,7 +117,8 @@ impl Provider {
             (Self::Microsoft, Grant::ClientCredentials) => {
                 return vec![format!("https://{app}/.default")];
             }
-            // The other tool's scopes are unknown beyond these; more scopes would need new consent.
+            // Of the scopes that the other tool obtained, only these are certain. More scopes could need new
+            // consent.
             (Self::Microsoft, Grant::RefreshToken) => &[&send, "offline_access"],
             (Self::Microsoft, Grant::AuthorizationCode | Grant::DeviceCode) => {
                 &[&send, "offline_access", "openid", "profile"]

@@ -1,11 +1,11 @@
-//! The problems of a configuration, in words that help.
+//! The problems of a configuration, each with its remedy.
 
 use std::ops::Range;
 
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The line, from 1.
+    /// The line number, starting at 1.
     pub line: usize,
     /// The key, with its table.
     pub key: String,
@@ -13,7 +13,7 @@ pub struct Problem {
     pub text: String,
 }
 
-/// The reason why there is no configuration.
+/// The reason why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -39,12 +39,12 @@ fn shown(path: &str, problems: &[Problem]) -> String {
     problems.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The line number, from 1, of a position in the text.
+/// The line number of a position in the text, starting at 1.
 pub(crate) fn line_of(text: &str, span: &Range<usize>) -> usize {
     1 + text[..span.start.min(text.len())].matches('\n').count()
 }
 
-/// Turns an error of the TOML reader into a problem, with the key on the error's line.
+/// Turns an error of the TOML reader into a problem. The key is taken from the error's line.
 pub(crate) fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
     let line = line_of(text, &span);

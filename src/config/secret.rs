@@ -11,12 +11,12 @@ use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use crate::platform::files;
 
-/// A secret as the configuration names it.
+/// A secret as written in the configuration: the secret itself, or its source.
 #[derive(Clone)]
 pub(crate) enum SecretText {
     /// A secret in the text itself.
     Inline(Secret),
-    /// The content of a file, without white space around it.
+    /// The content of a file, without surrounding white space.
     File(PathBuf),
     /// An environment variable.
     Env(String),
@@ -65,10 +65,10 @@ impl SecretText {
     ) -> Result<Secret, SecretError> {
         let (text, place) = match self {
             Self::Inline(secret) => {
-                // The configuration itself is then a secret file.
+                // The configuration file then contains a secret itself.
                 check_mode(config)?;
                 return match secret.expose_secret().trim() {
-                    "" => Err(SecretError::Empty("a secret in the text".into())),
+                    "" => Err(SecretError::Empty("the text in quotes".into())),
                     _ => Ok(secret.clone()),
                 };
             }
@@ -104,7 +104,7 @@ fn read(path: &Path) -> Result<String, SecretError> {
     })
 }
 
-/// Checks that a file exists and that no others can read it.
+/// Checks that a file exists and that other users cannot read it.
 pub(super) fn check_mode(path: &Path) -> Result<(), SecretError> {
     let shown = path.display().to_string();
     let metadata = std::fs::metadata(path).map_err(|source| SecretError::Unreadable {
@@ -174,7 +174,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
                 credential: Some(name),
             } => Ok(SecretText::Credential(name)),
             _ => Err(de::Error::custom(
-                "invalid value: a secret has one of file, env and credential",
+                "invalid value: a secret has exactly one of the keys file, env and credential",
             )),
         }
     }

@@ -16,17 +16,17 @@ use crate::transport::smtp::SmtpServer;
 pub struct Config {
     /// The file.
     pub path: PathBuf,
-    /// The settings that need a restart.
+    /// The settings that only a restart changes.
     pub fixed: Fixed,
-    /// The settings that a reload changes as well.
+    /// The settings that a reload can change.
     pub live: Live,
-    /// Warnings about settings that are allowed, but probably not meant.
+    /// Warnings about settings that are allowed, but are probably mistakes.
     pub warnings: Vec<String>,
 }
 
-/// The settings that a reload changes.
+/// The settings that a reload can change.
 pub struct Live {
-    /// The name that this host uses for itself.
+    /// This host's name in greetings, EHLO and `Received` fields.
     pub host: String,
     /// How much the `Received` field reveals about the client.
     pub received: Shown,
@@ -38,7 +38,7 @@ pub struct Live {
     pub users: Vec<User>,
     /// Routing.
     pub policy: Policy,
-    /// The upstream servers, in order.
+    /// The upstream servers, in the order of the file.
     pub servers: Vec<ServerConfig>,
     /// The servers in direct mode.
     pub direct: HashSet<String>,
@@ -63,7 +63,7 @@ pub struct ServerConfig {
     pub username: String,
     /// How to reach the server.
     pub smtp: SmtpServer,
-    /// The source of the server's tokens.
+    /// The account that supplies the server's tokens, if it signs in with OAuth.
     pub token: Option<token::AccountSettings>,
     /// The limits of the server's mailbox.
     pub limits: MailboxLimits,
@@ -77,7 +77,8 @@ pub struct ServerConfig {
 pub enum Secrets {
     /// Secrets are read from their files, the environment and systemd.
     Read,
-    /// Secrets are read from outside the service: a credential that only the service has may be missing.
+    /// Secrets are read by a command outside the service: a credential that systemd passes only to the
+    /// service may be missing.
     Looked,
     /// No secret is read; each configured secret is empty.
     Left,

@@ -1,5 +1,5 @@
-//! The configuration file as written: every table and key, its type, its default. A table that one part of
-//! the program uses unchanged is defined in that part. `config/mailferry.toml` shows the same keys with
+//! The configuration file as written: every table and key, with its type and default. A table that one part
+//! of the program uses unchanged is defined in that part. `config/mailferry.toml` shows the same keys with
 //! comments.
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ pub enum DaemonError {
         /// The reason.
         source: std::io::Error,
     },
-    /// A new socket that would be available if this program did not already have one that covers it.
+    /// A new socket overlaps one that this program already uses.
     #[error(
         "cannot listen on {socket} while mailferry listens on {own}; restart mailferry to switch"
     )]
@@ -33,7 +33,7 @@ pub enum DaemonError {
     Privilege(#[from] PrivilegeError),
     /// The program's own certificate cannot be made.
     #[error(
-        "cannot make a certificate in {folder}: {source}; or set your own with the keys certificate and key"
+        "cannot make a certificate in {folder}: {source}; correct that, or set your own certificate with the keys certificate and key"
     )]
     Certificate {
         /// The folder.
@@ -52,7 +52,7 @@ pub enum DaemonError {
     Tls(#[from] TlsError),
     /// The control socket is not available.
     #[error(
-        "cannot make the control socket {path}: {source}; a socket's path has 107 bytes at the most, so set a shorter `data_dir`"
+        "cannot make the control socket {path}: {source}; if the path is longer than 107 bytes, set a shorter `data_dir`"
     )]
     Control {
         /// The socket's path.
@@ -65,12 +65,12 @@ pub enum DaemonError {
 /// The remedy for a socket that is not available.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what uses the port, or set another `address`",
+        io::ErrorKind::AddrInUse => "stop the program that uses the port, or set another `address`",
         io::ErrorKind::AddrNotAvailable => {
             "this machine does not have the address: correct `address`"
         }
         io::ErrorKind::PermissionDenied => {
-            "a port below 1024 needs root with `run_as`, a socket unit of systemd, or AmbientCapabilities=CAP_NET_BIND_SERVICE"
+            "a port below 1024 needs root with `run_as`, a systemd socket unit, or AmbientCapabilities=CAP_NET_BIND_SERVICE"
         }
         io::ErrorKind::NotFound => {
             "set FileDescriptorName= to this name in the .socket unit, and start mailferry through that unit"

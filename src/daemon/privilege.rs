@@ -1,17 +1,18 @@
-//! The program's rights on its machine: as few as it needs. A program that accepts mail from a network and
+//! The program's rights on its machine: no more than it needs. A program that accepts mail from a network and
 //! parses it should not run as root.
 
 use crate::platform::identity::{self, CannotBecome};
 use crate::platform::process;
 
-/// File descriptors that clients cannot use: the spool, upstream connections, the page.
+/// File descriptors kept for other uses than clients: the spool, upstream connections, the page.
 const OWN_FILES: u64 = 256;
 
-/// The divisor for two shares of the remaining files. One file in this many is for the contents of large
-/// incoming messages, and one is for clients that receive the reason why their session is over.
+/// The divisor for two shares of the remaining file descriptors, `1 / ONE_IN` each: one share for the
+/// contents of large incoming messages, and one for clients that receive the reason why their session is
+/// over.
 const ONE_IN: usize = 16;
 
-/// The numbers of clients that the process may have files for.
+/// The numbers of clients that the process has enough file descriptors for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     /// Clients in sessions.
@@ -39,17 +40,17 @@ pub enum PrivilegeError {
     Root,
     /// The program is not root, but should switch to a user.
     #[error(
-        "run_as: only root can become {0:?}; start it as that user and remove run_as, or start it as root"
+        "run_as: only root can switch to the user {0:?}; start mailferry as that user and remove run_as, or start it as root"
     )]
     NotRoot(String),
     /// There is no such user.
-    #[error("run_as: there is no user {0:?} on this system; make one, or name another")]
+    #[error("run_as: there is no user {0:?} on this system; create it, or name another")]
     Unknown(String),
-    /// The user is root by another name.
-    #[error("run_as: {0:?} is root; name a user without rights")]
+    /// The user is root, or an alias of root.
+    #[error("run_as: {0:?} is root; name an unprivileged user")]
     NoChange(String),
     /// The system refused the switch.
-    #[error("run_as: cannot become {user:?}: {reason}")]
+    #[error("run_as: cannot switch to the user {user:?}: {reason}")]
     Refused {
         /// The user.
         user: String,
@@ -58,7 +59,7 @@ pub enum PrivilegeError {
     },
 }
 
-/// The user to switch to, or `None` to stay.
+/// The user to switch to, or `None` to stay the present user.
 fn decide(is_root: bool, run_as: Option<&str>, root: Root) -> Result<Option<&str>, PrivilegeError> {
     match (is_root, run_as, root) {
         (true, Some(user), _) => Ok(Some(user)),
@@ -70,8 +71,8 @@ fn decide(is_root: bool, run_as: Option<&str>, root: Root) -> Result<Option<&str
     }
 }
 
-/// Gives up rights that are not needed any more, once the ports are bound. Also keeps other users of the
-/// machine out of the program's memory and of the files that it makes.
+/// Gives up the rights that are no longer needed once the ports are bound. Also keeps other users of the
+/// machine from reading the program's memory and the files that it creates.
 pub(crate) fn drop_rights(run_as: Option<&str>, root: Root) -> Result<(), PrivilegeError> {
     if let Some(name) = decide(identity::is_root(), run_as, root)? {
         become_user(name)?;
@@ -92,7 +93,7 @@ fn become_user(name: &str) -> Result<(), PrivilegeError> {
     })
 }
 
-/// Raises the process's limit of open files to the maximum. Returns the numbers of clients that this is
+/// Raises the process's limit on open files to the maximum. Returns the numbers of clients that this is
 /// enough for.
 pub(crate) fn room_by_files() -> Room {
     room(process::raise_file_limit())

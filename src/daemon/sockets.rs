@@ -1,5 +1,5 @@
-//! The listeners' sockets: bound by this program, or passed by systemd, which may have bound ports that
-//! this program has no right to.
+//! The listeners' sockets: bound by this program, or passed by systemd, which can bind ports that this
+//! program may not bind.
 
 use std::io;
 

@@ -17,10 +17,10 @@ use crate::routing::{Decision, Reason, Route};
 use crate::spool::{Claim, Claimed, Content, Fate, Finish, Origin, Record, Shape, SpoolError};
 use crate::transport::{Finding, Interruption, Outcome, Progress};
 
-/// The most attempts at a message whose content cannot be read; then it is held.
+/// After this many attempts, a message whose content cannot be read is held.
 const MOST_READS: u32 = 5;
 
-/// The pause after a content that could not be read.
+/// The wait between two attempts to read a message's content.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// The result of an attempt.
@@ -144,8 +144,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Judges the upstream's reply. If nothing was delivered or failed, and the message is not to blame, it
-    /// returns to the spool unchanged.
+    /// Judges the upstream's reply. If no recipient was delivered or failed, and the message is not to blame,
+    /// the message returns to the spool unchanged.
     fn judged(
         &self,
         mut tried: Tried,
@@ -175,7 +175,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Judges a session that has ended or never began. Trouble with the mailbox is not the message's fault.
+    /// Judges an interruption: the session ended early, or could not be opened. If the mailbox caused it, the
+    /// message is not to blame and returns to the spool unchanged.
     fn interrupted(
         &self,
         mut tried: Tried,
@@ -200,7 +201,7 @@ impl Attempt<'_> {
         self.settled(&tried, at_once, loaded, head)
     }
 
-    /// Decides the message's fate, and reports it.
+    /// Decides the message's fate, and publishes it in the log, the story and reports.
     fn settled(&self, tried: &Tried, at_once: usize, loaded: &Loaded, head: usize) -> Ended {
         let (settings, now) = (&self.plan.settings, self.now());
         let given = Given {
@@ -229,8 +230,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Loads the content, from the spool if it is not at hand. Fails if it is not the content that was
-    /// stored.
+    /// Loads the content, from the spool if it is not in memory. Fails if its size or checksum is not that of
+    /// the content that was stored.
     async fn loaded(
         &self,
         record: &Record,
@@ -252,8 +253,8 @@ impl Attempt<'_> {
         })
     }
 
-    /// Holds a message whose content is missing or broken, so that a person sees it. A failed read is tried
-    /// again first, because the disk may succeed the next time.
+    /// Holds a message whose content is missing or damaged, so that an operator can look at it. A failed read
+    /// is retried first, because the next read may succeed.
     fn unreadable(&self, record: Record, error: &SpoolError) -> Ended {
         let now = self.now();
         let reason = format!("its content cannot be read: {error}");
@@ -275,8 +276,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// The message's route under the current configuration. If the route uses another server, the attempt
-    /// ends here.
+    /// The message's route under the current configuration. If it leads to another server, this attempt ends
+    /// and the message moves to that server's lane.
     fn routed(&self, record: &Record, headers: &Headers) -> Result<Route, Box<Finish>> {
         match route(self.plan, record, headers) {
             Ok(route) if route.server == self.entry.name() => Ok(route),
@@ -296,8 +297,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Puts the recipients that are not external first, and returns their number. Used while the tenant's mail
-/// to external recipients waits.
+/// Moves the recipients in our own domains to the front, and returns their number. Used while the tenant's
+/// mail to external recipients waits.
 fn external_last(plan: &Plan, record: &mut Record) -> usize {
     let recipients = &mut record.envelope.recipients;
     let (own, external): (Vec<_>, Vec<_>) = std::mem::take(recipients)
@@ -357,7 +358,7 @@ fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Fini
     Finish::new(claim, Fate::Later(Box::new(later)))
 }
 
-/// A fate: the message is held for a person to decide.
+/// A fate: the message is held until an operator decides.
 fn held(world: &World, claim: Claim, record: Record, reason: String) -> Finish {
     let (id, lane, mut facts) = (record.id, record.lane.clone(), Vec::new());
     let fate = settle::hold(record, reason, &mut facts);
@@ -392,7 +393,7 @@ fn route(plan: &Plan, record: &Record, headers: &Headers) -> Result<Route, Strin
     ) {
         Decision::Route(route) => Ok(route),
         Decision::Refused(refusal) => Err(format!(
-            "the present configuration refuses it: {}",
+            "the current configuration refuses it: {}",
             refusal.why
         )),
     }

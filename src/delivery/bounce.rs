@@ -1,5 +1,5 @@
 //! The report to a sender about a message that failed, is late, or was passed to a server that does not
-//! confirm delivery (RFC 3464), in words that a person understands. Pure.
+//! confirm delivery (RFC 3464), with an explanation in plain words. Pure.
 
 pub(crate) mod digest;
 pub(crate) mod storm;
@@ -8,14 +8,14 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::transport::Answer;
 
-/// Octets in a line of a server's text; a single word may be longer.
+/// Maximum octets in a line of a server's text; a single word may be longer.
 const LINE: usize = 400;
 
-/// Octets of server text in one report, shared among its recipients: a server's replies for a thousand
-/// recipients must not make a report that no server accepts.
+/// Maximum octets of server text in one report, shared among its recipients: the replies for a thousand
+/// recipients must not make the report too large to be accepted.
 const WORDS: usize = 256 * 1024;
 
-/// The fewest octets of a server's text for one recipient, however many recipients there are.
+/// Octets of server text that are reserved for one recipient, however many recipients there are.
 const FEWEST_WORDS: usize = 200;
 
 /// The event that a report is about.
@@ -23,13 +23,13 @@ const FEWEST_WORDS: usize = 200;
 pub(crate) enum ReportKind {
     /// The message failed permanently.
     Failed,
-    /// The message is late, and is tried until the given time.
+    /// The message is late, and is retried until the given time.
     Delayed(Timestamp),
-    /// The server accepted the message, but confirms nothing (RFC 3461 §5.2.2).
+    /// The server accepted the message, but does not confirm delivery (RFC 3461 §5.2.2).
     Relayed,
 }
 
-/// One recipient, and the result of the message for it.
+/// One recipient, and the result for this recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failed {
     /// The recipient as the app gave it.
@@ -60,15 +60,15 @@ pub(crate) struct Report<'a> {
     pub failed: &'a [Failed],
     /// The host of the server that replied, or the configured server's name.
     pub upstream: &'a str,
-    /// This host.
+    /// The name of this host.
     pub host: &'a str,
     /// The address that the report is from.
     pub from: &'a Address,
     /// The address that the report goes to.
     pub to: &'a Address,
-    /// The report's own name.
+    /// The report's own ID.
     pub id: MessageId,
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
 }
 
@@ -95,7 +95,7 @@ impl ReportKind {
         }
     }
 
-    /// The action (RFC 3464 §2.3.3).
+    /// The value of the `Action` field (RFC 3464 §2.3.3).
     pub(crate) fn action(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -285,7 +285,7 @@ impl Failed {
     }
 }
 
-/// Folds a server's text, which may be long, into lines, which must not be (RFC 5322 §2.1.1).
+/// Folds the first `most` octets of a server's text into lines of a permitted length (RFC 5322 §2.1.1).
 fn folded(text: &str, most: usize) -> String {
     let text = &text[..text.floor_char_boundary(most)];
     let mut lines = vec![String::new()];
@@ -300,7 +300,7 @@ fn folded(text: &str, most: usize) -> String {
     lines.join("\r\n      ")
 }
 
-/// The header fields of every message that this program writes to a sender.
+/// The header fields that every message from this program to a sender has.
 fn fields(
     from: &Address,
     to: &Address,

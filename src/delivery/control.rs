@@ -20,7 +20,7 @@ use crate::observe::maillog;
 use crate::spool::{Content, Record, Spool, SpoolError};
 use crate::transport::{Steps, Transport};
 
-/// How often a program that is ending checks if all is quiet.
+/// How often [`Delivery::stop`] checks whether everything is quiet.
 const RECHECK: Duration = Duration::from_millis(100);
 
 /// A server's state as an operator sees it, in wall-clock time.
@@ -36,9 +36,9 @@ pub struct ServerState {
     pub recipients_of_day: u64,
     /// The time until which the limit per minute is used up, if it is.
     pub minute_until: Option<Timestamp>,
-    /// The hold, if the server is not used for now.
+    /// The hold, if the server is held.
     pub hold: Option<Hold>,
-    /// True if a person has to sign in. It is set by the part of the program that has the tokens.
+    /// True if a person has to sign in. The part of the program that manages the tokens sets this.
     #[serde(default)]
     pub needs_sign_in: bool,
 }
@@ -60,8 +60,8 @@ impl Drop for Pause {
 
 impl Delivery {
     /// Begins to deliver the messages in `spool` over `transport`. The caller has already rerouted the mail
-    /// of servers that are no longer configured. Fails if the spool cannot say when it was last in use, how
-    /// much the mailboxes have used of their day, or which of them an operator holds.
+    /// of servers that are no longer configured. Fails if the spool cannot be read for the time of its last
+    /// use, the mailboxes' usage of the last day, or operators' holds.
     pub async fn start(
         spool: Arc<dyn Spool>,
         settings: DeliverySettings,
@@ -74,7 +74,7 @@ impl Delivery {
         Ok(Self { world, stopping })
     }
 
-    /// Uses other settings from now on. A message that is being sent is completed under the old ones.
+    /// Uses these settings from now on. A message that is being sent is completed under the old ones.
     pub async fn reconfigure(&self, settings: DeliverySettings) {
         let world = &self.world;
         let old = world.replan(settings);
@@ -88,7 +88,7 @@ impl Delivery {
             Some((entry.name().to_owned(), reason))
         });
         let held = held.collect();
-        // The change may have fixed the fault that held a server.
+        // The change may have fixed the fault for which a server is held.
         changed(&old, &new).for_each(|entry| world.mended(entry));
         drop(old);
         for desk in world.desks.all() {
@@ -108,8 +108,8 @@ impl Delivery {
         direct::send(&self.world, record, content).await
     }
 
-    /// Returns the messages that only wait for their turn to the spool, so that an operator can reach them.
-    /// No message is taken while the pause lives.
+    /// Gives the spool back the messages that only wait for their turn, so that an operator can act on them.
+    /// No message is taken until the returned value is dropped.
     pub fn pause(&self) -> Pause {
         self.world.pause();
         Pause(self.world.clone())
@@ -123,8 +123,8 @@ impl Delivery {
         }
     }
 
-    /// Handles a sign-in: a person has signed in for a server. This repairs it and all servers that share
-    /// its account.
+    /// Handles a sign-in: a person has signed in for a server. This counts as a repair of that server and of
+    /// all servers that share its account.
     pub fn signed_in(&self, server: &str) {
         let plan = self.world.plan();
         let sharing = plan.sharing(server);
@@ -139,19 +139,19 @@ impl Delivery {
         sharing.for_each(|entry| entry.desk.sessions.close());
     }
 
-    /// Tests the way to a server, and sends each step to `steps` as it is done. A message to `to` counts
-    /// towards the mailbox's limits. If no step fails, the server is used again. Returns false if there is
-    /// no such server.
+    /// Tests the connection to a server, and sends each step to `steps` as it is done. A message to `to`
+    /// counts towards the mailbox's limits. If no step fails, the test counts as a repair. Returns false if
+    /// there is no such server.
     pub async fn test(self: Arc<Self>, server: String, to: Option<Address>, steps: Steps) -> bool {
         test::test(&self.world, &server, to, steps).await
     }
 
-    /// True if there is such a server.
+    /// True if a server with this name is configured.
     pub fn has(&self, server: &str) -> bool {
         self.world.plan().entry(server).is_some()
     }
 
-    /// Holds a server's mailbox until it is released, even after a restart. Returns true if there is such a
+    /// Holds a server's mailbox until it is released, even after a restart. Returns false if there is no such
     /// server.
     pub async fn hold(&self, server: &str, reason: String) -> Result<bool, SpoolError> {
         let plan = self.world.plan();
@@ -163,8 +163,8 @@ impl Delivery {
         Ok(true)
     }
 
-    /// Uses a server again, whatever the reason for its hold. Returns true if it was held, and `None` if
-    /// there is no such server.
+    /// Ends the hold of a server's mailbox, whatever its reason. Returns true if there was a hold, and `None`
+    /// if there is no such server.
     pub async fn release(&self, server: &str) -> Result<Option<bool>, SpoolError> {
         let plan = self.world.plan();
         let Some(entry) = plan.entry(server) else {
@@ -184,7 +184,7 @@ impl Delivery {
         states.collect()
     }
 
-    /// The servers that are not used for now, with their holds.
+    /// The servers that are held, with their holds.
     pub fn holds(&self) -> Vec<(String, Hold)> {
         let plan = self.world.plan();
         let held = plan
@@ -220,7 +220,7 @@ impl Delivery {
     }
 }
 
-/// The servers of both configurations whose settings differ.
+/// The servers that both configurations have, but with different settings.
 fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<ServerEntry>> {
     new.entries().filter(|entry| {
         let former = old.entry(entry.name());

@@ -1,5 +1,5 @@
 //! A desk for each mailbox: the messages that wait for it, the number of workers that send them, its
-//! sessions, its used limits, and its hold. All servers that sign in to the mailbox share it.
+//! sessions, its usage, and its hold. All servers that sign in to the mailbox share the desk.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub(super) struct Desk {
     /// The mailbox's sessions.
     pub(super) sessions: Sessions,
     state: Mutex<DeskState>,
-    /// True if there is a hold. Read after each message, for perhaps a thousand desks.
+    /// True if there is a hold. Atomic, because it is read after each message, for perhaps a thousand desks.
     is_held: AtomicBool,
     emptied: Notify,
 }
@@ -40,18 +40,18 @@ struct DeskState {
     is_closed: bool,
 }
 
-/// A message that may go now. It counts towards the limits until [`Desk::settle`] sets how many recipients
-/// it reached.
+/// The permission to send a message now. All its recipients count towards the limits until [`Desk::settle`]
+/// corrects the count.
 #[must_use]
 pub(super) struct Admission {
     recipients: usize,
     at: Timestamp,
-    /// Present if the message is to show whether a hold is over.
+    /// Present if the message probes whether a hold is over.
     probe: Option<Probe>,
 }
 
-/// The one message that probes a mailbox after a hold. Dropping it ends the probe, however the attempt ended:
-/// if it has shown nothing, another message may probe.
+/// The one message that probes a mailbox after a hold. Dropping it ends the probe, however the attempt ended.
+/// If the probe was inconclusive, another message may probe.
 pub(super) struct Probe(Arc<Desk>);
 
 impl Drop for Probe {
@@ -63,9 +63,9 @@ impl Drop for Probe {
 /// The reason why a message may not go now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotNow {
-    /// The mailbox is held, or another message probes it.
+    /// The mailbox is held, or another message is probing it.
     Held,
-    /// The minute or the day of the mailbox is used up until the given time.
+    /// The mailbox's limit per minute or per day is used up until the given time.
     UsedUp(Timestamp),
 }
 
@@ -129,7 +129,7 @@ impl Desk {
         self.state().limits
     }
 
-    /// Sets other limits from now on.
+    /// Uses these limits from now on.
     pub(super) fn limit(&self, limits: MailboxLimits) {
         self.state().limits = limits;
         self.sessions.limit(limits.sessions);
@@ -138,7 +138,7 @@ impl Desk {
 
 /// The queue and its workers.
 impl Desk {
-    /// The number of further messages of a place for which there is room now.
+    /// The number of further messages in this lane and flow for which there is room now.
     pub(super) fn room(&self, place: &Place) -> usize {
         self.state().room(place)
     }
@@ -161,8 +161,8 @@ impl Desk {
         Pushed::NeedsWorker
     }
 
-    /// The next message. If there is none, the worker stops counting in the same step, so that the next
-    /// push starts another.
+    /// Takes the next message. If there is none, the worker is no longer counted, in the same step, so that
+    /// the next push starts another worker.
     pub(super) fn next(&self) -> Option<NextItem<Claimed>> {
         let mut state = self.state();
         let next = state.queue.pop();
@@ -172,12 +172,12 @@ impl Desk {
         next
     }
 
-    /// Notes that a worker has ended without taking the next message.
+    /// Stops counting a worker that ended before [`Desk::next`] found the queue empty.
     pub(super) fn lost_worker(&self) {
         self.state().workers -= 1;
     }
 
-    /// Puts a message back at the front. Returns it if the desk is closed.
+    /// Puts a message back at the front of its flow. Returns the message if the desk is closed.
     pub(super) fn put_back(&self, message: Claimed) -> Option<Claimed> {
         let mut state = self.state();
         if state.is_closed {
@@ -188,7 +188,7 @@ impl Desk {
         None
     }
 
-    /// Removes and returns all waiting messages. Workers that wait for the minute continue, and find
+    /// Removes and returns all waiting messages. Workers that wait for the limit per minute wake up, and find
     /// nothing.
     pub(super) fn empty(&self) -> Vec<Claimed> {
         let waiting = self.state().queue.drain();
@@ -224,7 +224,7 @@ impl Desk {
 
 /// The mailbox's limits and its usage.
 impl Desk {
-    /// Counts a message to this many recipients, if it may go now.
+    /// Admits a message to this many recipients and counts it, if it may go now.
     pub(super) fn admit(
         self: &Arc<Self>,
         recipients: usize,
@@ -247,7 +247,7 @@ impl Desk {
         })
     }
 
-    /// Counts a test message from a person, even if the mailbox is held.
+    /// Admits an operator's test message and counts it, even if the mailbox is held.
     pub(super) fn admit_test(&self, now: Timestamp) -> Result<Admission, NotNow> {
         self.state().count(1, now)?;
         Ok(Admission {
@@ -257,8 +257,8 @@ impl Desk {
         })
     }
 
-    /// Corrects the count: of the recipients of an admitted message, only `reached` may have got it.
-    /// Returns the probe if it was one; it ends when it is dropped.
+    /// Corrects the count of an admitted message: only `reached` of its recipients may have got it. Returns
+    /// the probe if the message was one; the probe ends when it is dropped.
     pub(super) fn settle(&self, admission: Admission, reached: usize) -> Option<Probe> {
         let unreached = admission.recipients.saturating_sub(reached) as u64;
         let usage = &mut self.state().usage;
@@ -266,8 +266,8 @@ impl Desk {
         admission.probe
     }
 
-    /// Uses up the minute, because the server says that the mailbox was too fast. Returns false if it has
-    /// no limit per minute.
+    /// Uses up the limit per minute, because the server says that the mailbox was too fast. Returns false if
+    /// the mailbox has no such limit.
     pub(super) fn exhaust(&self, now: Timestamp) -> bool {
         let state = &mut *self.state();
         state.usage.exhaust(&state.limits, now);
@@ -279,7 +279,7 @@ impl Desk {
         self.state().usage.of_day(now)
     }
 
-    /// The time until which the minute is used up, if it is.
+    /// The time until which the limit per minute is used up, if it is.
     pub(super) fn minute_until(&self, now: Timestamp) -> Option<Timestamp> {
         let state = self.state();
         state.usage.minute_until(&state.limits, now)
@@ -306,7 +306,7 @@ impl Desk {
         self.state().holding.hold().cloned()
     }
 
-    /// True if there is a hold, over or not.
+    /// True if there is a hold, even one whose end has passed.
     pub(super) fn is_held(&self) -> bool {
         self.is_held.load(Ordering::Acquire)
     }
@@ -335,12 +335,12 @@ impl Desk {
         until
     }
 
-    /// Ends a hold that is over. Returns true if there was one.
+    /// Ends a hold whose end has passed. Returns true if there was one.
     pub(super) fn end_hold(&self, now: Timestamp) -> bool {
         self.hold_by(|holding| holding.end(now))
     }
 
-    /// Ends any hold, or any except an operator's. Returns true if there was one.
+    /// Ends the hold; an operator's hold only if `also_by_hand`. Returns true if a hold has ended.
     pub(super) fn release(&self, also_by_hand: bool) -> bool {
         self.hold_by(|holding| holding.release(also_by_hand))
     }
@@ -353,7 +353,8 @@ impl Desk {
         changed
     }
 
-    /// Notes that the server accepted a message or the sign-in. Returns true if that ends a hold.
+    /// Notes that the server accepted a message or the sign-in. Returns true if that ends the probing after a
+    /// hold.
     pub(super) fn is_well(&self) -> bool {
         let mut state = self.state();
         state.usage.well();
@@ -365,7 +366,7 @@ impl Desk {
         self.state().holding.suspect(id);
     }
 
-    /// The messages that caused the hold that has ended.
+    /// Takes the list of messages that caused the ended hold.
     pub(super) fn take_suspects(&self) -> Vec<MessageId> {
         self.state().holding.take_suspects()
     }
@@ -375,7 +376,7 @@ impl Desk {
         self.state().holding.refuse(sender, refusal, now);
     }
 
-    /// The recent refusal to send as `sender`, if there was one.
+    /// The server's recent refusal to let the mailbox send as `sender`, if there was one.
     pub(super) fn refuses(&self, sender: &Address, now: Timestamp) -> Option<SenderRefusal> {
         self.state().holding.refuses(sender, now)
     }

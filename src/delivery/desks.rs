@@ -109,8 +109,8 @@ impl Desks {
     }
 }
 
-/// The usage of each mailbox in the last day. If the wall clock was set back since, the usage must not last
-/// longer.
+/// The usage of each mailbox in the last day. If the wall clock was set back between the runs, usage may seem
+/// to lie in the future; it is moved to `now`, so that it does not count for longer than a day.
 async fn used(spool: &dyn Ledger, now: Timestamp) -> Result<Vec<Used>, SpoolError> {
     let mut used = spool.used(now.before(DAY)).await?;
     for used in &mut used {
@@ -120,7 +120,7 @@ async fn used(spool: &dyn Ledger, now: Timestamp) -> Result<Vec<Used>, SpoolErro
     Ok(used)
 }
 
-/// Stores an operator's hold of a mailbox for the next run, or removes it if there is none.
+/// Stores an operator's hold of a mailbox for the next run. If there is none, removes the stored one.
 pub(super) async fn note_hold(desk: &Desk, spool: &dyn Notes) -> Result<(), SpoolError> {
     let by_hand = desk.held().filter(|hold| hold.until.is_none());
     let value = by_hand.and_then(|hold| serde_json::to_string(&hold).ok());

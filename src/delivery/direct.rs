@@ -20,7 +20,7 @@ pub enum DirectOutcome {
     Upstream(Answer),
     /// Routing does not admit the message.
     Refused(Refusal),
-    /// Trouble with the server, which is not the message's fault: it can be sent again later.
+    /// Trouble with the server, which is not the message's fault: the app can send it again later.
     Trouble(String),
     /// The message cannot be sent now, for a reason that is in the log.
     Unavailable,
@@ -49,7 +49,8 @@ pub(super) async fn send(world: &World, record: &Record, content: &Content) -> D
     }
 }
 
-/// Sends a message through a server as soon as the mailbox has a free session, within the mailbox's limits.
+/// Sends a message through a server if the mailbox's limits allow it, as soon as the mailbox has a free
+/// session.
 async fn through(
     world: &World,
     plan: &Plan,
@@ -109,8 +110,8 @@ fn reached(sent: &Result<Outcome, NotSent>, count: usize) -> usize {
     if may_have { count } else { 0 }
 }
 
-/// The result for the app. Trouble with the mailbox is not the message's fault: then the app never receives
-/// a permanent error, whatever the server replied.
+/// The result for the app. Trouble with the mailbox is not the message's fault, so the app does not receive
+/// it as a permanent error, even if the server's reply was one.
 fn answered(
     world: &World,
     plan: &Plan,
@@ -146,8 +147,8 @@ fn temporary(answer: Option<Answer>, reason: String) -> DirectOutcome {
     }
 }
 
-/// Writes the story of a message that was sent at once. The app does not wait for it, and receives a
-/// failure directly.
+/// Writes the story of a message that was sent at once, in the background: the app does not wait for it. A
+/// failure is not logged, because the app receives it as the reply.
 fn tell(world: &World, entry: &ServerEntry, record: &Record, answer: &Answer, message_id: String) {
     let (at, server) = (world.clock.now(), entry.name());
     let recipients = record.envelope.recipients.iter();

@@ -1,5 +1,5 @@
-//! The events that can happen to a message in delivery. This is the one place that turns them into a line
-//! of the log, which the metrics count, and an event of the message's story.
+//! Facts: the events that can happen to a message in delivery. Only this file turns a fact into a line of the
+//! log, which the metrics count, and into an event of the message's story.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::observe::maillog;
 use crate::spool::{StoryEvent, What};
 use crate::transport::Answer;
 
-/// An event in the delivery of a message.
+/// Something that happened to a message in delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fact {
     /// The upstream accepted the message for these recipients.
@@ -39,7 +39,7 @@ pub(super) enum Fact {
         attempts: u32,
         reason: String,
     },
-    /// The message waits for a person.
+    /// The message is held for an operator.
     Held { reason: String },
     /// The message goes through another server because the configuration has changed.
     Rerouted { from: String, to: String },

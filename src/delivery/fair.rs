@@ -1,16 +1,17 @@
-//! Decides which message is sent next if many share a mailbox: users take turns, weighted by priority, and
-//! so do the servers that share it. Pure.
+//! Decides which message is sent next through a mailbox: its users take turns, weighted by priority, and so
+//! do the servers that share it. Pure.
 //!
-//! Self-clocked fair queueing: each message advances its flow's clock, by less if the flow is urgent, and
-//! the flow whose next message ends first is next. A flow that returns starts at the present time. So a
-//! message in an otherwise idle flow waits for no campaign, and a flow cannot save up turns.
+//! Self-clocked fair queueing: each message advances its flow's virtual clock, by less if the flow is urgent,
+//! and the flow whose next message would end first is next. A flow that was idle starts again at the present
+//! virtual time. So its message need not wait for the end of another user's campaign, and it cannot save up
+//! turns.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::message::Priority;
 use crate::spool::record::Place;
 
-/// The most messages of one flow that are taken before they are sent.
+/// The maximum number of messages of one flow that wait at a desk.
 pub(crate) const FLOW: usize = 64;
 
 /// The step of the clock for a message of a flow of weight 1; other weights divide it.
@@ -20,7 +21,7 @@ const TURN: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Fair<T> {
     flows: BTreeMap<Place, WaitingFlow<T>>,
-    /// The clock of the flow that was served last.
+    /// The virtual time: the clock of the flow that was served last.
     now: u64,
     len: usize,
 }
@@ -28,7 +29,7 @@ pub(crate) struct Fair<T> {
 #[derive(Debug)]
 struct WaitingFlow<T> {
     queue: VecDeque<T>,
-    /// The clock at which the flow's next message ends.
+    /// The virtual time at which the flow's next message ends.
     clock: u64,
     /// True if the flow has been full since it was last low.
     was_full: bool,
@@ -39,7 +40,7 @@ struct WaitingFlow<T> {
 pub(crate) struct NextItem<T> {
     /// The message.
     pub item: T,
-    /// True if its flow should be filled up again.
+    /// True if its flow should be refilled from the spool.
     pub is_low: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Claims that are held, and fates that are being written to the spool.
+//! The claims that this process has, and the fates that it is writing to the spool.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,21 +11,21 @@ use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{Claim, Finish, Spool};
 
-/// The most fates that wait for their commit.
+/// The maximum number of fates that wait for their commit.
 pub(super) const FINISHES: usize = 1_024;
 
-/// How long fates are collected before they are committed. Nobody waits for them, and in that time a commit
-/// that somebody does wait for may include them.
+/// How long fates are collected before they are committed. No client waits for a fate, and after this delay
+/// it may share a commit with messages whose clients do wait.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// The pause after the spool failed.
+/// The pause after a failure of the spool.
 pub(super) const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The claims and fates of this process.
 pub(super) struct Fates {
     pub(super) spool: Arc<dyn Spool>,
     pub(super) clock: Clock,
-    /// Notified when the scheduler should look again.
+    /// Notified when the scheduler should start another round.
     pub(super) wake: Notify,
     claims: Mutex<HashMap<Claim, Timestamp>>,
     /// True if fates cannot be written now. Nothing is sent in the meantime: a message whose fate was not
@@ -80,8 +80,8 @@ impl Fates {
         renewed.collect()
     }
 
-    /// Commits fates in groups. If the spool fails, it keeps trying: messages that the upstream accepted
-    /// must not be sent again, and nothing more is sent until their fates are written.
+    /// Commits fates in groups. If the spool fails, retries until it works: messages that the upstream
+    /// accepted must not be sent again, and nothing more is sent until their fates are written.
     pub(super) async fn write(self: Arc<Self>, mut finishes: mpsc::Receiver<Finish>) {
         let mut batch = Vec::new();
         while finishes.recv_many(&mut batch, FINISHES).await > 0 {

@@ -9,14 +9,15 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::transport::Answer;
 
-/// How long a sender that the mailbox may not send as is refused without asking the server again.
+/// How long the server's refusal of a sender is remembered. In that time the sender is refused without asking
+/// the server again.
 const REFUSED: Duration = Duration::from_secs(3_600);
 
-/// The most such senders that are kept; the oldest make room.
+/// The maximum number of refused senders that are remembered; the oldest are forgotten first.
 const MOST_REFUSED: usize = 100;
 
-/// The most messages that are remembered as the cause of a hold: more than the sessions that meet it at
-/// once.
+/// The maximum number of messages that are remembered as the cause of a hold: more than the sessions that can
+/// run into it at the same time.
 const MOST_SUSPECTS: usize = 100;
 
 /// A hold: the mailbox is not used for now.
@@ -61,7 +62,7 @@ pub(super) type SenderRefusal = (Answer, String);
 pub(super) struct Holding {
     hold: Option<Hold>,
     probe: Probe,
-    /// Messages whose attempts caused the hold; the oldest make room.
+    /// Messages whose attempts caused the hold; the oldest are forgotten first.
     suspects: Vec<MessageId>,
     refused: Vec<(Address, Timestamp, SenderRefusal)>,
 }
@@ -89,24 +90,25 @@ impl Holding {
         }
     }
 
-    /// Notes that the message that probes is on its way.
+    /// Notes that the probing message is on its way.
     pub(super) fn begin_probe(&mut self) {
         self.probe = Probe::UnderWay;
     }
 
-    /// Notes that the probe has shown nothing: another message may go.
+    /// Notes that the probe was inconclusive: another message may probe.
     pub(super) fn probe_again(&mut self) {
         if self.probe == Probe::UnderWay {
             self.probe = Probe::Due;
         }
     }
 
-    /// Notes that the server accepted a message. Returns true if that ends a hold.
+    /// Notes that the server accepted a message or the sign-in. Returns true if that ends the probing after a
+    /// hold.
     pub(super) fn is_well(&mut self) -> bool {
         std::mem::take(&mut self.probe) != Probe::None
     }
 
-    /// Begins a hold. An operator's hold stays, unless an operator holds the mailbox again.
+    /// Begins a hold. An operator's hold is replaced only by another operator's hold.
     pub(super) fn begin(&mut self, hold: Hold) {
         let is_by_hand = self.hold.as_ref().is_some_and(|hold| hold.until.is_none());
         if hold.until.is_none() || !is_by_hand {
@@ -114,7 +116,7 @@ impl Holding {
         }
     }
 
-    /// Ends a hold that is over at `now`. Returns true if there was one.
+    /// Ends a hold whose end has passed at `now`. Returns true if there was one.
     pub(super) fn end(&mut self, now: Timestamp) -> bool {
         let is_over = |hold: &Hold| hold.until.is_some_and(|until| until <= now);
         let over = self.hold.as_ref().is_some_and(is_over);
@@ -125,7 +127,7 @@ impl Holding {
         over
     }
 
-    /// Ends any hold, or any except an operator's. Returns true if there was one.
+    /// Ends the hold; an operator's hold only if `also_by_hand`. Returns true if a hold has ended.
     pub(super) fn release(&mut self, also_by_hand: bool) -> bool {
         let ends = |hold: &Hold| also_by_hand || hold.until.is_some();
         let ended = self.hold.as_ref().is_some_and(ends);
@@ -145,7 +147,7 @@ impl Holding {
         self.suspects.push(id);
     }
 
-    /// The messages that caused the hold that has ended.
+    /// Takes the list of messages that caused the ended hold.
     pub(super) fn take_suspects(&mut self) -> Vec<MessageId> {
         std::mem::take(&mut self.suspects)
     }
@@ -160,7 +162,7 @@ impl Holding {
         self.refused.push((sender, now.after(REFUSED), refusal));
     }
 
-    /// The recent refusal to send as `sender`, if there was one.
+    /// The server's recent refusal to let the mailbox send as `sender`, if there was one.
     pub(super) fn refuses(&self, sender: &Address, now: Timestamp) -> Option<SenderRefusal> {
         let known = self.refused.iter().find(|(known, ..)| known == sender);
         let (_, until, refusal) = known?;

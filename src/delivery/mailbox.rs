@@ -10,7 +10,7 @@ use crate::base::Timestamp;
 use crate::observe::maillog;
 use crate::transport::{Finding, Patience, Until};
 
-/// The factor by which pauses that may grow to hours are longer than usual.
+/// With [`Patience::Hours`], the longest pause is this many times as long as usual.
 const HOURS: u32 = 8;
 
 impl World {
@@ -30,7 +30,7 @@ impl World {
             self.wake();
         }
         let Some(finding) = finding else { return };
-        // If the mailbox is held already, another session has found the same trouble.
+        // If the mailbox is already held, another session has run into the same trouble.
         let is_free = !desk.is_held();
         match finding {
             Finding::Crowded(reason) => maillog::server_crowded(name, &reason),
@@ -84,7 +84,8 @@ impl World {
         self.give_back(desk);
     }
 
-    /// Holds a mailbox until its day has room again. That takes hours, so an operator should know of it.
+    /// Holds a mailbox until its limit per day allows more. That can take hours, so it is shown to operators
+    /// as a hold.
     pub(super) fn hold_for_day(&self, entry: &ServerEntry, until: Timestamp) {
         let most = entry.desk.limits().per_day.unwrap_or_default();
         let reason = format!(
@@ -120,8 +121,8 @@ impl World {
         ends.min()
     }
 
-    /// Ends a mailbox's hold early. Returns true if there was one. The messages that caused it are due
-    /// again, behind others.
+    /// Ends a mailbox's hold early. Returns true if there was one. The messages that caused it become due
+    /// soon, behind others.
     pub(super) fn release_hold(self: &Arc<Self>, entry: &ServerEntry, also_by_hand: bool) -> bool {
         let was_held = entry.desk.release(also_by_hand);
         if was_held {
@@ -142,7 +143,7 @@ impl World {
         self.release_hold(entry, false);
     }
 
-    /// Ends a probe, if there is one, and has the scheduler look for what may go now.
+    /// Ends a probe, if there is one, and wakes the scheduler, because other messages may go now.
     pub(super) fn end_probe(&self, probe: Option<Probe>) {
         if probe.is_some() {
             drop(probe);

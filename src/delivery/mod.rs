@@ -7,9 +7,9 @@
 //!   └── fates ◀── report, fact ◀── Settled ── settle (pure) ◀───────┘
 //! ```
 //!
-//! [`world`](self) holds everything that lives as long as the process, `plan` one configuration. `direct`
-//! and `test` send through `sending` too, but treat the outcome differently. `patrol` takes care of
-//! messages that wait long.
+//! [`world`](self) holds everything that lives as long as the process, `plan` holds one configuration.
+//! `direct` and `test` send through `sending` too, but treat the outcome differently. `patrol` takes care of
+//! messages that have waited long.
 
 mod attempt;
 pub(crate) mod bounce;

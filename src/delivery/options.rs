@@ -9,7 +9,7 @@ use super::retry::{self, Schedule};
 use super::usage::BackOff;
 use crate::base::written::{self, Wait};
 
-/// The options of delivery. The fields have the names of the keys.
+/// The options of delivery. The fields are named like the keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryOptions {
@@ -19,7 +19,7 @@ pub struct DeliveryOptions {
     /// The time from acceptance to giving up.
     #[serde(deserialize_with = "written::wait")]
     pub expire_after: Duration,
-    /// How long a server in trouble is not used.
+    /// The first and the longest pause of a mailbox after trouble with its server.
     #[serde(deserialize_with = "back_off")]
     pub back_off: BackOff,
     /// The treatment of a message that may have arrived.
@@ -30,9 +30,10 @@ pub struct DeliveryOptions {
     /// The age at which the sender is warned that a message is late; zero for never.
     #[serde(deserialize_with = "written::wait")]
     pub warn_after: Duration,
-    /// The most reports to one sender in an hour; further ones are sent together.
+    /// The maximum number of separate reports to one sender in an hour; further ones are combined in a
+    /// digest.
     pub reports_per_hour: usize,
-    /// The time that messages under way may take when the program ends.
+    /// How long the program, when it stops, waits for messages that are being sent.
     #[serde(deserialize_with = "written::wait")]
     pub grace: Duration,
 }
@@ -41,9 +42,9 @@ pub struct DeliveryOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Uncertain {
-    /// The message is sent once more, late.
+    /// The message is sent once more, after a long pause.
     Retry,
-    /// The message is held for a person.
+    /// The message is held for an operator.
     Hold,
 }
 
@@ -77,7 +78,7 @@ impl DeliveryOptions {
         Some(self.warn_after).filter(|after| !after.is_zero())
     }
 
-    /// Warnings about times that are each allowed, but probably not meant in combination.
+    /// Warnings about times that are allowed, but probably not intended.
     pub fn doubts(&self) -> impl Iterator<Item = &'static str> {
         let (expires, warns) = (self.expire_after, self.warn_after);
         let odd = [
@@ -91,7 +92,7 @@ impl DeliveryOptions {
             ),
             (
                 warns >= expires && !expires.is_zero(),
-                "[delivery] warn_after: it is not shorter than expire_after, so messages are given up before anybody is warned",
+                "[delivery] warn_after: it is not shorter than expire_after, so messages are given up before their senders are warned",
             ),
         ];
         odd.into_iter()
@@ -118,7 +119,7 @@ fn retry_waits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duratio
     Ok(waits)
 }
 
-/// The first pause, and the longest.
+/// Reads a list of two: the first pause and the longest.
 fn back_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackOff, D::Error> {
     let [first, longest] = <[Wait; 2]>::deserialize(deserializer)?;
     Ok(BackOff {

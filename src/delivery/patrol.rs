@@ -1,6 +1,6 @@
-//! Takes care of messages that wait long. The sender is told that a message is late, and in the end that it
-//! is given up, even if its server is held and no attempt is made. A report in the lane of a held server
-//! finds another route.
+//! Takes care of messages that have waited long. The sender is warned that a message is late, and finally
+//! receives a report that it is given up, even if its server is held and no attempt is made. A report in the
+//! lane of a held server is routed again.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use crate::observe::maillog;
 use crate::spool::{Claimed, Fate, Finish, Flow, Place, Record, SpoolError, Which, time};
 use crate::transport::Answer;
 
-/// The time from one look to the next.
+/// The time from one check to the next.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// How often the current time is recorded for the next run.
 const NOTED: Duration = Duration::from_secs(3_600);
 
-/// The most messages that one look goes through; the next look continues from there.
+/// The maximum number of messages that one check goes through; the next check continues from there.
 const MOST: usize = 4_096;
 
 /// The number of messages read at once.
 const PAGE: usize = 256;
 
-/// The most times that one look makes the spool remove stories that need no longer be kept.
+/// The maximum number of times that one check has the spool remove expired stories.
 const PURGES: usize = 10;
 
 /// The action that a late message needs.
@@ -38,18 +38,18 @@ enum LateAction {
     Warn,
 }
 
-/// The regular look at messages that wait long.
+/// The regular check of messages that have waited long.
 #[derive(Default)]
 pub(super) struct Patrol {
     after: Option<MessageId>,
     next: Timestamp,
     noted: Timestamp,
-    /// True if a report would be sent now.
+    /// True if a report could be sent now.
     can_report: bool,
 }
 
 impl Patrol {
-    /// Takes a look, if it is time for one.
+    /// Makes a check, if it is time for one.
     pub(super) async fn look(&mut self, world: &World) {
         let now = world.clock.now();
         if now < self.next {
@@ -108,7 +108,7 @@ impl Patrol {
         Ok(())
     }
 
-    /// Handles one page. Returns true if there are more.
+    /// Handles one page of late messages. Returns true if there may be more.
     async fn page(
         &mut self,
         world: &World,
@@ -147,7 +147,7 @@ impl Patrol {
             .options
             .warns_after()
             .is_some_and(|after| age >= after);
-        // A campaign takes its time, and a warning that waits as well helps nobody.
+        // Bulk mail is expected to take long, and a warning helps nobody if it cannot be sent either.
         let is_wanted = self.can_report && !record.warned && record.priority != Priority::Bulk;
         (is_late && is_wanted && sender(record).is_some()).then_some(LateAction::Warn)
     }
@@ -200,7 +200,7 @@ async fn told(world: &World, plan: &Plan, message: &Claimed, need: LateAction) -
     }
 }
 
-/// Tells the sender that a message is late, and until when it will be tried.
+/// Warns the sender that a message is late, and says until when it will be retried.
 fn warn(world: &World, plan: &Plan, about: &About, last: &str) -> Option<Finish> {
     let record = about.record;
     let expires = plan.settings.options.expire_after;

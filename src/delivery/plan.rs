@@ -30,7 +30,7 @@ impl ServerEntry {
         self.server.name()
     }
 
-    /// The tenant's name. If none is configured, the mailbox's name, because nothing else is known.
+    /// The tenant's name. If no tenant is configured, the mailbox's name takes its place.
     pub(super) fn tenant(&self) -> &str {
         let tenant = self.server.tenant.as_deref();
         tenant.unwrap_or(self.desk.name())
@@ -56,12 +56,13 @@ impl Plan {
         }
     }
 
-    /// Notes that the spool has moved the mail of servers that are no longer configured.
+    /// Notes that the spool has rerouted the mail of servers that are no longer configured.
     pub(super) fn rerouted(&self) {
         self.is_rerouted.store(true, Ordering::Release);
     }
 
-    /// True if the spool has moved that mail. Mail that such a server returns later is also routed again.
+    /// True if the spool has rerouted that mail. Messages that return to the lane of such a server later are
+    /// routed again too.
     pub(super) fn is_rerouted(&self) -> bool {
         self.is_rerouted.load(Ordering::Acquire)
     }
@@ -77,7 +78,7 @@ impl Plan {
         servers.filter_map(|server| self.entries.get(server.name()))
     }
 
-    /// A server with an account, and all servers that share the account.
+    /// The server and all others that share its account. Empty if the server has no account.
     pub(super) fn sharing(&self, server: &str) -> impl Iterator<Item = &Arc<ServerEntry>> {
         let account = |entry: &ServerEntry| {
             let token = entry.server.upstream.token.as_ref()?;
@@ -88,27 +89,28 @@ impl Plan {
             .filter(move |entry| ours.is_some() && account(entry) == ours)
     }
 
-    /// True if a server is in use now.
+    /// True if a server is configured and not held.
     pub(super) fn works(&self, server: &str) -> bool {
         let entry = self.entry(server);
         entry.is_some_and(|entry| entry.desk.held().is_none())
     }
 
-    /// The server that sends reports now, and the address that they are from. `None` if no server can send.
+    /// The route of reports at present, and the address that they are sent from. `None` if no server can send
+    /// reports.
     pub(super) fn report_route(&self) -> Option<(Route, Address)> {
         self.settings
             .policy
             .report_route(|server| self.works(server))
     }
 
-    /// True if a report would be sent now.
+    /// True if a report could be sent now: its server is not held.
     pub(super) fn can_report(&self) -> bool {
         let route = self.report_route();
         route.is_some_and(|(route, _)| self.works(&route.server))
     }
 
-    /// True if an address is in a domain that this configuration sends as. Mail to it stays within the
-    /// tenant, as far as is known.
+    /// True if an address is in one of the domains that this configuration sends from. Mail to it is assumed
+    /// to stay within the tenant.
     pub(super) fn is_own_domain(&self, address: &Address) -> bool {
         let policy = &self.settings.policy;
         let own = policy
@@ -123,7 +125,7 @@ impl Plan {
                 .any(|rule| rule.names_domain_of(address))
     }
 
-    /// The reason why a server is not used, if it is not.
+    /// The reason why a server is held, if it is.
     pub(super) fn reason_of(&self, server: &str) -> Option<String> {
         Some(self.entry(server)?.desk.held()?.reason)
     }

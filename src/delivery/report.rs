@@ -1,4 +1,4 @@
-//! Reports to a sender: whether one is sent, in which message, and through which server.
+//! Reports to a sender: whether one is sent, whether separately or in a digest, and through which server.
 
 use bytes::Bytes;
 
@@ -27,7 +27,7 @@ pub(super) struct About<'a> {
     pub(super) host: &'a str,
 }
 
-/// The form in which a sender is told.
+/// The form in which a report reaches a sender.
 pub(super) enum Notice {
     /// A separate message.
     Report(Box<New>),
@@ -54,11 +54,11 @@ pub(super) fn sender(record: &Record) -> Option<&Address> {
     }
 }
 
-/// Octets of a server's text in one line of a digest.
+/// Maximum octets of a server's text in one line of a digest.
 const WORDS: usize = 400;
 
-/// Tells the sender about these recipients. Returns the notice and the fact, or `None` if nobody can be
-/// told.
+/// Prepares the notice that tells the sender about these recipients. Returns the notice and the fact, or
+/// `None` if no notice can be sent.
 pub(super) fn notice(
     world: &World,
     plan: &Plan,
@@ -90,7 +90,8 @@ pub(super) fn notice(
                 .iter()
                 .map(|failed| line(world, about, failed, kind));
             let lines: Vec<String> = lines.collect();
-            // The digest may contain non-ASCII text. That is known only when it is written.
+            // The digest is written later and may contain non-ASCII text, so its envelope is made for such
+            // text.
             let envelope = bounce::envelope(to, "\u{80}".as_bytes());
             let record = Record {
                 due: digest.due,
@@ -108,8 +109,8 @@ pub(super) fn notice(
     Some((notice, Fact::Reported { report, to, kind }))
 }
 
-/// Publishes the result of a message: in the log and its story, and to its sender if something failed.
-/// Returns the fate to write.
+/// Publishes the result of a message: in the log and its story, and in the reports that its sender should
+/// receive. Returns the fate to write.
 pub(super) fn conclude(
     world: &World,
     plan: &Plan,
@@ -149,7 +150,7 @@ fn why_untold(record: &Record) -> String {
         Some(to) => format!(
             "no report can be sent to {to}: no server can send reports, or {SENDERS} other senders received reports within the last hour"
         ),
-        None => "it has no sender".to_owned(),
+        None => "the message has no sender".to_owned(),
     }
 }
 
@@ -223,7 +224,7 @@ fn line(world: &World, about: &About, failed: &Failed, kind: ReportKind) -> Stri
     line.to_string()
 }
 
-/// A digest as a message, with the number of its last line. It is written when it is sent.
+/// Writes a digest, just before it is sent. Returns it as a message, with the number of its last line.
 pub(super) async fn digest(
     world: &World,
     plan: &Plan,
@@ -238,7 +239,7 @@ pub(super) async fn digest(
     // Without a route the digest is not sent.
     let route = plan.report_route();
     let from = route.map_or_else(|| to.address.clone(), |(_, from)| from);
-    // The name changes if some lines were sent earlier, because this is another message then.
+    // If some lines were sent earlier, this is a different message and needs a different Message-ID.
     let name = format!("{}.{last}", record.id);
     let (host, now) = (&plan.settings.host, world.clock.wall());
     let content = digest::content(&from, &to.address, &name, host, now, &lines);

@@ -13,7 +13,7 @@ pub(crate) struct Schedule<'a> {
     pub expires_after: Duration,
 }
 
-/// The usual waits: 1, 5, 15, 30, 60 minutes, then every hour.
+/// The default waits: 1, 5, 15, 30, 60 minutes, then every hour.
 pub(crate) const WAITS: [Duration; 5] = [
     Duration::from_secs(60),
     Duration::from_secs(5 * 60),
@@ -22,10 +22,10 @@ pub(crate) const WAITS: [Duration; 5] = [
     Duration::from_secs(3_600),
 ];
 
-/// The usual time until a message is given up (RFC 5321 §4.5.4.1: 4 to 5 days).
+/// The default time until a message is given up (RFC 5321 §4.5.4.1: 4 to 5 days).
 pub(crate) const EXPIRES_AFTER: Duration = Duration::from_secs(5 * 24 * 3_600);
 
-/// The share by which a wait may be shorter or longer, so that messages that failed together are not all
+/// The fraction by which a wait may be shorter or longer, so that messages that failed together are not all
 /// retried at the same time.
 const JITTER: f64 = 0.1;
 

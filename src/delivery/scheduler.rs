@@ -16,11 +16,11 @@ use crate::base::Timestamp;
 use crate::observe::maillog;
 use crate::spool::{Claimed, Place, SpoolError, Which};
 
-/// The longest time between two looks at the desks, for changes that no event announces: holds that end,
-/// idle sessions, claims to renew.
+/// The longest time between two rounds, for changes that no event announces: holds that end, idle sessions,
+/// claims to renew.
 const TICK: Duration = Duration::from_secs(5);
 
-/// The most messages that are claimed at once.
+/// The maximum number of messages that are claimed at once.
 const AT_ONCE: usize = 64;
 
 /// Runs until it is stopped.
@@ -53,11 +53,12 @@ pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
     }
 }
 
-/// Looks at everything once. Returns the latest time for the next look.
+/// Makes one round over the clock, the holds and the messages that are due. Returns the time by which the
+/// next round must begin.
 async fn round(world: &Arc<World>) -> Result<Timestamp, SpoolError> {
     let plan = world.plan();
     if world.follow_wall_clock().await? {
-        // The clock may be the cause of recent failures.
+        // The wrong time may have caused recent failures.
         let tokens = plan
             .entries()
             .filter_map(|entry| entry.server.upstream.token.as_ref());
@@ -92,7 +93,7 @@ async fn take_fresh(world: &Arc<World>, plan: &Plan, now: Timestamp) -> Result<(
     }
 }
 
-/// The number of messages of a place that can be taken now.
+/// The number of messages that can be taken now from this lane and flow.
 fn room(world: &World, plan: &Plan, place: &Place) -> usize {
     if place.lane.is_empty() {
         return AT_ONCE;
@@ -106,8 +107,8 @@ fn room(world: &World, plan: &Plan, place: &Place) -> usize {
     }
 }
 
-/// Takes messages that are due in a place while there is room: to its desk, or to routing if it has no
-/// lane.
+/// Takes messages that are due in this lane and flow, as far as there is room: to their desk, or to routing
+/// if they have no lane.
 async fn take(
     world: &Arc<World>,
     plan: &Plan,
@@ -130,8 +131,8 @@ async fn take(
     Ok(())
 }
 
-/// Pushes a message to its desk. Without room there, it returns to the spool; if its server is no longer
-/// configured, it is routed again.
+/// Pushes a message to its desk. If the desk has no room, the message returns to the spool. If its server is
+/// no longer configured, it is routed again.
 fn push(world: &Arc<World>, plan: &Plan, message: Claimed) {
     world.fates.remember(message.claim, message.until);
     let Some(entry) = plan.entry(&message.record.lane) else {

@@ -62,9 +62,9 @@ impl Dispatcher {
         self.transport.as_ref()
     }
 
-    /// Sends over the seat's session or a new one. Two kinds of session are replaced once each: a kept
-    /// session that proves dead before any reply, and one in which the server does not accept the sign-in.
-    /// A sender that the server refused recently is refused without asking the server.
+    /// Sends over the seat's session or a new one. A kept session that turns out to be dead before any reply
+    /// is replaced by a new one. If the server refuses the token, a new session with a fresh token is tried
+    /// once. A sender that the server refused recently is refused without asking the server.
     pub(super) async fn send(
         &self,
         entry: &ServerEntry,
@@ -145,7 +145,7 @@ impl<'a> Letter<'a> {
     }
 }
 
-/// The content from the offset `from` on.
+/// The content from the offset `from` to its end.
 async fn body(content: &Content, from: usize) -> Result<Body, SpoolError> {
     if let Some(bytes) = content.in_memory() {
         return Ok(Body::Memory(bytes.slice(from..)));
@@ -158,7 +158,7 @@ async fn body(content: &Content, from: usize) -> Result<Body, SpoolError> {
     Ok(Body::Stream(open, content.size() - from))
 }
 
-/// True if the server accepted no sign-in, so that the message was neither delivered nor failed.
+/// True if the server refused the token before the message was delivered or failed for any recipient.
 fn is_token_refused(outcome: &Outcome) -> bool {
     let is_untouched = outcome.delivered.is_empty() && outcome.failed.is_empty();
     is_untouched && matches!(outcome.finding, Some(Finding::TokenRefused(_)))
@@ -176,16 +176,16 @@ fn all_refused(envelope: &Envelope, answer: &Answer, remedy: &str) -> Outcome {
     }
 }
 
-/// Unclassified replies that were logged. Each is logged once.
+/// Unclassified replies that were logged, so that each is logged only once.
 #[derive(Default)]
 struct Unknown(Mutex<HashSet<String>>);
 
-/// The most unclassified replies that are remembered. Further ones are logged each time.
+/// The maximum number of unclassified replies that are remembered. Further ones are logged each time.
 const UNKNOWN: usize = 1_000;
 
 impl Unknown {
     /// True if this reply has not been logged for this server. Exchange ends a reply with the name of the
-    /// machine that sent it: `[AM0PR01CA0001...]`.
+    /// machine that sent it, which is ignored: `[AM0PR01CA0001...]`.
     fn is_new(&self, server: &str, answer: &Answer) -> bool {
         let text = answer.to_string();
         let words = text.split('[').next().unwrap_or_default();

@@ -28,9 +28,9 @@ impl Server {
         self.upstream.is_same(&other.upstream) && self.limits == other.limits
     }
 
-    /// The mailbox that the server sends from: the account whose limits count, and its host. If nobody
-    /// signs in, the server is a mailbox of its own. In Exchange Online, it is the same mailbox whichever
-    /// host is used.
+    /// The mailbox that the server sends from: the account whose limits count, and its host. A server without
+    /// a sign-in is a mailbox of its own. An account in Exchange Online is the same mailbox whichever host is
+    /// used.
     pub(super) fn mailbox(&self) -> String {
         let user = self.upstream.limited().unwrap_or(self.name());
         let user = user.to_lowercase();

@@ -18,7 +18,7 @@ struct ParkedSessions {
     most: usize,
     /// Idle sessions, each with the time at which it became idle.
     parked: Vec<(Open, Timestamp)>,
-    /// Grows when all earlier sessions must no longer be used.
+    /// Increases when no earlier session may be used any more.
     epoch: u64,
 }
 
@@ -76,7 +76,8 @@ impl Sessions {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the limit of sessions at once. Sessions above it end after the message that they are sending.
+    /// Sets the limit on simultaneous sessions. Sessions above it are not interrupted; the limit takes effect
+    /// as they become free.
     pub(super) fn limit(&self, most: usize) {
         let before = std::mem::replace(&mut self.state().most, most);
         let Some(fewer) = before.checked_sub(most) else {
@@ -103,7 +104,8 @@ impl Sessions {
         }
     }
 
-    /// A seat for a session that a person opened for a test, outside the mailbox's own limit.
+    /// A seat for a session that an operator opened for a test. It does not count towards the mailbox's
+    /// limit.
     pub(super) fn beside(&self, link: Box<dyn Link>, upstream: &Arc<Upstream>) -> Seat {
         Seat {
             session: Some(Open::new(link, upstream)),
@@ -112,8 +114,9 @@ impl Sessions {
         }
     }
 
-    /// Prepares a seat for a message to this server, with an idle session to it or without a session. Ends
-    /// the seat's own session if it is to another server or older than the last [`Sessions::close`].
+    /// Prepares a seat for a message to this server: it keeps its session, takes an idle one to this server,
+    /// or is left without one. The seat's own session is ended if it is to another server or older than the
+    /// last [`Sessions::close`].
     pub(super) async fn prepare(&self, seat: &mut Seat, upstream: &Arc<Upstream>) {
         let epoch = self.state().epoch;
         let is_old = std::mem::replace(&mut seat.epoch, epoch) != epoch;
@@ -138,7 +141,7 @@ impl Sessions {
         }
     }
 
-    /// Takes an idle session: one to this server, or else the oldest, because its place is needed.
+    /// Takes an idle session: one to this server, or else the oldest, which must make room for a new one.
     fn parked(&self, upstream: &Arc<Upstream>) -> Option<Open> {
         let parked = &mut self.state().parked;
         let place = parked.iter().rposition(|(open, _)| open.is_to(upstream));

@@ -7,11 +7,11 @@ use crate::routing::Policy;
 
 /// The settings of delivery.
 pub struct DeliverySettings {
-    /// Routing.
+    /// The routing policy.
     pub policy: Policy,
-    /// The servers, in order.
+    /// The servers, in the order of the configuration.
     pub servers: Vec<Server>,
-    /// The times of retries and of giving up.
+    /// The options of the table `[delivery]`.
     pub options: DeliveryOptions,
     /// The name of this host.
     pub host: String,
@@ -20,7 +20,7 @@ pub struct DeliverySettings {
 }
 
 impl DeliverySettings {
-    /// True if there is such a server.
+    /// True if a server with this name is configured.
     pub fn has(&self, server: &str) -> bool {
         self.servers.iter().any(|known| known.name() == server)
     }

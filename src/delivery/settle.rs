@@ -13,30 +13,30 @@ use crate::transport::{Answer, Outcome};
 /// The number of mailbox holds after which the message that caused them is set aside.
 const MOST_HOLDS: u32 = 2;
 
-/// The delay from the end of a hold until the message that caused it is due, so that any other goes first.
+/// The delay from the end of a hold until the message that caused it is due, so that other messages go first.
 pub(super) const BEHIND_OTHERS: Duration = Duration::from_secs(5);
 
 /// The result of an attempt at a message.
 pub(super) struct Tried {
-    /// The message as it was before.
+    /// The message as it was before the attempt.
     pub(super) record: Record,
     /// The outcome for its recipients.
     pub(super) outcome: Outcome,
     /// The reason for an interruption, in words, if there was one.
     pub(super) interruption: Option<String>,
-    /// True if the message may have arrived in spite of that.
+    /// True if the message may have arrived in spite of the interruption.
     pub(super) may_have_arrived: bool,
     /// The message's Message-ID, which identifies it at the other end.
     pub(super) message_id: String,
 }
 
-/// Everything besides the attempt that decides the fate.
+/// Everything that the fate depends on, besides the attempt itself.
 pub(super) struct Given<'a> {
     /// The server that sent the message.
     pub(super) server: &'a str,
     /// The configured options.
     pub(super) options: &'a DeliveryOptions,
-    /// True if this run may give messages up by now.
+    /// True if this run has tried long enough to give messages up.
     pub(super) may_give_up: bool,
     /// Now.
     pub(super) now: Timestamp,
@@ -67,14 +67,14 @@ impl Tried {
         }
     }
 
-    /// The reason why the message is not delivered, in words.
+    /// The reason why the message was not delivered, in words.
     fn last(&self) -> String {
         let said = || self.outcome.not_now.as_ref().map(Answer::to_string);
         self.interruption.clone().or_else(said).unwrap_or_default()
     }
 }
 
-/// The next step for the recipients that are not done.
+/// The next step for the recipients that are neither delivered nor failed.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Nothing,
@@ -90,7 +90,7 @@ pub(super) fn settle(given: &Given, tried: &Tried) -> Settled {
     let waiting = outcome.deferred.iter().chain(&outcome.next);
     let waiting: Vec<Recipient> = waiting.map(|&place| all[place].clone()).collect();
     let last = tried.last();
-    // An attempt does not count as failed if the message continues at once or was not to blame.
+    // The attempt does not count if further recipients follow at once, or if the message was not to blame.
     let is_counted = outcome.is_counted() && outcome.next.is_empty();
     let record = Record {
         attempts: tried.record.attempts + u32::from(is_counted),
@@ -146,7 +146,7 @@ pub(super) fn give_up(record: &Record, last: &str) -> Settled {
     }
 }
 
-/// The fate of a message that is held for a person.
+/// The fate of a message that is held for an operator.
 pub(super) fn hold(record: Record, reason: String, facts: &mut Vec<Fact>) -> Fate {
     facts.push(Fact::Held {
         reason: reason.clone(),
@@ -158,7 +158,7 @@ pub(super) fn hold(record: Record, reason: String, facts: &mut Vec<Fact>) -> Fat
 }
 
 /// Holds a message whose failure cannot be reported to anybody, so that it does not vanish. If some
-/// recipients are still to be tried, the failed ones stay with them and are judged again.
+/// recipients are still to be tried, the failed ones stay with them and are tried again.
 pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
     let Some(first) = untold.first() else { return };
     let reason = format!(
@@ -176,7 +176,8 @@ pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
     }
 }
 
-/// The fact about delivered recipients, and those of them whose requested confirmation will not come.
+/// The fact about the delivered recipients, and those among them whose requested confirmation the server will
+/// not send.
 fn delivered(given: &Given, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec<Failed>) {
     let Some(answer) = &tried.outcome.accepted else {
         return (Vec::new(), Vec::new());
@@ -252,9 +253,9 @@ fn kept(
     record
 }
 
-/// The next step after an attempt that failed through no fault of the message: it is due at once, but
-/// behind all others if the attempt caused a hold of the mailbox. A message that caused two holds waits for
-/// a person.
+/// The next step after an attempt that failed through no fault of the message: it is due at once, but behind
+/// all others if the attempt caused a hold of the mailbox. A message that caused two holds is held for an
+/// operator.
 fn after_hold(tried: &Tried, now: Timestamp) -> Next {
     let Some(hold) = tried.outcome.holds_for() else {
         return Next::Later(now);
@@ -263,7 +264,7 @@ fn after_hold(tried: &Tried, now: Timestamp) -> Next {
         return Next::Later(now.after(hold).after(BEHIND_OTHERS));
     }
     Next::Held(format!(
-        "set aside, because sending it got the mailbox held {MOST_HOLDS} times: {}; `queue retry` sends it \
+        "set aside, because sending it caused {MOST_HOLDS} holds of the mailbox: {}; `queue retry` sends it \
          again, `queue delete` removes it",
         tried.last()
     ))
@@ -423,7 +424,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each recipient ends up delivered, failed or still there, and in only one of these groups.
+        /// Each recipient ends up delivered, failed or still waiting, and in only one of these groups.
         #[test]
         fn no_recipient_is_lost(
             kinds in prop::collection::vec(0u8..4, 1..20),

@@ -1,7 +1,7 @@
-//! Changes of the wall clock: it is set by hand, or by the network's time on a machine that starts without
-//! one (in 1970, or at the time when it was switched off). Waiting messages use the time of the spool, so
-//! their due times do not move. But the next run must be able to see the change, and nothing is given up
-//! before it was tried for an hour.
+//! Changes of the wall clock: it is set by hand, or by NTP on a machine whose own clock starts in 1970 or at
+//! the time of the last shutdown. Due times are in the time of the spool, so they do not move. But the change
+//! is recorded for the next run, and after a large change no message is given up until this run has tried for
+//! another hour.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use jiff::SignedDuration;
 
 use crate::base::Clock;
 
-/// A clock that is set by less than this may have been right before.
+/// The smallest change that counts as large. A clock that is set by less may have been right before.
 const LARGE: SignedDuration = SignedDuration::from_mins(5);
 
-/// How long a run tries before it gives anything up, counted from its start or from the last change of its
-/// clock. After a week switched off, every message would be too old.
+/// How long a run tries before it gives any message up, counted from its start or from the last large change
+/// of the wall clock. Without this, a machine that was switched off for a week would give up every message at
+/// once.
 const TRIES: Duration = Duration::from_secs(3_600);
 
 /// How far the wall clock is ahead of the time of the spool, as last recorded.
@@ -33,14 +34,14 @@ impl Noted {
         }
     }
 
-    /// The amount by which the wall clock was set since then, if it was.
+    /// The amount by which the wall clock has been set since the offset was recorded, if it has been set.
     pub(super) fn was_set(&self, clock: &Clock) -> Option<SignedDuration> {
         let by = clock.offset() - self.offset;
         (!by.is_zero()).then_some(by)
     }
 
-    /// Records that the wall clock was set by this amount. Returns true if the change is large, so that it
-    /// may be the cause of recent failures.
+    /// Records that the wall clock was set by this amount. Returns true if the change is large enough for the
+    /// wrong time to have caused recent failures.
     pub(super) fn follow(&mut self, by: SignedDuration, clock: &Clock) -> bool {
         self.offset += by;
         let is_much = by.abs() >= LARGE;
@@ -51,8 +52,8 @@ impl Noted {
     }
 }
 
-/// True if a run of this age, counted from the last large change of its clock, may give up messages whose
-/// lifetime `expires_after` has passed.
+/// True if a run of this age may give up messages whose lifetime `expires_after` has passed. The age counts
+/// from the start of the run or from the last large change of the wall clock.
 pub(super) fn has_tried(age: Duration, expires_after: Duration) -> bool {
     tries_for(age, expires_after).is_zero()
 }

@@ -16,7 +16,7 @@ impl Storms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a message leaves; see [`Storm::leaves`].
+    /// Notes that a message is about to be sent; see [`Storm::leaves`].
     pub(super) fn leaves(&self, record: &Record) {
         if record.origin == Origin::Digest {
             self.storm().leaves(record.id);

@@ -1,5 +1,5 @@
-//! "Test connection" for a person: each step of the way to a server, and in the end a message, which is
-//! sent and judged like any other.
+//! "Test connection" for an operator: each step of the connection to a server, and finally, if wanted, a
+//! message, which is sent and judged like any other.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::spool::Content;
 use crate::transport::{Link, Outcome, Step, Steps, Transport};
 
-/// The longest time for a message from MAIL to the reply to its final dot: a person waits for it.
+/// The longest time for a message from MAIL to the reply to its final dot, because an operator is waiting.
 const MESSAGE: Duration = Duration::from_secs(60);
 
 /// The name of the last step.
 const STEP: &str = "message";
 
-/// The text of the message.
+/// The text of the test message.
 const TEXT: &[u8] = b"The connection works: this message came through mailferry.\r\n";
 
-/// Tests the way to a server of a running delivery, even if its mailbox is held. A message counts towards
-/// the mailbox's limits. Returns false if there is no such server.
+/// Tests the connection to a server while delivery is running, even if its mailbox is held. The test message
+/// counts towards the mailbox's limits. Returns false if there is no such server.
 pub(super) async fn test(
     world: &Arc<World>,
     server: &str,
@@ -52,7 +52,7 @@ pub(super) async fn test(
     true
 }
 
-/// Runs the same test for a configuration that no delivery uses now.
+/// Runs the same test for a configuration, without a running delivery.
 pub async fn test_stopped(
     settings: Arc<DeliverySettings>,
     transport: Arc<dyn Transport>,
@@ -69,7 +69,7 @@ pub async fn test_stopped(
     true
 }
 
-/// Passes each step on as it is done. Returns true if all of them succeeded.
+/// Forwards each step as it is done. Returns true if all of them succeeded.
 async fn passed_on(mut receiver: mpsc::Receiver<Step>, steps: Steps) -> bool {
     let mut is_well = true;
     while let Some(step) = receiver.recv().await {
@@ -128,7 +128,7 @@ async fn message(
         Err(NotNow::UsedUp(until)) => {
             link.quit().await;
             let until = clock.shown(until);
-            let text = format!("not sent: the mailbox has reached its limit until {until}");
+            let text = format!("not sent: the mailbox has used up its sending limit until {until}");
             return Step::wrong(STEP, text, None);
         }
         Err(NotNow::Held) => {
@@ -184,7 +184,7 @@ fn head(from: &Address, to: &Address, now: Timestamp, nonce: u64, host: &str) ->
     .into_bytes()
 }
 
-/// The result of the message, with its remedy.
+/// The result of the test message, with the remedy if it failed.
 fn judged(outcome: &Outcome, to: &Address) -> Step {
     if let (Some(answer), false) = (&outcome.accepted, outcome.delivered.is_empty()) {
         return Step::well(STEP, format!("to {to}: {answer}"));

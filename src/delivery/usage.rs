@@ -10,7 +10,7 @@ use crate::base::Timestamp;
 /// The limits of one mailbox (`transport/smtp/exchange_online.md`, "Limits per mailbox").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailboxLimits {
-    /// Sessions at once.
+    /// Simultaneous sessions.
     pub sessions: usize,
     /// Messages in any minute; `None` for no limit.
     pub per_minute: Option<usize>,
@@ -38,20 +38,20 @@ impl MailboxLimits {
     }
 }
 
-/// How long a message counts: a minute, and a margin because one message may take longer to reach the
-/// server than another.
+/// How long a message counts towards the limit per minute: a minute, and a margin because one message may
+/// take longer to reach the server than another.
 const WINDOW: Duration = Duration::from_secs(61);
 
-/// The most messages of the last minute that are restored from an earlier run.
+/// The maximum number of messages of the last minute that are restored from an earlier run.
 const RESTORED: usize = 1_000;
 
-/// How long a recipient counts.
+/// How long a recipient counts towards the limit per day.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// Recipients within this time are counted together.
+/// Recipients within this period are counted together.
 const SLICE: Duration = Duration::from_secs(300);
 
-/// How long a mailbox pauses after trouble with a server. The pause doubles each time.
+/// How long a mailbox pauses after trouble with a server. The pause doubles each time, up to the longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackOff {
     /// The first pause.
@@ -71,7 +71,7 @@ impl Default for BackOff {
 }
 
 impl BackOff {
-    /// The pause after this many troubles in a row. `random` in 0..1 makes it up to a quarter longer, so
+    /// The pause after trouble this many times in a row. `random` in 0..1 makes it up to a quarter longer, so
     /// that mailboxes do not all resume at the same time.
     pub fn rest(&self, troubles: u32, random: f64) -> Duration {
         let doubled = 1u32.checked_shl(troubles.saturating_sub(1).min(16));
@@ -86,15 +86,15 @@ impl BackOff {
 pub(crate) struct Usage {
     /// The time at which each message of the last minute was sent.
     sent: VecDeque<Timestamp>,
-    /// Recipients of the last day, with the time at which their slice began.
+    /// The recipients of the last day, in slices: the start of each slice and its number of recipients.
     day: VecDeque<(Timestamp, u64)>,
-    /// The number of troubles in a row.
+    /// How many times in a row there was trouble.
     troubles: u32,
 }
 
 impl Usage {
-    /// Counts a message to this many recipients. If that exceeds a limit, returns the time from which it
-    /// does not.
+    /// Counts a message to this many recipients. If that would exceed a limit, does not count it, and returns
+    /// the time at which it may go.
     pub(crate) fn admit(
         &mut self,
         limits: &MailboxLimits,
@@ -116,8 +116,9 @@ impl Usage {
         Ok(())
     }
 
-    /// Removes this many recipients of a message that was admitted at `at`, because they cannot have got
-    /// it. If `unsent`, nobody has, and the message does not count towards its minute either.
+    /// Stops counting this many recipients of a message that was admitted at `at`, because they cannot have
+    /// got it. If `unsent`, no recipient has, and the message does not count towards the limit per minute
+    /// either.
     pub(crate) fn take_back(&mut self, recipients: u64, unsent: bool, at: Timestamp) {
         if unsent && let Some(place) = self.sent.iter().rposition(|sent| *sent == at) {
             self.sent.remove(place);
@@ -128,8 +129,8 @@ impl Usage {
         }
     }
 
-    /// Adds the usage of an earlier run in a past period, as if all messages had been sent with the last
-    /// one.
+    /// Adds the usage of an earlier run in a past period: the recipients as if all had been counted at `at`,
+    /// the messages as if all had been sent at `last`.
     pub(crate) fn restore(
         &mut self,
         messages: u64,
@@ -141,13 +142,13 @@ impl Usage {
             .unwrap_or(usize::MAX)
             .min(RESTORED);
         self.sent.extend(std::iter::repeat_n(last, messages));
-        // A change of the clock may have put them out of order.
+        // A change of the clock may have put the times out of order.
         self.sent.make_contiguous().sort_unstable();
         self.count(recipients, at);
     }
 
-    /// Uses up the minute, because the server says that the mailbox was too fast: nothing is sent for as
-    /// long as a message counts.
+    /// Uses up the limit per minute, because the server says that the mailbox was too fast: nothing is sent
+    /// until a minute has passed.
     pub(crate) fn exhaust(&mut self, limits: &MailboxLimits, now: Timestamp) {
         if let Some(most) = limits.per_minute {
             self.sent.clear();
@@ -172,7 +173,7 @@ impl Usage {
         counts.map(|(_, count)| count).sum()
     }
 
-    /// The time until which the minute is used up, if it is.
+    /// The time until which the limit per minute is used up, if it is.
     pub(crate) fn minute_until(&self, limits: &MailboxLimits, now: Timestamp) -> Option<Timestamp> {
         let most = limits.per_minute?.max(1);
         let counts = self.sent.iter().filter(|at| now < at.after(WINDOW));
@@ -205,7 +206,7 @@ impl Usage {
         {
             self.day.pop_front();
         }
-        // A message to more recipients than a day allows is left to the server to judge.
+        // A message to more recipients than a day allows is left for the server to judge.
         let mut over = (self.of_day(now) + recipients).checked_sub(most.max(recipients))?;
         if over == 0 {
             return None;
@@ -227,7 +228,7 @@ impl Usage {
     }
 }
 
-/// True if a slice still counts: it counts until its last recipient no longer does.
+/// True if a slice still counts: a slice counts as long as a recipient at its very end would.
 fn is_of_day(began: Timestamp, now: Timestamp) -> bool {
     now < began.after(SLICE + DAY)
 }

@@ -11,15 +11,15 @@ use super::world::World;
 use crate::spool::{Claim, Claimed};
 use crate::transport::Finding;
 
-/// How long a session's place stays empty after the session was one too many for the mailbox.
+/// How long a session slot stays unused after the server found one session too many for the mailbox.
 const CROWD_REST: Duration = Duration::from_secs(60);
 
-/// The longest wait for a limit during which a worker stays: it stays for the mailbox's minute, but not for
-/// its day.
+/// The longest time that a worker waits for a limit: it waits for the limit per minute, but not for the limit
+/// per day.
 const PACE_REST: Duration = Duration::from_secs(120);
 
-/// A place among the desk's workers, which becomes free however the task ends. A message whose attempt
-/// panicked keeps its claim until that expires, so that it is not tried in a loop.
+/// A worker's slot at the desk, which becomes free however the task ends. If an attempt panics, its message
+/// stays claimed until the claim expires, so that it is not retried in a loop.
 pub(super) struct Worker {
     world: Arc<World>,
     desk: Arc<Desk>,
@@ -48,7 +48,7 @@ impl Worker {
         desk.sessions.park(seat, world.clock.now());
     }
 
-    /// The next message. If there is none, this worker no longer counts.
+    /// The next message. If there is none, this worker is no longer counted.
     fn next(&mut self) -> Option<Claimed> {
         let next = self.desk.next();
         self.is_counted = next.is_some();
@@ -58,7 +58,7 @@ impl Worker {
         next.map(|next| next.item)
     }
 
-    /// Sends a message, or returns it if it cannot be sent now.
+    /// Sends a message, or gives it back if it cannot be sent now.
     async fn handle(&mut self, seat: &mut Seat, message: Claimed) {
         let (world, desk) = (self.world.clone(), self.desk.clone());
         let plan = world.plan();
@@ -122,7 +122,7 @@ impl Worker {
         }
     }
 
-    /// Ends this session and leaves its place empty for a while, because the mailbox had one session too
+    /// Ends this session and leaves its slot unused for a while, because the mailbox had one session too
     /// many.
     async fn thin_out(&self, seat: &mut Seat) {
         if let Some(session) = seat.take() {

@@ -22,7 +22,7 @@ use crate::observe::maillog;
 use crate::spool::{Claim, Claimed, Fate, Finish, Place, Record, Spool, SpoolError, Which, time};
 use crate::transport::Transport;
 
-/// The time for which a message is claimed; the claim is renewed after half of it.
+/// The time for which a message is claimed; the claim is renewed after half of that time.
 pub(super) const CLAIM: Duration = Duration::from_secs(900);
 
 /// The state of delivery for the whole process.
@@ -36,12 +36,12 @@ pub(super) struct World {
     plan: ArcSwap<Plan>,
     finishes: mpsc::Sender<Finish>,
     noted: Mutex<Noted>,
-    /// The number of pauses that keep desks from taking messages.
+    /// The number of pauses in force. While there is one, desks take no messages.
     pauses: AtomicUsize,
 }
 
 impl World {
-    /// Restores the state that earlier runs left in the spool, and starts to write fates.
+    /// Restores the state that earlier runs left in the spool, and starts the task that writes fates.
     pub(super) async fn begin(
         spool: Arc<dyn Spool>,
         settings: DeliverySettings,
@@ -76,13 +76,13 @@ impl World {
         self.plan.load_full()
     }
 
-    /// Uses other settings from now on. Returns the previous plan.
+    /// Uses these settings from now on. Returns the previous plan.
     pub(super) fn replan(&self, settings: DeliverySettings) -> Arc<Plan> {
         let plan = Plan::new(Arc::new(settings), &self.desks);
         self.plan.swap(Arc::new(plan))
     }
 
-    /// Makes the scheduler look again.
+    /// Makes the scheduler start another round.
     pub(super) fn wake(&self) {
         self.fates.wake.notify_one();
     }
@@ -94,12 +94,12 @@ impl World {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time for which this run has lasted, counted from the last large change of its clock.
+    /// The time since this run started, or since the last large change of the wall clock if that is later.
     fn age(&self) -> Duration {
         self.clock.steady().saturating_sub(self.noted().set)
     }
 
-    /// If the wall clock was set, records the new time. Returns true if the change was large.
+    /// If the wall clock has been set, records the new time. Returns true if the change was large.
     pub(super) async fn follow_wall_clock(&self) -> Result<bool, SpoolError> {
         let Some(by) = self.noted().was_set(&self.clock) else {
             return Ok(false);
@@ -109,12 +109,12 @@ impl World {
         Ok(self.noted().follow(by, &self.clock))
     }
 
-    /// True if messages with this lifetime may be given up by now.
+    /// True if this run has tried long enough to give up messages with this lifetime.
     pub(super) fn has_tried(&self, expires_after: Duration) -> bool {
         step::has_tried(self.age(), expires_after)
     }
 
-    /// The time from now until messages with this lifetime may be given up.
+    /// How much longer this run must try before it may give up messages with this lifetime.
     pub(super) fn tries_for(&self, expires_after: Duration) -> Duration {
         step::tries_for(self.age(), expires_after)
     }
@@ -148,7 +148,7 @@ impl World {
         let _ = self.finishes.send(finish).await;
     }
 
-    /// Lets a message be routed again soon. Returns it if too many fates wait already.
+    /// Has a message routed again soon. Returns the message if too many fates already wait to be written.
     pub(super) fn unassign(&self, message: Claimed) -> Option<Claimed> {
         let Ok(place) = self.finishes.try_reserve() else {
             return Some(message);
@@ -162,7 +162,7 @@ impl World {
         None
     }
 
-    /// Makes queued messages due in a moment, whatever they wait for.
+    /// Makes queued messages due in a few seconds ([`BEHIND_OTHERS`]), whatever they are waiting for.
     pub(super) async fn hasten(&self, ids: Vec<MessageId>) {
         let now = self.clock.now();
         let (which, most) = (Which::Named(ids), usize::MAX);
@@ -180,25 +180,25 @@ impl World {
         }
     }
 
-    /// Returns messages to the spool unchanged.
+    /// Gives messages back to the spool unchanged.
     pub(super) fn release(&self, messages: impl IntoIterator<Item = Claimed>) {
         for message in messages {
             self.release_one((message.claim, message.record.place()));
         }
     }
 
-    /// Returns one message to the spool unchanged.
+    /// Gives one message back to the spool unchanged.
     pub(super) fn release_one(&self, claimed: (Claim, Place)) {
         self.fates.forget(claimed.0);
         self.spool.release(vec![claimed]);
     }
 
-    /// Returns the messages that wait at a desk to the spool.
+    /// Gives the spool back the messages that wait at a desk.
     pub(super) fn give_back(&self, desk: &Desk) {
         self.release(desk.empty());
     }
 
-    /// Renews the claims that have used half of their time.
+    /// Renews the claims that have less than half of their time left.
     pub(super) fn renew_claims(self: &Arc<Self>, now: Timestamp) {
         let until = now.after(CLAIM);
         let renewed = self.fates.renewed(now.after(CLAIM / 2), until);

@@ -67,7 +67,7 @@ impl Listener {
 pub struct Bound(TcpListener);
 
 impl Bound {
-    /// Wraps a socket that another process has bound, such as systemd.
+    /// Wraps a socket that another process, such as systemd, has bound.
     pub fn of(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         TcpListener::from_std(socket).map(Self)
@@ -153,7 +153,7 @@ async fn turn_one_away(socket: &TcpListener, service: &dyn Protocol) -> bool {
     let Ok(Ok((stream, _))) = accepted else {
         return false;
     };
-    // The reply fits into the empty buffer of a new connection; if not, it is lost.
+    // The reply should fit into the empty send buffer of a new connection; if it does not, it is lost.
     let _ = stream.try_write(&service.farewell(&TurnedAway::TooMany));
     true
 }

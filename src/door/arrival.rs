@@ -26,8 +26,8 @@ const TURN_AWAY: Duration = Duration::from_secs(5);
 /// How long a client may keep sending after the last reply.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// The most octets that are read and discarded from a client whose session is over. Closing a socket with
-/// unread input resets the connection, and the last reply is lost.
+/// The maximum number of octets that are read and discarded after a session. Closing a socket with unread
+/// input would reset the connection, and the last reply would be lost.
 const LINGER: u64 = 64 * 1024;
 
 /// A connection at the door.
@@ -141,7 +141,8 @@ impl Arrival {
         Ok(client.map_or(peer, |client| client.ip().to_canonical()))
     }
 
-    /// A place among the sessions of its address, or the reason why the client is turned away.
+    /// Reserves a slot for one more session from this address, or returns the reason why the client is turned
+    /// away.
     fn place(&self, peer: IpAddr) -> Result<Counted<IpAddr>, TurnedAway> {
         if !self.endpoint.serves(peer) {
             return Err(TurnedAway::NoAccess(peer));
@@ -177,7 +178,7 @@ async fn talks_early(stream: &mut ClientStream, pause: Duration) -> bool {
     matches!(timeout(pause, stream.read(&mut octet)).await, Ok(Ok(1)))
 }
 
-/// Sends the reason, unless the client expects TLS first, and closes.
+/// Sends the reason, unless the client expects TLS first, and closes the connection.
 pub(super) async fn turn_away(
     stream: TcpStream,
     said: Vec<u8>,
@@ -190,12 +191,12 @@ pub(super) async fn turn_away(
 }
 
 async fn say_and_close(mut stream: ClientStream, said: Vec<u8>, door: &Door) {
-    // It does not matter if the client reads this. A new connection's buffer takes it at once.
+    // It does not matter whether the client reads this. A new connection's buffer takes it at once.
     let _ = timeout(TURN_AWAY, stream.write_all(&said)).await;
     close(stream, door).await;
 }
 
-/// Closes so that the client receives the last reply, even if it is still sending.
+/// Closes the connection in a way that lets the client receive the last reply, even if it is still sending.
 async fn close(mut stream: ClientStream, door: &Door) {
     let most = door.settings.load().limits.leaving;
     let Some(_place) = door.leaving.take((), most) else {

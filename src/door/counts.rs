@@ -1,5 +1,5 @@
-//! Counts of sessions (in total, by address, by user), and the memory that messages in flight take.
-//! Dropping a guard gives back what it took, however the session ended.
+//! Counts of sessions (in total, by listener, by address, by user), and the memory that messages in flight
+//! take. Dropping a `Counted` or a `Share` gives back what it took, however the session ended.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,25 +8,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-/// The leading bits of an IPv6 address that identify a site: a client has a /64 (RFC 6177 §2).
+/// The number of leading bits that identify a site in an IPv6 address: a client has a /64 (RFC 6177 §2).
 const SITE: u32 = 64;
 
 /// The count for each key.
 #[derive(Debug)]
 pub(crate) struct Counts<K: Eq + Hash>(DashMap<K, usize>);
 
-/// One place in a count; dropping it gives the place back.
+/// One slot in a count; dropping it releases the slot.
 #[derive(Debug)]
 pub struct Counted<K: Eq + Hash> {
     counts: Arc<Counts<K>>,
     key: K,
 }
 
-/// Octets of messages in flight.
+/// The memory that messages in flight take, in octets.
 #[derive(Debug, Default)]
 pub struct Memory(AtomicU64);
 
-/// The part of that memory that one message takes.
+/// The part of a [`Memory`] that one message takes.
 #[derive(Debug)]
 pub(crate) struct Share {
     memory: Arc<Memory>,
@@ -88,8 +88,8 @@ impl Share {
         }
     }
 
-    /// Changes the share to `to` octets and returns true, if all shares together do not exceed `most`. A
-    /// reduction always succeeds.
+    /// Resizes the share to `to` octets, unless all shares together would then exceed `most`. Returns true if
+    /// it was resized. A reduction always succeeds.
     pub(crate) fn resize(&mut self, to: u64, most: u64) -> bool {
         let used = &self.memory.0;
         if to <= self.held {

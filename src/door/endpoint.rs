@@ -22,7 +22,7 @@ pub struct Endpoint {
     pub tls: Option<ListenerTls>,
     /// True if a session may continue without TLS.
     pub plaintext: bool,
-    /// True if a password may be sent in clear.
+    /// True if a password may be sent without TLS.
     pub plaintext_auth: bool,
     /// True if passwords admit users here.
     pub by_password: bool,
@@ -36,9 +36,10 @@ pub struct Endpoint {
     pub sessions: usize,
     /// The amounts that this listener accepts in a period.
     pub limits: Vec<usage::Limit>,
-    /// The delay before the greeting; clients that send data during it are refused. `None` allows that.
+    /// The delay before the greeting, during which a client that sends data is refused. `None` for no delay
+    /// and no check.
     pub early_talkers: Option<Duration>,
-    /// The proxies that send their client's address.
+    /// The networks of proxies that send the client's address in a PROXY header.
     pub proxies: Vec<IpNet>,
 }
 
@@ -49,14 +50,14 @@ pub enum Socket {
     Address {
         /// Address and port.
         address: SocketAddr,
-        /// True if an IPv6 address does not accept IPv4.
+        /// True if an IPv6 socket does not accept IPv4 clients.
         only_v6: bool,
     },
     /// A socket that systemd has bound, by its name in systemd (sd_listen_fds_with_names).
     Systemd(String),
 }
 
-/// How a listener protects its sessions.
+/// How a listener protects its sessions with TLS.
 #[derive(Clone)]
 pub struct ListenerTls {
     /// The certificate.
@@ -75,8 +76,8 @@ pub enum ListenerCertificate {
 }
 
 impl Endpoint {
-    /// An endpoint on this address that allows everybody everything, in clear. The caller changes the
-    /// fields that must differ.
+    /// An endpoint on this address that allows everything to everybody, without TLS. The caller changes
+    /// the fields that must differ.
     pub fn open(address: SocketAddr) -> Self {
         Self {
             name: address.to_string(),

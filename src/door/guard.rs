@@ -1,4 +1,4 @@
-//! The guard against guessed passwords: an address whose sign-ins fail waits longer for each reply, and is
+//! The guard against password guessing: an address whose sign-ins fail waits longer for each reply, and is
 //! then shut out for a while.
 
 use std::hash::{BuildHasher, RandomState};
@@ -17,16 +17,16 @@ use crate::base::Window;
 /// The pause before the reply to the first failure; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest pause before a reply. It is limited because a waiting session takes the place of another.
+/// The longest pause before a reply. It is limited because a waiting session occupies a session slot.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// The most addresses that are remembered; about 5 KiB each in the worst case.
+/// The maximum number of remembered addresses; each takes about 5 KiB in the worst case.
 const REMEMBERED: usize = 10_000;
 
-/// The longest wait for a turn.
+/// The longest wait for a turn to check a password.
 const TURN: Duration = Duration::from_secs(20);
 
-/// The number of turns that all addresses share.
+/// The number of locks that all addresses share; only addresses with the same lock wait for each other.
 const TURNS: usize = 256;
 
 /// The consequence of a failed sign-in.
@@ -65,8 +65,8 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// Waits until no other password from this address is being checked. So an attacker with many sessions
-    /// at once gets no more guesses than with one.
+    /// Waits until no other password from this address is being checked, so that an attacker with many
+    /// sessions gets no more guesses than with one.
     pub(crate) async fn turn(
         &self,
         peer: IpAddr,
@@ -101,7 +101,7 @@ impl Guard {
         }
     }
 
-    /// How much longer this address is shut out, if it is.
+    /// The time for which this address is still shut out; `None` if it is not.
     pub(crate) fn shut_out(
         &self,
         peer: IpAddr,
@@ -117,8 +117,8 @@ impl Guard {
             .filter(|left| !left.is_zero())
     }
 
-    /// If there are too many addresses, removes those without recent failures, then all that are not shut
-    /// out.
+    /// If too many addresses are remembered, removes those without recent failures. If that is not enough,
+    /// removes all that are not shut out.
     fn make_room(&self, now: Instant) {
         if self.seen.len() < REMEMBERED {
             return;
@@ -130,7 +130,7 @@ impl Guard {
             self.seen.retain(|_, seen| is_shut(seen));
         }
         if self.seen.len() >= REMEMBERED {
-            // As a last step, remove those that would be let in again first.
+            // As a last resort, remove those whose shut-out ends soonest.
             let ends = self.seen.iter().filter_map(|seen| seen.shut_until);
             let soonest = ends.min();
             self.seen.retain(|_, seen| seen.shut_until > soonest);

@@ -1,5 +1,5 @@
 //! The table `[limits]` of the configuration: how much is allowed at once, and how slow clients may be.
-//! Each key with its default.
+//! Every key is here with its default.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -38,10 +38,10 @@ pub struct DoorLimits {
     /// The memory in octets that incoming messages may take together.
     #[serde(deserialize_with = "written::positive")]
     pub memory: u64,
-    /// The lowest rate in octets per second at which a message may come in, as an average after its first
-    /// minute.
+    /// The lowest average rate, in octets per second, at which a message may arrive. The message's first
+    /// minute does not count.
     pub minimum_rate: u64,
-    /// The number of failed sign-ins within `auth_time` that shuts an address out; zero for never.
+    /// The number of failed sign-ins within `auth_time` that shuts an address out; zero means never.
     pub auth_failures: u64,
     /// The time in which `auth_failures` are counted.
     #[serde(deserialize_with = "written::wait")]
@@ -58,19 +58,19 @@ pub struct DoorLimits {
     /// How long a session may last.
     #[serde(deserialize_with = "written::wait")]
     pub session_time: Duration,
-    /// The treatment of line ends that are not CRLF.
+    /// The treatment of line endings that are not CRLF.
     pub bare_newlines: BareNewlines,
-    /// The maximum number of clients at once that get time to read why their session is over. They do not
-    /// count as sessions.
+    /// The maximum number of simultaneous clients that get time to read why their session is over. They do
+    /// not count as sessions.
     #[serde(skip, default = "leaving")]
     pub leaving: usize,
 }
 
-/// The treatment of a message with line ends that are not CRLF.
+/// The treatment of a message with line endings that are not CRLF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BareNewlines {
-    /// The line ends become CRLF.
+    /// The line endings become CRLF.
     Normalize,
     /// The message is refused.
     Reject,

@@ -1,11 +1,12 @@
-//! The door, where apps connect: sockets, TLS, PROXY, users, networks, the guard against guessed passwords,
-//! counts and memory, for any protocol behind the door.
+//! The door, where apps connect: sockets, TLS, PROXY, users, networks, the guard against password guessing,
+//! session counts and memory limits. Any protocol can be behind the door.
 //!
 //! ```text
 //! accept ─▶ arrival (client address, access, TLS) ─▶ Visitor ─▶ Protocol (submission; later others)
 //! ```
 //!
-//! The door decides and counts; the [`Protocol`] decides which reply a client receives, and in which form.
+//! The door admits and counts clients; the [`Protocol`] decides which reply a client receives, and in which
+//! form.
 
 pub(crate) mod accept;
 mod arrival;

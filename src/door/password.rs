@@ -1,7 +1,7 @@
-//! Passwords and their argon2id hashes. Each check takes the memory that its hash requires, 7 MiB if
-//! [`hash_password`] made it, so the number of checks at once is limited. Each of these turns keeps one
-//! buffer. A new buffer for each check would stay with the thread that ran it (glibc's arenas), and there
-//! are many threads.
+//! Passwords and their argon2id hashes. Each check takes the memory that its hash requires (7 MiB if
+//! [`hash_password`] made the hash), so the number of simultaneous checks is limited. Buffers are reused. If
+//! each check allocated its own, that memory would stay with the thread that ran the check (glibc's arenas),
+//! and there are many threads.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::base::secret::ExposeSecret;
 /// How long a check may wait for its turn.
 const TURN: Duration = Duration::from_secs(20);
 
-/// Memory (KiB) and passes of new hashes: one of the equivalent choices of OWASP's Password Storage Cheat
-/// Sheet, the one that takes little memory.
+/// Memory (KiB) and passes of new hashes: of the equivalent choices in OWASP's Password Storage Cheat Sheet,
+/// the one that takes the least memory.
 const NEW: (u32, u32) = (7_168, 5);
 
-/// Octets of a hash that no password has.
+/// The length in octets of a random hash that no password matches.
 const OUTPUT: usize = Params::DEFAULT_OUTPUT_LEN;
 
-/// Octets of a salt (RFC 9106 §3.1).
+/// The length of a salt in octets (RFC 9106 §3.1).
 const SALT: usize = 16;
 
 /// Too many passwords are being checked at once.
@@ -59,7 +59,7 @@ impl Hash {
         })
     }
 
-    /// A hash that no password has, with its own salt. It costs as much to check as `like`.
+    /// A random hash that no password matches, with its own salt. It costs as much to check as `like`.
     pub fn of_nobody(like: Option<&Self>) -> Self {
         let (memory, passes) = NEW;
         let usual = Params::new(memory, passes, 1, None).unwrap_or_default();
@@ -92,15 +92,15 @@ impl Hash {
     }
 }
 
-/// Checks passwords: as many at once as there are turns.
+/// Checks passwords. The number of turns is the number of simultaneous checks.
 pub struct Checks {
     turns: Semaphore,
-    /// The buffers of the turns that are free at the moment.
+    /// The buffers that no check is using at the moment.
     buffers: Arc<Mutex<Vec<Vec<Block>>>>,
 }
 
 impl Default for Checks {
-    /// As many turns as half of the cores.
+    /// One turn for every two cores, but at least one.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {

@@ -9,16 +9,16 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The octets before a header's variable part, and the position of its length in them (PROXY protocol
-/// §2.2).
+/// The length in octets of a header's fixed part, and the position in it of the variable part's length
+/// (PROXY protocol §2.2).
 const FIXED: usize = 16;
 const LENGTH: std::ops::Range<usize> = 14..16;
 
-/// The most octets of a variable part: addresses of Unix sockets are the longest (216), the rest are
-/// extensions. A proxy sends the header in one segment (§2.2).
+/// The maximum length of the variable part in octets. The longest addresses, those of Unix sockets, take 216;
+/// the rest is for extensions. A proxy sends the header in one segment (§2.2).
 const VARIABLE: usize = 1_024;
 
-/// How long a proxy may take: it must send the header before anything else.
+/// How long a proxy may take to send the header, which comes before anything else.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An error while reading the PROXY header.

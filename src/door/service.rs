@@ -15,7 +15,7 @@ use crate::base::BoxFuture;
 pub struct Visitor {
     /// The connection, already with TLS if TLS is implicit.
     pub stream: ClientStream,
-    /// The client's address, or the one that a proxy names.
+    /// The client's address; behind a proxy, the one that the proxy names.
     pub peer: IpAddr,
     /// The listener, with its current settings.
     pub endpoint: Arc<ArcSwap<Endpoint>>,

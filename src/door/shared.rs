@@ -15,11 +15,11 @@ use super::turned_away::TurnedAway;
 use super::usage::DoorUsage;
 use super::users::{User, Users};
 
-/// How long sessions have to send the notice that the program ends, whatever they are doing.
+/// After [`Stopping::AtOnce`], the time that sessions have to notify their clients and end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Settings for every listener. Running sessions use a change from their next command on, but keep the user
-/// that their network gave them.
+/// Settings for every listener. Running sessions apply a change from their next command on, but keep the user
+/// that their network implied.
 pub struct DoorSettings {
     /// The users who may sign in or are admitted by network.
     pub users: Users,
@@ -56,7 +56,7 @@ pub enum Stopping {
     AtOnce,
 }
 
-/// A session's place among all sessions, and its place among those of its listener.
+/// A session's slot in the count of all sessions, and its slot in the count of its listener's sessions.
 pub type Places = (Counted<()>, Counted<String>);
 
 impl Door {
@@ -81,7 +81,7 @@ impl Door {
         self.sessions.of(&())
     }
 
-    /// A receiver that shows if the program is ending.
+    /// A receiver for changes of [`Stopping`].
     pub fn stopping(&self) -> watch::Receiver<Stopping> {
         self.stopping.subscribe()
     }
@@ -93,8 +93,8 @@ impl Door {
             (Stopping::AtOnce, LAST_WORDS),
         ] {
             self.stopping.send_replace(how);
-            // A session that has not ended by then is cut off; its client has no reply that accepts the
-            // message.
+            // A session that has not ended by then is cut off; its client has not received a reply that
+            // accepts the message.
             let _ = tokio::time::timeout(time, self.ended()).await;
         }
     }
@@ -106,7 +106,7 @@ impl Door {
         }
     }
 
-    /// A place for one more session of this user, if the limit allows it.
+    /// Reserves a slot for one more session of this user, if the limit allows it.
     pub fn place_of_user(&self, user: &User) -> Result<Counted<String>, TurnedAway> {
         let (most, setting) = match user.sessions {
             Some(most) => (most, "sessions"),

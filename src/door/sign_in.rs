@@ -13,7 +13,7 @@ use crate::observe::maillog;
 /// The reason why a sign-in failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotSignedIn {
-    /// There is no such user, or the password is wrong. The pause before this reply is already over.
+    /// There is no such user, or the password is wrong. The delay before the reply has already passed.
     Wrong,
     /// The client's address is shut out.
     ShutOut {
@@ -27,8 +27,8 @@ pub enum NotSignedIn {
 }
 
 impl Door {
-    /// Succeeds if the password is the user's and this listener admits the user. A failure is logged and
-    /// costs time.
+    /// Succeeds if the password is the user's and this listener admits the user. A failed check is
+    /// logged, and its result is delayed.
     pub async fn sign_in(
         &self,
         endpoint: &Endpoint,

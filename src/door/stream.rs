@@ -1,4 +1,4 @@
-//! A client's connection, in clear or within TLS.
+//! A client's connection, with or without TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The stream of a client's connection, in clear or within TLS.
+/// The stream of a client's connection, with or without TLS.
 pub(crate) type ClientStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
 /// Waits until there is something to read, so that an idle session needs no buffer.
@@ -65,7 +65,7 @@ pub(crate) fn tls_words(error: &io::Error) -> String {
             "the client does not trust this listener's certificate ({error}): import it into the client, or set `certificate` and `key`"
         ),
         Some(Error::InvalidMessage(_)) => {
-            "the client does not speak TLS here: set it to SSL/TLS, or the listener's `tls` to \"starttls\"".to_owned()
+            "the client does not use TLS here: set the client to SSL/TLS, or the listener's `tls` to \"starttls\"".to_owned()
         }
         _ => error.to_string(),
     }

@@ -13,7 +13,7 @@ pub enum TurnedAway {
         whose: String,
         /// The maximum.
         most: usize,
-        /// The setting of the maximum.
+        /// The configuration key that sets the maximum.
         setting: &'static str,
     },
     /// The listener serves other networks.

@@ -30,7 +30,7 @@ pub struct Limit {
     pub most: u64,
 }
 
-/// An amount that is asked for, or that was used.
+/// An amount that is requested, or that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
     /// Messages.
@@ -52,11 +52,11 @@ pub enum LimitOwner<'a> {
 #[derive(Debug, Default)]
 pub struct DoorUsage(DashMap<String, Windows>);
 
-/// The windows of one owner, each by the setting of its limit.
+/// The windows of one owner, by the configuration keys of their limits.
 type Windows = HashMap<&'static str, Window>;
 
 impl DoorUsage {
-    /// Succeeds if there is room for this amount; otherwise returns the limit.
+    /// Succeeds if there is room for this amount; otherwise returns the limit that it would exceed.
     pub fn check(&self, who: LimitOwner, limits: &[Limit], asked: Amount) -> Result<(), OverLimit> {
         self.check_at(who, limits, asked, Instant::now())
     }
@@ -66,7 +66,7 @@ impl DoorUsage {
         self.take_at(who, limits, asked, Instant::now())
     }
 
-    /// Takes back the amount that was taken last, because it is not used after all.
+    /// Gives back the amount that was taken last, if it is not used after all.
     pub fn give_back(&self, who: LimitOwner, limits: &[Limit], amount: Amount) {
         if limits.is_empty() {
             return;
@@ -159,7 +159,7 @@ fn window<'a>(windows: &'a mut Windows, limit: &Limit) -> &'a mut Window {
 pub struct OverLimit {
     /// The owner of the limit, such as `User erp`.
     pub whose: String,
-    /// The setting.
+    /// The key of the limit in the configuration.
     pub setting: &'static str,
     /// The most that the limit allows.
     pub most: u64,

@@ -16,7 +16,7 @@ use crate::base::secret::ExposeSecret;
 use crate::message::{Address, Priority};
 use crate::routing::Filter;
 
-/// How long a correct password need not be hashed again.
+/// How long a correct password is remembered, so that it need not be hashed again.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// A user of the listener.
@@ -26,7 +26,7 @@ pub struct User {
     pub name: String,
     /// The argon2 hash of the password (PHC string); `None` if only networks admit the user.
     pub hash: Option<Secret>,
-    /// Networks whose clients are this user without AUTH.
+    /// Networks whose clients count as this user without AUTH.
     pub networks: Vec<IpNet>,
     /// How urgent this user's mail is.
     pub priority: Option<Priority>,
@@ -36,10 +36,10 @@ pub struct User {
     pub recipients: Option<Filter>,
     /// The amounts that the user may send in a period.
     pub limits: Vec<Limit>,
-    /// Sessions at once; `None` for the limit that applies to every user.
+    /// The maximum number of simultaneous sessions; `None` for the limit that applies to every user.
     pub sessions: Option<usize>,
-    /// The sender for messages that have no sender, or one that is not an address, from devices without a
-    /// mailbox.
+    /// The sender to assume for a message that has none, or one that is not an address. It is meant for
+    /// devices without a mailbox.
     pub assume_from: Option<Address>,
 }
 
@@ -60,22 +60,23 @@ impl User {
 
 /// The users of a listener.
 ///
-/// A recent success is remembered as a MAC of the user's hash and the password. Its key exists only in this
-/// process's memory. The MAC is valid only for the same password and the same hash, and reveals neither. A
-/// wrong password always costs the full check.
+/// A recent success is remembered as a MAC of the user's hash and the password. The key of the MAC exists
+/// only in this process's memory. The MAC is valid only for the same password and the same hash, and reveals
+/// neither. A wrong password always costs the full check.
 pub struct Users {
     users: Vec<User>,
     by_name: HashMap<String, usize>,
     checks: Arc<Checks>,
     key: hmac::Key,
     remembered: DashMap<String, (hmac::Tag, Instant)>,
-    /// Hashes that are checked for unknown names, so that these cost as much as existing names.
+    /// Hashes against which the passwords of unknown names are checked, so that unknown names take as long as
+    /// existing ones.
     nobodies: Vec<Hash>,
 }
 
 impl Users {
-    /// Creates the list of these users, whose passwords `checks` checks. If networks overlap, the earlier
-    /// user wins.
+    /// Creates the list of users; `checks` checks their passwords. If networks overlap, the earlier user
+    /// wins.
     pub fn new(users: Vec<User>, checks: Arc<Checks>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
         let hashes = users.iter().filter_map(User::hash);
@@ -95,7 +96,8 @@ impl Users {
         }
     }
 
-    /// The user that a client at this address is without AUTH, among those for whom `may` returns true.
+    /// The user that a client at this address counts as without AUTH, among those for whom `may` returns
+    /// true.
     pub fn by_network(&self, address: IpAddr, may: impl Fn(&str) -> bool) -> Option<&User> {
         let admits = |user: &&User| {
             let mut networks = user.networks.iter();
@@ -134,8 +136,8 @@ impl Users {
         Ok(right)
     }
 
-    /// The hash against which the password of an unknown name is checked. It is always the same for one
-    /// name; over all names the cost is that of the users' hashes.
+    /// The hash against which the password of an unknown name is checked. The same name always gets the
+    /// same hash. Over all names, the costs are distributed like those of the users' hashes.
     fn nobody(&self, name: &str) -> &Hash {
         let tag = hmac::sign(&self.key, name.as_bytes());
         let number = tag.as_ref().iter().take(8);

@@ -1,4 +1,4 @@
-//! One mail address, `local-part@domain`: as it was written, and in the form for comparison.
+//! One mail address, `local-part@domain`: as it was written, and in a form for comparison.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};

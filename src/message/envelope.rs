@@ -27,13 +27,14 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// Approximate octets of memory that the recipient takes; an address has its text and a key.
+    /// Approximate octets of memory that the recipient takes; an address stores its text and its form
+    /// for comparison.
     pub fn held(&self) -> usize {
         size_of::<Self>() + 2 * self.address.as_str().len() + self.parameters.0.len()
     }
 }
 
-/// Raw ESMTP parameters: `KEYWORD=value` separated by single spaces. They are never decoded, so they are
+/// Raw ESMTP parameters: `KEYWORD=value` separated by single spaces. They are stored undecoded, so they are
 /// passed on exactly as they came. Only [`Parameters::parse`] creates them, and it admits no line end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -69,7 +70,7 @@ impl Parameters {
     }
 
     /// As [`Parameters::get`], but decoded from xtext (RFC 3461 §4). `None` if the value is not xtext, or
-    /// if the decoded text is not printable ASCII and so does not fit in a header.
+    /// if the decoded text is not printable ASCII, which a header could not contain.
     pub fn get_xtext(&self, keyword: &str) -> Option<String> {
         let mut rest = self.get(keyword)?;
         let mut text = String::with_capacity(rest.len());
@@ -108,8 +109,8 @@ fn is_keyword(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
-/// True for a value without control characters and spaces. RFC 5321 forbids `=` as well, but ORCPT of real
-/// senders has it.
+/// True for a value without control characters and spaces. RFC 5321 forbids `=` as well, but real senders
+/// use it in ORCPT.
 fn is_value(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| !c.is_control() && !c.is_whitespace())
 }

@@ -1,7 +1,7 @@
 //! The header section: the byte range of each field, and the author.
 //!
-//! The section ends at the first line that is not a field; the rest is body. Only a first line that
-//! separates messages in an mbox file is skipped: it belongs to the file, not to the message.
+//! The section ends at the first line that is not a field; the rest is body. There is one exception: an mbox
+//! separator as the first line is skipped, because it belongs to the mbox file, not to the message.
 
 use std::ops::Range;
 
@@ -43,10 +43,11 @@ pub enum Author {
     /// One From with several mailboxes or a group. It is valid but names no single author. The first
     /// mailbox provides the name.
     Several(Option<Mailbox>),
-    /// A From that the grammar does not admit but that can only mean this mailbox, or several Froms that
-    /// all mean it. The field is always rewritten.
+    /// A From that violates the grammar but can only mean this mailbox, or several From fields that all
+    /// name it. The field is always rewritten.
     Lenient(Mailbox),
-    /// More than one From, or one without an address. It is always replaced, but keeps its name, if any.
+    /// Several From fields that do not all name the same address, or one From without an address. The value
+    /// is the name, if there is one; a From that replaces this one keeps the name.
     Malformed(Option<String>),
 }
 
@@ -139,7 +140,7 @@ impl<'a> Headers<'a> {
         Some(self.slice(&field.value))
     }
 
-    /// The author according to the message.
+    /// The author according to all From fields of the message.
     pub fn author(&self) -> Author {
         let froms = self.fields.iter().filter(|field| self.is(field, "From"));
         let mut authors = froms.map(|from| Author::of_value(self.slice(&from.value)));
@@ -166,7 +167,8 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// The length of a first line `From ...` or `>From ...`, which mbox files have before each message.
+/// The length of a first line `From ...` or `>From ...`, which mbox files have before each message. Zero if
+/// the first line is something else.
 fn mbox_separator(bytes: &[u8]) -> usize {
     let is_one = bytes.starts_with(b"From ") || bytes.starts_with(b">From ");
     let line = line_at(bytes, 0);
@@ -190,7 +192,8 @@ fn line_at(bytes: &[u8], at: usize) -> Range<usize> {
     at..bytes.len()
 }
 
-/// The colon after a name of printable ASCII (RFC 5322 §2.2). White space before it is obsolete.
+/// The position of the colon after a field name of printable ASCII (RFC 5322 §2.2). White space before the
+/// colon is obsolete, but accepted (§4.5).
 fn field_colon(line: &[u8]) -> Option<usize> {
     let colon = memchr(b':', line)?;
     let name = line[..colon].trim_ascii_end();

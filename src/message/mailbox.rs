@@ -1,9 +1,9 @@
-//! The mailbox list of a header such as From, read so that nobody can be deceived.
+//! The mailbox list of a header such as From, read so that no sender can pose as another.
 //!
 //! The address in a header decides who a mail is from. [`parse_list`] therefore first reads the structure
-//! (quotes, comments, angle brackets, commas, groups) strictly. But apps also write fields that the grammar
-//! does not admit. For these, [`read_leniently`] finds the one address that the field can mean. Such a
-//! field must be rewritten, so that nobody reads another address in it.
+//! (quotes, comments, angle brackets, commas, groups) strictly. But apps also write fields that violate the
+//! grammar. For these, [`read_leniently`] finds the one address that the field can mean. Such a field must be
+//! rewritten, so that no other program reads a different address in it.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub struct Mailbox {
 pub struct MailboxList {
     /// The mailboxes, in order. May be empty for a group.
     pub mailboxes: Vec<Mailbox>,
-    /// True if group syntax surrounds any of the mailboxes.
+    /// True if the list contains a group.
     pub grouped: bool,
 }
 
@@ -49,7 +49,7 @@ impl Mailbox {
         }
     }
 
-    /// A mailbox with a name as it stands in a header.
+    /// A mailbox whose name was decoded from a header.
     fn with_phrase(phrase: Option<Phrase>, address: Address) -> Self {
         let is_raw = phrase.as_ref().is_some_and(|phrase| !phrase.is_readable);
         let named = Self::new(phrase.as_ref().map(|phrase| phrase.text.as_str()), address);
@@ -59,7 +59,7 @@ impl Mailbox {
         }
     }
 
-    /// The other address with this mailbox's name, or with its local part if it has no name.
+    /// `address` with this mailbox's name, or with this mailbox's local part as the name if it has none.
     pub fn encapsulated_in(&self, address: &Address) -> Self {
         let name = self.name.as_deref().unwrap_or(self.address.local_part());
         Self {
@@ -133,7 +133,7 @@ pub fn parse_list(value: &str) -> Option<MailboxList> {
     (!in_group && (list.grouped || !list.mailboxes.is_empty())).then_some(list)
 }
 
-/// The content of a field that the grammar does not admit.
+/// The content of a field that violates the grammar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The one mailbox that the field can mean, if there is one.
@@ -243,7 +243,7 @@ fn quoted(rest: &mut std::str::Chars, pieces: &mut Pieces) -> Option<()> {
     Some(())
 }
 
-/// Skips a comment. Comments nest (RFC 5322 §3.2.2) and name nobody.
+/// Skips a comment. Comments nest (RFC 5322 §3.2.2) and contain no mailbox.
 fn comment(rest: &mut std::str::Chars) -> Option<()> {
     let mut depth = 1;
     while depth > 0 {

@@ -1,4 +1,4 @@
-//! A message: addresses, envelope, header section, and how the last two are rewritten. Pure functions.
+//! A message: its addresses, envelope and header section, and how it is rewritten. Pure functions.
 
 pub(crate) mod address;
 pub(crate) mod envelope;

@@ -28,8 +28,8 @@ pub(super) struct Phrase {
     pub(super) is_readable: bool,
 }
 
-/// Octets from outside as text, and true if they were UTF-8 (RFC 6532 admits nothing else in a header).
-/// Other octets are read as windows-1252, which old apps and servers write.
+/// Converts received octets to text. The second value is true if they were UTF-8 (RFC 6532 admits nothing
+/// else in a header). Otherwise they are read as windows-1252, which old apps and servers write.
 pub fn text_of(value: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(value) {
         Ok(text) => (text.into(), true),
@@ -97,8 +97,8 @@ pub(super) fn decode_words(text: &str) -> Option<String> {
     (had_words && whole.is_readable).then_some(whole.text)
 }
 
-/// The inside of a quoted string, with its backslashes removed, and the text after the string. A string
-/// without an end goes to the end of the text.
+/// The inside of a quoted string, with its backslashes removed, and the text after the string. An
+/// unterminated string extends to the end of the text.
 fn quoted(text: &str) -> (String, &str) {
     let mut inside = String::new();
     let mut chars = text.char_indices();
@@ -174,7 +174,8 @@ fn in_charset(charset: &str, octets: &[u8]) -> Option<String> {
 #[derive(Default)]
 struct Joined {
     text: String,
-    /// The octets of adjacent encoded words in one character set, joined because a character may be split.
+    /// The octets of adjacent encoded words in the same character set. They are joined because a character
+    /// may be split between two words.
     run: Option<(String, Vec<u8>)>,
     has_space: bool,
     had_words: bool,
@@ -186,7 +187,7 @@ impl Joined {
         self.has_space = true;
     }
 
-    /// Adds a word or the inside of quotes; either may consist of encoded words.
+    /// Adds a word or the text inside quotes; either may contain encoded words.
     fn text_or_words(&mut self, text: &str) {
         let mut rest = text;
         while let Some(begin) = rest.find("=?") {

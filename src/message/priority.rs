@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::header::Headers;
 
-/// The priority of a message among those that wait for one mailbox.
+/// The priority of a message among the messages that wait for the same mailbox.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -21,8 +21,8 @@ pub enum Priority {
 
 impl Priority {
     /// The priority of a message whose user or listener has the priority `configured`. A message that marks
-    /// itself as bulk is bulk, whoever the sender is. Otherwise the configuration takes precedence over a
-    /// header that apps set as they like.
+    /// itself as bulk is bulk, whoever the sender is. Otherwise the configuration takes precedence over
+    /// header fields, which apps set as they like.
     pub fn of(headers: &Headers, configured: Option<Self>) -> Self {
         match Self::hinted(headers) {
             Some(Self::Bulk) => Self::Bulk,
@@ -30,7 +30,7 @@ impl Priority {
         }
     }
 
-    /// The priority in the header fields: `Precedence` (RFC 3834 §3.1.8 lists its words),
+    /// The priority in the header fields: `Precedence` (RFC 3834 §3.1.8 lists its values),
     /// `List-Unsubscribe` (RFC 2369 §3.2: only mass mail has it), `X-Priority` and `Importance` (RFC 4021
     /// §2.1.54).
     fn hinted(headers: &Headers) -> Option<Self> {

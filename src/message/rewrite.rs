@@ -13,11 +13,11 @@ use crate::base::{MessageId, Timestamp};
 pub struct Rewriting {
     /// The reverse-path that is sent to the upstream.
     pub envelope_sender: ReversePath,
-    /// The From that replaces all present ones. `None` leaves them unchanged.
+    /// The From that replaces all existing ones. `None` leaves them unchanged.
     pub from: Option<Mailbox>,
     /// True if `from` is not the author: the message is sent on the author's behalf.
     pub is_for_another: bool,
-    /// The new Reply-To, used if the present one names nobody.
+    /// The new Reply-To, used if no existing one names a mailbox.
     pub reply_to: Option<ReplyTo>,
 }
 
@@ -62,12 +62,12 @@ pub struct Trace<'a> {
     pub shown: Shown,
 }
 
-/// A message ready to be sent: a new header section, then the original from `body` on.
+/// A message ready to be sent: a new header section, followed by the body of the original message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Composed {
     /// The header section with its empty line.
     pub head: Vec<u8>,
-    /// The offset in the original at which the rest begins.
+    /// The offset of the body in the original message.
     pub body: usize,
 }
 
@@ -91,7 +91,7 @@ pub fn compose(
                 }
             }
         } else if reply_to.is_some() && headers.is(field, "Reply-To") {
-            // This Reply-To names nobody, and another one replaces it.
+            // This Reply-To names no mailbox, and a new one replaces it.
         } else if !is_removed(headers, field, plan) {
             head.extend_from_slice(headers.slice(&field.whole));
         }
@@ -110,7 +110,7 @@ pub fn compose(
     }
 }
 
-/// A complete message that this program wrote itself, with another address in From.
+/// Composes a message that this program wrote itself and that lacks no field: only its From is replaced.
 pub(crate) fn written_by(headers: &Headers, from: &Mailbox) -> Composed {
     let mut head = Vec::with_capacity(headers.body);
     for field in &headers.fields {
@@ -136,7 +136,7 @@ fn has_reply_to(headers: &Headers) -> bool {
 }
 
 /// True if the field is removed. `Bcc` and `Resent-Bcc` would reveal the recipients that they should hide.
-/// `Return-Path` belongs to final delivery (RFC 5321 §4.4). If From was rewritten, `Sender` names somebody
+/// `Return-Path` belongs to final delivery (RFC 5321 §4.4). If From was rewritten, `Sender` names an address
 /// that this mailbox may not send as.
 fn is_removed(headers: &Headers, field: &Field, plan: &Rewriting) -> bool {
     headers.is(field, "Bcc")
@@ -160,7 +160,7 @@ fn received(head: &mut Vec<u8>, envelope: &Envelope, trace: &Trace) {
         host,
         shown,
     } = trace;
-    // The client's name may be anything or empty, but the field is ASCII (RFC 5321 §4.4).
+    // The client's name may be empty or not ASCII, but the field must be ASCII (RFC 5321 §4.4).
     let named = helo.is_ascii() && !helo.is_empty();
     let helo = if named { helo } else { "unknown" };
     let from = match shown {
@@ -191,7 +191,8 @@ fn write_reply_to(head: &mut Vec<u8>, headers: &Headers, from: &Field, to: &Repl
     head.extend_from_slice(b"\r\n");
 }
 
-/// Adds Date and Message-ID (RFC 6409 §8.2 and §8.3). Both values are the same at every attempt.
+/// Adds Date and Message-ID if they are missing (RFC 6409 §8.2 and §8.3). The added values are the same at
+/// every attempt.
 fn missing(head: &mut Vec<u8>, headers: &Headers, trace: &Trace) {
     if headers.value("Date").is_none() {
         head.extend_from_slice(format!("Date: {}\r\n", trace.received.rfc5322()).as_bytes());

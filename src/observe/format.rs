@@ -1,5 +1,5 @@
-//! The format of a line for people: one line per event, with its values always in quotes, so that
-//! programs can read it as well, and nothing in a value acts on a terminal.
+//! The format of a line for people: one line per event. Text values are quoted and escaped, so that programs
+//! can parse the line as well, and no value can send control characters to a terminal.
 
 use std::fmt::{self, Debug, Write};
 
@@ -29,7 +29,7 @@ where
         SystemTime.format_time(&mut writer)?;
         let metadata = event.metadata();
         write!(writer, " {:>5} {}:", metadata.level(), metadata.target())?;
-        // Most events have the same name as their message.
+        // A message that only repeats the event's name is omitted.
         if parts.message.replace(' ', "_") != parts.event {
             write!(writer, " {}", printable(&parts.message))?;
         }

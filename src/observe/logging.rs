@@ -27,7 +27,7 @@ pub enum Format {
     Json,
 }
 
-/// The table `[log]` of the configuration: how logs look.
+/// The table `[log]` of the configuration: the format and the level of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogSettings {
     /// The format of a line.
@@ -45,7 +45,7 @@ impl Default for LogSettings {
     }
 }
 
-/// The settings of the table `[privacy]` that are about logs.
+/// The settings of the table `[privacy]` that concern logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LogPrivacy {
     /// True if mail addresses are made unrecognisable.
@@ -54,7 +54,7 @@ pub struct LogPrivacy {
 
 static LOG: OnceLock<Buffered> = OnceLock::new();
 
-/// Writes the lines that were logged so far, before the program ends.
+/// Writes all lines that were logged so far. Call this before the program ends.
 pub(crate) fn flush() {
     if let Some(log) = LOG.get() {
         log.flush();
@@ -74,7 +74,7 @@ pub(crate) fn start(LogSettings { format, level }: &LogSettings, privacy: &LogPr
     };
     let writer = match begun {
         Ok(log) => BoxMakeWriter::new(LOG.get_or_init(|| log).clone()),
-        // Without a thread, each line is written at once.
+        // If the thread cannot be started, each line is written immediately.
         Err(_) if masked => BoxMakeWriter::new(|| Masking(std::io::stderr())),
         Err(_) => BoxMakeWriter::new(std::io::stderr),
     };
@@ -83,20 +83,20 @@ pub(crate) fn start(LogSettings { format, level }: &LogSettings, privacy: &LogPr
         Format::Human => lines.event_format(HumanLines).with_filter(filter).boxed(),
         Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
-    // This fails only if a logger is already set, which is just as good.
+    // This fails only if a logger is already set. Then that logger stays in use.
     let _ = registry.with(lines).try_init();
 }
 
 /// Levels in tracing's syntax: `info`, or `info,mail=debug`.
 pub(crate) fn levels(text: &str) -> Option<Targets> {
-    // A single word that is not a level would be read as a target.
+    // tracing would read a single word that is not a level as a target.
     let words = text.split(',').filter(|part| !part.contains('='));
     let mut words = words.map(|word| word.trim().parse::<LevelFilter>());
     let read = text.parse().ok();
     read.filter(|_| words.all(|level| level.is_ok()))
 }
 
-/// The levels to write: from the variable if it can be read, else from the setting, else `info`.
+/// The levels to write: from the variable if it is valid, else from the setting if it is valid, else `info`.
 fn filter(variable: Option<&str>, setting: &str) -> Targets {
     let mut wanted = variable.into_iter().chain([setting]);
     let parsed = wanted.find_map(levels);

@@ -14,7 +14,7 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Author, Envelope, ReversePath};
 use crate::smtp::Reply;
 
-/// The number of characters of a From header that are shown.
+/// Maximum number of characters that are shown of a From header.
 const FROM: usize = 200;
 
 /// The target of all these events.
@@ -47,7 +47,7 @@ pub(crate) fn certificate_taken(path: &Path, result: Result<(), TlsError>) {
             info!(target: TARGET, event = "certificate_taken", %file, "certificate changed, in use from now on");
         }
         Err(reason) => {
-            error!(target: TARGET, event = "certificate_refused", %file, %reason, "certificate changed, and cannot be used: the old one stays");
+            error!(target: TARGET, event = "certificate_refused", %file, %reason, "certificate changed but cannot be used: the old one stays in use");
         }
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn own_certificate(path: &Path) {
 
 /// The process may open fewer files than the configured sessions need.
 pub(crate) fn few_files(allowed: usize, wanted: usize) {
-    warn!(target: TARGET, event = "few_files", allowed, wanted, "fewer sessions than configured: the limit of open files is too low (ulimit -n, LimitNOFILE=)");
+    warn!(target: TARGET, event = "few_files", allowed, wanted, "fewer sessions than configured: the limit on open files is too low (ulimit -n, LimitNOFILE=)");
 }
 
 /// A client's connection was turned away.
@@ -76,7 +76,7 @@ pub(crate) fn shut_out(listener: &str, peer: &IpAddr, failures: u64, time: Durat
 
 /// A connection could not be accepted.
 pub(crate) fn accept_failed(listener: &str, reason: &dyn Display) {
-    error!(target: TARGET, event = "accept_failed", listener, %reason, "no connection accepted, trying again");
+    error!(target: TARGET, event = "accept_failed", listener, %reason, "cannot accept a connection, trying again");
 }
 
 /// The web page is available at this address.
@@ -105,7 +105,7 @@ pub(crate) fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
     match author {
         Author::Lenient(mailbox) => {
             info!(target: TARGET, event = "author_guessed", %id, header_from = from, read_as = %mailbox,
-                "the header From is malformed: it is read as shown, and corrected on its way out");
+                "the header From is malformed: read_as shows how it is understood, and it is corrected when the message is sent");
         }
         Author::Malformed(_) => {
             warn!(target: TARGET, event = "author_unknown", %id, header_from = from,
@@ -115,13 +115,13 @@ pub(crate) fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
     }
 }
 
-/// A client began with TLS at a listener that does not begin with TLS.
+/// A client started with a TLS handshake at a listener that does not start with TLS.
 pub(crate) fn speaks_tls(listener: &str, peer: &IpAddr) {
     warn!(target: TARGET, event = "speaks_tls", listener, %peer,
         "the client starts with TLS, but this listener does not: set the app to STARTTLS or no TLS, or the listener's tls to \"implicit\"");
 }
 
-/// A client saw that it must start TLS, and left without doing so.
+/// A client left without STARTTLS, which the listener requires.
 pub(crate) fn left_without_tls(listener: &str, peer: &IpAddr) {
     info!(target: TARGET, event = "left_without_tls", listener, %peer,
         "the client left without STARTTLS, which this listener requires: switch STARTTLS on in the app");
@@ -144,7 +144,7 @@ pub(crate) fn refused_command(listener: &str, user: &str, peer: &IpAddr, reply: 
     info!(target: TARGET, event = "refused", listener, user, %peer, reply = %reply, "refused");
 }
 
-/// A message that had an id was refused before it was accepted.
+/// A complete message was refused, or could not be sent directly. It already had an id.
 pub(crate) fn refused_message(
     id: MessageId,
     user: &str,
@@ -156,7 +156,8 @@ pub(crate) fn refused_message(
         to = recipients(envelope), reply = %reply, "refused");
 }
 
-/// AUTH failed; `failures` counts those from this address recently. config/fail2ban.conf reads this line.
+/// AUTH failed; `failures` is the number of recent failures from this address. config/fail2ban.conf parses
+/// this line.
 pub(crate) fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64, reason: &str) {
     warn!(target: TARGET, event = "auth_failed", %peer, failures, listener, user, reason, "authentication failed");
 }
@@ -215,7 +216,7 @@ pub(crate) fn reported(id: MessageId, report: MessageId, to: &Address, action: &
 
 /// A message is held until a person acts.
 pub(crate) fn held(id: MessageId, reason: &str) {
-    warn!(target: TARGET, event = "held", %id, reason, "held for you: `mailferry queue show ID`, then `queue retry ID` or `queue delete ID`");
+    warn!(target: TARGET, event = "held", %id, reason, "held until you act: `mailferry queue show ID`, then `queue retry ID` or `queue delete ID`");
 }
 
 /// A message takes another route because the configuration has changed.
@@ -223,19 +224,19 @@ pub(crate) fn rerouted(id: MessageId, from: &str, to: &str) {
     info!(target: TARGET, event = "rerouted", %id, from, server = to, "rerouted");
 }
 
-/// A token was renewed ahead of need.
+/// A token was renewed before it was needed.
 pub(crate) fn token_renewed(server: &str, expires: Timestamp) {
     info!(target: TARGET, event = "token_renewed", server, expires = %expires, "token renewed");
 }
 
-/// A token could not be renewed ahead of need.
+/// A token could not be renewed in advance.
 pub(crate) fn token_failed(server: &str, error: &dyn Display) {
     warn!(target: TARGET, event = "token_failed", server, reason = %error, "token not renewed");
 }
 
 /// The stored token of an app that signs in by itself cannot be read; another one is requested.
 pub(crate) fn token_unreadable(server: &str, reason: &dyn Display) {
-    warn!(target: TARGET, event = "token_unreadable", server, %reason, "the kept token cannot be read, asking for another");
+    warn!(target: TARGET, event = "token_unreadable", server, %reason, "the stored token cannot be read, requesting a new one");
 }
 
 /// Stored tokens cannot be read.
@@ -276,12 +277,12 @@ pub(crate) fn sign_in_failed(server: &str, reason: &dyn Display) {
 
 /// A server's tokens were deleted at an operator's request.
 pub(crate) fn disconnected(server: &str) {
-    info!(target: TARGET, event = "disconnected", server, "tokens forgotten");
+    info!(target: TARGET, event = "disconnected", server, "tokens deleted");
 }
 
-/// The vault was sealed with another key.
+/// The vault was encrypted with a new key.
 pub(crate) fn vault_rotated(accounts: usize) {
-    info!(target: TARGET, event = "vault_rotated", accounts, "vault sealed with another key");
+    info!(target: TARGET, event = "vault_rotated", accounts, "vault encrypted with a new key");
 }
 
 /// A browser has signed in with a link from `mailferry web`.
@@ -311,7 +312,7 @@ pub(crate) fn server_slowed(server: &str, until: Timestamp, reason: &str) {
 
 /// A mailbox has more sessions, or sends faster, than the server allows.
 pub(crate) fn server_crowded(server: &str, reason: &str) {
-    warn!(target: TARGET, event = "server_crowded", server, reason, "over the server's limit, going slower");
+    warn!(target: TARGET, event = "server_crowded", server, reason, "over the server's limit, slowing down");
 }
 
 /// An upstream sent a reply that no rule explains.
@@ -327,7 +328,7 @@ pub(crate) fn external_held(tenant: &str, until: Timestamp, reason: &str) {
 
 /// A hold has ended, and one message tests whether the server can be used again.
 pub(crate) fn server_probing(server: &str) {
-    info!(target: TARGET, event = "server_probing", server, "the hold has ended, one message tries the server");
+    info!(target: TARGET, event = "server_probing", server, "the hold has ended, one message tests the server");
 }
 
 /// A server has proved to be usable again.
@@ -340,14 +341,14 @@ pub(crate) fn finish_failed(count: usize, reason: &dyn Display) {
     error!(target: TARGET, event = "finish_failed", count, %reason, "cannot write to the spool, trying again; nothing is sent until that succeeds");
 }
 
-/// A message was claimed by another run while it was being sent: it may be sent twice.
+/// Another run of the program claimed a message while it was being sent: it may be sent twice.
 pub(crate) fn claim_lost(id: MessageId) {
-    warn!(target: TARGET, event = "claim_lost", %id, "another run claimed this message while it was being sent; it may arrive twice");
+    warn!(target: TARGET, event = "claim_lost", %id, "another run of mailferry claimed this message while it was being sent; it may arrive twice");
 }
 
-/// All changes that were waiting for the spool are written.
+/// The spool can be written again, and all outcomes that were waiting are written.
 pub(crate) fn finishes_written() {
-    info!(target: TARGET, event = "finishes_written", "spool written again, sending goes on");
+    info!(target: TARGET, event = "finishes_written", "the spool can be written again, sending continues");
 }
 
 /// A message's record cannot be read: it is set aside, and the other messages continue.
@@ -356,24 +357,24 @@ pub(crate) fn record_damaged(id: MessageId, reason: &dyn Display) {
         "the disk has damaged a message's record: `mailferry queue export` saves its content, `queue delete` removes it");
 }
 
-/// The database's log is damaged in the middle; `copy` is a copy of all of it.
+/// The database's log is damaged in the middle; `copy` is a copy of the whole log.
 pub(crate) fn spool_log_damaged(commits: u64, copy: &Path) {
     error!(target: TARGET, event = "spool_log_damaged", commits, copy = %copy.display(),
-        "the disk has damaged the log of spool.sqlite: messages that were accepted last may be missing, and some that were delivered may go again");
+        "the disk has damaged the log of spool.sqlite: the most recently accepted messages may be missing, and some delivered messages may be sent again");
 }
 
 /// Contents of messages that are not in the database were moved to this folder.
 pub(crate) fn contents_without_rows(count: usize, folder: &Path) {
     warn!(target: TARGET, event = "contents_without_rows", count, folder = %folder.display(),
-        "message contents without a record were moved there: they arrived during a crash and were never accepted, or the disk has lost their records");
+        "message contents without a record were moved to this folder: they arrived during a crash and were never accepted, or the disk has lost their records");
 }
 
 /// The queue could not be read; the read is tried again.
 pub(crate) fn claim_failed(server: &str, reason: &dyn Display) {
-    error!(target: TARGET, event = "claim_failed", server, %reason, "spool not read, trying again");
+    error!(target: TARGET, event = "claim_failed", server, %reason, "cannot read the spool, trying again");
 }
 
-/// The wall clock was set forward by this much, or back if it is negative.
+/// The wall clock was set forward by this much, or back if `by` is negative.
 pub(crate) fn clock_set(by: SignedDuration) {
     let how_far = humantime::format_duration(Duration::from_secs(by.unsigned_abs().as_secs()));
     let way = if by.is_negative() { "back" } else { "forward" };
@@ -392,7 +393,7 @@ pub(crate) fn socket_unused(name: &str) {
         "systemd passed a socket that no [[listener]] uses, so clients that connect to it get no reply; add a [[listener]] with systemd = its name, or stop the .socket unit");
 }
 
-/// The program cannot read its configuration as the user that it became.
+/// The user that the program switched to cannot read its configuration.
 pub(crate) fn unreadable_as(user: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "unreadable", user, %reason,
         "this user may not read the configuration, so a reload will fail, and renewed certificates are not noticed; give the user read access");
@@ -415,7 +416,7 @@ pub(crate) fn lines_dropped(count: u64) {
 
 /// The program is ending.
 pub(crate) fn stopping(grace: Duration) {
-    info!(target: TARGET, event = "stopping", grace_seconds = grace.as_secs(), "stopping: sessions and deliveries under way may end");
+    info!(target: TARGET, event = "stopping", grace_seconds = grace.as_secs(), "stopping: sessions and deliveries in progress have grace_seconds to finish");
 }
 
 /// The program has ended.

@@ -35,7 +35,7 @@ pub fn mask(text: &str) -> String {
     masked
 }
 
-/// Hides the local part at the end of a text that stops before an address's `@`.
+/// Hides the local part at the end of `before`, the text before an address's `@`.
 fn hidden(before: &str) -> String {
     if let Some((outside, quote)) = before_quoted(before) {
         return format!("{outside}{quote}{HIDDEN}{quote}");
@@ -47,8 +47,9 @@ fn hidden(before: &str) -> String {
     }
 }
 
-/// Returns the text before a quoted local part at the end, and the quote as it is written: in JSON, and in any
-/// other text that is itself quoted, with a backslash before it. A quote inside the local part has more of them.
+/// If `before` ends with a quoted local part, returns the text before it, and the quote as it is written:
+/// with a backslash before it if the text around it is itself quoted, as in JSON. A quote inside the local
+/// part has more backslashes.
 fn before_quoted(before: &str) -> Option<(&str, &str)> {
     let close = before.len().checked_sub(1)?;
     let mut quotes = before.rmatch_indices('"').map(|(at, _)| at);
@@ -66,7 +67,7 @@ fn before_quoted(before: &str) -> Option<(&str, &str)> {
     Some((&before[..begin], &before[begin..=open]))
 }
 
-/// The number of backslashes just before this place.
+/// The number of backslashes directly before the position `at`.
 fn backslashes(text: &str, at: usize) -> usize {
     let before = text[..at].trim_end_matches('\\');
     at - before.len()
@@ -124,7 +125,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_local_part_is_left(local in "[a-z][a-z.+-]{1,20}", around in "[ <>=,]") {
-            // The domain is in capitals, so that no local part is found in it.
+            // The domain is in capitals, so that it cannot contain the local part.
             let text = format!("{around}{local}@EXAMPLE.COM{around}");
             prop_assert!(!mask(&text).contains(&local));
         }

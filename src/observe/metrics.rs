@@ -12,7 +12,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// Lines of the mail log since the program started, by event and server.
+/// The metric with the number of mail log lines since the program started, by event and server.
 const EVENTS: &str = "mailferry_events_total";
 
 static COUNTED: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -22,12 +22,12 @@ static COUNTED: OnceLock<PrometheusHandle> = OnceLock::new();
 pub(super) struct Counting;
 
 impl Counting {
-    /// Starts counting. The process has one count, however often this is called.
+    /// Starts counting. The process has a single set of counters, however often this is called.
     pub(super) fn begin() -> Self {
         COUNTED.get_or_init(|| {
             let recorder = PrometheusBuilder::new().build_recorder();
             let handle = recorder.handle();
-            // Fails if another recorder is already set, whose counts are not ours.
+            // This fails if another recorder is already set. Then that recorder counts the events.
             let _ = metrics::set_global_recorder(recorder);
             metrics::describe_counter!(EVENTS, "lines of the mail log");
             handle
@@ -36,7 +36,7 @@ impl Counting {
     }
 }
 
-/// The counters by event and server, so that a lookup needs only the text.
+/// The counters by the text of [`CountKey`], so that a lookup creates no labels.
 static COUNTERS: LazyLock<DashMap<String, Counter>> = LazyLock::new(DashMap::new);
 
 impl<S: Subscriber> Layer<S> for Counting {
@@ -103,7 +103,7 @@ pub(crate) struct Measured {
 
 /// All counters and measurements, as text.
 pub(crate) fn render(measured: Vec<Measured>) -> String {
-    // This needs its own recorder, so that values that no longer apply do not stay.
+    // Each call uses a new recorder, so that outdated values do not remain.
     let recorder = PrometheusBuilder::new().build_recorder();
     measured.iter().for_each(|it| measure(&recorder, it));
     let counted = COUNTED.get().map(PrometheusHandle::render);

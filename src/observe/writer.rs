@@ -11,16 +11,17 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::maillog;
 
-/// How long lines gather. A kill -9 may lose this much, but the spool's stories still have the facts.
+/// How long lines gather before they are written. A kill -9 may lose the lines of this time, but the spool's
+/// stories still have the facts.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// The number of octets that are written without further gathering.
+/// The number of gathered octets that are written without waiting for more.
 const ENOUGH: usize = 64 * 1024;
 
-/// The most octets that may wait: several thousand lines.
+/// Maximum number of octets that may wait to be written: several thousand lines.
 const MOST: usize = 1024 * 1024;
 
-/// How long the program waits at its end until its last lines are written.
+/// The longest time that the program waits at its end for its last lines to be written.
 const LAST: Duration = Duration::from_secs(1);
 
 /// The destination of lines; clones share it.
@@ -95,7 +96,7 @@ impl LogQueue {
         }
     }
 
-    /// The next lines to write, once they have gathered for long enough.
+    /// Waits for lines to gather. Returns them, and the number of lines that were dropped in the meantime.
     fn gathered(&self) -> (Vec<u8>, u64) {
         let mut state = self.state();
         while state.lines.is_empty() {
@@ -133,7 +134,7 @@ impl LogQueue {
     }
 }
 
-/// One line; tracing writes each line in one piece.
+/// Receives one line; tracing writes each line in a single call.
 pub(super) struct LogLine<'a> {
     shared: &'a LogQueue,
     is_urgent: bool,
@@ -200,7 +201,7 @@ mod tests {
         let log = Buffered::new(Slow { written, go_on }).unwrap();
         log.0.push(b"first\n", true);
         assert_eq!(writes.recv().unwrap(), b"first\n");
-        // Nobody reads any further: some lines wait, and the others are counted.
+        // Nothing more is read: some lines wait, and the others are dropped and counted.
         let line = [b'x'; 1_000];
         for _ in 0..2_000 {
             log.0.push(&line, false);

@@ -1,5 +1,5 @@
-//! The servers' accounts, managed by a person: connect, look, disconnect. The running program does this for
-//! the commands; if no program is running, the commands use this module themselves.
+//! The servers' accounts, for a person to connect, inspect and disconnect. The running program does this for
+//! the commands; if no program is running, the commands use this module directly.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +20,13 @@ use crate::token::{
     Grant, SignInError, SignInPurpose, SignedIn, Source, Sources, TokenError, VaultError, sign_in,
 };
 
-/// The most sign-ins at once; each has a socket.
+/// The maximum number of simultaneous sign-ins; each may have a socket.
 const ATTEMPTS: usize = 32;
 
 /// The time that the browser has to fetch its last page.
 const PAGE: Duration = Duration::from_secs(2);
 
-/// The time that one request for the progress waits.
+/// The longest time that one request for the progress waits for the sign-in to end.
 const LOOK: Duration = Duration::from_secs(25);
 
 /// The servers' accounts, and the sign-ins under way.
@@ -50,21 +50,21 @@ struct UnderWay {
 /// A server, with its account if it has one.
 pub(crate) type Named = (String, Option<Arc<Source>>);
 
-/// The way to sign in.
+/// How to sign in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
-    /// The way that the server's `grant` sets.
+    /// As the server's `grant` says.
     #[default]
     Usual,
     /// A sign-in on another device.
     Device,
 }
 
-/// A sign-in to begin.
+/// The options of a sign-in to begin.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Wish {
-    /// The way to sign in.
+    /// How to sign in.
     pub way: Way,
     /// True if an account other than the server's may sign in.
     pub anybody: bool,
@@ -73,7 +73,7 @@ pub struct Wish {
 /// A sign-in that has begun, with instructions for the person.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SignInAttempt {
-    /// The sign-in's name, for requests for its progress.
+    /// The sign-in's id, to ask for its progress.
     pub id: String,
     /// The URL to open.
     pub url: Url,
@@ -81,7 +81,7 @@ pub struct SignInAttempt {
     pub anywhere: bool,
     /// The code to type there, for a sign-in on another device.
     pub user_code: Option<String>,
-    /// The user who is to sign in, if the configuration names one.
+    /// The user who has to sign in, if the configuration names one.
     pub user: Option<String>,
 }
 
@@ -89,7 +89,7 @@ pub struct SignInAttempt {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignInProgress {
-    /// The person has not come back yet.
+    /// The person has not finished signing in.
     Waiting,
     /// The sign-in succeeded, as this user if the provider named one.
     Done(Option<String>),
@@ -117,22 +117,20 @@ pub enum AccountsError {
         /// The existing servers.
         known: String,
     },
-    /// The server needs no person to sign in.
-    #[error(
-        "server {0} uses client credentials, so no sign-in is needed; check it with `mailferry test {0}`"
-    )]
+    /// The server needs no sign-in.
+    #[error("server {0} needs no sign-in; check it with `mailferry test {0}`")]
     NobodyToSignIn(String),
     /// The provider has no endpoint of this kind.
     #[error("the provider of server {0} is configured without {1}; add it to its [oauth] table")]
     NoEndpoint(String, &'static str),
-    /// The browser could not return.
+    /// The browser would have nowhere to return to.
     #[error(
-        "the browser comes back to {0}, which is the page of `mailferry serve`: start that first, or use `--device`"
+        "after the sign-in the browser goes to {0}, the page of `mailferry serve`; start `mailferry serve` first, or use `--device`"
     )]
     NoPage(Url),
-    /// The port is in use.
+    /// The port for the browser's return is not available.
     #[error(
-        "cannot listen for the browser at {url}: {source}; set another port in the `redirect` of its [oauth] table, or 0 for a free one"
+        "cannot listen for the browser at {url}: {source}; set another port in `redirect` of the server's [oauth] table, or 0 for any free port"
     )]
     Listen {
         /// The address.
@@ -141,10 +139,10 @@ pub enum AccountsError {
         source: std::io::Error,
     },
     /// Too many sign-ins are under way.
-    #[error("too many sign-ins are under way; end one, or wait {} minutes", sign_in::TIME.as_secs() / 60)]
+    #[error("too many sign-ins are under way; finish or cancel one, or wait {} minutes", sign_in::TIME.as_secs() / 60)]
     TooMany,
     /// The sign-in ended long ago, or never existed.
-    #[error("there is no such sign-in; begin anew")]
+    #[error("there is no such sign-in; start again")]
     NoAttempt,
     /// An error of the provider or of the stored tokens.
     #[error(transparent)]
@@ -168,7 +166,7 @@ impl Accounts {
         }
     }
 
-    /// A receiver for the names of servers that somebody signs in for from now on.
+    /// A receiver that gets the name of a server each time somebody signs in for it.
     pub fn connected(&self) -> broadcast::Receiver<String> {
         self.connected.subscribe()
     }
@@ -256,7 +254,7 @@ impl Accounts {
             });
             drop((back, end));
             if let Some(page) = page {
-                // A command that waits for the end may stop the program, so the browser gets its page
+                // A command that waits for the result exits when it has it, so the browser gets its page
                 // first.
                 let _ = tokio::time::timeout(PAGE, page).await;
             }
@@ -338,7 +336,7 @@ impl Accounts {
         let over = tokio::time::timeout(LOOK, seen.wait_for(is_over)).await;
         let progress = match over {
             Ok(Ok(progress)) => progress.clone(),
-            Ok(Err(_)) => SignInProgress::Failed("the sign-in was broken off".into()),
+            Ok(Err(_)) => SignInProgress::Failed("the sign-in was interrupted".into()),
             Err(_) => SignInProgress::Waiting,
         };
         if is_over(&progress) {
@@ -397,7 +395,7 @@ impl Accounts {
         Ok(Disconnected { there_was, servers })
     }
 
-    /// Seals the vault with another key. Returns the number of accounts in it.
+    /// Encrypts the vault with a different key. Returns the number of accounts in it.
     pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, AccountsError> {
         let count = self.sources.rotate_vault(key)?;
         maillog::vault_rotated(count);
@@ -418,7 +416,7 @@ impl Accounts {
         source.clone().ok_or_else(nobody)
     }
 
-    /// Adds a sign-in. Ended sign-ins that nobody asked about make room.
+    /// Adds a sign-in, and removes sign-ins that have ended without anybody asking for their result.
     fn enter(&self, id: &str, seen: watch::Receiver<SignInProgress>) -> Result<(), AccountsError> {
         let mut attempts = self.attempts();
         attempts.retain(|_, it| matches!(*it.seen.borrow(), SignInProgress::Waiting));
@@ -435,7 +433,8 @@ impl Accounts {
     }
 }
 
-/// Finishes a sign-in without interruption, so that the provider's answer is completely stored or refused.
+/// Finishes a sign-in even if the caller is cancelled, so that the provider's answer is either stored
+/// completely or refused.
 async fn whole(
     finishing: impl Future<Output = Result<SignedIn, SignInError>> + Send + 'static,
 ) -> Result<SignedIn, SignInError> {
@@ -451,7 +450,7 @@ fn ended_as(
     match result {
         Ok(SignedIn { user }) => {
             maillog::signed_in(server, user.as_deref().unwrap_or_default());
-            // There is no receiver if a command has signed in without `serve`.
+            // There is no receiver if a command signs in while `serve` is not running.
             let _ = connected.send(server.to_owned());
             SignInProgress::Done(user)
         }

@@ -1,4 +1,4 @@
-//! The interface for requests, whoever carries them out.
+//! The interface for requests, whether this process or the running program carries them out.
 
 use tokio::sync::mpsc;
 

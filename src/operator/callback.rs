@@ -1,5 +1,5 @@
-//! The place that the browser returns to after a sign-in. This is a port on loopback that is open as long
-//! as the sign-in lasts (RFC 8252 §7.3), or the page, if that has an external URL.
+//! The browser's redirect target after a sign-in. This is a port on loopback that is open as long as the
+//! sign-in lasts (RFC 8252 §7.3), or the page, if it has an external URL.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,15 +15,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use url::Url;
 
-/// The data that the browser brought.
+/// The data that the browser brought back.
 pub(super) enum Brought {
-    /// A code.
+    /// An authorization code.
     Code(String),
     /// The provider's error text, if the provider or the person refused.
     Refusal(String),
 }
 
-/// The result of the visit of a returning browser.
+/// The result of a browser's return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
     /// The person has signed in.
@@ -32,7 +32,7 @@ pub enum Visit {
     Unexpected,
     /// The provider or the person refused.
     Refused,
-    /// The program is stopping.
+    /// The sign-in was interrupted, for example because the program is stopping.
     Broken,
 }
 
@@ -61,17 +61,17 @@ struct AwaitedBrowser {
     told: oneshot::Receiver<SignInResult>,
 }
 
-/// A sign-in's side of the wait for its browser. Dropping it ends the wait.
+/// A sign-in's handle to wait for its browser. Dropping it ends the wait.
 pub(super) struct Return {
     returns: Arc<Returns>,
     state: String,
-    /// The data that the browser brings, once.
+    /// Receives the data that the browser brings back, once.
     pub(super) brought: oneshot::Receiver<Brought>,
     tell: Option<oneshot::Sender<SignInResult>>,
 }
 
 impl Returns {
-    /// Waits for one browser that brings `state` to the path of `redirect`.
+    /// Registers a sign-in that waits for one browser, which must bring `state` to the path of `redirect`.
     pub(super) fn expect(self: &Arc<Self>, state: &str, redirect: &Url) -> Return {
         let (bring, brought) = oneshot::channel();
         let (tell, told) = oneshot::channel();
@@ -113,12 +113,15 @@ impl Returns {
         match waiting.told.await {
             Ok(Ok(words)) => (Visit::SignedIn, words),
             Ok(Err(words)) => (Visit::Refused, words),
-            Err(_) => (Visit::Broken, "mailferry has ended.".to_owned()),
+            Err(_) => (
+                Visit::Broken,
+                "The sign-in was interrupted. Please start again.".to_owned(),
+            ),
         }
     }
 
     /// Takes the waiting sign-in of a browser. Only the browser that was sent to the provider can return,
-    /// and only once; a request with another path or `state` does not end the wait (RFC 6749 §10.12).
+    /// and only once; a request with a different path or `state` does not end the wait (RFC 6749 §10.12).
     fn take(&self, path: &str, state: Option<&String>) -> Option<AwaitedBrowser> {
         let mut waiting = self.waiting();
         waiting.get(state?).filter(|waiting| waiting.path == path)?;
@@ -152,7 +155,7 @@ pub(super) struct Callback {
 }
 
 impl Callback {
-    /// Listens at the address in `redirect`; port 0 takes a free port.
+    /// Listens at the address in `redirect`; port 0 means any free port.
     pub(super) async fn bind(redirect: &Url) -> io::Result<Self> {
         let port = redirect.port_or_known_default().unwrap_or(0);
         let address = match redirect.host() {
@@ -182,7 +185,7 @@ impl Callback {
         let router = Router::new().fallback(answer).with_state(returns);
         tokio::spawn(async move {
             let served = axum::serve(self.listener, router).with_graceful_shutdown(done);
-            // The server ends with the sign-in.
+            // The server is needed only until the sign-in ends, so its errors do not matter.
             let _ = served.await;
         })
     }

@@ -20,7 +20,7 @@ use super::metrics::metrics;
 use super::request::Request;
 use crate::platform;
 
-/// The path of requests.
+/// The URL path for requests.
 pub(super) const PATH: &str = "/request";
 
 /// The control socket of the process that has this spool open.
@@ -34,8 +34,8 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Answers on the socket `path`. Replaces a socket left by a crash, which only the holder of the
-    /// spool's lock may do.
+    /// Answers on a socket at `path`. A socket that a crash has left there is replaced, so the caller must
+    /// hold the spool's lock.
     pub(crate) fn serve(path: &Path, operator: Local) -> io::Result<Self> {
         let socket = platform::control::listen(path)?;
         let router = Router::new()

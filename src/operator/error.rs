@@ -1,4 +1,4 @@
-//! The reason why a request was not carried out, with a kind for scripts to distinguish.
+//! The reason why a request was not carried out, with a kind that scripts can tell by the exit code.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,8 @@ pub(crate) struct OperatorError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ErrorKind {
-    /// The answer is no: the thing does not exist, was refused, or is not in that state.
+    /// The answer is no: the request names something that does not exist or is in the wrong state, or it was
+    /// refused.
     No,
     /// Something needed is not available: a running program, a file, a disk, a port.
     Unavailable,
@@ -50,10 +51,10 @@ impl OperatorError {
         ))
     }
 
-    /// An error for a running program of another version.
+    /// An error for a running program of a different version.
     pub(crate) fn other_version() -> Self {
         Self::unavailable(
-            "this command does not understand the answer of the running mailferry, which is another version; restart it",
+            "the running mailferry is a different version, and this command does not understand its answer; restart mailferry",
         )
     }
 }

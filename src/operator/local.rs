@@ -65,7 +65,7 @@ impl Local {
         }
     }
 
-    /// Records that the page runs from now on, and that `link` makes links to it.
+    /// Records that the page is running, and that `link` makes links to it.
     pub(crate) fn has_page(&self, link: impl Fn() -> String + Send + Sync + 'static) {
         // A program starts at most one page.
         let _ = self.link.set(Box::new(link));
@@ -88,7 +88,7 @@ impl Local {
 }
 
 fn not_running() -> OperatorError {
-    OperatorError::unavailable("mailferry does not run with this configuration")
+    OperatorError::unavailable("mailferry is not running with this configuration")
 }
 
 impl Operator for Local {
@@ -180,7 +180,7 @@ impl Local {
         Ok(servers)
     }
 
-    /// The state of each server's tokens, with the reason of the hold for a held server.
+    /// The state of each server's tokens, and for a held server the reason for the hold.
     async fn tokens(&self) -> Result<Vec<TokenRow>, OperatorError> {
         let mut rows = self.accounts()?.tokens().await;
         let holds = self.delivery.iter().flat_map(|delivery| delivery.holds());
@@ -193,7 +193,7 @@ impl Local {
         Ok(rows)
     }
 
-    /// Does `deed` to messages. A person who retries messages has probably fixed something about their
+    /// Applies `deed` to messages. A person who retries messages has probably fixed something about their
     /// servers, so those servers are used again.
     async fn act(&self, which: Selection, deed: Deed) -> Result<usize, OperatorError> {
         let spool = self.spool()?;

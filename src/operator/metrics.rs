@@ -53,19 +53,19 @@ fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
         },
         Measured {
             name: "mailferry_messages_queued",
-            help: "messages waiting for their next attempt or being sent; the server is empty for messages to be routed again",
+            help: "messages waiting for their next attempt or being sent; the label server is empty for messages that will be routed again",
             label: "server",
             values: messages(|count| count.queued),
         },
         Measured {
             name: "mailferry_messages_held",
-            help: "messages that wait for a person",
+            help: "messages held until a person acts",
             label: "server",
             values: messages(|count| count.held),
         },
         Measured {
             name: "mailferry_server_held",
-            help: "1 if the server is not used for now",
+            help: "1 if the server is held and not used for now",
             label: "server",
             values: rows.iter().map(|row| (server(row), is_held(row))).collect(),
         },

@@ -1,6 +1,6 @@
-//! Everything that a person can ask of the program and do with it. There is one [`Request`] and one
-//! [`response::Response`]: [`Local`] carries requests out in this process, and [`Remote`] has the running
-//! program do it, over its control socket. The commands and the page both use these.
+//! Everything that a person can ask of the program and do with it. Each of these is a [`Request`], answered
+//! by a [`response::Response`]: [`Local`] carries requests out in this process, and [`Remote`] has the
+//! running program do it, over its control socket. The commands and the page both use these.
 //!
 //! ```text
 //! cli ──▶ Remote ─ control socket ─▶ control ─┐

@@ -31,7 +31,7 @@ impl Remote {
             Err(_) => {
                 return Err(OperatorError::unavailable(format!(
                     "cannot reach mailferry's control socket {}: permission denied (you are {}); run the command as the \
-                     user that mailferry runs as, such as: sudo -u {} mailferry ...",
+                     user that mailferry runs as, for example: sudo -u {} mailferry ...",
                     socket.display(),
                     identity::user_name(),
                     owner_of(socket),
@@ -60,7 +60,7 @@ impl Operator for Remote {
     }
 }
 
-/// Passes on each line of the answer.
+/// Passes on each line of the answer as a response.
 async fn pass_on(
     request: reqwest::RequestBuilder,
     sender: &mpsc::Sender<Result<Response, OperatorError>>,

@@ -7,20 +7,20 @@ use crate::base::MessageId;
 use crate::message::Address;
 use crate::spool::{Deed, Page, Selection};
 
-/// The most messages, or stories, in one response.
+/// The maximum number of messages, or of stories, in one response.
 pub(crate) const PAGE: usize = 1_000;
 
 /// A request that a person can make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// List each server.
+    /// List the servers.
     Servers,
     /// Hold a server until it is released.
     Hold {
         /// The server's name.
         server: String,
-        /// The reason, for people who look at the server.
+        /// The reason, shown to people who look at the server.
         reason: String,
     },
     /// Use a server again. The response is true if the server was held.
@@ -28,8 +28,8 @@ pub(crate) enum Request {
         /// The server's name.
         server: String,
     },
-    /// Test the way to a server, and finally send a message if `to` names a recipient. There is a
-    /// [`super::response::Response::Step`] for each step as it is done.
+    /// Test the connection to a server, and then send a message if `to` names a recipient. Each step is
+    /// reported by a [`super::response::Response::Step`] as it is done.
     Test {
         /// The server's name.
         server: String,
@@ -40,22 +40,22 @@ pub(crate) enum Request {
     List(Page),
     /// Show one message of the queue.
     Show(MessageId),
-    /// Do something to messages. The response is the number of messages to which it was done.
+    /// Apply an action to messages. The response is the number of messages that it was applied to.
     Act {
         /// The messages.
         which: Selection,
-        /// The deed.
+        /// The action.
         deed: Deed,
     },
     /// Get a message as the app sent it, in pieces.
     Content(MessageId),
     /// Get the story of a message.
     Story(MessageId),
-    /// Get the newest stories of senders and recipients, oldest first.
+    /// Get the newest stories that contain an address, sorted from oldest to newest.
     Stories {
-        /// An address, or `@domain`.
+        /// An address, `@domain`, or `<Message-ID>`.
         address: String,
-        /// The most stories to return.
+        /// The maximum number of stories to return.
         limit: usize,
     },
     /// Get the state of each server's tokens.
@@ -68,7 +68,7 @@ pub(crate) enum Request {
     Connect {
         /// The server's name.
         server: String,
-        /// The way to sign in.
+        /// How to sign in, and who may.
         wish: Wish,
     },
     /// Get the progress of a sign-in. The response waits a while for the end of the sign-in.
@@ -80,23 +80,23 @@ pub(crate) enum Request {
         /// The server's name.
         server: String,
     },
-    /// Seal the vault with another key: `key`, or a new one in the vault's folder. The response is the
-    /// number of accounts in the vault.
+    /// Encrypt the vault with a different key: `key`, or a new one in the vault's folder. The response is
+    /// the number of accounts in the vault.
     RotateVault {
         /// The key, as `mailferry vault new-key` prints it.
         key: Option<String>,
     },
-    /// Get a link that lets one browser in to the page; `None` if the configuration has no page.
+    /// Get a link that admits one browser to the page; `None` if the configuration has no page.
     PageLink,
 }
 
-/// The part that a request needs if the program is not running.
+/// The way to carry out a command's requests if the program is not running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// The spool.
+    /// With the spool alone.
     Queue,
-    /// The vault, with the secrets of the configuration.
+    /// With the vault and the secrets of the configuration.
     Accounts,
-    /// The running program.
+    /// None: only the running program can carry them out.
     Running,
 }

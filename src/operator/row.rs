@@ -1,11 +1,11 @@
-//! The state of a server that a person may see: its tokens, and whether the server is used.
+//! The state of a server for people to see, without secrets: its tokens, and whether it is held.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::Timestamp;
 use crate::token::{Grant, Source, TokenOrigin, sources};
 
-/// The state of a server's tokens that a person may see.
+/// The state of a server's tokens for people to see, without secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TokenRow {
     /// The server.
@@ -31,7 +31,7 @@ pub struct TokenRow {
     /// True if the trouble lasts until a person fixes something.
     #[serde(default)]
     pub needs_person: bool,
-    /// The reason why the server is not used for now, if known.
+    /// The reason why the server is held; `None` if it is not held, or if that is unknown.
     pub held: Option<String>,
 }
 
@@ -97,7 +97,7 @@ impl TokenRow {
         self.held.as_deref().or(self.trouble.as_deref())
     }
 
-    /// A notice about the end of the client secret or certificate, if one is due.
+    /// A notice that the client secret or certificate has expired or soon will, if one is due.
     fn credential_end(&self, now: Timestamp) -> Option<&'static str> {
         let ends = self.credential_expires?;
         match ends {
@@ -105,7 +105,7 @@ impl TokenRow {
                 Some("the app's secret or certificate has expired, according to its date")
             }
             _ if ends < now.after(sources::FIRST_NOTICE) => {
-                Some("the app's secret or certificate ends soon")
+                Some("the app's secret or certificate expires soon")
             }
             _ => None,
         }

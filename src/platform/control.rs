@@ -27,7 +27,7 @@ pub(crate) async fn is_listening(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// HTTP over the socket at `path`.
+/// Builds HTTP clients that connect to the socket at `path`.
 pub(crate) fn http(path: &Path) -> reqwest::ClientBuilder {
     reqwest::Client::builder().unix_socket(path)
 }

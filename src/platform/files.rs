@@ -56,24 +56,24 @@ pub(crate) fn keep_folder_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(PRIVATE_FOLDER))
 }
 
-/// The permission bits of a file that others may access; `None` if they may not.
+/// The permission bits of a file, if users other than its owner and its group may access it.
 pub(crate) fn exposed_mode(metadata: &Metadata) -> Option<u32> {
     let mode = metadata.permissions().mode() & 0o777;
     (mode & OTHERS != 0).then_some(mode)
 }
 
-/// Waits until a folder's entries are on stable storage. Before that, a file that was created or renamed
-/// there may be lost.
+/// Waits until a folder's entries are on stable storage. Before that, a crash may undo the creation or
+/// renaming of a file there.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The number of the user who owns a path; `None` if the path cannot be seen.
+/// The id of the user who owns a path; `None` if the path cannot be accessed.
 pub(crate) fn owner(path: &Path) -> Option<u32> {
     Some(path.metadata().ok()?.uid())
 }
 
-/// Bytes of a folder's disk that this user may still write. Errors: the system does not report them.
+/// The free space (bytes) for this user on a folder's disk. Errors: the system does not report it.
 pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))

@@ -2,12 +2,12 @@
 
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
-/// The name of the user that this process runs as, or the number if there is no name.
+/// The name of the user that this process runs as, or the user id if there is no name.
 pub(crate) fn user_name() -> String {
     name_of(Uid::effective().as_raw())
 }
 
-/// The name of a user, or the number if there is no name.
+/// The name of a user, or the user id if there is no name.
 pub(crate) fn name_of(user: u32) -> String {
     let found = User::from_uid(user.into()).ok().flatten();
     found.map_or_else(|| format!("#{user}"), |user| user.name)
@@ -29,7 +29,7 @@ pub(crate) fn is_user(name: &str) -> bool {
 pub(crate) enum CannotBecome {
     /// There is no such user.
     Unknown,
-    /// The user is root under another name.
+    /// The user is root, under this or another name.
     Root,
     /// The system refused, with this message.
     Refused(String),

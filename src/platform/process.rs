@@ -8,7 +8,7 @@ use rustix::process::{
 /// Keeps other users from reading the process's memory and the files that it creates. A crash writes no
 /// core file, because secrets and tokens would be in it.
 pub(crate) fn keep_private() {
-    // If this is refused, nothing is lost.
+    // If the system refuses, the process runs without this protection.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     umask(Mode::RWXG | Mode::RWXO);
 }
@@ -20,7 +20,7 @@ pub(crate) fn raise_file_limit() -> Option<u64> {
         current: limits.maximum,
         maximum: limits.maximum,
     };
-    // If this is refused, the present limit must do.
+    // If the system refuses, the current limit stays.
     let _ = setrlimit(Resource::Nofile, raised);
     getrlimit(Resource::Nofile).current
 }

@@ -40,7 +40,7 @@ impl Signals {
     }
 }
 
-/// Receives Ctrl-C alone.
+/// Receives only Ctrl-C.
 pub(crate) struct Interrupt(Signal);
 
 impl Interrupt {

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-/// The number of connections that may wait to be accepted; the system limits it (net.core.somaxconn).
+/// The number of connections that may wait to be accepted; the system may lower it (net.core.somaxconn).
 const BACKLOG: i32 = 4_096;
 
 /// Binds an address and listens. With `only_v6`, an IPv6 socket does not accept IPv4.
@@ -45,13 +45,13 @@ pub(crate) fn passed() -> Vec<Passed> {
 }
 
 impl Passed {
-    /// The socket, which stays open here as well, so that it can be used again.
+    /// A copy of the socket. The original stays open, so that it can be used again.
     pub(crate) fn socket(&self) -> io::Result<TcpListener> {
         Ok(TcpListener::from(self.socket.try_clone()?))
     }
 }
 
-/// A spare file descriptor, which is closed when no other is left.
+/// A spare file descriptor, for the caller to close when no other is left.
 pub(crate) fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }

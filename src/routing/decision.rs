@@ -1,4 +1,4 @@
-//! The routing decision, with its steps numbered as in the specification.
+//! The routing decision, with its steps numbered as in `routing/rules.md`.
 
 mod choice;
 mod rewriting;
@@ -49,10 +49,10 @@ pub struct Refusal {
 pub enum NotRouted {
     /// No server's from_filter admits the sender (step 6).
     #[error(
-        "<{sender}>: no server's from_filter admits this sender, and none may send it as default_from{which}"
+        "<{sender}>: no server's from_filter admits this sender, and none may send the message as default_from{which}"
     )]
     Sender {
-        /// The sender, in words: an address, or nothing for the null sender.
+        /// The sender's address, empty for the null sender.
         sender: String,
         /// The servers that were considered, if not all of them were.
         which: &'static str,
@@ -83,7 +83,7 @@ pub enum Reason {
     Address(Key, Address),
     /// Step 3: a domain in the server's filter equals the domain of this key.
     Domain(Key, Address),
-    /// Step 4: the server admits the default from.
+    /// Step 4: the server admits `default_from`.
     DefaultFrom(Address),
     /// Step 5: the first server without a filter.
     Unfiltered,
@@ -100,7 +100,8 @@ pub enum Reason {
 }
 
 impl Policy {
-    /// The rules for a user at a listener. One that is not (or no longer) known has none.
+    /// The rules for a user at a listener. A user or listener that is not (or no longer) configured has no
+    /// rules.
     pub fn caller(&self, user: &str, listener: &str) -> Caller<'_> {
         let rule = self.users.get(user);
         Caller {
@@ -142,7 +143,8 @@ impl Policy {
         })
     }
 
-    /// Decides at MAIL, when only the envelope is known. Returns a refusal if no header can change it.
+    /// Decides at MAIL, when only the envelope sender is known. Returns a refusal only if no header could
+    /// change it.
     pub fn refuses_at_mail(&self, sender: &ReversePath, caller: Caller) -> Option<NotRouted> {
         if self.keys.contains(&Key::Header) || self.choose(sender, None, caller).is_some() {
             return None;
@@ -153,9 +155,9 @@ impl Policy {
         })
     }
 
-    /// The route of a report that this program writes itself. Candidates are the default server first, then
-    /// the other servers that have an address to send as. The first candidate that `works` is used, else
-    /// the first one.
+    /// The route of a report that this program writes itself, and the address that the report is sent as. The
+    /// candidates are the servers that have an address to send as, the default server first. The first
+    /// candidate that `works` is used; if none works, the first candidate.
     pub fn report_route(&self, works: impl Fn(&str) -> bool) -> Option<(Route, Address)> {
         let ways = self.report_ways();
         let works = |(server, _): &&(&ServerRule, Address)| works(&server.name);
@@ -237,7 +239,7 @@ impl fmt::Display for Reason {
             }
             Self::Unfiltered => f.write_str("no from_filter admits the sender; this is the first server without one"),
             Self::LastResort => f.write_str("no from_filter admits the sender; the first server is the last resort"),
-            Self::NotAdmitted => f.write_str("none of the allowed servers has a from_filter that admits the sender, or default_from"),
+            Self::NotAdmitted => f.write_str("none of the allowed servers has a from_filter that admits the sender or default_from"),
             Self::FromNotAdmitted => f.write_str("the server's from_filter does not admit the header From, and on_mismatch is \"reject\""),
             Self::NoIdentity => f.write_str("the server has no address to send as"),
             Self::Report => f.write_str("a report goes through the default server"),

@@ -13,19 +13,19 @@ use crate::message::Address;
 pub struct Policy {
     /// The servers, in the order of the configuration.
     pub servers: Vec<ServerRule>,
-    /// The default from: the address for mail whose sender no filter admits.
+    /// The address that mail is sent as if no filter admits its sender.
     pub default_from: Option<Address>,
-    /// The addresses that choose a server, in their order.
+    /// The addresses that are compared with the servers' filters, in order of precedence.
     pub keys: Vec<Key>,
     /// True if the first server takes mail that no filter admits.
     pub last_resort: bool,
-    /// The action on a From that the chosen server does not admit.
+    /// The action for a From that the chosen server does not admit.
     pub on_mismatch: OnMismatch,
-    /// The action on the null sender.
+    /// The action for the null sender.
     pub null_sender: NullSender,
     /// True if the author of a rewritten message becomes its Reply-To.
     pub reply_to: bool,
-    /// The rules for single users, by name.
+    /// The rules for individual users, by name.
     pub users: HashMap<String, UserRule>,
     /// The servers that may send mail from a listener, by the listener's name. No entry means all servers.
     pub listeners: HashMap<String, Vec<String>>,
@@ -45,13 +45,13 @@ pub struct UserRule {
 pub struct ServerRule {
     /// The server's name.
     pub name: String,
-    /// The address of the server's mailbox. `None` if the server signs in with something else.
+    /// The address of the server's mailbox. `None` if its user name is not an address.
     pub address: Option<Address>,
     /// The filter of admitted addresses; `None` admits everything.
     pub filter: Option<Filter>,
 }
 
-/// One source of an address that chooses a server.
+/// The source of an address that is compared with the servers' filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Key {
@@ -61,7 +61,7 @@ pub enum Key {
     Header,
 }
 
-/// The action on a From that the chosen server does not admit.
+/// The action for a From that the chosen server does not admit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMismatch {
@@ -74,7 +74,7 @@ pub enum OnMismatch {
     Reject,
 }
 
-/// The action on the null sender.
+/// The action for the null sender.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NullSender {
@@ -85,19 +85,19 @@ pub enum NullSender {
     Identity,
 }
 
-/// The user and the listener for which a decision is made.
+/// The restrictions that the user and the listener put on the choice of servers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Caller<'a> {
     /// The server that sends all mail of this user.
     pub pinned: Option<&'a str>,
     /// The servers that may send the user's mail; `None` means all.
     pub servers: Option<&'a [String]>,
-    /// The servers that the listener admits; `None` means all.
+    /// The servers that may send mail from the listener; `None` means all.
     pub here: Option<&'a [String]>,
 }
 
 impl Caller<'_> {
-    /// The limits on the choice of servers, as words that follow a statement about the servers.
+    /// The restrictions in words, to be appended to a statement about the servers.
     pub(super) fn narrowed(&self) -> &'static str {
         match (self.pinned.or(self.servers.map(|_| "")), self.here) {
             (None, None) => "",

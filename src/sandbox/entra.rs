@@ -1,5 +1,5 @@
-//! Entra's endpoints for tokens and for people, an introspection endpoint (RFC 7662) for servers that check
-//! its tokens, and the sandbox's own control endpoints: delivered messages, counters and faults.
+//! Entra's token endpoint and sign-in pages, an introspection endpoint (RFC 7662) for servers that check its
+//! tokens, and the sandbox's own control endpoints: delivered messages, counters and faults.
 
 mod client;
 mod fault;
@@ -76,7 +76,8 @@ impl axum::serve::Listener for TlsListener {
             };
             match accepted.await {
                 Ok(accepted) => return accepted,
-                // The client does not trust us, or has left. The pause is for a lack of file descriptors.
+                // The client does not trust our certificate, or has disconnected. The pause prevents a busy
+                // loop when there are no free file descriptors.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }

@@ -63,7 +63,7 @@ struct SandboxSession {
     input: BytesMut,
     out: Vec<u8>,
     lines: LineReader,
-    /// The mailbox that is signed in, and true if this session exceeds the limit.
+    /// The signed-in mailbox, and whether this session exceeds its limit.
     mailbox: Option<(String, bool)>,
     transaction: Option<SandboxTransaction>,
 }
@@ -305,7 +305,7 @@ impl SandboxSession {
         }
     }
 
-    /// RFC 3030 §2: exactly this many octets, unchanged.
+    /// Receives a BDAT chunk (RFC 3030 §2): exactly the given number of octets, unchanged.
     async fn bdat(&mut self, argument: &str) -> UnlessOver {
         let mut words = argument.split_ascii_whitespace();
         let size = words.next().and_then(|word| word.parse::<usize>().ok());
@@ -378,7 +378,7 @@ impl SandboxSession {
         Ok(())
     }
 
-    /// Applies the rules at the end of a message, in the words of the real server.
+    /// Applies the rules at the end of a message. The replies have the wording of the real server.
     fn judge(
         &self,
         transaction: &SandboxTransaction,
@@ -473,7 +473,7 @@ impl SandboxSession {
         mailbox.address == *address || mailbox.send_as.contains(address) || is_person && is_shared
     }
 
-    /// True if the script has replied in our place.
+    /// Applies the next fault of the script, if one matches. Returns true if the fault has sent the reply.
     async fn fault(&mut self, stage: FaultStage, text: &str) -> UnlessOver<bool> {
         match self.state.script.strike(stage, text) {
             None | Some(FaultAction::Answer(_)) => Ok(false),

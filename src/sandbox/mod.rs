@@ -2,7 +2,7 @@
 //! staging systems that must not touch the real services.
 //!
 //! They behave as `transport/smtp/exchange_online.md` describes: EHLO, XOAUTH2 with tokens that were
-//! issued, SendAs, the limits, and any faults of a script. Mail sent to them goes nowhere.
+//! issued, SendAs and the limits. A script can add faults. Mail sent to them is not delivered anywhere.
 
 pub(crate) mod entra;
 pub(crate) mod exchange;
@@ -32,7 +32,7 @@ pub struct Addresses {
     pub smtp: SocketAddr,
     /// Entra, over HTTPS.
     pub https: SocketAddr,
-    /// Entra's introspection and the sandbox's own control, over HTTP.
+    /// Entra's introspection endpoint and the sandbox's own control endpoints, over HTTP.
     pub http: SocketAddr,
 }
 

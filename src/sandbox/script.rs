@@ -56,7 +56,7 @@ pub enum FaultAnswer {
     Cut,
     /// The second half is sent this many milliseconds after the first.
     Trickle(u64),
-    /// The value of `expires_in`; null for an answer that states no lifetime.
+    /// This value for `expires_in`; null states no lifetime.
     Life(Value),
 }
 
@@ -70,7 +70,8 @@ pub struct Fault {
     /// How often the fault occurs; then it ends.
     #[serde(default = "once")]
     pub times: u32,
-    /// The fault occurs only if the command, or the mailbox, contains this text.
+    /// The fault occurs only if this text occurs in the command or, after the final dot, in the mailbox's
+    /// address or, for a token request, in the grant type.
     #[serde(default)]
     pub matches: Option<String>,
 }

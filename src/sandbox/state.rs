@@ -102,7 +102,7 @@ pub(super) enum Device {
 pub struct SandboxMailbox {
     /// The mailbox's address, which is also its user's name.
     pub address: Address,
-    /// Other users who may send as this mailbox: a shared mailbox.
+    /// Other users who may send as this mailbox; if there are any, it is a shared mailbox.
     pub shared_with: Vec<Address>,
     /// Other addresses that the mailbox may send as.
     pub send_as: Vec<Address>,
@@ -119,7 +119,7 @@ pub struct SandboxLimits {
     pub sessions: usize,
     /// Recipients in 24 hours.
     pub per_day: usize,
-    /// The number of refused senders in an hour that blocks the mailbox for an hour.
+    /// The number of refused senders within an hour at which the mailbox is blocked.
     pub errors: usize,
     /// Recipients per message.
     pub recipients: usize,
@@ -472,7 +472,7 @@ impl SandboxState {
     }
 }
 
-/// The recent activity of each mailbox.
+/// The recent activity of each mailbox: times and counts.
 type Recent = HashMap<String, VecDeque<(Timestamp, usize)>>;
 
 const MINUTE: Duration = Duration::from_secs(60);

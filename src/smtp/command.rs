@@ -8,7 +8,7 @@ use crate::message::{Address, AddressError, Parameters, ReversePath};
 pub enum Command {
     /// EHLO with the name that the client gives itself.
     Ehlo(String),
-    /// HELO, from before 1995.
+    /// HELO, the older form of EHLO.
     Helo(String),
     /// STARTTLS (RFC 3207).
     StartTls,
@@ -43,10 +43,10 @@ pub enum CommandError {
     /// An unknown verb.
     #[error("unknown command")]
     Unknown,
-    /// An HTTP request: a web page makes a browser send it to a server that the page cannot reach itself.
+    /// An HTTP request. A web page can make a browser send one to a server that the page itself cannot reach.
     #[error("this is HTTP")]
     Http,
-    /// A known verb with an argument of the wrong form. The value is the right form.
+    /// A known verb with an argument of the wrong form. The value is the correct form.
     #[error("syntax: {0}")]
     Argument(&'static str),
     /// The path of MAIL is not an address.
@@ -60,7 +60,7 @@ pub enum CommandError {
 const MAIL: &str = "MAIL FROM:<address> [parameters]";
 const RCPT: &str = "RCPT TO:<address> [parameters]";
 
-/// Addresses used for those that a client leaves out.
+/// Substitutes for addresses that a client omits.
 #[derive(Debug, Clone, Default)]
 pub struct Assumed {
     /// The sender of messages that have no sender, or one that is not an address.

@@ -1,12 +1,12 @@
 //! The content of DATA as a stream: undoes dot-stuffing, makes line ends CRLF, and finds the end.
 //!
 //! Only `<CRLF>.<CRLF>` ends a message (RFC 5321 §4.1.1.4). A bare CR or LF is not a line end, whatever
-//! surrounds it (§2.3.8). So no sequence of them can end a message here but not at an upstream, or the
-//! other way round. The output has only CRLF line ends. CRs before a CRLF are part of that one line end:
-//! they appear when text with CRLF is converted to CRLF again.
+//! surrounds it (§2.3.8). So no sequence of bare CRs and LFs can end a message here but not at an
+//! upstream, or the other way round. The output has only CRLF line ends. Extra CRs before a CRLF are part of
+//! the same line end: they appear when text with CRLF is converted to CRLF again.
 //!
-//! Some devices end their commands in a bare LF, and the lines of their messages, too. If the configuration
-//! admits such devices, LF counts as CRLF for them.
+//! Some devices end their commands and the lines of their messages in a bare LF. If the configuration admits
+//! such devices, LF counts as CRLF for them.
 
 use memchr::memchr2;
 
@@ -235,7 +235,7 @@ mod tests {
         }
 
         /// smtp-proto's receiver ends a message at the same place as ours, with two differences: it finds
-        /// no end at the very start, and it takes a dot before CR CR LF for the end.
+        /// no end at the very start, and it accepts a dot before CR CR LF as the end.
         #[test]
         fn ends_where_another_receiver_ends(
             bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..60),

@@ -1,5 +1,5 @@
-//! Splits a stream of bytes into command lines of limited length. Only CRLF ends a line; a bare LF does so,
-//! too, if old devices are admitted.
+//! Splits a stream of bytes into command lines of limited length. Only CRLF ends a line. If the
+//! configuration admits old devices, a bare LF also ends one.
 
 use bytes::{Buf, BytesMut};
 use memchr::memchr2;
@@ -17,10 +17,11 @@ pub(crate) enum Line {
     TooLong,
 }
 
-/// Reads lines, and remembers that it is skipping a line that is too long.
+/// Reads lines, and remembers whether it is skipping a line that is too long.
 #[derive(Debug, Default)]
 pub(crate) struct LineReader {
-    /// Octets of the current line that were already searched, so that slow input costs no more work.
+    /// Octets of the current line that were already searched, so that they are not searched again when more
+    /// input arrives.
     searched: usize,
     discarding: bool,
     bare_lf: bool,
@@ -36,7 +37,7 @@ struct End {
 }
 
 impl LineReader {
-    /// A reader of lines that may end in a bare LF (`bare_lf`), or must not.
+    /// A reader of lines that end in CRLF or, with `bare_lf`, also in a bare LF.
     pub(crate) fn new(bare_lf: bool) -> Self {
         Self {
             bare_lf,

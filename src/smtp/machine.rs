@@ -1,4 +1,4 @@
-//! The order of the session: the effect of each command and each answer.
+//! The session as a state machine: the effect of each command and each answer.
 
 mod rules;
 mod sign_in;
@@ -15,7 +15,7 @@ use super::reply::Reply;
 use crate::base::limits;
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 
-/// Octets of decoded content that collect before they are handed over.
+/// Octets of decoded content that are collected before [`Event::Content`] announces them.
 const BODY_CHUNK: usize = 64 * 1024;
 
 /// The permissions and limits of a session. All sessions of a listener share them.
@@ -55,7 +55,7 @@ pub struct Protection {
     pub plaintext_auth: bool,
 }
 
-/// A request or a notice of the machine. Events marked *question* wait for [`Machine::answer`].
+/// A request or a notice from the machine. Events marked *question* wait for [`Machine::answer`].
 #[derive(Debug)]
 pub enum Event {
     /// The machine needs more bytes. Send the replies so far first.
@@ -280,7 +280,7 @@ impl Machine {
         std::mem::take(&mut self.out)
     }
 
-    /// Takes the refusals that the machine itself made, without those that came as answers.
+    /// Takes the refusals that the machine made by itself. Refusals given as answers are not among them.
     pub fn take_refusals(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.refusals)
     }
@@ -394,7 +394,8 @@ impl Machine {
         Some(event)
     }
 
-    /// Returns true if the client did not wait for a reply although it must. The session is then closed.
+    /// Returns true if the client did not wait for a reply at a listener that requires it. The session is
+    /// then closed.
     fn is_pipelined(&mut self, rest: &[u8]) -> bool {
         let is_pipelined = self.settings.bare_lf && !rest.is_empty();
         if is_pipelined {
@@ -446,7 +447,7 @@ impl Machine {
         };
         if let Err(reply) = self.check(&command) {
             match command {
-                // RFC 5321 §4.5.3.1.10: not the client's error.
+                // RFC 5321 §4.5.3.1.10: this does not count as the client's error.
                 Command::Rcpt(..) if reply == Reply::too_many_recipients() => self.refuse(&reply),
                 _ => self.error(&reply),
             }

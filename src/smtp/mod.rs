@@ -1,14 +1,14 @@
 //! The SMTP conversation as a state machine that performs no I/O (RFC 5321, RFC 6409).
 //!
 //! ```text
-//! bytes ─▶ line ─▶ command ─▶ machine ─▶ Event ─▶ (the listener acts) ─▶ answer ─▶ Reply ─▶ bytes
+//! bytes ─▶ line ─▶ command ─▶ machine ─▶ Event ─▶ (the caller acts) ─▶ answer ─▶ Reply ─▶ bytes
 //!                             data ───────┘
 //! ```
 //!
-//! The caller gives input to the machine and requests the next [`Event`]. If the world must decide (is the
+//! The caller gives input to the machine and requests the next [`Event`]. If the caller must decide (is the
 //! password right, does routing admit this sender, is the message on the disk), the event is a question,
-//! and nothing more is read until it is answered. Replies collect in order, so a client that pipelines (RFC
-//! 2920) gets them in as few writes as it used for its commands.
+//! and nothing more is read until it is answered. Replies are collected in order, so a pipelining client (RFC
+//! 2920) receives them in as few writes as it used for its commands.
 
 pub mod auth;
 pub mod command;

@@ -1,5 +1,5 @@
-//! The text of every reply of the protocol. Replies are made only here, each with the code and the enhanced
-//! code (RFC 3463) that the standard defines for it.
+//! The replies of the protocol itself, each with the code and the enhanced code (RFC 3463) that the standard
+//! defines for it. All other replies are in `submission/wording.rs`.
 
 use std::borrow::Cow;
 
@@ -132,7 +132,11 @@ impl Reply {
 
     /// The reply to VRFY (RFC 5321 §7.3).
     pub const fn cannot_verify() -> Self {
-        Self::fixed(252, "2.5.2", "Cannot verify, send some mail and see")
+        Self::fixed(
+            252,
+            "2.5.2",
+            "Cannot VRFY user, but will accept message and attempt delivery",
+        )
     }
 
     /// The reply to HELP.
@@ -173,7 +177,7 @@ impl Reply {
         Self::fixed(
             501,
             "5.5.2",
-            "Malformed AUTH response: expected base64, and no authorization identity other than the user's own",
+            "Malformed AUTH response: it must be base64, and an authorization identity must be the user's own name",
         )
     }
 
@@ -312,12 +316,12 @@ impl Reply {
         Self::fixed(554, "5.5.1", "No valid recipients")
     }
 
-    /// Too many recipients: the client sends the rest in a further transaction (RFC 5321 §4.5.3.1.10).
+    /// Too many recipients: the client sends the rest in another transaction (RFC 5321 §4.5.3.1.10).
     pub const fn too_many_recipients() -> Self {
         Self::fixed(
             452,
             "4.5.3",
-            "Too many recipients (setting `recipients`): send the rest in a further message",
+            "Too many recipients (setting `recipients`): send the rest in another message",
         )
     }
 
@@ -339,12 +343,12 @@ impl Reply {
         )
     }
 
-    /// A failure here; the log has the reason.
+    /// A failure on this host; the log has the reason.
     pub const fn try_again() -> Self {
         Self::fixed(451, "4.3.0", "Local error, try again later")
     }
 
-    /// A client that does not wait for replies although it must.
+    /// A client that does not wait for replies, at a listener that requires it.
     pub const fn pipelined() -> Self {
         Self::fixed(
             421,

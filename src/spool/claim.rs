@@ -6,26 +6,26 @@ use crate::base::{MessageId, Timestamp};
 /// A message to put into the spool.
 #[derive(Debug, Clone)]
 pub struct New {
-    /// Everything but the content.
+    /// Everything except the content.
     pub record: Record,
-    /// Header section and body, line ends CRLF.
+    /// Header section and body, with CRLF line endings.
     pub content: Content,
 }
 
-/// The right to a message, until its time ends. If another claim of the message follows, this one is worth
-/// nothing; the number tells the two apart.
+/// The right to deliver a message, until the claim expires. If the message is claimed again, this claim is
+/// void; the number tells the two claims apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The message.
     pub id: MessageId,
-    /// A number that grows with each claim of the message.
+    /// A number that grows with each claim.
     pub number: u64,
 }
 
-/// A message that was handed out.
+/// A message and the claim on it.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The right to the message.
+    /// The claim.
     pub claim: Claim,
     /// The time at which the claim ends unless it is renewed.
     pub until: Timestamp,
@@ -38,27 +38,27 @@ pub struct Claimed {
 /// The end of a claim: what becomes of the message.
 #[derive(Debug)]
 pub struct Finish {
-    /// The right to decide the fate.
+    /// The claim that ends.
     pub claim: Claim,
     /// The fate of the message.
     pub fate: Fate,
-    /// Our own messages about it, put in the same transaction.
+    /// Our reports about the message, put into the queue in the same transaction.
     pub reports: Vec<New>,
-    /// Lines for our digests, put in the same transaction.
+    /// Lines for our digests, added in the same transaction.
     pub lines: Vec<DigestLines>,
-    /// For a digest that is gone: the number of the last line sent with it. If it has more lines by now,
-    /// the digest stays for them.
+    /// For a digest: the number of the last line in the text that was sent. If the digest got more lines
+    /// meanwhile, it stays queued with those lines, even if its fate is [`Fate::Gone`].
     pub sent_lines: u64,
     /// The events for the message's story.
     pub events: Vec<StoryEvent>,
-    /// How much of a mailbox's limits it used.
+    /// How much of the mailbox's limits the attempt used.
     pub used: Option<Used>,
 }
 
 /// Lines for a digest.
 #[derive(Debug)]
 pub struct DigestLines {
-    /// The digest, which is put if it is not there yet.
+    /// The digest, which is put into the queue if it is not there yet.
     pub digest: Box<Record>,
     /// The lines for the digest, each one a paragraph.
     pub lines: Vec<String>,
@@ -67,7 +67,8 @@ pub struct DigestLines {
 /// The fate of a message; see [`Finish`].
 #[derive(Debug)]
 pub enum Fate {
-    /// The message was delivered or reported and leaves the spool. Its last record is for its story.
+    /// The message was delivered, or its failure reported, and it leaves the queue. Its last record goes
+    /// into its story.
     Gone(Box<Record>),
     /// The message is queued again with this record, due at its `due`.
     Later(Box<Record>),
@@ -96,7 +97,7 @@ impl Finish {
         }
     }
 
-    /// The record, if the message stays.
+    /// The record, if the message stays in the queue.
     pub fn record_mut(&mut self) -> Option<&mut Record> {
         match &mut self.fate {
             Fate::Gone(_) => None,
@@ -104,7 +105,7 @@ impl Finish {
         }
     }
 
-    /// True if this makes something due, now or later.
+    /// True if this makes a message due, now or later.
     pub fn makes_due(&self) -> bool {
         matches!(self.fate, Fate::Later(_)) || !self.reports.is_empty() || !self.lines.is_empty()
     }

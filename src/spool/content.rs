@@ -10,7 +10,7 @@ use super::error::{SpoolError, SpoolFuture};
 use super::shape::Shape;
 use crate::base::{MessageId, limits};
 
-/// Header section and body, line ends CRLF.
+/// Header section and body, with CRLF line endings.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// All of the content, in memory.
@@ -19,16 +19,16 @@ pub enum Content {
     Stored(Arc<dyn Stored>),
 }
 
-/// Reads a content from its beginning.
+/// A reader that starts at the beginning of the content.
 pub(crate) type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
-/// A larger content that the spool has stored. It is removed when its last owner drops it, unless it was
-/// kept.
+/// A larger content that the spool has stored. It is removed when its last owner drops it, unless
+/// [`keep`](Self::keep) was called.
 pub trait Stored: Debug + Send + Sync {
-    /// Octets.
+    /// The size in octets.
     fn size(&self) -> u64;
 
-    /// The CRC-32, if the content has just arrived.
+    /// The CRC-32; `None` if the content would have to be read for it.
     fn sum(&self) -> Option<u32>;
 
     /// The content's name for error messages.
@@ -47,16 +47,16 @@ pub trait Storage: Debug + Send + Sync {
     fn create(&self, id: MessageId) -> SpoolFuture<'_, Box<dyn Storing>>;
 }
 
-/// A content that is being stored. If this is dropped before the end, nothing of the content is left.
+/// A content that is being stored. If this is dropped before `finish`, the stored part is removed.
 pub trait Storing: Debug + Send + Sync {
     /// Stores the next piece.
     fn write<'a>(&'a mut self, piece: &'a [u8]) -> SpoolFuture<'a, ()>;
 
-    /// Ends the content; it is then on stable storage.
+    /// Ends the content. When this returns, all of the content is on stable storage.
     fn finish(self: Box<Self>, shape: Shape) -> SpoolFuture<'static, Arc<dyn Stored>>;
 }
 
-/// Takes a content as it arrives.
+/// Receives a message's content piece by piece.
 #[derive(Debug)]
 pub struct ContentWriter {
     id: MessageId,
@@ -68,7 +68,7 @@ pub struct ContentWriter {
 }
 
 impl Content {
-    /// Octets.
+    /// The size in octets.
     pub fn size(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
@@ -76,7 +76,7 @@ impl Content {
         }
     }
 
-    /// The CRC-32 of the content, if the content has just arrived.
+    /// The CRC-32; `None` if the content would have to be read for it.
     pub fn sum(&self) -> Option<u32> {
         match self {
             Self::Memory(bytes) => Some(crc32fast::hash(bytes)),
@@ -100,7 +100,7 @@ impl Content {
         }
     }
 
-    /// Checks that the content is what was put; reads all of it.
+    /// Reads all of the content, and checks that its size and checksum are the `wanted` ones.
     pub async fn check(&self, wanted: Shape) -> Result<(), SpoolError> {
         let place = || match self {
             Self::Memory(_) => "the message's content in spool.sqlite".to_owned(),
@@ -126,7 +126,7 @@ impl Content {
         }
     }
 
-    /// The start of the content: all of it if it is in memory, else as much as a header section may have.
+    /// The start of the content: all of it if it is in memory, else as much as the longest header section.
     pub async fn head(&self) -> Result<Bytes, SpoolError> {
         let stored = match self {
             Self::Memory(bytes) => return Ok(bytes.clone()),
@@ -175,7 +175,7 @@ impl ContentWriter {
         self.memory.len()
     }
 
-    /// Takes the next piece.
+    /// Adds the next piece.
     pub async fn write(&mut self, piece: Vec<u8>) -> Result<(), SpoolError> {
         self.size += piece.len() as u64;
         if self.storing.is_none() && self.memory.len() + piece.len() <= limits::BODY_IN_MEMORY {
@@ -198,7 +198,7 @@ impl ContentWriter {
         Ok(())
     }
 
-    /// Ends the content; if it is stored, it is then on stable storage.
+    /// Ends the content. If it is not kept in memory, it is on stable storage when this returns.
     pub async fn finish(self) -> Result<Content, SpoolError> {
         let Some(storing) = self.storing else {
             return Ok(Content::Memory(self.memory.into()));

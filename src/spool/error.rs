@@ -12,14 +12,15 @@ pub type SpoolFuture<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
 /// The reason why the spool did not do what was requested.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SpoolError {
-    /// The disk is full, or down to what is reserved. Nothing was put.
+    /// The disk is full, or only the reserve is left. Nothing was stored.
     #[error(
-        "no space left on the spool's disk (mailferry keeps {reserve} bytes in reserve): free some space in {folder}"
+        "no space left on the spool's disk (mailferry keeps {reserve} bytes in reserve): free some space on the disk of {folder}"
     )]
     Full {
         /// The spool's folder.
         folder: String,
-        /// Bytes that new messages leave free, so that queued messages can be finished.
+        /// The disk space (bytes) that new messages must leave free, so that queued messages can be
+        /// finished.
         reserve: u64,
     },
     /// Another process has the spool open.
@@ -54,7 +55,7 @@ pub enum SpoolError {
     },
     /// The queue has no such message.
     #[error(
-        "message {0} is not in the queue: it was delivered, reported or deleted; see `mailferry trace {0}`"
+        "message {0} is not in the queue: it was delivered, has failed or was deleted; see `mailferry trace {0}`"
     )]
     Missing(MessageId),
     /// The spool has neither the message nor its story.
@@ -78,16 +79,16 @@ pub enum SpoolError {
         /// The database's own message.
         text: String,
     },
-    /// A content is not what was put: the disk has damaged it.
+    /// A content differs from what was stored: the disk has damaged it.
     #[error(
         "{place} is damaged: expected {wanted}, found {found}; restore it from a backup, or delete the message and inform its sender"
     )]
     Damaged {
         /// The content's file, or the database.
         place: String,
-        /// The content that was put, as [`Shape`] shows it.
+        /// The size and checksum of the content that was stored.
         wanted: Shape,
-        /// The content that was found.
+        /// The size and checksum that were found.
         found: Shape,
     },
     /// The writer has ended, because the program is ending.

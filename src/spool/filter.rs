@@ -32,11 +32,11 @@ pub struct QueueFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
-    /// The message waits for its time.
+    /// The message waits until it is due.
     Queued,
-    /// The message waits for a person.
+    /// The message waits for an operator.
     Held,
-    /// The message is in delivery at the moment.
+    /// The message is being sent at the moment.
     Active,
     /// The message may have arrived already.
     Uncertain,
@@ -64,7 +64,7 @@ pub enum Selection {
     Ids(Vec<MessageId>),
 }
 
-/// An operator's action on messages that are not leased.
+/// An operator's action on messages that nobody has claimed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deed {

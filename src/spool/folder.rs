@@ -1,8 +1,8 @@
-//! A folder of contents, with one file for each.
+//! A folder that stores message contents, one file for each.
 //!
-//! A file is written as the content arrives, and it is synced with its folder before anything refers to it.
-//! Until then its name ends in `.part`. The file belongs to the owner of the [`Content`](super::Content)
-//! and is removed with it, until the spool has committed the row that names the file.
+//! A file is written as the content arrives. The file and its folder are synced before a row refers to them.
+//! Until the content is complete, the file's name ends in `.part`. Until the spool has committed the
+//! message's row, the file is removed when the last [`Content`](super::Content) that uses it is dropped.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{SpoolError, SpoolFuture};
 use crate::base::MessageId;
 use crate::platform::files;
 
-/// The extension of a file whose content is still arriving: nothing was promised about it.
+/// The extension of a file whose content is still arriving, so its message is not accepted yet.
 const ARRIVING: &str = "part";
 
 /// A folder that stores each content in a file.
@@ -29,7 +29,7 @@ pub struct Folder(PathBuf);
 struct ContentFile {
     path: PathBuf,
     size: u64,
-    /// The CRC-32 of what was written; `None` for a file that the spool had already kept.
+    /// The CRC-32 of the written content; `None` for a file that the spool had already kept.
     sum: Option<u32>,
     kept: AtomicBool,
 }
@@ -173,7 +173,7 @@ impl Stored for ContentFile {
 impl Drop for ContentFile {
     fn drop(&mut self) {
         if !self.kept.load(Ordering::Relaxed) {
-            // If the file cannot be removed now, the next opening of the spool sweeps it.
+            // If the file cannot be removed now, it is swept when the spool is next opened.
             let _ = std::fs::remove_file(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! Leases: the owner of a message, and the end of the ownership.
+//! Leases: which process is sending a message, and until when.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Record;
 use crate::base::Timestamp;
 
-/// The owner of a lease: one run of one process. A process that is started again is another owner.
+/// The owner of a lease: one run of one process. After a restart, the process is a different owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Owner(Arc<str>);
@@ -27,7 +27,7 @@ pub struct Entry {
     /// The message's record as it is stored.
     #[serde(flatten)]
     pub record: Record,
-    /// The lease, while delivery has the message.
+    /// The lease, while the message is being sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
 }
@@ -37,9 +37,9 @@ pub struct Entry {
 pub struct Count {
     /// The server; empty for messages that are to be routed again.
     pub server: String,
-    /// Messages that wait for their time.
+    /// Messages that wait until they are due.
     pub queued: usize,
-    /// Messages that wait for a person.
+    /// Messages that wait for an operator.
     pub held: usize,
 }
 
@@ -49,7 +49,7 @@ impl Owner {
         Self(format!("{host}/{pid}-{random:08x}").into())
     }
 
-    /// This process.
+    /// The owner for this run of this process.
     pub fn this_process(host: &str) -> Self {
         Self::new(host, std::process::id(), rand::random())
     }

@@ -1,25 +1,25 @@
 //! The durable queue. A message that it has accepted survives a crash; a message that it hands out is
 //! claimed, not removed.
 //!
-//! | state | on the disk | who moves it on | what a crash leaves |
+//! | state | on the disk | who ends the state | after a crash |
 //! | --- | --- | --- | --- |
-//! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing promised; the next opening removes an unfinished file, and moves a finished one to `lost/`, because the disk may have lost its row |
-//! | queued | a row with state 0, content in the row or in a file | delivery, with `claim` | the same; it is due |
-//! | claimed | the same as queued | delivery, with `finish` or `release` | queued: a claim ends with its owner |
+//! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing was promised; when the spool is next opened, an unfinished file is removed, and a finished one is moved to `lost/`, because the disk may have lost its row |
+//! | queued | a row with state 0, content in the row or in a file | delivery, with `claim` | the same |
+//! | claimed | the same as queued | delivery, with `finish` or `release` | queued, because a claim ends with its process |
 //! | held | a row with state 1 and the reason | the operator, with `act` | the same |
-//! | gone | its story, for as long as stories are kept | - | nothing; or, if the crash came between the upstream's 250 and the commit of `finish`, queued: at worst it is delivered twice |
+//! | gone | its story, for as long as stories are kept | - | the same; but if the crash came between the upstream's 250 and the commit of `finish`, the message is still queued, and may be delivered twice |
 //!
 //! A message is accepted when `put` commits: its row and its content are then on stable storage. The file
 //! of a larger content, and its folder, are synced before that. A report to the sender is put in the same
 //! transaction that ends the message it is about, so there is exactly one report.
 //!
-//! Callers use the spool through its traits: [`Intake`] brings messages, [`Work`] delivers them, [`Upkeep`]
-//! is for delivery's occasional tasks, [`Ledger`] and [`Notes`] keep what delivery must not forget, and
-//! [`Manage`] is for operators. All times in the spool follow the [time of the spool](time).
+//! Callers use the spool through its traits: [`Intake`] is for adding messages, [`Work`] for delivering them,
+//! [`Upkeep`] for delivery's occasional tasks, [`Ledger`] and [`Notes`] for data that delivery must not lose,
+//! and [`Manage`] for operators. All times in the spool follow the [time of the spool](time).
 //!
 //! Every message has a lane (the server that would take it) and, within the lane, a flow (its priority and
 //! its user). Delivery simply does not claim from a lane or flow that is full or held, so the messages that
-//! wait there cost the others nothing.
+//! wait there do not slow down the others.
 
 mod claim;
 pub(crate) mod content;

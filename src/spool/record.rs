@@ -14,7 +14,7 @@ pub struct Record {
     pub received: Timestamp,
     /// The origin.
     pub origin: Origin,
-    /// The envelope as the app sent it, without the recipients that are finished.
+    /// The envelope as the app sent it, without the recipients that were delivered or have failed.
     pub envelope: Envelope,
     /// The content's size in octets.
     pub size: u64,
@@ -23,10 +23,10 @@ pub struct Record {
     pub sum: Option<u32>,
     /// The server that would take the message; empty if it is to be routed again.
     pub lane: String,
-    /// The priority among the messages that wait.
+    /// The priority among the waiting messages.
     #[serde(default)]
     pub priority: Priority,
-    /// The state: the message waits for its time or for a person.
+    /// The state: the message is queued or held.
     pub state: State,
     /// The time of the next attempt.
     pub due: Timestamp,
@@ -44,8 +44,8 @@ pub struct Record {
     /// The number of times that attempts to send this message put its mailbox on hold.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub holds: u32,
-    /// The server that would have taken the message before the configuration changed, until it is routed
-    /// again.
+    /// The lane that the message had until the configuration no longer named that server; `None` once the
+    /// message is routed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_lane: Option<String>,
 }
@@ -54,7 +54,7 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// The messages of one user with one priority. Among them, only time decides which goes first.
+/// The messages of one user with one priority. Among them, only the due time decides which goes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
     /// The priority.
@@ -106,7 +106,7 @@ impl Flow {
         format!("{letter}{}", self.user)
     }
 
-    /// The flow for a key that `key` has made.
+    /// The flow for a key from [`key`](Self::key).
     pub fn of_key(key: &str) -> Self {
         let priority = match key.as_bytes().first() {
             Some(b'h') => Priority::High,
@@ -122,9 +122,9 @@ impl Flow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// The message waits for its time.
+    /// The message waits until it is due.
     Queued,
-    /// The message waits for a person.
+    /// The message waits for an operator.
     Held,
 }
 
@@ -139,7 +139,7 @@ pub enum Origin {
         /// The listener that received the message; empty in records from before listeners had names.
         #[serde(default)]
         listener: String,
-        /// The app's IP address, as inside an address literal.
+        /// The app's IP address as in an address literal, without brackets: `192.0.2.1` or `IPv6:...`.
         peer: String,
         /// The name that the app gave in its EHLO or HELO.
         helo: String,

@@ -5,11 +5,11 @@
 pub struct Shape {
     /// The number of octets.
     pub size: u64,
-    /// The CRC-32 of the octets: a protection against faulty disks, not against people.
+    /// The CRC-32 of the octets: it protects against faulty disks, not against tampering.
     pub sum: u32,
 }
 
-/// The text is for people.
+/// The text for error messages.
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} octets with CRC-32 {:08x}", self.size, self.sum)

@@ -17,7 +17,7 @@ pub struct ShownSpool {
 }
 
 impl ShownSpool {
-    /// Shows a spool whose time is `clock`.
+    /// Shows a spool whose times are those of `clock`.
     pub fn new(spool: Arc<dyn Manage>, clock: Clock) -> Self {
         Self { spool, clock }
     }

@@ -2,8 +2,8 @@
 //!
 //! All requests go to the writer thread. It puts everything that arrived during the last commit into one
 //! transaction (WAL, synchronous=FULL: a commit is a sync). A lock on a file beside the database makes this
-//! process the only owner, so claims are kept in memory and end with the process. Requests of operators are
-//! read on separate connections.
+//! process the only owner, so claims are kept in memory and end with the process. Requests of operators
+//! are served from separate read-only connections.
 
 mod counts;
 mod queue;
@@ -46,7 +46,7 @@ use writer::Job;
 /// The number of jobs that may wait for the writer; further callers wait until there is room.
 const JOBS: usize = 1_024;
 
-/// The number of messages that an operator's action touches in one transaction.
+/// The maximum number of messages that an operator's action changes in one transaction.
 const OPERATOR_PAGE: usize = 1_000;
 
 /// The spool of one machine, in SQLite.
@@ -376,8 +376,8 @@ impl Drop for SqliteSpool {
     }
 }
 
-/// A new folder is on stable storage only when the folders above it are synced too. At most three folders
-/// are new.
+/// Syncs new folders. A new folder is on stable storage only once the folder above it is synced too. At most
+/// three folders are new.
 fn sync_new_folders(content: &Path) -> Result<(), SpoolError> {
     let above = content
         .ancestors()
@@ -398,8 +398,8 @@ fn restrict(folder: &Path) -> Result<(), SpoolError> {
 /// The process that has the spool open holds a lock on this file.
 const LOCK: &str = "lock";
 
-/// The time for which another process may hold the lock: a command that only checks the lock holds it for a
-/// moment.
+/// The time to wait for another process to release the lock: a command that only checks the lock holds it
+/// for a moment.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
 
 fn lock(folder: &Path) -> Result<File, SpoolError> {
@@ -420,10 +420,10 @@ fn lock(folder: &Path) -> Result<File, SpoolError> {
     }
 }
 
-/// The folder for contents that should have a row but have none.
+/// The folder for contents that have no row but may have had one.
 const LOST: &str = "lost";
 
-/// Copies a log that a disk has damaged, before SQLite drops the part that it cannot read.
+/// Copies a write-ahead log that the disk has damaged, before SQLite drops the part that it cannot read.
 fn save_damaged_log(folder: &Path) -> Result<(), SpoolError> {
     let log = folder.join(format!("{}-wal", store::FILE));
     let io = |error| SpoolError::io(&log, error);
@@ -440,8 +440,8 @@ fn is_empty(file: &Path) -> bool {
     std::fs::metadata(file).map_or(true, |metadata| metadata.len() == 0)
 }
 
-/// Removes contents whose messages have ended. Moves aside contents that have neither a row nor a story:
-/// they arrived in the instant of a crash and were never answered, or the disk has lost their rows.
+/// Removes contents whose messages have left the queue. Moves aside contents that have neither a row nor a
+/// story: they arrived during a crash and were never accepted, or the disk has lost their rows.
 fn sweep(folder: &Path, contents: &Folder, store: &Store) -> Result<(), SpoolError> {
     let (mut count, lost) = (0, folder.join(LOST));
     for (id, path) in contents.finished()? {

@@ -29,7 +29,7 @@ pub enum What {
         to: Vec<Address>,
         /// The server's reply.
         reply: String,
-        /// The message's own Message-ID, which identifies it at the other end.
+        /// The message's Message-ID, which identifies it outside this program.
         message_id: String,
     },
     /// The message failed permanently for these recipients.
@@ -49,11 +49,11 @@ pub enum What {
         until: Timestamp,
         /// The reason.
         reason: String,
-        /// True if the message may have arrived all the same.
+        /// True if the message may have arrived nevertheless.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         uncertain: bool,
     },
-    /// The message waits for a person.
+    /// The message waits for an operator.
     Held {
         /// The reason.
         reason: String,
@@ -107,14 +107,15 @@ impl Story {
     }
 }
 
-/// The amount that a mailbox has sent; a server limits it per minute and per day.
+/// The number of messages and recipients that a mailbox has used in a period, for its limits per minute and
+/// per day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Used {
     /// The mailbox, as delivery names it.
     pub mailbox: String,
-    /// The time from which on it is counted.
+    /// The beginning of the period.
     pub at: Timestamp,
-    /// The time at which the last of it was sent.
+    /// The time at which the last of the messages was sent.
     pub last: Timestamp,
     /// The number of messages.
     pub messages: u64,

@@ -1,7 +1,6 @@
-//! The time of the spool. While the program runs, it advances on its own, whatever happens to the wall
-//! clock: setting the wall clock makes no message old, and makes none wait. From one run to the next it
-//! advances with the wall clock, unless the wall clock was set meanwhile. The spool stores one note about
-//! it.
+//! The time of the spool. While the program runs, this time advances on its own, whatever happens to the
+//! wall clock: setting the wall clock neither ages nor delays a message. From one run to the next it
+//! advances with the wall clock, unless the wall clock was set meanwhile. One note in the spool stores it.
 
 use jiff::SignedDuration;
 
@@ -12,10 +11,11 @@ use crate::observe::maillog;
 /// The name of the note with the last known time of the spool, and the wall clock at that time.
 const NOTE: &str = "clock/seen";
 
-/// If a wall clock shows this much less than before, it was set back.
+/// If the wall clock is this far behind the last noted time, it was set back.
 const BACK: SignedDuration = SignedDuration::from_mins(5);
 
-/// Nobody leaves a queue alone for this long: the wall clock is wrong now, or was wrong before.
+/// If the wall clock has advanced this much between two runs, it is wrong now, or was wrong before: nobody
+/// stops the program for this long.
 const LONG: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The contents of the note.
@@ -61,7 +61,7 @@ pub(crate) async fn note(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolEr
     spool.note(NOTE, Some(value)).await
 }
 
-/// Sets `clock` to the time of the spool, before anything is measured with it.
+/// Sets `clock` to the time of the spool. This must happen before anything is measured with `clock`.
 pub(crate) async fn resume(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
     let notes = spool.notes(NOTE).await?;
     let seen = notes.first().and_then(|(_, value)| TimeNote::parse(value));

@@ -67,15 +67,15 @@ pub trait Work: Contents {
     /// Extends claims until `until`. Returns the claims that were lost to others.
     fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>>;
 
-    /// Ends claims with a fate; all or none, durably. If a claim was lost to others, its events are kept
-    /// and the message is left to the others. Returns these lost claims. The batch is shared, so that it
-    /// can be tried again.
+    /// Ends claims and stores the fates of their messages durably: all of them or none. If a claim was lost
+    /// to others, its events are stored, but its message stays unchanged. Returns the lost claims. The batch
+    /// is shared, so that the caller can try again.
     fn finish(&self, batch: Arc<[Finish]>) -> SpoolFuture<'_, Vec<Claim>>;
 
     /// Releases claims, with their messages unchanged.
     fn release(&self, claims: Vec<(Claim, Place)>);
 
-    /// Returns when something may have become due since the last call.
+    /// Waits until a message may have become due since the last call.
     fn changed(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -97,9 +97,9 @@ pub trait Upkeep: Send + Sync + 'static {
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool>;
 }
 
-/// The spool for the accounts of mailboxes: how much of their limits per minute and per day they have used.
+/// The spool for the usage of mailboxes: how much of its limits per minute and per day each one has used.
 pub trait Ledger: Send + Sync + 'static {
-    /// The amounts that mailboxes have used since `since`.
+    /// The amounts that mailboxes have used from `since` on.
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>>;
 
     /// Stores the story of a message that was never in the queue, and how much of a mailbox's limits it
@@ -127,13 +127,15 @@ pub trait Manage: Contents {
     /// Applies an action to messages that nobody has claimed. Returns the number of messages.
     fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> SpoolFuture<'_, usize>;
 
-    /// The number of messages by server and state. The call takes the same time however many there are.
+    /// The number of messages by server and state. The call takes the same time however many messages
+    /// there are.
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>>;
 
     /// A message's story, while it is in the queue and for as long as stories are kept.
     fn story(&self, id: MessageId) -> SpoolFuture<'_, Story>;
 
-    /// The stories that contain an address, or one at `@domain`: the newest `limit`, oldest first.
+    /// The stories that contain an address, any address at a domain (`@domain`), or a Message-ID in angle
+    /// brackets: the newest `limit`, oldest first.
     fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
 }
 

@@ -1,4 +1,5 @@
-//! A client session: passes bytes to the machine, the machine's questions to the world, and replies back.
+//! A client session: passes the client's bytes to the machine, answers the machine's questions, and sends
+//! the replies.
 
 mod message;
 
@@ -190,8 +191,8 @@ impl Connection {
         Ok(written.await.map_err(|_| Broken::Stalled)??)
     }
 
-    /// Reads more input. Silence, slowness, the session's end and the program's end each close the session
-    /// with their own 421.
+    /// Reads more input. Silence, slowness, the session's time limit and the program's shutdown each close
+    /// the session with a 421 of their own.
     async fn read(&mut self) -> Result<(), Broken> {
         let message = self.incoming.as_ref().map(|it| (it.since, it.octets));
         let limits = &self.door.settings.load().limits;
@@ -272,8 +273,8 @@ impl Connection {
         }
     }
 
-    /// Reserves the memory that a message and its recipients take until it is put, refused or in a file,
-    /// and `more`. Returns true if there is enough.
+    /// Reserves the memory for unread input, for the current message and its recipients, and for `more`
+    /// octets. Returns true if there is enough.
     fn takes_memory(&mut self, more: usize) -> bool {
         let written = self.incoming.as_ref().map_or(0, |it| it.writer.in_memory());
         let read = self.machine.envelope_held() + self.machine.content_held();
@@ -290,7 +291,7 @@ impl Connection {
             return Err(Broken::Closed);
         };
         let shaken = timeout(limits::TLS_HANDSHAKE, stream::start_tls(stream, config)).await;
-        let slow = |_| Broken::Tls("the client did not shake hands in time".into());
+        let slow = |_| Broken::Tls("the client did not complete the handshake in time".into());
         self.stream = Some(
             shaken
                 .map_err(slow)?

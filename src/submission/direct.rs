@@ -26,7 +26,7 @@ pub enum Answered {
     },
     /// Routing does not admit the message.
     Refused(Refusal),
-    /// The server has trouble that is not the message's fault.
+    /// The message was not sent because of a problem with the server, not with the message.
     Trouble(String),
     /// The message cannot be sent just now. The log has the reason.
     Unavailable,

@@ -1,5 +1,5 @@
-//! Mail from apps: drives an [`smtp`](crate::smtp) machine over each connection that the door lets in, and puts
-//! each message into the spool.
+//! Mail from apps: drives an [`smtp`](crate::smtp) machine over each connection that the door lets in, and
+//! puts each message into the spool.
 //!
 //! ```text
 //! door ─ Visitor ─▶ connection (a session) ─▶ message ─▶ routing, permission ─▶ spool

@@ -47,8 +47,8 @@ pub(crate) fn sender(user: &User, sender: &ReversePath) -> Result<(), NotAllowed
 }
 
 /// Checks that the user may write this From, which is sent unchanged unless it is `replaced`. A user with a
-/// `senders` list may not name several authors, because one may hide behind another, nor send an unreadable
-/// From, because others may be able to read it.
+/// `senders` list may not name several authors, because one may hide behind another. Nor may such a user
+/// send an unreadable From, because another program may read an address in it.
 pub(crate) fn author(user: &User, author: &Author, replaced: bool) -> Result<(), NotAllowed> {
     let unread = match author {
         Author::One(mailbox) | Author::Lenient(mailbox) => {

@@ -1,5 +1,5 @@
 //! All replies except those of the protocol itself: replies to an app if routing, a limit, a permission or
-//! the state of the machine does not allow its request. Refusals arrive here as data. Only here do they get
+//! the state of this host does not allow its request. Refusals arrive here as data. Only here do they get
 //! their code, enhanced code (RFC 3463) and text.
 
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ pub(super) fn turned_away(why: &TurnedAway) -> Reply {
     }
 }
 
-/// The listener serves other networks than the client's (RFC 5321 §3.1).
+/// The listener does not serve the client's network (RFC 5321 §3.1).
 pub(super) fn no_access(peer: IpAddr) -> Reply {
     let text = format!("{peer} may not send mail here (setting `networks` of the listener)");
     Reply::new(554, "5.7.1", text)

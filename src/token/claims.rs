@@ -1,8 +1,8 @@
 //! The claims in a token. Pure.
 //!
-//! They are shown to people, and a sign-in compares their user with the expected account. For that, a token
-//! that came directly from the token endpoint over TLS needs no signature check (OpenID Connect Core
-//! §3.1.3.7).
+//! The claims are shown to people, and a sign-in compares the user in them with the expected account. The
+//! signature is not checked: that is not needed for a token that came directly from the token endpoint over
+//! TLS (OpenID Connect Core §3.1.3.7).
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::base::Timestamp;
 
-/// The claims of a JWT that help to find an error in it.
+/// The claims of a JWT that help with troubleshooting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Claims {

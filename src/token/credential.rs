@@ -35,7 +35,7 @@ pub enum Credential {
     Secrets(Vec<AppSecret>),
     /// A certificate that is registered with the provider; its key signs an assertion (RFC 7523 §2.2).
     Certificate(Arc<Certificate>),
-    /// An assertion in this file, which another program keeps current: workload identity.
+    /// An assertion in this file, which another program keeps up to date: workload identity.
     AssertionFile(PathBuf),
 }
 
@@ -57,7 +57,7 @@ impl PartialEq for AppSecret {
 /// A certificate with its key.
 pub struct Certificate {
     key: EncodingKey,
-    /// A digest that identifies the key without keeping it in clear.
+    /// A digest that identifies the key without revealing it.
     key_digest: String,
     thumbprint: String,
     expires: Timestamp,
@@ -81,7 +81,7 @@ pub enum CertificateError {
     /// The data is not a certificate.
     #[error("it is not an X.509 certificate: {0}")]
     Certificate(String),
-    /// The key is invalid, or of another kind.
+    /// The key is invalid, or not an RSA key.
     #[error(
         "it is not an RSA key in PEM (PKCS #8 or PKCS #1): {0}; Entra accepts only RSA keys here"
     )]
@@ -117,7 +117,8 @@ impl Certificate {
         })
     }
 
-    /// The signed assertion: PS256, with the certificate's SHA-256 thumbprint in the header, as Entra requires.
+    /// The signed assertion: PS256, with the certificate's SHA-256 thumbprint in the header, as Entra
+    /// requires.
     fn assertion(&self, claims: &Assertion) -> Result<String, jsonwebtoken::errors::Error> {
         let header = Header {
             x5t_s256: Some(self.thumbprint.clone()),
@@ -140,7 +141,8 @@ struct Assertion<'a> {
 }
 
 impl Credential {
-    /// The time at which the last credential expires, if known. Until then the app can authenticate itself.
+    /// The time until which the app can authenticate itself, if known: the expiry of its certificate, or of
+    /// the secret that lasts longest.
     pub fn expires(&self) -> Option<Timestamp> {
         match self {
             Self::Secrets(secrets) => secrets.iter().filter_map(|secret| secret.expires).max(),
@@ -149,8 +151,8 @@ impl Credential {
         }
     }
 
-    /// The proofs to send to `audience`, the token endpoint, for the app `client_id`, in the order to try
-    /// them. `nonce` makes an assertion unique.
+    /// The proofs to send, in the order to try them. `audience` is the token endpoint's URL, `client_id` is
+    /// the app's id, and `nonce` makes an assertion unique.
     pub(super) async fn proofs(
         &self,
         audience: &Url,

@@ -1,13 +1,14 @@
 //! The reasons why there is no token, classified by who can fix the problem, each with a remedy in words.
 //!
 //! The response's `error` decides first, and Entra's AADSTS number refines the decision
-//! (`token/entra.md`, "Tokens", Errors).
+//! (`token/entra.md`, Errors).
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The reason why there is no token. The texts contain no secret: bodies that could not be read are not kept.
+/// The reason why there is no token. The messages contain no secret: a response body that cannot be parsed
+/// is not kept.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
     /// The endpoint was not reached, or did not respond in time.
@@ -92,7 +93,7 @@ impl TokenError {
         )
     }
 
-    /// The same error, with another endpoint named in it.
+    /// The same error, but naming this endpoint.
     pub(super) fn at(mut self, endpoint: &str) -> Self {
         if let Self::Unreachable { url, .. } | Self::Outage { url, .. } | Self::Busy { url, .. } =
             &mut self
@@ -142,7 +143,7 @@ const TRANSIENT: [u32; 9] = [
     50033, 90006, 90012, 90024, 90033, 90090, 70012, 50196, 90055,
 ];
 
-/// The numbers among them that mean "too much": another request soon after makes it worse.
+/// Those of them that mean "too many requests": another request soon after makes it worse.
 const LONG_PAUSE: [u32; 2] = [50196, 90055];
 
 /// The pause after one of these errors.
@@ -164,7 +165,8 @@ const ADMINISTRATOR: [u32; 26] = [
     500011,
 ];
 
-/// The error response of RFC 6749 §5.2, with the fields that Entra adds to find the error in its logs.
+/// The error response of RFC 6749 §5.2, with the fields that Entra adds so that the error can be found in
+/// its logs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ProviderRefusal {
     /// The error code.
@@ -248,7 +250,7 @@ fn remedy(number: u32) -> Option<&'static str> {
             "the assertion's certificate or key is not the one that is registered: upload the certificate (App registrations, Certificates & secrets, Certificates)"
         }
         700024 => {
-            "this machine's clock and the provider's disagree by minutes: set this one by NTP (`timedatectl set-ntp true`)"
+            "this machine's clock and the provider's differ by minutes: set this machine's clock by NTP (`timedatectl set-ntp true`)"
         }
         700016 => {
             "client_id is not known in this tenant: compare it with Application (client) ID, and tenant with Directory (tenant) ID"
@@ -262,7 +264,7 @@ fn remedy(number: u32) -> Option<&'static str> {
         }
         50057 => "the account is disabled: enable it, or connect with another",
         50105 => {
-            "the user is not assigned to the app: assign it (Enterprise applications, Users and groups), or switch assignment off"
+            "the user is not assigned to the app: assign the user (Enterprise applications, Users and groups), or set `Assignment required` to No (Properties)"
         }
         90094 | 90095 => {
             "an administrator has to consent: grant admin consent (App registrations, API permissions)"
@@ -277,20 +279,20 @@ fn remedy(number: u32) -> Option<&'static str> {
             "the app is registered as public and a secret was sent: remove client_secret, or disallow public client flows (Authentication)"
         }
         50011 => {
-            "the redirect URI is not registered: add exactly this one (App registrations, Authentication)"
+            "the redirect URI of this request is not registered: add exactly that URI (App registrations, Authentication)"
         }
         50194 | 9001023 => {
             "the app belongs to one tenant only: set tenant to Directory (tenant) ID instead of common, organizations or consumers"
         }
         650057 | 70011 | 500011 => {
-            "the scopes are not permitted to the app: add SMTP.Send, or SMTP.SendAsApp for client_credentials (App registrations, API permissions)"
+            "the app has no permission for these scopes: add SMTP.Send, or SMTP.SendAsApp for client_credentials (App registrations, API permissions)"
         }
         _ => return None,
     })
 }
 
 /// Formats the first line of the description, with the details that help to find the error in the
-/// provider's log; no longer than one line.
+/// provider's log, in one line.
 impl std::fmt::Display for ProviderRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let short = |text: &str, most| text.chars().take(most).collect::<String>();

@@ -1,4 +1,5 @@
-//! Requests to the token endpoint (RFC 6749 §4 and §6, RFC 7636, RFC 8628). The oauth2 crate is used only here.
+//! Requests to the token endpoint (RFC 6749 §4 and §6, RFC 7636, RFC 8628). The oauth2 crate is used only
+//! here.
 
 mod client;
 mod skew;
@@ -43,7 +44,7 @@ pub(crate) struct Granted {
     pub access: Zeroizing<String>,
     /// The refresh token, if one arrived; it replaces the one that was used.
     pub refresh: Option<Zeroizing<String>>,
-    /// The user who signed in, as a JWT, if that was requested.
+    /// The ID token, a JWT that names the user who signed in, if it was requested.
     pub id_token: Option<Zeroizing<String>>,
     /// The life of the access token, if the response states it.
     pub expires_in: Option<Duration>,
@@ -61,7 +62,7 @@ pub struct DeviceCode {
     details: StandardDeviceAuthorizationResponse,
 }
 
-/// Adds the proof to a request of any kind.
+/// Adds an assertion to a request of any kind. A client secret is part of the client instead.
 macro_rules! proven {
     ($request:expr, $proof:expr) => {
         match $proof {
@@ -93,7 +94,7 @@ pub(super) async fn request(
     }
     Err(refused.unwrap_or_else(|| TokenError::Credential {
         reason: format!(
-            "[oauth.{}] has nothing to prove itself with",
+            "[oauth.{}] has no credential to authenticate with",
             settings.oauth
         ),
     }))
@@ -145,7 +146,7 @@ async fn request_with(
         .map_err(|error| classified(settings, error, &seen, by_user))
 }
 
-/// The URL at which a browser signs in; `state` and `verifier` are random and used once.
+/// The URL to open in a browser for a sign-in; `state` and `verifier` are random and used once.
 pub(super) fn authorize_url(
     settings: &AccountSettings,
     redirect: &Url,

@@ -18,17 +18,17 @@ pub(crate) enum ImportError {
     UnknownJson,
     /// An MSAL cache of another app.
     #[error(
-        "the MSAL cache has no refresh token for client_id {0}: a refresh token serves only the app that it was made for"
+        "the MSAL cache has no refresh token for client_id {0}: a refresh token can be used only by the app that it was issued to"
     )]
     OtherApp(String),
     /// An MSAL cache of several accounts, none of them the server's.
     #[error(
-        "the MSAL cache has several accounts, and none is {0}: write that account's refresh token alone into the file"
+        "the MSAL cache has several accounts, and none is {0}: write only that account's refresh token into the file"
     )]
     OtherAccount(String),
-    /// The text is something else.
+    /// The text is neither JSON nor a single word.
     #[error(
-        "it is not a single word, as a refresh token is; write only the refresh token into the file"
+        "it is not a refresh token, which is one word without spaces; write only the refresh token into the file"
     )]
     NotOneWord,
 }

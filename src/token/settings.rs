@@ -24,7 +24,7 @@ pub enum Grant {
     AuthorizationCode,
     /// A token of a user who signs in on another device (RFC 8628).
     DeviceCode,
-    /// A token of a user, by means of a refresh token that another tool got (RFC 6749 §6).
+    /// A token of a user, by means of a refresh token that another tool obtained (RFC 6749 §6).
     RefreshToken,
 }
 
@@ -52,7 +52,7 @@ pub struct AccountSettings {
     /// The account's name in the vault. For client credentials it is the app registration, which all its
     /// servers share; otherwise it is the app registration and the user who signs in.
     pub account: String,
-    /// The server that remedies name; if several share the account, the first.
+    /// The server to name in remedies; if several share the account, the first.
     pub server: String,
     /// The app registration's name in the configuration, for error texts.
     pub oauth: String,
@@ -70,7 +70,7 @@ pub struct AccountSettings {
     pub user: Option<String>,
     /// The URL that the browser is sent to after the sign-in; port 0 means any free port.
     pub redirect: Url,
-    /// The refresh token to begin with.
+    /// The refresh token from the configuration, if it has one.
     pub refresh_token: Option<Secret>,
     /// Root certificates in addition to the system's.
     pub roots: Vec<CertificateDer<'static>>,
@@ -79,7 +79,8 @@ pub struct AccountSettings {
 }
 
 impl AccountSettings {
-    /// A digest of the endpoint, client id and scopes: an access token from a different request is worthless.
+    /// A digest of the endpoint, client id and scopes. An access token that was requested with other values
+    /// is of no use.
     pub(super) fn request_digest(&self) -> String {
         let Self {
             endpoints,
@@ -115,7 +116,7 @@ impl AccountSettings {
     }
 }
 
-/// A digest that identifies a text without keeping it in clear.
+/// A digest that identifies a text without revealing it.
 pub(crate) fn digest_of(text: &str) -> String {
     BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()))
 }

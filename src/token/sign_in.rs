@@ -34,7 +34,7 @@ pub struct Begun {
     until: Timestamp,
 }
 
-/// The reason why nobody is signed in.
+/// The reason why a sign-in failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SignInError {
     /// The provider issued no tokens.
@@ -55,7 +55,7 @@ pub enum SignInError {
         /// The server.
         server: String,
     },
-    /// Without a refresh token, the sign-in would end with the first access token.
+    /// The provider issued no refresh token, so the sign-in would last only as long as its access token.
     #[error(
         "the provider gave no refresh token: add `offline_access` to the scopes of [oauth.{oauth}]"
     )]
@@ -63,7 +63,7 @@ pub enum SignInError {
         /// The app registration's name in the configuration.
         oauth: String,
     },
-    /// No response arrived in time.
+    /// The sign-in was not completed in time.
     #[error("nobody signed in within {} minutes; start again", TIME.as_secs() / 60)]
     TooLate,
 }

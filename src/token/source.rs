@@ -26,13 +26,13 @@ pub use sign_in::SignInPurpose;
 const REQUEST: Duration = Duration::from_secs(30);
 
 /// How long a failure is returned to new callers without another request, so that a queue does not cause
-/// a storm. If the provider requests a longer pause, that one applies.
+/// a storm of requests. If the provider requests a pause, that pause applies instead.
 const FAILURE_HOLDS: Duration = Duration::from_secs(10);
 
-/// The pause after a failed renewal in the background, if the failure passes by itself.
+/// The pause after a failed background renewal, if the failure passes by itself.
 const TEND_AGAIN: Duration = Duration::from_secs(60);
 
-/// The pause after a failed renewal if a person is needed.
+/// The pause after a failed renewal, if a person must fix the problem.
 const PERSON_NEEDED: Duration = Duration::from_secs(3_600);
 
 /// An account.
@@ -47,18 +47,19 @@ pub struct Source {
     is_applied: AtomicBool,
     /// The last failure, until a request succeeds. New settings do not inherit it.
     failure: std::sync::Mutex<Option<LastFailure>>,
-    /// The account's share of the time ahead of need: random, so that accounts do not all renew at once.
+    /// The part of `AHEAD` that this account uses: random, so that accounts do not all renew at once.
     share: f64,
     /// The time at which a token was last requested (milliseconds, as [`Timestamp`]); 0 means never.
     last_used: AtomicI64,
 }
 
-/// The state of an account, whatever its settings: an account that is reconfigured continues with it.
+/// The part of an account that its settings do not affect: a reconfigured account continues with it.
 #[derive(Default)]
 struct Tokens {
-    /// The account as stored in the vault, once it was read. The holder of this lock may change both.
+    /// The account as stored in the vault, once it has been read. Only the holder of this lock may change it,
+    /// here or in the vault.
     account: Mutex<Option<Account>>,
-    /// Locked during a request to the provider, so that only one request is made.
+    /// Locked during a renewal, so that only one runs at a time.
     flight: Mutex<()>,
 }
 
@@ -75,7 +76,7 @@ pub struct Status {
     pub user: Option<String>,
     /// How the refresh token was obtained; `None` if there is none.
     pub origin: Option<TokenOrigin>,
-    /// The time at which the refresh token arrived; each use brings a new one.
+    /// The time at which the refresh token arrived or was last used.
     pub rotated: Option<Timestamp>,
     /// The time at which the access token expires, if there is one.
     pub expires: Option<Timestamp>,
@@ -190,7 +191,8 @@ impl Source {
         self.renewed(generation + 1).await
     }
 
-    /// Forgets the last failure, so that the next caller causes a new request: somebody has fixed something.
+    /// Forgets the last failure, because the problem may have been fixed: the next caller causes a new
+    /// request.
     pub fn forgive(&self) {
         self.remember(None);
     }
@@ -235,13 +237,15 @@ impl Source {
         (access.generation >= generation && access.is_fresh(now)).then_some(access)
     }
 
-    /// A token that is no longer fresh is better than none while the provider is down.
+    /// The current token, if it has not expired. While the provider is down, a token that is no longer fresh
+    /// is better than none.
     fn still_valid(&self, generation: u64) -> Option<Arc<Access>> {
         let access = self.current.load_full()?;
         (access.generation >= generation && access.is_valid(self.clock.now())).then_some(access)
     }
 
-    /// A renewal continues even if its caller gives up: the provider may have rotated already.
+    /// Renews the token, even if the caller gives up meanwhile: the provider may already have rotated the
+    /// refresh token.
     async fn renewed(self: &Arc<Self>, generation: u64) -> Result<Arc<Access>, TokenError> {
         let (source, asked) = (self.clone(), self.clock.now());
         let renewal = tokio::spawn(async move { source.renew(generation, asked).await });
@@ -250,7 +254,7 @@ impl Source {
             .unwrap_or_else(|panic| Err(TokenError::Vault(panic.to_string())))
     }
 
-    /// Renews the token, one caller at a time; callers that waited find the result of the one before.
+    /// Renews the token, one caller at a time; callers that waited use the result of the one before.
     async fn renew(&self, generation: u64, asked: Timestamp) -> Result<Arc<Access>, TokenError> {
         let _flight = self.tokens.flight.lock().await;
         drop(self.account().await?);
@@ -283,7 +287,8 @@ impl Source {
         }
     }
 
-    /// Stores the error for anyone who looks later, even in another process. If that fails, it does not matter.
+    /// Stores the error for anyone who looks later, even in another process. A failure to store it does not
+    /// matter.
     async fn keep_trouble(&self, asked: u64, error: &TokenError) {
         let Ok(mut account) = self.account().await else {
             return;
@@ -317,7 +322,8 @@ impl Source {
             .ok_or_else(|| TokenError::NotConnected { account: server() })
     }
 
-    /// Requests a token with each of our refresh tokens in turn, as long as the one before was refused.
+    /// Requests a token with our refresh tokens in turn; the next one is used only if the one before is
+    /// refused.
     async fn request(
         &self,
         account: &Account,

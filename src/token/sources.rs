@@ -14,16 +14,17 @@ use crate::base::tls::TlsError;
 use crate::base::{Clock, Secret, Timestamp};
 use crate::observe::maillog;
 
-/// The interval at which accounts are checked for something due.
+/// The interval at which accounts are checked for due renewals and warnings.
 const TICK: Duration = Duration::from_secs(20);
 
-/// The limit of renewals in the background at once: after a long stop many are due, and the provider throttles.
+/// The maximum number of simultaneous background renewals. After a long downtime many are due at once, and
+/// the provider throttles requests.
 const RENEWALS: usize = 16;
 
-/// The numbers of days before a client secret or certificate expires at which a warning is logged.
+/// A warning is logged this many days before a client secret or certificate expires.
 const NOTICES: [u64; 4] = [30, 14, 7, 1];
 
-/// The time of the first warning: from then on the credential needs attention.
+/// How long before the expiry the first warning is logged. From then on, the credential needs attention.
 pub(crate) const FIRST_NOTICE: Duration = Duration::from_secs(NOTICES[0] * 24 * 3_600);
 
 /// The accounts by name: holds one [`Source`] for each, and hands out clones.
@@ -43,7 +44,7 @@ impl Sources {
         }
     }
 
-    /// The account for these settings. An account that is known and unchanged stays, with its tokens.
+    /// Returns the account for these settings. An existing account keeps its tokens.
     pub fn source(&self, settings: AccountSettings) -> Result<Arc<Source>, TlsError> {
         let name = settings.account.clone();
         let known = self.by_account.get(&name).map(|entry| entry.clone());
@@ -56,8 +57,9 @@ impl Sources {
         Ok(source)
     }
 
-    /// Keeps tokens ready, forever: renews those in use ahead of need, uses the others often enough that
-    /// they do not expire, and warns when an app's credential is about to expire.
+    /// Keeps tokens ready, and never returns. Renews access tokens in use before they are needed, uses the
+    /// other accounts' refresh tokens often enough that they do not expire, and warns when an app's
+    /// credential is about to expire.
     pub async fn tend(&self) {
         let mut told = HashMap::new();
         let mut renewals = JoinSet::new();
@@ -107,7 +109,7 @@ impl Sources {
         Ok(unused)
     }
 
-    /// Seals the vault with another key; see [`Vault::rotate`].
+    /// Seals the vault with a different key; see [`Vault::rotate`].
     pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, VaultError> {
         self.vault.rotate(key)
     }

@@ -7,8 +7,9 @@
 //!   └──────────── forget ────────────────┴──── access ends ───┘
 //! ```
 //! Invariants: every change of the tokens makes a new generation, and a response to a request from an older
-//! generation changes nothing. No failure removes a refresh token: only `forget` does. A token that replaces
-//! another keeps that one as the fallback, unless the replaced one never worked and the present fallback did.
+//! generation changes nothing. No failure removes a refresh token. A replaced refresh token becomes the
+//! fallback, with two exceptions: if another person signs in, it is dropped; and if a new token is
+//! configured, a replaced token that never worked does not displace the fallback.
 
 use std::time::Duration;
 
@@ -17,19 +18,19 @@ use zeroize::Zeroizing;
 
 use crate::base::{Secret, Timestamp};
 
-/// The life that an access token must have left to be handed out (`token/entra.md`: they live 60 to 90
+/// The time that an access token must still have left to be handed out (`token/entra.md`: they live 60 to 90
 /// minutes). A token that lives for less than twice this time is used for half its life.
 pub(crate) const MARGIN: Duration = Duration::from_secs(600);
 
-/// How much earlier still a token in use is renewed in the background, at most. Each account takes a
-/// random share of it, so that not all are renewed at once.
+/// The maximum lead of a background renewal: a token in use is renewed up to this long before it reaches
+/// [`MARGIN`]. Each account uses a random part of the lead, so that accounts do not all renew at once.
 pub(crate) const AHEAD: Duration = Duration::from_secs(300);
 
 /// An account that was used within this time always has a token ready, so that a daily job finds one.
 pub(crate) const IN_USE: Duration = Duration::from_secs(26 * 3_600);
 
-/// A refresh token that was not used for this long is used once to keep it alive; it would expire after
-/// 90 days (`token/entra.md`).
+/// A refresh token that was not used for this long is used once to keep it alive; otherwise it would
+/// expire after 90 days (`token/entra.md`).
 pub(crate) const EXERCISE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// The assumed life of an access token if the response does not state it (RFC 6749 §5.1 leaves it open).
@@ -44,7 +45,8 @@ pub struct Access {
     pub issued: Timestamp,
     /// The time at which the token expires.
     pub expires: Timestamp,
-    /// The account's generation when the token arrived, to tell its rejection from that of an older token.
+    /// The account's generation when the token arrived. It shows whether a rejection was of this token or of
+    /// an older one.
     pub generation: u64,
 }
 
@@ -82,21 +84,21 @@ pub enum TokenOrigin {
 pub struct Refresh {
     /// The text that is sent to the token endpoint.
     pub token: Zeroizing<String>,
-    /// The time at which the token arrived or was last used; its 90 days count from there.
+    /// The time at which the token arrived or was last used; its 90 days count from then.
     pub since: Timestamp,
     /// True if the provider issued the token, or accepted it at least once. A token that was only
-    /// configured may be anything.
+    /// configured may be any text.
     pub is_proven: bool,
 }
 
-/// An account's tokens. The texts are wiped when dropped.
+/// An account's tokens. Their texts are wiped from memory when dropped.
 #[derive(Clone, Default, PartialEq)]
 pub struct Account {
     /// A number that grows with every change of the tokens.
     pub generation: u64,
     /// The refresh token to use.
     pub refresh: Option<Refresh>,
-    /// The previous refresh token, in case the newer one did not reach us complete.
+    /// The previous refresh token, in case the newer one did not arrive intact.
     pub previous: Option<Refresh>,
     /// How the first refresh token was obtained.
     pub origin: Option<TokenOrigin>,
@@ -105,11 +107,12 @@ pub struct Account {
     /// A digest of the configured refresh token that `refresh` was derived from, so that a newly
     /// configured one takes precedence over the stored one.
     pub configured: Option<String>,
-    /// A digest of the request (endpoint, client id, scopes) for `access`; another request makes it worthless.
+    /// A digest of the request (endpoint, client id, scopes) that obtained `access`. If the request
+    /// changes, `access` is of no use.
     pub request: Option<String>,
     /// The last access token: its text, time of issue and expiry.
     pub access: Option<(Zeroizing<String>, Timestamp, Timestamp)>,
-    /// The reason why the provider has issued no token since, if the problem does not pass by itself.
+    /// The reason why there is no newer token, if the problem does not pass by itself.
     pub trouble: Option<String>,
 }
 
@@ -131,8 +134,8 @@ impl Account {
         both.map(|refresh| refresh.token.clone()).collect()
     }
 
-    /// Applies the response to a request made in generation `asked`, with the refresh token `used`.
-    /// Returns true if the response counted.
+    /// Applies the response to a request that was made in generation `asked` with the refresh token `used`.
+    /// Returns false if the response was too old and changed nothing.
     pub fn granted(
         &mut self,
         asked: u64,
@@ -151,7 +154,7 @@ impl Account {
         true
     }
 
-    /// Somebody signed in: the new tokens replace all others. The old refresh token becomes the fallback
+    /// Records a sign-in: the new tokens replace all others. The old refresh token becomes the fallback
     /// only if it belongs to the same person.
     pub fn signed_in(
         &mut self,
@@ -173,8 +176,8 @@ impl Account {
         self.hold(grants, now);
     }
 
-    /// The configuration has a refresh token with this digest. If it is not the same as before, it
-    /// becomes the token to use, and the last token that worked becomes the fallback.
+    /// Applies the configured refresh token, which has this digest. If it differs from the one configured
+    /// before, it becomes the token to use, and the last token that worked becomes the fallback.
     pub fn configure(&mut self, token: Zeroizing<String>, digest: String, now: Timestamp) {
         if self.configured.as_ref() == Some(&digest) {
             return;
@@ -195,7 +198,8 @@ impl Account {
         self.generation += 1;
     }
 
-    /// The request for tokens has this digest: an access token from a different request is of no use.
+    /// Records the digest of the request for tokens. If it has changed, the access token is dropped, because
+    /// it was obtained with a different request.
     pub fn ask_for(&mut self, request: String) {
         if self.request.as_ref() != Some(&request) {
             self.access = None;
@@ -204,8 +208,8 @@ impl Account {
         }
     }
 
-    /// Records that a request made in generation `asked` was refused, in these words. No token changes.
-    /// Returns true if the words are new.
+    /// Records that a request made in generation `asked` was refused with this message. No token changes.
+    /// Returns true if the message is new.
     pub fn refused(&mut self, asked: u64, words: &str) -> bool {
         let is_new = asked == self.generation && self.trouble.as_deref() != Some(words);
         if is_new {
@@ -236,9 +240,9 @@ impl Account {
         })
     }
 
-    /// The time of the next renewal in the background: ahead of need while the account is in use,
-    /// otherwise only before the refresh token expires unused. `share`, from 0 to 1, is the part of the
-    /// time ahead that this account takes.
+    /// The time of the next background renewal. While the account is in use, that is before a new access
+    /// token is needed; otherwise the renewal only keeps the refresh token from expiring. `share`, from 0 to
+    /// 1, is the part of `AHEAD` that this account uses.
     pub fn tend_at(
         &self,
         last_used: Option<Timestamp>,

@@ -13,7 +13,7 @@ use crate::base::Timestamp;
 
 const PERSON: &str = "a@b.c";
 
-/// A provider stricter than Entra: the use of a token kills all tokens that it descends from.
+/// A provider stricter than Entra: the use of a token invalidates all tokens that it descends from.
 #[derive(Default)]
 struct Provider {
     parents: HashMap<String, String>,
@@ -48,15 +48,15 @@ impl Provider {
 enum Step {
     /// The program sends a request, and the provider's response is on its way.
     Ask { rotates: bool },
-    /// One of the responses arrives, and ends in this way.
+    /// One of the responses arrives, and its handling ends in this way.
     Answer(usize, Ending),
-    /// A person signs in, the same as before or another.
+    /// The same person as before signs in, or another one.
     SignIn { same: bool },
     /// The configuration names this refresh token.
     Configure(u8),
     /// The configuration changes the request for tokens.
     AskFor(u8),
-    /// The memory is lost, and all responses on their way.
+    /// The memory is lost, and so are all responses on their way.
     Restart,
 }
 

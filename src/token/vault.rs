@@ -1,14 +1,14 @@
 //! Tokens on disk, encrypted (XChaCha20-Poly1305), with one file for each account.
 //!
 //! A new file is written beside the old one, synced, and renamed over it, and the folder is synced: after
-//! a crash, either the old or the new file is there, complete. The account's name is authenticated with
-//! the content, so the file of one account cannot pass for that of another. A wrong key is an error and
+//! a crash, either the old or the new file is there, and it is complete. The account's name is authenticated
+//! with the content, so the file of one account cannot pass for that of another. A wrong key is an error and
 //! changes nothing.
 //!
-//! The key comes from the configuration, or else from the file `vault.key` beside the accounts, which is
-//! created at the first start. A rotation seals every account with the new key in a file beside the old
-//! one, then moves the key and the accounts into place. If a crash interrupts the moves, the next opening
-//! completes them.
+//! The key comes from the configuration, or else from the file `vault.key`, which is created beside the
+//! accounts at the first start. A rotation seals every account with the new key in a file beside the old
+//! one, then moves the key and the accounts into place. If a crash interrupts the moves, they are completed
+//! when the vault is opened again.
 
 mod error;
 pub(super) mod kept;
@@ -38,7 +38,7 @@ use seal::{cipher, seal, unseal, unseal_file};
 /// The length of a key in octets.
 const KEY: usize = 32;
 
-/// The name of the key file, if the configuration names no other place.
+/// The name of the key file, which is used if the configuration has no key.
 const KEY_FILE: &str = "vault.key";
 
 /// The extension of an account's file that a rotation has sealed, until it replaces the old file.
@@ -57,12 +57,12 @@ enum VaultAccess {
         cipher: RwLock<XChaCha20Poly1305>,
         _lock: File,
     },
-    /// Other processes may use the vault except during a read or write, and each of these starts by
-    /// loading the key.
+    /// Other processes may use the vault, except while this one reads or writes. Every read or write begins
+    /// by loading the key.
     Visited(Option<Secret>),
 }
 
-/// A new key in base64, for a configuration that keeps the key elsewhere.
+/// A new random key in base64.
 pub(crate) fn new_key() -> Zeroizing<String> {
     let key = Zeroizing::new(<[u8; KEY]>::from(Key::<XChaCha20Poly1305>::generate()));
     Zeroizing::new(BASE64_STANDARD.encode(key.as_slice()))
@@ -131,7 +131,7 @@ impl Vault {
         std::fs::remove_file(&path).map_err(|error| io(&path, error))
     }
 
-    /// The stored files that cannot be read, with the reason: another key, or damage.
+    /// The stored files that cannot be read, with the reason: a different key, or damage.
     pub fn unreadable(&self) -> Vec<VaultError> {
         let read = self.with(|cipher| {
             let files = paths(&self.folder, "token")?.into_iter();
@@ -142,8 +142,8 @@ impl Vault {
         read.unwrap_or_else(|error| vec![error])
     }
 
-    /// Seals every account with another key: `key`, or else a new one in the folder's key file. Returns
-    /// the number of accounts.
+    /// Seals every account with a different key: `key`, or else a new one, which goes into the folder's key
+    /// file. Returns the number of accounts.
     pub fn rotate(&self, key: Option<&Secret>) -> Result<usize, VaultError> {
         let text = match key {
             Some(key) => Zeroizing::new(key.expose_secret().to_owned()),
@@ -178,7 +178,7 @@ impl Vault {
             let beside = path.with_extension(ROTATED);
             replace(&beside, &seal(new, &account, &state)).map_err(|error| io(&beside, error))?;
         }
-        // From here on the new key is in force; accounts that are not yet in place follow.
+        // From here on the new key is in force: after a crash, the next opening completes the moves.
         if let Some(text) = own {
             let path = self.folder.join(KEY_FILE);
             replace(&path, text.as_bytes()).map_err(|error| io(&path, error))?;
@@ -232,8 +232,8 @@ fn opened(folder: &Path, key: Option<&Secret>) -> Result<XChaCha20Poly1305, Vaul
     Ok(cipher)
 }
 
-/// Moves accounts that a rotation sealed with the present key into place. A file that the key does not
-/// open stays where it is: its rotation never got as far as the key.
+/// Moves into place the accounts that a rotation has sealed with the current key. A file that the key does
+/// not open stays where it is: its rotation was interrupted before the new key was in force.
 fn move_rotated(folder: &Path, cipher: &XChaCha20Poly1305) -> Result<(), VaultError> {
     let rotated = paths(folder, ROTATED)?;
     if rotated.is_empty() {
@@ -278,7 +278,7 @@ fn own_key(folder: &Path, path: &Path) -> Result<Zeroizing<String>, VaultError> 
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");
-    // A file that a crash has left, or a link that somebody has planted, is removed and not written through.
+    // Remove a file that a crash left behind, or a link that somebody planted, instead of writing to it.
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

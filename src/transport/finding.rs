@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::answer::Answer;
 use crate::message::Address;
 
-/// A finding about the mailbox in a reply, with the reason and its remedy as text.
+/// A finding about the mailbox, with the reason and the remedy as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// The mailbox has more sessions than the server allows.
@@ -14,7 +14,7 @@ pub enum Finding {
     TooFast(String),
     /// The server has a problem, in general or with this mailbox. The mailbox pauses, longer each time.
     Slowed(Patience, String),
-    /// The mailbox cannot send until then.
+    /// The mailbox cannot send for now; [`Until`] gives the end.
     Held(Until, String),
     /// The server does not accept the mailbox's token, not even a fresh one.
     TokenRefused(String),
@@ -54,13 +54,13 @@ impl Finding {
         }
     }
 
-    /// True if the reply judged the message as well. A problem with the mailbox or its tenant is not the
-    /// message's fault and does not count as an attempt.
+    /// True if the attempt counts for the message as well. A problem that lies only with the mailbox or its
+    /// tenant is not the message's fault and does not count as an attempt.
     pub fn is_about_message(&self) -> bool {
         matches!(self, Self::Slowed(..) | Self::SenderRefused { .. })
     }
 
-    /// True if the server has let the mailbox in, which proves that the mailbox can be used.
+    /// True if the reply proves that the mailbox can sign in and be used.
     pub fn is_let_in(&self) -> bool {
         !matches!(
             self,
@@ -69,7 +69,7 @@ impl Finding {
     }
 }
 
-/// How long the pauses of a mailbox can become.
+/// How long the pauses of a mailbox can get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// Up to minutes: the server may be back at any moment.
@@ -81,7 +81,7 @@ pub enum Patience {
 /// When a held mailbox is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// A person has to correct something. From time to time one message probes if that has been done.
+    /// A person has to correct something. From time to time one message tests whether that has been done.
     Probe,
     /// The hold ends after this time.
     For(Duration),

@@ -18,8 +18,8 @@ pub trait Transport: Send + Sync + 'static {
         fresh_token: bool,
     ) -> BoxFuture<'a, Result<Box<dyn Link>, Interruption>>;
 
-    /// Tests the way to the server step by step, with a fresh token, while a person watches. Returns the
-    /// signed-in session, or `None` if a step failed; the failed step has been sent to `steps`.
+    /// Tests the connection to the server step by step, with a fresh token, while a person watches. Returns
+    /// the signed-in session, or `None` if a step failed; the failed step has been sent to `steps`.
     fn test<'a>(
         &'a self,
         upstream: &'a Arc<Upstream>,
@@ -38,7 +38,7 @@ pub trait Link: Send {
     /// True if the server accepts no further message in this session.
     fn is_spent(&self) -> bool;
 
-    /// True if the connection still seems open; sends nothing to find out.
+    /// True if the connection still seems open; nothing is sent to check it.
     fn is_alive(&mut self) -> BoxFuture<'_, bool>;
 
     /// Ends the session with QUIT.

@@ -7,7 +7,8 @@
 //!    └── Outcome, Interruption ┘  (each with its Finding about the mailbox, if any)
 //! ```
 //!
-//! Codes, stages and the table of replies stay inside [`smtp`]: delivery uses only [`Outcome`] to decide.
+//! Codes, stages and the table of replies stay inside [`smtp`]: delivery decides by [`Outcome`] and
+//! [`Interruption`] only.
 
 pub(crate) mod answer;
 pub(crate) mod finding;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::finding::Finding;
 
-/// The result for each recipient of a message, by its place in the envelope.
+/// The result of sending a message, for each recipient. Numbers are the recipients' places in the envelope.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Recipients to whom the message was delivered.
@@ -14,19 +14,19 @@ pub struct Outcome {
     pub failed: Vec<FailedRecipient>,
     /// Recipients for whom the message is retried.
     pub deferred: Vec<usize>,
-    /// Recipients for a further transaction at once.
+    /// Recipients that go into another transaction immediately.
     pub next: Vec<usize>,
     /// The reply that delivered the message to some recipients.
     pub accepted: Option<Answer>,
-    /// The last reply that asks for a retry for some recipients.
+    /// The last reply that put some recipients into `deferred` or `next`.
     pub not_now: Option<Answer>,
-    /// How long the upstream asks to wait before the next attempt, if it does so.
+    /// How long the upstream asks us to wait before the next attempt, if it does.
     pub wait: Option<Duration>,
     /// The gravest finding about the mailbox in these replies.
     pub finding: Option<Finding>,
-    /// Replies that no rule explains.
+    /// Replies that no rule covers.
     pub unclassified: Vec<Answer>,
-    /// True if the upstream itself confirms delivery to senders that requested it (RFC 3461).
+    /// True if the upstream itself sends the delivery confirmations that senders requested (RFC 3461).
     pub confirms: bool,
 }
 
@@ -53,8 +53,8 @@ impl Outcome {
         self.finding.as_ref()?.holds_for()
     }
 
-    /// The reply that decided about a message that goes to all its recipients or to none. A temporary
-    /// refusal comes before a permanent one, because the sender may try again.
+    /// The decisive reply for a message that must go to all its recipients or to none. A temporary refusal
+    /// takes precedence over a permanent one, because the sender may try again.
     pub fn decisive(&self) -> Option<&Answer> {
         let failed = self.failed.first().map(|refused| &refused.answer);
         let refused = self.not_now.as_ref().or(failed);
@@ -62,7 +62,7 @@ impl Outcome {
     }
 }
 
-/// Nothing was sent, or it is unknown if the message has arrived.
+/// An attempt that was cut short: the message has not arrived, or it is unknown whether it has.
 #[derive(Debug)]
 pub struct Interruption {
     /// A description of what happened.
@@ -71,17 +71,18 @@ pub struct Interruption {
     pub answer: Option<Answer>,
     /// The finding about the mailbox. If there is one, the message is not to blame.
     pub finding: Option<Finding>,
-    /// How far the message had come.
+    /// How far sending had progressed.
     pub progress: Progress,
 }
 
-/// How far a message had come when its session ended.
+/// How far the sending of a message had progressed when its session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The upstream sent no reply about the message. In a reused session the most likely reason is that the
-    /// session was dead.
+    /// session was already dead.
     Unanswered,
-    /// The message was under way, and has not arrived.
+    /// The message has not arrived: the session could not be opened, or it failed while the message was under
+    /// way.
     UnderWay,
     /// The message may have arrived.
     MayHaveArrived,

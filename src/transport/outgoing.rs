@@ -13,20 +13,20 @@ pub struct Outgoing<'a> {
     pub author: Option<&'a Address>,
     /// The recipients, with the parameters that the app gave.
     pub envelope: &'a Envelope,
-    /// The header section, including its empty line.
+    /// The header section, including the empty line that ends it.
     pub head: &'a [u8],
     /// The rest of the message.
     pub body: Body,
     /// True if the header section contains UTF-8 that only SMTPUTF8 allows.
     pub utf8_header: bool,
-    /// True if nothing is sent unless every recipient was accepted.
+    /// True if the message must not be sent unless the server accepts every recipient.
     pub all_or_none: bool,
 }
 
-/// The rest of a message.
+/// The part of a message that follows [`Outgoing::head`].
 pub enum Body {
     /// In memory.
     Memory(Bytes),
-    /// A reader that starts at the rest, and the size of the rest in octets.
+    /// A reader for this part, and the size of the part in octets.
     Stream(Box<dyn AsyncRead + Send + Sync + Unpin>, u64),
 }

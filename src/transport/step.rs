@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-/// One step.
+/// One step of a connection test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The step's name: DNS, TCP, TLS, EHLO, token, AUTH, message.
@@ -16,7 +16,7 @@ pub struct Step {
     pub remedy: Option<String>,
 }
 
-/// The channel that receives each step when it is done. If the receiver is gone, the test continues.
+/// The channel that receives each step as soon as it is done. If the receiver is gone, the test continues.
 pub type Steps = mpsc::Sender<Step>;
 
 impl Step {

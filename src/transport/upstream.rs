@@ -17,7 +17,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The person whose token is used, if the mailbox is not that person's own: a shared mailbox.
+    /// The person whose token is used, if the mailbox is not that person's own but a shared one.
     pub fn person(&self) -> Option<&str> {
         let settings = self.token.as_ref()?.settings();
         let person = settings.user.as_deref()?;
@@ -26,7 +26,7 @@ impl Upstream {
         is_shared.then_some(person)
     }
 
-    /// The account whose limits count: the one that signs in. `None` if there is no sign-in.
+    /// The account whose limits apply: the one that signs in. `None` if there is no sign-in.
     pub fn limited(&self) -> Option<&str> {
         self.person().or(self.smtp.auth.username())
     }
@@ -61,7 +61,7 @@ impl Upstream {
         }
     }
 
-    /// True if both are reached and signed in to in the same way.
+    /// True if both have the same connection settings and the same sign-in.
     pub fn is_same(&self, other: &Self) -> bool {
         let is_same_token = match (&self.token, &other.token) {
             (Some(token), Some(other)) => token.settings().is_same(other.settings()),

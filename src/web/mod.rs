@@ -37,13 +37,13 @@ const COOKIE: &str = "mailferry";
 /// The page's addresses.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct PageSettings {
-    /// The address that the page listens on, on loopback.
+    /// The loopback address that the page listens on.
     pub address: SocketAddr,
     /// The page's URL from outside, if it is behind a proxy.
     pub external_url: Option<Url>,
 }
 
-/// The first parts of the page's own paths.
+/// The first segment of each of the page's own paths.
 const PATHS: [&str; 7] = [
     "",
     "connect",
@@ -68,7 +68,7 @@ pub(crate) struct Web {
 struct PageParts {
     operator: Local,
     sessions: Mutex<PageSessions>,
-    /// Sign-ins begun here: the server, and the instructions for the person.
+    /// The sign-ins that were begun on the page, by id: the server, and the instructions for the person.
     attempts: Mutex<HashMap<String, (String, SignInAttempt)>>,
     /// The page's host names on this machine. The next field is its name from outside.
     own_hosts: [String; 2],
@@ -205,7 +205,7 @@ async fn only_sessions(
     let session = session.and_then(|cookie| parts.sessions().session(&cookie, Timestamp::now()));
     let Some(session) = session else {
         let words = "Run the command \u{201c}mailferry web\u{201d} on this machine, and open the link that it prints.";
-        let page = page::notice("Access needs a link", words);
+        let page = page::notice("Open this page with a link", words);
         return (StatusCode::FORBIDDEN, html(page)).into_response();
     };
     request.extensions_mut().insert(session);
@@ -243,7 +243,7 @@ fn html(page: maud::Markup) -> Html<String> {
     Html(page.into_string())
 }
 
-/// Answers on this machine only, not at the page's name from outside.
+/// Serves the metrics, but only under a local host name, not under the page's name from outside.
 async fn measured(State(parts): State<Arc<PageParts>>, headers: HeaderMap) -> Response {
     let host = headers
         .get(header::HOST)
@@ -275,8 +275,8 @@ async fn enter(
     }
     let random = [rand::random(), rand::random()];
     let Some(cookie) = parts.sessions().enter(&link, random, Timestamp::now()) else {
-        let words = "A link is good once, and for five minutes. Run `mailferry web` again.";
-        let page = page::notice("This link is not good any more", words);
+        let words = "A link works only once, and only for five minutes. Run `mailferry web` again.";
+        let page = page::notice("This link is no longer valid", words);
         return (StatusCode::FORBIDDEN, html(page)).into_response();
     };
     maillog::page_entered();
@@ -325,7 +325,8 @@ struct Posted {
     form_token: String,
 }
 
-/// A form of this session's own page. A form that another page made does not have its token.
+/// A form of this session's own page. A form that another page made does not have the session's
+/// token.
 struct Ours;
 
 impl<S: Send + Sync> FromRequest<S> for Ours {
@@ -340,7 +341,7 @@ impl<S: Send + Sync> FromRequest<S> for Ours {
             }
             _ => {
                 let words = "Go back and press the button again.";
-                let page = page::notice("This form is not from here", words);
+                let page = page::notice("This form does not belong to your session", words);
                 Err((StatusCode::FORBIDDEN, html(page)).into_response())
             }
         }

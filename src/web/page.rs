@@ -7,7 +7,7 @@ use crate::operator::accounts::SignInAttempt;
 use crate::operator::row::{Light, TokenRow};
 use crate::transport::Step;
 
-/// The style of all pages: no resource from anywhere else.
+/// The style of all pages. It loads nothing from elsewhere.
 pub(super) const STYLE: &str = "
     body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
            color: #1f2328; background: #fff; }
@@ -43,7 +43,7 @@ fn page(title: &str, refresh: bool, body: Markup) -> Markup {
     }
 }
 
-/// The servers with their lights.
+/// The list of servers, each with its status light.
 pub(super) fn servers(rows: &[TokenRow], form_token: &str, now: Timestamp) -> Markup {
     page(
         "Servers",
@@ -81,7 +81,7 @@ fn server(row: &TokenRow, form_token: &str, now: Timestamp) -> Markup {
                 span class={ "light " (class) } { "● " (said) }
                 small { (words) }
                 @if let Some(trouble) = row.reason() { small { (trouble) } }
-                @if let Some(at) = row.credential_expires { small { "client secret or certificate until " (at) } }
+                @if let Some(at) = row.credential_expires { small { "client secret or certificate valid until " (at) } }
             }
             td {
                 @if row.grant.is_some_and(|grant| grant.is_by_user()) {
@@ -110,7 +110,7 @@ pub(super) fn waiting(server: &str, attempt: &SignInAttempt) -> Markup {
         true,
         html! {
             h1 { "Connect " (server) }
-            p { "Sign in" @if let Some(user) = &attempt.user { " as " strong { (user) } } " at the provider, and press Yes." }
+            p { "Sign in" @if let Some(user) = &attempt.user { " as " strong { (user) } } " at the provider, and confirm." }
             @if let Some(code) = &attempt.user_code { p { "The code to enter there: " code { (code) } } }
             p { a class="button main" href=(attempt.url) target="_blank" rel="noopener" { "Sign in at the provider" } }
             p { "Waiting for the sign-in. This page updates by itself." }

@@ -1,5 +1,5 @@
-//! The page's connections: few at once, and none that stays silent. Clients that misuse the port cannot
-//! disturb mail.
+//! The page's connections. Their number is limited, and silent ones are closed, so that clients that misuse
+//! the port cannot disturb mail.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Connections at once: a few browsers, a proxy and Prometheus.
+/// The maximum number of simultaneous connections: enough for a few browsers, a proxy and Prometheus.
 const CONNECTIONS: usize = 64;
 
 /// The time that a client may take to send a request's header, including the time before its first octet.
@@ -25,7 +25,7 @@ const LIFE: Duration = Duration::from_secs(600);
 /// The pause after a failure to accept a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers on `listener` for ever. Connections beyond [`CONNECTIONS`] are closed at once.
+/// Serves the page on `listener`, and never returns. Connections beyond [`CONNECTIONS`] are closed at once.
 pub(super) async fn serve(listener: TcpListener, router: Router) -> Infallible {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -38,7 +38,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) -> Infallible {
         };
         let router = router.clone();
         tokio::spawn(async move {
-            // A connection that ends early is no problem of ours.
+            // A connection that ends early is not our problem.
             let _ = timeout(LIFE, answer(stream, router)).await;
             drop(place);
         });

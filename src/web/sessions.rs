@@ -1,5 +1,5 @@
 //! The people who may use the page. A one-time link becomes a session with a cookie, and each session has
-//! its own token against forged forms. Pure, except for the lock that its owner holds.
+//! its own token against forged forms (CSRF). Pure: the owner of the sessions locks them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(super) const LINK: Duration = Duration::from_secs(300);
 /// The time that a session lasts.
 pub(super) const SESSION: Duration = Duration::from_secs(12 * 3_600);
 
-/// The most links, and the most sessions, at once; the oldest make room.
+/// The maximum number of links, and also of sessions. The oldest one is removed to make room.
 const MOST: usize = 64;
 
 /// 256 bits that nobody can guess.
@@ -36,7 +36,7 @@ pub(super) struct PageSessions {
 }
 
 impl PageSessions {
-    /// Makes a link that is valid once.
+    /// Makes a link that can be used once.
     pub(super) fn link(&mut self, random: Random, now: Timestamp) -> String {
         let name = text(random);
         self.links.retain(|_, until| now < *until);
@@ -51,7 +51,7 @@ impl PageSessions {
         name
     }
 
-    /// Returns the cookie of a new session if the link is valid. The link is then used up.
+    /// Returns the cookie of a new session if the link is valid. The link cannot be used again.
     pub(super) fn enter(
         &mut self,
         link: &str,

@@ -21,7 +21,7 @@ fn person_with_chromium(lab: &Lab) -> [String; 4] {
     let saw: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
     assert!(
         saw["width"].as_u64().is_none_or(|width| width <= 360),
-        "the page is wider than a telephone: {said}"
+        "the page is wider than a phone screen: {said}"
     );
     let words = |name: &str| saw[name].as_str().map(str::to_owned);
     ["before", "back", "after", "test"].map(|name| {

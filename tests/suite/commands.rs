@@ -189,7 +189,7 @@ fn the_queue_is_managed_while_serving_and_while_not() {
     );
     assert!(
         !lab.run(&["queue", "delete"]).status.success(),
-        "what to delete must be said"
+        "delete needs a selection"
     );
     lab.state()
         .script

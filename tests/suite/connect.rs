@@ -158,7 +158,7 @@ fn a_person_signs_in_with_a_browser_while_the_program_runs() {
     lab.start();
     id_of(&lab.send(JANE, "From: jane@example.com\r\n\r\nafter a crash\r\n"));
     lab.delivered(2);
-    assert!(lab.stdout(&["disconnect", "jane"]).contains("forgotten"));
+    assert!(lab.stdout(&["disconnect", "jane"]).contains("deleted"));
     assert!(!lab.run(&["tokens"]).status.success());
     id_of(&lab.send(
         JANE,
@@ -202,7 +202,7 @@ fn only_the_browser_that_was_sent_can_come_back_and_only_once() {
         status == 403 && page.contains("AADSTS70000"),
         "{status} {page}"
     );
-    assert!(!connect.ended().0, "a code that nobody gave");
+    assert!(!connect.ended().0, "the provider never issued this code");
     assert!(lab.stdout(&["connect", "--help"]).contains("--device"));
 }
 
@@ -321,7 +321,7 @@ fn a_person_signs_in_for_a_shared_mailbox_and_sends_as_it() {
     let lab = shared_mailbox(SharedSignIn::Person);
     offer(&lab);
     let delivered = lab.delivered(1);
-    assert_eq!(delivered[0].mailbox, JANE, "whose limits count");
+    assert_eq!(delivered[0].mailbox, JANE, "her limits count");
     assert_eq!(delivered[0].sender, "sales@example.com");
     let test = lab.stdout(&["test", "jane"]);
     assert!(
@@ -353,7 +353,7 @@ fn where_a_shared_mailbox_wants_its_own_name_it_gets_that() {
         test.contains("XOAUTH2 as sales@example.com, with the token of jane@example.com"),
         "{test}"
     );
-    // From then on the program tries first the name that worked.
+    // From then on the program begins with the name that worked.
     let signed_in = lab.state().stats().connections;
     offer(&lab);
     lab.delivered(2);
@@ -389,7 +389,7 @@ fn ctrl_c_ends_a_sign_in_for_everybody() {
     let place = ("127.0.0.1", redirect.port().expect("a port"));
     assert!(std::net::TcpStream::connect(place).is_ok());
     assert_eq!(connect.interrupted(), Some(130));
-    lab.wait_for("closed place", || {
+    lab.wait_for("closed port", || {
         std::net::TcpStream::connect(place).is_err().then_some(())
     });
 }
@@ -434,10 +434,10 @@ fn what_the_provider_refused_is_known_to_who_looks_later() {
     lab.write_private("refresh", "refresh-jane@example.com");
     assert!(lab.run(&["test", "jane"]).status.success());
     assert!(lab.stdout(&["tokens"]).contains("token valid until"));
-    assert!(lab.stdout(&["disconnect", "jane"]).contains("forgotten"));
+    assert!(lab.stdout(&["disconnect", "jane"]).contains("deleted"));
     let tokens = lab.run(&["tokens"]);
     assert!(
         !tokens.status.success(),
-        "the file does not bring it back by itself"
+        "the file alone does not restore the token"
     );
 }

@@ -1,5 +1,5 @@
-//! kill -9 at random moments under load: each message that was answered 250 arrives. One that arrives twice
-//! was in the uncertain window, between the upstream's acceptance and the commit that records it.
+//! kill -9 at random moments under load: each message that was answered 250 arrives. A message that arrives
+//! twice was in the uncertain window, between the upstream's acceptance and the commit that records it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;

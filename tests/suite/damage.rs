@@ -103,7 +103,7 @@ fn a_damaged_log_of_the_database_is_told_and_nothing_of_it_is_swept() {
     lab.logged(&["spool_log_damaged", "spool.sqlite-wal.damaged-"]);
     lab.logged(&["contents_without_rows", "count=8", "spool/lost"]);
     let lost = std::fs::read_dir(lab.path("data/spool/lost")).expect("a folder");
-    assert_eq!(lost.count(), 8, "the contents are kept for a person");
+    assert_eq!(lost.count(), 8, "the contents are kept for an operator");
     assert!(lab.stdout(&["queue", "list"]).contains(&first));
     lab.stdout(&["release", "notifications"]);
     assert!(lab.delivered(1)[0].text.contains("Subject: first"));

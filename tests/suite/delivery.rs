@@ -435,7 +435,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_is_452_and_nothing_promised_is_lost() {
     let mut lab = Lab::stopped(Plan::default());
     let Some(_disk) = SmallDisk::mount(lab.path("data")) else {
-        // Only root may mount; `tests/run` is root in CI.
+        // Only root may mount; `tests/run` runs as root in CI.
         have(
             "a_full_disk_is_452_and_nothing_promised_is_lost",
             &["the right to mount a tmpfs"],
@@ -564,6 +564,6 @@ fn a_message_to_more_than_a_transaction_takes_goes_in_several() {
     assert_eq!(all, recipients);
     assert!(
         !lab.log().contains("event=\"deferred\""),
-        "it is no failed attempt"
+        "this is not a failed attempt"
     );
 }

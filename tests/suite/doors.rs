@@ -79,7 +79,7 @@ fn a_changed_certificate_is_shown_and_a_broken_one_is_not() {
         (shown(&lab).as_deref() == Some(&second[..])).then_some(())
     });
     lab.write("c.pem", "broken");
-    lab.wait_for("a word about it", || {
+    lab.wait_for("a log line about it", || {
         assert_eq!(shown(&lab).as_deref(), Some(&second[..]));
         lab.log().contains("certificate_refused").then_some(())
     });
@@ -325,7 +325,7 @@ fn who_guesses_passwords_is_shut_out() {
         last.starts_with("421 4.7.0 Too many failed sign-ins"),
         "{last}"
     );
-    // A client that is turned away takes no place, even if it does not hang up.
+    // A client that is turned away does not count as a session, even if it does not hang up.
     let mut waiting = Vec::new();
     let mut shut_out = || {
         let mut client = Smtp::silent(lab.address);
@@ -433,7 +433,7 @@ fn who_signs_in_is_no_longer_whom_the_network_made_them() {
     client.expect("EHLO test", "250");
     client.expect("MAIL FROM:<scanner>", "250");
     client.expect("RSET", "250");
-    // A client without a place receives the refusal instead of a greeting.
+    // A client over the limit on sessions receives the refusal instead of a greeting.
     assert!(
         Smtp::silent(lab.address)
             .reply()

@@ -1,4 +1,5 @@
-//! Too many of everything: sessions, memory, files, slowness. Nobody hangs, and nothing is lost.
+//! Overload of every kind: sessions, memory, open files, clients that do not read. No client waits forever,
+//! and nothing is lost.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,7 +57,7 @@ fn sessions_have_their_limits_in_all_for_an_address_and_for_a_user() {
         assert!(reply.starts_with(words), "{limit}: {reply}");
         assert!(third.is_closed());
         drop(_two);
-        lab.wait_for("a free place", || {
+        lab.wait_for("a free session", || {
             Smtp::silent(lab.address)
                 .reply()
                 .starts_with("220")
@@ -265,7 +266,7 @@ fn a_panic_ends_its_session_and_no_other() {
     drop(client);
     let begin = Instant::now();
     while door.sessions() > 1 {
-        assert!(begin.elapsed() < SOON, "a place was not given back");
+        assert!(begin.elapsed() < SOON, "a session was not freed");
         std::thread::yield_now();
     }
     other.expect("NOOP", "250");

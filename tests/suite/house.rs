@@ -1,5 +1,5 @@
-//! The imports between the files of `src`. A parser reads them, and each counts for the module that defines
-//! the item: a re-export is only a name.
+//! The imports between the files of `src`, read by a parser. Each import counts as one from the module that
+//! defines the item, even if another module re-exports it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use syn::visit::Visit;
 use syn::{Attribute, Item, UseTree};
 
 /// The files, by their modules: `src/delivery/desk.rs` is `delivery::desk`, `src/delivery/mod.rs` is
-/// `delivery`, and `src/lib.rs` is empty.
+/// `delivery`, and the name of `src/lib.rs` is empty.
 pub struct House {
     modules: Modules,
     /// For each module, the modules that define the items it imports.
@@ -178,7 +178,7 @@ fn home(modules: &Modules, path: &[String], depth: usize) -> Option<Vec<String>>
     None
 }
 
-/// Reads the paths of a file outside its tests.
+/// Reads the paths in a file, except those in its tests.
 struct Reader<'m> {
     at: &'m [String],
     module: Module,
@@ -230,8 +230,7 @@ impl Reader<'_> {
         if !is_name {
             self.uses(target.clone());
         }
-        // Under `use super::*` as under `use super::fair`, the last part is the name that stands for the
-        // item here.
+        // Child modules can also reach the item by this name, with `use super::*` or `use super::name`.
         self.module.names.insert(name.to_string(), target);
     }
 

@@ -1,5 +1,5 @@
-//! A certified identity provider that we did not write, configured as a user would: a browser with PKCE,
-//! the device code flow, refresh with rotation, client credentials by secret and by signature.
+//! A certified identity provider that we did not write, configured as a user would configure it: a browser
+//! with PKCE, the device code flow, refresh with rotation, client credentials by secret and by signature.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -43,7 +43,8 @@ pub fn is_here() -> bool {
     have("oidc-provider", &[module, "node", "python3"])
 }
 
-/// The name of a program that exists if the module does; otherwise the module's own name.
+/// The program to look for with [`have`]: `node` if the module is installed; otherwise the module's own name,
+/// which is then reported as missing.
 pub fn module_or_none(name: &'static str) -> &'static str {
     match modules().join(name).exists() {
         true => "node",
@@ -68,7 +69,7 @@ impl Provider {
         Self { child, url }
     }
 
-    /// A configuration with an app of this provider.
+    /// A configuration with an app registered at this provider.
     pub fn plan(&self, app: &str, grant: &str, scopes: &str) -> Plan {
         let Self { url, .. } = self;
         let configuration = format!(

@@ -18,7 +18,7 @@ fn lab() -> Lab {
     })
 }
 
-/// Sends octets as they are, dots included. Returns the reply to the final dot.
+/// Sends octets as they are, without dot-stuffing. Returns the reply to the final dot.
 fn send_raw(lab: &Lab, sender: &str, message: &[u8]) -> String {
     let mut client = lab.client();
     client.expect(&format!("MAIL FROM:<{sender}>"), "250");
@@ -250,7 +250,7 @@ fn the_end_of_a_session_waits_for_the_message_under_way() {
     });
     let mut client = in_data(&lab);
     client.raw(admitted("slow").as_bytes());
-    // Another session ends, which shows that the time is over.
+    // When this newer session is closed, the session time of the older one has passed as well.
     let mut idle = lab.client();
     assert!(idle.reply().starts_with("421 4.4.2 Session time"));
     client.raw(b".\r\n");

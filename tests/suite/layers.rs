@@ -1,4 +1,5 @@
-//! Checks the map in `src/lib.rs`: which module may import which, no circles, and pure files that are pure.
+//! Checks the code against the map in `src/lib.rs`: modules import only what they may, no files import each
+//! other in a circle, and pure files are pure.
 
 use std::path::Path;
 
@@ -175,5 +176,20 @@ fn some_crates_live_in_one_room() {
                 "{module} uses {name}, which lives in {home}"
             );
         }
+    }
+}
+
+#[test]
+fn the_map_names_files_that_exist() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = std::fs::read_to_string(src.join("lib.rs")).expect("reads");
+    let (_, after) = text.split_once("# Where a change goes").expect("the table");
+    let (table, _) = after.split_once("# Words").expect("its end");
+    let paths = table.split('`').skip(1).step_by(2);
+    let files: Vec<&str> = paths.filter(|path| path.contains('/')).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let found = src.join(file).exists() || src.join("..").join(file).exists();
+        assert!(found, "{file} on the map does not exist");
     }
 }

@@ -48,13 +48,13 @@ fn a_crash_leaves_no_core_with_secrets_in_it() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    // The usual shell first: does this machine write a core of anything?
+    // First find out, with a shell, whether this machine writes core dumps at all.
     let usual = Command::new("prlimit")
         .args(["--core=unlimited", "sh", "-c", "kill -s ABRT $$"])
         .current_dir(folder.path())
         .status();
     if !usual.expect("runs").core_dumped() {
-        return skipped(TEST, "this machine writes no core of any program");
+        return skipped(TEST, "this machine writes no core dumps");
     }
     let mut lab = Lab::stopped(Plan::default());
     let serve = lab.prefixed(&["prlimit", "--core=unlimited", PROGRAM], &["serve"]);

@@ -459,7 +459,7 @@ fn a_restart_of_postfix_in_mid_stream_loses_nothing() {
         (0..MESSAGES).all(has).then_some(text)
     });
     let uncertain = lab.log().matches("uncertain=true").count();
-    // Postfix delivers again the messages that its stop interrupted, under the same ids.
+    // Postfix redelivers the messages that its stop interrupted, under the same ids.
     let taken = mailbox.split("with ESMTPSA id ").skip(1);
     let taken: HashSet<_> = taken.map(|rest| rest.split_whitespace().next()).collect();
     let arrived = taken.len();
@@ -469,7 +469,8 @@ fn a_restart_of_postfix_in_mid_stream_loses_nothing() {
     );
 }
 
-/// Byte sequences that have been used to end a message for only one of two servers.
+/// Byte sequences that have been used for SMTP smuggling: only one of two servers takes them for the end of
+/// the message.
 const SMUGGLING: [&str; 14] = [
     "\n.\n",
     "\n.\r\n",

@@ -105,7 +105,7 @@ fn play(line: &Line) {
             arrives();
             assert!(
                 !lab.log().contains("event=\"deferred\""),
-                "it is no attempt"
+                "this is not an attempt"
             );
         }
         Reaction::Slowed(_) => {
@@ -160,7 +160,7 @@ fn play(line: &Line) {
             arrives();
             assert!(
                 !lab.log().contains("event=\"deferred\""),
-                "it is no attempt"
+                "this is not an attempt"
             );
         }
     }

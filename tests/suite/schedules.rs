@@ -1,7 +1,7 @@
 //! Ten thousand messages over fifty mailboxes, a thousand times, in simulated time. A seed determines each
 //! schedule of faults and restarts. Delivery is the real code; the spool is in memory, and Exchange Online
 //! is simulated. `tests/run` runs a thousand schedules, `cargo test` fewer. `MAILFERRY_SCHEDULES` sets the
-//! number. A number in `MAILFERRY_SEED` repeats one schedule; `random` selects other schedules than usual.
+//! number. A number in `MAILFERRY_SEED` repeats one schedule; `random` selects random schedules.
 
 mod exchange;
 mod memory;
@@ -35,8 +35,8 @@ const FEW_SCHEDULES: u64 = 50;
 /// The time within which a schedule must end.
 const END: Duration = Duration::from_secs(8 * 24 * 3_600);
 
-/// The time within which the program notices that its clock was set. A clock that is set forward just
-/// before a kill looks the same as time that has passed since.
+/// The time within which the program notices that its clock was set. The clock is not set closer to a kill
+/// than this: to the next run, a step forward that was not noticed looks like downtime.
 const NOTICED: Duration = Duration::from_secs(10);
 
 fn mailbox(number: usize) -> String {
@@ -352,7 +352,7 @@ fn left_taken(spool: &Memory, exchange: &Exchange, sent: &[Record]) -> Vec<Strin
     taken.map(|taken| taken.message).filter(is_left).collect()
 }
 
-/// Checks that every message ends, for each of its recipients, in exactly one of delivered, reported, held;
+/// Checks that every message ends as exactly one of delivered, reported or held for each of its recipients;
 /// that only uncertain messages are sent twice; and that no mailbox exceeds its limits.
 fn check(
     seed: u64,
@@ -418,12 +418,13 @@ fn check(
         }
         assert!(
             left.is_none_or(|left| left.state == State::Held),
-            "seed {seed}: {name} is left"
+            "seed {seed}: {name} is still queued"
         );
     }
 }
 
-/// The texts of the reports about a message that the sender has received or a person will see.
+/// The texts of the reports about a message: those that reached the sender, and those that are still in the
+/// spool, where an operator can see them.
 fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
     let of = |event: mailferry::spool::StoryEvent| match event.what {
         What::Reported { report, .. } => {
@@ -488,7 +489,7 @@ fn without_faults_no_time_is_lost() {
     let shortest =
         Duration::from_secs(((MESSAGES / MAILBOXES).div_ceil(PER_MINUTE) as u64 - 1) * 60);
     let share = took.as_secs_f64() / shortest.as_secs_f64();
-    println!("last after {took:?}, {share:.3} times the shortest");
+    println!("last delivery after {took:?}, {share:.3} times the minimum");
     assert!(share <= 1.05, "{took:?} for {shortest:?}");
 }
 

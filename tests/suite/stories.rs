@@ -210,7 +210,7 @@ fn what_was_used_of_the_day_and_a_hold_by_hand_survive_a_restart() {
     lab.start();
     assert!(
         !lab.stdout(&["servers"]).contains("moving house"),
-        "a release is for good"
+        "a release survives a restart"
     );
     assert_eq!(lab.state().stats().messages, 3);
 }
@@ -315,7 +315,7 @@ fn mail_that_waits_for_its_turn_is_within_reach() {
         let waiting = lines(&lab.stdout(&["queue", "list", "--json", "--state", "queued"]));
         (waiting.len() == 4).then_some(())
     };
-    lab.wait_for("four that wait", waits);
+    lab.wait_for("four waiting messages", waits);
     assert_eq!(lab.stdout(&["queue", "hold", "--all"]), "4 held\n");
     assert_eq!(lab.stdout(&["queue", "delete", "--all"]), "4 deleted\n");
     assert_eq!(lab.state().stats().messages, 1);

@@ -279,7 +279,11 @@ fn clocks_that_disagree_matter_only_where_something_is_signed() {
         assert!(tested.contains("this machine's clock is 24h"), "{tested}");
         let lab = signed(skew);
         id_of(&lab.send("notifications@example.com", &admitted("waits")));
-        lab.logged(&["server_held", "AADSTS700024", "set this one by NTP"]);
+        lab.logged(&[
+            "server_held",
+            "AADSTS700024",
+            "set this machine's clock by NTP",
+        ]);
     }
 }
 
@@ -314,7 +318,7 @@ fn servers_that_share_an_account_are_disconnected_together_and_told_so() {
     assert!(lab.run(&["test", "other"]).status.success());
     let said = lab.stdout(&["disconnect", "other"]);
     assert!(
-        said.contains("The tokens of notifications, other are forgotten"),
+        said.contains("The tokens of notifications, other are deleted"),
         "{said}"
     );
     lab.logged(&["event=\"disconnected\"", "server=\"other\""]);

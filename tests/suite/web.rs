@@ -126,11 +126,11 @@ fn a_person_connects_and_tests_on_the_page() {
     let provider = format!("https://{}", provider.replace("&amp;", "&"));
     assert!(
         page.contains("http-equiv=\"refresh\""),
-        "it goes on without a script: {page}"
+        "it reloads without a script: {page}"
     );
     assert_eq!(browse(&lab, &provider, "jane@example.com", "yes").0, 200);
     // The page reloads itself until the sign-in has ended.
-    let back = lab.wait_for("way back", || {
+    let back = lab.wait_for("redirect back", || {
         let (status, back, _) = browser.get(&place);
         (status == 303).then_some(back)
     });
@@ -154,7 +154,7 @@ fn only_the_browser_with_the_link_gets_in() {
     assert_eq!(
         browser.answer(browser.http.get(&link)).0,
         403,
-        "a link is good once"
+        "a link works once"
     );
     assert_eq!(
         browser
@@ -169,7 +169,7 @@ fn only_the_browser_with_the_link_gets_in() {
         .header(HOST, "evil.example:80");
     assert_eq!(browser.answer(elsewhere).0, 421);
     assert_eq!(browser.get("/").0, 200);
-    assert!(!lab.log().contains(&link), "the link is nobody else's");
+    assert!(!lab.log().contains(&link), "the link is a secret");
 }
 
 #[test]
@@ -227,13 +227,13 @@ fn behind_a_proxy_the_browser_comes_back_to_the_page() {
     assert_eq!(
         pass(&back, "mail.example.com").0,
         400,
-        "a state is good once"
+        "a state is valid once"
     );
     assert!(connect.ended().0);
     lab.kill();
     let (well, said) = Connect::begin(&lab, &["--no-browser"]).ended();
     assert!(
-        !well && said.contains("start that first, or use `--device`"),
+        !well && said.contains("start `mailferry serve` first, or use `--device`"),
         "{said}"
     );
 }
@@ -254,7 +254,7 @@ fn an_end_that_is_near_is_told_in_the_log_on_the_page_and_as_a_metric() {
     assert!(lab.run(&["test", "notifications"]).status.success());
     let (_, _, page) = browser.get("/");
     assert!(
-        page.contains("Needs attention") && page.contains("secret or certificate ends soon"),
+        page.contains("Needs attention") && page.contains("secret or certificate expires soon"),
         "{page}"
     );
     let request = browser.http.get(format!("{}/metrics", browser.base));

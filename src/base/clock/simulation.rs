@@ -22,7 +22,7 @@ struct Inner {
     began: Timestamp,
     /// The total amount by which the clock was set.
     shift: SignedDuration,
-    /// The tasks that wait, by their time and in the order in which they came.
+    /// The waiting tasks, sorted by the time at which they wake, then in the order in which they came.
     sleepers: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
     count: u64,
 }
@@ -79,7 +79,7 @@ impl Simulation {
         while let Some(entry) = inner.sleepers.first_entry()
             && entry.key().0 <= now
         {
-            // A task that no longer waits needs no waking.
+            // If the task no longer waits, it need not be woken.
             let _ = entry.remove().send(());
         }
     }
@@ -108,7 +108,7 @@ impl Simulation {
             inner.sleepers.insert(at, wake);
             woken
         };
-        // The sender lives in the simulation, which lives as long as its clocks.
+        // This cannot fail: the sender is in the simulation, which lives as long as its clocks.
         let _ = woken.await;
     }
 

@@ -1,4 +1,4 @@
-//! Messages and their stories in words.
+//! Messages and their stories as text.
 
 use std::fmt::Display;
 
@@ -92,7 +92,7 @@ pub(super) fn entry(entry: &Entry, story: &Story, reasons: &[String]) {
     if record.uncertain {
         row(
             "uncertain",
-            "the connection was lost when the message may already have been delivered",
+            "an attempt ended before the final reply arrived: the message may already have been delivered",
         );
     }
     events(&story.events);

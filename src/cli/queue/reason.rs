@@ -4,7 +4,7 @@ use crate::base::Timestamp;
 use crate::delivery::ServerState;
 use crate::spool::{Entry, State};
 
-/// The state of the servers; `None` if mailferry does not run.
+/// The state of the servers; `None` if mailferry is not running.
 pub(in crate::cli) type Servers = Option<Vec<ServerState>>;
 
 /// The reason why a message waits; `None` while it is being sent.
@@ -40,14 +40,14 @@ pub(in crate::cli) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -
         let most = server.limits.per_minute.unwrap_or_default();
         let mailbox = &server.mailbox;
         return Some(format!(
-            "mailbox {mailbox} may send {most} messages a minute; the next may go {}",
+            "mailbox {mailbox} may send {most} messages a minute; the next one can be sent {}",
             from_now(until, now)
         ));
     }
     Some(last.unwrap_or_else(|| "waits for its turn".to_owned()))
 }
 
-/// How long a message waits at the mailbox's sending rate, with `before` messages of its server before it.
+/// How long a message waits at the mailbox's sending rate, with `before` messages of its server ahead of it.
 pub(in crate::cli) fn pace(entry: &Entry, servers: &Servers, before: usize) -> Option<String> {
     let mut servers = servers.iter().flatten();
     let server = servers.find(|server| server.name == entry.record.lane)?;

@@ -32,7 +32,7 @@ pub(super) struct Filters {
 enum StateArgument {
     /// Waits to be sent
     Queued,
-    /// Waits until somebody releases it
+    /// Waits until an operator releases it
     Held,
     /// Is being sent now
     Active,
@@ -73,7 +73,7 @@ impl Filters {
 }
 
 impl WhichArguments {
-    /// The selected messages; `None` if no option selects any.
+    /// The selection; `None` if the command line has no ids and no option that selects messages.
     pub(super) fn selection(&self) -> Option<Selection> {
         let filter = self.filters.filter();
         match (

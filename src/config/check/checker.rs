@@ -24,14 +24,14 @@ pub(super) struct Checker<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
-    /// TLS configurations by their extra roots. The system's roots take milliseconds to read, so servers
-    /// share one configuration: there may be a thousand servers.
+    /// TLS configurations by their extra roots. Servers with the same roots share one, because reading the
+    /// system's roots takes milliseconds and there may be a thousand servers.
     pub(super) tls: HashMap<Vec<CertificateDer<'static>>, Arc<ClientConfig>>,
-    /// Settings by the account's name; see `shared`.
+    /// Token settings by the account's name; see `shared`.
     pub(super) accounts: HashMap<String, token::AccountSettings>,
-    /// The page's URL from outside.
+    /// The page's external URL.
     pub(super) page: Option<Url>,
-    /// Problems with secrets that are already reported, so that each is reported once.
+    /// The problems with secrets that have been reported, so that each is reported once.
     pub(super) missing: HashSet<String>,
 }
 
@@ -68,7 +68,7 @@ impl Checker<'_> {
             Ok(secret) => Some(secret),
             Err(SecretError::NoCredential(name)) if self.is_outside_the_service() => {
                 self.warnings.push(format!(
-                    "{key}: the credential {name} was not checked here: only the service has it from systemd"
+                    "{key}: the credential {name} was not checked here: only the service receives it from systemd"
                 ));
                 Some(String::new().into())
             }
@@ -83,7 +83,8 @@ impl Checker<'_> {
         }
     }
 
-    /// True if this checks the configuration from outside the service, which alone has the credentials.
+    /// True if this checks the configuration from outside the service: only the service has systemd's
+    /// credentials.
     pub(super) fn is_outside_the_service(&self) -> bool {
         self.secrets == Secrets::Looked && (self.env)("CREDENTIALS_DIRECTORY").is_none()
     }

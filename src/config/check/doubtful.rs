@@ -1,4 +1,4 @@
-//! Settings that are valid, but most likely not meant. Each one is a warning with a remedy.
+//! Settings that are valid, but most likely mistakes. Each one gives a warning with a remedy.
 
 use super::checker::Checker;
 use crate::base::Service;
@@ -14,11 +14,11 @@ const EXAMPLES: [&str; 2] = [
     "11111111-2222-3333-4444-555555555555",
 ];
 
-/// The port on which TLS begins at once (RFC 8314 §7.3).
+/// The port for implicit TLS (RFC 8314 §7.3).
 const IMPLICIT_TLS: u16 = 465;
 
 impl Checker<'_> {
-    /// Warns of servers with settings that cannot be meant.
+    /// Warns of settings of servers and app registrations that are most likely mistakes.
     pub(super) fn doubtful(
         &mut self,
         file: &text::File,
@@ -33,7 +33,7 @@ impl Checker<'_> {
             for (key, value) in values {
                 if let Some(value) = value.filter(|value| EXAMPLES.contains(&value.as_str())) {
                     self.warnings.push(format!(
-                        "[oauth.{}] {key}: {value} is the example's; write your own from the Entra admin center",
+                        "[oauth.{}] {key}: {value} is the value from the example; write your own, from the Entra admin center",
                         name.get_ref()
                     ));
                 }
@@ -63,7 +63,7 @@ impl Checker<'_> {
             let why = if part.contains('*') {
                 "wildcards are not supported; write the domain alone to admit all of its addresses"
             } else if address::normal_domain(domain).is_none() {
-                "this is not a domain; separate the parts by commas"
+                "this is not a domain; separate the parts with commas"
             } else if !domain.contains('.') && !domain.starts_with('[') && domain != "localhost" {
                 "that domain has no dot; is its end missing?"
             } else {
@@ -81,7 +81,7 @@ fn of_server(server: &ServerConfig, rule: &ServerRule) -> Vec<String> {
     let mut warnings = Vec::new();
     if smtp.tls == Tls::Starttls && smtp.port == IMPLICIT_TLS {
         warnings.push(format!(
-            "[[server]] {name:?} tls: port 465 expects TLS at once; write tls = \"implicit\", or port = 587"
+            "[[server]] {name:?} tls: port 465 expects implicit TLS; write tls = \"implicit\", or port = 587"
         ));
     }
     let (Some(filter), Some(address)) = (&rule.filter, &rule.address) else {
@@ -89,8 +89,8 @@ fn of_server(server: &ServerConfig, rule: &ServerRule) -> Vec<String> {
     };
     if !filter.admits(address) {
         warnings.push(format!(
-            "[[server]] {name:?} from_filter: its own address {address} is not in it, so mail of {address} goes by another server, or \
-             is refused; add it"
+            "[[server]] {name:?} from_filter: the server's own address {address} is not in it, so mail from {address} goes through another \
+             server, or is refused; add it"
         ));
     }
     let domains = filter.domains();
@@ -98,7 +98,7 @@ fn of_server(server: &ServerConfig, rule: &ServerRule) -> Vec<String> {
         let domains = domains.join(", ");
         warnings.push(format!(
             "[[server]] {name:?} from_filter: it admits all addresses of {domains}, but Exchange refuses those for which {address} has no Send As \
-             right for; give it the right (Add-RecipientPermission), or list the addresses that it may send as"
+             permission; grant it (Add-RecipientPermission), or list only the addresses that {address} may send as"
         ));
     }
     warnings

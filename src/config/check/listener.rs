@@ -1,4 +1,4 @@
-//! `[[listener]]`: the sockets that apps connect to, and the rules there.
+//! `[[listener]]`: the sockets that apps connect to, and their rules.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -88,10 +88,10 @@ impl Checker<'_> {
         let mut sockets = others.clone();
         if let Some(other) = sockets.find(|other| other.socket.overlaps(socket)) {
             let text = format!(
-                "{socket} is taken by the listener {:?} already; remove one{}",
+                "{socket} overlaps the socket of the listener {:?}; remove one{}",
                 other.name,
                 if is_of_both(&other.socket, socket) {
-                    ", or say only_ipv6 = true with [::]"
+                    ", or write only_ipv6 = true beside the address [::]"
                 } else {
                     ""
                 }
@@ -129,12 +129,12 @@ impl Checker<'_> {
         let by_password = listener.auth != ListenerAuth::Network
             && users.iter().filter(here).any(|user| user.hash.is_some());
         if mode == TlsMode::None && !plaintext_auth && (by_password || listener.tls.is_none()) {
-            // If nobody signs in, no password crosses the network; the file must say so explicitly all the
-            // same.
+            // If nobody signs in, no password crosses the network. Even so, the file must say `tls = "none"`
+            // explicitly.
             let remedy = if listener.auth != ListenerAuth::Network {
-                "passwords would cross the network in clear; add tls = \"required\", or say allow_plaintext = true"
+                "passwords would cross the network unencrypted; add tls = \"required\", or write allow_plaintext = true"
             } else {
-                "mail would cross the network in clear; add tls = \"starttls\", or say tls = \"none\""
+                "mail would cross the network unencrypted; add tls = \"starttls\", or write tls = \"none\""
             };
             let message = format!("{socket} is not on loopback and has no TLS, so {remedy}");
             self.problem(place_of(listener), "[[listener]] address", message);
@@ -190,8 +190,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks that users of a listener can get in, and that each has a server that both the user and the
-    /// listener allow.
+    /// Checks that at least one user can get in at a listener, and that each user has a server that both the
+    /// user and the listener allow.
     fn somebody_may_send<'u>(
         &mut self,
         file: &text::File,
@@ -203,7 +203,7 @@ impl Checker<'_> {
             && admitted.clone().any(|user| !user.networks.is_empty());
         let named = listener.users.as_ref().map(Vec::len);
         let are_known = named.is_none_or(|named| named == admitted.clone().count());
-        // A user with no way in at all is reported at the user instead.
+        // A user who has neither a password nor networks is reported at the user instead.
         let have_ways = |user: &User| user.hash.is_some() || !user.networks.is_empty();
         let have_ways = admitted.clone().all(have_ways);
         if are_known && have_ways && !by_password && !by_network {
@@ -222,7 +222,7 @@ impl Checker<'_> {
             let own: Vec<&str> = own.map(|server| server.get_ref().as_str()).collect();
             if !own.is_empty() && !own.iter().any(|server| is_here(server)) {
                 let text = format!(
-                    "user {:?} may use {} only, so none of these; add one of them to both",
+                    "user {:?} may use {} only, and none of those servers is in this list; name one server in both",
                     user.name.get_ref(),
                     own.join(", ")
                 );
@@ -231,7 +231,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Warns of a network wider than a private one (10.0.0.0/8 by RFC 1918 §3, fc00::/7 by RFC 4193 §3.1):
+    /// Warns of a network wider than any private one (10.0.0.0/8 by RFC 1918 §3, fc00::/7 by RFC 4193 §3.1):
     /// it admits strangers.
     fn everybody_may_send<'u>(&mut self, name: &str, admitted: impl Iterator<Item = &'u User>) {
         for user in admitted {
@@ -276,7 +276,7 @@ impl Checker<'_> {
                 }
                 let config = certificate::server_config(vec![files], maillog::certificate_taken);
                 let config = self.ok(config, chain.span(), "[[listener]] certificate");
-                // If that failed, the value here does not matter: the problem is already recorded.
+                // If that failed, the problem is already recorded, and the value here is not used.
                 Some(config.map_or(ListenerCertificate::SelfSigned, |it| {
                     ListenerCertificate::Ready(Arc::new(it))
                 }))
@@ -295,7 +295,7 @@ impl Checker<'_> {
                 None
             }
             (Some(chain), Some(_)) => {
-                let text = "tls = \"none\" shows no certificate; remove one of the keys";
+                let text = "tls = \"none\" uses no certificate; remove the key tls, or certificate and key";
                 self.problem(chain.span(), "[[listener]] certificate", text);
                 None
             }
@@ -303,7 +303,8 @@ impl Checker<'_> {
     }
 }
 
-/// The mode as configured; otherwise STARTTLS if there is a certificate, and required if passwords need it.
+/// The mode as configured. Otherwise no TLS without a certificate; with one, STARTTLS is offered if passwords
+/// may be sent in plaintext, and required if not.
 fn mode(listener: &text::ListenerTable, plaintext_auth: bool) -> TlsMode {
     let has_certificate = listener.certificate.is_some();
     match &listener.tls {

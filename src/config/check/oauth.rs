@@ -16,7 +16,7 @@ use crate::config::text;
 use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant};
 use crate::web;
 
-/// Tenants that stand for several tenants: they issue no app-only tokens.
+/// Names that stand for several tenants: no app-only token is issued under them.
 const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
 
 /// The browser's redirect target after a sign-in, unless the configuration sets one. Any free port will do,
@@ -81,8 +81,8 @@ impl Checker<'_> {
         self.shared(settings, server, key)
     }
 
-    /// Servers of one account share its settings, and so its tokens, its single flight and its troubles.
-    /// The first server's settings apply; those of the other servers must be the same.
+    /// Servers of one account share its settings, and therefore its tokens, its token requests and its
+    /// failures. The first server's settings apply; those of the other servers must be the same.
     fn shared(
         &mut self,
         mut settings: token::AccountSettings,
@@ -150,7 +150,7 @@ impl Checker<'_> {
             has_secret,
         ];
         if others.iter().filter(|is_there| **is_there).count() > 1 {
-            let text = "an app proves itself in one way; keep client_secret, or certificate and key, or assertion_file";
+            let text = "an app proves its identity in only one way; keep only client_secret, or certificate and key, or assertion_file";
             self.problem(oauth.client_id.span(), table, text);
             return None;
         }
@@ -173,14 +173,14 @@ impl Checker<'_> {
         }
     }
 
-    /// Warns of an expired secret. This is not an error, because the date may be a mistake and mail must go
-    /// on.
+    /// Warns of a secret that has expired or soon will. This is not an error, because the date may be a
+    /// mistake and mail must keep flowing.
     fn warn_of_end(&mut self, ends: Option<Timestamp>, key: &str) {
         let now = Timestamp::now();
         let warning = match ends {
-            Some(ends) if ends <= now => format!("{key}: it has expired; make a new one"),
+            Some(ends) if ends <= now => format!("{key}: the secret has expired; make a new one"),
             Some(ends) if ends < now.after(token::sources::FIRST_NOTICE) => {
-                format!("{key}: it ends on {ends}; make a new one before")
+                format!("{key}: the secret expires on {ends}; make a new one before then")
             }
             _ => return,
         };
@@ -232,11 +232,11 @@ impl Checker<'_> {
                 "nobody would answer the browser there; set [web] external_url to the same https://HOST, or write http://localhost:0/PATH"
             }
             "https" if web::is_own_path(redirect.path()) => {
-                "the page itself has this path; write another, such as https://HOST/callback"
+                "the page itself uses this path; write another, such as https://HOST/callback"
             }
             "https" => return Some(redirect.clone()),
             _ => {
-                "a code would cross the network in clear; write http://localhost:PORT/PATH, or an https:// address"
+                "the sign-in's code would cross the network unencrypted; write http://localhost:PORT/PATH, or an https:// address"
             }
         };
         self.problem(url.span(), &format!("{table} redirect"), text);
@@ -263,7 +263,7 @@ impl Checker<'_> {
         let mut found = Vec::new();
         for (written, key, endpoint) in wanted {
             let key = format!("{table} {key}");
-            // A configured token endpoint means another provider than the preset.
+            // A configured token endpoint means a different provider: the preset endpoints do not apply.
             let preset = preset(endpoint).filter(|_| oauth.token_url.is_none());
             found.push(match (written, preset) {
                 (Some(url), _) => Some(self.secure(url, &key)?),
@@ -295,7 +295,7 @@ impl Checker<'_> {
     fn secure(&mut self, url: &Spanned<Url>, key: &str) -> Option<Url> {
         if url.get_ref().scheme() != "https" && !is_loopback(url.get_ref()) {
             let text =
-                "the client secret would cross the network in clear; write an https:// address";
+                "the client secret would cross the network unencrypted; write an https:// address";
             self.problem(url.span(), key, text);
             return None;
         }
@@ -311,7 +311,7 @@ impl Checker<'_> {
         let (key, span) = (format!("{table} tenant"), tenant_span(oauth));
         let needs_tenant = oauth.provider == Provider::Microsoft && oauth.token_url.is_none();
         if needs_tenant && tenant.is_empty() {
-            let text = "it is missing; write the directory (tenant) id, or contoso.onmicrosoft.com";
+            let text = "it is missing; write the directory (tenant) id, or a domain such as contoso.onmicrosoft.com";
             self.problem(span, &key, text);
             return None;
         }
@@ -321,7 +321,7 @@ impl Checker<'_> {
                 .all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
         {
             let text = format!(
-                "{tenant:?} is no tenant; write the directory (tenant) id, or contoso.onmicrosoft.com"
+                "{tenant:?} is not a tenant; write the directory (tenant) id, or a domain such as contoso.onmicrosoft.com"
             );
             self.problem(span, &key, text);
             return None;
@@ -329,7 +329,7 @@ impl Checker<'_> {
         let id = oauth.client_id.get_ref();
         if needs_tenant && !is_guid(id) {
             let text = format!(
-                "{id:?} is no application (client) id, which looks like 12345678-1234-1234-1234-123456789abc"
+                "{id:?} is not an application (client) id, which looks like 12345678-1234-1234-1234-123456789abc"
             );
             self.problem(oauth.client_id.span(), &format!("{table} client_id"), text);
             return None;

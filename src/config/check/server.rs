@@ -43,7 +43,7 @@ impl Checker<'_> {
             }
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
-                self.problem(server.name.span(), &key, "a server's name has letters, digits, dots, dashes and underscores, and no dot at its start");
+                self.problem(server.name.span(), &key, "a server's name may contain only letters, digits, dots, dashes and underscores, and may not start with a dot");
             }
             rules.push(self.rule(server, &key));
             if server.mode == Mode::Direct {
@@ -177,7 +177,8 @@ impl Checker<'_> {
         })
     }
 
-    /// The provider's limits, unless the server sets its own. If a limit can be off, 0 means no limit.
+    /// The provider's limits, unless the server sets its own. For limits that can be switched off, 0 means
+    /// no limit.
     fn limits(
         &mut self,
         server: &text::ServerTable,
@@ -193,7 +194,7 @@ impl Checker<'_> {
             if let Some(value) = value
                 && *value.get_ref() == 0
             {
-                let text = "with 0 of them nothing is sent; write 1 or more";
+                let text = "with 0 nothing could be sent; write 1 or more";
                 self.problem(value.span(), &format!("{key} {name}"), text);
                 return None;
             }
@@ -249,12 +250,12 @@ impl Checker<'_> {
                 self.problem(
                     span,
                     &key_auth,
-                    "a server with oauth signs in with xoauth2; remove one of the two keys",
+                    "a server with oauth signs in with xoauth2; remove the key auth or the key oauth",
                 );
                 return None;
             }
             (AuthMethod::None, false) if server.auth.is_none() => {
-                self.problem(span, &key_auth, "no sign-in is set; add oauth = \"NAME\", or auth = \"plain\", \"login\" or \"none\"");
+                self.problem(span, &key_auth, "no sign-in method is set; add oauth = \"NAME\", or auth = \"plain\", \"login\" or \"none\"");
                 return None;
             }
             _ => {}
@@ -306,7 +307,7 @@ impl Checker<'_> {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if *tls.get_ref() == Tls::None && !loopback {
             let text = format!(
-                "{host} is not on loopback, so mail and password would cross the network in clear; write \"starttls\" or \"implicit\""
+                "{host} is not on loopback, so mail and password would cross the network unencrypted; write \"starttls\" or \"implicit\""
             );
             self.problem(tls.span(), &format!("{key} tls"), text);
         }

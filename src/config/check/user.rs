@@ -49,14 +49,14 @@ impl Checker<'_> {
             self.problem(
                 user.name.span(),
                 &key,
-                "nothing admits this user; add a password, or networks",
+                "this user has no way to sign in; add a password, or networks",
             );
         }
         if let (Some(pin), Some(_)) = (&user.server, &user.servers) {
             self.problem(
                 pin.span(),
                 &format!("{key} server"),
-                "a user pinned to a server cannot have servers as well; remove one of the keys",
+                "a user pinned to one server cannot have a list of servers as well; remove the key server or the key servers",
             );
         }
         self.known_servers(user.server.iter(), rules, &format!("{key} server"));
@@ -104,7 +104,7 @@ impl Checker<'_> {
         self.known_servers(servers.iter().flatten(), rules, key);
     }
 
-    /// Reports names that are not a server's.
+    /// Reports names that no server has.
     pub(super) fn known_servers<'n>(
         &mut self,
         names: impl Iterator<Item = &'n Spanned<String>>,
@@ -187,7 +187,7 @@ fn limits(user: &text::UserTable) -> Vec<Limit> {
     limits.collect()
 }
 
-/// The limit that a key sets, if it sets one.
+/// The limit that a key sets; `None` if the key is missing or 0.
 pub(super) fn limit(
     setting: &'static str,
     unit: Unit,

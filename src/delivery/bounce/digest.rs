@@ -3,7 +3,7 @@
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 
-/// One recipient of one message.
+/// A line of a digest: the result of one message for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DigestLine<'a> {
     /// The message.
@@ -14,7 +14,7 @@ pub(crate) struct DigestLine<'a> {
     pub recipient: &'a Address,
     /// The result for this recipient, in words.
     pub said: String,
-    /// This host.
+    /// The name of this host.
     pub host: &'a str,
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn content(
         "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
     );
     text.push_str(
-        "Several more of your messages are listed here together, to spare you\r\na separate report for each.\r\n",
+        "These are further reports about your messages, listed here together to spare\r\nyou a separate message for each.\r\n",
     );
     lines.iter().for_each(|line| text.push_str(line));
     text.into_bytes()

@@ -1,4 +1,5 @@
-//! Limits the reports to one sender: a number of reports an hour, and all further ones in a digest. Pure.
+//! Limits how many separate reports a sender receives in an hour; further reports become lines of a digest.
+//! Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -6,17 +7,18 @@ use std::time::Duration;
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 
-/// The period for which the reports to a sender are limited.
+/// The period in which the reports to a sender are limited.
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The most senders that receive reports within an hour. A client that may use any sender address must not
-/// make this program write to the whole world.
+/// The maximum number of senders that receive reports within an hour. A client that may use any sender
+/// address must not be able to make this program send mail to the whole world.
 pub(crate) const SENDERS: usize = 1_000;
 
-/// The most lines of a digest; further lines begin another one.
+/// The number of lines at which a digest is full; further lines begin another one.
 const LINES: usize = 250;
 
-/// A digest that is due within this time takes no more lines, so that all of it is written when it is due.
+/// A digest that is due within this time takes no more lines, so that all its lines are in the spool when it
+/// is sent.
 const CLOSING: Duration = Duration::from_secs(60);
 
 /// The record of recent reports to each sender.
@@ -28,14 +30,14 @@ pub(crate) struct Storm {
 #[derive(Debug, Default)]
 struct ToldSender {
     told: VecDeque<Timestamp>,
-    /// The digest that is still open for lines.
+    /// The digest that further lines are added to.
     digest: Option<Digest>,
 }
 
 /// A digest that a sender will receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest {
-    /// The digest's name.
+    /// The digest's ID.
     pub id: MessageId,
     /// The time at which the digest is sent.
     pub due: Timestamp,
@@ -50,13 +52,13 @@ pub(crate) enum Told {
     Report,
     /// By lines in this digest, one for each recipient.
     Digest(Digest),
-    /// Not at all: [`SENDERS`] others received something within the hour.
+    /// Not at all: [`SENDERS`] other senders have received reports within the hour.
     TooMany,
 }
 
 impl Storm {
-    /// Decides how `to` is told of `lines` recipients of one message. `id` is the name of the new digest,
-    /// if they begin one; `most` is the number of reports in an hour.
+    /// Decides how the sender `to` receives the results for `lines` recipients of one message. `most` is the
+    /// maximum number of separate reports in an hour; `id` becomes the ID of the digest if a new one begins.
     pub(crate) fn tell(
         &mut self,
         to: &Address,
@@ -87,7 +89,8 @@ impl Storm {
         Told::Digest(digest)
     }
 
-    /// Notes that a message leaves, perhaps early. If it is a digest, further lines begin another one.
+    /// Notes that a message is about to be sent, perhaps before it is due. If it is a digest, further lines
+    /// begin another one.
     pub(crate) fn leaves(&mut self, id: MessageId) {
         for sender in self.senders.values_mut() {
             sender.digest = sender.digest.filter(|digest| digest.id != id);
@@ -124,7 +127,7 @@ mod tests {
         assert_eq!([tell(1, 0), tell(2, 10)], [None, None]);
         assert_eq!(tell(3, 20), Some((103, 3_600, 1)));
         assert_eq!(tell(4, 30), Some((103, 3_600, 2)));
-        // The digest may be on its way, so this line waits for the next one.
+        // The digest may be on its way already, so this line goes into the next one.
         assert_eq!(tell(5, 3_590), Some((105, 3_710, 1)));
         assert_eq!(tell(6, 3_605), None, "the first hour is over");
         let mut last = None;

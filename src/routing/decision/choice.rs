@@ -1,4 +1,4 @@
-//! The choice of the server: steps 1 to 6 of the specification.
+//! The choice of the server: steps 1 to 6 of `routing/rules.md`.
 
 use super::Reason;
 use crate::message::{Address, ReversePath};
@@ -87,7 +87,7 @@ impl Policy {
         None
     }
 
-    /// Step 4: the server that admits the default from, first by address, then by domain.
+    /// Step 4: the server that admits `default_from`, first by address, then by domain.
     pub(super) fn by_default<'p>(&self, candidates: &[&'p ServerRule]) -> Option<Choice<'p>> {
         let from = self.default_from.as_ref()?;
         let by_address = candidates.iter().find(|server| server.has_address(from));

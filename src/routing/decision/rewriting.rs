@@ -6,7 +6,7 @@ use crate::message::{Address, Author, Mailbox, ReversePath};
 use crate::routing::policy::{NullSender, OnMismatch, Policy, ServerRule};
 
 impl Policy {
-    /// The From that replaces the present one. `None` if the present one stays.
+    /// The From that replaces the existing one. `None` if the existing one stays.
     pub(super) fn rewritten_from(
         &self,
         choice: &Choice,
@@ -54,7 +54,8 @@ impl Policy {
         }
     }
 
-    /// The reverse-path. It changes with a rewritten From, and is replaced if the server does not admit it.
+    /// The reverse-path. It is replaced if the server does not admit it, or if it is the author's address and
+    /// From was rewritten.
     pub(super) fn rewritten_sender(
         &self,
         choice: &Choice,
@@ -94,7 +95,7 @@ fn mismatch(server: &ServerRule, author: Option<&Address>) -> Refusal {
     }
 }
 
-/// The identity with the author's name (else the author's local part).
+/// The identity with the author's name, or with the author's local part if there is no name.
 fn encapsulated(author: &Author, identity: &Address) -> Mailbox {
     match author {
         Author::One(mailbox) | Author::Lenient(mailbox) | Author::Several(Some(mailbox)) => {

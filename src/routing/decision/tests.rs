@@ -359,13 +359,13 @@ fn reports_go_through_the_default_server() {
     assert_eq!(
         (route.server.as_str(), from.as_str()),
         ("d", "d@servers.test"),
-        "through one that works"
+        "through a server that works"
     );
     assert_eq!(route.plan.from.unwrap().address, from);
     let (route, _) = policy("d: other.org; n: N", Some(N), &[Key::Header])
         .report_route(|_| false)
         .unwrap();
-    assert_eq!(route.server, "n", "where none works it waits");
+    assert_eq!(route.server, "n", "if none works, the default server");
     let (route, from) = policy("d: other.org", None, &[Key::Header])
         .report_route(|_| true)
         .unwrap();

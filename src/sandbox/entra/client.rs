@@ -1,4 +1,4 @@
-//! Checks that a request comes from a registered app and proves it.
+//! Checks that a request comes from a registered app and carries valid credentials, unless the app is public.
 
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine;
@@ -10,7 +10,7 @@ use super::refusal::{EntraRefusal, Fields};
 use crate::base::Timestamp;
 use crate::sandbox::state::{App, SandboxState};
 
-/// The longest lifetime of an assertion, in seconds; Entra is not strict here, but we are.
+/// The longest lifetime of an assertion that we accept, in seconds. Entra itself is not strict about it.
 const LONGEST: i64 = 600;
 
 /// The app that sent the form, or Entra's refusal.

@@ -1,5 +1,5 @@
-//! The pages for a person: the page with the accounts, the question for consent, and the page for codes of
-//! other devices.
+//! The pages that a person sees: the account picker, which also asks for consent, and the page where a device
+//! code is entered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::refusal::{EntraRefusal, Fields, refused};
 use crate::base::Timestamp;
 use crate::sandbox::state::{Code, Device, SandboxState};
 
-/// The lifetimes of a code for the browser and of a code for another device.
+/// The lifetimes of an authorization code and of a device code.
 const CODE_LIFE: Duration = Duration::from_secs(600);
 const DEVICE_LIFE: Duration = Duration::from_secs(900);
 
@@ -66,8 +66,8 @@ fn choice(state: &SandboxState, action: &str, fields: &Fields, more: &str) -> St
     )
 }
 
-/// The authorization request of RFC 6749 §4.1.1. If the app or the address is not registered, the person
-/// sees an error page and is not redirected.
+/// The authorization request of RFC 6749 §4.1.1. If the app is not registered or the request is
+/// incomplete, the person sees an error page and is not redirected.
 pub(super) async fn authorize(
     Shared(state): Shared<Arc<SandboxState>>,
     Path(tenant): Path<String>,
@@ -85,7 +85,7 @@ pub(super) async fn authorize(
     if !knows || !is_whole {
         let words = page(
             "Sorry, but we’re having trouble signing you in",
-            "<p>AADSTS900144: The request is not whole.",
+            "<p>AADSTS900144: The request is incomplete.",
         );
         return (StatusCode::BAD_REQUEST, words).into_response();
     }
@@ -126,7 +126,7 @@ pub(super) async fn consent(
     Redirect::to(back.as_str()).into_response()
 }
 
-/// The user of a code. The code works once, only for the app that it was made for, and only with its
+/// The user of a code. The code works once, only for the app that it was issued for, and only with its
 /// verifier (RFC 7636 §4.6).
 pub(super) fn redeem(
     state: &SandboxState,
@@ -214,7 +214,8 @@ pub(super) fn redeem_device(
     }
 }
 
-/// The user who signed in, as an unsigned JWT: the app receives it directly from the token endpoint.
+/// The user who signed in, as an unsigned JWT: no signature is needed, because the app receives it directly
+/// from the token endpoint.
 pub(super) fn id_token(user: &str) -> Value {
     let part = |value: Value| BASE64.encode(value.to_string());
     let claims = part(json!({ "preferred_username": user, "name": user }));

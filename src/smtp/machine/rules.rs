@@ -19,7 +19,7 @@ impl Machine {
                 Ok(())
             }
             Command::StartTls if tls || !offers_tls => Err(Reply::tls_unavailable()),
-            // Commands sent in clear may come from somebody else (RFC 3207 §4.2).
+            // An attacker may have injected commands that arrived in clear (RFC 3207 §4.2).
             Command::StartTls if self.signed_in => Err(Reply::tls_too_late()),
             Command::StartTls => Ok(()),
             _ if !tls && !plaintext => Err(Reply::tls_required()),
@@ -110,7 +110,7 @@ fn is_rcpt_parameter(keyword: &str, value: &str) -> bool {
     }
 }
 
-/// True if each word occurs at most once, so that the list is finite.
+/// True for a list of SUCCESS, FAILURE and DELAY, each at most once.
 fn is_notify_list(value: &str) -> bool {
     let mut left = vec!["SUCCESS", "FAILURE", "DELAY"];
     value.split(',').all(|when| {

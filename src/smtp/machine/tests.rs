@@ -22,7 +22,7 @@ const LOOPBACK: Protection = Protection {
     plaintext_auth: true,
 };
 
-/// Feeds `input` in pieces and answers every question with yes. Returns the replies and the messages.
+/// Feeds `input` in pieces and answers every question positively. Returns the replies and the messages.
 fn talk(machine: &mut Machine, input: &[u8], cut: usize) -> (String, Vec<String>) {
     let (mut replies, mut messages, mut content) = (Vec::new(), Vec::new(), Vec::new());
     let mut buffer = BytesMut::new();
@@ -94,7 +94,7 @@ fn without_tls_nothing_goes_where_it_is_required() {
     assert_eq!(replies.matches("AUTH PLAIN LOGIN").count(), 1);
 }
 
-/// A device that sends one line at a time, and a message with lines that would be commands by themselves.
+/// A device sends one line at a time, and its message contains lines that look like commands.
 #[test]
 fn where_a_bare_lf_ends_commands_a_message_cannot_bring_any() {
     let mut lenient = settings();

@@ -1,4 +1,4 @@
-//! The number of messages by server and state, kept up to date so that nobody must count them. Pure.
+//! The number of messages by server and state, kept up to date so that they need not be counted. Pure.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub(super) struct QueueCounts(HashMap<String, [usize; 2]>);
 pub(super) type CountedAs = (String, State);
 
 impl QueueCounts {
-    /// The counts that begin with these numbers.
+    /// The counts with these initial numbers.
     pub(super) fn of(counted: impl IntoIterator<Item = (CountedAs, usize)>) -> Self {
         let mut counts = Self::default();
         for ((server, state), count) in counted {
@@ -21,7 +21,7 @@ impl QueueCounts {
         counts
     }
 
-    /// Counts a message that came, went, or changed from one to the other.
+    /// Counts a message that was added (no `from`), removed (no `to`), or changed its server or state.
     pub(super) fn moved(&mut self, from: Option<&CountedAs>, to: Option<&CountedAs>) {
         if let Some((server, state)) = to {
             self.came(server, *state);
@@ -32,7 +32,7 @@ impl QueueCounts {
         }
     }
 
-    /// Counts a message that came.
+    /// Counts a message that was added.
     pub(super) fn came(&mut self, server: &str, state: State) {
         *self.count(server, state) += 1;
     }

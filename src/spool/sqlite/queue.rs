@@ -15,12 +15,13 @@ use crate::spool::{
     Claim, Claimed, Content, Entry, Fate, Finish, Flow, Lease, New, Owner, Place, Record, State,
 };
 
-/// Octets of fresh messages' content that are kept in memory for delivery. Further messages are read back
-/// when their turn comes.
+/// The maximum size of all fresh messages' contents in memory (octets). Further messages are read from the
+/// database when their turn comes.
 const FRESH_BYTES: usize = 8 * 1024 * 1024;
 
-/// The number of fresh messages kept for delivery, whatever their size. Apps that are faster than delivery
-/// would fill any number, and the other messages are read from pages that the system has cached.
+/// The maximum number of fresh messages in memory, whatever their size. A higher one would gain little: apps
+/// that send faster than delivery reach any maximum, and reading the further messages is cheap, because the
+/// system has cached their pages.
 const FRESH_MESSAGES: usize = 128;
 
 /// The time for which a fresh message is claimed.
@@ -48,7 +49,7 @@ pub(super) struct Queue {
     pub(super) counts: QueueCounts,
 }
 
-/// A message that is claimed.
+/// The claim on a message.
 #[derive(Debug)]
 pub(super) struct OutstandingClaim {
     pub(super) number: u64,
@@ -126,7 +127,7 @@ impl Queue {
         self.claims.get(&id).is_some_and(|out| out.until > now)
     }
 
-    /// The claim, if it has not been lost to another.
+    /// The claim, unless it has ended or was lost to a later claim.
     pub(super) fn outstanding(&mut self, claim: Claim) -> Option<&mut OutstandingClaim> {
         let out = self.claims.get_mut(&claim.id)?;
         (out.number == claim.number).then_some(out)
@@ -141,7 +142,7 @@ impl Queue {
     pub(super) fn release(&mut self, claim: Claim, place: &Place) {
         if self.end(claim).is_some() {
             self.released += 1;
-            // The next claim finds out when exactly the message is due.
+            // The next call of `claim` finds out when exactly the message is due.
             self.due_at(place, Timestamp(0));
         }
     }
@@ -150,8 +151,8 @@ impl Queue {
         self.released
     }
 
-    /// Stores when the next message of a place is due. `released` is the number of released claims when the
-    /// search began: the search may have missed a message that was released later.
+    /// Stores when the next message of a place is due, as a search found it. `released` is the number of
+    /// released claims when the search began. If it has changed, the search may have missed a message.
     pub(super) fn record_next_due(
         &mut self,
         place: &Place,
@@ -168,7 +169,7 @@ impl Queue {
         self.claims.remove(&claim.id)
     }
 
-    /// Ends a claim and counts its fate, unless the message is kept as it was. Returns true if the claim
+    /// Ends a claim, and updates the counts unless the message is kept unchanged. Returns true if the claim
     /// had not been lost.
     pub(super) fn finish(&mut self, finish: &Finish, is_kept: bool) -> bool {
         let Some(out) = self.end(finish.claim) else {
@@ -184,8 +185,8 @@ impl Queue {
         true
     }
 
-    /// Applies a reroute to claimed messages: those in a lane of `held` are now held, and those in a lane
-    /// that is not in `lanes` now have none.
+    /// Applies a reroute to claimed messages: those whose lane is in `held` now count as held, and those
+    /// whose lane is not in `lanes` now count as without a lane.
     pub(super) fn reroute(&mut self, lanes: &[String], held: &[(String, String)]) {
         for out in self.claims.values_mut() {
             let (lane, state) = &mut out.counted;

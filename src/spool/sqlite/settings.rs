@@ -11,10 +11,11 @@ use crate::base::written;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolSettings {
-    /// The folder, which is created if it is missing. It is a part of `data_dir`.
+    /// The folder, inside `data_dir`. It is created if it is missing.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// Bytes of the disk that new messages leave free, so that queued messages can still be finished.
+    /// The disk space (bytes) that new messages must leave free, so that queued messages can still be
+    /// finished.
     pub reserve: u64,
     /// The time for which a message's story is kept after the message has ended; zero keeps no stories.
     #[serde(deserialize_with = "written::wait")]

@@ -9,11 +9,11 @@ use crate::platform::files;
 
 use super::settings::SpoolSettings;
 
-/// The time for which an answer is valid. It is requested before each message and each piece of a large
-/// one. The reserve has room for what arrives meanwhile: a megabyte, at a gigabyte per second.
+/// The time for which an answer is valid. An answer is requested before each message and each piece of a
+/// large one. Data that arrives meanwhile fits into the reserve: a megabyte, at a gigabyte per second.
 const HOLDS: Duration = Duration::from_millis(1);
 
-/// The free space on the spool's disk against its reserve.
+/// Compares the free space on the spool's disk with the reserve.
 #[derive(Debug)]
 pub(super) struct Space {
     folder: PathBuf,

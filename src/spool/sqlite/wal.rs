@@ -1,6 +1,7 @@
 //! Checks the write-ahead log before SQLite opens it. SQLite reads a log up to the first frame that is not
-//! whole and silently drops the rest. That is right after a crash, which cuts the last commit short. But if
-//! a disk has changed an older frame, the commits after it are lost, although they were answered with 250.
+//! intact and silently drops the rest. For a log that a crash has cut short, this is correct: only the last
+//! commit is incomplete. But if the disk has damaged an older frame, the commits after it are lost, although
+//! their messages were answered with 250.
 //!
 //! The format is SQLite's (sqlite.org/fileformat2.html, "The Write-Ahead Log").
 
@@ -8,17 +9,17 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-/// Octets of the header of the log.
+/// Octets in the header of the log.
 const HEADER: usize = 32;
 
-/// Octets of the header of a frame.
+/// Octets in the header of a frame.
 const FRAME: usize = 24;
 
 /// The largest page that SQLite has (octets).
 const LARGEST_PAGE: u32 = 65_536;
 
-/// Reads a log. Returns the number of commits after the first frame that is not whole, without the one that
-/// a crash may leave. An invalid header counts as one.
+/// Reads a log. Returns the number of commits from the first invalid frame on, minus the one that a crash
+/// may have cut short. An invalid header counts as one lost commit.
 pub(super) fn lost_commits(path: &Path) -> std::io::Result<u64> {
     let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
@@ -37,7 +38,7 @@ pub(super) fn lost_commits(path: &Path) -> std::io::Result<u64> {
     let (mut is_whole, mut behind) = (true, 0);
     while read_whole(&mut log, &mut frame)? {
         is_whole = is_whole && frames.admits(&frame);
-        // Frames that are left from an earlier round of the log have another salt.
+        // Frames left over from before the last reset of the log have different salts.
         let is_of_now = frame[8..16] == frames.salts;
         let is_commit = word(&frame[4..8]) != 0;
         behind += u64::from(!is_whole && is_of_now && is_commit);
@@ -45,7 +46,7 @@ pub(super) fn lost_commits(path: &Path) -> std::io::Result<u64> {
     Ok(behind.saturating_sub(1))
 }
 
-/// Reads the next frame. Returns true if a whole one was left.
+/// Reads the next frame. Returns false if the rest of the log is shorter than a frame.
 fn read_whole(log: &mut impl Read, frame: &mut [u8]) -> std::io::Result<bool> {
     match log.read_exact(frame) {
         Ok(()) => Ok(true),
@@ -82,7 +83,7 @@ impl Frames {
         })
     }
 
-    /// True if a frame is whole and follows the frames before it.
+    /// True if a frame is intact and continues the checksums of the frames before it.
     fn admits(&mut self, frame: &[u8]) -> bool {
         let sums = summed(self.sums, &frame[..8], self.is_big_endian);
         let sums = summed(sums, &frame[FRAME..], self.is_big_endian);
@@ -124,7 +125,7 @@ mod tests {
     use rusqlite::Connection;
     use std::path::PathBuf;
 
-    /// A log of ten commits, as a kill would leave it.
+    /// A log of ten commits, as a killed process leaves it.
     fn log(folder: &Path) -> PathBuf {
         let connection = Connection::open(folder.join("it")).unwrap();
         connection

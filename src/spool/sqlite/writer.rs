@@ -45,7 +45,7 @@ pub(super) enum Job {
         ids: Vec<MessageId>,
         deed: Deed,
         now: Timestamp,
-        /// True if a missing message is an error, because it was named.
+        /// True if the operator named the messages by their ids; a missing one is then an error.
         named: bool,
         answer: WriterAnswer<usize>,
     },
@@ -56,24 +56,24 @@ pub(super) enum Job {
     Notes(String, WriterAnswer<Vec<(String, String)>>),
 }
 
-/// The work that remains once a write is committed.
+/// The work that remains when a write is committed, and its results.
 #[derive(Default)]
 struct Effect {
     /// Content files of messages that are gone.
     files: Vec<PathBuf>,
-    /// Places with a message that is due, and the time.
+    /// Places in which the write queued a message, and the time at which the message is due.
     due: Vec<(Place, Timestamp)>,
-    /// The server and state of messages before, and now.
+    /// The server and state of each changed message, before the write and after it.
     moved: Vec<(Option<CountedAs>, Option<CountedAs>)>,
-    /// All counts, if so much has changed that they were counted again.
+    /// All counts, if the messages were counted again.
     counts: Option<QueueCounts>,
-    /// Digests that stay for more lines.
+    /// Digests that stay queued, because they got lines while they were being sent.
     kept: Vec<MessageId>,
     /// Claims that were lost to others.
     lost: Vec<Claim>,
     /// The number of messages that were changed.
     count: usize,
-    /// True if there is more to do.
+    /// True if there may be more to purge.
     more: bool,
 }
 
@@ -144,8 +144,8 @@ impl SpoolWriter {
         }
     }
 
-    /// Writes all jobs in one transaction. If that fails, each job gets its own, so that none harms the
-    /// others.
+    /// Writes all jobs in one transaction. If that fails, each job gets a transaction of its own, so that one
+    /// failing job does not fail the others.
     fn write_all(&self, jobs: Vec<Job>) {
         match self.transaction(|| {
             jobs.iter()
@@ -168,7 +168,8 @@ impl SpoolWriter {
         }
     }
 
-    /// Empties the WAL before new mail is refused, because the WAL itself may fill the disk.
+    /// Empties the WAL before new mail is refused, because the WAL itself may have filled the disk. Returns
+    /// true if there is room now.
     fn makes_room(&self) -> bool {
         self.store.compact();
         self.shared.space.look()
@@ -288,7 +289,7 @@ impl SpoolWriter {
             return Ok(());
         }
         match &finish.fate {
-            // By now the digest has more lines than were sent.
+            // The digest got lines while it was being sent.
             Fate::Gone(last) if stays => {
                 effect.due.push((last.place(), last.due));
                 effect.kept.push(last.id);
@@ -319,7 +320,7 @@ impl SpoolWriter {
             .try_for_each(|lines| self.add_lines(lines, effect))
     }
 
-    /// Removes the lines that were sent with a digest. Returns true if it has others.
+    /// If the message is a digest, removes its lines that were sent. Returns true if it has further lines.
     fn has_more(&self, last: &Record, sent: u64) -> Result<bool, SpoolError> {
         match last.origin {
             Origin::Digest => self.store.remove_lines(last.id, sent),
@@ -354,8 +355,8 @@ impl SpoolWriter {
         }
     }
 
-    /// Does an operator's action on one message. Does nothing while the message is claimed: its attempt
-    /// decides.
+    /// Applies an operator's action to one message. Does nothing while the message is claimed: then the
+    /// attempt decides its fate.
     fn act(
         &self,
         id: MessageId,
@@ -383,7 +384,7 @@ impl SpoolWriter {
         let event = |what| [StoryEvent { at: now, what }];
         match deed {
             Deed::Release if record.state != State::Held => return Ok(()),
-            // An operator who retries all messages does not mean to send twice what may have arrived.
+            // An operator who retries many messages at once does not mean those that may have arrived.
             Deed::Retry if !named && record.state == State::Held && record.uncertain => {
                 return Ok(());
             }
@@ -421,15 +422,15 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Updates the shared state after a committed write, then answers the job. If nobody waits for the
-    /// answer, nothing is lost.
+    /// Updates the shared state after a committed write, then answers the job. If the caller no longer waits
+    /// for the answer, nothing is lost.
     fn settle(&self, job: Job, written: Result<Effect, SpoolError>) {
         let effect = match written {
             Ok(effect) => effect,
             Err(error) => return refuse(job, error),
         };
         for file in &effect.files {
-            // A file that stays behind has no row, and is swept at the next opening.
+            // A file that cannot be removed now is swept when the spool is next opened.
             let _ = std::fs::remove_file(file);
         }
         let mut queue = self.shared.queue();
@@ -533,7 +534,7 @@ impl SpoolWriter {
         Ok(claimed)
     }
 
-    /// Sets aside a message of this place that cannot be read: it is no longer due.
+    /// Sets aside a message of this place that cannot be read, so that it is no longer due.
     fn set_aside(
         &self,
         id: MessageId,
@@ -578,7 +579,7 @@ fn counted(record: &Record) -> Option<CountedAs> {
     Some((record.lane.clone(), record.state))
 }
 
-/// True if a job may make something due. A job that only ends messages does not.
+/// True if a job may make a message due. A job that only ends messages does not.
 fn makes_due(job: &Job) -> bool {
     match job {
         Job::Finish(batch, _) => batch.iter().any(Finish::makes_due),
@@ -587,7 +588,7 @@ fn makes_due(job: &Job) -> bool {
     }
 }
 
-/// Keeps the content's file, because the spool has the row now.
+/// Keeps the content's file, because the message's row is committed now.
 fn keep(new: New) -> New {
     if let Content::Stored(stored) = &new.content {
         stored.keep();

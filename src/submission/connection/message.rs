@@ -1,4 +1,5 @@
-//! Receives a message: stores it as it arrives, decides about it, then puts it or sends it directly.
+//! Receives a message: stores it as it arrives, decides about it, then puts it into the spool or
+//! sends it directly.
 
 use std::net::IpAddr;
 
@@ -202,7 +203,8 @@ impl Connection {
     }
 }
 
-/// Octets of memory that a message takes until it is put: all of it, or the header section if in a file.
+/// Octets of memory that a message takes until it is in the spool: its whole content, or only its header
+/// section if the content is in a file.
 fn in_memory(content: &Content) -> usize {
     match content.in_memory() {
         Some(bytes) => bytes.len(),

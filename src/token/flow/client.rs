@@ -91,7 +91,7 @@ pub(super) async fn perform(
     Ok(answer)
 }
 
-/// RFC 9110 §10.2.3: seconds, or a date.
+/// The pause in a `Retry-After` header (RFC 9110 §10.2.3): seconds, or a date.
 fn pause_of(text: &str, now: Timestamp) -> Option<Duration> {
     let pause = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

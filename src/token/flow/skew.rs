@@ -1,5 +1,5 @@
-//! How far this machine's clock is from the provider's. A wrong clock makes certificates and assertions
-//! look wrong, and no other error names the clock.
+//! How far this machine's clock is from the provider's. With a wrong clock, certificates and assertions
+//! appear invalid, and the resulting errors do not mention the clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -7,14 +7,15 @@ use std::time::Duration;
 use crate::base::Timestamp;
 use crate::observe::maillog;
 
-/// A smaller difference may come from the response's travel time, or from the clock's full seconds.
+/// Differences up to this one (milliseconds) are ignored: they may come from the response's travel time, or
+/// from the `Date` header, which has whole seconds.
 const SMALLEST: i64 = 60_000;
 
 /// The skew in the last response (milliseconds, positive when this clock is ahead). A machine has one
 /// clock, so the process has one of these.
 static SKEW: AtomicI64 = AtomicI64::new(0);
 
-/// Records that a provider's response was made at `date` by its clock, and has just arrived.
+/// Records that a response arrived at `now` by our clock, and was made at `date` by the provider's.
 pub(super) fn note(date: Timestamp, now: Timestamp) {
     let skew = now.0.saturating_sub(date.0);
     let before = SKEW.swap(skew, Ordering::Relaxed);

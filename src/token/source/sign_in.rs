@@ -11,11 +11,12 @@ use crate::token::flow::{self, Ask, DeviceCode, Granted};
 use crate::token::sign_in::{Begun, SignInError, SignedIn};
 use crate::token::state::TokenOrigin;
 
-/// The number of tries with a code if the provider has a temporary error, and the pause between them.
+/// The maximum number of attempts with a code while the provider has a temporary error, and the pause
+/// between them.
 const CODE_LOOKS: u32 = 5;
 const CODE_PAUSE: Duration = Duration::from_secs(2);
 
-/// The server that somebody signs in for, and the accounts that may do so.
+/// The server that somebody signs in for, and the accounts that may sign in.
 #[derive(Debug, Clone, Copy)]
 pub struct SignInPurpose<'a> {
     /// The server, one of those that share the account.
@@ -25,8 +26,8 @@ pub struct SignInPurpose<'a> {
 }
 
 impl Source {
-    /// Begins a sign-in with a browser, which will be sent to `redirect`. Returns `None` if the provider
-    /// has no endpoint for it.
+    /// Begins a sign-in with a browser, which the provider sends to `redirect` at the end. Returns `None` if
+    /// the provider has no endpoint for it.
     pub fn begin(&self, redirect: Url) -> Option<Begun> {
         Begun::new(
             &self.settings,
@@ -37,8 +38,8 @@ impl Source {
         )
     }
 
-    /// Finishes a sign-in with a browser; `code` is the code that came back with its state. The user must
-    /// be the one in the settings, unless anybody may sign in.
+    /// Finishes a sign-in with a browser; `code` is what the provider returned together with the
+    /// sign-in's `state`. The user must be the one in the settings, unless anybody may sign in.
     pub async fn finish(
         &self,
         begun: Begun,
@@ -53,7 +54,7 @@ impl Source {
         let mut looks = 1..CODE_LOOKS;
         let granted = loop {
             match flow::request(&self.settings, &self.http, ask).await {
-                // A person is waiting, and the code may still be good.
+                // A person is waiting, and the code may still be valid.
                 Err(error) if error.is_transient() && looks.next().is_some() => {
                     self.clock.sleep(CODE_PAUSE).await;
                 }

@@ -18,12 +18,12 @@ pub enum VaultError {
     },
     /// The text is not a key.
     #[error(
-        "{0} is not a vault key, which is 32 bytes in base64 as `mailferry vault new-key` prints them; restore it from a backup, or make one and connect again"
+        "{0} is not a vault key, which is 32 bytes in base64 as `mailferry vault new-key` prints them; restore the key from a backup, or make a new one and connect again"
     )]
     BadKey(String),
-    /// The key does not open the file, or the file was changed.
+    /// The key does not decrypt the file, or the file was changed.
     #[error(
-        "{0} cannot be decrypted: it was written with another vault key, or damaged; restore the key from a backup, or remove the file and connect again"
+        "{0} cannot be decrypted: it was encrypted with a different vault key, or is damaged; restore the key from a backup, or remove the file and connect again"
     )]
     WrongKey(String),
     /// The key file is missing, but files that it sealed are still there.

@@ -1,4 +1,5 @@
-//! The stored form of an account, separate from its form in memory so that either can change without the other.
+//! The stored form of an account, separate from its form in memory so that either can change without the
+//! other.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -6,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::base::Timestamp;
 use crate::token::state::{Account, Refresh, TokenOrigin};
 
-/// The sealed part of a file, version 1. The texts are wiped when dropped.
+/// The sealed part of a file, version 1. Its texts are wiped from memory when dropped.
 #[derive(Serialize, Deserialize)]
 pub(in crate::token) struct Kept {
     refresh: Option<KeptRefresh>,
@@ -60,7 +61,7 @@ impl From<&Account> for Kept {
     }
 }
 
-/// The generation starts anew: no request of an earlier run gets its response in this one.
+/// The generation starts anew, because no response to a request of an earlier run can arrive in this one.
 impl From<Kept> for Account {
     fn from(kept: Kept) -> Self {
         let refresh = |kept: KeptRefresh| Refresh {

@@ -1,4 +1,4 @@
-//! The lock of the vault: only one process has it at a time.
+//! The lock of the vault: only one process holds it at a time.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,16 +8,17 @@ use super::error::{VaultError, io};
 use crate::base::lock::lock_within;
 use crate::platform::files;
 
-/// How long to wait for a command that has the vault.
+/// How long to wait for a command that holds the lock.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Locks the vault, and waits if a command has it for a moment. The error names the process that has it.
+/// Locks the vault; waits a little, because a command may hold the lock for a moment. The error names the
+/// process that holds it.
 pub(super) fn lock(folder: &Path) -> Result<File, VaultError> {
     let path = folder.join("lock");
     let file = files::open_private(&path).map_err(|error| io(&path, error))?;
     match lock_within(&file, WAIT) {
         Ok(()) => {
-            // The process id is for others who find the lock taken. Without it the lock still works.
+            // The process id is for processes that find the lock taken. Without it the lock still works.
             let _ = std::fs::write(&path, std::process::id().to_string());
             Ok(file)
         }

@@ -1,4 +1,4 @@
-//! An account's file: sealed with the key, and the account's name authenticated with it.
+//! An account's file: its content is sealed with the key, and the account's name is authenticated with it.
 
 use std::path::Path;
 

@@ -97,7 +97,7 @@ fn a_crash_at_any_step_of_a_rotation_leaves_every_account_readable() {
     }
     let rotated = Vault::open(done.path().into(), None).unwrap();
     rotated.rotate(None).unwrap();
-    // Steps: a sealed, b sealed, the key, a moved, b moved.
+    // Steps: a is sealed, b is sealed, the key is replaced, a is moved, b is moved.
     for step in 0..=5 {
         let crashed = tempfile::tempdir().unwrap();
         let place = |from: &Path, file: &str, to: &str| {

@@ -1,4 +1,4 @@
-//! The extensions that EHLO offered, and the commands of a transaction that follow from them. Pure.
+//! The extensions that EHLO offered, and the commands of a transaction, which depend on them. Pure.
 
 use crate::message::{Address, Parameters};
 use crate::transport::outgoing::{Body, Outgoing};
@@ -39,7 +39,7 @@ pub(super) fn extensions(text: &str) -> Extensions {
     offered
 }
 
-/// The MAIL command, with the parameters that the app gave and the server offers; SMTPUTF8 only if the
+/// The MAIL command, with those of the app's parameters that the server supports; SMTPUTF8 only if the
 /// message needs it.
 pub(super) fn mail_command(message: &Outgoing, offered: &Extensions) -> String {
     let parameters = &message.envelope.parameters;

@@ -46,7 +46,7 @@ pub enum Failure {
         /// The cause.
         reason: String,
     },
-    /// The content could not be read.
+    /// The message content could not be read from the spool.
     #[error("{0}")]
     Content(String),
 }

@@ -35,7 +35,7 @@ pub(super) fn reaction(upstream: &Upstream, failure: &Failure) -> Reaction {
     }
 }
 
-/// The interruption for a session that could not begin, or that ended.
+/// The interruption for a session that could not begin, or that ended early.
 pub fn interruption(upstream: &Upstream, failure: &Failure) -> Interruption {
     let reason = failure.to_string();
     let reaction = reaction(upstream, failure);
@@ -75,8 +75,8 @@ pub fn outcome(upstream: &Upstream, message: &Outgoing, replies: &Transcript) ->
     judging.end()
 }
 
-/// The finding about the mailbox in a reply, with `said` as the reply's words; `None` if there is none.
-/// `sender` is the address that the message was sent as.
+/// What a reply shows about the mailbox, if anything. `said` is the reply in words, for the reason; `sender`
+/// is the address that the message was sent as.
 fn finding(
     upstream: &Upstream,
     row: &Row,
@@ -133,7 +133,7 @@ impl Judging<'_> {
                 _ => self.put(place, row, answer),
             }
         }
-        // A further transaction changes nothing if this one delivered to no recipient.
+        // If this transaction delivered to no recipient, another one right away would not help.
         if self.outcome.delivered.is_empty() {
             let next = std::mem::take(&mut self.outcome.next);
             self.outcome.deferred.extend(next);

@@ -1,4 +1,4 @@
-//! SMTP as the way out: one signed-in session with a server, which sends one message after another.
+//! SMTP as the way out: a signed-in session with a server sends one message after another.
 //!
 //! ```text
 //! session ─ open: connect, TLS, EHLO, sign in ─▶ server
@@ -6,10 +6,9 @@
 //!    └ Failure ─ judge, table ─▶ Interruption
 //! ```
 //!
-//! The crate mail-send is used only here, for what it does well: connecting, and the TLS handshake on the
-//! same stream. The rest of the client side is our own code: replies kept word for word, XOAUTH2 in two
-//! steps, MAIL and its RCPTs in one write, a timeout for each phase, and dot-stuffing while the content is
-//! streamed.
+//! The crate mail-send is used only here, and only to open the TCP connection. The rest of the client side is
+//! our own code: replies kept word for word, XOAUTH2 in two steps, MAIL and its RCPTs in one write, a timeout
+//! for each phase, and dot-stuffing while the content is streamed.
 #![doc = include_str!("exchange_online.md")]
 
 mod command;

@@ -1,5 +1,6 @@
 //! "Test connection": tests every step of the way to a server separately. Reports the result of each step
-//! and, on a failure, the most likely cause and its remedy. The resulting session is used as in delivery.
+//! and, on a failure, the most likely cause and its remedy. The signed-in session can then send
+//! a message, as in delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::transport::upstream::Upstream;
 /// The longest time that a step may take; a person waits for it.
 const STEP: Duration = Duration::from_secs(15);
 
-/// The port on which TLS starts at once (RFC 8314 §7.3).
+/// The port for implicit TLS (RFC 8314 §7.3).
 const IMPLICIT_TLS: u16 = 465;
 
 /// Runs the steps until one fails. Returns the signed-in session if none fails.
@@ -118,10 +119,10 @@ async fn connect(upstream: &Upstream) -> Result<Session, Step> {
 fn tls_remedy(server: &SmtpServer) -> Option<String> {
     let remedy = match (server.tls, server.port) {
         (Tls::Starttls | Tls::None, IMPLICIT_TLS) => {
-            "the server sent nothing before TLS: this port expects TLS at once, so set the server's `tls` to \"implicit\""
+            "port 465 expects TLS from the start: set the server's `tls` to \"implicit\""
         }
         (Tls::Starttls | Tls::None, _) => {
-            "check the server's `host` and `port`: is it a submission server? If the port expects TLS at once, set `tls` \
+            "check the server's `host` and `port`: is it a submission server? If the port expects TLS from the start, set `tls` \
              to \"implicit\""
         }
         (Tls::Implicit, _) => {
@@ -180,8 +181,8 @@ fn signed_in(upstream: &Upstream, name: SignInName) -> String {
     }
 }
 
-/// Gets a new token if the server needs one, because an existing token would hide that the app is refused
-/// now. The step shows the token's claims, not the token.
+/// Gets a new token if the server needs one; a cached token would hide that the app can no longer get one.
+/// The step shows the token's claims, not the token.
 async fn token(upstream: &Upstream, steps: &Steps) -> Result<Option<Arc<Access>>, Step> {
     let Some(source) = &upstream.token else {
         return Ok(None);
@@ -191,7 +192,7 @@ async fn token(upstream: &Upstream, steps: &Steps) -> Result<Option<Arc<Access>>
     match source.anew().await {
         Ok(access) => {
             let claims = Claims::of(access.token.expose_secret()).map(|claims| claims.to_string());
-            let opaque = || format!("opaque, until {}", access.expires);
+            let opaque = || format!("opaque, valid until {}", access.expires);
             let text = claims
                 .filter(|text| !text.is_empty())
                 .unwrap_or_else(opaque);

@@ -1,4 +1,4 @@
-//! The remedy for a reply of the upstream: what a person can do. Pure.
+//! The remedy for an upstream's reply: what a person can do about it. Pure.
 
 use super::failure::Failure;
 use super::server::Auth;
@@ -38,14 +38,14 @@ pub(super) fn remedy(upstream: &Upstream, row: &Row, sender: Option<&Address>) -
     }
 }
 
-/// The remedy for a failure that the server explained; `None` if none is known.
+/// The remedy for a failure with a reply from the server; `None` if none is known.
 pub(super) fn of_failure(upstream: &Upstream, failure: &Failure) -> Option<String> {
     let row = table::row(upstream.smtp.service, failure.stage(), failure.answer()?);
     Some(remedy(upstream, row, None)).filter(|remedy| !remedy.is_empty())
 }
 
-/// The commands that allow an app whose token was refused to send as the mailbox; an Exchange administrator
-/// runs them (`token/entra.md`, Permissions). `None` if the failure has another cause.
+/// The commands for an Exchange administrator that permit an app to send as the mailbox, after the app's
+/// token was refused (`token/entra.md`, Permissions). `None` if the failure has another cause.
 pub(super) fn permit_commands(
     upstream: &Upstream,
     failure: &Failure,
@@ -59,12 +59,12 @@ pub(super) fn permit_commands(
     let (app, object, mailbox) = (claims.app?, claims.object?, upstream.limited()?);
     is_it.then(|| {
         format!(
-            "if Exchange does not know this app yet, an administrator runs in Exchange Online PowerShell:\n\
+            "if Exchange does not know this app yet, an administrator must run these commands in Exchange Online PowerShell:\n\
              New-ServicePrincipal -AppId {app} -ObjectId {object}\n\
              New-ManagementScope -Name mailferry -RecipientRestrictionFilter \"PrimarySmtpAddress -eq '{mailbox}'\"\n\
              New-ManagementRoleAssignment -App {app} -Role \"Application SMTP.SendAsApp\" -CustomResourceScope mailferry\n\
              Set-CASMailbox {mailbox} -SmtpClientAuthenticationDisabled $false\n\
-             Exchange takes up to 2 hours to apply it"
+             Exchange takes up to 2 hours to apply the changes"
         )
     })
 }

@@ -6,11 +6,11 @@ use memchr::memchr;
 use crate::message::text_of;
 use crate::transport::answer::Answer;
 
-/// The most octets of one reply with all its lines. A peer that sends more is not an SMTP server.
+/// The maximum size of one reply with all its lines, in octets. A peer that sends more is not an SMTP server.
 const REPLY: usize = 64 * 1024;
 
-/// The most octets of a reply's text that are kept for the log, the queue and reports. RFC 5321 §4.5.3.1.5
-/// allows 512 for a line; the list of extensions and the longest text of Exchange fit.
+/// The maximum size of a reply's text in the log, the queue and reports, in octets; longer text is cut. RFC
+/// 5321 §4.5.3.1.5 allows 512 for a line; Exchange's list of extensions and its longest texts fit.
 const TEXT: usize = 4_096;
 
 /// An error in the server's reply.
@@ -41,7 +41,7 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Answer>, ReplyError> {
         };
         let line = &input[end..end + length];
         end += length + 1;
-        // 1yz needs a mechanism that SMTP does not have, and no code begins with 6 or more (§4.2.1).
+        // 1yz would need a mechanism that SMTP does not have, and no code begins with 6 to 9 (§4.2.1).
         let is_code = matches!(line, [b'2'..=b'5', tens, ones, ..] if tens.is_ascii_digit() && ones.is_ascii_digit());
         if !is_code || end > REPLY {
             return Err(ReplyError::Malformed);
@@ -59,7 +59,8 @@ pub fn take(input: &mut BytesMut) -> Result<Option<Answer>, ReplyError> {
     Ok(Some(reply))
 }
 
-/// Parses lines that all begin with a code. The enhanced code (RFC 2034 §3) comes first in each text.
+/// Parses lines that all begin with a code. The enhanced code (RFC 2034 §3) comes first in the text of each
+/// line.
 fn parse(lines: &[u8]) -> Answer {
     let text = harmless(&text_of(lines).0);
     let code = text[..3].parse().unwrap_or_default();
@@ -87,7 +88,7 @@ fn parse(lines: &[u8]) -> Answer {
 }
 
 /// Replaces characters that could control a terminal or reorder a line of a log or report: control
-/// characters, and format characters that set the direction of writing. Each becomes a space.
+/// characters, and format characters that set the text direction. Each becomes a space.
 fn harmless(text: &str) -> String {
     let is_direction = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_harmful = |c: char| c != '\n' && c.is_control() || is_direction(c);
@@ -96,8 +97,8 @@ fn harmless(text: &str) -> String {
         .collect()
 }
 
-/// The enhanced code `x.y.z` of the reply's own class (RFC 3463 §2). Exchange uses three digits at the end,
-/// as in 5.7.139.
+/// The enhanced code `x.y.z`, if its class is that of the reply (RFC 3463 §2). Exchange uses up to three
+/// digits at the end, as in 5.7.139.
 fn enhanced(text: &str, code: u16) -> Option<&str> {
     let word = text.split(' ').next()?;
     let mut parts = word.split('.');

@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-/// `user=U^Aauth=Bearer T^A^A` in base64. It is sent after the 334, because some servers refuse a token of
-/// usual length in the AUTH line.
+/// `user=U^Aauth=Bearer T^A^A` in base64. It is sent after the 334, because some servers refuse an AUTH line
+/// that contains a token of the usual length.
 pub(crate) fn xoauth2(username: &str, token: &str) -> Zeroizing<String> {
     let clear = Zeroizing::new(format!("user={username}\x01auth=Bearer {token}\x01\x01"));
     Zeroizing::new(BASE64_STANDARD.encode(clear.as_bytes()))

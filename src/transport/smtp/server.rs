@@ -24,7 +24,7 @@ pub struct SmtpServer {
     pub roots: Vec<CertificateDer<'static>>,
     /// The service to which the server belongs.
     pub service: Service,
-    /// The name of this host in EHLO.
+    /// The name of our own host, as sent in EHLO.
     pub hello: String,
     /// How to sign in to the server.
     pub auth: Auth,
@@ -76,13 +76,13 @@ pub enum Auth {
     },
     /// XOAUTH2; each session receives its token when it is opened.
     XOAuth2 {
-        /// The mailbox.
+        /// The mailbox, or the person who signs in for it.
         username: String,
     },
 }
 
 impl Auth {
-    /// True if both sign in in the same way, with the same name and password.
+    /// True if both use the same mechanism, name and password.
     fn is_same(&self, other: &Self) -> bool {
         let parts = |auth: &Self| match auth {
             Self::None => (0, None),
@@ -97,7 +97,7 @@ impl Auth {
         kind == its_kind && password == its_password && self.username() == other.username()
     }
 
-    /// The name that signs in.
+    /// The name used for the sign-in.
     pub fn username(&self) -> Option<&str> {
         match self {
             Self::None => None,

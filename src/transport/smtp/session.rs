@@ -23,12 +23,12 @@ use crate::base::limits::{FILE_CHUNK, READ_CHUNK, upstream as wait};
 use crate::transport::answer::Answer;
 use crate::transport::outgoing::{Body, Outgoing};
 
-/// The most RCPTs in one write, so that full buffers never make both sides wait for each other (RFC 2920
-/// §3.1).
+/// The maximum number of RCPTs in one write. With more, the buffers of both sides could fill up, and each
+/// side would wait for the other (RFC 2920 §3.1).
 const RCPTS_AT_ONCE: usize = 100;
 
 /// A message up to this size (octets) is sent in one write with its envelope if the server offers CHUNKING.
-/// With larger ones, too much would be sent in vain for recipients that are refused.
+/// A larger message would waste too much bandwidth if its recipients are refused.
 const AT_ONCE: usize = 64 * 1024;
 
 /// The reply to DATA that asks for the message (RFC 5321 §4.1.1.4).
@@ -126,7 +126,7 @@ impl Session {
         self.is_spent
     }
 
-    /// True if the connection still seems open; sends nothing to find out.
+    /// True if the connection still seems open; nothing is sent to check it.
     pub async fn is_alive(&mut self) -> bool {
         let mut byte = [0u8; 1];
         let mut buffer = ReadBuf::new(&mut byte);
@@ -151,7 +151,7 @@ impl Session {
         let _ = timeout(wait::QUIT, farewell).await;
     }
 
-    /// Sends MAIL, the RCPTs, and DATA if that is safe; in one write if the server offers PIPELINING.
+    /// Sends MAIL, the RCPTs and, if that is safe, DATA; pipelined if the server offers PIPELINING.
     async fn envelope(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
         let mut commands = self.envelope_commands(message);
         let mail = commands.remove(0);
@@ -212,14 +212,14 @@ impl Session {
                 }
     }
 
-    /// Sends MAIL, the RCPTs and the content as one last chunk (RFC 3030) in one write: one round trip.
-    /// After the write the server may have the message, so if the connection is lost then, delivery is
-    /// uncertain.
+    /// Sends MAIL, the RCPTs, and the content as a single `BDAT LAST` chunk (RFC 3030), all in one write: one
+    /// round trip. After the write the server may have the message, so if the connection is lost then,
+    /// delivery is uncertain.
     ///
-    /// Used only for Exchange Online: a server that refused MAIL and, against RFC 3030 §2, did not discard
-    /// the chunk would read the message's lines as commands. Used only after a 354 reply to DATA in the
-    /// same session: here every reply is 250, so nothing else would show that the server is one reply ahead
-    /// of the commands.
+    /// Used only for Exchange Online: a server that refused MAIL and, contrary to RFC 3030 §2, did not
+    /// discard the chunk would read the message's lines as commands. Used only after a 354 reply to DATA in
+    /// the same session: here every reply is a 250, so a surplus reply, which shifts all later ones, would
+    /// go unnoticed.
     async fn at_once(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
         let mut out = self.envelope_commands(message).concat().into_bytes();
         let body: &[u8] = match &message.body {
@@ -361,7 +361,7 @@ impl Session {
             match read {
                 Ok(0) => {
                     return Err(Failure::Content(
-                        "the spooled content is shorter than its size".into(),
+                        "the spooled content is shorter than its recorded size".into(),
                     ));
                 }
                 Err(error) => {
@@ -460,7 +460,7 @@ impl Session {
             match self.stream.read_buf(&mut self.input).await {
                 Ok(0) => return Err(self.lost(stage, CLOSED)),
                 Ok(_) => {}
-                // No TLS close_notify came first; the error text of rustls for this is too long.
+                // Closed without a TLS close_notify; the error text of rustls for this is too long.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Err(self.lost(stage, CLOSED));
                 }

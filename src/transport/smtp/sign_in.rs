@@ -1,4 +1,4 @@
-//! The name that `user=` contains when a person signs in for a shared mailbox, and the token for it.
+//! Opens a session with a token, and chooses the name in `user=` when a person signs in for a shared mailbox.
 //! Microsoft documents the mailbox's name; in measurements the person's name worked
 //! (`transport/smtp/exchange_online.md`, "The SMTP session").
 
@@ -16,7 +16,7 @@ use crate::transport::finding::{Finding, Patience, Until};
 use crate::transport::outcome::{Interruption, Progress};
 use crate::transport::upstream::Upstream;
 
-/// The name that signs in.
+/// The name used for the sign-in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum SignInName {
     /// The person's name.
@@ -47,7 +47,7 @@ impl SignInName {
     }
 }
 
-/// The names that worked last, by server. It contains only servers with a shared mailbox.
+/// For each server with a shared mailbox, the name that worked last.
 #[derive(Default)]
 pub(super) struct Names(Mutex<HashMap<String, SignInName>>);
 

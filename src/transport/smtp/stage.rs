@@ -19,7 +19,7 @@ pub enum Stage {
     Rcpt,
     /// DATA, up to the 354.
     Data,
-    /// The message, until the final dot was sent.
+    /// The message content, up to the final dot.
     Content,
     /// The reply to the final dot.
     FinalDot,

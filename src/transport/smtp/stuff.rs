@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-/// Remembers, from one piece to the next, if a line has just begun.
+/// Remembers, between pieces of content, whether a line has just begun.
 #[derive(Debug)]
 pub(crate) struct Stuffer {
     after: StufferState,
@@ -100,7 +100,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever an app writes, another receiver reads exactly one message, and nothing after it.
+        /// Whatever an app writes, an independent receiver reads exactly one message, and nothing after it.
         #[test]
         fn what_came_in_leaves_as_one_message(
             bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(0), Just(b'a')], 0..80),
@@ -117,8 +117,8 @@ mod tests {
             prop_assert!(!bare.contains(['\r', '\n']));
         }
 
-        /// A receiver that follows the RFC reads back the same content, and finds its end nowhere but at
-        /// the end.
+        /// A receiver that follows the RFC reads back the same content, and sees no end of the message before
+        /// the real one.
         #[test]
         fn a_receiver_reads_back_what_was_sent(
             lines in prop::collection::vec("[.a]{0,4}", 0..12),

@@ -115,8 +115,8 @@ static TABLE: &[Row] = &[
         codes: 535..=535,
         says: &["disabled for the tenant"],
         reaction: Reaction::Held(Until::Probe),
-        remedy: "SMTP AUTH is switched off for the tenant: an Exchange administrator runs \
-                 Set-TransportConfig -SmtpClientAuthenticationDisabled $false, or switches it on for this mailbox: \
+        remedy: "SMTP AUTH is switched off for the tenant: an Exchange administrator must run \
+                 Set-TransportConfig -SmtpClientAuthenticationDisabled $false, or, to switch it on for this mailbox only, \
                  Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
         ..EXCHANGE
     },
@@ -125,7 +125,7 @@ static TABLE: &[Row] = &[
         codes: 535..=535,
         says: &["disabled for the mailbox"],
         reaction: Reaction::Held(Until::Probe),
-        remedy: "SMTP AUTH is switched off for the mailbox: an Exchange administrator runs \
+        remedy: "SMTP AUTH is switched off for the mailbox: an Exchange administrator must run \
                  Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
         ..EXCHANGE
     },
@@ -134,8 +134,8 @@ static TABLE: &[Row] = &[
         codes: 535..=535,
         enhanced: &[(5, 7, 139..=139)],
         reaction: Reaction::Held(Until::Probe),
-        remedy: "a policy forbids the sign-in: look at security defaults, Conditional Access and the authentication policy of \
-                 {mailbox} (Entra admin center, Sign-in logs), and that SMTP AUTH is on: \
+        remedy: "a policy forbids the sign-in: check security defaults, Conditional Access and the authentication policy of \
+                 {mailbox} (Entra admin center, Sign-in logs), and check that SMTP AUTH is on: \
                  Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false",
         ..EXCHANGE
     },
@@ -162,8 +162,8 @@ static TABLE: &[Row] = &[
         stages: &[Stage::Auth],
         codes: 535..=535,
         reaction: Reaction::FreshToken,
-        remedy: "check that {mailbox} is the mailbox the token is for, and that the app may send as it \
-                 (SMTP.Send for a user, SMTP.SendAsApp and a service principal for the app)",
+        remedy: "check that the token is for {mailbox}, and that the app may send as it (SMTP.Send for the token of a user, \
+                 SMTP.SendAsApp and a service principal for the token of an app)",
         ..ANY
     },
     Row {
@@ -171,8 +171,8 @@ static TABLE: &[Row] = &[
         codes: 530..=530,
         enhanced: &[(5, 7, 0..=999)],
         reaction: Reaction::FreshToken,
-        remedy: "check that {mailbox} is the mailbox the token is for, and that the app may send as it \
-                 (SMTP.Send for a user, SMTP.SendAsApp and a service principal for the app)",
+        remedy: "check that the token is for {mailbox}, and that the app may send as it (SMTP.Send for the token of a user, \
+                 SMTP.SendAsApp and a service principal for the token of an app)",
         ..ANY
     },
     Row {
@@ -203,8 +203,8 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         enhanced: &[(5, 7, 232..=233)],
         reaction: Reaction::ExternalHeld(HOUR),
-        remedy: "the tenant of {mailbox} has reached its limit of external recipients in 24 hours, so more mailboxes do not help: \
-                 wait, buy licences, or send mass mail by Azure Communication Services; mail within the tenant goes on",
+        remedy: "the tenant of {mailbox} has reached its limit on external recipients in 24 hours, so more mailboxes do not help: \
+                 wait, buy licences, or send mass mail through Azure Communication Services; mail within the tenant continues",
         ..EXCHANGE
     },
     Row {
@@ -213,7 +213,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         says: &["invalidrecipientsexception"],
         reaction: Reaction::FailedAndSlowed,
-        remedy: "some recipients of the message do not exist: remove these addresses; repeated, such messages get {mailbox} blocked",
+        remedy: "some recipients of the message do not exist: remove these addresses; if such messages are repeated, Exchange blocks {mailbox}",
         ..EXCHANGE
     },
     Row {
@@ -244,8 +244,8 @@ static TABLE: &[Row] = &[
             (5, 7, 750..=750),
         ],
         reaction: Reaction::Held(Until::For(HOUR)),
-        remedy: "Microsoft has blocked {mailbox}, or its tenant, from sending: an administrator looks at Restricted entities \
-                 (Microsoft Defender portal, Email & collaboration, Review), secures the account, and unblocks it",
+        remedy: "Microsoft has blocked {mailbox}, or its tenant, from sending: an administrator must look at Restricted entities \
+                 (Microsoft Defender portal, Email & collaboration, Review), secure the account, and unblock it",
         ..EXCHANGE
     },
     Row {
@@ -266,7 +266,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         says: &["sendasdenied", "send as this sender", "sendonbehalfof"],
         reaction: Reaction::SenderRefused,
-        remedy: "{mailbox} may not send as {sender}: Add-RecipientPermission -Identity {sender} -Trustee {mailbox} -AccessRights SendAs, \
+        remedy: "{mailbox} may not send as {sender}: run Add-RecipientPermission -Identity {sender} -Trustee {mailbox} -AccessRights SendAs, \
                  or leave {sender} out of `from_filter` so that it is rewritten",
         ..EXCHANGE
     },
@@ -275,7 +275,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         enhanced: &[(5, 2, 252..=252), (5, 7, 60..=60)],
         reaction: Reaction::SenderRefused,
-        remedy: "{mailbox} may not send as {sender}: Add-RecipientPermission -Identity {sender} -Trustee {mailbox} -AccessRights SendAs, \
+        remedy: "{mailbox} may not send as {sender}: run Add-RecipientPermission -Identity {sender} -Trustee {mailbox} -AccessRights SendAs, \
                  or leave {sender} out of `from_filter` so that it is rewritten",
         ..EXCHANGE
     },
@@ -286,7 +286,7 @@ static TABLE: &[Row] = &[
         enhanced: &[(5, 2, 2..=2)],
         reaction: Reaction::Held(Until::For(HOUR)),
         remedy: "{mailbox} is full, most likely because of Sent Items: delete or archive them; \
-                 Set-MailboxMessageConfiguration and retention policies keep it so",
+                 Set-MailboxMessageConfiguration and retention policies can keep it from filling up again",
         ..EXCHANGE
     },
     Row {
@@ -311,7 +311,7 @@ static TABLE: &[Row] = &[
         codes: 500..=599,
         enhanced: &[(5, 7, 68..=68)],
         reaction: Reaction::Failed,
-        remedy: "the tenant rejects Direct Send: let the server sign in (`oauth`, `grant`, `username`)",
+        remedy: "the tenant rejects Direct Send: configure a sign-in for this server (`oauth`, `grant`, `username`)",
         ..EXCHANGE
     },
     Row {
@@ -333,8 +333,8 @@ static TABLE: &[Row] = &[
         codes: 400..=499,
         enhanced: &[(4, 7, 500..=699)],
         reaction: Reaction::Slowed(Patience::Hours),
-        remedy: "Microsoft limits the sender because of its reputation: check what {mailbox} has sent recently, and at \
-                 Restricted entities (Microsoft Defender portal); it passes by itself",
+        remedy: "Microsoft limits the sender because of its reputation: check what {mailbox} has sent recently, and look at \
+                 Restricted entities (Microsoft Defender portal); the limit ends by itself",
         ..EXCHANGE
     },
     Row {
@@ -367,7 +367,7 @@ static TABLE: &[Row] = &[
         codes: 400..=499,
         says: &["mapiexceptionlogonfailed", "mailbox logon failure"],
         reaction: Reaction::Slowed(Patience::Hours),
-        remedy: "Exchange cannot open {mailbox}: most often the app or user lacks full access \
+        remedy: "Exchange cannot open {mailbox}: most often because the app or user lacks full access \
                  (Add-MailboxPermission -Identity {mailbox} -User ... -AccessRights FullAccess)",
         ..EXCHANGE
     },
@@ -393,7 +393,7 @@ static TABLE: &[Row] = &[
     },
 ];
 
-/// The row of all 2yz replies, which are most replies; no other row applies to them.
+/// The row for all 2yz replies, the most frequent ones; no other row applies to them.
 static DONE: Row = Row {
     name: "done",
     codes: 200..=299,
@@ -401,7 +401,8 @@ static DONE: Row = Row {
     ..ANY
 };
 
-/// The safe choice if no row matches. Such replies are counted, so that rows can be added for them.
+/// The safe choices if no row of the table matches. Such replies are counted, so that rows can be
+/// added for them.
 static UNKNOWN: &[Row] = &[
     Row {
         name: "unclassified_temporary",
@@ -447,7 +448,7 @@ impl Row {
             && (self.says.is_empty() || self.says.iter().any(|words| text.contains(words)))
     }
 
-    /// True if this row is a last resort, because no other row matched.
+    /// True if this is one of the rows for replies that no row of the table matches.
     pub fn is_unclassified(&self) -> bool {
         UNKNOWN.iter().any(|row| std::ptr::eq(row, self))
     }

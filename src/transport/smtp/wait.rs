@@ -1,5 +1,5 @@
-//! How long a server asks to wait before the next attempt. SMTP has no field for it; servers that greylist
-//! put it into the text: "try again in 5 minutes", "come back in 00:04:58". Pure.
+//! How long a server asks us to wait before the next attempt. SMTP has no field for it; servers that
+//! greylist state the time in the text: "try again in 5 minutes", "come back in 00:04:58". Pure.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::transport::answer::Answer;
 /// The longest wait that is accepted. If a server asks for more, the normal retry schedule applies.
 const MOST: Duration = Duration::from_secs(3_600);
 
-/// Units in seconds, by the letters with which their names begin.
+/// Units of time: the first letters of their names, and their lengths in seconds.
 const UNITS: [(&str, u64); 3] = [("sec", 1), ("min", 60), ("hour", 3_600)];
 
-/// How long the reply asks to wait, if it is a transient one and states a time.
+/// How long the reply asks us to wait, if it is transient and states a time.
 pub(super) fn asked_for(answer: &Answer) -> Option<Duration> {
     if !answer.is_transient() {
         return None;

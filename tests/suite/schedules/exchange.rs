@@ -30,8 +30,8 @@ pub struct Faults {
     pub permanent: f64,
     pub token: f64,
     pub mailbox: f64,
-    /// The begin and end of the outage (milliseconds after the beginning); no server is reachable in
-    /// between.
+    /// The beginning and end of the outage (milliseconds since the start of the schedule). No server is
+    /// reachable in between.
     pub outage: (i64, i64),
 }
 
@@ -41,7 +41,7 @@ pub struct Taken {
     pub message: String,
     pub recipient: String,
     pub at: Timestamp,
-    /// True if the sender received the reply that says so.
+    /// True if the 250 reply reached the sender.
     pub is_told: bool,
 }
 
@@ -74,7 +74,7 @@ impl Exchange {
         })
     }
 
-    /// Ends all sessions: the program that had them is gone.
+    /// Ends all sessions, because the program that had them is gone.
     pub fn restart(&self) {
         self.inner().open.clear();
     }

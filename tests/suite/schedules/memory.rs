@@ -1,5 +1,5 @@
 //! A spool in memory, for simulations. It does everything that delivery requires, and writes nothing to
-//! disk. It outlives the runs of the program that work on it.
+//! disk. It keeps its messages when the simulated program is killed and restarted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};

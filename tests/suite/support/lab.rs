@@ -33,7 +33,7 @@ impl Lab {
         lab
     }
 
-    /// A laboratory in which the program does not run yet.
+    /// A laboratory in which the program is not running yet.
     pub fn stopped(plan: Plan) -> Self {
         mailferry::base::tls::install_provider();
         let folder = tempfile::tempdir().expect("a folder");
@@ -137,7 +137,8 @@ impl Lab {
         self.prefixed(&[PROGRAM], arguments)
     }
 
-    /// Such a command, started through another program (`prefix`).
+    /// A command that begins with `prefix` (such as `strace`, its options and the program), has these
+    /// arguments, and uses this laboratory's configuration.
     pub fn prefixed(&self, prefix: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(prefix[0]);
         command
@@ -154,7 +155,7 @@ impl Lab {
         command
     }
 
-    /// Runs a command to its end. Returns its exit status and output.
+    /// Runs a command to completion. Returns its exit status and output.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("runs")
     }
@@ -188,7 +189,7 @@ impl Lab {
         location.to_str().expect("text").to_owned()
     }
 
-    /// Waits for work outside the program, such as a request of the test.
+    /// Waits for work of the test itself, such as a request that it sends.
     pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -230,7 +231,7 @@ impl Lab {
         }
     }
 
-    /// Waits until the program has ended because of something the test did. Returns its exit status.
+    /// Waits for the program to end after the test has done something to end it. Returns its exit status.
     pub fn ended(&mut self) -> ExitStatus {
         let mut program = self.program.take().expect("it runs");
         self.wait_for("end", || program.try_wait().expect("ours"))
@@ -302,7 +303,8 @@ impl Lab {
         })
     }
 
-    /// Looks again until there is a result; the test does not depend on how long that takes.
+    /// Calls `look` until it has a result, so that a slow machine does not fail the test. Fails after
+    /// [`SOON`].
     pub fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let begin = Instant::now();
         loop {

@@ -19,7 +19,7 @@ pub use smtp::Smtp;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
 
-/// The longest that anything may take that should happen soon.
+/// The longest time that a test waits for anything.
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// The seed of random choices: `MAILFERRY_SEED`, which may be `random`. Without it the seed is always the
@@ -59,8 +59,8 @@ pub fn free_port() -> u16 {
     ports.find(is_free).expect("a free port")
 }
 
-/// True if all these programs are installed. If one is missing the test is skipped with a message, or fails
-/// if everything must be there.
+/// True if all these programs are installed. If one is missing, the test is skipped with a message, or fails
+/// if `MAILFERRY_TESTS` is `all`.
 pub fn have(test: &str, programs: &[&str]) -> bool {
     let is_here = |program: &&str| {
         let paths = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
@@ -82,7 +82,7 @@ pub fn have(test: &str, programs: &[&str]) -> bool {
     false
 }
 
-/// Prints that a test is skipped, and why. Fails if everything must be there.
+/// Prints that a test is skipped, and why. Fails if `MAILFERRY_TESTS` is `all`.
 pub fn skipped(test: &str, why: &str) {
     let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
     assert!(!all, "{test} may not be skipped here: {why}");

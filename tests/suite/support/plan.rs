@@ -7,7 +7,7 @@ use mailferry::sandbox::{App, SandboxLimits, SandboxMailbox, SandboxSettings, Sh
 /// The settings that a test may change before the laboratory is set up.
 pub struct Plan {
     pub mailboxes: Vec<&'static str>,
-    /// A mailbox, and a user who may sign in to it besides its own.
+    /// A shared mailbox, and the user it is shared with.
     pub shared: Option<(&'static str, &'static str)>,
     /// Other addresses that each mailbox may send as.
     pub send_as: Vec<&'static str>,
@@ -19,7 +19,7 @@ pub struct Plan {
     pub clock_skew: i64,
     /// App registrations besides the usual one.
     pub apps: Vec<App>,
-    /// The configuration, in place of the usual one; `{smtp}`, `{token_url}` are filled in.
+    /// The configuration; placeholders such as `{smtp}` and `{token_url}` are filled in.
     pub configuration: String,
 }
 
@@ -40,7 +40,7 @@ impl Default for Plan {
     }
 }
 
-/// The usual listener, users and app; the servers follow.
+/// The usual configuration without its servers, which are appended.
 pub const USUAL: &str = r#"
 host = "relay.example.com"
 data_dir = "data"

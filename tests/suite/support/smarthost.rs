@@ -43,7 +43,7 @@ impl Smarthost {
         let address = listener.local_addr().expect("an address");
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let (script, shared): (Arc<Script>, _) = (Arc::new(script), seen.clone());
-        // Both kinds of threads end with the test's process, or with their connection.
+        // The threads end with the test's process; a connection's thread also ends with its connection.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (script, seen) = (script.clone(), shared.clone());

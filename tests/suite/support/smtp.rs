@@ -111,7 +111,7 @@ impl Smtp {
         reply
     }
 
-    /// Performs one transaction. `message` is sent with its line ends as they are and without dot-stuffing.
+    /// Performs one transaction. Adds dot-stuffing to `message` and leaves its line ends as they are.
     pub fn send(&mut self, sender: &str, recipients: &[&str], message: &str) -> String {
         let reply = self.command(&format!("MAIL FROM:<{sender}>"));
         if !reply.starts_with("250") {

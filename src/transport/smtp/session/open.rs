@@ -115,7 +115,7 @@ impl Session {
         self.write(b"STARTTLS\r\n", Stage::Tls, wait::GREETING)
             .await?;
         self.expect(Stage::Tls, wait::GREETING).await?;
-        // Data that arrived in clear after the 220 may come from an attacker: discard it (RFC 3207 §6).
+        // Data that arrived in cleartext after the 220 may come from an attacker: discard it (RFC 3207 §6).
         self.input.clear();
         if let ServerStream::Plain(client) = self.stream {
             self.stream = handshake(server, client).await?;
@@ -208,7 +208,7 @@ fn facts(certificate: &CertificateDer) -> Option<String> {
     let [from, until] =
         [validity.not_before, validity.not_after].map(|at| Timestamp(at.timestamp() * 1_000));
     Some(format!(
-        "certificate for {}, from {from} until {until}",
+        "certificate for {}, valid from {from} until {until}",
         names.join(", ")
     ))
 }
@@ -219,7 +219,7 @@ pub(crate) const DNS_REMEDY: &str = "check the server's `host`, and DNS on this 
 /// The remedy if the port cannot be reached.
 pub(crate) fn tcp_remedy(port: u16) -> String {
     format!(
-        "let this machine reach TCP port {port} outwards (firewall, provider), and check the server's `host` and `port`"
+        "allow outbound connections from this machine to TCP port {port} (firewall, provider), and check the server's `host` and `port`"
     )
 }
 
@@ -241,8 +241,8 @@ async fn connect(server: &SmtpServer) -> Result<TcpStream, Failure> {
     for address in addresses {
         match SmtpClient::connect(address, wait::CONNECT).await {
             Ok(client) => {
-                // Small writes wait for their reply before the next write, so waiting to fill a packet only
-                // delays.
+                // Each small write is followed by a wait for its reply, so Nagle's algorithm would only add
+                // delay.
                 let _ = client.stream.set_nodelay(true);
                 return Ok(client.stream);
             }
