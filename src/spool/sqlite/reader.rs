@@ -9,7 +9,7 @@ use super::store::FILE;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{Record, SpoolError, Story, What, filter};
 
-/// The number of rows read at a time, so that no read holds the WAL for long.
+/// The maximum number of rows in one read transaction, so that none delays checkpoints for long.
 const CHUNK: usize = 1_000;
 
 /// A connection that only reads.
@@ -23,7 +23,8 @@ impl SpoolReader {
         Ok(Self(connection))
     }
 
-    /// Messages after `after` that are `admitted`, oldest first, at most `limit`.
+    /// Messages after `after`, as `admitted` converts them, without those for which it returns `None`;
+    /// oldest first, at most `limit`.
     pub(super) fn list<T>(
         &self,
         mut after: Option<MessageId>,
@@ -113,14 +114,15 @@ impl SpoolReader {
             }
         }
         let wanted = address.trim_matches(['<', '>']).to_lowercase();
-        // In JSON, an address is between quotes, and its domain is followed by one.
+        // In JSON, an address is between quotes, so a quote follows its domain.
         let needle = serde_json::to_string(&wanted).unwrap_or_default();
         let needle = if wanted.starts_with('@') {
             needle[1..].to_owned()
         } else {
             needle
         };
-        // SQLite converts only ASCII to lower case, so other text is compared here.
+        // SQLite converts only ASCII to lower case. For other text it finds all stories with an address,
+        // and `stands_in` compares them.
         let needle = if needle.is_ascii() {
             needle
         } else {
@@ -129,8 +131,7 @@ impl SpoolReader {
         self.search(&needle, limit, |story| stands_in(&wanted, story))
     }
 
-    /// The newest stories that `is_one` admits and whose JSON, in lower case, contains `needle`; newest
-    /// first.
+    /// The newest stories that contain `needle` (in lower case) and that `is_one` admits; newest first.
     fn search(
         &self,
         needle: &str,
@@ -139,7 +140,7 @@ impl SpoolReader {
     ) -> Result<Vec<Story>, SpoolError> {
         let sql = "
             SELECT id FROM (
-                SELECT id FROM message WHERE id < ?2 AND instr(lower(sender), ?4)
+                SELECT id FROM message WHERE id < ?2 AND instr(lower(sender || ' ' || coalesce(recipient, '')), ?4)
                 UNION
                 SELECT message FROM recipient WHERE message < ?2 AND instr(lower(address), ?4)
                 UNION

@@ -1,6 +1,6 @@
 //! Reads a message's record from its rows.
 
-use rusqlite::types::{FromSqlError, Type};
+use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::base::{MessageId, Timestamp};
@@ -8,18 +8,27 @@ use crate::message::{Address, Envelope, Parameters, Priority, Recipient, Reverse
 use crate::spool::{Flow, Origin, Record, SpoolError, State};
 
 /// The number of columns of a record.
-pub(super) const COLUMNS: usize = 21;
+pub(super) const COLUMNS: usize = 23;
 
-/// `SELECT` with the columns of a record (in the order in which [`record`] reads them) and optional further
-/// columns, `FROM message`, and the rest of the statement.
+/// The columns of a record, in the order in which [`record`] reads them.
+macro_rules! columns {
+    () => {
+        "id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo, protocol, size, \
+         sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters"
+    };
+}
+pub(super) use columns;
+
+/// `SELECT` with the columns of a record and optional further columns, `FROM message`, and the rest of the
+/// statement.
 macro_rules! select {
     ($rest:literal) => {
         select!("", $rest)
     };
     ($more:literal, $rest:literal) => {
         concat!(
-            "SELECT id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo, \
-             protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane",
+            "SELECT ",
+            $crate::spool::sqlite::rows::columns!(),
             $more,
             " FROM message ",
             $rest
@@ -34,7 +43,7 @@ pub(super) const DIGEST: &str = "digest";
 /// The state of a row that cannot be read.
 pub(super) const UNREADABLE: i64 = 2;
 
-/// The state of a recipient that waits.
+/// The state of a waiting recipient.
 pub(super) const WAITING: i64 = 0;
 
 /// A message's record, if the message is in the queue.
@@ -73,7 +82,7 @@ pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Rec
         envelope: Envelope {
             sender: ReversePath::parse(sender).map_err(|error| unreadable(6, error))?,
             parameters: parameters(row, 7)?,
-            recipients: recipients(connection, id)?,
+            recipients: recipients(connection, id, row)?,
         },
         size: row.get::<_, i64>(13)? as u64,
         sum: row.get(14)?,
@@ -90,18 +99,29 @@ pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Rec
     })
 }
 
-/// The recipients of a message that still wait.
-fn recipients(connection: &Connection, id: MessageId) -> rusqlite::Result<Vec<Recipient>> {
+/// The recipients of a message that are still waiting: the one in the message's own row, or those in the
+/// table of recipients.
+fn recipients(
+    connection: &Connection,
+    id: MessageId,
+    row: &Row,
+) -> rusqlite::Result<Vec<Recipient>> {
+    if !matches!(row.get_ref(21)?, ValueRef::Null) {
+        return Ok(vec![recipient(row, 21)?]);
+    }
     let sql = "SELECT address, parameters FROM recipient WHERE message = ?1 AND state = ?2 ORDER BY place";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![id.to_i64(), WAITING], |row| {
-        let address = Address::parse(row.get_ref(0)?.as_str()?);
-        Ok(Recipient {
-            address: address.map_err(|error| unreadable(0, error))?,
-            parameters: parameters(row, 1)?,
-        })
-    })?;
+    let rows = statement.query_map(params![id.to_i64(), WAITING], |row| recipient(row, 0))?;
     rows.collect()
+}
+
+/// The recipient whose address is in this column, and whose parameters are in the next one.
+fn recipient(row: &Row, column: usize) -> rusqlite::Result<Recipient> {
+    let address = Address::parse(row.get_ref(column)?.as_str()?);
+    Ok(Recipient {
+        address: address.map_err(|error| unreadable(column, error))?,
+        parameters: parameters(row, column + 1)?,
+    })
 }
 
 fn parameters(row: &Row, column: usize) -> rusqlite::Result<Parameters> {
@@ -116,8 +136,8 @@ fn unreadable(
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-/// The record that operators see if a message's own record cannot be read. Such a message can only be shown
-/// and deleted.
+/// The record that operators see if a message's own record cannot be read. Such a message can only be shown,
+/// exported and deleted.
 pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
     let unknown = String::new;
     Record {

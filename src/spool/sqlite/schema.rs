@@ -7,21 +7,22 @@ use rusqlite::Connection;
 use crate::spool::SpoolError;
 
 /// The format that this program writes.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
 /// One row per message. The content is last, so that the other columns can be read without it; it is null
 /// if the content is in a file. `flow` is the priority's letter and the user. `about` is null if an app
 /// sent the message, "digest" for a digest, and for a report of ours the id of the message that it is
-/// about. A state is 0 queued, 1 held, 2 unreadable. `message_due` finds the next message of a flow;
-/// `message_held` helps to count. Late messages are found by the id, which contains the time.
+/// about. `state` is 0 (queued), 1 (held) or 2 (unreadable). The index `message_due` finds the next message
+/// of a flow; `message_held` speeds up counting. Late messages are found by the id, which contains the time.
 ///
-/// The content of a digest is empty until it is sent; its text is in its lines, whose numbers are never
-/// reused.
+/// The content of a digest is empty: its text is in `digest_line`. Line numbers are never reused.
 ///
-/// A recipient's state is 0 waiting, 1 delivered, 2 failed, with the reply that caused it.
+/// A message that came with one recipient has the recipient in its own row, which spares a page for each such
+/// message. If there were several, each has a row in `recipient`: its `state` is 0 (waiting), 1 (delivered) or
+/// 2 (failed); `answer` is the reply that decided it.
 ///
 /// A story has the message as it last was, and its events. Both are JSON, so that an operator can read them
-/// with the sqlite3 shell. The events have no brackets around them, so that more can be added.
+/// with the sqlite3 shell. The events have no brackets around them, so that more can be appended.
 const SCHEMA: &str = "
     CREATE TABLE message (
         id          INTEGER PRIMARY KEY,
@@ -45,6 +46,8 @@ const SCHEMA: &str = "
         warned      INTEGER NOT NULL,
         holds       INTEGER NOT NULL,
         former_lane TEXT,
+        recipient   TEXT,
+        recipient_parameters TEXT,
         content     BLOB
     );
     CREATE INDEX message_due ON message (lane, flow, due) WHERE state = 0;
@@ -82,16 +85,16 @@ const SCHEMA: &str = "
         name  TEXT PRIMARY KEY,
         value TEXT NOT NULL
     ) WITHOUT ROWID;
-    PRAGMA user_version = 3;
+    PRAGMA user_version = 4;
 ";
 
-/// Formats 1 and 2 stored a message as JSON, beside the columns that its lane needed.
+/// Formats 1 and 2 stored a message's record as JSON in one column.
 const SET_ASIDE: &str = "
     DROP INDEX message_due;
     ALTER TABLE message RENAME TO former;
 ";
 
-/// A record that was not valid JSON stays unreadable here.
+/// A record that was not valid JSON becomes an unreadable row (state 2).
 const FROM_FORMER: &str = "
     INSERT INTO message
         SELECT id, lane,
@@ -114,15 +117,24 @@ const FROM_FORMER: &str = "
             coalesce(record ->> '$.warned', 0),
             coalesce(record ->> '$.holds', 0),
             record ->> '$.former_lane',
+            NULL,
+            NULL,
             content
         FROM former WHERE json_valid(record);
     INSERT INTO message
-        SELECT id, lane, 'n', due, 2, 0, '', '', NULL, '', '', '', '', 0, NULL, 0, NULL, 0, 0, 0, NULL, content
+        SELECT id, lane, 'n', due, 2, 0, '', '', NULL, '', '', '', '', 0, NULL, 0, NULL, 0, 0, 0, NULL, NULL, NULL, content
         FROM former WHERE NOT json_valid(record);
     INSERT INTO recipient
         SELECT former.id, key, value ->> '$.address', coalesce(value ->> '$.parameters', ''), 0, NULL
         FROM former, json_each(CASE WHEN json_valid(record) THEN record ELSE '{}' END, '$.envelope.recipients');
     DROP TABLE former;
+";
+
+/// Format 3 had every recipient in `recipient`. Its messages keep them there.
+const FROM_3: &str = "
+    ALTER TABLE message ADD COLUMN recipient TEXT;
+    ALTER TABLE message ADD COLUMN recipient_parameters TEXT;
+    PRAGMA user_version = 4;
 ";
 
 /// Creates the tables, or converts them to the present format.
@@ -133,6 +145,7 @@ pub(super) fn prepare(connection: &Connection, file: &Path) -> Result<(), SpoolE
         1 | 2 => connection.execute_batch(&format!(
             "BEGIN; {SET_ASIDE} {SCHEMA} {FROM_FORMER} COMMIT;"
         ))?,
+        3 => connection.execute_batch(&format!("BEGIN; {FROM_3} COMMIT;"))?,
         FORMAT => {}
         found => {
             let file = file.display().to_string();

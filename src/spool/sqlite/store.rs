@@ -21,17 +21,19 @@ pub(super) const FILE: &str = "spool.sqlite";
 /// The folder of larger contents, beside the database.
 pub(super) const CONTENTS: &str = "content";
 
-/// The period (milliseconds) for which a mailbox's messages are counted together, as in delivery.
+/// The length of a slice (milliseconds). A mailbox's messages within a slice are counted together, as in
+/// delivery.
 const SLICE: i64 = 300_000;
 
-/// The time (milliseconds) for which a slice counts: a day, and what belongs to the day's first slice.
+/// The time (milliseconds) for which a slice is kept, from its beginning: a day after its last message, and a
+/// margin.
 const USED_FOR: i64 = 24 * 3_600_000 + 2 * SLICE;
 
-/// The number of stories that are removed in one transaction.
+/// The maximum number of stories that are removed in one transaction.
 const PURGE: usize = 1_000;
 
-/// Octets of a page. Three messages of the usual size fit in one, so a group commit writes fewer pages
-/// (`cargo bench --bench spool`: a tenth faster than 8 KiB at 16 sessions, the same at one).
+/// Octets in a page of the database. Three messages of the usual size fit in one, so a group commit writes
+/// fewer pages (`cargo bench --bench spool`: a tenth faster than 8 KiB at 16 sessions, the same at one).
 const PAGE_SIZE: u32 = 16_384;
 
 /// Memory (KiB) for pages of the database. A message is written once and soon removed, so more memory makes
@@ -131,9 +133,17 @@ impl Store {
             Origin::Digest => (Some(DIGEST.to_owned()), [&nothing; 4]),
         };
         let [listener, peer, helo, protocol] = client;
+        let (only, several) = match &record.envelope.recipients[..] {
+            [only] => (Some(only), &[][..]),
+            several => (None, several),
+        };
         self.run(
-            "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                 ?17, ?18, ?19, ?20, ?21, ?22)",
+            concat!(
+                "INSERT INTO message (",
+                rows::columns!(),
+                ", content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+                 ?18, ?19, ?20, ?21, ?22, ?23, ?24)"
+            ),
             params![
                 record.id.to_i64(),
                 record.lane,
@@ -156,13 +166,15 @@ impl Store {
                 record.warned,
                 record.holds,
                 record.former_lane,
+                only.map(|recipient| recipient.address.as_str()),
+                only.map(|recipient| recipient.parameters.as_str()),
                 content.in_memory().map(|bytes| &bytes[..]),
             ],
         )?;
-        self.insert_waiting(record.id, 0, &record.envelope.recipients)
+        self.insert_waiting(record.id, 0, several)
     }
 
-    /// Inserts waiting recipients from the place `first` on.
+    /// Inserts waiting recipients; the first one gets the place `first`.
     fn insert_waiting(
         &self,
         id: MessageId,
@@ -200,14 +212,15 @@ impl Store {
         let mut statement = self.connection.prepare_cached(sql)?;
         let waited: i64 =
             statement.query_row(params![record.id.to_i64(), WAITING], |row| row.get(0))?;
-        // A message never gets new recipients, so if the number is the same, they are the same.
-        if waited == record.envelope.recipients.len() as i64 {
+        // A message never gets new recipients, so if their number is the same, they are the same. A message
+        // that came with one recipient has no rows here.
+        if waited == 0 || waited == record.envelope.recipients.len() as i64 {
             return Ok(());
         }
         self.settle_recipients(record, events)
     }
 
-    /// Rewrites which recipients wait and which are finished.
+    /// Stores which recipients are still waiting and which are finished.
     fn settle_recipients(&self, record: &Record, events: &[StoryEvent]) -> Result<(), SpoolError> {
         let id = record.id.to_i64();
         self.run(
@@ -245,7 +258,7 @@ impl Store {
     }
 
     /// Passes the queued messages of a place to `visit`, earliest due first, until `visit` breaks. Returns
-    /// the due time of the message at which it did. Only the index is read.
+    /// the due time of the message for which it broke. Only the index is read.
     pub(super) fn each_queued(
         &self,
         place: &Place,
@@ -328,7 +341,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Removes the lines of a digest up to this number. Returns true if there are others.
+    /// Removes the lines of a digest up to the number `last`. Returns true if there are further lines.
     pub(super) fn remove_lines(&self, digest: MessageId, last: u64) -> Result<bool, SpoolError> {
         let last = i64::try_from(last).unwrap_or(i64::MAX);
         self.run(
@@ -380,7 +393,7 @@ impl Store {
         Ok(QueueCounts::of(rows.collect::<Result<Vec<_>, _>>()?))
     }
 
-    /// Adds to a message's story; with `ended`, this is its last part.
+    /// Adds events to a message's story. With `ended`, the story is complete.
     pub(super) fn add_story(
         &self,
         record: &Record,
@@ -422,7 +435,7 @@ impl Store {
         Ok(())
     }
 
-    /// Adds to the amount that a mailbox has used.
+    /// Adds to the usage of a mailbox.
     pub(super) fn count(&self, used: &Used) -> Result<(), SpoolError> {
         let began = used.at.0 - used.at.0.rem_euclid(SLICE);
         let params = params![
@@ -461,7 +474,8 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Removes stories that ended before `before`, some at a time. Returns true if there may be more.
+    /// Removes usage that no longer counts, and some of the stories that ended before `before`. Returns true
+    /// if there may be more such stories.
     pub(super) fn purge(&self, before: Timestamp, now: Timestamp) -> Result<bool, SpoolError> {
         self.run("DELETE FROM used WHERE began < ?1", [now.0 - USED_FOR])?;
         let count = self.run(
@@ -504,7 +518,7 @@ impl Store {
         Ok(statement.exists(params![id.to_i64()])?)
     }
 
-    /// Sets aside a row that cannot be read: it is no longer due.
+    /// Sets aside a row that cannot be read, so that it is no longer due.
     pub(super) fn set_aside(&self, id: MessageId) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET state = ?2 WHERE id = ?1",

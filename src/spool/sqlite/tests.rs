@@ -86,13 +86,13 @@ fn take_fresh(spool: &SqliteSpool, max: usize) -> Vec<Claimed> {
     spool.shared.queue().take_fresh(max)
 }
 
-/// The end of a claimed message.
+/// The end of a claim whose message is gone.
 async fn gone(spool: &SqliteSpool, id: MessageId) -> Finish {
     let record = spool.get(id).await.unwrap().record;
     Finish::new(claim_of(spool, id), Fate::Gone(Box::new(record)))
 }
 
-/// The present claim of a message.
+/// The current claim of a message.
 fn claim_of(spool: &SqliteSpool, id: MessageId) -> Claim {
     let number = spool.shared.queue().claims[&id].number;
     Claim { id, number }
@@ -418,7 +418,7 @@ async fn only_one_opens_it_and_strays_are_swept() {
     let mut message = new(&spool, "a", "");
     message.record.size = 300 * 1024;
     let id = message.record.id;
-    // The content carries its own name; the row must carry the same.
+    // The content's file is named after the message's id, so both must have the same id.
     let mut writer = spool.writer(id);
     writer.write(vec![b'y'; 300 * 1024]).await.unwrap();
     message.content = writer.finish().await.unwrap();
@@ -738,7 +738,7 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
         .claim(Which::Named(vec![first, second]), 9, NOW, UNTIL)
         .await
         .unwrap();
-    assert_eq!(leased.len(), 1, "what is claimed already stays where it is");
+    assert_eq!(leased.len(), 1, "the other is claimed already");
 }
 
 #[tokio::test]
@@ -810,7 +810,7 @@ async fn a_spool_of_the_second_format_is_taken_over_with_all_that_is_in_it() {
     let notify = envelope.recipients[1].parameters.get("NOTIFY");
     assert_eq!(notify, Some("FAILURE,DELAY"));
     let Origin::Client { user, protocol, .. } = &of[0].origin else {
-        panic!("an app brought it");
+        panic!("an app sent it");
     };
     assert_eq!((user.as_str(), protocol.as_str()), ("erp", "ESMTPA"));
     assert_eq!((of[0].size, of[0].sum), (59, Some(3_299_049_991)));
@@ -884,6 +884,46 @@ async fn recipients_have_their_own_state() {
     );
 }
 
+#[tokio::test]
+async fn format_3_is_read_and_its_recipients_stay_in_their_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let to = |text: &str| {
+        let mut message = new(&spool, "a", "x");
+        let address = Address::parse(text).unwrap();
+        let parameters = Parameters::default();
+        message.record.envelope.recipients = vec![Recipient {
+            address,
+            parameters,
+        }];
+        message
+    };
+    let messages = ["one@x.com", "two@x.com", "three@x.com"].map(to);
+    let records = messages.each_ref().map(|message| message.record.clone());
+    let [one, two, three] = messages;
+    spool.put(vec![one, two]).await.unwrap();
+    drop(spool);
+    let file = folder.path().join(store::FILE);
+    let earlier = "
+        INSERT INTO recipient SELECT id, 0, recipient, recipient_parameters, 0, NULL FROM message;
+        ALTER TABLE message DROP COLUMN recipient;
+        ALTER TABLE message DROP COLUMN recipient_parameters;
+        PRAGMA user_version = 3;";
+    let database = rusqlite::Connection::open(file).unwrap();
+    database.execute_batch(earlier).unwrap();
+    drop(database);
+    let spool = open(settings(folder.path())).unwrap();
+    spool.put(vec![three]).await.unwrap();
+    let which = Which::DueIn(place("a"));
+    let claimed = spool.claim(which, 1, NOW, NOW).await.unwrap().remove(0);
+    assert_eq!(claimed.record, records[0]);
+    let later = Finish::new(claimed.claim, Fate::Later(Box::new(claimed.record)));
+    finish(&spool, later).await;
+    for record in records {
+        assert_eq!(spool.get(record.id).await.unwrap().record, record);
+    }
+}
+
 /// The counts that the spool keeps, compared with the counts in the database.
 async fn counts(spool: &SqliteSpool, folder: &Path) -> Vec<(String, usize, usize)> {
     let known = spool.counts().await.unwrap();
@@ -923,7 +963,7 @@ async fn counts_are_right_whatever_happens_to_messages() {
     let none = (String::new(), 1, 0);
     let b = ("b".to_owned(), 2, 0);
     assert_eq!(counts(&spool, path).await, [none, a(2, 0), b]);
-    // While two are being sent, their server is no longer configured.
+    // While two messages are being sent, their server is removed from the configuration.
     spool.reroute(vec!["b".into()], Vec::new()).await.unwrap();
     assert_eq!(counts(&spool, path).await[0], (String::new(), 3, 0));
     finish(&spool, gone(&spool, ids[3]).await).await;
@@ -938,7 +978,7 @@ async fn counts_are_right_whatever_happens_to_messages() {
     assert_eq!(
         counts(&spool, path).await,
         [("b".to_owned(), 1, 0)],
-        "on its way"
+        "the claimed report"
     );
 }
 
