@@ -13,7 +13,7 @@ use mailferry::base::Timestamp;
 use mailferry::message::{Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::spool::sqlite::{SpoolSettings, SqliteSpool};
 use mailferry::spool::{
-    Content, Flow, Intake, New, Origin, Owner, Place, Record, State, Which, Work,
+    ClaimFrom, Content, Flow, Intake, NewMessage, Origin, Owner, Place, Record, State, Work,
 };
 use program::{configuration, free_port, serve};
 
@@ -21,7 +21,7 @@ const MESSAGES: usize = 1_000_000;
 const USERS: usize = 20;
 const CLAIMS: usize = 50;
 
-fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> New {
+fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> NewMessage {
     let text = format!(
         "From: <notifications@example.com>\r\nSubject: {number}\r\n\r\n{}\r\n",
         "x".repeat(256)
@@ -60,7 +60,7 @@ fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> New {
         former_lane: None,
     };
     let content = Content::Memory(text.into());
-    New { record, content }
+    NewMessage { record, content }
 }
 
 fn main() {
@@ -79,7 +79,7 @@ fn main() {
         let numbers = batch * 1_000..(batch + 1) * 1_000;
         let messages = numbers.map(|number| message(&spool, number, now)).collect();
         runtime.block_on(spool.put(messages)).expect("puts");
-        let fresh = spool.claim(Which::Fresh, 1_000, now, now);
+        let fresh = spool.claim(ClaimFrom::Fresh, 1_000, now, now);
         runtime.block_on(fresh).expect("claims");
     }
     drop(spool);
@@ -103,7 +103,7 @@ fn main() {
         let place = Place { lane, flow };
         let begin = Instant::now();
         let until = now.after(Duration::from_secs(900));
-        let claimed = runtime.block_on(spool.claim(Which::DueIn(place), 1, now, until));
+        let claimed = runtime.block_on(spool.claim(ClaimFrom::DueIn(place), 1, now, until));
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         assert_eq!(claimed.expect("claims").len(), 1);
     }

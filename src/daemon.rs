@@ -391,10 +391,10 @@ fn door_limits(config: &Config) -> door::DoorLimits {
     let mut limits = config.live.limits.clone();
     let room = privilege::room_by_files();
     if room.sessions < limits.sessions {
-        maillog::few_files(room.sessions, limits.sessions);
+        maillog::file_limit_too_low(room.sessions, limits.sessions);
         limits.sessions = room.sessions;
     }
-    limits.leaving = limits.leaving.min(room.leaving);
+    limits.lingering = limits.lingering.min(room.lingering);
     limits
 }
 

@@ -89,6 +89,7 @@
 //! | desk | of one mailbox: its queue, workers, sessions, usage and hold |
 //! | lane | of a queued message: the server that it waits for |
 //! | flow | of a lane: the messages of one user with one priority; flows take turns |
+//! | place | a lane and a flow: the part of the queue that a claim is taken from |
 //! | world, plan | what delivery has for the life of the process; what one configuration gives it |
 //! | claim | delivery's right to a message, for a time |
 //! | outcome, finding | what an upstream's replies mean for each recipient; what they show of the mailbox |

@@ -15,7 +15,7 @@ use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::smtp;
 use mailferry::spool::folder::Folder;
 use mailferry::spool::sqlite::{self, SqliteSpool};
-use mailferry::spool::{Content, ContentWriter, Intake, New, Owner, Record, SpoolFuture};
+use mailferry::spool::{Content, ContentWriter, Intake, NewMessage, Owner, Record, SpoolFuture};
 use mailferry::submission::{
     Answered, Direct, Shared, Submission, SubmissionOptions, SubmissionSettings,
 };
@@ -116,7 +116,7 @@ impl Bare {
     }
 }
 
-fn write_file(folder: &Path, new: &New) -> std::io::Result<()> {
+fn write_file(folder: &Path, new: &NewMessage) -> std::io::Result<()> {
     use std::io::Write;
     let mut file = std::fs::File::create(folder.join(new.record.id.to_string()))?;
     serde_json::to_writer(&mut file, &new.record)?;
@@ -140,7 +140,7 @@ impl Intake for Bare {
         Box::pin(std::future::ready(true))
     }
 
-    fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()> {
+    fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()> {
         Box::pin(async move {
             if let Some(folder) = self.folder.clone() {
                 let written = tokio::task::spawn_blocking(move || {

@@ -80,7 +80,7 @@ pub(crate) const AUTH_FAILURES: u64 = 10;
 pub(crate) const AUTH_TIME: Duration = Duration::from_secs(600);
 
 /// The number of simultaneous clients that get a second to read why their session is over.
-pub(crate) const LEAVING: usize = 1_000;
+pub(crate) const LINGERING: usize = 1_000;
 
 /// The time that a TLS handshake may take.
 pub(crate) const TLS_HANDSHAKE: Duration = Duration::from_secs(30);
@@ -103,7 +103,7 @@ pub(crate) mod upstream {
     pub(crate) const FINAL_DOT: Duration = Duration::from_secs(600);
     /// One more read after a timeout. If the machine was suspended during the timeout, the process may not
     /// have read the data that arrived.
-    pub(crate) const LAST_LOOK: Duration = Duration::from_secs(1);
+    pub(crate) const LAST_CHECK: Duration = Duration::from_secs(1);
     /// QUIT: a courtesy, not worth waiting for.
     pub(crate) const QUIT: Duration = Duration::from_secs(5);
     /// The time for which an unused session is kept. It ends well before a server closes the session

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO};
 use super::operator::{self, Reached};
-use crate::operator::accounts::{SignInAttempt, SignInProgress, Way, Wish};
+use crate::operator::accounts::{SignInAttempt, SignInOptions, SignInProgress, SignInWay};
 use crate::operator::{Need, OperatorError, Request};
 use crate::platform::signals::Interrupt;
 
@@ -37,14 +37,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, OperatorError> {
     let way = if arguments.device {
-        Way::Device
+        SignInWay::Device
     } else {
-        Way::Usual
+        SignInWay::Usual
     };
     let anybody = arguments.any_account;
     let request = Request::Connect {
         server: arguments.server.clone(),
-        wish: Wish { way, anybody },
+        wish: SignInOptions { way, anybody },
     };
     let operator = reached.operator();
     let attempt: SignInAttempt = operator.ask(request).await?;

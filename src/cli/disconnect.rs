@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             server: server.clone(),
         };
         let done: Disconnected = operator.ask(request).await?;
-        match (done.there_was, &done.servers[..]) {
+        match (done.had_tokens, &done.servers[..]) {
             (false, _) => println!("Server {server} had no tokens."),
             (true, [_, _, ..]) => println!(
                 "The tokens of {} are deleted: these servers share the account.",

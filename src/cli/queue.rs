@@ -15,7 +15,7 @@ use crate::base::{MessageId, Timestamp};
 use crate::delivery::ServerState;
 use crate::operator::{FromResponse, Need, OperatorError, PAGE, Request};
 use crate::platform::files::{Readers, create_new};
-use crate::spool::{Deed, Entry, Page, QueueFilter, Selection, Story, Wanted};
+use crate::spool::{Entry, OperatorAction, Page, QueueFilter, Selection, StateFilter, Story};
 pub(super) use print::{story, summary};
 use reason::Servers;
 use select::{Filters, WhichArguments};
@@ -83,15 +83,17 @@ async fn act(reached: &Reached, action: &QueueAction) -> Result<ExitCode, Operat
         QueueAction::List { filters, json } => list(reached, filters.filter(), *json).await?,
         QueueAction::Show { id, json } => show(reached, *id, *json).await?,
         QueueAction::Retry(which) => {
-            return each(reached, which, Deed::Retry, "to be tried again").await;
+            return each(reached, which, OperatorAction::Retry, "to be tried again").await;
         }
         QueueAction::Hold { which, reason } => {
-            return each(reached, which, Deed::Hold(reason.clone()), "held").await;
+            return each(reached, which, OperatorAction::Hold(reason.clone()), "held").await;
         }
         QueueAction::Release(which) => {
-            return each(reached, which, Deed::Release, "released").await;
+            return each(reached, which, OperatorAction::Release, "released").await;
         }
-        QueueAction::Delete(which) => return each(reached, which, Deed::Delete, "deleted").await,
+        QueueAction::Delete(which) => {
+            return each(reached, which, OperatorAction::Delete, "deleted").await;
+        }
         QueueAction::Export { id, output } => export(reached, *id, output.as_ref()).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -100,7 +102,7 @@ async fn act(reached: &Reached, action: &QueueAction) -> Result<ExitCode, Operat
 async fn each(
     reached: &Reached,
     which: &WhichArguments,
-    deed: Deed,
+    deed: OperatorAction,
     done: &str,
 ) -> Result<ExitCode, OperatorError> {
     let Some(which) = which.selection() else {
@@ -261,7 +263,7 @@ async fn before(reached: &Reached, entry: &Entry) -> Result<usize, OperatorError
         limit: PAGE,
         filter: QueueFilter {
             server: Some(entry.record.lane.clone()),
-            state: Some(Wanted::Queued),
+            state: Some(StateFilter::Queued),
             ..QueueFilter::default()
         },
     };

@@ -144,19 +144,19 @@ impl Checker<'_> {
                 let normal = address::normal_domain(host.get_ref());
                 let bad = "it is not a host name; write one such as relay.example.com";
                 let host = self.ok(normal.ok_or(bad), host.span(), "host");
-                self.odd_host(host.unwrap_or_default())
+                self.checked_host(host.unwrap_or_default())
             }
             None => {
                 let name = identity::host_name();
                 let name = address::normal_domain(&name).unwrap_or_else(|| "localhost".into());
-                self.odd_host(name)
+                self.checked_host(name)
             }
         }
     }
 
     /// Warns of an EHLO name that is not a host name (RFC 1123 §2.1), such as one with underscores: some
     /// servers refuse it.
-    fn odd_host(&mut self, host: String) -> String {
+    fn checked_host(&mut self, host: String) -> String {
         let is_label = |label: &str| {
             let is_plain = label
                 .bytes()

@@ -18,7 +18,7 @@ pub(crate) struct Room {
     /// Clients in sessions.
     pub sessions: usize,
     /// Clients that receive the reason why their session is over.
-    pub leaving: usize,
+    pub lingering: usize,
 }
 
 /// The rule for a program that runs as root.
@@ -104,7 +104,7 @@ fn room(files: Option<u64>) -> Room {
     let files = files.map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
     Room {
         sessions: (files - files / ONE_IN * 2).max(1),
-        leaving: files / ONE_IN,
+        lingering: files / ONE_IN,
     }
 }
 
@@ -125,8 +125,14 @@ mod tests {
 
     #[test]
     fn files_are_for_sessions_and_what_they_need() {
-        let (sessions, leaving) = (126, 9);
-        assert_eq!(room(Some(400)), Room { sessions, leaving });
+        let (sessions, lingering) = (126, 9);
+        assert_eq!(
+            room(Some(400)),
+            Room {
+                sessions,
+                lingering
+            }
+        );
         assert_eq!(room(Some(20_000)).sessions, 17_276);
         assert!(room(None).sessions > 1_000_000_000);
         assert_eq!(room(Some(100)).sessions, 1);

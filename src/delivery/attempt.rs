@@ -6,15 +6,17 @@ use std::time::Duration;
 use super::fact::{self, Fact};
 use super::plan::{Plan, ServerEntry};
 use super::report::{About, conclude, digest};
-use super::sending::{Letter, NotSent};
-use super::sessions::Seat;
-use super::settle::{self, Given, Tried, settle};
+use super::sending::{NotSent, Sendable};
+use super::sessions::SessionSlot;
+use super::settle::{self, Circumstances, Tried, settle};
 use super::world::World;
 use crate::base::Timestamp;
 use crate::message::rewrite::{self, Composed};
 use crate::message::{Envelope, Headers, Trace};
 use crate::routing::{Decision, Reason, Route};
-use crate::spool::{Claim, Claimed, Content, Fate, Finish, Origin, Record, Shape, SpoolError};
+use crate::spool::{
+    Claim, Claimed, Content, Fate, Fingerprint, Finish, Origin, Record, SpoolError,
+};
 use crate::transport::{Finding, Interruption, Outcome, Progress};
 
 /// After this many attempts, a message whose content cannot be read is held.
@@ -65,7 +67,7 @@ pub(super) async fn run(
     world: &World,
     plan: &Plan,
     entry: &ServerEntry,
-    seat: &mut Seat,
+    seat: &mut SessionSlot,
     message: Claimed,
 ) -> Ended {
     let Claimed {
@@ -100,7 +102,7 @@ impl Attempt<'_> {
     }
 
     /// Sends a message whose content is loaded.
-    async fn send(&self, seat: &mut Seat, mut record: Record, loaded: Loaded) -> Ended {
+    async fn send(&self, seat: &mut SessionSlot, mut record: Record, loaded: Loaded) -> Ended {
         let headers = Headers::parse(&loaded.head);
         let route = match self.routed(&record, &headers) {
             Ok(route) => route,
@@ -117,7 +119,7 @@ impl Attempt<'_> {
         let composed = compose(self.world, self.plan, &record, &headers, &route);
         let envelope = first(&record.envelope, at_once);
         let author = route.plan.from.as_ref().map(|mailbox| &mailbox.address);
-        let letter = Letter {
+        let letter = Sendable {
             sender: &route.plan.envelope_sender,
             author,
             envelope: &envelope,
@@ -204,7 +206,7 @@ impl Attempt<'_> {
     /// Decides the message's fate, and publishes it in the log, the story and reports.
     fn settled(&self, tried: &Tried, at_once: usize, loaded: &Loaded, head: usize) -> Ended {
         let (settings, now) = (&self.plan.settings, self.now());
-        let given = Given {
+        let given = Circumstances {
             server: self.entry.name(),
             options: &settings.options,
             may_give_up: self.world.has_tried(settings.options.expire_after),
@@ -244,7 +246,7 @@ impl Attempt<'_> {
         };
         if let Some(sum) = record.sum {
             let size = record.size;
-            content.check(Shape { size, sum }).await?;
+            content.check(Fingerprint { size, sum }).await?;
         }
         Ok(Loaded {
             head: content.head().await?,

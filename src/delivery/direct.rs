@@ -5,7 +5,7 @@ use super::attempt::compose;
 use super::desk::NotNow;
 use super::fact::{self, Fact};
 use super::plan::{Plan, ServerEntry};
-use super::sending::{Letter, NotSent};
+use super::sending::{NotSent, Sendable};
 use super::world::World;
 use crate::message::rewrite;
 use crate::message::{Address, Headers};
@@ -66,7 +66,7 @@ async fn through(
         Err(not_now) => return DirectOutcome::Trouble(why(entry, &not_now)),
     };
     let composed = compose(world, plan, record, headers, route);
-    let letter = Letter {
+    let letter = Sendable {
         sender: &route.plan.envelope_sender,
         author: route.plan.from.as_ref().map(|mailbox| &mailbox.address),
         envelope: &record.envelope,

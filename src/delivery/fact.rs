@@ -7,7 +7,7 @@ use super::bounce::ReportKind;
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::message::Address;
 use crate::observe::maillog;
-use crate::spool::{StoryEvent, What};
+use crate::spool::{EventKind, StoryEvent};
 use crate::transport::Answer;
 
 /// Something that happened to a message in delivery.
@@ -97,7 +97,7 @@ impl Fact {
         }
     }
 
-    fn what(self, server: &str) -> Option<What> {
+    fn what(self, server: &str) -> Option<EventKind> {
         let server = server.to_owned();
         Some(match self {
             Self::Delivered {
@@ -105,13 +105,13 @@ impl Fact {
                 answer,
                 message_id,
                 ..
-            } => What::Delivered {
+            } => EventKind::Delivered {
                 server,
                 to,
                 reply: answer.to_string(),
                 message_id,
             },
-            Self::Failed { to, answer, remedy } => What::Failed {
+            Self::Failed { to, answer, remedy } => EventKind::Failed {
                 server,
                 to: vec![to],
                 reply: if remedy.is_empty() {
@@ -125,16 +125,16 @@ impl Fact {
                 reason,
                 may_have_arrived,
                 ..
-            } => What::Deferred {
+            } => EventKind::Deferred {
                 server,
                 until,
                 reason,
                 uncertain: may_have_arrived,
             },
-            Self::Held { reason } => What::Held { reason },
+            Self::Held { reason } => EventKind::Held { reason },
             Self::Reported { report, to, kind } => match kind {
-                ReportKind::Delayed(_) => What::Warned { report, to },
-                ReportKind::Failed | ReportKind::Relayed => What::Reported { report, to },
+                ReportKind::Delayed(_) => EventKind::Warned { report, to },
+                ReportKind::Failed | ReportKind::Relayed => EventKind::Reported { report, to },
             },
             Self::Unread { .. } | Self::Rerouted { .. } => return None,
         })

@@ -24,7 +24,7 @@ impl World {
         was_accepted: bool,
     ) {
         let (desk, name, now) = (&entry.desk, entry.name(), self.clock.now());
-        let is_in = finding.as_ref().map_or(was_accepted, Finding::is_let_in);
+        let is_in = finding.as_ref().map_or(was_accepted, Finding::is_signed_in);
         if is_in && desk.is_well() {
             maillog::server_released(name);
             self.wake();
@@ -128,7 +128,7 @@ impl World {
         if was_held {
             maillog::server_probing(entry.name());
             let (world, suspects) = (self.clone(), entry.desk.take_suspects());
-            tokio::spawn(async move { world.hasten(suspects).await });
+            tokio::spawn(async move { world.try_at_once(suspects).await });
         }
         self.wake();
         was_held
@@ -138,7 +138,7 @@ impl World {
     /// is next needed. Its mailbox is used again at once, unless an operator holds it.
     pub(super) fn mended(self: &Arc<Self>, entry: &ServerEntry) {
         if let Some(token) = &entry.server.upstream.token {
-            token.forgive();
+            token.clear_failure();
         }
         self.release_hold(entry, false);
     }

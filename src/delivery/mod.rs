@@ -13,6 +13,7 @@
 
 mod attempt;
 pub(crate) mod bounce;
+mod clock_step;
 mod control;
 mod desk;
 mod desks;
@@ -33,7 +34,6 @@ mod server;
 mod sessions;
 mod settings;
 mod settle;
-mod step;
 mod storms;
 mod test;
 pub(crate) mod usage;

@@ -13,7 +13,7 @@ use super::world::{CLAIM, World};
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
 use crate::observe::maillog;
-use crate::spool::{Claimed, Fate, Finish, Flow, Place, Record, SpoolError, Which, time};
+use crate::spool::{ClaimFrom, Claimed, Fate, Finish, Flow, Place, Record, SpoolError, time};
 use crate::transport::Answer;
 
 /// The time from one check to the next.
@@ -95,7 +95,7 @@ impl Patrol {
                 lane: server.name().to_owned(),
                 flow: Flow::of_reports(),
             };
-            let (which, until) = (Which::DueIn(place), now.after(CLAIM));
+            let (which, until) = (ClaimFrom::DueIn(place), now.after(CLAIM));
             for report in world.spool.claim(which, PAGE, now, until).await? {
                 let record = Record {
                     lane: String::new(),
@@ -123,7 +123,7 @@ impl Patrol {
         let needy = needy.filter(|record| self.need(world, plan, record, now).is_some());
         let ids: Vec<MessageId> = needy.map(|record| record.id).collect();
         if !ids.is_empty() {
-            let (which, until) = (Which::Named(ids), now.after(CLAIM));
+            let (which, until) = (ClaimFrom::Named(ids), now.after(CLAIM));
             for message in world.spool.claim(which, PAGE, now, until).await? {
                 self.care(world, plan, message, now).await;
             }

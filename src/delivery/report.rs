@@ -11,7 +11,9 @@ use super::settle::{Settled, untold};
 use super::world::World;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Priority};
-use crate::spool::{Claim, Content, DigestLines, Finish, New, Origin, Record, SpoolError, State};
+use crate::spool::{
+    Claim, Content, DigestLines, Finish, NewMessage, Origin, Record, SpoolError, State,
+};
 
 /// The message that a notice is about.
 pub(super) struct About<'a> {
@@ -30,7 +32,7 @@ pub(super) struct About<'a> {
 /// The form in which a report reaches a sender.
 pub(super) enum Notice {
     /// A separate message.
-    Report(Box<New>),
+    Report(Box<NewMessage>),
     /// Lines of a digest.
     Lines(DigestLines),
 }
@@ -83,7 +85,10 @@ pub(super) fn notice(
                 ..ours(new, origin, envelope, route.server, now)
             };
             let content = Content::Memory(content.into());
-            (new, Notice::Report(Box::new(New { record, content })))
+            (
+                new,
+                Notice::Report(Box::new(NewMessage { record, content })),
+            )
         }
         Told::Digest(digest) => {
             let lines = told_of

@@ -14,7 +14,7 @@ use super::worker::Worker;
 use super::world::{CLAIM, World};
 use crate::base::Timestamp;
 use crate::observe::maillog;
-use crate::spool::{Claimed, Place, SpoolError, Which};
+use crate::spool::{ClaimFrom, Claimed, Place, SpoolError};
 
 /// The longest time between two rounds, for changes that no event announces: holds that end, idle sessions,
 /// claims to renew.
@@ -62,7 +62,7 @@ async fn round(world: &Arc<World>) -> Result<Timestamp, SpoolError> {
         let tokens = plan
             .entries()
             .filter_map(|entry| entry.server.upstream.token.as_ref());
-        tokens.for_each(|token| token.forgive());
+        tokens.for_each(|token| token.clear_failure());
     }
     let now = world.clock.now();
     take_fresh(world, &plan, now).await?;
@@ -83,7 +83,10 @@ async fn round(world: &Arc<World>) -> Result<Timestamp, SpoolError> {
 async fn take_fresh(world: &Arc<World>, plan: &Plan, now: Timestamp) -> Result<(), SpoolError> {
     loop {
         let until = now.after(CLAIM);
-        let fresh = world.spool.claim(Which::Fresh, AT_ONCE, now, until).await?;
+        let fresh = world
+            .spool
+            .claim(ClaimFrom::Fresh, AT_ONCE, now, until)
+            .await?;
         if fresh.is_empty() {
             return Ok(());
         }
@@ -119,7 +122,7 @@ async fn take(
     if room == 0 {
         return Ok(());
     }
-    let (which, until) = (Which::DueIn(place), now.after(CLAIM));
+    let (which, until) = (ClaimFrom::DueIn(place), now.after(CLAIM));
     let claimed = world.spool.claim(which, room, now, until).await?;
     if is_unrouted {
         assign(world, plan, claimed).await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
 
 use super::plan::ServerEntry;
-use super::sessions::Seat;
+use super::sessions::SessionSlot;
 use crate::base::Clock;
 use crate::message::rewrite::Composed;
 use crate::message::{Address, Envelope, ReversePath};
@@ -18,7 +18,7 @@ use crate::transport::{
 };
 
 /// A message as it is sent.
-pub(super) struct Letter<'a> {
+pub(super) struct Sendable<'a> {
     /// The envelope sender for the server.
     pub(super) sender: &'a ReversePath,
     /// The address in the `From` field, if there is one.
@@ -68,8 +68,8 @@ impl Dispatcher {
     pub(super) async fn send(
         &self,
         entry: &ServerEntry,
-        seat: &mut Seat,
-        letter: &Letter<'_>,
+        seat: &mut SessionSlot,
+        letter: &Sendable<'_>,
     ) -> Result<Outcome, NotSent> {
         let sender = letter.sender.address();
         if let Some(sender) = sender
@@ -89,8 +89,8 @@ impl Dispatcher {
     async fn transmit(
         &self,
         entry: &ServerEntry,
-        seat: &mut Seat,
-        letter: &Letter<'_>,
+        seat: &mut SessionSlot,
+        letter: &Sendable<'_>,
     ) -> Result<Outcome, NotSent> {
         let upstream = &entry.server.upstream;
         entry.desk.sessions.prepare(seat, upstream).await;
@@ -131,7 +131,7 @@ impl From<Interruption> for NotSent {
     }
 }
 
-impl<'a> Letter<'a> {
+impl<'a> Sendable<'a> {
     async fn outgoing(&self) -> Result<Outgoing<'a>, SpoolError> {
         Ok(Outgoing {
             sender: self.sender,

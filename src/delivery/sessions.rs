@@ -29,7 +29,7 @@ pub(super) struct Open {
 }
 
 /// The right to one session, and the session if it is open.
-pub(super) struct Seat {
+pub(super) struct SessionSlot {
     session: Option<Open>,
     epoch: u64,
     _permit: Option<OwnedSemaphorePermit>,
@@ -48,7 +48,7 @@ impl Open {
     }
 }
 
-impl Seat {
+impl SessionSlot {
     /// Takes the session, to use it or to end it.
     pub(super) fn take(&mut self) -> Option<Box<dyn Link>> {
         self.session.take().map(|open| open.link)
@@ -95,9 +95,9 @@ impl Sessions {
     }
 
     /// Waits for the right to one session.
-    pub(super) async fn seat(&self) -> Seat {
+    pub(super) async fn seat(&self) -> SessionSlot {
         let permit = self.permits.clone().acquire_owned().await.ok();
-        Seat {
+        SessionSlot {
             session: None,
             epoch: self.state().epoch,
             _permit: permit,
@@ -106,8 +106,8 @@ impl Sessions {
 
     /// A seat for a session that an operator opened for a test. It does not count towards the mailbox's
     /// limit.
-    pub(super) fn beside(&self, link: Box<dyn Link>, upstream: &Arc<Upstream>) -> Seat {
-        Seat {
+    pub(super) fn beside(&self, link: Box<dyn Link>, upstream: &Arc<Upstream>) -> SessionSlot {
+        SessionSlot {
             session: Some(Open::new(link, upstream)),
             epoch: self.state().epoch,
             _permit: None,
@@ -117,7 +117,7 @@ impl Sessions {
     /// Prepares a seat for a message to this server: it keeps its session, takes an idle one to this server,
     /// or is left without one. The seat's own session is ended if it is to another server or older than the
     /// last [`Sessions::close`].
-    pub(super) async fn prepare(&self, seat: &mut Seat, upstream: &Arc<Upstream>) {
+    pub(super) async fn prepare(&self, seat: &mut SessionSlot, upstream: &Arc<Upstream>) {
         let epoch = self.state().epoch;
         let is_old = std::mem::replace(&mut seat.epoch, epoch) != epoch;
         if let Some(open) = &seat.session {
@@ -150,7 +150,7 @@ impl Sessions {
     }
 
     /// Keeps the seat's session for the next message.
-    pub(super) fn park(&self, mut seat: Seat, now: Timestamp) {
+    pub(super) fn park(&self, mut seat: SessionSlot, now: Timestamp) {
         let Some(session) = seat.session.take() else {
             return;
         };

@@ -31,7 +31,7 @@ pub(super) struct Tried {
 }
 
 /// Everything that the fate depends on, besides the attempt itself.
-pub(super) struct Given<'a> {
+pub(super) struct Circumstances<'a> {
     /// The server that sent the message.
     pub(super) server: &'a str,
     /// The configured options.
@@ -84,7 +84,7 @@ enum Next {
 }
 
 /// Decides the fate of a message after an attempt.
-pub(super) fn settle(given: &Given, tried: &Tried) -> Settled {
+pub(super) fn settle(given: &Circumstances, tried: &Tried) -> Settled {
     let outcome = &tried.outcome;
     let all = &tried.record.envelope.recipients;
     let waiting = outcome.deferred.iter().chain(&outcome.next);
@@ -178,7 +178,7 @@ pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
 
 /// The fact about the delivered recipients, and those among them whose requested confirmation the server will
 /// not send.
-fn delivered(given: &Given, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec<Failed>) {
+fn delivered(given: &Circumstances, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec<Failed>) {
     let Some(answer) = &tried.outcome.accepted else {
         return (Vec::new(), Vec::new());
     };
@@ -238,7 +238,7 @@ fn failures(failed: &[Failed]) -> Vec<Fact> {
 
 /// The message as it stays in the spool, for the recipients that wait.
 fn kept(
-    given: &Given,
+    given: &Circumstances,
     tried: &Tried,
     mut record: Record,
     waiting: Vec<Recipient>,
@@ -271,7 +271,7 @@ fn after_hold(tried: &Tried, now: Timestamp) -> Next {
 }
 
 /// The next step for the waiting recipients after an attempt that counts.
-fn after_attempt(given: &Given, tried: &Tried, attempts: u32) -> Next {
+fn after_attempt(given: &Circumstances, tried: &Tried, attempts: u32) -> Next {
     let now = given.now;
     let received = if given.may_give_up {
         tried.record.received
@@ -357,8 +357,8 @@ mod tests {
         }
     }
 
-    fn given(options: &DeliveryOptions, minutes: u64) -> Given<'_> {
-        Given {
+    fn given(options: &DeliveryOptions, minutes: u64) -> Circumstances<'_> {
+        Circumstances {
             server: "s",
             options,
             may_give_up: true,

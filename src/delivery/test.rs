@@ -10,7 +10,7 @@ use tokio::time::{Duration, timeout};
 use super::desk::NotNow;
 use super::desks::Desks;
 use super::plan::{Plan, ServerEntry};
-use super::sending::{Dispatcher, Letter, NotSent};
+use super::sending::{Dispatcher, NotSent, Sendable};
 use super::settings::DeliverySettings;
 use super::world::World;
 use crate::base::{Clock, Timestamp};
@@ -149,7 +149,7 @@ async fn message(
         head: head(from, to, clock.wall(), rand::random(), &plan.settings.host),
         body: 0,
     };
-    let letter = Letter {
+    let letter = Sendable {
         sender: &sender_path,
         author: Some(from),
         envelope: &envelope,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::attempt::{self, Ended};
 use super::desk::{Desk, NotNow};
-use super::sessions::Seat;
+use super::sessions::SessionSlot;
 use super::world::World;
 use crate::spool::{Claim, Claimed};
 use crate::transport::Finding;
@@ -59,7 +59,7 @@ impl Worker {
     }
 
     /// Sends a message, or gives it back if it cannot be sent now.
-    async fn handle(&mut self, seat: &mut Seat, message: Claimed) {
+    async fn handle(&mut self, seat: &mut SessionSlot, message: Claimed) {
         let (world, desk) = (self.world.clone(), self.desk.clone());
         let plan = world.plan();
         let entry = plan.entry(&message.record.lane);
@@ -118,13 +118,13 @@ impl Worker {
         }
         self.current = None;
         if is_crowded {
-            self.thin_out(seat).await;
+            self.leave_if_spare(seat).await;
         }
     }
 
     /// Ends this session and leaves its slot unused for a while, because the mailbox had one session too
     /// many.
-    async fn thin_out(&self, seat: &mut Seat) {
+    async fn leave_if_spare(&self, seat: &mut SessionSlot) {
         if let Some(session) = seat.take() {
             session.quit().await;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use super::clock_step::{self, Noted};
 use super::desk::Desk;
 use super::desks::Desks;
 use super::fates::{FINISHES, Fates};
@@ -15,11 +16,12 @@ use super::plan::Plan;
 use super::sending::Dispatcher;
 use super::settings::DeliverySettings;
 use super::settle::BEHIND_OTHERS;
-use super::step::{self, Noted};
 use super::storms::Storms;
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::observe::maillog;
-use crate::spool::{Claim, Claimed, Fate, Finish, Place, Record, Spool, SpoolError, Which, time};
+use crate::spool::{
+    Claim, ClaimFrom, Claimed, Fate, Finish, Place, Record, Spool, SpoolError, time,
+};
 use crate::transport::Transport;
 
 /// The time for which a message is claimed; the claim is renewed after half of that time.
@@ -111,12 +113,12 @@ impl World {
 
     /// True if this run has tried long enough to give up messages with this lifetime.
     pub(super) fn has_tried(&self, expires_after: Duration) -> bool {
-        step::has_tried(self.age(), expires_after)
+        clock_step::has_tried(self.age(), expires_after)
     }
 
     /// How much longer this run must try before it may give up messages with this lifetime.
     pub(super) fn tries_for(&self, expires_after: Duration) -> Duration {
-        step::tries_for(self.age(), expires_after)
+        clock_step::tries_for(self.age(), expires_after)
     }
 }
 
@@ -163,9 +165,9 @@ impl World {
     }
 
     /// Makes queued messages due in a few seconds ([`BEHIND_OTHERS`]), whatever they are waiting for.
-    pub(super) async fn hasten(&self, ids: Vec<MessageId>) {
+    pub(super) async fn try_at_once(&self, ids: Vec<MessageId>) {
         let now = self.clock.now();
-        let (which, most) = (Which::Named(ids), usize::MAX);
+        let (which, most) = (ClaimFrom::Named(ids), usize::MAX);
         let claimed = match self.spool.claim(which, most, now, now.after(CLAIM)).await {
             Ok(claimed) => claimed,
             Err(error) => return maillog::claim_failed("", &error),

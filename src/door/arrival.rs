@@ -14,7 +14,7 @@ use super::counts::{Counted, site};
 use super::endpoint::Endpoint;
 use super::proxy;
 use super::service::{Protocol, Visitor};
-use super::shared::{Door, Places};
+use super::shared::{Door, SessionSlots};
 use super::stream::{self, ClientStream};
 use super::turned_away::TurnedAway;
 use crate::base::limits;
@@ -37,7 +37,7 @@ pub(super) struct Arrival {
     endpoint: Arc<Endpoint>,
     /// The listener's current settings.
     current: Arc<ArcSwap<Endpoint>>,
-    places: Places,
+    places: SessionSlots,
     door: Arc<Door>,
     service: Arc<dyn Protocol>,
 }
@@ -62,7 +62,7 @@ impl Arrival {
         stream: TcpStream,
         peer: SocketAddr,
         current: Arc<ArcSwap<Endpoint>>,
-        places: Places,
+        places: SessionSlots,
         door: Arc<Door>,
         service: Arc<dyn Protocol>,
     ) -> Self {
@@ -198,8 +198,8 @@ async fn say_and_close(mut stream: ClientStream, said: Vec<u8>, door: &Door) {
 
 /// Closes the connection in a way that lets the client receive the last reply, even if it is still sending.
 async fn close(mut stream: ClientStream, door: &Door) {
-    let most = door.settings.load().limits.leaving;
-    let Some(_place) = door.leaving.take((), most) else {
+    let most = door.settings.load().limits.lingering;
+    let Some(_place) = door.lingering.take((), most) else {
         return;
     };
     let closing = async {

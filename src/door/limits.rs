@@ -62,8 +62,8 @@ pub struct DoorLimits {
     pub bare_newlines: BareNewlines,
     /// The maximum number of simultaneous clients that get time to read why their session is over. They do
     /// not count as sessions.
-    #[serde(skip, default = "leaving")]
-    pub leaving: usize,
+    #[serde(skip, default = "lingering")]
+    pub lingering: usize,
 }
 
 /// The treatment of a message with line endings that are not CRLF.
@@ -76,8 +76,8 @@ pub enum BareNewlines {
     Reject,
 }
 
-fn leaving() -> usize {
-    usual::LEAVING
+fn lingering() -> usize {
+    usual::LINGERING
 }
 
 impl DoorLimits {
@@ -110,7 +110,7 @@ impl Default for DoorLimits {
             idle_time: usual::IDLE_TIME,
             session_time: usual::SESSION_TIME,
             bare_newlines: BareNewlines::Normalize,
-            leaving: usual::LEAVING,
+            lingering: usual::LINGERING,
         }
     }
 }

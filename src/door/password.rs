@@ -60,7 +60,7 @@ impl Hash {
     }
 
     /// A random hash that no password matches, with its own salt. It costs as much to check as `like`.
-    pub fn of_nobody(like: Option<&Self>) -> Self {
+    pub fn decoy(like: Option<&Self>) -> Self {
         let (memory, passes) = NEW;
         let usual = Params::new(memory, passes, 1, None).unwrap_or_default();
         Self {
@@ -172,7 +172,7 @@ mod tests {
         };
         assert!(check(&hash, "right").await);
         assert!(!check(&hash, "wrong").await);
-        assert!(!check(&Hash::of_nobody(Some(&hash)), "right").await);
+        assert!(!check(&Hash::decoy(Some(&hash)), "right").await);
         assert!(check(&hash, "right").await);
         assert_eq!(free(&checks.buffers).len(), 1);
     }
@@ -189,6 +189,6 @@ mod tests {
         assert!(hash.is_of(&"right".to_owned().into(), &mut Vec::new()));
         assert!(Hash::parse(&text.replace("argon2id", "argon2i")).is_none());
         assert!(Hash::parse("right").is_none());
-        assert_eq!(Hash::of_nobody(Some(&hash)).cost(), hash.cost());
+        assert_eq!(Hash::decoy(Some(&hash)).cost(), hash.cost());
     }
 }

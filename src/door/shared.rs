@@ -36,7 +36,7 @@ pub struct Door {
     pub(super) of_address: Arc<Counts<IpAddr>>,
     of_user: Arc<Counts<String>>,
     /// Clients that are reading why their session is over.
-    pub(super) leaving: Arc<Counts<()>>,
+    pub(super) lingering: Arc<Counts<()>>,
     /// The memory that incoming messages take, in octets.
     pub memory: Arc<Memory>,
     /// The recent usage of users and listeners.
@@ -57,7 +57,7 @@ pub enum Stopping {
 }
 
 /// A session's slot in the count of all sessions, and its slot in the count of its listener's sessions.
-pub type Places = (Counted<()>, Counted<String>);
+pub type SessionSlots = (Counted<()>, Counted<String>);
 
 impl Door {
     /// A door without sessions.
@@ -68,7 +68,7 @@ impl Door {
             of_listener: Counts::new(),
             of_address: Counts::new(),
             of_user: Counts::new(),
-            leaving: Counts::new(),
+            lingering: Counts::new(),
             memory: Arc::default(),
             usage: DoorUsage::default(),
             guard: Guard::default(),
@@ -101,13 +101,13 @@ impl Door {
 
     async fn ended(&self) {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
-        while self.sessions() + self.leaving.of(&()) > 0 {
+        while self.sessions() + self.lingering.of(&()) > 0 {
             tick.tick().await;
         }
     }
 
     /// Reserves a slot for one more session of this user, if the limit allows it.
-    pub fn place_of_user(&self, user: &User) -> Result<Counted<String>, TurnedAway> {
+    pub fn user_slot(&self, user: &User) -> Result<Counted<String>, TurnedAway> {
         let (most, setting) = match user.sessions {
             Some(most) => (most, "sessions"),
             None => {
@@ -123,7 +123,7 @@ impl Door {
         })
     }
 
-    pub(super) fn place(&self, endpoint: &Endpoint) -> Option<Places> {
+    pub(super) fn place(&self, endpoint: &Endpoint) -> Option<SessionSlots> {
         let most = self.settings.load().limits.sessions;
         let of_all = self.sessions.take((), most)?;
         let here = self

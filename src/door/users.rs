@@ -71,7 +71,7 @@ pub struct Users {
     remembered: DashMap<String, (hmac::Tag, Instant)>,
     /// Hashes against which the passwords of unknown names are checked, so that unknown names take as long as
     /// existing ones.
-    nobodies: Vec<Hash>,
+    decoys: Vec<Hash>,
 }
 
 impl Users {
@@ -80,9 +80,9 @@ impl Users {
     pub fn new(users: Vec<User>, checks: Arc<Checks>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
         let hashes = users.iter().filter_map(User::hash);
-        let mut nobodies: Vec<Hash> = hashes.map(|hash| Hash::of_nobody(Some(&hash))).collect();
-        if nobodies.is_empty() {
-            nobodies.push(Hash::of_nobody(None));
+        let mut decoys: Vec<Hash> = hashes.map(|hash| Hash::decoy(Some(&hash))).collect();
+        if decoys.is_empty() {
+            decoys.push(Hash::decoy(None));
         }
         let names = users.iter().enumerate().rev();
         let by_name = names.map(|(place, user)| (user.name.clone(), place));
@@ -92,7 +92,7 @@ impl Users {
             checks,
             key,
             remembered: DashMap::new(),
-            nobodies,
+            decoys,
         }
     }
 
@@ -142,7 +142,7 @@ impl Users {
         let tag = hmac::sign(&self.key, name.as_bytes());
         let number = tag.as_ref().iter().take(8);
         let number = number.fold(0u64, |number, octet| number << 8 | u64::from(*octet));
-        &self.nobodies[(number % self.nobodies.len() as u64) as usize]
+        &self.decoys[(number % self.decoys.len() as u64) as usize]
     }
 
     fn is_remembered(&self, name: &str, seen: Option<&hmac::Tag>) -> bool {

@@ -148,7 +148,7 @@ pub struct Found {
 pub fn read_leniently(value: &str) -> Found {
     let decoded = phrase::decode_words(value);
     let text = decoded.as_deref().unwrap_or(value);
-    let mailbox = in_brackets(text).or_else(|| by_its_at(text));
+    let mailbox = in_brackets(text).or_else(|| around_at_sign(text));
     let has_address = mailbox.is_some() || text.contains('@');
     Found {
         mailbox,
@@ -177,7 +177,7 @@ fn in_brackets(text: &str) -> Option<Mailbox> {
     (is_only && has_one_at).then(|| Mailbox::new(Some(&name), address))
 }
 
-fn by_its_at(text: &str) -> Option<Mailbox> {
+fn around_at_sign(text: &str) -> Option<Mailbox> {
     let is_between = |c: char| c.is_whitespace() || ",;<>()\"".contains(c);
     let mut words = text.split(is_between).filter(|word| word.contains('@'));
     let (word, None) = (words.next()?, words.next()) else {

@@ -58,7 +58,7 @@ pub(crate) fn own_certificate(path: &Path) {
 }
 
 /// The process may open fewer files than the configured sessions need.
-pub(crate) fn few_files(allowed: usize, wanted: usize) {
+pub(crate) fn file_limit_too_low(allowed: usize, wanted: usize) {
     warn!(target: TARGET, event = "few_files", allowed, wanted, "fewer sessions than configured: the limit on open files is too low (ulimit -n, LimitNOFILE=)");
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
 }
 
 /// A client started with a TLS handshake at a listener that does not start with TLS.
-pub(crate) fn speaks_tls(listener: &str, peer: &IpAddr) {
+pub(crate) fn tls_unexpected(listener: &str, peer: &IpAddr) {
     warn!(target: TARGET, event = "speaks_tls", listener, %peer,
         "the client starts with TLS, but this listener does not: set the app to STARTTLS or no TLS, or the listener's tls to \"implicit\"");
 }

@@ -53,7 +53,7 @@ pub(crate) type Named = (String, Option<Arc<Source>>);
 /// How to sign in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Way {
+pub enum SignInWay {
     /// As the server's `grant` says.
     #[default]
     Usual,
@@ -63,9 +63,9 @@ pub enum Way {
 
 /// The options of a sign-in to begin.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Wish {
+pub struct SignInOptions {
     /// How to sign in.
-    pub way: Way,
+    pub way: SignInWay,
     /// True if an account other than the server's may sign in.
     pub anybody: bool,
 }
@@ -101,7 +101,7 @@ pub enum SignInProgress {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Disconnected {
     /// True if there were any tokens.
-    pub there_was: bool,
+    pub had_tokens: bool,
     /// The servers that share the account.
     pub servers: Vec<String>,
 }
@@ -177,7 +177,11 @@ impl Accounts {
     }
 
     /// Begins a sign-in for a server.
-    pub async fn connect(&self, server: &str, wish: Wish) -> Result<SignInAttempt, AccountsError> {
+    pub async fn connect(
+        &self,
+        server: &str,
+        wish: SignInOptions,
+    ) -> Result<SignInAttempt, AccountsError> {
         let source = self.source(server)?;
         let grant = source.settings().grant;
         if !grant.is_by_user() {
@@ -185,7 +189,7 @@ impl Accounts {
         }
         // Check the vault now: otherwise its errors would appear only after the person has signed in.
         source.status().await?;
-        let by_device = wish.way == Way::Device || grant == Grant::DeviceCode;
+        let by_device = wish.way == SignInWay::Device || grant == Grant::DeviceCode;
         let id = format!("{:016x}", rand::random::<u64>());
         let (progress, seen) = watch::channel(SignInProgress::Waiting);
         self.enter(&id, seen)?;
@@ -204,7 +208,7 @@ impl Accounts {
         &self,
         server: &str,
         source: Arc<Source>,
-        wish: Wish,
+        wish: SignInOptions,
         id: &str,
         progress: watch::Sender<SignInProgress>,
     ) -> Result<SignInAttempt, AccountsError> {
@@ -288,7 +292,7 @@ impl Accounts {
         &self,
         server: &str,
         source: Arc<Source>,
-        wish: Wish,
+        wish: SignInOptions,
         id: &str,
         progress: watch::Sender<SignInProgress>,
     ) -> Result<SignInAttempt, AccountsError> {
@@ -390,9 +394,12 @@ impl Accounts {
         // The task finishes even if the caller has gone, so that stored tokens and those in memory agree.
         let done = tokio::spawn(async move { source.disconnect().await });
         let broken = |panic: tokio::task::JoinError| TokenError::Vault(panic.to_string());
-        let there_was = done.await.map_err(broken)??;
+        let had_tokens = done.await.map_err(broken)??;
         maillog::disconnected(server);
-        Ok(Disconnected { there_was, servers })
+        Ok(Disconnected {
+            had_tokens,
+            servers,
+        })
     }
 
     /// Encrypts the vault with a different key. Returns the number of accounts in it.

@@ -16,7 +16,7 @@ use super::row::TokenRow;
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
 use crate::delivery::{self, Delivery, ServerState};
 use crate::message::Address;
-use crate::spool::{Deed, Manage, Page, Selection, SpoolError};
+use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError};
 use crate::transport::{Step, smtp::Smtp};
 
 /// A function that makes a link to the page.
@@ -195,13 +195,13 @@ impl Local {
 
     /// Applies `deed` to messages. A person who retries messages has probably fixed something about their
     /// servers, so those servers are used again.
-    async fn act(&self, which: Selection, deed: Deed) -> Result<usize, OperatorError> {
+    async fn act(&self, which: Selection, deed: OperatorAction) -> Result<usize, OperatorError> {
         let spool = self.spool()?;
         let Some(delivery) = &self.delivery else {
             return Ok(spool.act(which, deed, Timestamp::now()).await?);
         };
         let servers = match deed {
-            Deed::Retry => servers_of(spool.as_ref(), &which).await?,
+            OperatorAction::Retry => servers_of(spool.as_ref(), &which).await?,
             _ => HashSet::new(),
         };
         let pause = delivery.pause();

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::accounts::Wish;
+use super::accounts::SignInOptions;
 use crate::base::MessageId;
 use crate::message::Address;
-use crate::spool::{Deed, Page, Selection};
+use crate::spool::{OperatorAction, Page, Selection};
 
 /// The maximum number of messages, or of stories, in one response.
 pub(crate) const PAGE: usize = 1_000;
@@ -45,7 +45,7 @@ pub(crate) enum Request {
         /// The messages.
         which: Selection,
         /// The action.
-        deed: Deed,
+        deed: OperatorAction,
     },
     /// Get a message as the app sent it, in pieces.
     Content(MessageId),
@@ -69,7 +69,7 @@ pub(crate) enum Request {
         /// The server's name.
         server: String,
         /// How to sign in, and who may.
-        wish: Wish,
+        wish: SignInOptions,
     },
     /// Get the progress of a sign-in. The response waits a while for the end of the sign-in.
     Progress(String),

@@ -5,7 +5,7 @@ use crate::base::{MessageId, Timestamp};
 
 /// A message to put into the spool.
 #[derive(Debug, Clone)]
-pub struct New {
+pub struct NewMessage {
     /// Everything except the content.
     pub record: Record,
     /// Header section and body, with CRLF line endings.
@@ -43,7 +43,7 @@ pub struct Finish {
     /// The fate of the message.
     pub fate: Fate,
     /// Our reports about the message, put into the queue in the same transaction.
-    pub reports: Vec<New>,
+    pub reports: Vec<NewMessage>,
     /// Lines for our digests, added in the same transaction.
     pub lines: Vec<DigestLines>,
     /// For a digest: the number of the last line in the text that was sent. If the digest got more lines

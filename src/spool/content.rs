@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::error::{SpoolError, SpoolFuture};
-use super::shape::Shape;
+use super::shape::Fingerprint;
 use crate::base::{MessageId, limits};
 
 /// Header section and body, with CRLF line endings.
@@ -53,7 +53,7 @@ pub trait Storing: Debug + Send + Sync {
     fn write<'a>(&'a mut self, piece: &'a [u8]) -> SpoolFuture<'a, ()>;
 
     /// Ends the content. When this returns, all of the content is on stable storage.
-    fn finish(self: Box<Self>, shape: Shape) -> SpoolFuture<'static, Arc<dyn Stored>>;
+    fn finish(self: Box<Self>, shape: Fingerprint) -> SpoolFuture<'static, Arc<dyn Stored>>;
 }
 
 /// Receives a message's content piece by piece.
@@ -101,13 +101,13 @@ impl Content {
     }
 
     /// Reads all of the content, and checks that its size and checksum are the `wanted` ones.
-    pub async fn check(&self, wanted: Shape) -> Result<(), SpoolError> {
+    pub async fn check(&self, wanted: Fingerprint) -> Result<(), SpoolError> {
         let place = || match self {
             Self::Memory(_) => "the message's content in spool.sqlite".to_owned(),
             Self::Stored(stored) => stored.place(),
         };
         let found = match self {
-            Self::Memory(bytes) => Shape {
+            Self::Memory(bytes) => Fingerprint {
                 size: bytes.len() as u64,
                 sum: crc32fast::hash(bytes),
             },
@@ -141,7 +141,7 @@ impl Content {
     }
 }
 
-async fn shape(mut content: Reader) -> std::io::Result<Shape> {
+async fn shape(mut content: Reader) -> std::io::Result<Fingerprint> {
     let mut sum = crc32fast::Hasher::new();
     let (mut size, mut piece) = (0, vec![0; limits::FILE_CHUNK]);
     loop {
@@ -154,7 +154,7 @@ async fn shape(mut content: Reader) -> std::io::Result<Shape> {
         }
     }
     let sum = sum.finalize();
-    Ok(Shape { size, sum })
+    Ok(Fingerprint { size, sum })
 }
 
 impl ContentWriter {
@@ -204,7 +204,7 @@ impl ContentWriter {
             return Ok(Content::Memory(self.memory.into()));
         };
         let (size, sum) = (self.size, self.sum.finalize());
-        let stored = storing.finish(Shape { size, sum }).await?;
+        let stored = storing.finish(Fingerprint { size, sum }).await?;
         Ok(Content::Stored(stored))
     }
 }

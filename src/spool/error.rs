@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::shape::Shape;
+use super::shape::Fingerprint;
 use crate::base::{BoxFuture, MessageId};
 
 /// The future result of a call to the spool.
@@ -87,9 +87,9 @@ pub enum SpoolError {
         /// The content's file, or the database.
         place: String,
         /// The size and checksum of the content that was stored.
-        wanted: Shape,
+        wanted: Fingerprint,
         /// The size and checksum that were found.
-        found: Shape,
+        found: Fingerprint,
     },
     /// The writer has ended, because the program is ending.
     #[error("the spool is closed")]

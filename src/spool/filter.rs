@@ -19,7 +19,7 @@ pub struct QueueFilter {
     pub recipient: Option<String>,
     /// The state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<Wanted>,
+    pub state: Option<StateFilter>,
     /// Only messages received before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Timestamp>,
@@ -31,7 +31,7 @@ pub struct QueueFilter {
 /// A state to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wanted {
+pub enum StateFilter {
     /// The message waits until it is due.
     Queued,
     /// The message waits for an operator.
@@ -67,7 +67,7 @@ pub enum Selection {
 /// An operator's action on messages that nobody has claimed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Deed {
+pub enum OperatorAction {
     /// Makes the messages due at once, to be routed again; held ones too.
     Retry,
     /// Like `Retry`, but only for held messages.
@@ -89,11 +89,11 @@ impl QueueFilter {
             let mut all = envelope.recipients.iter();
             all.any(|recipient| is(wanted, recipient.address.as_str()))
         };
-        let is_state = |wanted: Wanted| match wanted {
-            Wanted::Queued => lease.is_none() && record.state == State::Queued,
-            Wanted::Held => record.state == State::Held,
-            Wanted::Active => lease.is_some(),
-            Wanted::Uncertain => record.uncertain,
+        let is_state = |wanted: StateFilter| match wanted {
+            StateFilter::Queued => lease.is_none() && record.state == State::Queued,
+            StateFilter::Held => record.state == State::Held,
+            StateFilter::Active => lease.is_some(),
+            StateFilter::Uncertain => record.uncertain,
         };
         self.server.as_ref().is_none_or(is_server)
             && self.sender.as_ref().is_none_or(is_sender)

@@ -12,7 +12,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 use super::content::{Reader, Storage, Stored, Storing};
-use super::shape::Shape;
+use super::shape::Fingerprint;
 use super::{SpoolError, SpoolFuture};
 use crate::base::MessageId;
 use crate::platform::files;
@@ -118,7 +118,7 @@ impl Storing for Arriving {
 
     fn finish(
         self: Box<Self>,
-        Shape { size, sum }: Shape,
+        Fingerprint { size, sum }: Fingerprint,
     ) -> SpoolFuture<'static, Arc<dyn Stored>> {
         Box::pin(async move {
             let path = self.path.clone();
@@ -201,7 +201,7 @@ mod tests {
             limits::HEADER_SECTION + 4
         );
         assert!(contents.path(id).exists());
-        let wanted = Shape {
+        let wanted = Fingerprint {
             size: 300 * 1024,
             sum: crc32fast::hash(&[b'x'; 300 * 1024]),
         };

@@ -2,7 +2,7 @@
 
 /// A content's size and checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct Fingerprint {
     /// The number of octets.
     pub size: u64,
     /// The CRC-32 of the octets: it protects against faulty disks, not against tampering.
@@ -10,7 +10,7 @@ pub struct Shape {
 }
 
 /// The text for error messages.
-impl std::fmt::Display for Shape {
+impl std::fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} octets with CRC-32 {:08x}", self.size, self.sum)
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::{
-    Content, Contents, Count, Deed, Entry, Manage, Page, QueueFilter, Record, Selection,
-    SpoolFuture, Story, What,
+    Content, Contents, Count, Entry, EventKind, Manage, OperatorAction, Page, QueueFilter, Record,
+    Selection, SpoolFuture, Story,
 };
 use crate::base::{Clock, MessageId, Timestamp};
 
@@ -28,7 +28,7 @@ impl ShownSpool {
         story.ended = story.ended.map(|at| at.shifted(by));
         for event in &mut story.events {
             event.at = event.at.shifted(by);
-            if let What::Deferred { until, .. } = &mut event.what {
+            if let EventKind::Deferred { until, .. } = &mut event.what {
                 *until = until.shifted(by);
             }
         }
@@ -80,7 +80,12 @@ impl Manage for ShownSpool {
         Box::pin(async move { Ok(self.entry_shown(self.spool.get(id).await?)) })
     }
 
-    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> SpoolFuture<'_, usize> {
+    fn act(
+        &self,
+        which: Selection,
+        deed: OperatorAction,
+        now: Timestamp,
+    ) -> SpoolFuture<'_, usize> {
         let which = match which {
             Selection::Matching(filter) => Selection::Matching(self.filter(filter)),
             ids => ids,

@@ -27,9 +27,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::content::ContentWriter;
 use super::folder::Folder;
 use super::{
-    Claim, Claimed, Content, Contents, Count, Deed, Entry, Finish, Intake, Ledger, Manage, New,
-    Notes, Owner, Page, Place, QueueFilter, Record, Selection, SpoolError, SpoolFuture, Story,
-    Upkeep, Used, Which, Work,
+    Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger, Manage,
+    NewMessage, Notes, OperatorAction, Owner, Page, Place, QueueFilter, Record, Selection,
+    SpoolError, SpoolFuture, Story, Upkeep, Used, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
@@ -158,7 +158,7 @@ impl SqliteSpool {
     async fn act_on(
         &self,
         ids: Vec<MessageId>,
-        deed: Deed,
+        deed: OperatorAction,
         now: Timestamp,
         named: bool,
     ) -> Result<usize, SpoolError> {
@@ -186,7 +186,7 @@ impl Intake for SqliteSpool {
         Box::pin(std::future::ready(self.shared.space.has_room()))
     }
 
-    fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()> {
+    fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()> {
         self.ask(|answer| Job::Put(messages, answer))
     }
 }
@@ -205,12 +205,12 @@ impl Work for SqliteSpool {
 
     fn claim(
         &self,
-        which: Which,
+        which: ClaimFrom,
         max: usize,
         now: Timestamp,
         until: Timestamp,
     ) -> SpoolFuture<'_, Vec<Claimed>> {
-        if which == Which::Fresh {
+        if which == ClaimFrom::Fresh {
             let fresh = self.shared.queue().take_fresh(max);
             return Box::pin(std::future::ready(Ok(fresh)));
         }
@@ -323,7 +323,12 @@ impl Manage for SqliteSpool {
         self.read(move |reader| Ok(shared.entry(reader.get(id)?)))
     }
 
-    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> SpoolFuture<'_, usize> {
+    fn act(
+        &self,
+        which: Selection,
+        deed: OperatorAction,
+        now: Timestamp,
+    ) -> SpoolFuture<'_, usize> {
         Box::pin(async move {
             let filter = match which {
                 Selection::Ids(ids) => return self.act_on(ids, deed, now, true).await,

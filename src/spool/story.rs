@@ -14,13 +14,13 @@ pub struct StoryEvent {
     pub at: Timestamp,
     /// The event.
     #[serde(flatten)]
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// An event of a [`StoryEvent`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum What {
+pub enum EventKind {
     /// The server accepted the message for these recipients.
     Delivered {
         /// The server.
@@ -95,7 +95,7 @@ impl Story {
         let mut all: Vec<&Address> = Vec::new();
         let waiting = self.record.envelope.recipients.iter().map(|r| &r.address);
         let done = self.events.iter().flat_map(|event| match &event.what {
-            What::Delivered { to, .. } | What::Failed { to, .. } => to.as_slice(),
+            EventKind::Delivered { to, .. } | EventKind::Failed { to, .. } => to.as_slice(),
             _ => &[],
         });
         for address in done.chain(waiting) {

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Claim, Claimed, Content, ContentWriter, Count, Deed, Entry, Finish, New, Page, Place, Record,
-    Selection, SpoolFuture, Story, Used,
+    Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage, OperatorAction, Page,
+    Place, Record, Selection, SpoolFuture, Story, Used,
 };
 use crate::base::{BoxFuture, MessageId, Timestamp};
 
@@ -22,7 +22,7 @@ pub trait Intake: Send + Sync + 'static {
     fn has_room(&self) -> BoxFuture<'_, bool>;
 
     /// Accepts all the messages or none: once this returns `Ok`, they are on stable storage.
-    fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()>;
+    fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()>;
 }
 
 /// The spool for callers that read contents.
@@ -33,7 +33,7 @@ pub trait Contents: Send + Sync + 'static {
 
 /// The messages to claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum ClaimFrom {
     /// Messages that this process has just put, with their contents in memory.
     Fresh,
     /// Messages that are due in a place, earliest first.
@@ -52,7 +52,7 @@ pub trait Work: Contents {
     /// Claims up to `max` messages until `until`.
     fn claim(
         &self,
-        which: Which,
+        which: ClaimFrom,
         max: usize,
         now: Timestamp,
         until: Timestamp,
@@ -125,7 +125,8 @@ pub trait Manage: Contents {
     fn get(&self, id: MessageId) -> SpoolFuture<'_, Entry>;
 
     /// Applies an action to messages that nobody has claimed. Returns the number of messages.
-    fn act(&self, which: Selection, deed: Deed, now: Timestamp) -> SpoolFuture<'_, usize>;
+    fn act(&self, which: Selection, deed: OperatorAction, now: Timestamp)
+    -> SpoolFuture<'_, usize>;
 
     /// The number of messages by server and state. The call takes the same time however many messages
     /// there are.

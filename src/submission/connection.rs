@@ -42,7 +42,7 @@ pub(super) struct Connection {
     input: BytesMut,
     incoming: Option<Incoming>,
     share: Share,
-    place_of_user: Option<Counted<String>>,
+    user_slot: Option<Counted<String>>,
     door: Arc<Door>,
     shared: Arc<Shared>,
     stopping: watch::Receiver<Stopping>,
@@ -108,7 +108,7 @@ impl Connection {
             input: BytesMut::new(),
             incoming: None,
             share: Share::none_of(&door.memory),
-            place_of_user: None,
+            user_slot: None,
             stopping: door.stopping(),
             ends: Instant::now() + settings.limits.session_time,
             door,
@@ -259,7 +259,7 @@ impl Connection {
     fn has_read(&mut self, octets: u64) {
         if self.machine.is_before_helo_in_clear() && self.input.starts_with(&TLS_HANDSHAKE) {
             let reply = Reply::tls_in_clear();
-            maillog::speaks_tls(&self.endpoint.name, &self.peer);
+            maillog::tls_unexpected(&self.endpoint.name, &self.peer);
             self.input.clear();
             return self.machine.close(&reply);
         }
@@ -337,13 +337,13 @@ impl Connection {
     /// Makes this the session's user, unless the user already has too many sessions.
     fn becomes(&mut self, user: &User) -> Result<(), Reply> {
         // Stop counting the user that the client's network determined: it may be the same user.
-        self.place_of_user = None;
-        let place = self.door.place_of_user(user).map_err(|why| {
+        self.user_slot = None;
+        let place = self.door.user_slot(user).map_err(|why| {
             let reply = wording::turned_away(&why);
             self.is_turned_away(&reply);
             reply
         });
-        self.place_of_user = Some(place?);
+        self.user_slot = Some(place?);
         let assumed = user.assume_from.as_ref();
         let assumed = assumed.or(self.options.assume_from.as_ref());
         self.machine.assume_from(assumed.cloned());

@@ -193,7 +193,7 @@ impl Source {
 
     /// Forgets the last failure, because the problem may have been fixed: the next caller causes a new
     /// request.
-    pub fn forgive(&self) {
+    pub fn clear_failure(&self) {
         self.remember(None);
     }
 
@@ -224,12 +224,12 @@ impl Source {
     pub async fn disconnect(&self) -> Result<bool, TokenError> {
         let mut account = self.account().await?;
         let mut next = account.clone();
-        let there_was = next.refresh.is_some() || next.access.is_some();
+        let had_tokens = next.refresh.is_some() || next.access.is_some();
         next.forget();
         self.keep(&next).await?;
         self.current.store(None);
         *account = next;
-        Ok(there_was)
+        Ok(had_tokens)
     }
 
     fn at_hand(&self, generation: u64, now: Timestamp) -> Option<Arc<Access>> {

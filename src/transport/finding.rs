@@ -61,7 +61,7 @@ impl Finding {
     }
 
     /// True if the reply proves that the mailbox can sign in and be used.
-    pub fn is_let_in(&self) -> bool {
+    pub fn is_signed_in(&self) -> bool {
         !matches!(
             self,
             Self::Slowed(..) | Self::Held(..) | Self::TokenRefused(_)

@@ -26,7 +26,7 @@ use url::Url;
 
 use crate::base::Timestamp;
 use crate::observe::maillog;
-use crate::operator::accounts::{SignInAttempt, SignInProgress, Visit, Way, Wish};
+use crate::operator::accounts::{SignInAttempt, SignInOptions, SignInProgress, SignInWay, Visit};
 use crate::operator::row::TokenRow;
 use crate::operator::{Local, Operator, OperatorError, Request as Ask, metrics};
 use crate::transport::Step;
@@ -327,9 +327,9 @@ struct Posted {
 
 /// A form of this session's own page. A form that another page made does not have the session's
 /// token.
-struct Ours;
+struct OwnForm;
 
-impl<S: Send + Sync> FromRequest<S> for Ours {
+impl<S: Send + Sync> FromRequest<S> for OwnForm {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
@@ -351,10 +351,10 @@ impl<S: Send + Sync> FromRequest<S> for Ours {
 async fn connect(
     State(parts): State<Arc<PageParts>>,
     Path(server): Path<String>,
-    _: Ours,
+    _: OwnForm,
 ) -> Response {
-    let wish = Wish {
-        way: Way::Usual,
+    let wish = SignInOptions {
+        way: SignInWay::Usual,
         anybody: false,
     };
     let asked = Ask::Connect {
@@ -399,7 +399,7 @@ async fn sign_in(
 async fn test(
     State(parts): State<Arc<PageParts>>,
     Path(server): Path<String>,
-    _: Ours,
+    _: OwnForm,
 ) -> Response {
     let mut steps: Vec<Step> = Vec::new();
     let asked = Ask::Test {

@@ -220,7 +220,7 @@ fn the_queue_and_route_need_no_secret() {
 }
 
 #[test]
-fn what_delivery_has_just_now_is_shown_with_its_owner() {
+fn messages_being_sent_are_shown_with_their_owner() {
     let lab = Lab::new();
     lab.fault(r#"{"stage":"final_dot","action":{"stall":600000}}"#);
     let id = id_of(&lab.send("notifications@example.com", &admitted("slow")));
@@ -314,7 +314,7 @@ fn sigterm_lets_a_message_under_way_end() {
 }
 
 #[test]
-fn sigterm_tells_whoever_does_not_end_in_time() {
+fn sigterm_logs_what_does_not_end_in_time() {
     let mut plan = Plan::default();
     plan.configuration = plan
         .configuration
@@ -335,7 +335,7 @@ fn sigterm_tells_whoever_does_not_end_in_time() {
 }
 
 #[test]
-fn a_listener_that_cannot_be_had_beside_its_own_takes_a_restart() {
+fn a_listener_that_overlaps_a_running_one_takes_a_restart() {
     let mut lab = Lab::stopped(Plan::default());
     let port = free_port();
     let (own, wider) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
@@ -402,7 +402,7 @@ fn ending(lab: &Lab, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_command_that_finds_something_unavailable_ends_with_69_and_one_that_is_told_no_with_1() {
+fn exit_code_69_means_unavailable_and_1_means_refused() {
     let mut lab = Lab::stopped(Plan::default());
     let not_running = [
         &["servers"][..],

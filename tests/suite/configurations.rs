@@ -228,6 +228,6 @@ fn load(file: &Path, text: &str) -> [String; 3] {
 /// The name of a field of the outermost struct, if it is a key of the configuration.
 fn field(line: &str) -> Option<&str> {
     let (name, _) = line.strip_prefix("    ")?.split_once(": ")?;
-    let is_key = !name.starts_with(' ') && !["folder", "leaving"].contains(&name);
+    let is_key = !name.starts_with(' ') && !["folder", "lingering"].contains(&name);
     is_key.then_some(name)
 }

@@ -344,7 +344,7 @@ fn a_person_signs_in_for_a_shared_mailbox_and_sends_as_it() {
 }
 
 #[test]
-fn where_a_shared_mailbox_wants_its_own_name_it_gets_that() {
+fn a_shared_mailbox_can_sign_in_with_its_own_name() {
     let lab = shared_mailbox(SharedSignIn::Mailbox);
     offer(&lab);
     assert_eq!(lab.delivered(1)[0].mailbox, "sales@example.com");
@@ -414,7 +414,7 @@ fn trouble_that_passes_does_not_end_a_sign_in() {
 }
 
 #[test]
-fn what_the_provider_refused_is_known_to_who_looks_later() {
+fn a_refusal_by_the_provider_is_remembered() {
     let plan = plan("refresh_token");
     let server = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
     let lab = Lab::stopped(Plan {

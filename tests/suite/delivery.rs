@@ -7,7 +7,7 @@ use mailferry::sandbox::SandboxLimits;
 use crate::support::{Lab, Plan, SERVER, Smtp, USUAL, admitted, have, id_of};
 
 #[test]
-fn a_message_arrives_byte_for_byte_but_for_what_was_asked() {
+fn only_the_requested_changes_reach_the_upstream() {
     let lab = Lab::new();
     let body = ".\r\n..two\r\ncaf\u{e9}\r\n\ttab \r\n\r\n.\r\n";
     let headers = "Subject:  odd\r\n \t folding \r\nFROM : <notifications@example.com>\r\nDate: now\r\nMessage-Id: <1@x>\r\nX-8: \u{e9}\r\n";
@@ -133,7 +133,7 @@ fn a_recipient_that_fails_is_reported_and_the_others_go_on() {
 }
 
 #[test]
-fn nobody_is_told_where_nobody_asked() {
+fn no_report_is_sent_unless_requested() {
     let lab = Lab::new();
     lab.fault(r#"{"stage":"rcpt","action":{"reply":"550 5.1.1 no"},"times":3}"#);
     let mut client = lab.client();

@@ -134,7 +134,7 @@ fn users_networks_servers_and_sizes_are_the_listeners_own() {
 }
 
 #[test]
-fn a_session_goes_by_its_listener_as_it_is_by_now() {
+fn an_open_session_follows_its_listeners_new_settings() {
     let lab = Lab::new();
     let (mut client, mut other) = (lab.client(), lab.client());
     assert!(
@@ -376,7 +376,7 @@ fn who_guesses_in_many_sessions_at_once_has_no_more_guesses() {
 }
 
 #[test]
-fn what_the_log_says_of_them_fail2ban_reads() {
+fn fail2ban_reads_the_log_of_failed_sign_ins() {
     if !have("doors::fail2ban", &["fail2ban-regex"]) {
         return;
     }
@@ -426,7 +426,7 @@ fn commands_may_end_in_a_bare_lf_where_it_is_said() {
 }
 
 #[test]
-fn who_signs_in_is_no_longer_whom_the_network_made_them() {
+fn signing_in_replaces_the_user_of_the_network() {
     let scanner = "[[user]]\nname = \"scanner\"\nnetworks = [\"127.0.0.0/8\"]\nassume_from = \"notifications@example.com\"\nsessions = 1\n";
     let lab = Lab::with(plan("", "sessions = 0", scanner));
     let mut client = Smtp::connect(lab.address);

@@ -65,7 +65,7 @@ fn a_reply_that_comes_late_is_noticed_at_data() {
 }
 
 #[test]
-fn what_is_no_answer_to_the_final_dot_leaves_the_message_uncertain() {
+fn an_invalid_reply_to_the_final_dot_leaves_the_message_uncertain() {
     let server = Smarthost::start(|asked, seen| match asked {
         Asked::FinalDot(_) if seen.connections == 1 => Some("354 go on"),
         _ => None,

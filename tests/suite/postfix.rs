@@ -361,8 +361,8 @@ impl Servers {
 }
 
 #[test]
-fn postfix_confirms_what_it_is_asked_to_and_we_where_it_cannot() {
-    if !possible("postfix_confirms_what_it_is_asked_to_and_we_where_it_cannot") {
+fn dsn_is_sent_by_postfix_or_else_by_us() {
+    if !possible("dsn_is_sent_by_postfix_or_else_by_us") {
         return;
     }
     for (without, action) in [("", "Action: delivered"), ("dsn", "Action: relayed")] {
@@ -489,8 +489,8 @@ const SMUGGLING: [&str; 14] = [
 ];
 
 #[test]
-fn postfix_sees_one_message_whatever_it_tries_to_be() {
-    if !possible("postfix_sees_one_message_whatever_it_tries_to_be") {
+fn smuggling_attempts_reach_postfix_as_one_message() {
+    if !possible("smuggling_attempts_reach_postfix_as_one_message") {
         return;
     }
     for without in ["", "chunking"] {

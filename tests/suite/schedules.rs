@@ -17,7 +17,7 @@ use mailferry::base::{MessageId, Simulation, Timestamp, tls};
 use mailferry::delivery::{self, Delivery, DeliveryOptions, MailboxLimits};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
-use mailferry::spool::{Content, Intake, New, Origin, Record, State, What};
+use mailferry::spool::{Content, EventKind, Intake, NewMessage, Origin, Record, State};
 use mailferry::transport::Upstream;
 use mailferry::transport::smtp::{Auth, SmtpServer, Tls};
 use rand::rngs::StdRng;
@@ -96,7 +96,13 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::DeliverySettings
 }
 
 /// A message of one mailbox. One in ten has three recipients, and some recipients do not exist.
-fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, bad: f64) -> New {
+fn message(
+    spool: &Memory,
+    random: &mut StdRng,
+    number: usize,
+    now: Timestamp,
+    bad: f64,
+) -> NewMessage {
     let sender = mailbox(number % MAILBOXES);
     let count = if random.random_bool(0.1) { 3 } else { 1 };
     let recipient = |place: usize| {
@@ -138,7 +144,7 @@ fn message(spool: &Memory, random: &mut StdRng, number: usize, now: Timestamp, b
         former_lane: None,
     };
     let content = Content::Memory(text.into());
-    New { record, content }
+    NewMessage { record, content }
 }
 
 /// The events that a seed determines.
@@ -295,7 +301,7 @@ fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) 
     };
     let began = Timestamp(1_800_000_000_000);
     let spool = Arc::new(Memory::default());
-    let messages: Vec<New> = (0..MESSAGES)
+    let messages: Vec<NewMessage> = (0..MESSAGES)
         .map(|number| message(&spool, &mut random, number, began, plan.bad))
         .collect();
     let sent: Vec<Record> = messages.iter().map(|new| new.record.clone()).collect();
@@ -427,7 +433,7 @@ fn check(
 /// spool, where an operator can see them.
 fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
     let of = |event: mailferry::spool::StoryEvent| match event.what {
-        What::Reported { report, .. } => {
+        EventKind::Reported { report, .. } => {
             let mut texts = exchange.reports(report);
             texts.extend(spool.text(report));
             texts
@@ -442,9 +448,9 @@ fn failed(spool: &Memory, id: MessageId) -> HashSet<String> {
     let events = spool.events(id);
     let is_reported = events
         .iter()
-        .any(|event| matches!(event.what, What::Reported { .. }));
+        .any(|event| matches!(event.what, EventKind::Reported { .. }));
     let to = events.iter().flat_map(|event| match &event.what {
-        What::Failed { to, .. } if is_reported => to.as_slice(),
+        EventKind::Failed { to, .. } if is_reported => to.as_slice(),
         _ => &[],
     });
     to.map(|address| address.to_string()).collect()

@@ -300,7 +300,7 @@ fn many_failures_are_told_of_together() {
 }
 
 #[test]
-fn mail_that_waits_for_its_turn_is_within_reach() {
+fn waiting_mail_can_be_managed_by_commands() {
     let configuration =
         USUAL.to_owned() + &SERVER.replace("messages_per_minute = 0", "messages_per_minute = 1");
     let lab = Lab::with(Plan {

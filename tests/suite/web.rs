@@ -239,7 +239,7 @@ fn behind_a_proxy_the_browser_comes_back_to_the_page() {
 }
 
 #[test]
-fn an_end_that_is_near_is_told_in_the_log_on_the_page_and_as_a_metric() {
+fn a_secret_that_expires_soon_is_in_the_log_on_the_page_and_a_metric() {
     let soon = Timestamp::now().after(Duration::from_secs(10 * 24 * 3_600));
     let date = soon.to_string()[..10].to_owned();
     let plan = Plan::default();

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use crate::cli::common::plain;
 use crate::message::Address;
 use crate::spool::filter;
-use crate::spool::{Entry, Origin, Record, State, Story, StoryEvent, What};
+use crate::spool::{Entry, EventKind, Origin, Record, State, Story, StoryEvent};
 
 /// The number of recipients that a line shows; further ones are only counted.
 const SHOWN: usize = 3;
@@ -141,16 +141,19 @@ fn outcome(story: &Story, asked: &[&Address]) -> String {
     let decided = |to: &Address| {
         let mut events = story.events.iter().rev().map(|event| &event.what);
         events.find(|what| match what {
-            What::Delivered { to: all, .. } | What::Failed { to: all, .. } => all.contains(to),
+            EventKind::Delivered { to: all, .. } | EventKind::Failed { to: all, .. } => {
+                all.contains(to)
+            }
             _ => false,
         })
     };
-    let fates: Vec<Option<&What>> = asked.iter().map(|to| decided(to)).collect();
+    let fates: Vec<Option<&EventKind>> = asked.iter().map(|to| decided(to)).collect();
     if let [fate] = fates[..] {
         let last = fate.or(story.events.last().map(|event| &event.what));
         return last.map_or("queued".to_owned(), words);
     }
-    let is_delivered = |fate: &&Option<&What>| matches!(fate, Some(What::Delivered { .. }));
+    let is_delivered =
+        |fate: &&Option<&EventKind>| matches!(fate, Some(EventKind::Delivered { .. }));
     let delivered = fates.iter().filter(is_delivered).count();
     let failed = fates.iter().flatten().count() - delivered;
     let waiting = fates.len() - delivered - failed;
@@ -212,13 +215,13 @@ fn events(events: &[StoryEvent]) {
     }
 }
 
-fn words(what: &What) -> String {
+fn words(what: &EventKind) -> String {
     let list = |to: &[Address]| {
         let all: Vec<&str> = to.iter().map(|address| address.as_str()).collect();
         all.join(", ")
     };
     match what {
-        What::Delivered {
+        EventKind::Delivered {
             server,
             to,
             reply,
@@ -227,10 +230,10 @@ fn words(what: &What) -> String {
             let to = list(to);
             format!("delivered by {server} to {to}: {reply}; Message-ID {message_id}")
         }
-        What::Failed { server, to, reply } => {
+        EventKind::Failed { server, to, reply } => {
             format!("failed at {server} for {}: {reply}", list(to))
         }
-        What::Deferred {
+        EventKind::Deferred {
             server,
             until,
             reason,
@@ -243,10 +246,10 @@ fn words(what: &What) -> String {
             };
             format!("deferred by {server} until {until}{uncertain}: {reason}")
         }
-        What::Held { reason } => format!("held: {reason}"),
-        What::Reported { report, to } => format!("reported to {to} by {report}"),
-        What::Warned { report, to } => format!("delay notice {report} sent to {to}"),
-        What::Retried => "retry requested by an operator".to_owned(),
-        What::Deleted => "deleted by hand".to_owned(),
+        EventKind::Held { reason } => format!("held: {reason}"),
+        EventKind::Reported { report, to } => format!("reported to {to} by {report}"),
+        EventKind::Warned { report, to } => format!("delay notice {report} sent to {to}"),
+        EventKind::Retried => "retry requested by an operator".to_owned(),
+        EventKind::Deleted => "deleted by hand".to_owned(),
     }
 }

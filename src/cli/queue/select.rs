@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{MessageId, Timestamp};
-use crate::spool::{QueueFilter, Selection, Wanted};
+use crate::spool::{QueueFilter, Selection, StateFilter};
 
 /// Messages selected by their properties.
 #[derive(clap::Args)]
@@ -61,10 +61,10 @@ impl Filters {
             sender: self.sender.clone(),
             recipient: self.recipient.clone(),
             state: self.state.map(|state| match state {
-                StateArgument::Queued => Wanted::Queued,
-                StateArgument::Held => Wanted::Held,
-                StateArgument::Active => Wanted::Active,
-                StateArgument::Uncertain => Wanted::Uncertain,
+                StateArgument::Queued => StateFilter::Queued,
+                StateArgument::Held => StateFilter::Held,
+                StateArgument::Active => StateFilter::Active,
+                StateArgument::Uncertain => StateFilter::Uncertain,
             }),
             before: self.older.map(|age| now.before(age)),
             since: self.newer.map(|age| now.before(age)),

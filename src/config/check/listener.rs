@@ -90,7 +90,7 @@ impl Checker<'_> {
             let text = format!(
                 "{socket} overlaps the socket of the listener {:?}; remove one{}",
                 other.name,
-                if is_of_both(&other.socket, socket) {
+                if overlap_by_ipv4(&other.socket, socket) {
                     ", or write only_ipv6 = true beside the address [::]"
                 } else {
                     ""
@@ -330,7 +330,7 @@ fn name_of(listener: &text::ListenerTable, socket: &Socket) -> String {
 }
 
 /// True if one socket is IPv4 and the other is IPv6.
-fn is_of_both(one: &Socket, other: &Socket) -> bool {
+fn overlap_by_ipv4(one: &Socket, other: &Socket) -> bool {
     let is_v4 = |socket: &Socket| match socket {
         Socket::Address { address, .. } => Some(address.is_ipv4()),
         Socket::Systemd(_) => None,

@@ -12,7 +12,8 @@ use super::counts::{CountedAs, QueueCounts};
 use super::space::Space;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{
-    Claim, Claimed, Content, Entry, Fate, Finish, Flow, Lease, New, Owner, Place, Record, State,
+    Claim, Claimed, Content, Entry, Fate, Finish, Flow, Lease, NewMessage, Owner, Place, Record,
+    State,
 };
 
 /// The maximum size of all fresh messages' contents in memory (octets). Further messages are read from the
@@ -199,7 +200,7 @@ impl Queue {
     }
 
     /// Hands a new message to delivery at once, if there is room for it.
-    pub(super) fn offer(&mut self, New { record, content }: New) {
+    pub(super) fn offer(&mut self, NewMessage { record, content }: NewMessage) {
         let in_memory = content.in_memory().map_or(0, Bytes::len);
         let fits = self.fresh.len() < FRESH_MESSAGES && self.fresh_bytes + in_memory <= FRESH_BYTES;
         let is_due = record.due <= record.received;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 use super::rows::{self, select};
 use super::store::FILE;
 use crate::base::{MessageId, Timestamp};
-use crate::spool::{Record, SpoolError, Story, What, filter};
+use crate::spool::{EventKind, Record, SpoolError, Story, filter};
 
 /// The maximum number of rows in one read transaction, so that none delays checkpoints for long.
 const CHUNK: usize = 1_000;
@@ -122,13 +122,13 @@ impl SpoolReader {
             needle
         };
         // SQLite converts only ASCII to lower case. For other text it finds all stories with an address,
-        // and `stands_in` compares them.
+        // and `mentions_address` compares them.
         let needle = if needle.is_ascii() {
             needle
         } else {
             "@".into()
         };
-        self.search(&needle, limit, |story| stands_in(&wanted, story))
+        self.search(&needle, limit, |story| mentions_address(&wanted, story))
     }
 
     /// The newest stories that contain `needle` (in lower case) and that `is_one` admits; newest first.
@@ -174,12 +174,12 @@ impl SpoolReader {
 fn has_message_id(story: &Story, id: &str) -> bool {
     let mut events = story.events.iter().map(|event| &event.what);
     events.any(|what| match what {
-        What::Delivered { message_id, .. } => message_id.eq_ignore_ascii_case(id),
+        EventKind::Delivered { message_id, .. } => message_id.eq_ignore_ascii_case(id),
         _ => false,
     })
 }
 
-fn stands_in(wanted: &str, story: &Story) -> bool {
+fn mentions_address(wanted: &str, story: &Story) -> bool {
     let sender = story.record.envelope.sender.address();
     let all = sender.into_iter().chain(story.recipients());
     all.map(|address| address.as_str())

@@ -11,7 +11,7 @@ use super::settings::SpoolSettings;
 
 /// The time for which an answer is valid. An answer is requested before each message and each piece of a
 /// large one. Data that arrives meanwhile fits into the reserve: a megabyte, at a gigabyte per second.
-const HOLDS: Duration = Duration::from_millis(1);
+const VALID_FOR: Duration = Duration::from_millis(1);
 
 /// Compares the free space on the spool's disk with the reserve.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Space {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some((at, answer)) = *last
-            && at.elapsed() < HOLDS
+            && at.elapsed() < VALID_FOR
         {
             return answer;
         }

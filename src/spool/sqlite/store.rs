@@ -12,7 +12,8 @@ use crate::base::{MessageId, Timestamp, limits};
 use crate::message::{Address, Recipient};
 use crate::spool::folder::Folder;
 use crate::spool::{
-    Content, DatabaseFault, Flow, Origin, Place, Record, SpoolError, State, StoryEvent, Used, What,
+    Content, DatabaseFault, EventKind, Flow, Origin, Place, Record, SpoolError, State, StoryEvent,
+    Used,
 };
 
 /// The database, in the spool's folder.
@@ -231,8 +232,10 @@ impl Store {
         let first: i64 = self.connection.query_row(sql, [id], |row| row.get(0))?;
         let done = events.iter().flat_map(|event| {
             let (to, state, answer) = match &event.what {
-                What::Delivered { to, reply, .. } => (to.as_slice(), DELIVERED, reply.as_str()),
-                What::Failed { to, reply, .. } => (to.as_slice(), FAILED, reply.as_str()),
+                EventKind::Delivered { to, reply, .. } => {
+                    (to.as_slice(), DELIVERED, reply.as_str())
+                }
+                EventKind::Failed { to, reply, .. } => (to.as_slice(), FAILED, reply.as_str()),
                 _ => (&[][..], WAITING, ""),
             };
             to.iter().map(move |address| (address, state, answer))

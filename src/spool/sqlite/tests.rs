@@ -5,8 +5,8 @@ use super::*;
 use crate::base::Simulation;
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use crate::spool::{
-    DigestLines, Fate, Flow, Lease, Origin, QueueFilter, ShownSpool, State, StoryEvent, Wanted,
-    What, time,
+    DigestLines, EventKind, Fate, Flow, Lease, Origin, QueueFilter, ShownSpool, State, StateFilter,
+    StoryEvent, time,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -28,7 +28,7 @@ fn open(settings: SpoolSettings) -> Result<SqliteSpool, SpoolError> {
     SqliteSpool::open(settings, owner())
 }
 
-fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
+fn new(spool: &SqliteSpool, lane: &str, text: &str) -> NewMessage {
     let record = Record {
         id: spool.next_id(NOW),
         received: NOW,
@@ -57,7 +57,7 @@ fn new(spool: &SqliteSpool, lane: &str, text: &str) -> New {
         holds: 0,
         former_lane: None,
     };
-    New {
+    NewMessage {
         record,
         content: Content::Memory(text.to_owned().into()),
     }
@@ -102,7 +102,11 @@ async fn finish(spool: &SqliteSpool, finish: Finish) {
     spool.finish([finish].into()).await.unwrap();
 }
 
-async fn act(spool: &SqliteSpool, which: Selection, deed: Deed) -> Result<usize, SpoolError> {
+async fn act(
+    spool: &SqliteSpool,
+    which: Selection,
+    deed: OperatorAction,
+) -> Result<usize, SpoolError> {
     spool.act(which, deed, NOW).await
 }
 
@@ -112,7 +116,7 @@ fn all() -> Selection {
 
 async fn claim(spool: &SqliteSpool, lane: &str, max: usize, now: Timestamp) -> Vec<MessageId> {
     let claimed = spool
-        .claim(Which::DueIn(place(lane)), max, now, UNTIL)
+        .claim(ClaimFrom::DueIn(place(lane)), max, now, UNTIL)
         .await
         .unwrap();
     claimed.iter().map(|message| message.record.id).collect()
@@ -143,7 +147,7 @@ async fn what_was_put_is_offered_fresh_and_after_a_crash_is_due() {
 async fn lanes_are_apart_and_due_times_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(settings(folder.path())).unwrap();
-    let messages: Vec<New> = (0..3).map(|_| new(&spool, "a", "x")).collect();
+    let messages: Vec<NewMessage> = (0..3).map(|_| new(&spool, "a", "x")).collect();
     let other = new(&spool, "b", "y");
     let other_id = other.record.id;
     spool.put(messages).await.unwrap();
@@ -236,7 +240,7 @@ async fn a_digest_stays_for_the_lines_that_came_while_it_was_sent() {
     let place = digest.place();
     assert_eq!(spool.waiting().await.unwrap(), [(place.clone(), then)]);
     let sent = async |spool: &SqliteSpool| {
-        let which = Which::DueIn(digest.place());
+        let which = ClaimFrom::DueIn(digest.place());
         let claimed = spool.claim(which, 9, then, UNTIL).await.unwrap().remove(0);
         let lines = spool.lines(id).await.unwrap();
         let mut gone = Finish::new(claimed.claim, Fate::Gone(Box::new(claimed.record)));
@@ -264,7 +268,7 @@ async fn a_digest_stays_for_the_lines_that_came_while_it_was_sent() {
     told_by(&spool, &digest, "four").await;
     let number = spool.lines(id).await.unwrap()[0].0;
     assert!(number > last, "a number is used once");
-    act(&spool, Selection::Ids(vec![id]), Deed::Delete)
+    act(&spool, Selection::Ids(vec![id]), OperatorAction::Delete)
         .await
         .unwrap();
     assert!(spool.lines(id).await.unwrap().is_empty());
@@ -279,7 +283,7 @@ async fn a_claim_whose_time_has_ended_decides_nothing_once_another_has_the_messa
     spool.put(vec![message]).await.unwrap();
     let first = take_fresh(&spool, 9).remove(0).claim;
     let over = NOW.after(FRESH_CLAIM);
-    let which = Which::Named(vec![id]);
+    let which = ClaimFrom::Named(vec![id]);
     let second = spool.claim(which, 9, over, over.after(FRESH_CLAIM)).await;
     let second = second.unwrap().remove(0);
     assert_eq!(spool.renew(vec![first], over).await.unwrap(), [first]);
@@ -312,25 +316,25 @@ async fn the_operator_reaches_what_is_not_under_way() {
     )
     .await;
     assert_eq!(spool.get(first).await.unwrap().record.state, State::Held);
-    assert_eq!(act(&spool, all(), Deed::Retry).await.unwrap(), 1);
+    assert_eq!(act(&spool, all(), OperatorAction::Retry).await.unwrap(), 1);
     assert_eq!(
         claim(&spool, "", 9, NOW).await,
         [first],
         "it is routed anew"
     );
-    assert_eq!(act(&spool, all(), Deed::Delete).await.unwrap(), 0);
+    assert_eq!(act(&spool, all(), OperatorAction::Delete).await.unwrap(), 0);
     spool.release(vec![
         (claim_of(&spool, first), place("")),
         (claim_of(&spool, second), place("a")),
     ]);
     assert_eq!(
-        act(&spool, Selection::Ids(vec![first]), Deed::Delete)
+        act(&spool, Selection::Ids(vec![first]), OperatorAction::Delete)
             .await
             .unwrap(),
         1
     );
     assert!(
-        act(&spool, Selection::Ids(vec![first]), Deed::Delete)
+        act(&spool, Selection::Ids(vec![first]), OperatorAction::Delete)
             .await
             .is_err()
     );
@@ -340,7 +344,7 @@ async fn the_operator_reaches_what_is_not_under_way() {
 async fn a_damaged_row_stops_nothing_but_its_message() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(settings(folder.path())).unwrap();
-    let messages: Vec<New> = (0..3).map(|_| new(&spool, "a", "x")).collect();
+    let messages: Vec<NewMessage> = (0..3).map(|_| new(&spool, "a", "x")).collect();
     let ids: Vec<MessageId> = messages.iter().map(|new| new.record.id).collect();
     spool.put(messages).await.unwrap();
     drop(spool);
@@ -354,7 +358,7 @@ async fn a_damaged_row_stops_nothing_but_its_message() {
     damage(ids[1], "no address");
     let spool = open(settings(folder.path())).unwrap();
     let claimed = spool
-        .claim(Which::DueIn(place("a")), 9, NOW, UNTIL)
+        .claim(ClaimFrom::DueIn(place("a")), 9, NOW, UNTIL)
         .await
         .unwrap();
     let got: Vec<MessageId> = claimed.iter().map(|it| it.record.id).collect();
@@ -371,9 +375,9 @@ async fn a_damaged_row_stops_nothing_but_its_message() {
     assert_eq!((shown.id, shown.state), (ids[1], State::Held));
     assert!(shown.last.as_ref().unwrap().contains("queue export"));
     assert_eq!(spool.content(ids[1]).await.unwrap().size(), 1);
-    let retry = act(&spool, Selection::Ids(vec![ids[1]]), Deed::Retry).await;
+    let retry = act(&spool, Selection::Ids(vec![ids[1]]), OperatorAction::Retry).await;
     assert_eq!(retry.unwrap(), 0, "its record must stay as it is");
-    let delete = act(&spool, Selection::Ids(vec![ids[1]]), Deed::Delete).await;
+    let delete = act(&spool, Selection::Ids(vec![ids[1]]), OperatorAction::Delete).await;
     assert_eq!(delete.unwrap(), 1);
 }
 
@@ -434,7 +438,7 @@ async fn only_one_opens_it_and_strays_are_swept() {
     );
     assert_eq!(spool.content(id).await.unwrap().size(), 300 * 1024);
     spool
-        .claim(Which::DueIn(place("a")), 9, NOW, UNTIL)
+        .claim(ClaimFrom::DueIn(place("a")), 9, NOW, UNTIL)
         .await
         .unwrap();
     finish(&spool, gone(&spool, id).await).await;
@@ -500,7 +504,7 @@ fn to(address: &str) -> Recipient {
 fn delivered(to: &str, at: Timestamp) -> StoryEvent {
     let to = vec![Address::parse(to).unwrap()];
     let (server, reply) = ("a".into(), "250 ok".into());
-    let what = What::Delivered {
+    let what = EventKind::Delivered {
         server,
         to,
         reply,
@@ -699,7 +703,7 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
         .await,
         [first]
     );
-    let state = Some(Wanted::Active);
+    let state = Some(StateFilter::Active);
     assert_eq!(
         found(QueueFilter {
             state,
@@ -713,12 +717,12 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
         ..QueueFilter::default()
     });
     assert_eq!(
-        act(&spool, which.clone(), Deed::Hold("wait".into()))
+        act(&spool, which.clone(), OperatorAction::Hold("wait".into()))
             .await
             .unwrap(),
         1
     );
-    let state = Some(Wanted::Held);
+    let state = Some(StateFilter::Held);
     assert_eq!(
         found(QueueFilter {
             state,
@@ -728,14 +732,14 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
         [first]
     );
     assert_eq!(
-        act(&spool, all(), Deed::Release).await.unwrap(),
+        act(&spool, all(), OperatorAction::Release).await.unwrap(),
         1,
         "the other is claimed"
     );
     assert_eq!(spool.get(first).await.unwrap().record.state, State::Queued);
     assert_eq!(spool.story(first).await.unwrap().events.len(), 2);
     let leased = spool
-        .claim(Which::Named(vec![first, second]), 9, NOW, UNTIL)
+        .claim(ClaimFrom::Named(vec![first, second]), 9, NOW, UNTIL)
         .await
         .unwrap();
     assert_eq!(leased.len(), 1, "the other is claimed already");
@@ -827,7 +831,10 @@ async fn a_spool_of_the_second_format_is_taken_over_with_all_that_is_in_it() {
     );
     assert_eq!(spool.content(of[2].id).await.unwrap().size(), 5);
     let done = spool.stories("done@example.net", 9).await.unwrap();
-    assert!(matches!(done[0].events[0].what, What::Delivered { .. }));
+    assert!(matches!(
+        done[0].events[0].what,
+        EventKind::Delivered { .. }
+    ));
     let held = spool.stories("held@example.net", 9).await.unwrap();
     assert!(held[0].ended.is_none() && held[0].events.len() == 1);
     assert_eq!(spool.notes("hold/").await.unwrap().len(), 1);
@@ -854,13 +861,13 @@ async fn recipients_have_their_own_state() {
     record.envelope.recipients = vec![three.clone()];
     let event = |what| StoryEvent { at: NOW, what };
     let events = vec![
-        event(What::Delivered {
+        event(EventKind::Delivered {
             server: "a".into(),
             to: vec![two.address.clone()],
             reply: "250 ok".into(),
             message_id: String::new(),
         }),
-        event(What::Failed {
+        event(EventKind::Failed {
             server: "a".into(),
             to: vec![one.address.clone()],
             reply: "550 no".into(),
@@ -914,7 +921,7 @@ async fn format_3_is_read_and_its_recipients_stay_in_their_table() {
     drop(database);
     let spool = open(settings(folder.path())).unwrap();
     spool.put(vec![three]).await.unwrap();
-    let which = Which::DueIn(place("a"));
+    let which = ClaimFrom::DueIn(place("a"));
     let claimed = spool.claim(which, 1, NOW, NOW).await.unwrap().remove(0);
     assert_eq!(claimed.record, records[0]);
     let later = Finish::new(claimed.claim, Fate::Later(Box::new(claimed.record)));
@@ -937,7 +944,7 @@ async fn counts(spool: &SqliteSpool, folder: &Path) -> Vec<(String, usize, usize
 async fn counts_are_right_whatever_happens_to_messages() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, path) = (open(settings(folder.path())).unwrap(), folder.path());
-    let messages: Vec<New> = (0..5).map(|_| new(&spool, "a", "x")).collect();
+    let messages: Vec<NewMessage> = (0..5).map(|_| new(&spool, "a", "x")).collect();
     let ids: Vec<MessageId> = messages.iter().map(|new| new.record.id).collect();
     spool.put(messages).await.unwrap();
     let a = |queued, held| ("a".to_owned(), queued, held);
@@ -957,9 +964,13 @@ async fn counts_are_right_whatever_happens_to_messages() {
     moved.lane = "b".into();
     let later = Fate::Later(Box::new(moved));
     finish(&spool, Finish::new(claim_of(&spool, ids[2]), later)).await;
-    act(&spool, Selection::Ids(vec![ids[1]]), Deed::Release)
-        .await
-        .unwrap();
+    act(
+        &spool,
+        Selection::Ids(vec![ids[1]]),
+        OperatorAction::Release,
+    )
+    .await
+    .unwrap();
     let none = (String::new(), 1, 0);
     let b = ("b".to_owned(), 2, 0);
     assert_eq!(counts(&spool, path).await, [none, a(2, 0), b]);
@@ -968,13 +979,13 @@ async fn counts_are_right_whatever_happens_to_messages() {
     assert_eq!(counts(&spool, path).await[0], (String::new(), 3, 0));
     finish(&spool, gone(&spool, ids[3]).await).await;
     let all = all();
-    act(&spool, all.clone(), Deed::Hold("why not".into()))
+    act(&spool, all.clone(), OperatorAction::Hold("why not".into()))
         .await
         .unwrap();
     let at_rest = counts(&spool, path).await;
     assert_eq!(at_rest, [(String::new(), 1, 1), ("b".to_owned(), 1, 1)]);
     spool.release(vec![(claim_of(&spool, ids[4]), place("a"))]);
-    act(&spool, all, Deed::Delete).await.unwrap();
+    act(&spool, all, OperatorAction::Delete).await.unwrap();
     assert_eq!(
         counts(&spool, path).await,
         [("b".to_owned(), 1, 0)],

@@ -15,8 +15,8 @@ use super::store::Store;
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{
-    Claim, Claimed, Content, Deed, DigestLines, Fate, Finish, New, Origin, Place, Record,
-    SpoolError, State, Story, StoryEvent, Used, What, Which,
+    Claim, ClaimFrom, Claimed, Content, DigestLines, EventKind, Fate, Finish, NewMessage,
+    OperatorAction, Origin, Place, Record, SpoolError, State, Story, StoryEvent, Used,
 };
 
 /// The maximum number of jobs in one transaction, so that the first does not wait forever.
@@ -25,10 +25,10 @@ const GROUP: usize = 512;
 type WriterAnswer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 pub(super) enum Job {
-    Put(Vec<New>, WriterAnswer<()>),
+    Put(Vec<NewMessage>, WriterAnswer<()>),
     Finish(Arc<[Finish]>, WriterAnswer<Vec<Claim>>),
     Claim {
-        which: Which,
+        which: ClaimFrom,
         max: usize,
         now: Timestamp,
         until: Timestamp,
@@ -43,7 +43,7 @@ pub(super) enum Job {
     },
     Act {
         ids: Vec<MessageId>,
-        deed: Deed,
+        deed: OperatorAction,
         now: Timestamp,
         /// True if the operator named the messages by their ids; a missing one is then an error.
         named: bool,
@@ -360,7 +360,7 @@ impl SpoolWriter {
     fn act(
         &self,
         id: MessageId,
-        deed: &Deed,
+        deed: &OperatorAction,
         now: Timestamp,
         named: bool,
         effect: &mut Effect,
@@ -368,7 +368,7 @@ impl SpoolWriter {
         let record = match self.store.get(id) {
             // The only possible action on an unreadable row is to remove it.
             Err(error) if error.is_unreadable_row() => {
-                if *deed == Deed::Delete {
+                if *deed == OperatorAction::Delete {
                     effect.files.extend(self.store.remove(id, u64::MAX)?);
                     effect.counts = Some(self.store.counts()?);
                     effect.count += 1;
@@ -383,36 +383,36 @@ impl SpoolWriter {
         let before = counted(&record);
         let event = |what| [StoryEvent { at: now, what }];
         match deed {
-            Deed::Release if record.state != State::Held => return Ok(()),
+            OperatorAction::Release if record.state != State::Held => return Ok(()),
             // An operator who retries many messages at once does not mean those that may have arrived.
-            Deed::Retry if !named && record.state == State::Held && record.uncertain => {
+            OperatorAction::Retry if !named && record.state == State::Held && record.uncertain => {
                 return Ok(());
             }
-            Deed::Retry | Deed::Release => {
+            OperatorAction::Retry | OperatorAction::Release => {
                 let due = Record {
                     due: now,
                     state: State::Queued,
                     lane: String::new(),
                     ..record
                 };
-                self.add_story(&due, None, &event(What::Retried))?;
+                self.add_story(&due, None, &event(EventKind::Retried))?;
                 self.store.update(&due, &[])?;
                 effect.moved.push((before, counted(&due)));
                 effect.due.push((due.place(), now));
             }
-            Deed::Hold(reason) => {
+            OperatorAction::Hold(reason) => {
                 let held = Record {
                     state: State::Held,
                     last: Some(reason.clone()),
                     ..record
                 };
                 let reason = reason.clone();
-                self.add_story(&held, None, &event(What::Held { reason }))?;
+                self.add_story(&held, None, &event(EventKind::Held { reason }))?;
                 self.store.update(&held, &[])?;
                 effect.moved.push((before, counted(&held)));
             }
-            Deed::Delete => {
-                self.add_story(&record, Some(now), &event(What::Deleted))?;
+            OperatorAction::Delete => {
+                self.add_story(&record, Some(now), &event(EventKind::Deleted))?;
                 self.has_more(&record, u64::MAX)?;
                 effect.files.extend(self.store.remove(id, record.size)?);
                 effect.moved.push((before, None));
@@ -488,15 +488,15 @@ impl SpoolWriter {
 
     fn claim(
         &self,
-        which: Which,
+        which: ClaimFrom,
         max: usize,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Claimed>, SpoolError> {
         match which {
-            Which::Fresh => Ok(self.shared.queue().take_fresh(max)),
-            Which::DueIn(place) => self.claim_due(&place, max, now, until),
-            Which::Named(ids) => self.claim_named(&ids, now, until),
+            ClaimFrom::Fresh => Ok(self.shared.queue().take_fresh(max)),
+            ClaimFrom::DueIn(place) => self.claim_due(&place, max, now, until),
+            ClaimFrom::Named(ids) => self.claim_named(&ids, now, until),
         }
     }
 
@@ -589,7 +589,7 @@ fn makes_due(job: &Job) -> bool {
 }
 
 /// Keeps the content's file, because the message's row is committed now.
-fn keep(new: New) -> New {
+fn keep(new: NewMessage) -> NewMessage {
     if let Content::Stored(stored) = &new.content {
         stored.keep();
     }

@@ -11,7 +11,7 @@ use crate::message::{Envelope, Headers, Priority};
 use crate::observe::maillog;
 use crate::routing::{Decision, Route};
 use crate::smtp::Reply;
-use crate::spool::{Content, New, Origin, Record, SpoolError, State};
+use crate::spool::{Content, NewMessage, Origin, Record, SpoolError, State};
 use crate::submission::shared::SubmissionSettings;
 use crate::submission::{permission, wording};
 
@@ -170,7 +170,12 @@ impl Connection {
     async fn put(&self, record: Record, content: Content, route: &Route) -> Reply {
         let (id, size) = (record.id, record.size);
         let envelope = record.envelope.clone();
-        if let Err(error) = self.shared.spool.put(vec![New { record, content }]).await {
+        if let Err(error) = self
+            .shared
+            .spool
+            .put(vec![NewMessage { record, content }])
+            .await
+        {
             return not_taken(id, &error);
         }
         let user = self.machine.user().unwrap_or_default();

@@ -188,7 +188,7 @@ async fn token(upstream: &Upstream, steps: &Steps) -> Result<Option<Arc<Access>>
         return Ok(None);
     };
     // A person who runs the test has probably corrected something.
-    source.forgive();
+    source.clear_failure();
     match source.anew().await {
         Ok(access) => {
             let claims = Claims::of(access.token.expose_secret()).map(|claims| claims.to_string());

@@ -433,7 +433,7 @@ impl Session {
     async fn read(&mut self, stage: Stage, within: Duration) -> Result<Answer, Failure> {
         let mut found = timeout(within, self.next_reply(stage)).await;
         if found.is_err() {
-            found = timeout(wait::LAST_LOOK, self.next_reply(stage)).await;
+            found = timeout(wait::LAST_CHECK, self.next_reply(stage)).await;
         }
         let reply = match found {
             Ok(reply) => reply?,

@@ -10,9 +10,9 @@ use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
-    Claim, Claimed, Content, ContentWriter, Contents, DigestLines, Fate, Finish, Flow, Intake,
-    Ledger, New, Notes, Place, Record, SpoolError, SpoolFuture, State, Story, StoryEvent, Upkeep,
-    Used, Which, Work,
+    Claim, ClaimFrom, Claimed, Content, ContentWriter, Contents, DigestLines, Fate, Finish, Flow,
+    Intake, Ledger, NewMessage, Notes, Place, Record, SpoolError, SpoolFuture, State, Story,
+    StoryEvent, Upkeep, Used, Work,
 };
 use tokio::sync::Notify;
 
@@ -99,7 +99,7 @@ impl Memory {
 }
 
 impl Inner {
-    fn put(&mut self, new: &New) {
+    fn put(&mut self, new: &NewMessage) {
         let Content::Memory(content) = &new.content else {
             panic!("simulated messages are small");
         };
@@ -181,7 +181,7 @@ impl Inner {
                 self.lines.insert((digest.id, self.last), line.clone());
             }
             if !self.messages.contains_key(&digest.id) {
-                self.put(&New {
+                self.put(&NewMessage {
                     record: Record::clone(digest),
                     content: Content::Memory(Bytes::new()),
                 });
@@ -253,7 +253,7 @@ impl Intake for Memory {
         Box::pin(std::future::ready(true))
     }
 
-    fn put(&self, messages: Vec<New>) -> SpoolFuture<'_, ()> {
+    fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()> {
         let mut inner = self.inner();
         messages.iter().for_each(|new| inner.put(new));
         drop(inner);
@@ -278,16 +278,16 @@ impl Work for Memory {
 
     fn claim(
         &self,
-        which: Which,
+        which: ClaimFrom,
         max: usize,
         at: Timestamp,
         until: Timestamp,
     ) -> SpoolFuture<'_, Vec<Claimed>> {
         let mut inner = self.inner();
         let ids = match which {
-            Which::Fresh => Vec::new(),
-            Which::DueIn(place) => inner.due_in(&place, max, at),
-            Which::Named(mut ids) => {
+            ClaimFrom::Fresh => Vec::new(),
+            ClaimFrom::DueIn(place) => inner.due_in(&place, max, at),
+            ClaimFrom::Named(mut ids) => {
                 ids.retain(|id| inner.is_free(*id));
                 ids
             }
