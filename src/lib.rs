@@ -54,7 +54,8 @@
 //! | an SMTP extension that apps see | `smtp/machine.rs` (EHLO), `smtp/command.rs` (parses its parameters), `smtp/machine/rules.rs` (when they are allowed), `message/envelope.rs` (carries them) |
 //! | the same towards servers | `transport/smtp/command.rs` (EHLO's keywords, MAIL and RCPT), `transport/smtp/session.rs` |
 //! | a reply of Exchange, and the reaction to it | `transport/smtp/table.rs`, `tests/replies.txt` |
-//! | a limit for clients or users | `door/limits.rs` (the table `[limits]`), `door/usage.rs`; its words in `submission/wording.rs` |
+//! | a limit for all clients | `door/limits.rs` (the table `[limits]`); its words in `submission/wording.rs` |
+//! | a limit of one user | `door/usage.rs` (counts), `config/text.rs` and `config/check/user.rs` (the key); its words in `submission/wording.rs` |
 //! | a limit of a mailbox | `delivery/usage.rs`, `delivery/desk.rs` |
 //! | which message of a mailbox goes next | `delivery/fair.rs` |
 //! | when a message is tried again or given up | `delivery/retry.rs` |

@@ -28,7 +28,7 @@ const MOST: usize = 4_096;
 /// The number of messages read at once.
 const PAGE: usize = 256;
 
-/// The maximum number of times that one check has the spool remove expired stories.
+/// The maximum number of times that one check tells the spool to remove expired stories.
 const PURGES: usize = 10;
 
 /// The action that a late message needs.

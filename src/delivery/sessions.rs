@@ -18,7 +18,7 @@ struct ParkedSessions {
     most: usize,
     /// Idle sessions, each with the time at which it became idle.
     parked: Vec<(Open, Timestamp)>,
-    /// Increases when no earlier session may be used any more.
+    /// Incremented to invalidate all existing sessions.
     epoch: u64,
 }
 

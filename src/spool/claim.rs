@@ -77,7 +77,7 @@ pub enum Fate {
 }
 
 impl Finish {
-    /// The end of a claim with a fate only, without reports or events.
+    /// Ends a claim by deciding only the message's fate, without reports or events.
     pub fn new(claim: Claim, fate: Fate) -> Self {
         Self {
             claim,

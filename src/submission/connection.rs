@@ -336,7 +336,8 @@ impl Connection {
 
     /// Makes this the session's user, unless the user already has too many sessions.
     fn becomes(&mut self, user: &User) -> Result<(), Reply> {
-        // Stop counting the user that the client's network determined: it may be the same user.
+        // The session may have counted as one of this very user, because of the client's network. It must not
+        // count twice.
         self.user_slot = None;
         let place = self.door.user_slot(user).map_err(|why| {
             let reply = wording::turned_away(&why);

@@ -179,7 +179,7 @@ fn the_examples_of_config_are_right() {
     }
 }
 
-/// The tables of the reference whose keys all have defaults show each key with its default.
+/// In the reference, each table in which every key has a default shows every key with that default.
 #[test]
 fn the_reference_shows_every_default() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mailferry.toml");

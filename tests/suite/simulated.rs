@@ -347,10 +347,10 @@ fn who_waits_for_a_held_server_hears_of_it_through_one_that_works() {
     assert!(left.contains("0 in the queue"), "{left}");
 }
 
-/// A machine starts with a wrong clock, which is corrected while mail is in the queue; or the other way
-/// round.
+/// The clock is wrong at the start and corrected while mail is queued, or right at the start and then set
+/// wrong.
 #[test]
-fn a_clock_that_is_set_makes_no_message_old_and_none_wait() {
+fn setting_the_clock_neither_expires_nor_delays_messages() {
     for (days, stage) in [
         (20_000, FaultStage::Token),
         (-20_000, FaultStage::Mail),

@@ -121,8 +121,8 @@ impl SpoolReader {
         } else {
             needle
         };
-        // SQLite converts only ASCII to lower case. For other text it finds all stories with an address,
-        // and `mentions_address` compares them.
+        // SQLite converts only ASCII to lower case. For other text the query returns every story with any
+        // address, and `mentions_address` picks those that match.
         let needle = if needle.is_ascii() {
             needle
         } else {

@@ -356,7 +356,7 @@ impl Store {
         Ok(statement.exists([digest.to_i64()])?)
     }
 
-    /// Clears the lane of the messages that are queued in this lane.
+    /// Unassigns every message that is queued in this lane, and remembers the lane as its former one.
     pub(super) fn empty_lane(&self, lane: &str) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET lane = '', former_lane = ?1 WHERE state = 0 AND lane = ?1",
