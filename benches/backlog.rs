@@ -152,7 +152,7 @@ fn starts(runtime: &tokio::runtime::Runtime, folder: &tempfile::TempDir) {
     println!("  delivered from the backlog at {rate:.0}/s");
     let resident = memory(relay.0.id(), "VmHWM") as f64 / 1_024.0;
     verdict(
-        "  its peak resident memory, MB",
+        "  the relay's peak resident memory, MB",
         format!("{resident:.1}"),
         "< 100",
         resident < 100.0,

@@ -43,7 +43,7 @@ fn load(arguments: &[String]) {
     println!("{}", took.as_secs_f64());
 }
 
-/// The program and its stand-in, each in its own process.
+/// The program and the stand-in for Exchange Online, each in its own process.
 struct Started {
     relay: Process,
     address: String,

@@ -25,12 +25,13 @@ use tokio::time::Instant as At;
 #[derive(Default)]
 struct Wire {
     connections: AtomicU64,
-    /// The number of times that the client sent after the server had sent.
+    /// The number of round trips: how often the client has sent something after the server had sent
+    /// something.
     turns: AtomicU64,
 }
 
 impl Wire {
-    /// Forwards to `server` with `delay` each way. Returns the port.
+    /// Forwards to `server` with `delay` in each direction. Returns the port.
     async fn start(self: &Arc<Self>, server: SocketAddr, delay: Duration) -> u16 {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let port = socket.local_addr().expect("bound").port();
@@ -89,8 +90,8 @@ fn forward(
     });
 }
 
-/// Delivers this many messages over this many sessions with this delay. Returns the time they took, and the
-/// proxy and the stand-in with their counts.
+/// Delivers this many messages over this many sessions with this delay. Returns the time that the messages
+/// took, and the proxy and the stand-in with their counts.
 async fn deliver(
     messages: usize,
     sessions: usize,

@@ -1,5 +1,5 @@
-//! Messages accepted durably through our listener. One run compares SQLite with group commit to a file for
-//! each message with fsync of file and folder.
+//! Measures how many messages our listener accepts durably. One run compares two spools: SQLite with group
+//! commit, and a file for each message, with an fsync of the file and of the folder.
 //!
 //! `cargo bench --bench spool`
 

@@ -148,7 +148,7 @@ impl Daemon {
         })
     }
 
-    /// The addresses that the program listens on, in the order of the configuration.
+    /// Returns the addresses that the program listens on, in the order of the configuration.
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.listeners
             .iter()
@@ -232,7 +232,7 @@ async fn tell_of_accounts(accounts: &Accounts) {
             maillog::needs_sign_in(&row.server);
         }
     }
-    // Entries that the vault cannot list were logged when it was opened.
+    // Entries that the vault cannot list were logged when the vault was opened.
     for account in accounts.unused().unwrap_or_default() {
         maillog::tokens_unused(&account);
     }
@@ -249,8 +249,7 @@ async fn follow_sign_ins(mut connected: broadcast::Receiver<String>, delivery: A
     }
 }
 
-/// Finds a new listener whose socket is not available because this program uses an overlapping one. Returns
-/// both sockets.
+/// Finds a new listener whose socket overlaps a socket that this program already uses. Returns both sockets.
 fn beside<'s>(
     mut new: impl Iterator<Item = &'s config::ListenerConfig>,
     own: &'s HashSet<Socket>,
@@ -262,8 +261,8 @@ fn beside<'s>(
     })
 }
 
-/// The servers and their accounts, for a command to use while the program is not running: a running program
-/// keeps the vault locked.
+/// Returns the accounts and the servers, for a command to use while the program is not running. (A running
+/// program keeps the vault locked.)
 pub fn accounts(config: &Config) -> Result<(Accounts, delivery::DeliverySettings), DaemonError> {
     let vault = Vault::visit(tokens(config), config.fixed.vault_key.as_ref())?;
     let sources = Arc::new(Sources::new(vault, Clock::default()));
@@ -281,12 +280,12 @@ fn sources(config: &Config, clock: Clock) -> Result<Arc<Sources>, DaemonError> {
     Ok(Arc::new(Sources::new(vault, clock)))
 }
 
-/// The vault's folder.
+/// Returns the vault's folder.
 fn tokens(config: &Config) -> PathBuf {
     config.fixed.data_dir.join("tokens")
 }
 
-/// Each server, with its account if it has one.
+/// Returns each server, with its account if it has one.
 fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonError> {
     let account = |server: &ServerConfig| {
         let settings = server.token.clone();
@@ -304,7 +303,7 @@ async fn serve_web(settings: &web::PageSettings, operator: Local) -> Result<Web,
     served.map_err(|source| DaemonError::Bind { socket, source })
 }
 
-/// The listeners, each with a certificate that is ready for use.
+/// Returns the listeners. Each listener with TLS has a certificate that is ready for use.
 fn ready(config: &Config) -> Result<Vec<config::ListenerConfig>, DaemonError> {
     let mut own = None;
     let ready = |listener: &config::ListenerConfig| {
@@ -370,8 +369,8 @@ fn serve_all(
 }
 
 impl Serving {
-    /// Applies the listener's new configuration and returns true. If there is none any more, the listener
-    /// closes, and the result is false.
+    /// Applies the listener's new configuration and returns true. If the listener is no longer configured,
+    /// closes it and returns false.
     fn goes_on(&self, configured: &[config::ListenerConfig]) -> bool {
         let asked = self.listener.asked();
         let kept = configured.iter().find(|it| it.endpoint.socket == asked);
@@ -386,7 +385,7 @@ impl Serving {
     }
 }
 
-/// The configured limits, lowered if the process may not open enough files for them.
+/// Returns the configured limits, lowered if the process may not open enough files for them.
 fn door_limits(config: &Config) -> door::DoorLimits {
     let mut limits = config.live.limits.clone();
     let room = privilege::room_by_files();
@@ -398,7 +397,7 @@ fn door_limits(config: &Config) -> door::DoorLimits {
     limits
 }
 
-/// Delivery's settings.
+/// Returns delivery's settings.
 fn delivery_settings(
     config: &Config,
     sources: &Sources,
@@ -423,7 +422,7 @@ fn delivery_settings(
     })
 }
 
-/// The settings for every listener.
+/// Returns the settings that all listeners share.
 fn door_settings(config: &Config, checks: &Arc<Checks>) -> door::DoorSettings {
     door::DoorSettings {
         users: Users::new(config.live.users.clone(), checks.clone()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A message of about `size` octets that routing admits.
+/// Returns a message of about `size` octets. Routing admits this message.
 pub fn message(size: usize) -> Vec<u8> {
     let head = "From: App <notifications@example.com>\r\nTo: someone@example.net\r\nSubject: Load\r\n\
                 Date: Sat, 22 Nov 2025 08:26:40 +0000\r\nMessage-ID: <load@example.com>\r\n\r\n";
@@ -174,8 +174,8 @@ pub fn memory(pid: u32, field: &str) -> u64 {
         .unwrap_or_default()
 }
 
-/// The seconds of processor time that a process has used: utime and stime of /proc/PID/stat, whose ticks
-/// are hundredths of a second.
+/// Returns the processor time that a process has used, in seconds. The fields utime and stime of
+/// /proc/PID/stat count it in hundredths of a second.
 pub fn processor_time(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();

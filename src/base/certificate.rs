@@ -1,4 +1,4 @@
-//! The certificate of a listener. It is read from PEM files, and read again when they change. If none are
+//! The certificate of a listener. It is read from PEM files, and read again when they change. If no files are
 //! configured, a self-signed certificate is created at the first start.
 
 use std::fs::Metadata;
@@ -19,8 +19,8 @@ use crate::platform::files::{self, Readers};
 /// The minimum time between two checks for changed files. Such checks are made during handshakes.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The function to call when the files have changed, with their chain's path and the result of reading
-/// them.
+/// The function to call when the files have changed. Its arguments are the path of the chain, and the result
+/// of reading the files.
 pub(crate) type OnChange = fn(&Path, Result<(), TlsError>);
 
 /// A chain and its key, in PEM files.
@@ -32,7 +32,7 @@ pub(crate) struct Files {
     pub key: PathBuf,
 }
 
-/// A stamp that distinguishes one state of a file from another.
+/// A file's modification time and size, which show whether the file has changed.
 type Stamp = Option<(SystemTime, u64)>;
 
 /// Gives each handshake the certificate that is in the files at that time.
@@ -44,17 +44,17 @@ struct Current {
     told: OnChange,
 }
 
-/// The server's side of TLS with the certificates that are in these files at the time of a handshake. Each
-/// client gets the first certificate that it can verify. If changed files cannot be used,
-/// the previous certificate stays in use.
+/// Returns the TLS settings of a server. Each handshake uses the certificates that are in `files` at that
+/// time, and each client gets the first certificate that it can verify. If changed files cannot be used, the
+/// previous certificate stays in use.
 pub(crate) fn server_config(files: Vec<Files>, told: OnChange) -> Result<ServerConfig, TlsError> {
     let current = files.into_iter().map(|files| Current::new(files, told));
     let current: Result<Vec<Current>, TlsError> = current.collect();
     tls::server_config_by(Arc::new(CertificateChoice(current?)))
 }
 
-/// Self-signed certificates for this host, created in `folder` unless they exist: one with an elliptic
-/// curve, and one with RSA for devices that support nothing else.
+/// Returns two self-signed certificates for this host, and creates them in `folder` unless they exist: one
+/// with an elliptic-curve key, and one with an RSA key for devices that support only RSA.
 pub(crate) fn self_signed(folder: &Path, host: &str) -> std::io::Result<Vec<Files>> {
     let kinds = [
         ("self-signed", KeyKind::Curve),
@@ -95,7 +95,7 @@ impl KeyKind {
     }
 }
 
-/// The self-signed certificate of a key, as PEM.
+/// Creates a self-signed certificate for a key, as PEM.
 fn signed_by_itself(key: &KeyPair, host: &str, names: Vec<String>) -> Result<String, rcgen::Error> {
     let mut parameters = rcgen::CertificateParams::new(names)?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
@@ -108,7 +108,7 @@ fn signed_by_itself(key: &KeyPair, host: &str, names: Vec<String>) -> Result<Str
 /// Writes the file under another name first, so that a half-written file never has the final name.
 fn write(path: &Path, readers: Readers, text: &str) -> std::io::Result<()> {
     let draft = path.with_added_extension("draft");
-    // A draft that is left from an interrupted start may have another mode.
+    // A draft that is left from an interrupted start may have another mode, so it is not reused.
     if let Err(error) = std::fs::remove_file(&draft)
         && error.kind() != std::io::ErrorKind::NotFound
     {
@@ -148,7 +148,8 @@ impl Current {
         self.key.load_full()
     }
 
-    /// True if the files have changed since the last check. Does not check again before [`LOOK`] has passed.
+    /// True if the files have changed since the last check. Returns false without checking if the last check
+    /// is less than [`LOOK`] ago.
     fn have_changed(&self, now: Instant) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(seen.0) < LOOK {

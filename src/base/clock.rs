@@ -23,8 +23,8 @@ pub use simulation::Simulation;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The time that the system's clock shows. Code that follows the program's policy uses its [`Clock`]
-    /// instead; pure files take a `Timestamp`.
+    /// Returns the time that the system's clock shows. Code that decides when something is due uses the
+    /// program's [`Clock`] instead; pure files take a `Timestamp`.
     pub fn now() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -32,52 +32,53 @@ impl Timestamp {
         Self(since.as_millis() as i64)
     }
 
-    /// This instant moved by `by` into the future.
+    /// Returns this instant moved by `by` into the future.
     pub fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_millis() as i64))
     }
 
-    /// This instant moved by `by` into the past.
+    /// Returns this instant moved by `by` into the past.
     pub fn before(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by.as_millis() as i64))
     }
 
-    /// This instant on a clock that is ahead by `by`, or behind if `by` is negative.
+    /// Returns this instant as shown by a clock that is ahead by `by`, or behind if `by` is negative.
     pub fn shifted(self, by: SignedDuration) -> Self {
         let by = i64::try_from(by.as_millis()).unwrap_or_default();
         Self(self.0.saturating_add(by))
     }
 
-    /// The time from `earlier` to this instant; zero if `earlier` is in the future (clocks may step back).
+    /// Returns the time from `earlier` to this instant; zero if `earlier` is in the future (clocks may step
+    /// back).
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
     }
 
-    /// The first instant in UTC of a day such as `2027-05-01`.
+    /// Returns the first instant in UTC of a day such as `2027-05-01`.
     pub fn of_date(text: &str) -> Option<Self> {
         let day = text.parse::<jiff::civil::Date>().ok()?;
         let begin = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
         Some(Self(begin.timestamp().as_millisecond()))
     }
 
-    /// The day in UTC, such as `2027-05-01`.
+    /// Returns the day in UTC, such as `2027-05-01`.
     pub fn date(self) -> String {
         self.jiff().strftime("%Y-%m-%d").to_string()
     }
 
-    /// The date as RFC 5322 §3.3 writes it, in UTC.
+    /// Formats the date as in RFC 5322 §3.3, in UTC.
     pub fn rfc5322(self) -> String {
         rfc2822::to_string(&self.jiff().to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default()
     }
 
-    /// The date as RFC 9110 §5.6.7 writes it.
+    /// Formats the date as in RFC 9110 §5.6.7.
     pub fn http(self) -> String {
         self.jiff()
             .strftime("%a, %d %b %Y %H:%M:%S GMT")
             .to_string()
     }
 
-    /// The instant of a date in the format of RFC 9110 §5.6.7.
+    /// Reads a date in the format of RFC 9110 §5.6.7.
     pub fn of_http(text: &str) -> Option<Self> {
         let at = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
         Some(Self(at.as_millisecond()))
@@ -101,7 +102,7 @@ pub struct Clock {
     offset: Arc<AtomicI64>,
 }
 
-/// A change of the offset by less than this (milliseconds) is drift. A greater one means that somebody has
+/// A change of the offset by less than this (milliseconds) is drift. A greater change means that somebody has
 /// set the system's clock.
 const DRIFT: u64 = 1_000;
 
@@ -122,18 +123,18 @@ impl Clock {
         clock
     }
 
-    /// Another clock, which begins with the time that the system's clock shows now.
+    /// Creates another clock, which begins with the time that the system's clock shows now.
     pub fn another(&self) -> Self {
         Self::new(self.simulation.clone())
     }
 
-    /// The present instant.
+    /// Returns the present instant.
     pub fn now(&self) -> Timestamp {
         let ahead = self.ahead.load(Ordering::Acquire);
         Timestamp(ahead).after(self.steady())
     }
 
-    /// The time that the system's clock shows.
+    /// Returns the time that the system's clock shows.
     pub fn wall(&self) -> Timestamp {
         match &self.simulation {
             None => Timestamp::now(),
@@ -141,9 +142,9 @@ impl Clock {
         }
     }
 
-    /// How far the system's clock is ahead of this one because somebody set it; behind, if negative. The
-    /// offset stays the same until somebody sets the system's clock again, so an instant is shown the same
-    /// each time.
+    /// Returns how far the system's clock is ahead of this clock because somebody set the system's clock;
+    /// negative if it is behind. The offset stays the same until somebody sets the system's clock again, so
+    /// an instant is shown the same each time.
     pub fn offset(&self) -> SignedDuration {
         let now = self.wall().0.saturating_sub(self.now().0);
         let known = self.offset.load(Ordering::Acquire);
@@ -154,7 +155,7 @@ impl Clock {
         SignedDuration::from_millis(now)
     }
 
-    /// An instant of this clock as the system's clock shows it: for people, and for other programs.
+    /// Converts an instant of this clock to the system's clock, for people and other programs.
     pub fn shown(&self, at: Timestamp) -> Timestamp {
         at.shifted(self.offset())
     }
@@ -167,8 +168,8 @@ impl Clock {
         self.offset.store(offset, Ordering::Release);
     }
 
-    /// The time since an instant that stays the same while the process runs. On Linux, it also advances
-    /// while the machine is suspended.
+    /// Returns the time since a fixed instant, which is the same while the process runs. On Linux, it also
+    /// advances while the machine is suspended.
     pub fn steady(&self) -> Duration {
         match &self.simulation {
             None => steady(),
@@ -176,7 +177,7 @@ impl Clock {
         }
     }
 
-    /// Waits until this much time has passed.
+    /// Waits for the duration `time`.
     pub async fn sleep(&self, time: Duration) {
         match &self.simulation {
             None => tokio::time::sleep(time).await,

@@ -28,7 +28,7 @@ pub struct MessageIds {
 }
 
 impl MessageIds {
-    /// The next id at `now`; `random` keeps the ids of several processes apart.
+    /// Returns the next id at `now`; `random` keeps the ids of several processes apart.
     pub fn next(&self, now: Timestamp, random: u32) -> MessageId {
         let spread = u64::from(random) & ((1 << SEQUENCE_BITS) - 1);
         let wanted = ((now.0.max(0) as u64) << SEQUENCE_BITS) | spread;
@@ -43,22 +43,22 @@ impl MessageIds {
 }
 
 impl MessageId {
-    /// The id as the spool's key.
+    /// Converts the id to a key of the spool.
     pub fn to_i64(self) -> i64 {
         self.0 as i64
     }
 
-    /// The first possible id at `at`: no message accepted at `at` or later has a lower one.
+    /// Returns the first possible id at `at`: no message accepted at `at` or later has a lower id.
     pub fn first_at(at: Timestamp) -> Self {
         Self((at.0.max(0) as u64) << SEQUENCE_BITS)
     }
 
-    /// The time at which the message was accepted.
+    /// Returns the time at which the message was accepted.
     pub fn time(self) -> Timestamp {
         Timestamp((self.0 >> SEQUENCE_BITS) as i64)
     }
 
-    /// The id for a key of the spool.
+    /// Converts a key of the spool to an id.
     pub fn from_i64(key: i64) -> Self {
         Self(key as u64)
     }

@@ -65,27 +65,27 @@ pub(crate) const SESSIONS_PER_ADDRESS: usize = 1_000;
 /// Default for the octets of memory that all arriving messages together may use.
 pub(crate) const MEMORY: u64 = 256 * 1024 * 1024;
 
-/// Default for the minimum rate of an arriving message (octets per second): a quarter of the slowest line
-/// that people still send mail over (Postfix requires 500 under stress: smtpd_min_data_rate).
+/// Default for the minimum rate of an arriving message (octets per second): a quarter of the speed of the
+/// slowest line over which people still send mail (Postfix requires 500 under stress: smtpd_min_data_rate).
 pub(crate) const MINIMUM_RATE: u64 = 100;
 
 /// The minimum rate is not enforced during this time at the start of a message.
 pub(crate) const RATE_GRACE: Duration = Duration::from_secs(60);
 
 /// Default for the number of failed sign-ins after which an address is shut out. [`AUTH_TIME`] is both the
-/// time in which they are counted and the time for which the address is shut out. fail2ban's defaults are 5
-/// in 10 minutes, for 10 minutes; this number is higher because apps retry.
+/// time in which the failures are counted and the time for which the address is shut out. fail2ban's defaults
+/// are 5 in 10 minutes, for 10 minutes; this number is higher because apps retry.
 pub(crate) const AUTH_FAILURES: u64 = 10;
 /// See [`AUTH_FAILURES`].
 pub(crate) const AUTH_TIME: Duration = Duration::from_secs(600);
 
-/// The number of simultaneous clients that get a second to read why their session is over.
+/// The number of simultaneous clients that get a second to read why their session has ended.
 pub(crate) const LINGERING: usize = 1_000;
 
 /// The time that a TLS handshake may take.
 pub(crate) const TLS_HANDSHAKE: Duration = Duration::from_secs(30);
 
-/// A client's timeouts while it waits for its server, phase by phase (RFC 5321 §4.5.3.2).
+/// Our timeouts as the client of a server, phase by phase (RFC 5321 §4.5.3.2).
 pub(crate) mod upstream {
     use std::time::Duration;
 
@@ -106,7 +106,7 @@ pub(crate) mod upstream {
     pub(crate) const LAST_CHECK: Duration = Duration::from_secs(1);
     /// QUIT: a courtesy, not worth waiting for.
     pub(crate) const QUIT: Duration = Duration::from_secs(5);
-    /// The time for which an unused session is kept. It ends well before a server closes the session
-    /// (Exchange Online: minutes).
+    /// The time for which an unused session is kept. This is well below the time after which servers close an
+    /// unused session (Exchange Online: minutes).
     pub(crate) const KEEP: Duration = Duration::from_secs(30);
 }

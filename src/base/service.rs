@@ -20,7 +20,7 @@ impl Service {
         "mx.microsoft",
     ];
 
-    /// The service at a host, as far as the host's name shows it.
+    /// Returns the service of a host, as far as the host's name shows the service.
     pub fn at(host: &str) -> Self {
         let host = host.to_ascii_lowercase();
         let is_within = |domain: &str| {

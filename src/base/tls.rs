@@ -15,7 +15,7 @@ use rustls_platform_verifier::Verifier;
 /// The reason why TLS cannot be set up. Each error names the file, if there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A PEM file cannot be read, or does not contain what it should.
+    /// A PEM file cannot be read, or does not contain the expected certificate or key.
     #[error("{path}: {reason}; it must be a PEM file with {wanted}")]
     Pem {
         /// The file.
@@ -52,7 +52,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
         .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
 
-/// The certificates of a PEM file.
+/// Reads the certificates from a PEM file.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = |reason: String| TlsError::Pem {
         path: path.display().to_string(),
@@ -70,7 +70,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     }
 }
 
-/// The client's side of TLS. It trusts the system's root certificates and `extra_roots`.
+/// Returns the TLS settings of a client that trusts the system's root certificates and `extra_roots`.
 pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, TlsError> {
     let roots = |error: rustls::Error| TlsError::Roots(error.to_string());
     let verifier =
@@ -83,7 +83,7 @@ pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<ClientCo
         .with_no_client_auth())
 }
 
-/// A chain and its key from PEM files, which must belong together.
+/// Reads a chain and its key, which must belong together, from PEM files.
 pub fn certified_key(chain: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let certificates = read_certificates(chain)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::Pem {
@@ -98,7 +98,7 @@ pub fn certified_key(chain: &Path, key: &Path) -> Result<CertifiedKey, TlsError>
     })
 }
 
-/// The server's side of TLS, which gets the certificate from `resolver` at each handshake.
+/// Returns the TLS settings of a server that gets the certificate from `resolver` at each handshake.
 pub fn server_config_by(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider());
     let versions = builder.with_safe_default_protocol_versions();
@@ -106,7 +106,7 @@ pub fn server_config_by(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerC
     Ok(builder.with_no_client_auth().with_cert_resolver(resolver))
 }
 
-/// The server's side of TLS, from a chain and its key.
+/// Returns the TLS settings of a server with this chain and key.
 pub fn server_config_of(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,

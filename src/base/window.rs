@@ -16,7 +16,7 @@ pub struct Window {
     slices: VecDeque<(Instant, u64)>,
 }
 
-/// The window has no room.
+/// The time for which a window has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
     /// There will be room after this time.
@@ -26,7 +26,7 @@ pub enum NoRoom {
 }
 
 impl Window {
-    /// An empty window.
+    /// Creates an empty window.
     pub fn new(length: Duration) -> Self {
         Self {
             length,
@@ -34,7 +34,7 @@ impl Window {
         }
     }
 
-    /// The number of events in the window.
+    /// Returns the number of events in the window.
     pub fn count(&mut self, now: Instant) -> u64 {
         self.forget(now);
         self.slices.iter().map(|(_, count)| count).sum()
@@ -50,7 +50,7 @@ impl Window {
         }
     }
 
-    /// Takes back this number of events, the latest first: they did not happen after all.
+    /// Removes this number of events, the latest first, because they did not happen after all.
     pub fn take_back(&mut self, count: u64) {
         let mut left = count;
         for (_, in_slice) in self.slices.iter_mut().rev() {

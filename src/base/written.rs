@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer};
 /// The longest time that can be configured, because a clock can represent only a limited range of times.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
 
-/// The largest number of messages, sessions or recipients that can be configured: each takes memory.
+/// The largest number of messages, sessions or recipients that can be configured, because each one takes
+/// memory.
 pub(crate) const MOST: u64 = 1_000_000;
 
 /// A duration as text: `90s`, `15m`, `5 days`.
@@ -43,7 +44,7 @@ pub(crate) struct Network(
 );
 
 impl Network {
-    /// The networks as ranges of addresses.
+    /// Converts networks to ranges of addresses.
     pub(crate) fn ranges(networks: &[Self]) -> Vec<IpNet> {
         networks.iter().map(|network| network.0).collect()
     }
@@ -82,7 +83,7 @@ pub(crate) fn zero_as_unlimited(most: usize) -> usize {
     if most == 0 { usize::MAX } else { most }
 }
 
-/// Reads the number of something that takes memory; 0 is an error, because it lets nothing through.
+/// Reads a number from 1 to [`MOST`], for things that take memory.
 pub(crate) fn count<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -96,7 +97,7 @@ where
     }
 }
 
-/// Reads the number of something that takes memory; 0 means no limit.
+/// Reads a number up to [`MOST`], for things that take memory; 0 means no limit.
 pub(crate) fn some_count<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -112,7 +113,7 @@ where
 
 const TOO_MANY: &str = "the maximum is 1000000; write a smaller number";
 
-/// Reads a number; 0 is an error, because it lets nothing through.
+/// Reads a number; 0 is an error, because it would allow nothing.
 pub(crate) fn positive<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -128,7 +129,7 @@ where
     }
 }
 
-/// Like `positive`, for a number that may be missing.
+/// Reads a number as `positive` does; the number may be missing.
 pub(crate) fn some_positive<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -62,7 +62,7 @@ fn listeners(config: &Config) {
     }
 }
 
-/// Rules that apply to this listener only.
+/// Returns the rules that apply only to this listener, each as a title and a text.
 fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str, String)> {
     let ListenerConfig {
         endpoint,
@@ -193,7 +193,7 @@ fn routing(policy: &Policy) {
     println!("  a From that the chosen server does not admit {mismatch}");
 }
 
-/// The route of a sender that no filter admits, as routing decides it.
+/// Describes the route that routing chooses for a sender that no filter admits.
 fn everybody_else(policy: &Policy) -> String {
     let nobody = Address::parse("nobody@unlisted.invalid").map(ReversePath::Mailbox);
     let Ok(sender) = nobody else {

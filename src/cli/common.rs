@@ -9,7 +9,8 @@ use crate::config::{self, Config, Secrets};
 
 /// The answer is no: for example, a sender is refused or a message does not exist.
 pub(super) const NO: u8 = 1;
-/// The command line is incomplete, or its options exclude each other. clap uses the same code.
+/// The command line is wrong: for example, it is incomplete, or its options exclude each other. clap uses the
+/// same code.
 pub(super) const USAGE: u8 = 2;
 /// The configuration is wrong (EX_CONFIG of sysexits.h).
 pub(super) const BAD_CONFIG: u8 = 78;
@@ -60,9 +61,9 @@ pub(super) fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
-/// The number of worker threads for this many cores. On a small machine, one core is left to the system and
-/// to the thread that writes the spool: a worker would compete with them for that core, and tasks would move
-/// back and forth between the workers.
+/// Returns the number of worker threads for this many cores. On a machine with two to four cores, one core
+/// has no worker: the system and the thread that writes the spool use it. A worker for that core would
+/// compete with them, and tasks would move back and forth between the workers.
 fn workers(cores: usize) -> usize {
     match cores {
         0..=4 => cores.saturating_sub(1).max(1),
@@ -70,7 +71,7 @@ fn workers(cores: usize) -> usize {
     }
 }
 
-/// Ends a command that names something that the configuration does not have.
+/// Prints the error of a command line with a name that is not in the configuration. Returns the exit code.
 pub(super) fn misused(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("mailferry: {error}");
     ExitCode::from(USAGE)

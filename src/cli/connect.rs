@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// Print the address and do not open a browser
     #[arg(long)]
     no_browser: bool,
-    /// Allow an account other than the server's to sign in: one that may send as the server's account
+    /// Accept any account that signs in; it needs permission to send as the server's account
     #[arg(long)]
     any_account: bool,
 }
@@ -58,7 +58,7 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
                 ended => break ended,
             },
             () = interrupt.next() => {
-                // Ignore the result: nobody is left to read it.
+                // Ignore the result: this command ends in any case.
                 let _ = operator.ask::<()>(Request::Cancel(attempt.id)).await;
                 eprintln!("mailferry: the sign-in was cancelled; its address no longer works");
                 return Ok(ExitCode::from(INTERRUPTED));
@@ -98,7 +98,7 @@ fn tell(attempt: &SignInAttempt, arguments: &Arguments) {
     }
     let is_open = !arguments.no_browser && open::that_detached(attempt.url.as_str()).is_ok();
     match is_open {
-        true => println!("Your browser opens; sign in{who}. If none opens, use this address:\n"),
+        true => println!("Your browser opens; sign in{who}. If it does not, use this address:\n"),
         false if attempt.anywhere => {
             println!("Open this address with a browser, and sign in{who}:\n")
         }
@@ -106,6 +106,6 @@ fn tell(attempt: &SignInAttempt, arguments: &Arguments) {
     }
     println!("{}\n", attempt.url);
     if !attempt.anywhere {
-        println!("No browser here? End this with Ctrl-C and use --device.");
+        println!("No browser here? Press Ctrl-C and use --device.");
     }
 }

@@ -34,7 +34,8 @@ pub(super) struct Arguments {
     once: bool,
 }
 
-/// The port that a new user would expect, if it is free.
+/// The port of the demo's listener: 2525, which a new user would expect. If the port is in use, the system
+/// chooses another.
 const PORT: u16 = 2525;
 
 /// How long a message may take to arrive.

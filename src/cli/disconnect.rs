@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         match (done.had_tokens, &done.servers[..]) {
             (false, _) => println!("Server {server} had no tokens."),
             (true, [_, _, ..]) => println!(
-                "The tokens of {} are deleted: these servers share the account.",
+                "The tokens of {} are deleted: these servers share one account.",
                 done.servers.join(", ")
             ),
             (true, _) => println!("The tokens of server {server} are deleted."),

@@ -63,7 +63,7 @@ enum CliCommand {
     ///
     /// Runs the relay and a stand-in for Microsoft 365 on this machine, in a temporary folder. Sends three
     /// messages as an ERP would send them, and shows each with the app's dialogue, the decision and the
-    /// upstream's reply. Then it stays up for your own mail until Ctrl-C.
+    /// upstream's reply. Then accepts your own mail until Ctrl-C.
     Demo(demo::Arguments),
     /// Hash a password, for a user's `password` in the configuration
     ///
@@ -104,7 +104,7 @@ enum CliCommand {
     /// Open the web page: each server's tokens, with Connect and Test
     ///
     /// Needs the running program, and `[web]` in its configuration. The link works once, within five minutes;
-    /// that browser can then use the page for twelve hours.
+    /// the browser that opens it can then use the page for twelve hours.
     Web(web::Arguments),
     /// Change the key that tokens are encrypted with
     ///
@@ -123,8 +123,8 @@ enum CliCommand {
     Sandbox(sandbox::Arguments),
 }
 
-/// Ends the program quietly when the reader of its output stops reading, as `head` does: nobody needs the
-/// rest.
+/// Installs a panic hook that ends the program quietly when the reader of its output stops reading, as `head`
+/// does.
 fn end_with_the_reader() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,5 +1,5 @@
-//! How a command is carried out: by the running program if one runs with this configuration, else directly
-//! on its files.
+//! Carries out commands: through the program that runs with this configuration, or directly on the program's
+//! files if it is not running.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Reached {
     }
 }
 
-/// The error text of a command that needs the running program when none runs.
+/// The error text of a command that needs the running program, if the program is not running.
 const NOT_RUNNING: &str = "mailferry is not running with this configuration: start `mailferry serve` (if systemd runs it, set \
                            `data_dir` to its folder, such as /var/lib/mailferry)";
 
@@ -71,7 +71,7 @@ where
     })
 }
 
-/// The exit code of a command. An error is printed.
+/// Returns the exit code of a command, and prints its error, if any.
 fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
     done.unwrap_or_else(|error| {
         eprintln!("mailferry: {error}");
@@ -82,7 +82,8 @@ fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
     })
 }
 
-/// The program that is running with this configuration, if any.
+/// Connects to the program that is running with this configuration, if any. Waits up to [`STARTING`] for a
+/// program that is starting or stopping.
 async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
     let folder = &config.fixed.spool.folder;
     let until = Instant::now() + STARTING;

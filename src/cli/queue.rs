@@ -1,4 +1,4 @@
-//! `mailferry queue`: through the running program if one runs, else directly on the spool.
+//! `mailferry queue`: works through the running program, or directly on the spool if no program is running.
 
 mod print;
 pub(super) mod reason;
@@ -107,7 +107,7 @@ async fn each(
 ) -> Result<ExitCode, OperatorError> {
     let Some(which) = which.selection() else {
         eprintln!(
-            "mailferry: name messages by their ids, or by a filter such as --sender, or use --all"
+            "mailferry: select messages by their ids, by a filter such as --sender, or with --all"
         );
         return Ok(ExitCode::from(USAGE));
     };
@@ -120,7 +120,7 @@ async fn each(
     println!("{count} {done}");
     if count < named {
         eprintln!(
-            "mailferry: {} left unchanged: they are being sent now, or are already in that state",
+            "mailferry: {} left unchanged: they are being sent now, or are already in the requested state",
             named - count
         );
         return Ok(ExitCode::from(NO));
@@ -177,7 +177,7 @@ async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), 
     Ok(())
 }
 
-/// An entry as JSON, with the reasons why it waits.
+/// Returns an entry as JSON, with the reasons why the message waits.
 fn with_reasons(entry: &Entry, reasons: &[String]) -> serde_json::Value {
     let mut value = serde_json::json!(entry);
     if !reasons.is_empty() {
@@ -232,7 +232,7 @@ async fn copy(
     to.flush().await.map_err(OperatorError::unavailable)
 }
 
-/// The servers of the running program; `None` if it is not running.
+/// Returns the servers of the running program; `None` if no program is running.
 async fn servers(reached: &Reached) -> Result<Servers, OperatorError> {
     if !reached.is_running {
         return Ok(None);
@@ -241,7 +241,8 @@ async fn servers(reached: &Reached) -> Result<Servers, OperatorError> {
     Ok(Some(servers))
 }
 
-/// The reasons why a message waits. If the mailbox's sending rate is one, the expected wait is included.
+/// Returns the reasons why a message waits. If the mailbox's sending rate is among the reasons, adds the
+/// expected wait.
 pub(super) async fn reasons(
     reached: &Reached,
     entry: &Entry,
@@ -256,7 +257,7 @@ pub(super) async fn reasons(
     Ok(first.into_iter().chain(then).collect())
 }
 
-/// The number of queued messages of the same server that are older than this one.
+/// Counts the queued messages of the same server that are older than this message.
 async fn before(reached: &Reached, entry: &Entry) -> Result<usize, OperatorError> {
     let mut page = Page {
         after: None,

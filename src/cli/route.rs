@@ -157,7 +157,7 @@ impl<'a> RouteQuestion<'a> {
     }
 }
 
-/// The decision about a message with this sender and this From header.
+/// Decides about a message with this sender and this From header.
 pub(super) fn decide(
     policy: &Policy,
     caller: Caller,
@@ -171,7 +171,7 @@ fn author(header: Option<&str>) -> Author {
     header.map_or(Author::Missing, |value| Author::of_value(value.as_bytes()))
 }
 
-/// The decision in words, one line per field.
+/// Describes the decision in words, one line per field.
 pub(super) fn explained(route: &Route, sender: &ReversePath, header: Option<&str>) -> String {
     let Route {
         server,
@@ -199,7 +199,7 @@ pub(super) fn explained(route: &Route, sender: &ReversePath, header: Option<&str
     text
 }
 
-/// The Reply-To that is added, if any.
+/// Returns the Reply-To that is added, if any.
 fn reply_to(plan: &Rewriting, header: Option<&str>) -> Option<String> {
     match plan.reply_to.as_ref()? {
         ReplyTo::AsItCame => header.map(str::to_owned),

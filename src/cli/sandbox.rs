@@ -50,7 +50,7 @@ pub(super) struct Arguments {
     /// A shared mailbox and a user who may send as it, as MAILBOX=USER; may be given several times
     #[arg(long, value_name = "MAILBOX=USER", value_parser = pair)]
     shared: Vec<(Address, Address)>,
-    /// No limits on messages per minute and sessions, for measurements
+    /// No limits on sessions and on messages per minute, for measurements
     #[arg(long)]
     unlimited: bool,
     /// The number of messages to keep for inspection

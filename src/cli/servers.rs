@@ -74,7 +74,7 @@ pub(super) fn release(arguments: &ReleaseArguments) -> ExitCode {
     };
     ask(&arguments.config, async |reached| {
         if reached.operator().ask(request).await? {
-            println!("Server {server} is released; its next message shows whether it can be used.")
+            println!("Server {server} is released; its next message shows if the server works.")
         } else {
             println!("Server {server} was not held.")
         }

@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             for account in unused {
                 println!(
                     "{account}  unused: no server uses this account (was its [oauth] table or `account` renamed?)\n    `mailferry \
-                     disconnect --unused` deletes such tokens"
+                     disconnect --unused` deletes the tokens of unused accounts"
                 );
             }
         }
@@ -51,8 +51,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-/// The row as JSON, with its traffic light as `state` and the text beside it as `words`. Times are
-/// milliseconds since 1970.
+/// Returns the row as JSON, with its traffic light as `state` and the text beside the light as `words`. Times
+/// are milliseconds since 1970.
 fn json(row: &TokenRow, light: Light, words: &str) -> String {
     let state = match light {
         Light::Green => "green",

@@ -1,4 +1,4 @@
-//! `mailferry trace`: what happened to a message, even if it left the queue long ago.
+//! `mailferry trace`: shows what happened to a message, even if it left the queue long ago.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Builds the settings from the text, and finds its mistakes before the program starts.
+//! Builds the settings from the text, and finds mistakes in the text before the program starts.
 
 mod checker;
 mod doubtful;
@@ -29,7 +29,7 @@ use crate::token;
 use crate::web;
 use checker::Checker;
 
-/// The servers that mail from each listener may use. Listeners that name no servers are left out.
+/// Returns the servers that mail from each listener may use. Listeners that name no servers are left out.
 fn servers_here(file: &text::File, listeners: &[ListenerConfig]) -> HashMap<String, Vec<String>> {
     let said = listeners
         .iter()
@@ -134,7 +134,7 @@ impl Checker<'_> {
 
     fn level(&mut self, level: &Spanned<String>) {
         let read = logging::levels(level.get_ref());
-        let bad = "this is not a log level; write \"error\", \"warn\", \"info\" or \"debug\", or also one for a single part, such as \"info,mail=debug\"";
+        let bad = "this is not a log level; write \"error\", \"warn\", \"info\" or \"debug\", and optionally a level for a single part, such as \"info,mail=debug\"";
         self.ok(read.ok_or(bad), level.span(), "[log] level");
     }
 
@@ -154,8 +154,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Warns of an EHLO name that is not a host name (RFC 1123 §2.1), such as one with underscores: some
-    /// servers refuse it.
+    /// Warns of an EHLO name that is not a host name (RFC 1123 §2.1), such as a name with underscores,
+    /// because some servers refuse such names.
     fn checked_host(&mut self, host: String) -> String {
         let is_label = |label: &str| {
             let is_plain = label
@@ -173,7 +173,7 @@ impl Checker<'_> {
         host
     }
 
-    /// Warns of a server that is one of our own listeners: mail would loop.
+    /// Warns of a server whose host and port are one of our own listeners, because mail would loop.
     fn circles(&mut self, servers: &[ServerConfig], listeners: &[ListenerConfig], own: &str) {
         for server in servers {
             let (host, port) = (server.smtp.host.as_str(), server.smtp.port);
@@ -197,7 +197,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The configured folder; otherwise systemd's StateDirectory; otherwise a folder beside the
+    /// Returns the configured folder; otherwise systemd's StateDirectory; otherwise a folder beside the
     /// configuration.
     fn data_dir(&self, written: &Option<String>) -> PathBuf {
         match (written, (self.env)("STATE_DIRECTORY")) {
@@ -221,7 +221,7 @@ impl Checker<'_> {
         let address = *web.address.get_ref();
         if !address.ip().is_loopback() {
             let text = format!(
-                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, and put a proxy with TLS in front of it (external_url)"
+                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, and put a proxy with TLS in front of the page (external_url)"
             );
             self.problem(web.address.span(), "[web] address", text);
         }
@@ -292,8 +292,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The default sender: `default_from` itself if it contains `@`; otherwise `default_from` as the local
-    /// part at the catch-all domain; otherwise `None`.
+    /// Returns the default sender: `default_from` itself if it contains `@`; otherwise `default_from` as the
+    /// local part at the catch-all domain. Returns `None` if `default_from` or the needed domain is missing.
     fn default_from(&mut self, sender: &text::SenderTable) -> Option<Address> {
         let from = sender
             .default_from

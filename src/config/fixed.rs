@@ -18,7 +18,7 @@ use crate::web;
 pub struct Fixed {
     /// The folder that holds messages and tokens.
     pub data_dir: PathBuf,
-    /// The key that encrypts tokens. `None` means the key file beside them.
+    /// The key that encrypts tokens. `None` means the key file beside the tokens.
     #[serde(serialize_with = "fingerprint")]
     pub vault_key: Option<Secret>,
     /// The user that the program switches to once its ports are bound, if root started it.
@@ -33,7 +33,7 @@ pub struct Fixed {
     pub spool: sqlite::SpoolSettings,
 }
 
-/// A secret's digest, which can be compared but reveals nothing.
+/// Serializes a secret as a digest, which can be compared but reveals nothing.
 fn fingerprint<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     let digest = secret
         .as_ref()
@@ -42,7 +42,7 @@ fn fingerprint<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<
 }
 
 impl Fixed {
-    /// The keys that differ in another configuration, such as `data_dir` or `[log] level`.
+    /// Returns the keys that have different values in `other`, such as `data_dir` or `[log] level`.
     pub fn changes(&self, other: &Self) -> Vec<String> {
         let [ours, theirs] = [self, other].map(|fixed| serde_json::json!(fixed));
         let (Value::Object(ours), Value::Object(theirs)) = (ours, theirs) else {

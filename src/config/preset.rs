@@ -39,7 +39,8 @@ impl Cloud {
         }
     }
 
-    /// The hosts in the names of scopes: first the one for user sign-ins, then the one for app-only tokens.
+    /// Returns the hosts that scope names contain: the host for user sign-ins, and the host for app-only
+    /// tokens.
     fn resources(self) -> (&'static str, &'static str) {
         match self {
             Self::Worldwide => ("outlook.office.com", "outlook.office365.com"),
@@ -74,8 +75,8 @@ pub(crate) enum Provider {
 }
 
 impl Provider {
-    /// The SMTP submission host, for port 587 with STARTTLS. Personal accounts (tenant `consumers`) have a
-    /// host of their own.
+    /// Returns the SMTP submission host, for port 587 with STARTTLS. Personal accounts (tenant `consumers`)
+    /// have a host of their own.
     pub(crate) fn host(self, cloud: Cloud, tenant: &str) -> Option<&'static str> {
         match self {
             Self::Microsoft if tenant == "consumers" => Some("smtp-mail.outlook.com"),
@@ -85,9 +86,10 @@ impl Provider {
         }
     }
 
-    /// The URL of an endpoint; Microsoft's contains the tenant. The user is always asked to choose an
-    /// account, because the browser may be signed in to several. Google issues a refresh token only after
-    /// consent, so that is always requested too.
+    /// Returns the URL of an endpoint; Microsoft's URLs contain the tenant. The authorization URL always asks
+    /// the user to choose an account, because the browser may be signed in to several accounts. Google issues
+    /// a refresh token only after the user consents, so Google's authorization URL also always asks for
+    /// consent.
     pub(crate) fn endpoint(
         self,
         endpoint: OAuthEndpoint,
@@ -108,8 +110,8 @@ impl Provider {
         })
     }
 
-    /// The scopes to request. Scopes of Microsoft Graph are never among them, because SMTP does not accept
-    /// their tokens. `openid` with `profile` or `email` shows who signed in.
+    /// Returns the scopes to request. Microsoft Graph scopes are never requested, because SMTP does not
+    /// accept Graph tokens. `openid` with `profile` or `email` shows who signed in.
     pub(crate) fn scopes(self, grant: Grant, cloud: Cloud) -> Vec<String> {
         let (user, app) = cloud.resources();
         let send = format!("https://{user}/SMTP.Send");
@@ -117,8 +119,8 @@ impl Provider {
             (Self::Microsoft, Grant::ClientCredentials) => {
                 return vec![format!("https://{app}/.default")];
             }
-            // Of the scopes that the other tool obtained, only these are certain. More scopes could need new
-            // consent.
+            // The tool that the token is imported from must have obtained these scopes. Any other scope could
+            // need new consent.
             (Self::Microsoft, Grant::RefreshToken) => &[&send, "offline_access"],
             (Self::Microsoft, Grant::AuthorizationCode | Grant::DeviceCode) => {
                 &[&send, "offline_access", "openid", "profile"]
@@ -134,8 +136,8 @@ impl Provider {
         scopes.iter().map(|scope| (*scope).to_owned()).collect()
     }
 
-    /// The limits of one mailbox (`transport/smtp/exchange_online.md`, "Limits per mailbox"; Google allows
-    /// 2,000 recipients a day, and 100 per message by SMTP).
+    /// Returns the limits of one mailbox (`transport/smtp/exchange_online.md`, "Limits per mailbox"; Google
+    /// allows 2,000 recipients a day, and 100 per message by SMTP).
     pub(crate) fn limits(self) -> MailboxLimits {
         match self {
             Self::Microsoft => MailboxLimits {

@@ -39,7 +39,7 @@ fn shown(path: &str, problems: &[Problem]) -> String {
     problems.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The line number of a position in the text, starting at 1.
+/// Returns the line number of a position in the text. The first line has the number 1.
 pub(crate) fn line_of(text: &str, span: &Range<usize>) -> usize {
     1 + text[..span.start.min(text.len())].matches('\n').count()
 }

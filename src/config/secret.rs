@@ -35,7 +35,7 @@ pub(crate) enum SecretError {
         /// The reason.
         source: std::io::Error,
     },
-    /// Everybody can read the file.
+    /// Users other than the file's owner and group can access the file.
     #[error("{path} can be read by others (mode {mode:o}); run: chmod o-rwx {path}")]
     Exposed {
         /// The file.
@@ -65,7 +65,8 @@ impl SecretText {
     ) -> Result<Secret, SecretError> {
         let (text, place) = match self {
             Self::Inline(secret) => {
-                // The configuration file then contains a secret itself.
+                // The configuration file itself contains the secret, so other users must not be able to read
+                // it.
                 check_mode(config)?;
                 return match secret.expose_secret().trim() {
                     "" => Err(SecretError::Empty("the text in quotes".into())),

@@ -63,7 +63,7 @@ pub struct ServerConfig {
     pub username: String,
     /// How to reach the server.
     pub smtp: SmtpServer,
-    /// The account that supplies the server's tokens, if it signs in with OAuth.
+    /// The account that supplies the server's tokens, if the server signs in with OAuth.
     pub token: Option<token::AccountSettings>,
     /// The limits of the server's mailbox.
     pub limits: MailboxLimits,
@@ -71,14 +71,14 @@ pub struct ServerConfig {
     pub tenant: Option<String>,
 }
 
-/// How a command treats secrets. A command that needs none does not read them: whoever runs it may have
-/// neither the service's environment nor the right to read its files.
+/// How a command treats secrets. A command that needs no secrets reads none, because the person who runs it
+/// may have neither the service's environment nor the right to read the service's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
     /// Secrets are read from their files, the environment and systemd.
     Read,
-    /// Secrets are read by a command outside the service: a credential that systemd passes only to the
-    /// service may be missing.
+    /// Secrets are read by a command that may run outside the service. Credentials that systemd passes only
+    /// to the service may therefore be missing.
     Looked,
     /// No secret is read; each configured secret is empty.
     Left,

@@ -62,7 +62,7 @@ pub enum DaemonError {
     },
 }
 
-/// The remedy for a socket that is not available.
+/// Returns the remedy for a socket that is not available.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "stop the program that uses the port, or set another `address`",

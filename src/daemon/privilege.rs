@@ -4,12 +4,11 @@
 use crate::platform::identity::{self, CannotBecome};
 use crate::platform::process;
 
-/// File descriptors kept for other uses than clients: the spool, upstream connections, the page.
+/// File descriptors reserved for uses other than clients: the spool, upstream connections, the page.
 const OWN_FILES: u64 = 256;
 
-/// The divisor for two shares of the remaining file descriptors, `1 / ONE_IN` each: one share for the
-/// contents of large incoming messages, and one for clients that receive the reason why their session is
-/// over.
+/// Of the remaining file descriptors, one in `ONE_IN` is reserved for the contents of large incoming
+/// messages, and another one in `ONE_IN` for clients that receive the reason why their session is over.
 const ONE_IN: usize = 16;
 
 /// The numbers of clients that the process has enough file descriptors for.
@@ -59,7 +58,7 @@ pub enum PrivilegeError {
     },
 }
 
-/// The user to switch to, or `None` to stay the present user.
+/// Returns the user to switch to, or `None` to stay the present user.
 fn decide(is_root: bool, run_as: Option<&str>, root: Root) -> Result<Option<&str>, PrivilegeError> {
     match (is_root, run_as, root) {
         (true, Some(user), _) => Ok(Some(user)),
@@ -93,8 +92,8 @@ fn become_user(name: &str) -> Result<(), PrivilegeError> {
     })
 }
 
-/// Raises the process's limit on open files to the maximum. Returns the numbers of clients that this is
-/// enough for.
+/// Raises the process's limit on open files to the maximum. Returns the numbers of clients that this
+/// limit is enough for.
 pub(crate) fn room_by_files() -> Room {
     room(process::raise_file_limit())
 }

@@ -36,7 +36,7 @@ impl Sockets {
         Ok(all)
     }
 
-    /// The names of passed sockets that no listener uses.
+    /// Returns the names of passed sockets that no listener uses.
     pub(super) fn unused<'s>(
         &'s self,
         listeners: &'s [config::ListenerConfig],

@@ -56,7 +56,7 @@ struct Attempt<'a> {
     claim: Claim,
 }
 
-/// The number of a message's recipients that go in one transaction.
+/// Returns the number of the message's recipients that fit into one transaction with the server.
 pub(super) fn recipients_at_once(entry: &ServerEntry, record: &Record) -> usize {
     let most = entry.desk.limits().recipients;
     record.envelope.recipients.len().min(most)
@@ -146,8 +146,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Judges the upstream's reply. If no recipient was delivered or failed, and the message is not to blame,
-    /// the message returns to the spool unchanged.
+    /// Judges the upstream's reply. If the message was not delivered to any recipient, did not fail for any,
+    /// and is not to blame, it returns to the spool unchanged.
     fn judged(
         &self,
         mut tried: Tried,
@@ -177,8 +177,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Judges an interruption: the session ended early, or could not be opened. If the mailbox caused it, the
-    /// message is not to blame and returns to the spool unchanged.
+    /// Judges an interruption: the session ended early, or could not be opened. If the mailbox caused the
+    /// interruption, the message is not to blame and returns to the spool unchanged.
     fn interrupted(
         &self,
         mut tried: Tried,
@@ -232,8 +232,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Loads the content, from the spool if it is not in memory. Fails if its size or checksum is not that of
-    /// the content that was stored.
+    /// Loads the message's content, from the spool if the content is not in memory. Fails if the content does
+    /// not match the size and checksum in the record.
     async fn loaded(
         &self,
         record: &Record,
@@ -255,8 +255,8 @@ impl Attempt<'_> {
         })
     }
 
-    /// Holds a message whose content is missing or damaged, so that an operator can look at it. A failed read
-    /// is retried first, because the next read may succeed.
+    /// Holds a message whose content is missing or damaged, so that an operator can look at the message. A
+    /// failed read is retried first, because the next read may succeed.
     fn unreadable(&self, record: Record, error: &SpoolError) -> Ended {
         let now = self.now();
         let reason = format!("its content cannot be read: {error}");
@@ -278,8 +278,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// The message's route under the current configuration. If it leads to another server, this attempt ends
-    /// and the message moves to that server's lane.
+    /// Finds the message's route under the current configuration. If the route leads to another server, this
+    /// attempt ends and the message moves to that server's lane.
     fn routed(&self, record: &Record, headers: &Headers) -> Result<Route, Box<Finish>> {
         match route(self.plan, record, headers) {
             Ok(route) if route.server == self.entry.name() => Ok(route),
@@ -311,7 +311,7 @@ fn external_last(plan: &Plan, record: &mut Record) -> usize {
     count
 }
 
-/// The envelope with only its first `count` recipients.
+/// Returns the envelope with only its first `count` recipients.
 fn first(envelope: &Envelope, count: usize) -> Cow<'_, Envelope> {
     if count == envelope.recipients.len() {
         return Cow::Borrowed(envelope);
@@ -350,7 +350,7 @@ fn tell_rerouted(world: &World, record: &Record, from: &str, to: &str) {
     fact::tell(vec![fact], record.id, to, &world.clock);
 }
 
-/// A fate: the message stays queued until the given time, for this reason.
+/// Returns the fate of a message that stays queued until the given time, for this reason.
 fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Finish {
     let later = Record {
         due: until,
@@ -360,7 +360,7 @@ fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Fini
     Finish::new(claim, Fate::Later(Box::new(later)))
 }
 
-/// A fate: the message is held until an operator decides.
+/// Logs that a message is held, and returns its fate: the message is held until an operator decides.
 fn held(world: &World, claim: Claim, record: Record, reason: String) -> Finish {
     let (id, lane, mut facts) = (record.id, record.lane.clone(), Vec::new());
     let fate = settle::hold(record, reason, &mut facts);
@@ -370,7 +370,7 @@ fn held(world: &World, claim: Claim, record: Record, reason: String) -> Finish {
     }
 }
 
-/// A fate: the message moves to another server's lane, and is due at once.
+/// Returns the fate of a message that moves to another server's lane and is due there at once.
 fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
     let moved = Record {
         lane,
@@ -381,7 +381,8 @@ fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
     Finish::new(claim, Fate::Later(Box::new(moved)))
 }
 
-/// The route of a queued message under the current configuration, or the reason why it has none.
+/// Returns the route of a queued message under the current configuration, or the reason why the message has
+/// no route.
 fn route(plan: &Plan, record: &Record, headers: &Headers) -> Result<Route, String> {
     let policy = &plan.settings.policy;
     let Origin::Client { user, listener, .. } = &record.origin else {
@@ -401,7 +402,7 @@ fn route(plan: &Plan, record: &Record, headers: &Headers) -> Result<Route, Strin
     }
 }
 
-/// The header section as it is sent.
+/// Composes the header section that is sent.
 pub(super) fn compose(
     world: &World,
     plan: &Plan,

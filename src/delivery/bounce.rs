@@ -105,8 +105,8 @@ impl ReportKind {
     }
 }
 
-/// The envelope of this program's own messages to `to`. Its sender is null, so that no report is ever sent
-/// about them.
+/// Returns the envelope of a message from this program to `to`. The envelope's sender is null, so that no
+/// report is ever sent about the message.
 pub(crate) fn envelope(to: &Address, content: &[u8]) -> Envelope {
     let parameters = if content.is_ascii() {
         ""
@@ -132,7 +132,7 @@ pub(crate) fn wants_whole(parameters: &Parameters) -> bool {
 }
 
 impl Report<'_> {
-    /// The report, a multipart/report of three parts, with CRLF line ends.
+    /// Writes the report as a multipart/report of three parts, with CRLF line ends.
     pub(crate) fn content(&self) -> Vec<u8> {
         let boundary = format!("={}=", self.id);
         let mut out = self.headers(&boundary);
@@ -212,12 +212,13 @@ impl Report<'_> {
         text
     }
 
-    /// Octets of server text for each recipient. The report contains the text twice.
+    /// Returns the maximum octets of server text for each recipient. The report contains the text twice, so
+    /// all recipients share half of [`WORDS`].
     fn words(&self) -> usize {
         (WORDS / 2 / self.failed.len().max(1)).max(FEWEST_WORDS)
     }
 
-    /// The status part (RFC 3464 §2.2 and §2.3).
+    /// Writes the status part (RFC 3464 §2.2 and §2.3).
     fn status(&self) -> String {
         let mut text = String::new();
         if let Some(id) = self.parameters.get_xtext("ENVID") {
@@ -278,7 +279,7 @@ impl Report<'_> {
 }
 
 impl Failed {
-    /// The reply and its source, in at most `most` octets of text.
+    /// Returns the source of the reply, and at most `most` octets of the reply.
     pub(crate) fn said(&self, upstream: &str, host: &str, most: usize) -> String {
         let who = if self.by_upstream { upstream } else { host };
         format!("{who} said: {}", folded(&self.answer.to_string(), most))
@@ -300,7 +301,7 @@ fn folded(text: &str, most: usize) -> String {
     lines.join("\r\n      ")
 }
 
-/// The header fields that every message from this program to a sender has.
+/// Writes the header fields that every message from this program to a sender has.
 fn fields(
     from: &Address,
     to: &Address,

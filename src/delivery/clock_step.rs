@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use crate::base::Clock;
 
-/// The smallest change that counts as large. A clock that is set by less may have been right before.
+/// The smallest change that counts as large. A smaller error of the clock is unlikely to cause failures.
 const LARGE: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long a run tries before it gives any message up, counted from its start or from the last large change
@@ -34,7 +34,8 @@ impl Noted {
         }
     }
 
-    /// The amount by which the wall clock has been set since the offset was recorded, if it has been set.
+    /// Returns the amount by which the wall clock has been set since the offset was recorded, if it has been
+    /// set.
     pub(super) fn was_set(&self, clock: &Clock) -> Option<SignedDuration> {
         let by = clock.offset() - self.offset;
         (!by.is_zero()).then_some(by)
@@ -58,7 +59,7 @@ pub(super) fn has_tried(age: Duration, expires_after: Duration) -> bool {
     tries_for(age, expires_after).is_zero()
 }
 
-/// How much longer such a run must keep trying.
+/// Returns how much longer a run of this age must keep trying before it may give up those messages.
 pub(super) fn tries_for(age: Duration, expires_after: Duration) -> Duration {
     TRIES.min(expires_after).saturating_sub(age)
 }

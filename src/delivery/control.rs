@@ -49,7 +49,7 @@ pub struct Delivery {
     stopping: Arc<Notify>,
 }
 
-/// While this value lives, no message is taken; see [`Delivery::pause`].
+/// While this value lives, desks take no messages; see [`Delivery::pause`].
 pub struct Pause(Arc<World>);
 
 impl Drop for Pause {
@@ -59,8 +59,8 @@ impl Drop for Pause {
 }
 
 impl Delivery {
-    /// Begins to deliver the messages in `spool` over `transport`. The caller has already rerouted the mail
-    /// of servers that are no longer configured. Fails if the spool cannot be read for the time of its last
+    /// Begins to deliver the messages in `spool` over `transport`. The caller must already have rerouted the
+    /// mail of servers that are no longer configured. Fails if the spool cannot provide the time of its last
     /// use, the mailboxes' usage of the last day, or operators' holds.
     pub async fn start(
         spool: Arc<dyn Spool>,
@@ -74,7 +74,7 @@ impl Delivery {
         Ok(Self { world, stopping })
     }
 
-    /// Uses these settings from now on. A message that is being sent is completed under the old ones.
+    /// Uses these settings from now on. A message that is being sent is completed under the old settings.
     pub async fn reconfigure(&self, settings: DeliverySettings) {
         let world = &self.world;
         let old = world.replan(settings);
@@ -108,15 +108,16 @@ impl Delivery {
         direct::send(&self.world, record, content).await
     }
 
-    /// Gives the spool back the messages that only wait for their turn, so that an operator can act on them.
-    /// No message is taken until the returned value is dropped.
+    /// Gives back to the spool all messages that wait at desks, so that an operator can act on them. Desks
+    /// take no messages until the returned value is dropped.
     pub fn pause(&self) -> Pause {
         self.world.pause();
         Pause(self.world.clone())
     }
 
-    /// Handles a repair: a person has fixed something about a server. Its token is requested again when it
-    /// is next needed. Its mailbox is used again at once, unless an operator holds it.
+    /// Handles a repair: a person has fixed something about a server. The server's token is requested again
+    /// when it is next needed. The server's mailbox is used again at once, unless an operator holds the
+    /// mailbox.
     pub fn mended(&self, server: &str) {
         if let Some(entry) = self.world.plan().entry(server) {
             self.world.mended(entry);
@@ -131,17 +132,17 @@ impl Delivery {
         sharing.for_each(|entry| self.world.mended(entry));
     }
 
-    /// Closes the sessions with a server, and with others that share its account, because their token must
-    /// no longer be used.
+    /// Closes the sessions with a server and with all servers that share its account. This is needed when the
+    /// account's token must no longer be used.
     pub fn forget_sessions(&self, server: &str) {
         let plan = self.world.plan();
         let sharing = plan.sharing(server);
         sharing.for_each(|entry| entry.desk.sessions.close());
     }
 
-    /// Tests the connection to a server, and sends each step to `steps` as it is done. A message to `to`
-    /// counts towards the mailbox's limits. If no step fails, the test counts as a repair. Returns false if
-    /// there is no such server.
+    /// Tests the connection to a server, and sends each step to `steps` as it is done. If `to` is given, the
+    /// last step sends a test message, which counts towards the mailbox's limits. If all steps succeed, the
+    /// test counts as a repair. Returns false if there is no such server.
     pub async fn test(self: Arc<Self>, server: String, to: Option<Address>, steps: Steps) -> bool {
         test::test(&self.world, &server, to, steps).await
     }
@@ -151,8 +152,8 @@ impl Delivery {
         self.world.plan().entry(server).is_some()
     }
 
-    /// Holds a server's mailbox until it is released, even after a restart. Returns false if there is no such
-    /// server.
+    /// Holds a server's mailbox until an operator releases it. The hold survives a restart. Returns false if
+    /// there is no such server.
     pub async fn hold(&self, server: &str, reason: String) -> Result<bool, SpoolError> {
         let plan = self.world.plan();
         let Some(entry) = plan.entry(server) else {
@@ -220,7 +221,7 @@ impl Delivery {
     }
 }
 
-/// The servers that both configurations have, but with different settings.
+/// Returns the servers that are in both configurations, but with different settings.
 fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<ServerEntry>> {
     new.entries().filter(|entry| {
         let former = old.entry(entry.name());
@@ -228,7 +229,8 @@ fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<Ser
     })
 }
 
-/// The reason for holding the messages of a server that is no longer configured, if an operator held it.
+/// Returns the reason for holding the messages of a server that is no longer configured. `None` if no
+/// operator held the server.
 fn reason_of_orphans(entry: &ServerEntry) -> Option<String> {
     let hold = entry.desk.held().filter(|hold| hold.until.is_none())?;
     let name = entry.name();

@@ -15,8 +15,8 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::spool::{Claimed, Place, Used};
 
-/// The number of messages whose content a desk keeps in memory. Other content is read when its message's
-/// turn comes.
+/// The number of messages whose content a desk keeps in memory. The content of further messages is read when
+/// their turn comes.
 const CONTENTS: usize = 64;
 
 /// The desk of one mailbox.
@@ -138,7 +138,7 @@ impl Desk {
 
 /// The queue and its workers.
 impl Desk {
-    /// The number of further messages in this lane and flow for which there is room now.
+    /// Returns how many further messages of this lane and flow have room at the desk now.
     pub(super) fn room(&self, place: &Place) -> usize {
         self.state().room(place)
     }
@@ -161,8 +161,8 @@ impl Desk {
         Pushed::NeedsWorker
     }
 
-    /// Takes the next message. If there is none, the worker is no longer counted, in the same step, so that
-    /// the next push starts another worker.
+    /// Takes the next message. If there is none, the same step stops counting the worker, so that the next
+    /// push starts another worker.
     pub(super) fn next(&self) -> Option<NextItem<Claimed>> {
         let mut state = self.state();
         let next = state.queue.pop();
@@ -285,7 +285,7 @@ impl Desk {
         state.usage.minute_until(&state.limits, now)
     }
 
-    /// The usage of a message that reached this many recipients, for the spool to record.
+    /// Returns the usage of a message that reached this many recipients, which the spool records.
     pub(super) fn used(&self, reached: usize, at: Timestamp) -> Option<Used> {
         let limits = self.limits();
         let is_limited = limits.per_day.is_some() || limits.per_minute.is_some();
@@ -335,12 +335,13 @@ impl Desk {
         until
     }
 
-    /// Ends a hold whose end has passed. Returns true if there was one.
+    /// Ends the hold if its end has passed. Returns true if a hold has ended.
     pub(super) fn end_hold(&self, now: Timestamp) -> bool {
         self.hold_by(|holding| holding.end(now))
     }
 
-    /// Ends the hold; an operator's hold only if `also_by_hand`. Returns true if a hold has ended.
+    /// Ends the hold, but an operator's hold only if `also_by_hand` is true. Returns true if a hold has
+    /// ended.
     pub(super) fn release(&self, also_by_hand: bool) -> bool {
         self.hold_by(|holding| holding.release(also_by_hand))
     }

@@ -49,7 +49,8 @@ impl Desks {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The desk of each server, by the server's name. If servers share a desk, the strictest limits apply.
+    /// Finds or creates the desk of each server. Returns the desks by server name. If servers share a desk,
+    /// the strictest limits apply.
     pub(super) fn of(&self, servers: &[Server]) -> HashMap<String, Arc<Desk>> {
         let mut limits: HashMap<String, MailboxLimits> = HashMap::new();
         for server in servers {
@@ -97,7 +98,8 @@ impl Desks {
         self.external().insert(tenant.to_owned(), (until, reason));
     }
 
-    /// The time until which the tenant's mail to external recipients waits, and the reason, if it waits.
+    /// Returns the time until which the tenant's mail to external recipients waits, and the reason. `None` if
+    /// that mail does not wait.
     pub(super) fn external_hold(
         &self,
         tenant: &str,
@@ -109,8 +111,8 @@ impl Desks {
     }
 }
 
-/// The usage of each mailbox in the last day. If the wall clock was set back between the runs, usage may seem
-/// to lie in the future; it is moved to `now`, so that it does not count for longer than a day.
+/// Reads the usage of each mailbox in the last day. If the wall clock was set back between the runs, usage
+/// may be dated in the future. That usage is dated `now` instead, so that it counts for at most a day.
 async fn used(spool: &dyn Ledger, now: Timestamp) -> Result<Vec<Used>, SpoolError> {
     let mut used = spool.used(now.before(DAY)).await?;
     for used in &mut used {
@@ -120,7 +122,8 @@ async fn used(spool: &dyn Ledger, now: Timestamp) -> Result<Vec<Used>, SpoolErro
     Ok(used)
 }
 
-/// Stores an operator's hold of a mailbox for the next run. If there is none, removes the stored one.
+/// Stores an operator's hold of a mailbox for the next run. If no operator holds the mailbox, removes the
+/// stored hold.
 pub(super) async fn note_hold(desk: &Desk, spool: &dyn Notes) -> Result<(), SpoolError> {
     let by_hand = desk.held().filter(|hold| hold.until.is_none());
     let value = by_hand.and_then(|hold| serde_json::to_string(&hold).ok());

@@ -20,7 +20,7 @@ pub enum DirectOutcome {
     Upstream(Answer),
     /// Routing does not admit the message.
     Refused(Refusal),
-    /// Trouble with the server, which is not the message's fault: the app can send it again later.
+    /// Trouble with the server, which is not the message's fault: the app can send the message again later.
     Trouble(String),
     /// The message cannot be sent now, for a reason that is in the log.
     Unavailable,
@@ -98,7 +98,7 @@ fn why(entry: &ServerEntry, not_now: &NotNow) -> String {
     }
 }
 
-/// The number of recipients that may have got a message that is sent to all or none.
+/// Returns how many recipients may have got a message that is sent either to all recipients or to none.
 fn reached(sent: &Result<Outcome, NotSent>, count: usize) -> usize {
     let may_have = match sent {
         Ok(outcome) => !outcome.delivered.is_empty(),
@@ -110,8 +110,8 @@ fn reached(sent: &Result<Outcome, NotSent>, count: usize) -> usize {
     if may_have { count } else { 0 }
 }
 
-/// The result for the app. Trouble with the mailbox is not the message's fault, so the app does not receive
-/// it as a permanent error, even if the server's reply was one.
+/// Applies the finding about the mailbox, and returns the result for the app. Trouble with the mailbox is not
+/// the message's fault: the app receives a temporary error, even if the server's reply was permanent.
 fn answered(
     world: &World,
     plan: &Plan,
@@ -147,8 +147,8 @@ fn temporary(answer: Option<Answer>, reason: String) -> DirectOutcome {
     }
 }
 
-/// Writes the story of a message that was sent at once, in the background: the app does not wait for it. A
-/// failure is not logged, because the app receives it as the reply.
+/// Writes a message's story in the background, so that the app does not wait for the story. If the server
+/// refused the message, nothing is logged, because the app receives the refusal as the reply.
 fn tell(world: &World, entry: &ServerEntry, record: &Record, answer: &Answer, message_id: String) {
     let (at, server) = (world.clock.now(), entry.name());
     let recipients = record.envelope.recipients.iter();

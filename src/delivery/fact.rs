@@ -1,5 +1,5 @@
-//! Facts: the events that can happen to a message in delivery. Only this file turns a fact into a line of the
-//! log, which the metrics count, and into an event of the message's story.
+//! Facts: the events that can happen to a message in delivery. Only this file turns a fact into a log line
+//! and into an event of the message's story. The metrics count the log lines.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) enum Fact {
         reason: String,
         may_have_arrived: bool,
     },
-    /// The message's content could not be read; it will be tried again.
+    /// The message's content could not be read. The message will be tried again.
     Unread {
         until: Timestamp,
         attempts: u32,

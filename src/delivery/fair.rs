@@ -1,10 +1,10 @@
-//! Decides which message is sent next through a mailbox: its users take turns, weighted by priority, and so
-//! do the servers that share it. Pure.
+//! Decides which message is sent next through a mailbox: the mailbox's users take turns, weighted by
+//! priority, and so do the servers that share the mailbox. Pure.
 //!
-//! Self-clocked fair queueing: each message advances its flow's virtual clock, by less if the flow is urgent,
-//! and the flow whose next message would end first is next. A flow that was idle starts again at the present
-//! virtual time. So its message need not wait for the end of another user's campaign, and it cannot save up
-//! turns.
+//! Self-clocked fair queueing: each message that is sent advances the virtual clock of its flow, by a smaller
+//! step if the flow is more urgent. The next message is always taken from the flow with the earliest clock.
+//! When a message arrives in an idle flow, the flow's clock starts at the present virtual time. The message
+//! therefore need not wait for the end of another user's campaign, and an idle flow saves up no turns.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,7 +14,8 @@ use crate::spool::record::Place;
 /// The maximum number of messages of one flow that wait at a desk.
 pub(crate) const FLOW: usize = 64;
 
-/// The step of the clock for a message of a flow of weight 1; other weights divide it.
+/// The step by which one message advances the clock of a flow of weight 1. For another weight, the step is
+/// divided by that weight.
 const TURN: u64 = 64;
 
 /// The fair queue.
@@ -40,7 +41,7 @@ struct WaitingFlow<T> {
 pub(crate) struct NextItem<T> {
     /// The message.
     pub item: T,
-    /// True if its flow should be refilled from the spool.
+    /// True if the message's flow should be refilled from the spool.
     pub is_low: bool,
 }
 
@@ -125,7 +126,7 @@ impl<T> Fair<T> {
         waiting
     }
 
-    /// Removes flows that are empty and no longer ahead of the clock.
+    /// Removes empty flows whose clock is no longer ahead of the virtual time.
     fn forget(&mut self) {
         let now = self.now;
         self.flows.retain(|place, waiting| {
@@ -134,8 +135,8 @@ impl<T> Fair<T> {
     }
 }
 
-/// The step by which one message advances a clock. If all flows have mail waiting, an urgent flow sends
-/// eight times as much as a normal one, and a normal flow eight times as much as bulk.
+/// Returns the step by which one message advances the clock of its flow. If all flows have mail waiting, an
+/// urgent flow sends eight times as much as a normal one, and a normal flow eight times as much as bulk.
 fn turn(priority: Priority) -> u64 {
     match priority {
         Priority::High => TURN / 64,

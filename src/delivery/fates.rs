@@ -69,7 +69,7 @@ impl Fates {
         self.claims().remove(&claim);
     }
 
-    /// The claims that end before `soon`. From now on they are treated as lasting until `until`.
+    /// Returns the claims that end before `soon`, and records that they now end at `until`.
     pub(super) fn renewed(&self, soon: Timestamp, until: Timestamp) -> Vec<Claim> {
         let mut claims = self.claims();
         let old = claims.iter_mut().filter(|(_, ends)| **ends < soon);

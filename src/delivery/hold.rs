@@ -1,5 +1,5 @@
-//! Decides if a mailbox may be used: holds, the one message that probes whether a hold is over, and senders
-//! that the mailbox may not send as. Pure.
+//! Decides if a mailbox may be used. Keeps track of its hold, of the one message that probes whether the hold
+//! is over, and of the senders that the mailbox may not send as. Pure.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const REFUSED: Duration = Duration::from_secs(3_600);
 /// The maximum number of refused senders that are remembered; the oldest are forgotten first.
 const MOST_REFUSED: usize = 100;
 
-/// The maximum number of messages that are remembered as the cause of a hold: more than the sessions that can
-/// run into it at the same time.
+/// The maximum number of messages that are remembered as the cause of a hold: more than the number of
+/// sessions that can run into one hold at the same time.
 const MOST_SUSPECTS: usize = 100;
 
 /// A hold: the mailbox is not used for now.
@@ -25,7 +25,8 @@ const MOST_SUSPECTS: usize = 100;
 pub struct Hold {
     /// The start of the hold.
     pub since: Timestamp,
-    /// The end of the hold; then one message probes the mailbox. `None`: until an operator releases it.
+    /// The end of the hold, after which one message probes the mailbox. `None` if the hold lasts until an
+    /// operator releases it.
     pub until: Option<Timestamp>,
     /// The reason, with the remedy.
     pub reason: String,
@@ -54,7 +55,7 @@ enum Probe {
     UnderWay,
 }
 
-/// The server's refusal of a sender: its reply, and the remedy.
+/// The server's refusal of a sender: the server's reply, and the remedy.
 pub(super) type SenderRefusal = (Answer, String);
 
 /// The hold of a mailbox, and its refused senders.
@@ -116,7 +117,7 @@ impl Holding {
         }
     }
 
-    /// Ends a hold whose end has passed at `now`. Returns true if there was one.
+    /// Ends the hold if its end has passed at `now`. Returns true if a hold has ended.
     pub(super) fn end(&mut self, now: Timestamp) -> bool {
         let is_over = |hold: &Hold| hold.until.is_some_and(|until| until <= now);
         let over = self.hold.as_ref().is_some_and(is_over);
@@ -127,7 +128,8 @@ impl Holding {
         over
     }
 
-    /// Ends the hold; an operator's hold only if `also_by_hand`. Returns true if a hold has ended.
+    /// Ends the hold, but an operator's hold only if `also_by_hand` is true. Returns true if a hold has
+    /// ended.
     pub(super) fn release(&mut self, also_by_hand: bool) -> bool {
         let ends = |hold: &Hold| also_by_hand || hold.until.is_some();
         let ended = self.hold.as_ref().is_some_and(ends);

@@ -1,4 +1,4 @@
-//! Findings about a mailbox: they change its desk, and are logged.
+//! Applies findings about a mailbox to its desk, and logs them.
 
 use std::sync::Arc;
 
@@ -14,8 +14,7 @@ use crate::transport::{Finding, Patience, Until};
 const HOURS: u32 = 8;
 
 impl World {
-    /// Applies the result of an attempt to a server's mailbox: a finding, or if there is none, whether the
-    /// message was accepted.
+    /// Updates a server's mailbox after an attempt. Without a finding, only `was_accepted` matters.
     pub(super) fn note(
         &self,
         plan: &Plan,
@@ -30,7 +29,8 @@ impl World {
             self.wake();
         }
         let Some(finding) = finding else { return };
-        // If the mailbox is already held, another session has run into the same trouble.
+        // If the mailbox is already held, another session has run into the same trouble, and no further hold
+        // is needed.
         let is_free = !desk.is_held();
         match finding {
             Finding::Crowded(reason) => maillog::server_crowded(name, &reason),
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// Holds a mailbox until the given time. Messages that wait for it return to the spool.
+    /// Holds a mailbox until the given time. Messages that wait for the mailbox return to the spool.
     fn hold(&self, entry: &ServerEntry, until: Timestamp, reason: String) {
         maillog::server_held(entry.name(), self.clock.shown(until), &reason);
         entry.desk.hold(self.clock.now(), Some(until), reason);
@@ -84,8 +84,8 @@ impl World {
         self.give_back(desk);
     }
 
-    /// Holds a mailbox until its limit per day allows more. That can take hours, so it is shown to operators
-    /// as a hold.
+    /// Holds a mailbox until its limit per day allows more. The wait can take hours, so operators see it as a
+    /// hold.
     pub(super) fn hold_for_day(&self, entry: &ServerEntry, until: Timestamp) {
         let most = entry.desk.limits().per_day.unwrap_or_default();
         let reason = format!(
@@ -121,8 +121,8 @@ impl World {
         ends.min()
     }
 
-    /// Ends a mailbox's hold early. Returns true if there was one. The messages that caused it become due
-    /// soon, behind others.
+    /// Ends a mailbox's hold early, but an operator's hold only if `also_by_hand` is true. Returns true if a
+    /// hold has ended. The messages that caused the hold become due soon, behind other messages.
     pub(super) fn release_hold(self: &Arc<Self>, entry: &ServerEntry, also_by_hand: bool) -> bool {
         let was_held = entry.desk.release(also_by_hand);
         if was_held {
@@ -134,8 +134,9 @@ impl World {
         was_held
     }
 
-    /// Handles a repair: a person has fixed something about a server. Its token is requested again when it
-    /// is next needed. Its mailbox is used again at once, unless an operator holds it.
+    /// Handles a repair: a person has fixed something about a server. The server's token is requested again
+    /// when it is next needed. The server's mailbox is used again at once, unless an operator holds the
+    /// mailbox.
     pub(super) fn mended(self: &Arc<Self>, entry: &ServerEntry) {
         if let Some(token) = &entry.server.upstream.token {
             token.clear_failure();

@@ -1,4 +1,4 @@
-//! The table `[delivery]` of the configuration: each key with its default. The README explains them.
+//! The table `[delivery]` of the configuration: each key with its default. The README explains the keys.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct DeliveryOptions {
     pub back_off: BackOff,
     /// The treatment of a message that may have arrived.
     pub uncertain: Uncertain,
-    /// How long such a message waits before it is sent once more.
+    /// How long a message that may have arrived waits before it is sent once more.
     #[serde(deserialize_with = "written::wait")]
     pub uncertain_pause: Duration,
     /// The age at which the sender is warned that a message is late; zero for never.
@@ -78,7 +78,7 @@ impl DeliveryOptions {
         Some(self.warn_after).filter(|after| !after.is_zero())
     }
 
-    /// Warnings about times that are allowed, but probably not intended.
+    /// Returns warnings about times that are allowed, but probably not intended.
     pub fn doubts(&self) -> impl Iterator<Item = &'static str> {
         let (expires, warns) = (self.expire_after, self.warn_after);
         let odd = [

@@ -1,6 +1,6 @@
 //! Takes care of messages that have waited long. The sender is warned that a message is late, and finally
-//! receives a report that it is given up, even if its server is held and no attempt is made. A report in the
-//! lane of a held server is routed again.
+//! receives a report that the message is given up, even if its server is held and no attempt is made. A
+//! report in the lane of a held server is routed again.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const NOTED: Duration = Duration::from_secs(3_600);
 /// The maximum number of messages that one check goes through; the next check continues from there.
 const MOST: usize = 4_096;
 
-/// The number of messages read at once.
+/// The number of messages that are read at once.
 const PAGE: usize = 256;
 
 /// The maximum number of times that one check tells the spool to remove expired stories.
@@ -166,7 +166,7 @@ impl Patrol {
     }
 }
 
-/// The age from which a message may need an action.
+/// Returns the age from which a message may need an action.
 fn shortest(plan: &Plan) -> Duration {
     let settings = &plan.settings;
     let expires_after = settings.options.expire_after;

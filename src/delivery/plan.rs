@@ -61,13 +61,13 @@ impl Plan {
         self.is_rerouted.store(true, Ordering::Release);
     }
 
-    /// True if the spool has rerouted that mail. Messages that return to the lane of such a server later are
-    /// routed again too.
+    /// True if the spool has rerouted the mail of servers that are no longer configured. Messages that return
+    /// to the lane of such a server later must be routed again too.
     pub(super) fn is_rerouted(&self) -> bool {
         self.is_rerouted.load(Ordering::Acquire)
     }
 
-    /// A server by its name.
+    /// Returns the server with this name, if it is configured.
     pub(super) fn entry(&self, server: &str) -> Option<&Arc<ServerEntry>> {
         self.entries.get(server)
     }
@@ -78,7 +78,8 @@ impl Plan {
         servers.filter_map(|server| self.entries.get(server.name()))
     }
 
-    /// The server and all others that share its account. Empty if the server has no account.
+    /// Returns this server and all other servers that share its account. Returns no server if this server has
+    /// no account.
     pub(super) fn sharing(&self, server: &str) -> impl Iterator<Item = &Arc<ServerEntry>> {
         let account = |entry: &ServerEntry| {
             let token = entry.server.upstream.token.as_ref()?;
@@ -95,15 +96,15 @@ impl Plan {
         entry.is_some_and(|entry| entry.desk.held().is_none())
     }
 
-    /// The route of reports at present, and the address that they are sent from. `None` if no server can send
-    /// reports.
+    /// Returns the route that reports take at present, and the address that they are sent from. `None` if no
+    /// server can send reports.
     pub(super) fn report_route(&self) -> Option<(Route, Address)> {
         self.settings
             .policy
             .report_route(|server| self.works(server))
     }
 
-    /// True if a report could be sent now: its server is not held.
+    /// True if a report could be sent now: there is a route, and its server is not held.
     pub(super) fn can_report(&self) -> bool {
         let route = self.report_route();
         route.is_some_and(|(route, _)| self.works(&route.server))
@@ -130,7 +131,7 @@ impl Plan {
         Some(self.entry(server)?.desk.held()?.reason)
     }
 
-    /// The host of a server, or its name if it is not configured.
+    /// Returns the host of a server, or the server's name if the server is not configured.
     pub(super) fn host_of<'a>(&'a self, server: &'a str) -> &'a str {
         let entry = self.entry(server);
         entry.map_or(server, |entry| &entry.server.upstream.smtp.host)

@@ -1,4 +1,5 @@
-//! Reports to a sender: whether one is sent, whether separately or in a digest, and through which server.
+//! Reports to a sender: decides whether to send a report, whether to send it separately or in a digest, and
+//! through which server.
 
 use bytes::Bytes;
 
@@ -47,7 +48,7 @@ impl Notice {
     }
 }
 
-/// The address that can receive reports about a message.
+/// Returns the address that can receive reports about a message, if there is one.
 pub(super) fn sender(record: &Record) -> Option<&Address> {
     match record.origin {
         Origin::Client { .. } => record.envelope.sender.address(),
@@ -95,8 +96,8 @@ pub(super) fn notice(
                 .iter()
                 .map(|failed| line(world, about, failed, kind));
             let lines: Vec<String> = lines.collect();
-            // The digest is written later and may contain non-ASCII text, so its envelope is made for such
-            // text.
+            // The digest is written later and may contain non-ASCII text, so its envelope announces 8-bit
+            // content.
             let envelope = bounce::envelope(to, "\u{80}".as_bytes());
             let record = Record {
                 due: digest.due,
@@ -114,8 +115,8 @@ pub(super) fn notice(
     Some((notice, Fact::Reported { report, to, kind }))
 }
 
-/// Publishes the result of a message: in the log and its story, and in the reports that its sender should
-/// receive. Returns the fate to write.
+/// Publishes the decision about a message in the log and in the message's story, and prepares the reports
+/// that the sender should receive. Returns the fate to write.
 pub(super) fn conclude(
     world: &World,
     plan: &Plan,
@@ -159,7 +160,7 @@ fn why_untold(record: &Record) -> String {
     }
 }
 
-/// A message from this program, due at once.
+/// Returns the record of a message from this program that is due at once.
 fn ours(id: MessageId, origin: Origin, envelope: Envelope, lane: String, now: Timestamp) -> Record {
     Record {
         id,
@@ -241,7 +242,7 @@ pub(super) async fn digest(
     let Some(to) = record.envelope.recipients.first() else {
         return Ok((Content::Memory(Bytes::new()), last));
     };
-    // Without a route the digest is not sent.
+    // Without a route the digest is not sent, so any address will do.
     let route = plan.report_route();
     let from = route.map_or_else(|| to.address.clone(), |(_, from)| from);
     // If some lines were sent earlier, this is a different message and needs a different Message-ID.

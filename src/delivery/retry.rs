@@ -30,8 +30,9 @@ pub(crate) const EXPIRES_AFTER: Duration = Duration::from_secs(5 * 24 * 3_600);
 const JITTER: f64 = 0.1;
 
 impl Schedule<'_> {
-    /// The time of the next attempt for a message received at `received` and tried `attempts` times, the
-    /// last at `now`. `None` if that would be too late. `random` is in 0..1.
+    /// Returns the time of the next attempt for a message that was received at `received` and has been tried
+    /// `attempts` times, the last time at `now`. `None` if the message expires before that attempt. `random`
+    /// is in 0..1.
     pub(crate) fn next(
         &self,
         received: Timestamp,

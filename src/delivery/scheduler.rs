@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_secs(5);
 /// The maximum number of messages that are claimed at once.
 const AT_ONCE: usize = 64;
 
-/// Runs until it is stopped.
+/// Runs the scheduler until it is stopped.
 pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
     let clock = world.clock.clone();
     let (mut last_tick, mut patrol) = (clock.now(), Patrol::default());
@@ -96,7 +96,7 @@ async fn take_fresh(world: &Arc<World>, plan: &Plan, now: Timestamp) -> Result<(
     }
 }
 
-/// The number of messages that can be taken now from this lane and flow.
+/// Returns how many messages can be taken now from this lane and flow.
 fn room(world: &World, plan: &Plan, place: &Place) -> usize {
     if place.lane.is_empty() {
         return AT_ONCE;
@@ -104,14 +104,14 @@ fn room(world: &World, plan: &Plan, place: &Place) -> usize {
     match plan.entry(&place.lane) {
         _ if world.is_paused() => 0,
         Some(entry) => entry.desk.room(place).min(AT_ONCE),
-        // The server is no longer configured: the message is routed again.
+        // The server is no longer configured: its messages are routed again.
         None if plan.is_rerouted() => AT_ONCE,
         None => 0,
     }
 }
 
-/// Takes messages that are due in this lane and flow, as far as there is room: to their desk, or to routing
-/// if they have no lane.
+/// Takes the messages that are due in this lane and flow, as far as there is room, to their desk. Messages
+/// without a lane are routed instead.
 async fn take(
     world: &Arc<World>,
     plan: &Plan,
@@ -134,8 +134,8 @@ async fn take(
     Ok(())
 }
 
-/// Pushes a message to its desk. If the desk has no room, the message returns to the spool. If its server is
-/// no longer configured, it is routed again.
+/// Pushes a message to its desk. If the desk has no room, the message returns to the spool. If the message's
+/// server is no longer configured, the message is routed again.
 fn push(world: &Arc<World>, plan: &Plan, message: Claimed) {
     world.fates.remember(message.claim, message.until);
     let Some(entry) = plan.entry(&message.record.lane) else {

@@ -27,9 +27,9 @@ pub(super) struct Sendable<'a> {
     pub(super) envelope: &'a Envelope,
     /// The new header section.
     pub(super) composed: &'a Composed,
-    /// The content that holds the rest of the message.
+    /// The stored content, whose body follows the new header section.
     pub(super) content: &'a Content,
-    /// True if nothing is sent unless every recipient is accepted.
+    /// True if the message is sent only if the server accepts every recipient.
     pub(super) all_or_none: bool,
 }
 
@@ -62,9 +62,9 @@ impl Dispatcher {
         self.transport.as_ref()
     }
 
-    /// Sends over the seat's session or a new one. A kept session that turns out to be dead before any reply
-    /// is replaced by a new one. If the server refuses the token, a new session with a fresh token is tried
-    /// once. A sender that the server refused recently is refused without asking the server.
+    /// Sends over the slot's session or a new session. A kept session that turns out to be dead before any
+    /// reply is replaced by a new one. If the server refuses the token, a new session with a fresh token is
+    /// tried once. A sender that the server refused recently is refused without asking the server.
     pub(super) async fn send(
         &self,
         entry: &ServerEntry,
@@ -145,7 +145,7 @@ impl<'a> Sendable<'a> {
     }
 }
 
-/// The content from the offset `from` to its end.
+/// Returns the content from the offset `from` to its end.
 async fn body(content: &Content, from: usize) -> Result<Body, SpoolError> {
     if let Some(bytes) = content.in_memory() {
         return Ok(Body::Memory(bytes.slice(from..)));
@@ -184,8 +184,8 @@ struct Unknown(Mutex<HashSet<String>>);
 const UNKNOWN: usize = 1_000;
 
 impl Unknown {
-    /// True if this reply has not been logged for this server. Exchange ends a reply with the name of the
-    /// machine that sent it, which is ignored: `[AM0PR01CA0001...]`.
+    /// Returns true if this reply is new for this server, and remembers it. Exchange ends a reply with the
+    /// name of the machine that sent it, such as `[AM0PR01CA0001...]`; that name is ignored.
     fn is_new(&self, server: &str, answer: &Answer) -> bool {
         let text = answer.to_string();
         let words = text.split('[').next().unwrap_or_default();

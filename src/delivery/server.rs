@@ -13,7 +13,7 @@ pub struct Server {
     pub upstream: Arc<Upstream>,
     /// The limits of its mailbox.
     pub limits: MailboxLimits,
-    /// The tenant whose limits apply in addition to the mailbox's, if it is configured.
+    /// The tenant whose limits apply in addition to the mailbox's, if a tenant is configured.
     pub tenant: Option<String>,
 }
 
@@ -28,9 +28,9 @@ impl Server {
         self.upstream.is_same(&other.upstream) && self.limits == other.limits
     }
 
-    /// The mailbox that the server sends from: the account whose limits count, and its host. A server without
-    /// a sign-in is a mailbox of its own. An account in Exchange Online is the same mailbox whichever host is
-    /// used.
+    /// Returns the name of the mailbox that the server sends from: the account whose limits apply, and the
+    /// host. A server without a sign-in has a mailbox of its own. An account in Exchange Online is one
+    /// mailbox, whichever host is used.
     pub(super) fn mailbox(&self) -> String {
         let user = self.upstream.limited().unwrap_or(self.name());
         let user = user.to_lowercase();

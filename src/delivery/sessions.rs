@@ -76,8 +76,8 @@ impl Sessions {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the limit on simultaneous sessions. Sessions above it are not interrupted; the limit takes effect
-    /// as they become free.
+    /// Sets the limit on simultaneous sessions. A lower limit does not interrupt sessions that are in use; it
+    /// takes effect as they become free.
     pub(super) fn limit(&self, most: usize) {
         let before = std::mem::replace(&mut self.state().most, most);
         let Some(fewer) = before.checked_sub(most) else {
@@ -104,8 +104,8 @@ impl Sessions {
         }
     }
 
-    /// A seat for a session that an operator opened for a test. It does not count towards the mailbox's
-    /// limit.
+    /// Returns a slot for a session that an operator opened for a test. The session does not count towards
+    /// the mailbox's limit.
     pub(super) fn beside(&self, link: Box<dyn Link>, upstream: &Arc<Upstream>) -> SessionSlot {
         SessionSlot {
             session: Some(Open::new(link, upstream)),
@@ -114,9 +114,9 @@ impl Sessions {
         }
     }
 
-    /// Prepares a seat for a message to this server: it keeps its session, takes an idle one to this server,
-    /// or is left without one. The seat's own session is ended if it is to another server or older than the
-    /// last [`Sessions::close`].
+    /// Prepares a slot for a message to this server. The slot keeps its session if that session is to this
+    /// server and [`Sessions::close`] has not been called since the slot was last prepared. Otherwise its
+    /// session ends, and the slot gets an idle session to this server, if there is one.
     pub(super) async fn prepare(&self, seat: &mut SessionSlot, upstream: &Arc<Upstream>) {
         let epoch = self.state().epoch;
         let is_old = std::mem::replace(&mut seat.epoch, epoch) != epoch;
@@ -141,7 +141,8 @@ impl Sessions {
         }
     }
 
-    /// Takes an idle session: one to this server, or else the oldest, which must make room for a new one.
+    /// Takes an idle session: one to this server or, if there is none, the oldest. The caller ends the oldest
+    /// to make room for a new session.
     fn parked(&self, upstream: &Arc<Upstream>) -> Option<Open> {
         let parked = &mut self.state().parked;
         let place = parked.iter().rposition(|(open, _)| open.is_to(upstream));
@@ -149,7 +150,7 @@ impl Sessions {
         Some(parked.remove(place).0)
     }
 
-    /// Keeps the seat's session for the next message.
+    /// Keeps the slot's session for the next message.
     pub(super) fn park(&self, mut seat: SessionSlot, now: Timestamp) {
         let Some(session) = seat.session.take() else {
             return;

@@ -10,7 +10,7 @@ use crate::message::{Address, Recipient};
 use crate::spool::{Fate, Record};
 use crate::transport::{Answer, Outcome};
 
-/// The number of mailbox holds after which the message that caused them is set aside.
+/// A message that has caused this many holds of its mailbox is held for an operator.
 const MOST_HOLDS: u32 = 2;
 
 /// The delay from the end of a hold until the message that caused it is due, so that other messages go first.
@@ -58,7 +58,7 @@ pub(super) struct Settled {
 }
 
 impl Tried {
-    /// The number of the `attempted` recipients that may have got the message.
+    /// Returns how many of the `attempted` recipients may have got the message.
     pub(super) fn reached(&self, attempted: usize) -> usize {
         if self.may_have_arrived {
             attempted
@@ -146,7 +146,7 @@ pub(super) fn give_up(record: &Record, last: &str) -> Settled {
     }
 }
 
-/// The fate of a message that is held for an operator.
+/// Returns the fate of a message that is held for an operator, and adds the fact to `facts`.
 pub(super) fn hold(record: Record, reason: String, facts: &mut Vec<Fact>) -> Fate {
     facts.push(Fact::Held {
         reason: reason.clone(),
@@ -157,8 +157,9 @@ pub(super) fn hold(record: Record, reason: String, facts: &mut Vec<Fact>) -> Fat
     }))
 }
 
-/// Holds a message whose failure cannot be reported to anybody, so that it does not vanish. If some
-/// recipients are still to be tried, the failed ones stay with them and are tried again.
+/// Keeps a message whose failure cannot be reported to anybody, so that it does not vanish. If the message
+/// stays in the spool for other recipients, the failed recipients stay with them and are tried again.
+/// Otherwise the message is held for the failed recipients.
 pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
     let Some(first) = untold.first() else { return };
     let reason = format!(
@@ -176,8 +177,8 @@ pub(super) fn untold(settled: &mut Settled, untold: Vec<Failed>, why: &str) {
     }
 }
 
-/// The fact about the delivered recipients, and those among them whose requested confirmation the server will
-/// not send.
+/// Returns the fact that the message was delivered, and the recipients who requested a confirmation that the
+/// server does not send.
 fn delivered(given: &Circumstances, tried: &Tried, all: &[Recipient]) -> (Vec<Fact>, Vec<Failed>) {
     let Some(answer) = &tried.outcome.accepted else {
         return (Vec::new(), Vec::new());
@@ -236,7 +237,7 @@ fn failures(failed: &[Failed]) -> Vec<Fact> {
     facts.collect()
 }
 
-/// The message as it stays in the spool, for the recipients that wait.
+/// Returns the message as it stays in the spool, with only the waiting recipients.
 fn kept(
     given: &Circumstances,
     tried: &Tried,
@@ -253,9 +254,9 @@ fn kept(
     record
 }
 
-/// The next step after an attempt that failed through no fault of the message: it is due at once, but behind
-/// all others if the attempt caused a hold of the mailbox. A message that caused two holds is held for an
-/// operator.
+/// Returns the next step after an attempt that does not count. If the attempt caused no hold of the mailbox,
+/// the message is due at once. If it caused a hold, the message is due after that hold, behind other
+/// messages. A message that has caused two holds is held for an operator.
 fn after_hold(tried: &Tried, now: Timestamp) -> Next {
     let Some(hold) = tried.outcome.holds_for() else {
         return Next::Later(now);
@@ -270,7 +271,7 @@ fn after_hold(tried: &Tried, now: Timestamp) -> Next {
     ))
 }
 
-/// The next step for the waiting recipients after an attempt that counts.
+/// Returns the next step for the waiting recipients after an attempt that counts.
 fn after_attempt(given: &Circumstances, tried: &Tried, attempts: u32) -> Next {
     let now = given.now;
     let received = if given.may_give_up {

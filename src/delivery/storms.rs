@@ -23,7 +23,7 @@ impl Storms {
         }
     }
 
-    /// Decides how a sender is told; see [`Storm::tell`].
+    /// Decides in which form a sender receives a report; see [`Storm::tell`].
     pub(super) fn tell(
         &self,
         to: &Address,

@@ -1,5 +1,5 @@
-//! "Test connection" for an operator: each step of the connection to a server, and finally, if wanted, a
-//! message, which is sent and judged like any other.
+//! "Test connection" for an operator: takes each step of the connection to a server and finally, if
+//! requested, sends a message. The message is sent and judged like any other message.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::spool::Content;
 use crate::transport::{Link, Outcome, Step, Steps, Transport};
 
-/// The longest time for a message from MAIL to the reply to its final dot, because an operator is waiting.
+/// The longest time from MAIL to the reply to the message's final dot. It is short, because an operator is
+/// waiting.
 const MESSAGE: Duration = Duration::from_secs(60);
 
 /// The name of the last step.
@@ -105,7 +106,7 @@ async fn go(
     let _ = steps.send(step).await;
 }
 
-/// An address that the server may send as.
+/// Returns an address that the server may send as.
 fn from(plan: &Plan, entry: &ServerEntry) -> Option<Address> {
     let policy = &plan.settings.policy;
     let mut rules = policy.servers.iter();
@@ -184,7 +185,7 @@ fn head(from: &Address, to: &Address, now: Timestamp, nonce: u64, host: &str) ->
     .into_bytes()
 }
 
-/// The result of the test message, with the remedy if it failed.
+/// Returns the result of the test message, with the remedy if it failed.
 fn judged(outcome: &Outcome, to: &Address) -> Step {
     if let (Some(answer), false) = (&outcome.accepted, outcome.delivered.is_empty()) {
         return Step::well(STEP, format!("to {to}: {answer}"));

@@ -1,4 +1,5 @@
-//! The used part of a mailbox's limits, and its pauses after trouble. Pure.
+//! Counts how much of a mailbox's limits is used up, and decides how long the mailbox pauses after trouble.
+//! Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub struct MailboxLimits {
 }
 
 impl MailboxLimits {
-    /// The stricter limits of two servers for one mailbox.
+    /// Combines the limits that two servers set for one mailbox: the stricter limit applies.
     pub fn stricter(self, other: Self) -> Self {
         fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
             match (one, other) {
@@ -71,8 +72,8 @@ impl Default for BackOff {
 }
 
 impl BackOff {
-    /// The pause after trouble this many times in a row. `random` in 0..1 makes it up to a quarter longer, so
-    /// that mailboxes do not all resume at the same time.
+    /// Returns the pause after this many troubles in a row. `random` in 0..1 makes the pause up to a quarter
+    /// longer, so that mailboxes do not all resume at the same time.
     pub fn rest(&self, troubles: u32, random: f64) -> Duration {
         let doubled = 1u32.checked_shl(troubles.saturating_sub(1).min(16));
         let rest = self.first.saturating_mul(doubled.unwrap_or(u32::MAX));
@@ -117,8 +118,8 @@ impl Usage {
     }
 
     /// Stops counting this many recipients of a message that was admitted at `at`, because they cannot have
-    /// got it. If `unsent`, no recipient has, and the message does not count towards the limit per minute
-    /// either.
+    /// got it. If `unsent` is true, the message reached no recipient, and does not count towards the limit
+    /// per minute either.
     pub(crate) fn take_back(&mut self, recipients: u64, unsent: bool, at: Timestamp) {
         if unsent && let Some(place) = self.sent.iter().rposition(|sent| *sent == at) {
             self.sent.remove(place);
@@ -129,8 +130,8 @@ impl Usage {
         }
     }
 
-    /// Adds the usage of an earlier run in a past period: the recipients as if all had been counted at `at`,
-    /// the messages as if all had been sent at `last`.
+    /// Adds usage from an earlier run: all its recipients are counted at `at`, and all its messages at
+    /// `last`.
     pub(crate) fn restore(
         &mut self,
         messages: u64,
@@ -162,7 +163,7 @@ impl Usage {
         back_off.rest(self.troubles, random)
     }
 
-    /// Notes that the server did as requested.
+    /// Notes success with the server: the next trouble counts as the first again.
     pub(crate) fn well(&mut self) {
         self.troubles = 0;
     }
@@ -206,7 +207,8 @@ impl Usage {
         {
             self.day.pop_front();
         }
-        // A message to more recipients than a day allows is left for the server to judge.
+        // A message to more recipients than the limit is admitted once nothing else counts; the server judges
+        // it.
         let mut over = (self.of_day(now) + recipients).checked_sub(most.max(recipients))?;
         if over == 0 {
             return None;

@@ -11,11 +11,11 @@ use super::world::World;
 use crate::spool::{Claim, Claimed};
 use crate::transport::Finding;
 
-/// How long a session slot stays unused after the server found one session too many for the mailbox.
+/// How long a session slot stays unused after the server reported that the mailbox has too many sessions.
 const CROWD_REST: Duration = Duration::from_secs(60);
 
-/// The longest time that a worker waits for a limit: it waits for the limit per minute, but not for the limit
-/// per day.
+/// The longest time that a worker waits for a limit. The worker waits for the limit per minute. The limit per
+/// day takes longer, so it leads to a hold.
 const PACE_REST: Duration = Duration::from_secs(120);
 
 /// A worker's slot at the desk, which becomes free however the task ends. If an attempt panics, its message
@@ -48,7 +48,7 @@ impl Worker {
         desk.sessions.park(seat, world.clock.now());
     }
 
-    /// The next message. If there is none, this worker is no longer counted.
+    /// Takes the next message. If there is none, this worker is no longer counted.
     fn next(&mut self) -> Option<Claimed> {
         let next = self.desk.next();
         self.is_counted = next.is_some();
@@ -63,7 +63,8 @@ impl Worker {
         let (world, desk) = (self.world.clone(), self.desk.clone());
         let plan = world.plan();
         let entry = plan.entry(&message.record.lane);
-        // A new configuration has given the server another mailbox, or removed the server.
+        // If a new configuration has given the server another mailbox, or removed the server, the message
+        // returns to the spool.
         let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.desk, &desk)) else {
             return world.release(Some(message));
         };
@@ -132,7 +133,7 @@ impl Worker {
         self.rest(CROWD_REST.mul_f64(share)).await;
     }
 
-    /// Waits, unless the desk is emptied or closed in the meantime.
+    /// Waits, but at most until the desk is emptied or closed.
     async fn rest(&self, time: Duration) {
         let emptied = self.desk.emptied();
         if self.desk.is_closed() {

@@ -38,7 +38,7 @@ pub(super) struct World {
     plan: ArcSwap<Plan>,
     finishes: mpsc::Sender<Finish>,
     noted: Mutex<Noted>,
-    /// The number of pauses in force. While there is one, desks take no messages.
+    /// The number of pauses in force. While it is above zero, desks take no messages.
     pauses: AtomicUsize,
 }
 
@@ -54,7 +54,7 @@ impl World {
         time::note(spool.as_ref(), &clock).await?;
         let desks = Desks::restored(spool.as_ref(), clock.now()).await?;
         let plan = Plan::new(Arc::new(settings), &desks);
-        // The caller has already rerouted the mail.
+        // The caller has already rerouted the mail of servers that are no longer configured.
         plan.rerouted();
         let (finishes, receiver) = mpsc::channel(FINISHES);
         let fates = Arc::new(Fates::new(spool.clone(), clock.clone()));
@@ -116,7 +116,7 @@ impl World {
         clock_step::has_tried(self.age(), expires_after)
     }
 
-    /// How much longer this run must try before it may give up messages with this lifetime.
+    /// Returns how much longer this run must try before it may give up messages with this lifetime.
     pub(super) fn tries_for(&self, expires_after: Duration) -> Duration {
         clock_step::tries_for(self.age(), expires_after)
     }
@@ -146,11 +146,12 @@ impl World {
 
     /// Ends a claim with a fate, which is written soon.
     pub(super) async fn finish(&self, finish: Finish) {
-        // The receiver lives as long as the process's runtime.
+        // Sending cannot fail, because the receiver lives as long as the process's runtime.
         let _ = self.finishes.send(finish).await;
     }
 
-    /// Has a message routed again soon. Returns the message if too many fates already wait to be written.
+    /// Removes a message from its lane, so that it is routed again soon. Returns the message if too many
+    /// fates already wait to be written.
     pub(super) fn unassign(&self, message: Claimed) -> Option<Claimed> {
         let Ok(place) = self.finishes.try_reserve() else {
             return Some(message);
@@ -195,7 +196,7 @@ impl World {
         self.spool.release(vec![claimed]);
     }
 
-    /// Gives the spool back the messages that wait at a desk.
+    /// Gives back to the spool all messages that wait at a desk.
     pub(super) fn give_back(&self, desk: &Desk) {
         self.release(desk.empty());
     }

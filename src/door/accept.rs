@@ -31,28 +31,29 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address, without IPv4 if `only_v6` is true. Then [`Bound::serve`] accepts connections.
+    /// Binds an address. If `only_v6` is true, an IPv6 socket does not accept IPv4 clients. Then
+    /// [`Bound::serve`] accepts connections.
     pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Bound> {
         Bound::of(sockets::bind(address, only_v6)?)
     }
 
-    /// The bound address, with the actual port.
+    /// Returns the bound address, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The listener's name.
+    /// Returns the listener's name.
     pub fn name(&self) -> String {
         self.endpoint.load().name.clone()
     }
 
-    /// The socket on which the listener was configured to listen.
+    /// Returns the socket as configured.
     pub fn asked(&self) -> Socket {
         self.endpoint.load().socket.clone()
     }
 
-    /// Applies `endpoint`, whose socket is the same, to new sessions at once, and to running sessions from
-    /// their next message on.
+    /// Replaces the listener's settings; the socket must not change. New sessions apply the new settings at
+    /// once, running sessions from their next message on.
     pub fn reconfigure(&self, endpoint: Endpoint) {
         self.endpoint.store(Arc::new(endpoint));
     }

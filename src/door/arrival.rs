@@ -130,7 +130,7 @@ impl Arrival {
         }
     }
 
-    /// The client's address: that of the peer, or the one that a proxy names.
+    /// Returns the client's address: the peer's, or the one that a proxy names.
     async fn client(&mut self) -> Result<IpAddr, proxy::ProxyError> {
         let peer = self.peer.ip().to_canonical();
         let mut proxies = self.endpoint.proxies.iter();
@@ -191,12 +191,13 @@ pub(super) async fn turn_away(
 }
 
 async fn say_and_close(mut stream: ClientStream, said: Vec<u8>, door: &Door) {
-    // It does not matter whether the client reads this. A new connection's buffer takes it at once.
+    // It does not matter whether the client reads this. A new connection's send buffer has room for it.
     let _ = timeout(TURN_AWAY, stream.write_all(&said)).await;
     close(stream, door).await;
 }
 
-/// Closes the connection in a way that lets the client receive the last reply, even if it is still sending.
+/// Closes the connection in a way that lets the client receive the last reply, even if the client is still
+/// sending.
 async fn close(mut stream: ClientStream, door: &Door) {
     let most = door.settings.load().limits.lingering;
     let Some(_place) = door.lingering.take((), most) else {
@@ -206,6 +207,6 @@ async fn close(mut stream: ClientStream, door: &Door) {
         stream.shutdown().await?;
         tokio::io::copy(&mut (&mut stream).take(LINGER), &mut tokio::io::sink()).await
     };
-    // The client may be gone already.
+    // The client may have disconnected already.
     let _ = timeout(LAST_WORD, closing).await;
 }

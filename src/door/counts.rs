@@ -33,7 +33,7 @@ pub(crate) struct Share {
     held: u64,
 }
 
-/// The address under which a client is counted.
+/// Returns the address under which a client is counted.
 pub(crate) fn site(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -45,7 +45,7 @@ pub(crate) fn site(address: IpAddr) -> IpAddr {
 }
 
 impl<K: Eq + Hash + Clone> Counts<K> {
-    /// Counts that are all zero.
+    /// Creates counts that are all zero.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(DashMap::new()))
     }
@@ -64,7 +64,7 @@ impl<K: Eq + Hash + Clone> Counts<K> {
         })
     }
 
-    /// The count for this key.
+    /// Returns the count for this key.
     pub(crate) fn of(&self, key: &K) -> usize {
         self.0.get(key).map_or(0, |count| *count)
     }
@@ -80,7 +80,7 @@ impl<K: Eq + Hash> Drop for Counted<K> {
 }
 
 impl Share {
-    /// An empty share.
+    /// Creates an empty share.
     pub(crate) fn none_of(memory: &Arc<Memory>) -> Self {
         Self {
             memory: memory.clone(),

@@ -76,8 +76,8 @@ pub enum ListenerCertificate {
 }
 
 impl Endpoint {
-    /// An endpoint on this address that allows everything to everybody, without TLS. The caller changes
-    /// the fields that must differ.
+    /// Creates an endpoint on this address without TLS and without restrictions. The caller changes the
+    /// fields that must differ.
     pub fn open(address: SocketAddr) -> Self {
         Self {
             name: address.to_string(),
@@ -104,7 +104,7 @@ impl Endpoint {
         self.users.as_ref().is_none_or(|users| users.contains(user))
     }
 
-    /// True if this user can get in here, by password or by network.
+    /// True if this listener can admit this user, by password or by network.
     pub fn lets_in(&self, user: &User) -> bool {
         let by_password = self.by_password && user.hash.is_some();
         let by_network = self.by_network && !user.networks.is_empty();
@@ -117,7 +117,7 @@ impl Endpoint {
         networks.is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
-    /// The TLS settings with the certificate, if there is one.
+    /// Returns the TLS settings; `None` without TLS, or before the self-signed certificate exists.
     pub fn tls(&self) -> Option<&Arc<rustls::ServerConfig>> {
         match &self.tls.as_ref()?.certificate {
             ListenerCertificate::Ready(config) => Some(config),

@@ -34,7 +34,7 @@ const TURNS: usize = 256;
 pub(crate) struct Consequence {
     /// The pause before the reply.
     pub pause: Duration,
-    /// Failures within `auth_time`.
+    /// The number of failures within `auth_time`.
     pub failures: u64,
     /// True if the address is shut out from now on.
     pub is_shut_out: bool,
@@ -101,7 +101,7 @@ impl Guard {
         }
     }
 
-    /// The time for which this address is still shut out; `None` if it is not.
+    /// Returns the time for which this address is still shut out; `None` if it is not.
     pub(crate) fn shut_out(
         &self,
         peer: IpAddr,

@@ -23,7 +23,7 @@ pub struct DoorLimits {
     /// The maximum number of commands between two accepted messages.
     #[serde(deserialize_with = "written::positive")]
     pub commands: u32,
-    /// The maximum number of commands in one session that may fail.
+    /// The maximum number of failed commands in one session.
     #[serde(deserialize_with = "written::positive")]
     pub errors: u32,
     /// The maximum number of sessions at once, for all listeners together.
@@ -32,14 +32,14 @@ pub struct DoorLimits {
     /// The maximum number of sessions at once from one address (for IPv6, from one /64).
     #[serde(deserialize_with = "written::unlimited")]
     pub sessions_per_address: usize,
-    /// The maximum number of sessions at once of one user.
+    /// The maximum number of sessions that one user may have at once.
     #[serde(deserialize_with = "written::unlimited")]
     pub sessions_per_user: usize,
     /// The memory in octets that incoming messages may take together.
     #[serde(deserialize_with = "written::positive")]
     pub memory: u64,
-    /// The lowest average rate, in octets per second, at which a message may arrive. The message's first
-    /// minute does not count.
+    /// The lowest average rate, in octets per second, at which a message may arrive. Every message may take
+    /// one minute longer.
     pub minimum_rate: u64,
     /// The number of failed sign-ins within `auth_time` that shuts an address out; zero means never.
     pub auth_failures: u64,
@@ -49,7 +49,7 @@ pub struct DoorLimits {
     /// How long an address is shut out.
     #[serde(deserialize_with = "written::wait")]
     pub shut_out: Duration,
-    /// Networks whose addresses are never shut out, because many apps may share one address.
+    /// Networks whose addresses are never shut out; meant for addresses that many apps share.
     #[serde(deserialize_with = "written::networks")]
     pub never_shut_out: Vec<IpNet>,
     /// How long a client may be silent.
@@ -60,8 +60,8 @@ pub struct DoorLimits {
     pub session_time: Duration,
     /// The treatment of line endings that are not CRLF.
     pub bare_newlines: BareNewlines,
-    /// The maximum number of simultaneous clients that get time to read why their session is over. They do
-    /// not count as sessions.
+    /// The maximum number of ended sessions that stay connected until the client has read the reason. They no
+    /// longer count as sessions.
     #[serde(skip, default = "lingering")]
     pub lingering: usize,
 }

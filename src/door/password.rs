@@ -59,7 +59,8 @@ impl Hash {
         })
     }
 
-    /// A random hash that no password matches, with its own salt. It costs as much to check as `like`.
+    /// Creates a random hash, with its own salt, that no password matches. A check against it costs as much
+    /// as a check against `like`.
     pub fn decoy(like: Option<&Self>) -> Self {
         let (memory, passes) = NEW;
         let usual = Params::new(memory, passes, 1, None).unwrap_or_default();
@@ -71,7 +72,7 @@ impl Hash {
         }
     }
 
-    /// The cost of a check: memory (KiB), passes, lanes.
+    /// Returns the cost of a check: memory (KiB), passes, lanes.
     pub fn cost(&self) -> (u32, u32, u32) {
         let Self { params, .. } = self;
         (params.m_cost(), params.t_cost(), params.p_cost())
@@ -92,7 +93,7 @@ impl Hash {
     }
 }
 
-/// Checks passwords. The number of turns is the number of simultaneous checks.
+/// Checks passwords. The number of turns is the maximum number of simultaneous checks.
 pub struct Checks {
     turns: Semaphore,
     /// The buffers that no check is using at the moment.
@@ -100,7 +101,7 @@ pub struct Checks {
 }
 
 impl Default for Checks {
-    /// One turn for every two cores, but at least one.
+    /// Provides one turn for every two cores, but at least one.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -146,7 +147,7 @@ fn free(buffers: &Mutex<Vec<Vec<Block>>>) -> std::sync::MutexGuard<'_, Vec<Vec<B
     buffers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The argon2id hash of a password as a PHC string, with its own salt.
+/// Hashes a password with argon2id and a new salt. Returns the hash as a PHC string.
 pub(crate) fn hash_password(password: &Secret) -> Result<String, argon2::password_hash::Error> {
     let (memory, passes) = NEW;
     let params = Params::new(memory, passes, 1, None)?;

@@ -9,8 +9,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The length in octets of a header's fixed part, and the position in it of the variable part's length
-/// (PROXY protocol §2.2).
+/// The length in octets of a header's fixed part, and the position in the fixed part of the field that states
+/// the variable part's length (PROXY protocol §2.2).
 const FIXED: usize = 16;
 const LENGTH: std::ops::Range<usize> = 14..16;
 
@@ -78,7 +78,8 @@ fn source(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
         (Command::Local, _) => None,
         (_, Addresses::IPv4(ends)) => Some((ends.source_address, ends.source_port).into()),
         (_, Addresses::IPv6(ends)) => Some((ends.source_address, ends.source_port).into()),
-        // The proxy's own address may have more rights than the client, so reject (§2.2 allows it).
+        // Reject the connection (§2.2 allows this): the proxy's own address may have more rights than the
+        // client.
         _ => {
             let words = "it does not contain the client's IP address";
             return Err(ProxyError::Malformed(words.into()));

@@ -11,7 +11,7 @@ use super::stream::ClientStream;
 use super::turned_away::TurnedAway;
 use crate::base::BoxFuture;
 
-/// A client that has been let in.
+/// A client that the door has admitted.
 pub struct Visitor {
     /// The connection, already with TLS if TLS is implicit.
     pub stream: ClientStream,
@@ -25,9 +25,10 @@ pub struct Visitor {
 
 /// A protocol behind the door.
 pub trait Protocol: Send + Sync + 'static {
-    /// The reply to a client that is turned away, in the form of the protocol.
+    /// Returns the reply to a client that is turned away, in the protocol's format.
     fn farewell(&self, why: &TurnedAway) -> Vec<u8>;
 
-    /// Serves a client until the session ends. Returns the connection if we sent the last reply.
+    /// Serves a client until the session ends. If this side ended the session, returns the connection, which
+    /// the caller closes.
     fn serve(&self, visitor: Visitor) -> BoxFuture<'static, Option<ClientStream>>;
 }

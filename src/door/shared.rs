@@ -60,7 +60,7 @@ pub enum Stopping {
 pub type SessionSlots = (Counted<()>, Counted<String>);
 
 impl Door {
-    /// A door without sessions.
+    /// Creates a door without sessions.
     pub fn new(settings: DoorSettings) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
@@ -76,12 +76,12 @@ impl Door {
         })
     }
 
-    /// The current number of sessions.
+    /// Returns the current number of sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.of(&())
     }
 
-    /// A receiver for changes of [`Stopping`].
+    /// Returns a receiver for changes of [`Stopping`].
     pub fn stopping(&self) -> watch::Receiver<Stopping> {
         self.stopping.subscribe()
     }

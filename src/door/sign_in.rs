@@ -13,7 +13,7 @@ use crate::observe::maillog;
 /// The reason why a sign-in failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotSignedIn {
-    /// There is no such user, or the password is wrong. The delay before the reply has already passed.
+    /// There is no such user here, or the password is wrong. The delay before the reply has already passed.
     Wrong,
     /// The client's address is shut out.
     ShutOut {
@@ -27,8 +27,8 @@ pub enum NotSignedIn {
 }
 
 impl Door {
-    /// Succeeds if the password is the user's and this listener admits the user. A failed check is
-    /// logged, and its result is delayed.
+    /// Succeeds if the password is correct and this listener admits the user. A failed check is logged, and
+    /// its result is delayed.
     pub async fn sign_in(
         &self,
         endpoint: &Endpoint,
@@ -66,7 +66,7 @@ impl Door {
         Err(shut_out(limits.shut_out.as_secs(), true))
     }
 
-    /// The reason for a failed sign-in, for the log; the client does not receive it.
+    /// Returns the reason for a failed sign-in, for the log; the client does not receive it.
     fn why_not(&self, endpoint: &Endpoint, name: &str) -> &'static str {
         match self.settings.load().users.get(name) {
             None => "there is no such user",

@@ -39,7 +39,7 @@ pub(crate) async fn start_tls(
     }
 }
 
-/// The reason why a client's handshake failed, with its remedy.
+/// Returns the reason why a client's TLS handshake failed, with a remedy.
 pub(crate) fn tls_words(error: &io::Error) -> String {
     use rustls::{AlertDescription, Error, PeerIncompatible};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 pub enum TurnedAway {
     /// The maximum number of sessions is reached.
     TooMany,
-    /// This client or user has its maximum number of sessions.
+    /// This client or user has reached its maximum number of sessions.
     TooManyOf {
         /// The client or user.
         whose: String,
@@ -16,7 +16,7 @@ pub enum TurnedAway {
         /// The configuration key that sets the maximum.
         setting: &'static str,
     },
-    /// The listener serves other networks.
+    /// The listener does not serve the network of this address.
     NoAccess(IpAddr),
     /// Too many sign-ins from this address have failed.
     ShutOut {

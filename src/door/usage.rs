@@ -17,7 +17,7 @@ pub enum Unit {
     Recipients,
 }
 
-/// A limit: the most that is allowed in a period.
+/// A limit: the maximum amount in a period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     /// The key of the limit in the configuration.
@@ -26,7 +26,7 @@ pub struct Limit {
     pub unit: Unit,
     /// The period.
     pub period: Duration,
-    /// The most that is allowed.
+    /// The maximum amount.
     pub most: u64,
 }
 
@@ -52,7 +52,7 @@ pub enum LimitOwner<'a> {
 #[derive(Debug, Default)]
 pub struct DoorUsage(DashMap<String, Windows>);
 
-/// The windows of one owner, by the configuration keys of their limits.
+/// The time windows of one owner, each under the configuration key of its limit.
 type Windows = HashMap<&'static str, Window>;
 
 impl DoorUsage {
@@ -66,7 +66,7 @@ impl DoorUsage {
         self.take_at(who, limits, asked, Instant::now())
     }
 
-    /// Gives back the amount that was taken last, if it is not used after all.
+    /// Gives back an amount that was just taken, because it is not used after all.
     pub fn give_back(&self, who: LimitOwner, limits: &[Limit], amount: Amount) {
         if limits.is_empty() {
             return;
@@ -161,7 +161,7 @@ pub struct OverLimit {
     pub whose: String,
     /// The key of the limit in the configuration.
     pub setting: &'static str,
-    /// The most that the limit allows.
+    /// The maximum amount.
     pub most: u64,
     /// The time after which there is room; `None` if the message alone exceeds the limit.
     pub wait: Option<Duration>,

@@ -19,7 +19,7 @@ use crate::routing::Filter;
 /// How long a correct password is remembered, so that it need not be hashed again.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// A user of the listener.
+/// A user who may send.
 #[derive(Debug, Clone, Default)]
 pub struct User {
     /// The name that AUTH uses, and that logs show.
@@ -38,18 +38,18 @@ pub struct User {
     pub limits: Vec<Limit>,
     /// The maximum number of simultaneous sessions; `None` for the limit that applies to every user.
     pub sessions: Option<usize>,
-    /// The sender to assume for a message that has none, or one that is not an address. It is meant for
-    /// devices without a mailbox.
+    /// The sender to assume for a message whose sender is null or not an address. It is meant for devices
+    /// without a mailbox.
     pub assume_from: Option<Address>,
 }
 
 impl User {
-    /// The hash against which the password is checked; `None` if there is none.
+    /// Returns the parsed password hash; `None` if it is missing or invalid.
     fn hash(&self) -> Option<Hash> {
         Hash::parse(self.hash.as_ref()?.expose_secret())
     }
 
-    /// A user of this name without restrictions; no password and no network admits this user yet.
+    /// Creates a user of this name without restrictions. No password or network admits this user yet.
     pub fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -58,7 +58,7 @@ impl User {
     }
 }
 
-/// The users of a listener.
+/// The users of all listeners.
 ///
 /// A recent success is remembered as a MAC of the user's hash and the password. The key of the MAC exists
 /// only in this process's memory. The MAC is valid only for the same password and the same hash, and reveals
@@ -96,8 +96,7 @@ impl Users {
         }
     }
 
-    /// The user that a client at this address counts as without AUTH, among those for whom `may` returns
-    /// true.
+    /// Returns the first user that has this address in one of its networks and that `may` accepts by name.
     pub fn by_network(&self, address: IpAddr, may: impl Fn(&str) -> bool) -> Option<&User> {
         let admits = |user: &&User| {
             let mut networks = user.networks.iter();
@@ -106,12 +105,12 @@ impl Users {
         self.users.iter().find(admits)
     }
 
-    /// The user of this name.
+    /// Returns the user of this name.
     pub fn get(&self, name: &str) -> Option<&User> {
         self.by_name.get(name).map(|place| &self.users[*place])
     }
 
-    /// True if the password is the user's.
+    /// True if this is the user's password.
     pub async fn verify(&self, name: &str, password: Secret) -> Result<bool, Busy> {
         let hash = self
             .get(name)
@@ -136,8 +135,8 @@ impl Users {
         Ok(right)
     }
 
-    /// The hash against which the password of an unknown name is checked. The same name always gets the
-    /// same hash. Over all names, the costs are distributed like those of the users' hashes.
+    /// Returns the hash against which the password of an unknown name is checked. The same name always gets
+    /// the same hash. Over all names, the costs are distributed like the costs of the users' hashes.
     fn nobody(&self, name: &str) -> &Hash {
         let tag = hmac::sign(&self.key, name.as_bytes());
         let number = tag.as_ref().iter().take(8);

@@ -81,28 +81,28 @@ impl Address {
         })
     }
 
-    /// The address as it was written.
+    /// Returns the address as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The local part as it was written, quotes included.
+    /// Returns the local part as it was written, quotes included.
     pub fn local_part(&self) -> &str {
         &self.text[..self.at.0]
     }
 
-    /// The domain as it was written.
+    /// Returns the domain as it was written.
     pub fn domain(&self) -> &str {
         &self.text[self.at.0 + 1..]
     }
 
-    /// The domain in the form for comparison: lower case, A-labels.
+    /// Returns the domain in the form for comparison: lower case, A-labels.
     pub fn domain_key(&self) -> &str {
         &self.key[self.at.1 + 1..]
     }
 
-    /// The address with its domain in A-label form, for servers without SMTPUTF8 (RFC 6531 §3.2). `None` if
-    /// the local part itself is not ASCII.
+    /// Returns the address with its domain in A-label form, for servers without SMTPUTF8 (RFC 6531 §3.2).
+    /// Returns `None` if the local part itself is not ASCII.
     pub fn to_ascii(&self) -> Option<String> {
         if self.text.is_ascii() {
             return Some(self.text.to_string());
@@ -114,8 +114,8 @@ impl Address {
     }
 }
 
-/// A domain in the form for comparison: lower case and A-labels, or an address literal in lower case.
-/// `None` if the text is neither.
+/// Converts a domain to the form for comparison: lower case and A-labels, or an address literal in lower
+/// case. Returns `None` if the text is neither a domain nor an address literal.
 pub(crate) fn normal_domain(domain: &str) -> Option<String> {
     if let Some(literal) = domain.strip_prefix('[') {
         return is_address_literal(literal.strip_suffix(']')?).then(|| domain.to_ascii_lowercase());
@@ -135,7 +135,8 @@ pub(crate) fn normal_domain(domain: &str) -> Option<String> {
     (!ascii.is_empty() && plain(&ascii)).then_some(ascii)
 }
 
-/// The position of the `@` between local part and domain: the one outside of a quoted local part.
+/// Returns the position of the `@` between local part and domain. An `@` inside a quoted local part does not
+/// count.
 fn separator(text: &str) -> Option<usize> {
     if !text.starts_with('"') {
         return text.find('@');
@@ -164,12 +165,12 @@ fn is_visible(c: char) -> bool {
     c.is_ascii_graphic() || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
 }
 
-/// RFC 5322 §3.2.3, with UTF-8 by RFC 6532 §3.2.
+/// True for a character of an unquoted word (`atext`, RFC 5322 §3.2.3), including UTF-8 (RFC 6532 §3.2).
 fn is_atext(c: char) -> bool {
     is_visible(c) && !r#"()<>[]:;@\,.""#.contains(c)
 }
 
-/// RFC 5321 §4.1.3: `192.0.2.1` or `IPv6:2001:db8::1`.
+/// True for the inside of an address literal (RFC 5321 §4.1.3): `192.0.2.1` or `IPv6:2001:db8::1`.
 fn is_address_literal(inner: &str) -> bool {
     let tagged = inner
         .get(..5)
@@ -222,7 +223,7 @@ impl<'de> Deserialize<'de> for Address {
 }
 
 impl ReversePath {
-    /// The address, if it is not the null path.
+    /// Returns the address, or `None` for the null path.
     pub fn address(&self) -> Option<&Address> {
         match self {
             Self::Null => None,
@@ -244,7 +245,7 @@ impl ReversePath {
     }
 }
 
-/// Without angle brackets; empty for the null path.
+/// Writes the address without angle brackets, or nothing for the null path.
 impl fmt::Display for ReversePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address().map_or(Ok(()), |address| address.fmt(f))

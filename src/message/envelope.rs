@@ -27,8 +27,8 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// Approximate octets of memory that the recipient takes; an address stores its text and its form
-    /// for comparison.
+    /// Estimates the octets of memory that the recipient takes. Its address is stored twice: as text and in
+    /// the form for comparison.
     pub fn held(&self) -> usize {
         size_of::<Self>() + 2 * self.address.as_str().len() + self.parameters.0.len()
     }
@@ -57,20 +57,21 @@ impl Parameters {
         Some(Self(kept))
     }
 
-    /// The keyword (as written) and value of each parameter.
+    /// Iterates over the parameters: the keyword (as written) and the value of each.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.0.split(' ').filter(|p| !p.is_empty()).map(split)
     }
 
-    /// The value of the first parameter with this keyword; `Some("")` if the parameter has no value.
+    /// Returns the value of the first parameter with this keyword; `Some("")` if the parameter has no value.
     pub fn get(&self, keyword: &str) -> Option<&str> {
         self.iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(keyword))
             .map(|(_, value)| value.unwrap_or_default())
     }
 
-    /// As [`Parameters::get`], but decoded from xtext (RFC 3461 §4). `None` if the value is not xtext, or
-    /// if the decoded text is not printable ASCII, which a header could not contain.
+    /// Returns the same value as [`Parameters::get`], decoded from xtext (RFC 3461 §4). Returns `None` if the
+    /// value is not xtext, or if a decoded character is not printable ASCII and so could not be put into a
+    /// header.
     pub fn get_xtext(&self, keyword: &str) -> Option<String> {
         let mut rest = self.get(keyword)?;
         let mut text = String::with_capacity(rest.len());
@@ -86,7 +87,7 @@ impl Parameters {
             .then_some(text)
     }
 
-    /// The parameters as they were written.
+    /// Returns the parameters as they were written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

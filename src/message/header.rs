@@ -43,16 +43,16 @@ pub enum Author {
     /// One From with several mailboxes or a group. It is valid but names no single author. The first
     /// mailbox provides the name.
     Several(Option<Mailbox>),
-    /// A From that violates the grammar but can only mean this mailbox, or several From fields that all
-    /// name it. The field is always rewritten.
+    /// Either a From that violates the grammar but can only mean this mailbox, or several From fields that
+    /// all have its address. In both cases, From is always rewritten.
     Lenient(Mailbox),
     /// Several From fields that do not all name the same address, or one From without an address. The value
-    /// is the name, if there is one; a From that replaces this one keeps the name.
+    /// is the display name, if one was found. The From that replaces the field has the same name.
     Malformed(Option<String>),
 }
 
 impl Author {
-    /// The author, if there is exactly one.
+    /// Returns the author's mailbox if there is exactly one author.
     pub fn mailbox(&self) -> Option<&Mailbox> {
         match self {
             Self::One(mailbox) | Self::Lenient(mailbox) => Some(mailbox),
@@ -123,7 +123,7 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The bytes of a range of this section.
+    /// Returns the bytes of a range of this section.
     pub fn slice(&self, range: &Range<usize>) -> &'a [u8] {
         &self.bytes[range.clone()]
     }
@@ -134,13 +134,13 @@ impl<'a> Headers<'a> {
             .eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// The value of the first field of this name, folds and surrounding white space kept.
+    /// Returns the value of the first field of this name, including its folds and surrounding white space.
     pub fn value(&self, name: &str) -> Option<&'a [u8]> {
         let field = self.fields.iter().find(|field| self.is(field, name))?;
         Some(self.slice(&field.value))
     }
 
-    /// The author according to all From fields of the message.
+    /// Returns the author according to all From fields of the message.
     pub fn author(&self) -> Author {
         let froms = self.fields.iter().filter(|field| self.is(field, "From"));
         let mut authors = froms.map(|from| Author::of_value(self.slice(&from.value)));
@@ -160,15 +160,15 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The number of fields with this name.
+    /// Returns the number of fields with this name.
     pub fn count(&self, name: &str) -> usize {
         let fields = self.fields.iter();
         fields.filter(|field| self.is(field, name)).count()
     }
 }
 
-/// The length of a first line `From ...` or `>From ...`, which mbox files have before each message. Zero if
-/// the first line is something else.
+/// Returns the length of the first line if it is `From ...` or `>From ...`, the separator that mbox files put
+/// before each message. Returns zero for any other first line.
 fn mbox_separator(bytes: &[u8]) -> usize {
     let is_one = bytes.starts_with(b"From ") || bytes.starts_with(b">From ");
     let line = line_at(bytes, 0);
@@ -180,7 +180,7 @@ fn mbox_separator(bytes: &[u8]) -> usize {
     }
 }
 
-/// The line that starts at `at`, without its line end.
+/// Returns the line that starts at `at`, without its line end.
 fn line_at(bytes: &[u8], at: usize) -> Range<usize> {
     let mut search = at;
     while let Some(found) = memchr(b'\r', &bytes[search..]) {
@@ -192,8 +192,8 @@ fn line_at(bytes: &[u8], at: usize) -> Range<usize> {
     at..bytes.len()
 }
 
-/// The position of the colon after a field name of printable ASCII (RFC 5322 §2.2). White space before the
-/// colon is obsolete, but accepted (§4.5).
+/// Returns the position of the colon after a field name of printable ASCII (RFC 5322 §2.2). White space
+/// before the colon is obsolete, but accepted (§4.5).
 fn field_colon(line: &[u8]) -> Option<usize> {
     let colon = memchr(b':', line)?;
     let name = line[..colon].trim_ascii_end();

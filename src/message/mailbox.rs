@@ -1,21 +1,21 @@
 //! The mailbox list of a header such as From, read so that no sender can pose as another.
 //!
-//! The address in a header decides who a mail is from. [`parse_list`] therefore first reads the structure
-//! (quotes, comments, angle brackets, commas, groups) strictly. But apps also write fields that violate the
-//! grammar. For these, [`read_leniently`] finds the one address that the field can mean. Such a field must be
-//! rewritten, so that no other program reads a different address in it.
+//! The address in a header decides who a mail is from. [`parse_list`] therefore reads the structure (quotes,
+//! comments, angle brackets, commas, groups) strictly, before it decodes any name. But apps also write fields
+//! that violate the grammar. For these fields, [`read_leniently`] finds the one address that the field can
+//! mean. Such a field must be rewritten, so that no other program reads a different address in it.
 
 use std::borrow::Cow;
 
 use super::address::Address;
 use super::phrase::{self, Phrase};
 
-/// One mailbox (RFC 5322 §3.4): a display name, if it has a visible one, and an address.
+/// One mailbox (RFC 5322 §3.4): an address, with or without a display name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
     /// The display name, decoded (quotes and RFC 2047), on one line, trimmed, never empty.
     pub name: Option<String>,
-    /// True if the name could not be decoded. It is then sent as it came, without quotes.
+    /// True if the name could not be decoded. Such a name is sent as it came, without quotes.
     pub is_name_raw: bool,
     /// The address.
     pub address: Address,
@@ -24,7 +24,7 @@ pub struct Mailbox {
 /// The mailboxes of a header's value, with a mark for groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailboxList {
-    /// The mailboxes, in order. May be empty for a group.
+    /// The mailboxes, in order. The list can be empty only if `grouped` is true.
     pub mailboxes: Vec<Mailbox>,
     /// True if the list contains a group.
     pub grouped: bool,
@@ -40,7 +40,7 @@ struct Pieces {
 }
 
 impl Mailbox {
-    /// A mailbox with this name, cleaned: control characters and folds become single spaces.
+    /// Creates a mailbox and cleans its name: control characters and folds become single spaces.
     pub fn new(name: Option<&str>, address: Address) -> Self {
         Self {
             name: name.map(clean).filter(|name| !name.is_empty()),
@@ -49,7 +49,7 @@ impl Mailbox {
         }
     }
 
-    /// A mailbox whose name was decoded from a header.
+    /// Creates a mailbox with a name that was decoded from a header.
     fn with_phrase(phrase: Option<Phrase>, address: Address) -> Self {
         let is_raw = phrase.as_ref().is_some_and(|phrase| !phrase.is_readable);
         let named = Self::new(phrase.as_ref().map(|phrase| phrase.text.as_str()), address);
@@ -59,7 +59,8 @@ impl Mailbox {
         }
     }
 
-    /// `address` with this mailbox's name, or with this mailbox's local part as the name if it has none.
+    /// Returns a mailbox with `address` and the name of `self`. If `self` has no name, its local part becomes
+    /// the name.
     pub fn encapsulated_in(&self, address: &Address) -> Self {
         let name = self.name.as_deref().unwrap_or(self.address.local_part());
         Self {
@@ -68,7 +69,7 @@ impl Mailbox {
         }
     }
 
-    /// The mailbox as a header's value, folded, with the name quoted or in RFC 2047 encoded words.
+    /// Writes the mailbox as a header's value, folded, with the name quoted or in RFC 2047 encoded words.
     pub fn to_header_value(&self, column: usize) -> Vec<u8> {
         use mail_builder::headers::{Header, address::Address as Builder};
         let address = self.address.to_ascii();
@@ -90,7 +91,7 @@ impl Mailbox {
     }
 }
 
-/// The mailbox as a header's value on one line.
+/// Writes the mailbox as a header's value on one line.
 impl std::fmt::Display for Mailbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let value = self.to_header_value(0);
@@ -98,8 +99,8 @@ impl std::fmt::Display for Mailbox {
     }
 }
 
-/// Reads a mailbox list or group list (RFC 5322 §3.4, RFC 6854), folds allowed. Returns `None` if it is
-/// malformed or could be read in two ways.
+/// Reads a mailbox list or group list (RFC 5322 §3.4, RFC 6854), which may be folded. Returns `None` if the
+/// list is malformed or could be read in two ways.
 pub fn parse_list(value: &str) -> Option<MailboxList> {
     let mut list = MailboxList {
         mailboxes: Vec::new(),
@@ -142,9 +143,9 @@ pub struct Found {
     pub name: Option<String>,
 }
 
-/// Reads a field that [`parse_list`] refuses (`routing/rules.md`, "author"). Encoded words are decoded
-/// once. Then the only `<...>` with one `@` is the address, and the text before it is the name. Otherwise
-/// the only word with an `@` is the address, and the other words are the name.
+/// Reads a field that [`parse_list`] refuses (`routing/rules.md`, "author"). Encoded words are decoded once.
+/// Then, if there is exactly one `<...>` and one `@` inside it, that is the address, and the text before it
+/// is the name. If not, the only word with an `@` is the address, and the other words are the name.
 pub fn read_leniently(value: &str) -> Found {
     let decoded = phrase::decode_words(value);
     let text = decoded.as_deref().unwrap_or(value);
@@ -188,7 +189,7 @@ fn around_at_sign(text: &str) -> Option<Mailbox> {
     Some(Mailbox::new(Some(&name), address))
 }
 
-/// The name without the characters that only delimited it.
+/// Returns the name without the characters that only delimited it.
 fn plain_name(text: &str) -> String {
     let text = text.replace(['"', '\\', '<', '>', '(', ')'], " ");
     let name = clean(&text);
@@ -197,7 +198,7 @@ fn plain_name(text: &str) -> String {
 }
 
 impl MailboxList {
-    /// Ends a list element; an empty one is allowed (RFC 5322 §4.4).
+    /// Ends a list element. An empty element is allowed (RFC 5322 §4.4).
     fn push(&mut self, pieces: &mut Pieces) -> Option<()> {
         let pieces = std::mem::take(pieces);
         let phrase = pieces.phrase.trim();

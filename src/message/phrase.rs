@@ -1,6 +1,6 @@
 //! Decodes display names in headers (RFC 5322 §3.2.5): words, quoted strings, and the encoded words of RFC
-//! 2047. Apps do not always follow the standard, so this also reads characters split over encoded words,
-//! missing padding, and encoded words in quotes.
+//! 2047. Apps do not always follow the standard, so this module also accepts characters that are split over
+//! two encoded words, base64 without padding, and encoded words in quotes.
 //!
 //! mail-parser decodes the character sets.
 
@@ -24,12 +24,13 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(super) struct Phrase {
     /// The decoded name, or the original text if it cannot be decoded.
     pub(super) text: String,
-    /// True if every encoded word in it could be decoded.
+    /// True if every encoded word in the name could be decoded.
     pub(super) is_readable: bool,
 }
 
-/// Converts received octets to text. The second value is true if they were UTF-8 (RFC 6532 admits nothing
-/// else in a header). Otherwise they are read as windows-1252, which old apps and servers write.
+/// Converts received octets to text. The second value is true if the octets are UTF-8 (RFC 6532 admits
+/// nothing else in a header). Otherwise the octets are read as windows-1252, which old apps and servers
+/// write.
 pub fn text_of(value: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(value) {
         Ok(text) => (text.into(), true),
@@ -42,7 +43,7 @@ pub fn text_of(value: &[u8]) -> (Cow<'_, str>, bool) {
     }
 }
 
-/// Decodes a phrase. Returns `None` if it is empty.
+/// Decodes a phrase. Returns `None` if the phrase is empty.
 pub(super) fn decode(phrase: &str) -> Option<Phrase> {
     let mut joined = Joined::default();
     let mut rest = phrase.trim();
@@ -97,8 +98,8 @@ pub(super) fn decode_words(text: &str) -> Option<String> {
     (had_words && whole.is_readable).then_some(whole.text)
 }
 
-/// The inside of a quoted string, with its backslashes removed, and the text after the string. An
-/// unterminated string extends to the end of the text.
+/// Returns the content of a quoted string, unescaped, and the text after the string. `text` starts after the
+/// opening quote. An unterminated string extends to the end of the text.
 fn quoted(text: &str) -> (String, &str) {
     let mut inside = String::new();
     let mut chars = text.char_indices();
@@ -120,7 +121,7 @@ struct Word<'a> {
 }
 
 impl<'a> Word<'a> {
-    /// The encoded word at the start of a text, and the text after it.
+    /// Returns the encoded word at the start of a text, and the text after that word.
     fn at_start(text: &'a str) -> Option<(Self, &'a str)> {
         let (charset, rest) = text.strip_prefix("=?")?.split_once('?')?;
         let (encoding, rest) = rest.split_once('?')?;
@@ -161,7 +162,8 @@ fn q_decoded(encoded: &str) -> Vec<u8> {
     octets
 }
 
-/// Octets of one character set as text. `None` if the set is unknown or the octets are not valid in it.
+/// Decodes octets of one character set to text. Returns `None` if the set is unknown or the octets are not
+/// valid in it.
 fn in_charset(charset: &str, octets: &[u8]) -> Option<String> {
     if charset.eq_ignore_ascii_case("utf-8") {
         return String::from_utf8(octets.to_vec()).ok();

@@ -1,4 +1,4 @@
-//! The priority of a message, taken from hints in its header section. Pure functions.
+//! The priority of a message, from its header section and the configuration. Pure functions.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +20,9 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The priority of a message whose user or listener has the priority `configured`. A message that marks
-    /// itself as bulk is bulk, whoever the sender is. Otherwise the configuration takes precedence over
-    /// header fields, which apps set as they like.
+    /// Determines the priority of a message. `configured` is the priority of its user or listener. A message
+    /// that marks itself as bulk is always bulk. Otherwise the configuration takes precedence over header
+    /// fields, because apps set header fields as they like.
     pub fn of(headers: &Headers, configured: Option<Self>) -> Self {
         match Self::hinted(headers) {
             Some(Self::Bulk) => Self::Bulk,
@@ -30,7 +30,7 @@ impl Priority {
         }
     }
 
-    /// The priority in the header fields: `Precedence` (RFC 3834 §3.1.8 lists its values),
+    /// Reads the priority from the header fields: `Precedence` (RFC 3834 §3.1.8 lists its values),
     /// `List-Unsubscribe` (RFC 2369 §3.2: only mass mail has it), `X-Priority` and `Importance` (RFC 4021
     /// §2.1.54).
     fn hinted(headers: &Headers) -> Option<Self> {

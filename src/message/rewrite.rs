@@ -1,4 +1,5 @@
-//! The changes to an outgoing message: the header From, Reply-To, trace and missing fields.
+//! Composes the header section of an outgoing message: replaces From, adds `Received`, Reply-To and missing
+//! fields, and removes fields such as `Bcc`.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +14,11 @@ use crate::base::{MessageId, Timestamp};
 pub struct Rewriting {
     /// The reverse-path that is sent to the upstream.
     pub envelope_sender: ReversePath,
-    /// The From that replaces all existing ones. `None` leaves them unchanged.
+    /// The From that replaces all existing From fields. `None` leaves them unchanged.
     pub from: Option<Mailbox>,
-    /// True if `from` is not the author: the message is sent on the author's behalf.
+    /// True if the address in `from` is not the author's: the message is sent on the author's behalf.
     pub is_for_another: bool,
-    /// The new Reply-To, used if no existing one names a mailbox.
+    /// The new Reply-To. It is used only if no existing Reply-To names a mailbox.
     pub reply_to: Option<ReplyTo>,
 }
 
@@ -26,7 +27,7 @@ pub struct Rewriting {
 pub enum ReplyTo {
     /// The original From, unchanged.
     AsItCame,
-    /// The author, if the original From was malformed.
+    /// The author's address. Used if the original From was malformed.
     Address(Address),
 }
 
@@ -58,7 +59,7 @@ pub struct Trace<'a> {
     pub protocol: &'a str,
     /// The name of this host.
     pub host: &'a str,
-    /// How much of this the field reveals.
+    /// How much the field reveals about the client.
     pub shown: Shown,
 }
 
@@ -110,7 +111,8 @@ pub fn compose(
     }
 }
 
-/// Composes a message that this program wrote itself and that lacks no field: only its From is replaced.
+/// Composes a message that this program wrote itself. Such a message already has all required fields, so only
+/// its From is replaced.
 pub(crate) fn written_by(headers: &Headers, from: &Mailbox) -> Composed {
     let mut head = Vec::with_capacity(headers.body);
     for field in &headers.fields {
@@ -127,7 +129,7 @@ pub(crate) fn written_by(headers: &Headers, from: &Mailbox) -> Composed {
     }
 }
 
-/// True if a Reply-To names somebody.
+/// True if an existing Reply-To names a mailbox.
 fn has_reply_to(headers: &Headers) -> bool {
     let mut fields = headers.fields.iter();
     fields.any(|field| {
@@ -203,7 +205,7 @@ fn missing(head: &mut Vec<u8>, headers: &Headers, trace: &Trace) {
     }
 }
 
-/// The Message-ID that recipients see: the message's own, or the one that is added on sending.
+/// Returns the Message-ID that recipients see: the message's own, or the one that is added on sending.
 pub(crate) fn message_id(headers: &Headers, id: MessageId, host: &str) -> String {
     match headers.value("Message-ID") {
         Some(value) => String::from_utf8_lossy(value.trim_ascii()).into_owned(),

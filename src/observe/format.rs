@@ -1,5 +1,5 @@
-//! The format of a line for people: one line per event. Text values are quoted and escaped, so that programs
-//! can parse the line as well, and no value can send control characters to a terminal.
+//! The log format for people: one line per event. Text values are quoted and escaped, so that programs can
+//! parse the line as well, and no value can send control characters to a terminal.
 
 use std::fmt::{self, Debug, Write};
 
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// `TIME LEVEL target: message event="..." key="value"`.
+/// Writes lines of the form `TIME LEVEL target: message event="..." key="value"`.
 pub(super) struct HumanLines;
 
 impl<S, N> FormatEvent<S, N> for HumanLines

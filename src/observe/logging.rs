@@ -32,7 +32,8 @@ pub enum Format {
 pub struct LogSettings {
     /// The format of a line.
     pub format: Format,
-    /// A filter in tracing's syntax, such as `info`; the variable `MAILFERRY_LOG` overrides it.
+    /// A filter in tracing's syntax, such as `info`; the environment variable `MAILFERRY_LOG` overrides this
+    /// filter.
     pub level: String,
 }
 
@@ -87,16 +88,18 @@ pub(crate) fn start(LogSettings { format, level }: &LogSettings, privacy: &LogPr
     let _ = registry.with(lines).try_init();
 }
 
-/// Levels in tracing's syntax: `info`, or `info,mail=debug`.
+/// Parses levels in tracing's syntax, such as `info` or `info,mail=debug`. Returns `None` if the text is
+/// invalid.
 pub(crate) fn levels(text: &str) -> Option<Targets> {
-    // tracing would read a single word that is not a level as a target.
+    // tracing itself would take a misspelt level for the name of a target.
     let words = text.split(',').filter(|part| !part.contains('='));
     let mut words = words.map(|word| word.trim().parse::<LevelFilter>());
     let read = text.parse().ok();
     read.filter(|_| words.all(|level| level.is_ok()))
 }
 
-/// The levels to write: from the variable if it is valid, else from the setting if it is valid, else `info`.
+/// Returns the levels to write: from the variable if it is valid, else from the setting if it is valid, else
+/// `info`.
 fn filter(variable: Option<&str>, setting: &str) -> Targets {
     let mut wanted = variable.into_iter().chain([setting]);
     let parsed = wanted.find_map(levels);

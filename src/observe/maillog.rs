@@ -1,5 +1,6 @@
-//! The mail log: one function for each thing that can happen to a message, a session or a server. Each
-//! line has `event`, and also `id` if it is about a message, so that one search shows the message's story.
+//! The mail log: one function for each thing that can happen to a message, a session or a server. Each line
+//! has the field `event`, and a line about a message also has the field `id`, so one search for an id shows
+//! all events of that message. The doc comment of a function here states the event that the function logs.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +15,7 @@ use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Author, Envelope, ReversePath};
 use crate::smtp::Reply;
 
-/// Maximum number of characters that are shown of a From header.
+/// Maximum number of characters of a From header that are logged.
 const FROM: usize = 200;
 
 /// The target of all these events.
@@ -109,7 +110,7 @@ pub(crate) fn author(id: MessageId, author: &Author, from: Option<&[u8]>) {
         }
         Author::Malformed(_) => {
             warn!(target: TARGET, event = "author_unknown", %id, header_from = from,
-                "the header From has no usable address, or several From fields differ: it is replaced, and replies do not reach its author");
+                "the header From has no usable address, or several From fields differ: the author is unknown, From may be replaced, and replies do not reach the author");
         }
         Author::Missing | Author::One(_) | Author::Several(_) => {}
     }
@@ -234,7 +235,7 @@ pub(crate) fn token_failed(server: &str, error: &dyn Display) {
     warn!(target: TARGET, event = "token_failed", server, reason = %error, "token not renewed");
 }
 
-/// The stored token of an app that signs in by itself cannot be read; another one is requested.
+/// The stored token of an app that signs in by itself cannot be read; another token is requested.
 pub(crate) fn token_unreadable(server: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "token_unreadable", server, %reason, "the stored token cannot be read, requesting a new one");
 }
@@ -341,7 +342,7 @@ pub(crate) fn finish_failed(count: usize, reason: &dyn Display) {
     error!(target: TARGET, event = "finish_failed", count, %reason, "cannot write to the spool, trying again; nothing is sent until that succeeds");
 }
 
-/// Another run of the program claimed a message while it was being sent: it may be sent twice.
+/// Another run of the program claimed a message while the message was being sent, so it may be sent twice.
 pub(crate) fn claim_lost(id: MessageId) {
     warn!(target: TARGET, event = "claim_lost", %id, "another run of mailferry claimed this message while it was being sent; it may arrive twice");
 }
@@ -351,7 +352,7 @@ pub(crate) fn finishes_written() {
     info!(target: TARGET, event = "finishes_written", "the spool can be written again, sending continues");
 }
 
-/// A message's record cannot be read: it is set aside, and the other messages continue.
+/// A message's record cannot be read. The message is set aside, and all other messages continue.
 pub(crate) fn record_damaged(id: MessageId, reason: &dyn Display) {
     error!(target: TARGET, event = "record_damaged", %id, %reason,
         "the disk has damaged a message's record: `mailferry queue export` saves its content, `queue delete` removes it");
@@ -363,7 +364,7 @@ pub(crate) fn spool_log_damaged(commits: u64, copy: &Path) {
         "the disk has damaged the log of spool.sqlite: the most recently accepted messages may be missing, and some delivered messages may be sent again");
 }
 
-/// Contents of messages that are not in the database were moved to this folder.
+/// Message contents without a record in the database were moved to this folder.
 pub(crate) fn contents_without_rows(count: usize, folder: &Path) {
     warn!(target: TARGET, event = "contents_without_rows", count, folder = %folder.display(),
         "message contents without a record were moved to this folder: they arrived during a crash and were never accepted, or the disk has lost their records");
@@ -393,7 +394,7 @@ pub(crate) fn socket_unused(name: &str) {
         "systemd passed a socket that no [[listener]] uses, so clients that connect to it get no reply; add a [[listener]] with systemd = its name, or stop the .socket unit");
 }
 
-/// The user that the program switched to cannot read its configuration.
+/// The user that the program switched to cannot read the configuration.
 pub(crate) fn unreadable_as(user: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "unreadable", user, %reason,
         "this user may not read the configuration, so a reload will fail, and renewed certificates are not noticed; give the user read access");

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 /// The text that replaces the hidden part.
 const HIDDEN: &str = "***";
 
-/// Passes on the written text, masked. Each write consists of whole lines.
+/// Masks the text that is written, and passes it on. Each write consists of whole lines.
 pub(super) struct Masking<W>(pub W);
 
 impl<W: Write> Write for Masking<W> {
@@ -21,7 +21,7 @@ impl<W: Write> Write for Masking<W> {
     }
 }
 
-/// `jane@example.com` becomes `j***@example.com`, whatever surrounds it.
+/// Masks all mail addresses in a text: `jane@example.com` becomes `j***@example.com`.
 pub fn mask(text: &str) -> String {
     let mut masked = String::with_capacity(text.len() + 8);
     let mut rest = text;
@@ -47,9 +47,9 @@ fn hidden(before: &str) -> String {
     }
 }
 
-/// If `before` ends with a quoted local part, returns the text before it, and the quote as it is written:
-/// with a backslash before it if the text around it is itself quoted, as in JSON. A quote inside the local
-/// part has more backslashes.
+/// If `before` ends with a quoted local part, returns the text before the local part, and the quote as it is
+/// written. If the whole value is quoted too, as in JSON, the quote is written with a backslash before it. A
+/// quote inside the local part has more backslashes.
 fn before_quoted(before: &str) -> Option<(&str, &str)> {
     let close = before.len().checked_sub(1)?;
     let mut quotes = before.rmatch_indices('"').map(|(at, _)| at);
@@ -67,13 +67,14 @@ fn before_quoted(before: &str) -> Option<(&str, &str)> {
     Some((&before[..begin], &before[begin..=open]))
 }
 
-/// The number of backslashes directly before the position `at`.
+/// Counts the backslashes directly before the position `at`.
 fn backslashes(text: &str, at: usize) -> usize {
     let before = text[..at].trim_end_matches('\\');
     at - before.len()
 }
 
-/// Characters of RFC 5322 §3.2.3 and dots, and UTF-8 by RFC 6532; without `=`, which precedes values in logs.
+/// True for a character that a local part may contain without quotes (RFC 5322 §3.2.3, RFC 6532). The
+/// exception is `=`, which precedes values in logs.
 fn is_local(c: char) -> bool {
     c.is_alphanumeric() || "!#$%&'*+-/?^_`{|}~.".contains(c) || !c.is_ascii()
 }

@@ -36,7 +36,7 @@ impl Counting {
     }
 }
 
-/// The counters by the text of [`CountKey`], so that a lookup creates no labels.
+/// The counters, stored by the text of [`CountKey`], so that a lookup need not create labels.
 static COUNTERS: LazyLock<DashMap<String, Counter>> = LazyLock::new(DashMap::new);
 
 impl<S: Subscriber> Layer<S> for Counting {
@@ -97,11 +97,11 @@ pub(crate) struct Measured {
     pub help: &'static str,
     /// The label that distinguishes the values.
     pub label: &'static str,
-    /// The label's value, and the measured value.
+    /// The measured value for each value of the label.
     pub values: Vec<(String, f64)>,
 }
 
-/// All counters and measurements, as text.
+/// Writes all counters and measurements as text.
 pub(crate) fn render(measured: Vec<Measured>) -> String {
     // Each call uses a new recorder, so that outdated values do not remain.
     let recorder = PrometheusBuilder::new().build_recorder();

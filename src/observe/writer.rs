@@ -15,7 +15,7 @@ use super::maillog;
 /// stories still have the facts.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// The number of gathered octets that are written without waiting for more.
+/// Once this many octets have gathered, they are written without waiting for more.
 const ENOUGH: usize = 64 * 1024;
 
 /// Maximum number of octets that may wait to be written: several thousand lines.
@@ -24,7 +24,7 @@ const MOST: usize = 1024 * 1024;
 /// The longest time that the program waits at its end for its last lines to be written.
 const LAST: Duration = Duration::from_secs(1);
 
-/// The destination of lines; clones share it.
+/// The destination of log lines. All clones share one buffer.
 #[derive(Clone)]
 pub(super) struct Buffered(Arc<LogQueue>);
 
@@ -43,7 +43,7 @@ struct LogBuffer {
 }
 
 impl Buffered {
-    /// Writes to `out`, in a thread of its own.
+    /// Starts a thread that writes the lines to `out`.
     pub(super) fn new(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared: Arc<LogQueue> = Arc::default();
         let writing = shared.clone();
@@ -53,7 +53,7 @@ impl Buffered {
         Ok(Self(shared))
     }
 
-    /// Waits until all lines are written; gives up if nobody reads them.
+    /// Waits until all lines are written, but no longer than [`LAST`].
     pub(super) fn flush(&self) {
         let end = Instant::now() + LAST;
         let mut state = self.0.state();

@@ -23,10 +23,10 @@ use crate::token::{
 /// The maximum number of simultaneous sign-ins; each may have a socket.
 const ATTEMPTS: usize = 32;
 
-/// The time that the browser has to fetch its last page.
+/// The maximum time to wait for the browser to fetch its last page.
 const PAGE: Duration = Duration::from_secs(2);
 
-/// The longest time that one request for the progress waits for the sign-in to end.
+/// The maximum time that one progress request waits for the sign-in to end.
 const LOOK: Duration = Duration::from_secs(25);
 
 /// The servers' accounts, and the sign-ins under way.
@@ -79,7 +79,7 @@ pub struct SignInAttempt {
     pub url: Url,
     /// True if a browser on any machine will do.
     pub anywhere: bool,
-    /// The code to type there, for a sign-in on another device.
+    /// The code to type at that URL, for a sign-in on another device.
     pub user_code: Option<String>,
     /// The user who has to sign in, if the configuration names one.
     pub user: Option<String>,
@@ -153,8 +153,8 @@ pub enum AccountsError {
 }
 
 impl Accounts {
-    /// The accounts of these servers; a server may have none. `page` is the page's external URL, if it has
-    /// one.
+    /// Creates the accounts of these servers; a server may have no account. `page` is the page's external
+    /// URL, if it has one.
     pub fn new(sources: Arc<Sources>, servers: Vec<Named>, page: Option<Url>) -> Self {
         Self {
             sources,
@@ -166,7 +166,7 @@ impl Accounts {
         }
     }
 
-    /// A receiver that gets the name of a server each time somebody signs in for it.
+    /// Returns a receiver that gets the name of a server each time somebody signs in for it.
     pub fn connected(&self) -> broadcast::Receiver<String> {
         self.connected.subscribe()
     }
@@ -258,8 +258,8 @@ impl Accounts {
             });
             drop((back, end));
             if let Some(page) = page {
-                // A command that waits for the result exits when it has it, so the browser gets its page
-                // first.
+                // A waiting command exits as soon as it receives the result, so let the browser fetch its
+                // page before that.
                 let _ = tokio::time::timeout(PAGE, page).await;
             }
             let _ = progress.send(ended_as(&server, result, &connected));
@@ -268,7 +268,8 @@ impl Accounts {
         Ok(attempt)
     }
 
-    /// A port on loopback for the browser to return to; `None` if the browser returns to the page.
+    /// Opens a port on loopback for the browser to return to. Returns `None` if the browser returns to the
+    /// page instead.
     async fn callback(&self, redirect: &Url) -> Result<Option<Callback>, AccountsError> {
         if redirect.scheme() == "https" {
             let is_ours = |page: &Url| page.origin() == redirect.origin();
@@ -358,7 +359,7 @@ impl Accounts {
         seen.unwrap_or_else(|| SignInProgress::Failed("the sign-in has ended".into()))
     }
 
-    /// The state of each server's tokens, in the order of the servers.
+    /// Returns the state of each server's tokens, in the order of the servers.
     pub async fn tokens(&self) -> Vec<TokenRow> {
         let servers = self.by_server.load_full();
         let mut rows = Vec::new();
@@ -368,7 +369,7 @@ impl Accounts {
         rows
     }
 
-    /// The accounts that have stored tokens, but that no server uses.
+    /// Returns the accounts that have stored tokens but are used by no server.
     pub fn unused(&self) -> Result<Vec<String>, AccountsError> {
         Ok(self.sources.unused()?)
     }
@@ -391,7 +392,8 @@ impl Accounts {
             .filter(shares)
             .map(|(name, _)| name.clone())
             .collect();
-        // The task finishes even if the caller has gone, so that stored tokens and those in memory agree.
+        // The task finishes even if the caller is cancelled, so that the stored tokens and the tokens in
+        // memory agree.
         let done = tokio::spawn(async move { source.disconnect().await });
         let broken = |panic: tokio::task::JoinError| TokenError::Vault(panic.to_string());
         let had_tokens = done.await.map_err(broken)??;

@@ -12,7 +12,7 @@ pub(crate) type Responses = mpsc::Receiver<Result<Response, OperatorError>>;
 
 /// Carries out requests.
 pub(crate) trait Operator: Send + Sync {
-    /// Carries out one request. An action that it began continues, even if nobody waits for the responses.
+    /// Carries out one request. An action that has begun continues, even if nobody waits for the responses.
     fn call(&self, request: Request) -> BoxFuture<'_, Responses>;
 }
 

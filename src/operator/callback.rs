@@ -37,7 +37,7 @@ pub enum Visit {
 }
 
 impl Visit {
-    /// The HTTP status of the page that the browser receives.
+    /// Returns the HTTP status of the page that the browser receives.
     pub fn status(self) -> StatusCode {
         match self {
             Self::SignedIn => StatusCode::OK,
@@ -51,7 +51,7 @@ impl Visit {
 /// The text that the page shows to the person: `Ok` after success, `Err` after a failure.
 pub(super) type SignInResult = Result<String, String>;
 
-/// The sign-ins whose browsers have not come back, by their `state`.
+/// The sign-ins that wait for a browser to come back, by their `state`.
 #[derive(Default)]
 pub(super) struct Returns(Mutex<HashMap<String, AwaitedBrowser>>);
 
@@ -120,8 +120,9 @@ impl Returns {
         }
     }
 
-    /// Takes the waiting sign-in of a browser. Only the browser that was sent to the provider can return,
-    /// and only once; a request with a different path or `state` does not end the wait (RFC 6749 §10.12).
+    /// Removes and returns the sign-in that waits for a browser. Only the browser that was sent to the
+    /// provider can return, and only once; a request with a different path or `state` does not end the wait
+    /// (RFC 6749 §10.12).
     fn take(&self, path: &str, state: Option<&String>) -> Option<AwaitedBrowser> {
         let mut waiting = self.waiting();
         waiting.get(state?).filter(|waiting| waiting.path == path)?;
@@ -166,12 +167,12 @@ impl Callback {
         let listener = TcpListener::bind(address).await?;
         let mut redirect = redirect.clone();
         let port = listener.local_addr()?.port();
-        // Only a URL without a host refuses a port.
+        // Setting the port fails only for a URL without a host.
         let _ = redirect.set_port(Some(port));
         Ok(Self { listener, redirect })
     }
 
-    /// The URL that the browser is to return to.
+    /// Returns the URL that the browser is to return to.
     pub(super) fn redirect(&self) -> &Url {
         &self.redirect
     }

@@ -23,7 +23,7 @@ use crate::platform;
 /// The URL path for requests.
 pub(super) const PATH: &str = "/request";
 
-/// The control socket of the process that has this spool open.
+/// Returns the path of the control socket of the process that has this spool open.
 pub(crate) fn socket(spool: &Path) -> PathBuf {
     spool.join("control.sock")
 }

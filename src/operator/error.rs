@@ -1,4 +1,4 @@
-//! The reason why a request was not carried out, with a kind that scripts can tell by the exit code.
+//! The reason why a request was not carried out, with a kind that scripts recognize by the exit code.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,19 +16,19 @@ pub(crate) struct OperatorError {
     pub text: String,
 }
 
-/// The kind of a reason; each has an exit code of its own.
+/// The kind of a reason. Each kind has its own exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ErrorKind {
-    /// The answer is no: the request names something that does not exist or is in the wrong state, or it was
-    /// refused.
+    /// The answer is no: the request was refused, or it names something that does not exist or is in the
+    /// wrong state.
     No,
     /// Something needed is not available: a running program, a file, a disk, a port.
     Unavailable,
 }
 
 impl OperatorError {
-    /// An error of the kind [`ErrorKind::No`].
+    /// Returns an error of the kind [`ErrorKind::No`].
     pub(crate) fn no(text: impl ToString) -> Self {
         Self {
             kind: ErrorKind::No,
@@ -36,7 +36,7 @@ impl OperatorError {
         }
     }
 
-    /// An error of the kind [`ErrorKind::Unavailable`].
+    /// Returns an error of the kind [`ErrorKind::Unavailable`].
     pub(crate) fn unavailable(text: impl ToString) -> Self {
         Self {
             kind: ErrorKind::Unavailable,
@@ -44,14 +44,14 @@ impl OperatorError {
         }
     }
 
-    /// An error for a server name that does not exist.
+    /// Returns the error for a server name that does not exist.
     pub(crate) fn no_server(server: &str) -> Self {
         Self::no(format!(
             "there is no server named {server}; see `mailferry servers`"
         ))
     }
 
-    /// An error for a running program of a different version.
+    /// Returns the error for a running program of a different version.
     pub(crate) fn other_version() -> Self {
         Self::unavailable(
             "the running mailferry is a different version, and this command does not understand its answer; restart mailferry",

@@ -34,7 +34,7 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// All parts of the running program.
+    /// Creates an operator with all parts of the running program.
     pub(crate) fn running(
         spool: Arc<dyn Manage>,
         delivery: Arc<Delivery>,
@@ -48,7 +48,7 @@ impl Local {
         }
     }
 
-    /// The queue of a program that is not running.
+    /// Creates an operator with only the queue, for a program that is not running.
     pub(crate) fn of_queue(spool: Arc<dyn Manage>) -> Self {
         Self {
             spool: Some(spool),
@@ -56,7 +56,8 @@ impl Local {
         }
     }
 
-    /// The accounts of a program that is not running, and its servers, to test them.
+    /// Creates an operator with only the accounts and the servers (to test them), for a program that is not
+    /// running.
     pub(crate) fn of_accounts(accounts: Accounts, servers: delivery::DeliverySettings) -> Self {
         Self {
             accounts: Some(Arc::new(accounts)),
@@ -71,17 +72,17 @@ impl Local {
         let _ = self.link.set(Box::new(link));
     }
 
-    /// The queue.
+    /// Returns the queue, or an error if this operator has none.
     pub(crate) fn spool(&self) -> Result<&Arc<dyn Manage>, OperatorError> {
         self.spool.as_ref().ok_or_else(not_running)
     }
 
-    /// The running delivery.
+    /// Returns the running delivery, or an error if this operator has none.
     pub(crate) fn delivery(&self) -> Result<&Arc<Delivery>, OperatorError> {
         self.delivery.as_ref().ok_or_else(not_running)
     }
 
-    /// The accounts.
+    /// Returns the accounts, or an error if this operator has none.
     pub(crate) fn accounts(&self) -> Result<&Arc<Accounts>, OperatorError> {
         self.accounts.as_ref().ok_or_else(not_running)
     }
@@ -180,7 +181,7 @@ impl Local {
         Ok(servers)
     }
 
-    /// The state of each server's tokens, and for a held server the reason for the hold.
+    /// Returns the state of each server's tokens, and for a held server the reason for the hold.
     async fn tokens(&self) -> Result<Vec<TokenRow>, OperatorError> {
         let mut rows = self.accounts()?.tokens().await;
         let holds = self.delivery.iter().flat_map(|delivery| delivery.holds());
@@ -206,7 +207,8 @@ impl Local {
         };
         let pause = delivery.pause();
         let count = spool.act(which, deed, Timestamp::now()).await;
-        // Do this before the pause ends: otherwise the first message would meet the remembered failure.
+        // Do this before the pause ends: otherwise the first message would fail because of a remembered
+        // failure.
         servers.iter().for_each(|server| delivery.mended(server));
         drop(pause);
         Ok(count?)
@@ -270,7 +272,7 @@ async fn pass_on(mut steps: mpsc::Receiver<Step>, sender: Responder) {
     }
 }
 
-/// The servers that these messages wait for.
+/// Returns the servers that these messages wait for.
 async fn servers_of(spool: &dyn Manage, which: &Selection) -> Result<HashSet<String>, SpoolError> {
     let mut servers = HashSet::new();
     match which {

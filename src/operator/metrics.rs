@@ -8,7 +8,7 @@ use crate::base::Timestamp;
 use crate::observe::metrics::{Measured, render};
 use crate::spool::Count;
 
-/// The text for Prometheus.
+/// Returns the text for Prometheus.
 fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
     let messages = |of: fn(&Count) -> usize| {
         let values = counts.iter();
@@ -72,7 +72,7 @@ fn text(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> String {
     ])
 }
 
-/// The text for Prometheus, with the present state. A value that is not available now is omitted.
+/// Returns the text for Prometheus, with the present state. A value that is not available now is omitted.
 pub(crate) async fn metrics(operator: &Local) -> String {
     let counts = match operator.spool() {
         Ok(spool) => spool.counts().await.unwrap_or_default(),

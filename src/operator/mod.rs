@@ -1,6 +1,7 @@
-//! Everything that a person can ask of the program and do with it. Each of these is a [`Request`], answered
-//! by a [`response::Response`]: [`Local`] carries requests out in this process, and [`Remote`] has the
-//! running program do it, over its control socket. The commands and the page both use these.
+//! Everything that a person can ask of the program or do with it. Each action is a [`Request`], which is
+//! answered by a [`response::Response`]. [`Local`] carries out requests in this process, and [`Remote`]
+//! passes them to the running program over its control socket. The commands and the page both use these
+//! requests.
 //!
 //! ```text
 //! cli ──▶ Remote ─ control socket ─▶ control ─┐

@@ -22,8 +22,8 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// Connects to the program that listens on `socket`. Returns `None` if no program does, and an error if
-    /// this user may not reach the socket.
+    /// Connects to the program that listens on `socket`. Returns `None` if no program listens there, and an
+    /// error if this user may not reach the socket.
     pub(crate) async fn connect(socket: &Path) -> Result<Option<Self>, OperatorError> {
         match control::is_listening(socket).await {
             Ok(true) => {}
@@ -84,7 +84,7 @@ async fn pass_on(
     Ok(())
 }
 
-/// The owner of a path, or of the nearest visible folder above it.
+/// Returns the owner of a path, or of the nearest visible folder above the path.
 fn owner_of(path: &Path) -> String {
     let owner = path.ancestors().find_map(files::owner);
     owner.map_or_else(|| "mailferry".to_owned(), identity::name_of)

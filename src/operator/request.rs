@@ -51,7 +51,7 @@ pub(crate) enum Request {
     Content(MessageId),
     /// Get the story of a message.
     Story(MessageId),
-    /// Get the newest stories that contain an address, sorted from oldest to newest.
+    /// Get the newest stories that match `address`, sorted from oldest to newest.
     Stories {
         /// An address, `@domain`, or `<Message-ID>`.
         address: String,
@@ -60,7 +60,7 @@ pub(crate) enum Request {
     },
     /// Get the state of each server's tokens.
     Tokens,
-    /// List the accounts that have stored tokens, but that no server uses.
+    /// List the accounts that have stored tokens but are used by no server.
     Unused,
     /// Forget the tokens of the accounts that no server uses. The response lists the accounts.
     ForgetUnused,
@@ -68,7 +68,7 @@ pub(crate) enum Request {
     Connect {
         /// The server's name.
         server: String,
-        /// How to sign in, and who may.
+        /// How to sign in, and who may sign in.
         wish: SignInOptions,
     },
     /// Get the progress of a sign-in. The response waits a while for the end of the sign-in.
@@ -97,6 +97,6 @@ pub(crate) enum Need {
     Queue,
     /// With the vault and the secrets of the configuration.
     Accounts,
-    /// None: only the running program can carry them out.
+    /// There is no way: only the running program can carry them out.
     Running,
 }

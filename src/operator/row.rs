@@ -26,7 +26,7 @@ pub struct TokenRow {
     pub credential_expires: Option<Timestamp>,
     /// True if there ever was an access token.
     pub has_worked: bool,
-    /// The reason why there is no newer token, with the remedy.
+    /// The reason why no new token could be obtained, with the remedy.
     pub trouble: Option<String>,
     /// True if the trouble lasts until a person fixes something.
     #[serde(default)]
@@ -47,7 +47,7 @@ pub enum Light {
 }
 
 impl TokenRow {
-    /// The state of a server whose account is `source`.
+    /// Returns the state of a server that gets its tokens from `source`, if it needs tokens.
     pub async fn of(server: &str, source: Option<&Source>) -> Self {
         let mut row = Self {
             server: server.to_owned(),
@@ -92,12 +92,12 @@ impl TokenRow {
         self.grant.is_some_and(Grant::is_by_user) && self.lacks_token(now)
     }
 
-    /// The reason why the server is held, or else the reason why there is no newer token.
+    /// Returns the reason why the server is held, or else the reason why no new token could be obtained.
     pub fn reason(&self) -> Option<&str> {
         self.held.as_deref().or(self.trouble.as_deref())
     }
 
-    /// A notice that the client secret or certificate has expired or soon will, if one is due.
+    /// Returns a notice if the client secret or certificate has expired or expires soon.
     fn credential_end(&self, now: Timestamp) -> Option<&'static str> {
         let ends = self.credential_expires?;
         match ends {
@@ -111,7 +111,7 @@ impl TokenRow {
         }
     }
 
-    /// The state as a light, and in words.
+    /// Returns the state as a light and in words.
     pub fn glance(&self, now: Timestamp) -> (Light, String) {
         let (light, words) = self.token_glance(now);
         if self.held.is_some() {
@@ -137,7 +137,7 @@ impl TokenRow {
                 return (Light::Red, "nobody has signed in".into());
             }
             (_, None, None) if self.has_worked => {
-                "no token at hand: the next message, or `mailferry test`, gets one".into()
+                "no valid token now: the next message, or `mailferry test`, gets one".into()
             }
             (_, None, None) => {
                 let words = "not tried yet: the first message, or `mailferry test`, gets a token";

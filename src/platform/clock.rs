@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time since the system started. On Linux, this includes the time during which it was suspended.
+/// Returns the time since the system started. On Linux, this includes the time during which the system was
+/// suspended.
 pub(crate) fn steady() -> Duration {
     #[cfg(target_os = "linux")]
     const STEADY: ClockId = ClockId::Boottime;

@@ -1,4 +1,4 @@
-//! Files that nobody except their owner may read, and folders whose entries are on stable storage.
+//! Files: their owners and modes, folders synced to stable storage, and free space.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -56,30 +56,31 @@ pub(crate) fn keep_folder_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(PRIVATE_FOLDER))
 }
 
-/// The permission bits of a file, if users other than its owner and its group may access it.
+/// Returns the permission bits of a file if users other than its owner and its group may access it.
 pub(crate) fn exposed_mode(metadata: &Metadata) -> Option<u32> {
     let mode = metadata.permissions().mode() & 0o777;
     (mode & OTHERS != 0).then_some(mode)
 }
 
-/// Waits until a folder's entries are on stable storage. Before that, a crash may undo the creation or
-/// renaming of a file there.
+/// Syncs a folder's entries to stable storage. Until this returns, a crash may undo the creation or renaming
+/// of a file there.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The id of the user who owns a path; `None` if the path cannot be accessed.
+/// Returns the id of the user who owns a file or folder; `None` if the path cannot be accessed.
 pub(crate) fn owner(path: &Path) -> Option<u32> {
     Some(path.metadata().ok()?.uid())
 }
 
-/// The free space (bytes) for this user on a folder's disk. Errors: the system does not report it.
+/// Returns the free space (bytes) that this user may use on a folder's disk. Errors: the system does not
+/// report it.
 pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// True if only its owner may read and write the file.
+/// True if only the owner may read and write the file.
 #[cfg(test)]
 pub(crate) fn is_private(path: &Path) -> bool {
     path.metadata().unwrap().permissions().mode() & 0o777 == PRIVATE

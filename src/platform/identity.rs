@@ -2,12 +2,12 @@
 
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
-/// The name of the user that this process runs as, or the user id if there is no name.
+/// Returns the name of the user that this process runs as, or the user id if there is no name.
 pub(crate) fn user_name() -> String {
     name_of(Uid::effective().as_raw())
 }
 
-/// The name of a user, or the user id if there is no name.
+/// Returns the name of a user, or the user id if there is no name.
 pub(crate) fn name_of(user: u32) -> String {
     let found = User::from_uid(user.into()).ok().flatten();
     found.map_or_else(|| format!("#{user}"), |user| user.name)
@@ -35,7 +35,7 @@ pub(crate) enum CannotBecome {
     Refused(String),
 }
 
-/// Permanently becomes another user, with that user's groups.
+/// Switches this process permanently to another user and that user's groups.
 pub(crate) fn become_user(name: &str) -> Result<(), CannotBecome> {
     let refused = |errno: nix::Error| CannotBecome::Refused(errno.to_string());
     let found = User::from_name(name).map_err(refused)?;
@@ -43,14 +43,14 @@ pub(crate) fn become_user(name: &str) -> Result<(), CannotBecome> {
     if user.uid.is_root() {
         return Err(CannotBecome::Root);
     }
-    // Groups come first: afterwards the process has no right to change them.
+    // The groups are set first, because the process cannot change them once it is no longer root.
     let c_name = std::ffi::CString::new(name).map_err(|_| CannotBecome::Unknown)?;
     initgroups(&c_name, user.gid).map_err(refused)?;
     setgid(user.gid).map_err(refused)?;
     setuid(user.uid).map_err(refused)
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 pub(crate) fn host_name() -> String {
     rustix::system::uname()
         .nodename()

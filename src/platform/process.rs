@@ -13,7 +13,7 @@ pub(crate) fn keep_private() {
     umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// Raises the process's limit on open files to the maximum. Returns the limit, or `None` if there is none.
+/// Raises the process's limit on open files to the maximum. Returns the new limit; `None` means unlimited.
 pub(crate) fn raise_file_limit() -> Option<u64> {
     let limits = getrlimit(Resource::Nofile);
     let raised = Rlimit {

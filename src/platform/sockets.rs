@@ -34,7 +34,8 @@ pub(crate) struct Passed {
     socket: OwnedFd,
 }
 
-/// The sockets that systemd has passed. Several may have the same name, for example for IPv4 and IPv6.
+/// Returns the sockets that systemd has passed. Several may have the same name, for example for IPv4 and
+/// IPv6.
 pub(crate) fn passed() -> Vec<Passed> {
     let passed = sd_listen_fds::get().unwrap_or_default().into_iter();
     let named = passed.map(|(name, socket)| Passed {
@@ -45,13 +46,13 @@ pub(crate) fn passed() -> Vec<Passed> {
 }
 
 impl Passed {
-    /// A copy of the socket. The original stays open, so that it can be used again.
+    /// Returns a copy of the socket. The original stays open, so that it can be used again.
     pub(crate) fn socket(&self) -> io::Result<TcpListener> {
         Ok(TcpListener::from(self.socket.try_clone()?))
     }
 }
 
-/// A spare file descriptor, for the caller to close when no other is left.
+/// Opens a spare file descriptor, which the caller can close when no other descriptor is left.
 pub(crate) fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }

@@ -54,7 +54,7 @@ pub enum NotRouted {
     Sender {
         /// The sender's address, empty for the null sender.
         sender: String,
-        /// The servers that were considered, if not all of them were.
+        /// A note about the servers that were considered; empty if all were considered.
         which: &'static str,
     },
     /// `on_mismatch = "reject"`: the server would have to rewrite the From.
@@ -100,8 +100,8 @@ pub enum Reason {
 }
 
 impl Policy {
-    /// The rules for a user at a listener. A user or listener that is not (or no longer) configured has no
-    /// rules.
+    /// Returns the rules for a user at a listener. A user or listener that is not (or no longer) configured
+    /// has no rules.
     pub fn caller(&self, user: &str, listener: &str) -> Caller<'_> {
         let rule = self.users.get(user);
         Caller {
@@ -111,7 +111,7 @@ impl Policy {
         }
     }
 
-    /// Decides about a message.
+    /// Chooses the route of a message, or refuses the message.
     pub fn decide(&self, sender: &ReversePath, author: &Author, caller: Caller) -> Decision {
         let Some(choice) = self.choose(sender, author.mailbox().map(|m| &m.address), caller) else {
             return refused(
@@ -143,8 +143,8 @@ impl Policy {
         })
     }
 
-    /// Decides at MAIL, when only the envelope sender is known. Returns a refusal only if no header could
-    /// change it.
+    /// Decides at MAIL, when only the envelope sender is known. Returns a refusal only if no header From
+    /// could change the decision.
     pub fn refuses_at_mail(&self, sender: &ReversePath, caller: Caller) -> Option<NotRouted> {
         if self.keys.contains(&Key::Header) || self.choose(sender, None, caller).is_some() {
             return None;
@@ -155,9 +155,10 @@ impl Policy {
         })
     }
 
-    /// The route of a report that this program writes itself, and the address that the report is sent as. The
-    /// candidates are the servers that have an address to send as, the default server first. The first
-    /// candidate that `works` is used; if none works, the first candidate.
+    /// Returns the route of a report that this program writes itself, and the address that the report is sent
+    /// as. The candidates are the servers that have an address to send as, the default server first. The
+    /// first candidate for which `works` returns true is used. If there is none, the first of all candidates
+    /// is used.
     pub fn report_route(&self, works: impl Fn(&str) -> bool) -> Option<(Route, Address)> {
         let ways = self.report_ways();
         let works = |(server, _): &&(&ServerRule, Address)| works(&server.name);
@@ -180,7 +181,7 @@ impl Policy {
         Some((route, identity.clone()))
     }
 
-    /// The servers that can send a report, each with the address that it sends as.
+    /// Returns the servers that can send a report, each with the address that it sends as.
     fn report_ways(&self) -> Vec<(&ServerRule, Address)> {
         let all: Vec<&ServerRule> = self.servers.iter().collect();
         let by_default = self.by_default(&all).map(|choice| choice.server);
@@ -225,7 +226,7 @@ fn refused(why: NotRouted, reason: Reason) -> Decision {
     Decision::Refused(Refusal { why, reason })
 }
 
-/// The reason in words, to follow the server's name.
+/// Writes the reason in words. The text is shown after the server's name.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

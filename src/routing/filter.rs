@@ -50,37 +50,37 @@ impl Filter {
         }
     }
 
-    /// True if an address part equals the address.
+    /// True if one of the filter's addresses equals `address`.
     pub fn has_address(&self, address: &Address) -> bool {
         self.addresses.contains(address)
     }
 
-    /// True if a domain part equals the address's domain.
+    /// True if one of the filter's domains equals the domain of `address`.
     pub fn has_domain(&self, address: &Address) -> bool {
         self.domains
             .iter()
             .any(|domain| domain == address.domain_key())
     }
 
-    /// True if a part is the address's domain, or an address in that domain.
+    /// True if the filter has the domain of `address`, or any address in that domain.
     pub fn names_domain_of(&self, address: &Address) -> bool {
         let own = self.addresses.iter();
         let mut own = own.map(|own| own.domain_key());
         own.any(|domain| domain == address.domain_key()) || self.has_domain(address)
     }
 
-    /// The domain parts.
+    /// Returns the filter's domains.
     pub fn domains(&self) -> &[String] {
         &self.domains
     }
 
-    /// True if any part admits the address.
+    /// True if the filter has `address` or its domain.
     pub fn admits(&self, address: &Address) -> bool {
         self.has_address(address) || self.has_domain(address)
     }
 }
 
-/// The filter as configured: addresses, then domains.
+/// Writes the addresses, then the domains.
 impl std::fmt::Display for Filter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let addresses = self.addresses.iter().map(Address::as_str);
@@ -91,7 +91,8 @@ impl std::fmt::Display for Filter {
     }
 }
 
-/// The trimmed parts between commas. Commas inside quotes do not count; empty parts are skipped.
+/// Splits a text at its commas and trims the parts. Commas inside quotes do not count; empty parts are
+/// skipped.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c| {

@@ -1,5 +1,5 @@
-//! Chooses the server for a message and decides what is rewritten: one pure function from the policy, the
-//! envelope sender, the header From and the user to a [`Decision`] that carries its reason.
+//! Chooses the server for a message and decides what is rewritten. One pure function takes the policy, the
+//! envelope sender, the header From and the user, and returns a [`Decision`] with its reason.
 #![doc = include_str!("rules.md")]
 
 pub(crate) mod decision;

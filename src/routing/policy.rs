@@ -13,7 +13,7 @@ use crate::message::Address;
 pub struct Policy {
     /// The servers, in the order of the configuration.
     pub servers: Vec<ServerRule>,
-    /// The address that mail is sent as if no filter admits its sender.
+    /// If no filter admits the sender of a message, the message is sent as this address.
     pub default_from: Option<Address>,
     /// The addresses that are compared with the servers' filters, in order of precedence.
     pub keys: Vec<Key>,
@@ -45,7 +45,7 @@ pub struct UserRule {
 pub struct ServerRule {
     /// The server's name.
     pub name: String,
-    /// The address of the server's mailbox. `None` if its user name is not an address.
+    /// The address of the server's mailbox. `None` if the mailbox's user name is not an address.
     pub address: Option<Address>,
     /// The filter of admitted addresses; `None` admits everything.
     pub filter: Option<Filter>,
@@ -65,7 +65,7 @@ pub enum Key {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMismatch {
-    /// The author is encapsulated in the identity.
+    /// From becomes the identity with the author's name.
     #[default]
     Rewrite,
     /// The From stays.
@@ -97,7 +97,7 @@ pub struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// The restrictions in words, to be appended to a statement about the servers.
+    /// Describes the restrictions in words, to be appended to a statement about the servers.
     pub(super) fn narrowed(&self) -> &'static str {
         match (self.pinned.or(self.servers.map(|_| "")), self.here) {
             (None, None) => "",
@@ -129,7 +129,7 @@ impl ServerRule {
             .is_none_or(|filter| filter.admits(address))
     }
 
-    /// True if the server's filter names the address's domain, by itself or in an address.
+    /// True if the server's filter has the domain of `address`, or any address in that domain.
     pub(crate) fn names_domain_of(&self, address: &Address) -> bool {
         self.filter
             .as_ref()

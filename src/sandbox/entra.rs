@@ -121,7 +121,7 @@ const REVOKED: EntraRefusal = (
     "AADSTS50173: The provided grant has expired due to it being revoked, a fresh auth token is needed.",
 );
 
-/// The success response of RFC 6749 §5.1, or a refusal.
+/// Answers a token request with the success response of RFC 6749 §5.1 or a refusal.
 fn answer(state: &SandboxState, form: &Fields, now: Timestamp) -> Result<Value, EntraRefusal> {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     client::check(state, form, now)?;
@@ -167,7 +167,7 @@ fn granted(
     body
 }
 
-/// The response of RFC 7662 §2.2; an app's token names no user.
+/// Answers an introspection request (RFC 7662 §2.2). For an app's token, the response names no user.
 async fn introspect(
     Shared(state): Shared<Arc<SandboxState>>,
     Form(form): Form<Fields>,

@@ -63,7 +63,7 @@ struct SandboxSession {
     input: BytesMut,
     out: Vec<u8>,
     lines: LineReader,
-    /// The signed-in mailbox, and whether this session exceeds its limit.
+    /// The signed-in mailbox, and true if this session exceeds the mailbox's limit of sessions.
     mailbox: Option<(String, bool)>,
     transaction: Option<SandboxTransaction>,
 }
@@ -176,7 +176,7 @@ impl SandboxSession {
         Ok(())
     }
 
-    /// XOAUTH2 in one step or two; all other mechanisms are disabled.
+    /// Handles AUTH: XOAUTH2 in one step or two; all other mechanisms are refused as disabled.
     async fn auth(&mut self, argument: &str) -> UnlessOver {
         if !self.is_tls() {
             self.say(Reply::tls_required());
@@ -210,7 +210,7 @@ impl SandboxSession {
         Ok(())
     }
 
-    /// The mailbox, if the token is valid for it.
+    /// Returns the mailbox that `response` names, if the token in `response` is valid for that mailbox.
     fn signs_in(&self, response: &str) -> Option<String> {
         let clear = String::from_utf8(BASE64_STANDARD.decode(response.trim()).ok()?).ok()?;
         let mut parts = clear.split('\x01');
@@ -473,7 +473,8 @@ impl SandboxSession {
         mailbox.address == *address || mailbox.send_as.contains(address) || is_person && is_shared
     }
 
-    /// Applies the next fault of the script, if one matches. Returns true if the fault has sent the reply.
+    /// Applies the first fault of the script that matches, if any. Returns true if the fault has sent the
+    /// reply.
     async fn fault(&mut self, stage: FaultStage, text: &str) -> UnlessOver<bool> {
         match self.state.script.strike(stage, text) {
             None | Some(FaultAction::Answer(_)) => Ok(false),

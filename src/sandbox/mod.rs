@@ -1,8 +1,9 @@
 //! Stand-ins for Entra ID and Exchange Online on loopback, with real TLS: for the demo, for tests, and for
 //! staging systems that must not touch the real services.
 //!
-//! They behave as `transport/smtp/exchange_online.md` describes: EHLO, XOAUTH2 with tokens that were
-//! issued, SendAs and the limits. A script can add faults. Mail sent to them is not delivered anywhere.
+//! They behave as `transport/smtp/exchange_online.md` describes: EHLO, XOAUTH2 with the tokens
+//! that the Entra stand-in issued, SendAs and the limits. A script can add faults. Mail sent to them is not
+//! delivered anywhere.
 
 pub(crate) mod entra;
 pub(crate) mod exchange;
@@ -25,7 +26,7 @@ pub use state::{
     Stats,
 };
 
-/// The addresses to listen on; port 0 takes a free port.
+/// The addresses to listen on. Port 0 means any free port.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// Exchange's submission port.
@@ -94,12 +95,12 @@ impl Sandbox {
         })
     }
 
-    /// The URL of the token endpoint, for a configuration.
+    /// Returns the URL of the token endpoint, for a configuration.
     pub fn token_url(&self) -> String {
         self.endpoint("token")
     }
 
-    /// The URL of one of Entra's endpoints: `token`, `authorize`, `devicecode`.
+    /// Returns the URL of one of Entra's endpoints: `token`, `authorize`, `devicecode`.
     pub fn endpoint(&self, name: &str) -> String {
         let tenant = &self.state.settings.tenant;
         format!("{}/{tenant}/oauth2/v2.0/{name}", self.state.base_url())

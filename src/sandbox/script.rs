@@ -37,8 +37,8 @@ pub enum FaultAction {
     /// The connection is closed. After the final dot the message is not kept; after a token request no
     /// token is issued.
     Drop,
-    /// After the final dot or a token request: the request is carried out, and the connection is closed
-    /// without a reply.
+    /// The message is accepted, or the token is issued, but the connection is closed without a reply. At
+    /// other stages this is the same as `Drop`.
     DropAfter,
     /// Silence for this many milliseconds; then everything continues normally.
     Stall(u64),
@@ -50,13 +50,13 @@ pub enum FaultAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultAnswer {
-    /// HTTP 429 instead, with a Retry-After of this many seconds.
+    /// HTTP 429 is sent instead of the answer, with a Retry-After of this many seconds.
     Throttle(u64),
     /// Half of the answer is sent, then the connection is closed.
     Cut,
     /// The second half is sent this many milliseconds after the first.
     Trickle(u64),
-    /// This value for `expires_in`; null states no lifetime.
+    /// The answer contains this value as `expires_in`; null for an answer that states no lifetime.
     Life(Value),
 }
 
@@ -70,8 +70,8 @@ pub struct Fault {
     /// How often the fault occurs; then it ends.
     #[serde(default = "once")]
     pub times: u32,
-    /// The fault occurs only if this text occurs in the command or, after the final dot, in the mailbox's
-    /// address or, for a token request, in the grant type.
+    /// If set, the fault occurs only if this text is found: after the final dot, in the mailbox's address;
+    /// for a token request, in the grant type; otherwise, in the command.
     #[serde(default)]
     pub matches: Option<String>,
 }

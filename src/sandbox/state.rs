@@ -68,7 +68,7 @@ pub struct App {
 }
 
 impl App {
-    /// An app with one secret.
+    /// Creates an app with one secret.
     pub fn with_secret(id: &str, secret: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -141,7 +141,7 @@ impl Default for SandboxLimits {
 }
 
 impl SandboxLimits {
-    /// Practically no limits, for measurements.
+    /// Returns limits that are practically never reached, for measurements.
     pub fn none() -> Self {
         Self {
             per_minute: usize::MAX,
@@ -157,7 +157,7 @@ impl SandboxLimits {
 /// A message that Exchange accepted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Delivered {
-    /// The mailbox that sent it.
+    /// The mailbox that sent the message.
     pub mailbox: String,
     /// The reverse-path.
     pub sender: String,
@@ -248,12 +248,12 @@ impl SandboxState {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The counters so far.
+    /// Returns the counters so far.
     pub fn stats(&self) -> Stats {
         self.inner().stats
     }
 
-    /// The messages that are kept, oldest first.
+    /// Returns the messages that are kept, oldest first.
     pub fn delivered(&self) -> Vec<Delivered> {
         self.inner().delivered.iter().cloned().collect()
     }
@@ -284,7 +284,7 @@ impl SandboxState {
             .extend(of_user.map(|(token, _)| token.clone()));
     }
 
-    /// The time on Entra's clock.
+    /// Returns the time on Entra's clock.
     pub(super) fn now(&self) -> Timestamp {
         Timestamp(Timestamp::now().0 + self.settings.clock_skew)
     }
@@ -293,7 +293,7 @@ impl SandboxState {
         count(&mut self.inner().stats);
     }
 
-    /// Entra's base URL; empty until it is known.
+    /// Returns Entra's base URL; empty until it is known.
     pub(super) fn base_url(&self) -> &str {
         self.base_url.get().map_or("", String::as_str)
     }
@@ -322,8 +322,8 @@ impl SandboxState {
         (device_code, user_code)
     }
 
-    /// Records that a person has typed the code as this user, or has declined. Returns true if the code
-    /// exists.
+    /// Records that a person has typed the code and signed in as `user`, or, if `user` is `None`, has
+    /// declined. Returns true if the code exists.
     pub(super) fn answer_device(&self, typed: &str, user: Option<String>) -> bool {
         let mut inner = self.inner();
         let found = inner
@@ -337,7 +337,7 @@ impl SandboxState {
         true
     }
 
-    /// The progress of a sign-in on another device; a final answer is returned only once.
+    /// Returns the progress of a sign-in on another device. A final answer is returned only once.
     pub(super) fn take_device(&self, device_code: &str, now: Timestamp) -> Device {
         let mut inner = self.inner();
         match inner.devices.get(device_code) {
@@ -358,7 +358,7 @@ impl SandboxState {
         token
     }
 
-    /// Issues a token that begins like a JWT, so that it contains the claims of a real one.
+    /// Issues a token that begins like a JWT and contains the same claims as a real token.
     pub(super) fn issue_access(&self, app: &str, user: Option<String>, now: Timestamp) -> String {
         let expires = now.after(self.settings.token_life);
         let part = |value: Value| BASE64.encode(value.to_string());
@@ -380,7 +380,7 @@ impl SandboxState {
         token
     }
 
-    /// The user of a refresh token, and the next refresh token. `None` if the token is unknown,
+    /// Returns the user of a refresh token, and the next refresh token. `None` if the token is unknown,
     /// `Some(None)` if it was revoked.
     pub(super) fn use_refresh(&self, token: &str) -> Option<Option<(String, String)>> {
         let mut inner = self.inner();
@@ -396,7 +396,7 @@ impl SandboxState {
         Some(Some((user, next)))
     }
 
-    /// The owner of an access token, if the token exists and has not expired.
+    /// Returns the owner of an access token, if the token exists and has not expired.
     pub fn bearer(&self, token: &str, now: Timestamp) -> Option<Bearer> {
         let inner = self.inner();
         let (user, expires) = inner.access.get(token)?;
@@ -417,7 +417,7 @@ impl SandboxState {
             .find(|mailbox| mailbox.address == address)
     }
 
-    /// Opens a session of a mailbox. Returns true if it exceeds the limit.
+    /// Opens a session of a mailbox. Returns true if the mailbox now has more sessions than allowed.
     pub(super) fn open_session(&self, mailbox: &str) -> bool {
         let mut inner = self.inner();
         inner.stats.signed_in += 1;
@@ -506,7 +506,7 @@ fn count(
     may
 }
 
-/// A token as opaque and as long as Microsoft's.
+/// Returns a random token, opaque like Microsoft's; `length` is the number of random characters.
 fn random(kind: &str, length: usize) -> String {
     let tail: String = rand::rng()
         .sample_iter(Alphanumeric)

@@ -63,7 +63,7 @@ const RCPT: &str = "RCPT TO:<address> [parameters]";
 /// Substitutes for addresses that a client omits.
 #[derive(Debug, Clone, Default)]
 pub struct Assumed {
-    /// The sender of messages that have no sender, or one that is not an address.
+    /// The sender for messages whose own sender is null or not an address.
     pub from: Option<Address>,
     /// The address of `<Postmaster>`.
     pub postmaster: Option<Address>,
@@ -137,9 +137,10 @@ fn is_nobody(argument: &str) -> bool {
     argument.eq_ignore_ascii_case("FROM:")
 }
 
-/// The name that a client gives itself: the first word of whatever real devices send, or nothing. The name
-/// appears in `Received` and in logs. It therefore keeps only characters of host names and address literals
-/// (and the underscores of real devices) and at most the length of a domain (RFC 5321 §4.1.3, §4.5.3.1.2).
+/// Reads the name that a client gives itself: the first word of the argument. Some devices send several
+/// words, or none. The name appears in `Received` and in logs. It therefore keeps only characters of host
+/// names and address literals (and the underscores of real devices) and at most the length of a domain (RFC
+/// 5321 §4.1.3, §4.5.3.1.2).
 fn name(argument: &str) -> String {
     let word = argument.split_whitespace().next().unwrap_or_default();
     let is_harmless = |c: &char| c.is_ascii_alphanumeric() || ".-_:[]".contains(*c);
@@ -192,7 +193,7 @@ fn path_and_parameters<'a>(
     Ok((path.trim(), Parameters::parse(rest).ok_or(wrong)?))
 }
 
-/// The position of the `>` that is not inside a quoted local part.
+/// Returns the position of the first `>` outside a quoted local part.
 fn closing_bracket(inner: &str) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     for (place, byte) in inner.bytes().enumerate() {

@@ -1,9 +1,9 @@
 //! The content of DATA as a stream: undoes dot-stuffing, makes line ends CRLF, and finds the end.
 //!
 //! Only `<CRLF>.<CRLF>` ends a message (RFC 5321 §4.1.1.4). A bare CR or LF is not a line end, whatever
-//! surrounds it (§2.3.8). So no sequence of bare CRs and LFs can end a message here but not at an
-//! upstream, or the other way round. The output has only CRLF line ends. Extra CRs before a CRLF are part of
-//! the same line end: they appear when text with CRLF is converted to CRLF again.
+//! surrounds it (§2.3.8). So a message ends at the same place here and at the upstream, whatever bare CRs and
+//! LFs it contains. The output has only CRLF line ends. Extra CRs before a CRLF are part of the same line
+//! end: they appear when text with CRLF is converted to CRLF again.
 //!
 //! Some devices end their commands and the lines of their messages in a bare LF. If the configuration admits
 //! such devices, LF counts as CRLF for them.
@@ -33,7 +33,7 @@ pub struct Decoder {
     bare_newlines: u64,
     /// The number of CRs before the last CR.
     more_crs: usize,
-    /// True if the input so far ends in LF . LF, as if that ended a message.
+    /// True if the input so far ends in LF . LF, which does not end a message.
     ends_in_lf_dot_lf: bool,
 }
 
@@ -44,7 +44,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A decoder at the start of a message. With `lf_ends`, LF alone ends a line as well.
+    /// Creates a decoder at the start of a message. With `lf_ends`, LF alone ends a line as well.
     pub fn new(lf_ends: bool) -> Self {
         Self {
             place: DecoderState::LineStart,
@@ -55,8 +55,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes `input` into `out`. Returns how much of the input was used, and true if the message ended
-    /// there. All input is used unless the message ended.
+    /// Decodes `input` into `out`. Returns the number of octets used, and true if the message ended after
+    /// them. All input is used unless the message ended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         let mut at = 0;
         self.ends_in_lf_dot_lf &= input.is_empty();
@@ -110,12 +110,13 @@ impl Decoder {
         self.ends_in_lf_dot_lf
     }
 
-    /// The number of bare CRs and LFs that were found and converted to CRLF.
+    /// Returns the number of bare CRs and LFs that were found and converted to CRLF.
     pub fn bare_newlines(&self) -> u64 {
         self.bare_newlines
     }
 
-    /// Copies lines up to the next place that needs a closer look, and returns that place.
+    /// Copies text up to the next CR or LF that needs a closer look. Returns the position after that CR or
+    /// LF.
     fn text(&mut self, input: &[u8], from: usize, out: &mut Vec<u8>) -> usize {
         let mut at = from;
         while let Some(found) = memchr2(b'\r', b'\n', &input[at..]) {
@@ -155,7 +156,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The decoded message, the octets used and the bare newlines. `None` if the message did not end.
+    /// Returns the decoded message, the number of octets used and the number of bare newlines. Returns `None`
+    /// if the message did not end.
     fn decode(chunks: &[&[u8]]) -> Option<(String, usize, u64)> {
         decode_by(Decoder::default(), chunks)
     }
@@ -234,8 +236,8 @@ mod tests {
             prop_assert_eq!(decode(&chunks), decode(&[&bytes]));
         }
 
-        /// smtp-proto's receiver ends a message at the same place as ours, with two differences: it finds
-        /// no end at the very start, and it accepts a dot before CR CR LF as the end.
+        /// smtp-proto's receiver ends a message at the same place as our decoder, with two differences:
+        /// smtp-proto finds no end at the very start, and it accepts a dot before CR CR LF as the end.
         #[test]
         fn ends_where_another_receiver_ends(
             bytes in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..60),

@@ -1,5 +1,5 @@
-//! Splits a stream of bytes into command lines of limited length. Only CRLF ends a line. If the
-//! configuration admits old devices, a bare LF also ends one.
+//! Splits a stream of bytes into command lines of limited length. Only CRLF ends a line. If the configuration
+//! admits old devices, a bare LF also ends a line.
 
 use bytes::{Buf, BytesMut};
 use memchr::memchr2;
@@ -37,7 +37,7 @@ struct End {
 }
 
 impl LineReader {
-    /// A reader of lines that end in CRLF or, with `bare_lf`, also in a bare LF.
+    /// Creates a reader of lines that end in CRLF or, with `bare_lf`, also in a bare LF.
     pub(crate) fn new(bare_lf: bool) -> Self {
         Self {
             bare_lf,
@@ -45,7 +45,7 @@ impl LineReader {
         }
     }
 
-    /// Removes the next line of at most `limit` octets, its line end included, from `input`.
+    /// Removes the next line from `input`. `limit` is the maximum length in octets, line end included.
     pub(crate) fn next(&mut self, input: &mut BytesMut, limit: usize) -> Line {
         match self.find_end(input) {
             Some(End { text, ending }) => {

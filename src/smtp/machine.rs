@@ -29,7 +29,7 @@ pub struct SessionSettings {
     pub recipients: usize,
     /// Maximum number of commands between two accepted messages.
     pub commands: u32,
-    /// Maximum number of commands in error in one session.
+    /// Maximum number of failed commands in one session.
     pub errors: u32,
     /// True if a message with a bare CR or LF is refused, instead of being sent with CRLF.
     pub reject_bare_newlines: bool,
@@ -37,8 +37,8 @@ pub struct SessionSettings {
     pub postmaster: Option<Address>,
     /// True if some user may sign in here, so that AUTH is offered.
     pub offers_auth: bool,
-    /// True if commands may end in a bare LF. Then PIPELINING is not offered, and a client that does not
-    /// wait for replies is disconnected. So no text in a message can pass for a command.
+    /// True if commands may end in a bare LF. Then PIPELINING is not offered, and a client that does not wait
+    /// for replies is disconnected. So no text in a message can be mistaken for a command.
     pub bare_lf: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct Protection {
 /// A request or a notice from the machine. Events marked *question* wait for [`Machine::answer`].
 #[derive(Debug)]
 pub enum Event {
-    /// The machine needs more bytes. Send the replies so far first.
+    /// The machine needs more bytes. Send the collected replies before you read.
     NeedInput,
     /// *Question:* is the password right? A positive answer signs the user in.
     Authenticate(Credentials),
@@ -70,7 +70,8 @@ pub enum Event {
     Data,
     /// Content has arrived: take it with [`Machine::take_content`].
     Content,
-    /// *Question:* here is the message, with its last content still to be taken. What is the reply?
+    /// *Question:* the message is complete; take its last content with [`Machine::take_content`]. What is the
+    /// reply?
     Message(Envelope),
     /// The current message was refused; discard its content.
     Discard,
@@ -133,7 +134,8 @@ pub struct Machine {
     content: Vec<u8>,
     helo: Option<(String, bool)>,
     user: Option<String>,
-    /// True if the user signed in by AUTH. A user found by network may still sign in.
+    /// True if the user signed in by AUTH. A user that was determined by the client's network may still sign
+    /// in.
     signed_in: bool,
     assumed: Assumed,
     transaction: Option<Transaction>,
@@ -142,7 +144,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A new session, with the greeting ready to be sent. `user` is the user that the client's network
+    /// Creates a session, with the greeting ready to be sent. `user` is the user that the client's network
     /// admits without AUTH.
     pub fn new(
         settings: Arc<SessionSettings>,
@@ -293,7 +295,7 @@ impl Machine {
         }
     }
 
-    /// Octets of content that wait to be taken.
+    /// Returns the number of octets of content that wait to be taken.
     pub fn content_held(&self) -> usize {
         match &self.phase {
             Phase::Data(receiving) => receiving.content.len(),
@@ -301,23 +303,23 @@ impl Machine {
         }
     }
 
-    /// Octets of memory that the current message's recipients take.
+    /// Returns the octets of memory that the current message's recipients take.
     pub fn envelope_held(&self) -> usize {
         self.transaction.as_ref().map_or(0, |it| it.held)
     }
 
-    /// The sender of the current message.
+    /// Returns the sender of the current message.
     pub fn sender(&self) -> Option<&ReversePath> {
         Some(&self.transaction.as_ref()?.envelope.sender)
     }
 
-    /// The number of recipients of the current message.
+    /// Returns the number of recipients of the current message.
     pub fn recipients(&self) -> usize {
         let envelope = self.transaction.as_ref().map(|it| &it.envelope);
         envelope.map_or(0, |envelope| envelope.recipients.len())
     }
 
-    /// True if the current message so far ends in LF . LF, as if that were its end.
+    /// True if the current message so far ends in LF . LF, which does not end a message.
     pub fn ends_in_lf_dot_lf(&self) -> bool {
         match &self.phase {
             Phase::Data(receiving) => receiving.decoder.ends_in_lf_dot_lf(),
@@ -330,27 +332,27 @@ impl Machine {
         self.helo.is_some() && !self.protection.tls && !self.protection.plaintext
     }
 
-    /// True if the client's input is in clear and before EHLO.
+    /// True if the client has not sent EHLO yet and the connection has no TLS.
     pub fn is_before_helo_in_clear(&self) -> bool {
         self.helo.is_none() && !self.protection.tls
     }
 
-    /// True if closing now would not interrupt anything.
+    /// True if no message is in progress, so closing now interrupts nothing.
     pub fn is_between_messages(&self) -> bool {
         matches!(self.phase, Phase::Command | Phase::Closed) && self.transaction.is_none()
     }
 
-    /// The user of this session, by AUTH or by network.
+    /// Returns the user of this session, who was determined by AUTH or by the client's network.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// The name that the client gives itself; empty before EHLO.
+    /// Returns the name that the client gives itself; empty before EHLO.
     pub fn helo(&self) -> &str {
         self.helo.as_ref().map_or("", |(name, _)| name)
     }
 
-    /// The protocol's name in `Received` (RFC 3848).
+    /// Returns the protocol's name in `Received` (RFC 3848).
     pub fn protocol(&self) -> &'static str {
         let extended = self.helo.as_ref().is_some_and(|(_, extended)| *extended);
         match (extended, self.protection.tls, self.signed_in) {
@@ -371,7 +373,7 @@ impl Machine {
         self.refusals.push(reply.clone());
     }
 
-    /// Replies to a command in error. Too many errors end the session.
+    /// Replies to a failed command. Too many of them end the session.
     fn error(&mut self, reply: &Reply) {
         self.refuse(reply);
         self.has_erred();
@@ -447,7 +449,7 @@ impl Machine {
         };
         if let Err(reply) = self.check(&command) {
             match command {
-                // RFC 5321 §4.5.3.1.10: this does not count as the client's error.
+                // RFC 5321 §4.5.3.1.10: too many recipients do not count as the client's error.
                 Command::Rcpt(..) if reply == Reply::too_many_recipients() => self.refuse(&reply),
                 _ => self.error(&reply),
             }

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The caller gives input to the machine and requests the next [`Event`]. If the caller must decide (is the
-//! password right, does routing admit this sender, is the message on the disk), the event is a question,
-//! and nothing more is read until it is answered. Replies are collected in order, so a pipelining client (RFC
-//! 2920) receives them in as few writes as it used for its commands.
+//! password right, does routing admit this sender, is the message on the disk), the event is a question, and
+//! nothing more is read until it is answered. Replies are collected in order, so a pipelining client (RFC
+//! 2920) receives several replies in one write.
 
 pub mod auth;
 pub mod command;

@@ -17,7 +17,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply with this text. Prefer a named reply below.
+    /// Creates a reply with this text. Prefer a named reply below.
     pub fn new(
         code: u16,
         enhanced: impl Into<Cow<'static, str>>,
@@ -40,13 +40,13 @@ impl Reply {
         (200..300).contains(&self.code)
     }
 
-    /// True if the reply means not now (4yz).
+    /// True if the reply means try again later (4yz).
     pub fn is_transient(&self) -> bool {
         (400..500).contains(&self.code)
     }
 
-    /// Writes the reply as lines of at most [`limits::REPLY_LINE`] octets. They contain nothing that could
-    /// be taken for a line end.
+    /// Writes the reply as lines of at most [`limits::REPLY_LINE`] octets. Control characters in the text
+    /// become spaces, so the text cannot end a line.
     pub fn write(&self, out: &mut Vec<u8>) {
         let lead = 4 + if self.enhanced.is_empty() {
             0
@@ -76,12 +76,12 @@ impl Reply {
         }
     }
 
-    /// The greeting of a new connection (RFC 5321 §3.1).
+    /// Greets a new connection (RFC 5321 §3.1).
     pub fn greeting(host: &str) -> Self {
         Self::new(220, "", format!("{host} ESMTP mailferry ready"))
     }
 
-    /// The reply to EHLO: the host, then a line for each extension.
+    /// Answers EHLO with the host, then a line for each extension.
     pub fn extensions(host: &str, keywords: &[String]) -> Self {
         Self::new(
             250,
@@ -90,47 +90,47 @@ impl Reply {
         )
     }
 
-    /// The reply to HELO.
+    /// Answers HELO.
     pub fn hello(host: &str) -> Self {
         Self::new(250, "", host.to_owned())
     }
 
-    /// The reply to RSET and NOOP.
+    /// Answers RSET and NOOP.
     pub const fn ok() -> Self {
         Self::fixed(250, "2.0.0", "Ok")
     }
 
-    /// The positive reply to MAIL.
+    /// Accepts MAIL.
     pub const fn sender_ok() -> Self {
         Self::fixed(250, "2.1.0", "Sender ok")
     }
 
-    /// The positive reply to RCPT.
+    /// Accepts RCPT.
     pub const fn recipient_ok() -> Self {
         Self::fixed(250, "2.1.5", "Recipient ok")
     }
 
-    /// The positive reply to DATA.
+    /// Accepts DATA.
     pub const fn go_ahead() -> Self {
         Self::fixed(354, "", "Go ahead, end with <CRLF>.<CRLF>")
     }
 
-    /// The promise that the message is on stable storage.
+    /// Accepts a message that is on stable storage.
     pub fn queued(id: MessageId) -> Self {
         Self::new(250, "2.0.0", format!("Ok: queued as {id}"))
     }
 
-    /// The reply to QUIT.
+    /// Answers QUIT.
     pub const fn bye() -> Self {
         Self::fixed(221, "2.0.0", "Bye")
     }
 
-    /// The reply to STARTTLS (RFC 3207).
+    /// Accepts STARTTLS (RFC 3207).
     pub const fn ready_for_tls() -> Self {
         Self::fixed(220, "2.0.0", "Ready to start TLS")
     }
 
-    /// The reply to VRFY (RFC 5321 §7.3).
+    /// Answers VRFY (RFC 5321 §7.3).
     pub const fn cannot_verify() -> Self {
         Self::fixed(
             252,
@@ -139,7 +139,7 @@ impl Reply {
         )
     }
 
-    /// The reply to HELP.
+    /// Answers HELP.
     pub const fn help() -> Self {
         Self::fixed(
             214,
@@ -148,17 +148,17 @@ impl Reply {
         )
     }
 
-    /// A challenge of AUTH, already in base64.
+    /// Sends a challenge of AUTH, which is already in base64.
     pub fn challenge(base64: &'static str) -> Self {
         Self::new(334, "", base64)
     }
 
-    /// The name and password are correct (RFC 4954 §4).
+    /// Accepts the name and password (RFC 4954 §4).
     pub const fn authenticated() -> Self {
         Self::fixed(235, "2.7.0", "Authentication successful")
     }
 
-    /// A wrong name or password; the reply does not say which of them.
+    /// Refuses a wrong name or password, without saying which of them is wrong.
     pub const fn bad_credentials() -> Self {
         Self::fixed(
             535,
@@ -167,12 +167,12 @@ impl Reply {
         )
     }
 
-    /// The client cancelled AUTH with `*` (RFC 4954 §4).
+    /// Confirms that the client cancelled AUTH with `*` (RFC 4954 §4).
     pub const fn auth_cancelled() -> Self {
         Self::fixed(501, "5.7.0", "Authentication cancelled")
     }
 
-    /// An AUTH response that is not base64, or not in the mechanism's form.
+    /// Refuses an AUTH response that is not base64, or not in the mechanism's form.
     pub const fn auth_malformed() -> Self {
         Self::fixed(
             501,
@@ -181,7 +181,7 @@ impl Reply {
         )
     }
 
-    /// A mechanism that is not offered (RFC 4954 §4).
+    /// Refuses an AUTH mechanism that is not offered (RFC 4954 §4).
     pub const fn auth_unknown_mechanism() -> Self {
         Self::fixed(
             504,
@@ -190,27 +190,27 @@ impl Reply {
         )
     }
 
-    /// Passwords could not be checked just now (RFC 4954 §6).
+    /// Refuses AUTH because passwords cannot be checked just now (RFC 4954 §6).
     pub const fn auth_unavailable() -> Self {
         Self::fixed(454, "4.7.0", "Temporary authentication failure, try again")
     }
 
-    /// MAIL before AUTH (RFC 4954 §6).
+    /// Refuses a command that is allowed only after AUTH (RFC 4954 §6).
     pub const fn auth_required() -> Self {
         Self::fixed(530, "5.7.0", "Authentication required")
     }
 
-    /// AUTH although no user has a password.
+    /// Refuses AUTH at a listener where no user may sign in.
     pub const fn auth_unavailable_here() -> Self {
         Self::fixed(502, "5.5.1", "AUTH is not available here")
     }
 
-    /// A second AUTH (RFC 4954 §4).
+    /// Refuses a second AUTH (RFC 4954 §4).
     pub const fn authenticated_already() -> Self {
         Self::fixed(503, "5.5.1", "Already authenticated")
     }
 
-    /// MAIL from an IP address that belongs to no user, if AUTH is not available.
+    /// Refuses mail from an IP address that belongs to no user, at a listener without AUTH.
     pub const fn unknown_client() -> Self {
         Self::fixed(
             550,
@@ -219,7 +219,8 @@ impl Reply {
         )
     }
 
-    /// A TLS handshake on a port that does not expect one (it begins with 0x16 0x03, RFC 8446 §5.1).
+    /// Refuses a TLS handshake on a port that does not expect one (a handshake begins with 0x16 0x03, RFC
+    /// 8446 §5.1).
     pub const fn tls_in_clear() -> Self {
         Self::fixed(
             421,
@@ -228,12 +229,12 @@ impl Reply {
         )
     }
 
-    /// Any command except EHLO, NOOP, STARTTLS, QUIT before TLS (RFC 3207 §4).
+    /// Refuses a command that is allowed only inside TLS (RFC 3207 §4).
     pub const fn tls_required() -> Self {
         Self::fixed(530, "5.7.0", "Must issue a STARTTLS command first")
     }
 
-    /// A password in clear although that is not allowed (RFC 4954 §6).
+    /// Refuses a password in clear (RFC 4954 §6).
     pub const fn encryption_required() -> Self {
         Self::fixed(
             538,
@@ -242,27 +243,27 @@ impl Reply {
         )
     }
 
-    /// STARTTLS without a configured certificate, or for a second time.
+    /// Refuses STARTTLS if no certificate is configured, or if the session already has TLS.
     pub const fn tls_unavailable() -> Self {
         Self::fixed(502, "5.5.1", "STARTTLS is not available here")
     }
 
-    /// STARTTLS after AUTH in clear.
+    /// Refuses STARTTLS after AUTH in clear.
     pub const fn tls_too_late() -> Self {
         Self::fixed(503, "5.5.1", "STARTTLS comes before AUTH, not after it")
     }
 
-    /// An unknown verb.
+    /// Refuses an unknown verb.
     pub const fn unknown_command() -> Self {
         Self::fixed(500, "5.5.2", "Unknown command")
     }
 
-    /// An HTTP request. Its body may contain commands that the browser's user has never seen.
+    /// Refuses an HTTP request. Its body may contain commands that the browser's user has never seen.
     pub const fn not_http() -> Self {
         Self::fixed(421, "4.7.0", "This is SMTP and not HTTP, closing")
     }
 
-    /// Bytes that a command must not contain: a bare CR or LF, NUL, or text that is not UTF-8.
+    /// Refuses bytes that a command must not contain: a bare CR or LF, NUL, or text that is not UTF-8.
     pub const fn illegal_bytes() -> Self {
         Self::fixed(
             500,
@@ -271,17 +272,17 @@ impl Reply {
         )
     }
 
-    /// A line longer than [`limits::COMMAND_LINE`], or [`limits::AUTH_LINE`] in AUTH.
+    /// Refuses a line longer than [`limits::COMMAND_LINE`], or longer than [`limits::AUTH_LINE`] in AUTH.
     pub const fn line_too_long() -> Self {
         Self::fixed(500, "5.5.6", "Line too long")
     }
 
-    /// A known command whose argument is not understood.
+    /// Refuses a known command with a malformed argument; `usage` is the correct form.
     pub fn bad_argument(usage: &'static str) -> Self {
         Self::new(501, "5.5.4", format!("Syntax: {usage}"))
     }
 
-    /// The path of MAIL or RCPT is not an address; `what` is the reason.
+    /// Refuses a path of MAIL or RCPT that is not an address; `what` is the reason.
     pub fn bad_address(sender: bool, what: impl std::fmt::Display) -> Self {
         Self::new(
             501,
@@ -290,7 +291,7 @@ impl Reply {
         )
     }
 
-    /// A parameter that is not offered (RFC 5321 §4.1.1.11).
+    /// Refuses a parameter that is not offered (RFC 5321 §4.1.1.11).
     pub fn unknown_parameter(keyword: &str) -> Self {
         Self::new(
             555,
@@ -302,7 +303,7 @@ impl Reply {
         )
     }
 
-    /// A command out of order; `first` is the command that must come before it.
+    /// Refuses a command out of order; `first` is the command that must come before it.
     pub fn bad_sequence(first: &'static str) -> Self {
         Self::new(
             503,
@@ -311,12 +312,13 @@ impl Reply {
         )
     }
 
-    /// DATA after all recipients were refused.
+    /// Refuses DATA after all recipients were refused.
     pub const fn no_valid_recipients() -> Self {
         Self::fixed(554, "5.5.1", "No valid recipients")
     }
 
-    /// Too many recipients: the client sends the rest in another transaction (RFC 5321 §4.5.3.1.10).
+    /// Refuses a recipient over the limit: the client sends the rest in another transaction (RFC 5321
+    /// §4.5.3.1.10).
     pub const fn too_many_recipients() -> Self {
         Self::fixed(
             452,
@@ -325,7 +327,7 @@ impl Reply {
         )
     }
 
-    /// SIZE, or the message itself, is over the limit (RFC 1870 §6.1).
+    /// Refuses a message because SIZE, or the message itself, is over the limit (RFC 1870 §6.1).
     pub fn too_large(limit: u64) -> Self {
         Self::new(
             552,
@@ -334,7 +336,7 @@ impl Reply {
         )
     }
 
-    /// A bare CR or LF in a message, with `bare_newlines = "reject"`.
+    /// Refuses a message with a bare CR or LF, if `bare_newlines = "reject"`.
     pub const fn bare_newline() -> Self {
         Self::fixed(
             550,
@@ -343,12 +345,12 @@ impl Reply {
         )
     }
 
-    /// A failure on this host; the log has the reason.
+    /// Reports a failure on this host; the log has the reason.
     pub const fn try_again() -> Self {
         Self::fixed(451, "4.3.0", "Local error, try again later")
     }
 
-    /// A client that does not wait for replies, at a listener that requires it.
+    /// Disconnects a client that does not wait for replies, at a listener that requires clients to wait.
     pub const fn pipelined() -> Self {
         Self::fixed(
             421,
@@ -357,7 +359,7 @@ impl Reply {
         )
     }
 
-    /// Too many commands without a message.
+    /// Ends a session after too many commands without an accepted message.
     pub const fn too_many_commands() -> Self {
         Self::fixed(
             421,
@@ -366,7 +368,7 @@ impl Reply {
         )
     }
 
-    /// Too many commands in error.
+    /// Ends a session after too many failed commands.
     pub const fn too_many_errors() -> Self {
         Self::fixed(421, "4.7.0", "Too many errors (setting `errors`), closing")
     }
@@ -380,7 +382,7 @@ impl Reply {
     }
 }
 
-/// `550 5.7.1 text`, lines joined by a space, for logs and explanations.
+/// Writes `550 5.7.1 text`, with the lines joined by a space, for logs and explanations.
 impl std::fmt::Display for Reply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.code)?;
@@ -391,7 +393,7 @@ impl std::fmt::Display for Reply {
     }
 }
 
-/// The start of a client's text, short enough for a reply and for the log.
+/// Returns the start of a client's text, short enough for a reply and for the log.
 fn shortened(text: &str) -> String {
     const MOST: usize = 200;
     match text.char_indices().nth(MOST) {

@@ -12,8 +12,8 @@ pub struct NewMessage {
     pub content: Content,
 }
 
-/// The right to deliver a message, until the claim expires. If the message is claimed again, this claim is
-/// void; the number tells the two claims apart.
+/// The right to deliver a message until the claim expires. If the message is then claimed again, the earlier
+/// claim is lost; the number tells the two claims apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The message.
@@ -35,16 +35,16 @@ pub struct Claimed {
     pub content: Option<Content>,
 }
 
-/// The end of a claim: what becomes of the message.
+/// The end of a claim, with the fate of the message.
 #[derive(Debug)]
 pub struct Finish {
     /// The claim that ends.
     pub claim: Claim,
     /// The fate of the message.
     pub fate: Fate,
-    /// Our reports about the message, put into the queue in the same transaction.
+    /// Our reports about the message, put into the queue in the transaction that ends the claim.
     pub reports: Vec<NewMessage>,
-    /// Lines for our digests, added in the same transaction.
+    /// Lines for our digests, added in the transaction that ends the claim.
     pub lines: Vec<DigestLines>,
     /// For a digest: the number of the last line in the text that was sent. If the digest got more lines
     /// meanwhile, it stays queued with those lines, even if its fate is [`Fate::Gone`].
@@ -67,10 +67,10 @@ pub struct DigestLines {
 /// The fate of a message; see [`Finish`].
 #[derive(Debug)]
 pub enum Fate {
-    /// The message was delivered, or its failure reported, and it leaves the queue. Its last record goes
-    /// into its story.
+    /// The message leaves the queue, because it was delivered or its failure was reported. This last record
+    /// goes into the story.
     Gone(Box<Record>),
-    /// The message is queued again with this record, due at its `due`.
+    /// The message is queued again with this record, due at the record's `due`.
     Later(Box<Record>),
     /// The message is held with this record; the reason is in `last`.
     Held(Box<Record>),
@@ -90,14 +90,14 @@ impl Finish {
         }
     }
 
-    /// The message's record as it is now, or as it last was.
+    /// Returns the message's new record, or its last one if the message is gone.
     pub fn record(&self) -> &Record {
         match &self.fate {
             Fate::Gone(record) | Fate::Later(record) | Fate::Held(record) => record,
         }
     }
 
-    /// The record, if the message stays in the queue.
+    /// Returns the record if the message stays in the queue.
     pub fn record_mut(&mut self) -> Option<&mut Record> {
         match &mut self.fate {
             Fate::Gone(_) => None,
@@ -105,7 +105,8 @@ impl Finish {
         }
     }
 
-    /// True if this makes a message due, now or later.
+    /// True if this end of a claim makes any message due, now or later: the message itself, a report or a
+    /// digest.
     pub fn makes_due(&self) -> bool {
         matches!(self.fate, Fate::Later(_)) || !self.reports.is_empty() || !self.lines.is_empty()
     }

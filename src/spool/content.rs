@@ -1,4 +1,5 @@
-//! The content of a message: a small one is in memory, a larger one is stored by the spool as it arrives.
+//! The content of a message. A small content is kept in memory; a larger one is written to storage as it
+//! arrives.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -22,16 +23,16 @@ pub enum Content {
 /// A reader that starts at the beginning of the content.
 pub(crate) type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
-/// A larger content that the spool has stored. It is removed when its last owner drops it, unless
-/// [`keep`](Self::keep) was called.
+/// A content that is stored because it is too large for memory. It is removed from storage when its last
+/// owner drops it, unless [`keep`](Self::keep) was called.
 pub trait Stored: Debug + Send + Sync {
-    /// The size in octets.
+    /// Returns the size in octets.
     fn size(&self) -> u64;
 
-    /// The CRC-32; `None` if the content would have to be read for it.
+    /// Returns the CRC-32, or `None` if the content would have to be read to compute it.
     fn sum(&self) -> Option<u32>;
 
-    /// The content's name for error messages.
+    /// Returns the content's name for error messages.
     fn place(&self) -> String;
 
     /// Opens the content for reading.
@@ -41,18 +42,18 @@ pub trait Stored: Debug + Send + Sync {
     fn keep(&self);
 }
 
-/// A store for larger contents.
+/// Storage for contents that are too large for memory.
 pub trait Storage: Debug + Send + Sync {
     /// Begins to store the content of a message.
     fn create(&self, id: MessageId) -> SpoolFuture<'_, Box<dyn Storing>>;
 }
 
-/// A content that is being stored. If this is dropped before `finish`, the stored part is removed.
+/// A content that is being stored. If this value is dropped before `finish`, the stored part is removed.
 pub trait Storing: Debug + Send + Sync {
     /// Stores the next piece.
     fn write<'a>(&'a mut self, piece: &'a [u8]) -> SpoolFuture<'a, ()>;
 
-    /// Ends the content. When this returns, all of the content is on stable storage.
+    /// Ends the content. When the call returns, all of the content is on stable storage.
     fn finish(self: Box<Self>, shape: Fingerprint) -> SpoolFuture<'static, Arc<dyn Stored>>;
 }
 
@@ -68,7 +69,7 @@ pub struct ContentWriter {
 }
 
 impl Content {
-    /// The size in octets.
+    /// Returns the size in octets.
     pub fn size(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
@@ -76,7 +77,7 @@ impl Content {
         }
     }
 
-    /// The CRC-32; `None` if the content would have to be read for it.
+    /// Returns the CRC-32, or `None` if the content would have to be read to compute it.
     pub fn sum(&self) -> Option<u32> {
         match self {
             Self::Memory(bytes) => Some(crc32fast::hash(bytes)),
@@ -84,7 +85,7 @@ impl Content {
         }
     }
 
-    /// All of the content, if it is in memory.
+    /// Returns all of the content if it is in memory.
     pub fn in_memory(&self) -> Option<&Bytes> {
         match self {
             Self::Memory(bytes) => Some(bytes),
@@ -126,7 +127,8 @@ impl Content {
         }
     }
 
-    /// The start of the content: all of it if it is in memory, else as much as the longest header section.
+    /// Returns the start of the content: everything if the content is in memory, otherwise enough octets for
+    /// the longest header section.
     pub async fn head(&self) -> Result<Bytes, SpoolError> {
         let stored = match self {
             Self::Memory(bytes) => return Ok(bytes.clone()),
@@ -158,7 +160,8 @@ async fn shape(mut content: Reader) -> std::io::Result<Fingerprint> {
 }
 
 impl ContentWriter {
-    /// A writer for the content of the message `id`; a larger content goes to `storage`.
+    /// Creates a writer for the content of the message `id`. A content that is too large for memory goes to
+    /// `storage`.
     pub fn new(storage: Arc<dyn Storage>, id: MessageId) -> Self {
         Self {
             id,
@@ -170,7 +173,7 @@ impl ContentWriter {
         }
     }
 
-    /// The number of octets in memory.
+    /// Returns the number of octets in memory.
     pub fn in_memory(&self) -> usize {
         self.memory.len()
     }
@@ -198,7 +201,7 @@ impl ContentWriter {
         Ok(())
     }
 
-    /// Ends the content. If it is not kept in memory, it is on stable storage when this returns.
+    /// Ends the content. When the call returns, a content that is not kept in memory is on stable storage.
     pub async fn finish(self) -> Result<Content, SpoolError> {
         let Some(storing) = self.storing else {
             return Ok(Content::Memory(self.memory.into()));

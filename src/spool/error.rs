@@ -1,4 +1,4 @@
-//! Errors of the spool, with what to do about them.
+//! The spool's errors. Their texts say how to solve the problem.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub enum SpoolError {
         /// The database's own message.
         text: String,
     },
-    /// A content differs from what was stored: the disk has damaged it.
+    /// A content has changed since it was stored: the disk has damaged it.
     #[error(
         "{place} is damaged: expected {wanted}, found {found}; restore it from a backup, or delete the message and inform its sender"
     )]
@@ -121,7 +121,7 @@ impl DatabaseFault {
 }
 
 impl SpoolError {
-    /// The error for a file that could not be read or written.
+    /// Creates the error for a file that could not be read or written.
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.display().to_string(),

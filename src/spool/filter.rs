@@ -8,7 +8,7 @@ use crate::base::{MessageId, Timestamp};
 /// The messages that an operator looks for. A field that is not set admits any value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueFilter {
-    /// The server that would take the message.
+    /// The server that the message waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// The envelope sender: an address, or `@domain`; empty for the null sender.
@@ -104,7 +104,8 @@ impl QueueFilter {
     }
 }
 
-/// True if `address` is the wanted address (with or without angle brackets) or is at the wanted domain.
+/// True if `address` equals `wanted`, or if `wanted` is `@domain` and `address` is at that domain. Ignores
+/// case, and angle brackets around `wanted`.
 pub(crate) fn is(wanted: &str, address: &str) -> bool {
     let wanted = wanted.trim_matches(['<', '>']).to_lowercase();
     let address = address.to_lowercase();

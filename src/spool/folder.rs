@@ -1,8 +1,8 @@
 //! A folder that stores message contents, one file for each.
 //!
 //! A file is written as the content arrives. The file and its folder are synced before a row refers to them.
-//! Until the content is complete, the file's name ends in `.part`. Until the spool has committed the
-//! message's row, the file is removed when the last [`Content`](super::Content) that uses it is dropped.
+//! Until the content is complete, the file's name ends in `.part`. When the last [`Content`](super::Content)
+//! that uses a file is dropped, the file is removed, unless the spool has committed the message's row.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use super::{SpoolError, SpoolFuture};
 use crate::base::MessageId;
 use crate::platform::files;
 
-/// The extension of a file whose content is still arriving, so its message is not accepted yet.
+/// The extension of a file whose content is still arriving. Its message is not accepted yet.
 const ARRIVING: &str = "part";
 
 /// A folder that stores each content in a file.
 #[derive(Debug, Clone)]
 pub struct Folder(PathBuf);
 
-/// A content's file, which is removed when this is dropped unless the spool keeps it.
+/// The file of one content. Dropping this value removes the file, unless the spool keeps it.
 #[derive(Debug)]
 struct ContentFile {
     path: PathBuf,
     size: u64,
-    /// The CRC-32 of the written content; `None` for a file that the spool had already kept.
+    /// The CRC-32, once the content is written; `None` for a file from [`Folder::kept`].
     sum: Option<u32>,
     kept: AtomicBool,
 }
@@ -44,17 +44,17 @@ struct Arriving {
 }
 
 impl Folder {
-    /// The folder of contents at this path.
+    /// Uses the folder at this path.
     pub fn new(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// The file of a message.
+    /// Returns the path of a message's file.
     pub fn path(&self, id: MessageId) -> PathBuf {
         self.0.join(format!("{id}.eml"))
     }
 
-    /// The content of a message that the spool has kept.
+    /// Finds the kept content of a message.
     pub fn kept(&self, id: MessageId) -> Result<Arc<dyn Stored>, SpoolError> {
         let path = self.path(id);
         let metadata = std::fs::metadata(&path).map_err(|error| SpoolError::io(&path, error))?;
@@ -66,7 +66,7 @@ impl Folder {
         }))
     }
 
-    /// The finished contents, with the ids of their messages. Removes unfinished ones.
+    /// Returns the files of finished contents, with the ids of their messages. Removes unfinished files.
     pub fn finished(&self) -> Result<Vec<(MessageId, PathBuf)>, SpoolError> {
         let io = |error| SpoolError::io(&self.0, error);
         let mut found = Vec::new();
@@ -173,7 +173,7 @@ impl Stored for ContentFile {
 impl Drop for ContentFile {
     fn drop(&mut self) {
         if !self.kept.load(Ordering::Relaxed) {
-            // If the file cannot be removed now, it is swept when the spool is next opened.
+            // If this fails, the file is removed or moved to `lost/` when the spool is next opened.
             let _ = std::fs::remove_file(&self.path);
         }
     }

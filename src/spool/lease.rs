@@ -32,7 +32,7 @@ pub struct Entry {
     pub lease: Option<Lease>,
 }
 
-/// The number of messages that wait for a server.
+/// The numbers of queued and held messages of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// The server; empty for messages that are to be routed again.
@@ -44,12 +44,13 @@ pub struct Count {
 }
 
 impl Owner {
-    /// The run of process `pid` on `host`; `random` distinguishes it from an earlier run with the same pid.
+    /// Creates the owner for the run of process `pid` on `host`; `random` distinguishes the run from an
+    /// earlier run with the same pid.
     pub fn new(host: &str, pid: u32, random: u32) -> Self {
         Self(format!("{host}/{pid}-{random:08x}").into())
     }
 
-    /// The owner for this run of this process.
+    /// Creates the owner for this run of this process on `host`.
     pub fn this_process(host: &str) -> Self {
         Self::new(host, std::process::id(), rand::random())
     }

@@ -4,22 +4,22 @@
 //! | state | on the disk | who ends the state | after a crash |
 //! | --- | --- | --- | --- |
 //! | arriving | nothing, or a file in `content/` without a row | the listener, with `put` | nothing was promised; when the spool is next opened, an unfinished file is removed, and a finished one is moved to `lost/`, because the disk may have lost its row |
-//! | queued | a row with state 0, content in the row or in a file | delivery, with `claim` | the same |
+//! | queued | a row with state 0, content in the row or in a file | delivery, with `claim` | still queued |
 //! | claimed | the same as queued | delivery, with `finish` or `release` | queued, because a claim ends with its process |
-//! | held | a row with state 1 and the reason | the operator, with `act` | the same |
-//! | gone | its story, for as long as stories are kept | - | the same; but if the crash came between the upstream's 250 and the commit of `finish`, the message is still queued, and may be delivered twice |
+//! | held | a row with state 1 and the reason | the operator, with `act` | still held |
+//! | gone | its story, for as long as stories are kept | - | still gone, unless the crash came between the upstream's 250 and the commit of `finish`: then the message is still queued, and may be delivered twice |
 //!
-//! A message is accepted when `put` commits: its row and its content are then on stable storage. The file
-//! of a larger content, and its folder, are synced before that. A report to the sender is put in the same
-//! transaction that ends the message it is about, so there is exactly one report.
+//! A message is accepted when `put` commits: its row and its content are then on stable storage. The file of
+//! a larger content, and its folder, are synced before that. A report to the sender is stored in the
+//! transaction that ends the reported message, so there is exactly one report.
 //!
 //! Callers use the spool through its traits: [`Intake`] is for adding messages, [`Work`] for delivering them,
 //! [`Upkeep`] for delivery's occasional tasks, [`Ledger`] and [`Notes`] for data that delivery must not lose,
 //! and [`Manage`] for operators. All times in the spool follow the [time of the spool](time).
 //!
-//! Every message has a lane (the server that would take it) and, within the lane, a flow (its priority and
-//! its user). Delivery simply does not claim from a lane or flow that is full or held, so the messages that
-//! wait there do not slow down the others.
+//! Every message has a lane (the server that the message waits for) and, within the lane, a flow (its
+//! priority and its user). Delivery simply does not claim from a lane or flow that is full or held, so
+//! messages that wait there do not slow down other messages.
 
 mod claim;
 pub(crate) mod content;

@@ -10,7 +10,7 @@ use crate::message::{Envelope, Priority};
 pub struct Record {
     /// The message's id.
     pub id: MessageId,
-    /// The time at which it was accepted.
+    /// The time at which the message was accepted.
     pub received: Timestamp,
     /// The origin.
     pub origin: Origin,
@@ -21,7 +21,7 @@ pub struct Record {
     /// The content's checksum; see [`Content::sum`](super::Content::sum).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sum: Option<u32>,
-    /// The server that would take the message; empty if it is to be routed again.
+    /// The server that the message waits for; empty if the message is to be routed again.
     pub lane: String,
     /// The priority among the waiting messages.
     #[serde(default)]
@@ -41,10 +41,10 @@ pub struct Record {
     /// True if the sender was told that the message is late.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warned: bool,
-    /// The number of times that attempts to send this message put its mailbox on hold.
+    /// How often an attempt to send this message put the mailbox on hold.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub holds: u32,
-    /// The lane that the message had until the configuration no longer named that server; `None` once the
+    /// The message's lane before the lane's server was removed from the configuration; `None` once the
     /// message is routed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_lane: Option<String>,
@@ -66,14 +66,14 @@ pub struct Flow {
 /// The lane and the flow in which a message waits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// The server that would take the message; empty if it is to be routed again.
+    /// The server that the message waits for; empty if the message is to be routed again.
     pub lane: String,
     /// The flow within the lane.
     pub flow: Flow,
 }
 
 impl Record {
-    /// The place where the message waits.
+    /// Returns the place where the message waits.
     pub fn place(&self) -> Place {
         let user = match &self.origin {
             Origin::Client { user, .. } => user.clone(),
@@ -88,7 +88,7 @@ impl Record {
 }
 
 impl Flow {
-    /// The flow of our own reports.
+    /// Returns the flow of our own reports.
     pub fn of_reports() -> Self {
         Self {
             priority: Priority::Normal,
@@ -96,7 +96,7 @@ impl Flow {
         }
     }
 
-    /// The flow as the spool's key: the priority's letter, then the user.
+    /// Converts the flow to the spool's key: the priority's letter, then the user.
     pub fn key(&self) -> String {
         let letter = match self.priority {
             Priority::High => 'h',
@@ -106,7 +106,7 @@ impl Flow {
         format!("{letter}{}", self.user)
     }
 
-    /// The flow for a key from [`key`](Self::key).
+    /// Converts a key from [`key`](Self::key) to its flow.
     pub fn of_key(key: &str) -> Self {
         let priority = match key.as_bytes().first() {
             Some(b'h') => Priority::High,
@@ -134,7 +134,7 @@ pub enum State {
 pub enum Origin {
     /// From an app.
     Client {
-        /// The app's user, by AUTH or by network.
+        /// The app's user, identified by AUTH or by the app's network.
         user: String,
         /// The listener that received the message; empty in records from before listeners had names.
         #[serde(default)]

@@ -1,9 +1,9 @@
 //! The spool of one machine: SQLite, and one thread that writes.
 //!
-//! All requests go to the writer thread. It puts everything that arrived during the last commit into one
-//! transaction (WAL, synchronous=FULL: a commit is a sync). A lock on a file beside the database makes this
-//! process the only owner, so claims are kept in memory and end with the process. Requests of operators
-//! are served from separate read-only connections.
+//! All writes and most of delivery's reads go to the writer thread. It puts all writes that arrived during
+//! the last commit into one transaction (WAL, synchronous=FULL: a commit is a sync). A lock on a file beside
+//! the database makes this process the only owner, so claims are kept in memory and end with the process.
+//! Operators' reads use separate read-only connections.
 
 mod counts;
 mod queue;
@@ -72,7 +72,7 @@ impl SqliteSpool {
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Opens the spool for `owner`, creates it if it is missing, and recovers what a crash left.
+    /// Opens the spool for `owner`, creates it if it is missing, and cleans up after a crash.
     pub fn open(settings: SpoolSettings, owner: Owner) -> Result<Self, SpoolError> {
         let content = settings.folder.join(store::CONTENTS);
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
@@ -125,7 +125,7 @@ impl SqliteSpool {
         })
     }
 
-    /// Reads on a separate connection, outside the runtime.
+    /// Runs `look` with a separate read-only connection, on a thread for blocking calls.
     fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(SpoolReader) -> Result<T, SpoolError> + Send + 'static,
@@ -137,7 +137,7 @@ impl SqliteSpool {
         })
     }
 
-    /// The messages that a filter admits, oldest first, each converted by `made`.
+    /// Returns at most `limit` messages that a filter admits, oldest first, each converted by `made`.
     fn listed<T: Send + 'static>(
         &self,
         after: Option<MessageId>,
@@ -395,7 +395,7 @@ fn sync_new_folders(content: &Path) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// Makes the folder private, because nobody else may read the messages.
+/// Makes the folder private, so that other users cannot read the messages.
 fn restrict(folder: &Path) -> Result<(), SpoolError> {
     files::keep_folder_private(folder).map_err(|error| SpoolError::io(folder, error))
 }
@@ -403,8 +403,8 @@ fn restrict(folder: &Path) -> Result<(), SpoolError> {
 /// The process that has the spool open holds a lock on this file.
 const LOCK: &str = "lock";
 
-/// The time to wait for another process to release the lock: a command that only checks the lock holds it
-/// for a moment.
+/// The time to wait for another process to release the lock, because a command that only checks the lock
+/// holds it for a moment.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
 
 fn lock(folder: &Path) -> Result<File, SpoolError> {
@@ -446,7 +446,8 @@ fn is_empty(file: &Path) -> bool {
 }
 
 /// Removes contents whose messages have left the queue. Moves aside contents that have neither a row nor a
-/// story: they arrived during a crash and were never accepted, or the disk has lost their rows.
+/// story: they were arriving when the program crashed and were never accepted, or the disk has lost their
+/// rows.
 fn sweep(folder: &Path, contents: &Folder, store: &Store) -> Result<(), SpoolError> {
     let (mut count, lost) = (0, folder.join(LOST));
     for (id, path) in contents.finished()? {

@@ -17,7 +17,7 @@ pub struct StoryEvent {
     pub what: EventKind,
 }
 
-/// An event of a [`StoryEvent`].
+/// The kind of a [`StoryEvent`], with the details.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
@@ -81,16 +81,16 @@ pub enum EventKind {
 /// A message's whole story.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Story {
-    /// The message as it is in the queue, or as it last was there.
+    /// The message's present record, or its last one if the message has left the queue.
     pub record: Record,
-    /// The time at which it left the queue, if it has.
+    /// The time at which the message left the queue; `None` while it is still there.
     pub ended: Option<Timestamp>,
     /// The events, in order.
     pub events: Vec<StoryEvent>,
 }
 
 impl Story {
-    /// All recipients of the message, including finished ones, which are no longer in the record.
+    /// Returns all recipients of the message, including finished ones, which are no longer in the record.
     pub fn recipients(&self) -> Vec<&Address> {
         let mut all: Vec<&Address> = Vec::new();
         let waiting = self.record.envelope.recipients.iter().map(|r| &r.address);
@@ -107,8 +107,7 @@ impl Story {
     }
 }
 
-/// The number of messages and recipients that a mailbox has used in a period, for its limits per minute and
-/// per day.
+/// The messages and recipients of one period that count against a mailbox's limits per minute and per day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Used {
     /// The mailbox, as delivery names it.
@@ -119,6 +118,6 @@ pub struct Used {
     pub last: Timestamp,
     /// The number of messages.
     pub messages: u64,
-    /// The number of their recipients.
+    /// The number of the messages' recipients.
     pub recipients: u64,
 }

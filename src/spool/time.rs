@@ -1,6 +1,6 @@
-//! The time of the spool. While the program runs, this time advances on its own, whatever happens to the
-//! wall clock: setting the wall clock neither ages nor delays a message. From one run to the next it
-//! advances with the wall clock, unless the wall clock was set meanwhile. One note in the spool stores it.
+//! The time of the spool. While the program runs, this time advances on its own, whatever happens to the wall
+//! clock: setting the wall clock neither ages nor delays a message. Between two runs, it advances with the
+//! wall clock, unless the wall clock was set meanwhile. A note in the spool stores the last known time.
 
 use jiff::SignedDuration;
 
@@ -39,9 +39,9 @@ impl TimeNote {
         })
     }
 
-    /// The time of the spool when the wall clock shows `wall`. Also returns the change of the wall clock if
-    /// somebody seems to have set it meanwhile: it shows an earlier time, or one so late that the queue
-    /// cannot have waited that long.
+    /// Returns the time of the spool when the wall clock shows `wall`. If somebody seems to have set the wall
+    /// clock since the note (it went back by [`BACK`] or more, or ahead by [`LONG`] or more), also returns
+    /// the change.
     fn now(self, wall: Timestamp) -> (Timestamp, Option<SignedDuration>) {
         let passed = SignedDuration::from_millis(wall.0.saturating_sub(self.wall.0));
         let was_set = passed <= -BACK || passed >= LONG;

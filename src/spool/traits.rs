@@ -1,6 +1,6 @@
-//! The spool's traits, one for each kind of caller. A spool on another machine could implement them all:
-//! methods that read something return a future, and methods that need no answer take effect before the next
-//! call.
+//! The spool's traits, one for each kind of caller. A spool on another machine could implement all of them,
+//! because methods that read something return a future. Methods that need no answer take effect before the
+//! next call.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::base::{BoxFuture, MessageId, Timestamp};
 
 /// The spool for callers that bring messages.
 pub trait Intake: Send + Sync + 'static {
-    /// An id for a new message.
+    /// Returns an id for a new message.
     fn next_id(&self, now: Timestamp) -> MessageId;
 
-    /// A writer for the content of a new message, as it arrives.
+    /// Creates a writer for the content of a new message.
     fn writer(&self, id: MessageId) -> ContentWriter;
 
     /// True if there is room for another message, as far as this can be known in advance.
@@ -27,7 +27,7 @@ pub trait Intake: Send + Sync + 'static {
 
 /// The spool for callers that read contents.
 pub trait Contents: Send + Sync + 'static {
-    /// The content of a message.
+    /// Returns the content of a message.
     fn content(&self, id: MessageId) -> SpoolFuture<'_, Content>;
 }
 
@@ -42,11 +42,11 @@ pub enum ClaimFrom {
     Named(Vec<MessageId>),
 }
 
-/// The spool for delivery. Nobody else gets a claimed message until the claim is finished or released, or
-/// its time ends.
+/// The spool for delivery. A claimed message is given to nobody else until its claim is finished, is released
+/// or expires.
 pub trait Work: Contents {
-    /// The time, as far as known, at which the next unclaimed message of each place is due. Places without
-    /// such messages are left out.
+    /// Returns, for each place, the time at which its next unclaimed message is due, as far as known. Omits
+    /// places without unclaimed messages.
     fn waiting(&self) -> SpoolFuture<'_, Vec<(Place, Timestamp)>>;
 
     /// Claims up to `max` messages until `until`.
@@ -58,21 +58,21 @@ pub trait Work: Contents {
         until: Timestamp,
     ) -> SpoolFuture<'_, Vec<Claimed>>;
 
-    /// The lines that a digest has so far, with their numbers, in order.
+    /// Returns the lines that a digest has so far, with their numbers, in order.
     fn lines(&self, digest: MessageId) -> SpoolFuture<'_, Vec<(u64, String)>>;
 
-    /// Marks a claimed message as being sent from now on; before, it only waits for its turn.
+    /// Marks a claimed message as being sent. Before this call, it only waits for its turn.
     fn sending(&self, claim: Claim);
 
-    /// Extends claims until `until`. Returns the claims that were lost to others.
+    /// Extends claims until `until`. Returns the lost claims.
     fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>>;
 
-    /// Ends claims and stores the fates of their messages durably: all of them or none. If a claim was lost
-    /// to others, its events are stored, but its message stays unchanged. Returns the lost claims. The batch
-    /// is shared, so that the caller can try again.
+    /// Ends claims and stores the fates of their messages durably: all of them or none. For a lost claim, the
+    /// events are stored, but the message stays unchanged. Returns the lost claims. The caller can keep a
+    /// copy of the `Arc`, and pass the same batch again after an error.
     fn finish(&self, batch: Arc<[Finish]>) -> SpoolFuture<'_, Vec<Claim>>;
 
-    /// Releases claims, with their messages unchanged.
+    /// Releases claims and leaves their messages unchanged.
     fn release(&self, claims: Vec<(Claim, Place)>);
 
     /// Waits until a message may have become due since the last call.
@@ -81,7 +81,8 @@ pub trait Work: Contents {
 
 /// The spool for delivery's occasional upkeep.
 pub trait Upkeep: Send + Sync + 'static {
-    /// Queued messages after `after` that were accepted before `before`, oldest first, at most `limit`.
+    /// Returns at most `limit` queued messages, oldest first: those with ids after `after` that were accepted
+    /// before `before`.
     fn late(
         &self,
         after: Option<MessageId>,
@@ -89,17 +90,18 @@ pub trait Upkeep: Send + Sync + 'static {
         limit: usize,
     ) -> SpoolFuture<'_, Vec<Record>>;
 
-    /// Moves messages whose lane is not among `lanes` to the lane `""`, to be routed again. If the lane is
-    /// in `held`, its messages are held instead, for the reason given there.
+    /// Moves queued messages whose lane is not in `lanes` to the lane `""`, so that they are routed again.
+    /// `held` contains pairs of a lane and a reason: queued messages in that lane are held for that reason
+    /// instead.
     fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> SpoolFuture<'_, ()>;
 
-    /// Removes some of the stories that need not be kept any longer. Returns true if there may be more.
+    /// Removes some of the expired stories. Returns true if expired stories may be left.
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool>;
 }
 
-/// The spool for the usage of mailboxes: how much of its limits per minute and per day each one has used.
+/// The spool for the usage of mailboxes: how much each mailbox has used of its limits per minute and per day.
 pub trait Ledger: Send + Sync + 'static {
-    /// The amounts that mailboxes have used from `since` on.
+    /// Returns the usage of all mailboxes from `since` on.
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>>;
 
     /// Stores the story of a message that was never in the queue, and how much of a mailbox's limits it
@@ -109,38 +111,39 @@ pub trait Ledger: Send + Sync + 'static {
 
 /// The spool for small facts, stored by name.
 pub trait Notes: Send + Sync + 'static {
-    /// Stores a fact under its name, or removes it.
+    /// Stores the fact `value` under `name`. If `value` is `None`, removes the fact.
     fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()>;
 
-    /// The facts whose names begin with `prefix`.
+    /// Returns the names that begin with `prefix`, with their facts.
     fn notes(&self, prefix: &str) -> SpoolFuture<'_, Vec<(String, String)>>;
 }
 
 /// The spool for operators.
 pub trait Manage: Contents {
-    /// Queued and held messages, oldest first.
+    /// Returns a page of the queued and held messages, oldest first.
     fn list(&self, page: Page) -> SpoolFuture<'_, Vec<Entry>>;
 
-    /// One message.
+    /// Returns one message.
     fn get(&self, id: MessageId) -> SpoolFuture<'_, Entry>;
 
-    /// Applies an action to messages that nobody has claimed. Returns the number of messages.
+    /// Applies an action to messages that nobody has claimed. Returns the number of changed messages.
     fn act(&self, which: Selection, deed: OperatorAction, now: Timestamp)
     -> SpoolFuture<'_, usize>;
 
-    /// The number of messages by server and state. The call takes the same time however many messages
+    /// Returns the number of messages by server and state. The call takes the same time however many messages
     /// there are.
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>>;
 
-    /// A message's story, while it is in the queue and for as long as stories are kept.
+    /// Returns a message's story while the message is in the queue, and afterwards for as long as stories are
+    /// kept.
     fn story(&self, id: MessageId) -> SpoolFuture<'_, Story>;
 
-    /// The stories that contain an address, any address at a domain (`@domain`), or a Message-ID in angle
-    /// brackets: the newest `limit`, oldest first.
+    /// Returns the newest `limit` stories that contain `address`, the oldest of them first. `address` is an
+    /// address, `@domain` for any address at a domain, or a Message-ID in angle brackets.
     fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
 }
 
-/// All of the spool that delivery uses.
+/// All traits of the spool that delivery uses.
 pub trait Spool: Intake + Work + Upkeep + Ledger + Notes {}
 
 impl<T: Intake + Work + Upkeep + Ledger + Notes> Spool for T {}

@@ -127,7 +127,7 @@ impl Connection {
         connection
     }
 
-    /// Serves the client. Returns the stream to be closed if this side ended the session.
+    /// Serves the client. If this side ended the session, returns the stream, which is still to be closed.
     pub(super) async fn run(mut self) -> Option<ClientStream> {
         match self.converse().await {
             Ok(()) => return self.stream,
@@ -241,8 +241,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Chooses and logs the reply to a timeout. Silence between messages is not worth a log entry, unless
-    /// the client believes that it has sent a command, or the session's time is over.
+    /// Chooses the reply to a timeout, and logs it. Silence between messages is logged only after a command
+    /// that ends in a bare LF instead of CRLF, or if the session's time is over.
     fn instead_of(&self, reply: Reply) -> Reply {
         let reply = if self.input.ends_with(b"\n") {
             wording::unended()
@@ -336,8 +336,8 @@ impl Connection {
 
     /// Makes this the session's user, unless the user already has too many sessions.
     fn becomes(&mut self, user: &User) -> Result<(), Reply> {
-        // The session may have counted as one of this very user, because of the client's network. It must not
-        // count twice.
+        // If the client's network had already implied this same user, the session counts for that user
+        // already. It must not count twice.
         self.user_slot = None;
         let place = self.door.user_slot(user).map_err(|why| {
             let reply = wording::turned_away(&why);
@@ -441,13 +441,13 @@ impl Connection {
         maillog::refused_command(&self.endpoint.name, user, &self.peer, reply);
     }
 
-    /// The session's user. Refused if the configuration no longer has that user.
+    /// Returns the session's user, or a refusal if the configuration no longer has that user.
     fn user<'s>(&self, settings: &'s DoorSettings) -> Result<&'s User, Reply> {
         let user = settings.users.get(self.machine.user().unwrap_or_default());
         user.ok_or(Reply::auth_required())
     }
 
-    /// Checks that the user and the listener may send this amount in addition.
+    /// Checks that the user and the listener stay within their limits if they send this amount in addition.
     fn check_limits(&self, settings: &DoorSettings, amount: Amount) -> Result<(), Reply> {
         let user = self.user(settings)?;
         let (usage, endpoint) = (&self.door.usage, &self.endpoint);
@@ -472,9 +472,9 @@ impl Connection {
     }
 }
 
-/// The deadline for more input, and the reply if it passes. The deadline is the earliest of three: the end
-/// of the allowed silence, the session's end (if no message is under way), and the time when the current
-/// message becomes too slow for the octets received so far.
+/// Returns the deadline for more input, and the reply to send if the deadline passes. The deadline is the
+/// earliest of three: the end of the allowed silence, the session's end (if no message is under way), and the
+/// time when the current message becomes too slow for the octets received so far.
 fn patience(
     limits: &DoorLimits,
     ends: Option<Instant>,
@@ -495,12 +495,12 @@ fn patience(
     )
 }
 
-/// The user as an owner of limits.
+/// Returns the user as an owner of limits.
 fn who(user: &User) -> LimitOwner<'_> {
     LimitOwner::User(&user.name)
 }
 
-/// The listener as an owner of limits.
+/// Returns the listener as an owner of limits.
 fn here(endpoint: &Endpoint) -> LimitOwner<'_> {
     LimitOwner::Listener(&endpoint.name)
 }

@@ -12,7 +12,7 @@ pub trait Direct: Send + Sync + 'static {
     fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Answered>;
 }
 
-/// The result of a message that was sent at once.
+/// The result of sending a message at once.
 #[derive(Debug)]
 pub enum Answered {
     /// The upstream's own reply.
@@ -33,7 +33,7 @@ pub enum Answered {
 }
 
 impl Answered {
-    /// The reply to the app.
+    /// Returns the reply to the app.
     pub(super) fn reply(self) -> Reply {
         match self {
             Self::Upstream {

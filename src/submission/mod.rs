@@ -6,8 +6,8 @@
 //!                       └ refusals are data, put into words in `wording`
 //! ```
 //!
-//! The reply 250 is sent once the spool has the message, and not before. Submission depends on delivery
-//! only through one trait, [`Direct`], for servers whose own reply the app should receive.
+//! The reply 250 is sent once the spool has the message, and not before. Submission uses delivery only
+//! through one trait, [`Direct`], for servers in direct mode: the app receives the upstream's own reply.
 
 mod connection;
 mod direct;

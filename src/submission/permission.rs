@@ -46,9 +46,10 @@ pub(crate) fn sender(user: &User, sender: &ReversePath) -> Result<(), NotAllowed
     }
 }
 
-/// Checks that the user may write this From, which is sent unchanged unless it is `replaced`. A user with a
-/// `senders` list may not name several authors, because one may hide behind another. Nor may such a user
-/// send an unreadable From, because another program may read an address in it.
+/// Checks that the user may write this From. `replaced` is true if another From is sent instead. A user with
+/// a `senders` list may not name several authors, because a forged author could hide behind an allowed one.
+/// Such a user may write an unreadable From only if it is replaced, because another program may read an
+/// address in it.
 pub(crate) fn author(user: &User, author: &Author, replaced: bool) -> Result<(), NotAllowed> {
     let unread = match author {
         Author::One(mailbox) | Author::Lenient(mailbox) => {

@@ -19,7 +19,7 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// Submission at a listener that has these options.
+    /// Creates the submission service for a listener with these options.
     pub fn new(options: SubmissionOptions, shared: &Arc<Shared>) -> Self {
         Self {
             options: Arc::new(ArcSwap::from_pointee(options)),

@@ -14,7 +14,7 @@ use crate::spool::Intake;
 
 /// Settings for all sessions. Running sessions see a change at their next command.
 pub struct SubmissionSettings {
-    /// Routing.
+    /// The routing policy.
     pub policy: Policy,
     /// The servers in direct mode.
     pub direct: HashSet<String>,
@@ -25,7 +25,7 @@ pub struct SubmissionSettings {
 pub struct SubmissionOptions {
     /// The limits of the SMTP session itself.
     pub session: Arc<smtp::SessionSettings>,
-    /// The priority of mail received here, unless its user has a priority.
+    /// The priority of mail received here. A priority of the user takes precedence.
     pub priority: Option<Priority>,
     /// The sender of messages that have no sender address; see [`crate::door::User::assume_from`].
     pub assume_from: Option<Address>,
@@ -44,7 +44,7 @@ pub struct Shared {
 }
 
 impl SubmissionOptions {
-    /// Options with these session limits and nothing else.
+    /// Creates options with these session settings and no others.
     pub fn new(session: smtp::SessionSettings) -> Self {
         Self {
             session: Arc::new(session),
@@ -55,7 +55,7 @@ impl SubmissionOptions {
 }
 
 impl Shared {
-    /// The shared state before the first session.
+    /// Creates the shared state before the first session.
     pub fn new(
         settings: SubmissionSettings,
         spool: Arc<dyn Intake>,

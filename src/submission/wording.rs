@@ -12,7 +12,7 @@ use crate::door::usage::OverLimit;
 use crate::routing::NotRouted;
 use crate::smtp::Reply;
 
-/// The client is not let in, or is no longer let in.
+/// Refuses or disconnects a client; `why` is the reason.
 pub(super) fn turned_away(why: &TurnedAway) -> Reply {
     match why {
         TurnedAway::TooMany => Reply::new(
@@ -48,24 +48,24 @@ pub(super) fn turned_away(why: &TurnedAway) -> Reply {
     }
 }
 
-/// The listener does not serve the client's network (RFC 5321 §3.1).
+/// Refuses a client from a network that the listener does not serve (RFC 5321 §3.1).
 pub(super) fn no_access(peer: IpAddr) -> Reply {
     let text = format!("{peer} may not send mail here (setting `networks` of the listener)");
     Reply::new(554, "5.7.1", text)
 }
 
-/// Routing does not admit the message.
+/// Refuses a message that routing does not admit.
 pub fn not_routed(why: &NotRouted) -> Reply {
     Reply::new(550, "5.7.1", why.to_string())
 }
 
-/// The user may not use this sender or this recipient.
+/// Refuses a sender or recipient that the user may not use.
 pub fn not_allowed(why: &NotAllowed) -> Reply {
     Reply::new(550, "5.7.1", why.to_string())
 }
 
-/// A user or listener is over a limit. If one message has more recipients than the limit, the app can split
-/// it (RFC 5321 §4.5.3.1.10).
+/// Refuses mail over a limit of a user or listener. If one message has more recipients than the limit, the
+/// app can split the message (RFC 5321 §4.5.3.1.10).
 pub(super) fn over_limit(over: &OverLimit) -> Reply {
     let OverLimit {
         whose,
@@ -89,76 +89,78 @@ pub(super) fn over_limit(over: &OverLimit) -> Reply {
     }
 }
 
-/// Trouble with the server while a message is sent at once.
+/// Reports a problem with the server while a message is sent at once.
 pub(super) fn upstream_trouble(reason: &str) -> Reply {
     let text = format!("Upstream trouble, try again later: {reason}");
     Reply::new(451, "4.4.1", text)
 }
 
-/// The messages being received fill the memory that is meant for them.
+/// Refuses mail because the messages being received fill the memory that is meant for them.
 pub(super) fn out_of_memory() -> Reply {
     let text = "Too many messages are being received at once (setting `memory`), try again later";
     Reply::new(452, "4.3.1", text)
 }
 
-/// The commands being received fill the memory that is meant for them.
+/// Closes a session because the input of all sessions fills the memory that is meant for it.
 pub(super) fn out_of_memory_closing() -> Reply {
     let text = "Too much is being received at once (setting `memory`), connect again later";
     Reply::new(421, "4.3.1", text)
 }
 
-/// The disk is full, or only the reserve is left: the client keeps the message (RFC 5321 §4.2.2).
+/// Refuses a message because the disk is full, or only the reserve is left. The client keeps the message (RFC
+/// 5321 §4.2.2).
 pub(super) fn out_of_space() -> Reply {
     let text = "Not enough disk space to keep the message, try again later";
     Reply::new(452, "4.3.1", text)
 }
 
-/// The header section is larger than [`limits::HEADER_SECTION`].
+/// Refuses a message with a header section larger than [`limits::HEADER_SECTION`].
 pub(super) fn header_too_large() -> Reply {
     let most = limits::HEADER_SECTION;
     let text = format!("Header section too large: {most} octets are allowed");
     Reply::new(552, "5.3.4", text)
 }
 
-/// A message that has passed this many servers is in a mail loop (RFC 5321 §6.3).
+/// Refuses a message in a mail loop: it has passed `count` servers (RFC 5321 §6.3).
 pub(super) fn mail_loop(count: usize) -> Reply {
     let text =
         format!("Mail loop: the message has {count} Received fields, so it is going in a loop");
     Reply::new(554, "5.4.6", text)
 }
 
-/// The message arrives more slowly than is allowed.
+/// Closes a session because its message arrives more slowly than is allowed.
 pub(super) fn too_slow() -> Reply {
     let text = "The message arrives too slowly (setting `minimum_rate`), closing";
     Reply::new(421, "4.4.2", text)
 }
 
-/// The session took too long in total.
+/// Closes a session that took too long in total.
 pub(super) fn session_time() -> Reply {
     let text = "Session time is over (setting `session_time`), connect again";
     Reply::new(421, "4.4.2", text)
 }
 
-/// The client was silent for too long.
+/// Closes a session because the client was silent for too long.
 pub(super) fn idle() -> Reply {
     let text = "Idle for too long (setting `idle_time`), closing";
     Reply::new(421, "4.4.2", text)
 }
 
-/// The client was silent after a line that would be a command if it ended in CRLF.
+/// Closes a session because the client was silent after a line that would be a command if it ended in CRLF.
 pub(super) fn unended() -> Reply {
     let text =
         "Idle for too long: a command must end in CRLF (setting `bare_lf_commands`), closing";
     Reply::new(421, "4.4.2", text)
 }
 
-/// The client was silent after LF . LF, which does not end a message (RFC 5321 §4.1.1.4).
+/// Closes a session because the client was silent after LF . LF, which does not end a message (RFC 5321
+/// §4.1.1.4).
 pub(super) fn unended_message() -> Reply {
     let text = "The message ended in LF . LF, but only CR LF . CR LF ends a message: let the app end its lines in CR LF, closing";
     Reply::new(421, "4.4.2", text)
 }
 
-/// The program is shutting down.
+/// Closes a session because the program is shutting down.
 pub(super) fn shutting_down() -> Reply {
     Reply::new(421, "4.3.2", "Shutting down, connect again later")
 }

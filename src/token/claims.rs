@@ -48,7 +48,7 @@ impl Claims {
         serde_json::from_slice(&payload).ok()
     }
 
-    /// The user who signed in.
+    /// Returns the user who signed in.
     pub fn user(&self) -> Option<&str> {
         let names = [
             &self.upn,
@@ -60,7 +60,7 @@ impl Claims {
         names.find(|name| name.contains('@')).map(String::as_str)
     }
 
-    /// The time at which the token expires.
+    /// Returns the time at which the token expires.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
             .map(|seconds| Timestamp(seconds.saturating_mul(1_000)))

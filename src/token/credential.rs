@@ -117,7 +117,7 @@ impl Certificate {
         })
     }
 
-    /// The signed assertion: PS256, with the certificate's SHA-256 thumbprint in the header, as Entra
+    /// Returns the signed assertion: PS256, with the certificate's SHA-256 thumbprint in the header, as Entra
     /// requires.
     fn assertion(&self, claims: &Assertion) -> Result<String, jsonwebtoken::errors::Error> {
         let header = Header {
@@ -141,8 +141,8 @@ struct Assertion<'a> {
 }
 
 impl Credential {
-    /// The time until which the app can authenticate itself, if known: the expiry of its certificate, or of
-    /// the secret that lasts longest.
+    /// Returns the time until which the app can authenticate itself, if known: the expiry of its certificate,
+    /// or of the secret that lasts longest.
     pub fn expires(&self) -> Option<Timestamp> {
         match self {
             Self::Secrets(secrets) => secrets.iter().filter_map(|secret| secret.expires).max(),
@@ -151,8 +151,8 @@ impl Credential {
         }
     }
 
-    /// The proofs to send, in the order to try them. `audience` is the token endpoint's URL, `client_id` is
-    /// the app's id, and `nonce` makes an assertion unique.
+    /// Returns the proofs to send, in the order to try them. `audience` is the token endpoint's URL,
+    /// `client_id` is the app's id, and `nonce` makes an assertion unique.
     pub(super) async fn proofs(
         &self,
         audience: &Url,

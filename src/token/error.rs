@@ -19,7 +19,7 @@ pub enum TokenError {
         /// The cause.
         reason: String,
     },
-    /// The endpoint responded, but not like a token endpoint: an outage, or something between us and it.
+    /// The endpoint responded, but not like a token endpoint: an outage, or a proxy or portal in between.
     #[error("{url} answered HTTP {status} without a token response, {}", outage_remedy(*.status))]
     Outage {
         /// The endpoint.
@@ -57,7 +57,7 @@ pub enum TokenError {
     },
     /// Somebody has to sign in again.
     #[error(
-        "the sign-in of {account} is no longer good: {refusal}; run `mailferry connect {account}`"
+        "the sign-in of {account} is no longer valid: {refusal}; run `mailferry connect {account}`"
     )]
     SignIn {
         /// The server.
@@ -93,7 +93,7 @@ impl TokenError {
         )
     }
 
-    /// The same error, but naming this endpoint.
+    /// Returns the error with this endpoint as its URL, if the error has a URL.
     pub(super) fn at(mut self, endpoint: &str) -> Self {
         if let Self::Unreachable { url, .. } | Self::Outage { url, .. } | Self::Busy { url, .. } =
             &mut self
@@ -103,7 +103,7 @@ impl TokenError {
         self
     }
 
-    /// The pause that the provider requests (Retry-After), or is known to need.
+    /// Returns the pause that the provider requests (Retry-After), or `LONG` after an error in `LONG_PAUSE`.
     pub fn pause(&self) -> Option<Duration> {
         match self {
             Self::Outage { pause, .. } => *pause,
@@ -116,7 +116,7 @@ impl TokenError {
     }
 }
 
-/// The remedy for a failure to connect, chosen by the text of its reason.
+/// Returns the remedy for a failure to connect, chosen by the text of the reason.
 fn unreachable_remedy(reason: &str) -> &'static str {
     match reason {
         _ if reason.contains("UnknownIssuer") => {
@@ -143,10 +143,10 @@ const TRANSIENT: [u32; 9] = [
     50033, 90006, 90012, 90024, 90033, 90090, 70012, 50196, 90055,
 ];
 
-/// Those of them that mean "too many requests": another request soon after makes it worse.
+/// The numbers in `TRANSIENT` that mean "too many requests": another request soon after makes it worse.
 const LONG_PAUSE: [u32; 2] = [50196, 90055];
 
-/// The pause after one of these errors.
+/// The pause after an error in `LONG_PAUSE`.
 const LONG: Duration = Duration::from_secs(300);
 
 /// Numbers of errors that a new sign-in fixes.
@@ -201,8 +201,8 @@ pub enum Class {
 }
 
 impl ProviderRefusal {
-    /// The action that the refusal requires; `status` is the status of the response, and `by_user` is
-    /// true if a user's grant was refused.
+    /// Returns the action that the refusal requires; `status` is the HTTP status of the response, and
+    /// `by_user` is true if a user's grant was refused.
     pub fn class(&self, status: u16, by_user: bool) -> Class {
         let says_later = matches!(
             self.error.as_str(),
@@ -229,7 +229,7 @@ impl ProviderRefusal {
         self.error_codes.iter().any(|code| numbers.contains(code))
     }
 
-    /// The steps that an administrator can take.
+    /// Returns the steps that an administrator can take.
     pub fn remedy(&self) -> &'static str {
         let by_number = self.error_codes.iter().find_map(|code| remedy(*code));
         by_number
@@ -237,7 +237,7 @@ impl ProviderRefusal {
     }
 }
 
-/// The remedies for the most common numbers, in the portal's words.
+/// Returns the remedy for a common AADSTS number, in the portal's words.
 fn remedy(number: u32) -> Option<&'static str> {
     Some(match number {
         7000215 => {
@@ -260,9 +260,9 @@ fn remedy(number: u32) -> Option<&'static str> {
             "the user is not in this tenant: sign in with an account of the tenant, or use the tenant of the account"
         }
         53000 | 53003 | 530032 | 530035 => {
-            "a Conditional Access policy forbids it: exclude the app or this machine's address from the policy"
+            "a Conditional Access policy blocks access: exclude the app or this machine's address from the policy"
         }
-        50057 => "the account is disabled: enable it, or connect with another",
+        50057 => "the account is disabled: enable it, or connect with another account",
         50105 => {
             "the user is not assigned to the app: assign the user (Enterprise applications, Users and groups), or set `Assignment required` to No (Properties)"
         }
@@ -291,8 +291,8 @@ fn remedy(number: u32) -> Option<&'static str> {
     })
 }
 
-/// Formats the first line of the description, with the details that help to find the error in the
-/// provider's log, in one line.
+/// Formats the refusal in one line: the error code, the first line of the description, and the details that
+/// help to find the error in the provider's log.
 impl std::fmt::Display for ProviderRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let short = |text: &str, most| text.chars().take(most).collect::<String>();

@@ -62,7 +62,7 @@ pub struct DeviceCode {
     details: StandardDeviceAuthorizationResponse,
 }
 
-/// Adds an assertion to a request of any kind. A client secret is part of the client instead.
+/// Adds an assertion to a request of any kind. A client secret is set by `client()` instead.
 macro_rules! proven {
     ($request:expr, $proof:expr) => {
         match $proof {
@@ -146,7 +146,7 @@ async fn request_with(
         .map_err(|error| classified(settings, error, &seen, by_user))
 }
 
-/// The URL to open in a browser for a sign-in; `state` and `verifier` are random and used once.
+/// Returns the URL to open in a browser for a sign-in; `state` and `verifier` are random and used once.
 pub(super) fn authorize_url(
     settings: &AccountSettings,
     redirect: &Url,
@@ -292,7 +292,7 @@ fn classified(
     }
 }
 
-/// reqwest's own message ends at "error sending request"; the root cause is more helpful.
+/// Returns the message of the root cause, which is more helpful than reqwest's own "error sending request".
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

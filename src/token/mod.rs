@@ -7,8 +7,8 @@
 //!
 //! A [`Source`] is one account at one provider. Invariants: a refresh token that the provider rotated is
 //! on stable storage before its access token is handed out; the previous refresh token is kept as the
-//! fallback; no failure removes either; a renewal that has begun finishes even if nobody waits for it any
-//! more, because the provider may have rotated the refresh token by then; a response to a request made
+//! fallback; no failure removes a refresh token; a renewal, once begun, is completed even if nobody waits for
+//! it any more, because the provider may have rotated the refresh token by then; a response to a request from
 //! before a sign-in changes nothing.
 #![doc = include_str!("entra.md")]
 

@@ -79,8 +79,8 @@ pub struct AccountSettings {
 }
 
 impl AccountSettings {
-    /// A digest of the endpoint, client id and scopes. An access token that was requested with other values
-    /// is of no use.
+    /// Returns a digest of the endpoint, client id and scopes. An access token that was requested with other
+    /// values is of no use.
     pub(super) fn request_digest(&self) -> String {
         let Self {
             endpoints,
@@ -95,7 +95,7 @@ impl AccountSettings {
         ))
     }
 
-    /// True if no setting differs.
+    /// True if all settings are equal.
     pub fn is_same(&self, other: &Self) -> bool {
         let exposed = |settings: &Self| {
             let token = settings.refresh_token.as_ref();
@@ -116,7 +116,7 @@ impl AccountSettings {
     }
 }
 
-/// A digest that identifies a text without revealing it.
+/// Returns a digest that identifies a text without revealing it.
 pub(crate) fn digest_of(text: &str) -> String {
     BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()))
 }

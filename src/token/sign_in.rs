@@ -68,8 +68,8 @@ pub enum SignInError {
     TooLate,
 }
 
-/// The provider's error codes if the person declined (RFC 6749 §4.1.2.1, RFC 8628 §3.5, Entra's own), and
-/// if the person took too long.
+/// The provider's error codes for a person who declined (RFC 6749 §4.1.2.1, RFC 8628 §3.5, Entra's own), and
+/// the one for a person who took too long.
 const DECLINED: [&str; 2] = ["access_denied", "authorization_declined"];
 const EXPIRED: &str = "expired_token";
 

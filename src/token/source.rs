@@ -35,7 +35,7 @@ const TEND_AGAIN: Duration = Duration::from_secs(60);
 /// The pause after a failed renewal, if a person must fix the problem.
 const PERSON_NEEDED: Duration = Duration::from_secs(3_600);
 
-/// An account.
+/// An account and its tokens.
 pub struct Source {
     settings: AccountSettings,
     http: reqwest::Client,
@@ -49,7 +49,7 @@ pub struct Source {
     failure: std::sync::Mutex<Option<LastFailure>>,
     /// The part of `AHEAD` that this account uses: random, so that accounts do not all renew at once.
     share: f64,
-    /// The time at which a token was last requested (milliseconds, as [`Timestamp`]); 0 means never.
+    /// The time at which a caller last asked for a token (milliseconds, as [`Timestamp`]); 0 means never.
     last_used: AtomicI64,
 }
 
@@ -89,7 +89,7 @@ pub struct Status {
 }
 
 impl Source {
-    /// An account whose tokens are kept in `vault`.
+    /// Creates an account that keeps its tokens in `vault`.
     pub fn new(
         settings: AccountSettings,
         vault: Arc<Vault>,
@@ -98,7 +98,7 @@ impl Source {
         Self::with(settings, vault, clock, Arc::default())
     }
 
-    /// The same account with other settings.
+    /// Returns the same account with other settings.
     pub(super) fn reconfigured(&self, settings: AccountSettings) -> Result<Self, TlsError> {
         let source = Self::with(
             settings,
@@ -137,12 +137,12 @@ impl Source {
         })
     }
 
-    /// The account's settings.
+    /// Returns the account's settings.
     pub fn settings(&self) -> &AccountSettings {
         &self.settings
     }
 
-    /// Returns a token that is good for some minutes: the current one, or a new one.
+    /// Returns the current token if it is fresh, otherwise a new one.
     pub async fn get(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
         let now = self.clock.now();
         self.last_used.store(now.0, Ordering::Relaxed);
@@ -160,8 +160,8 @@ impl Source {
         self.renewed(rejected.generation + 1).await
     }
 
-    /// The time of the next renewal in the background; see [`Account::tend_at`]. `None` if there will be
-    /// none, or if one is in progress. After a failure that does not pass by itself, renewals are rare: a
+    /// Returns the time of the next background renewal; see [`Account::tend_at`]. `None` if no renewal is
+    /// needed, or if one is in progress. After a failure that does not pass by itself, renewals are rare: a
     /// person is needed, and retries would look like an attack.
     pub async fn tend_at(&self, now: Timestamp) -> Result<Option<Timestamp>, TokenError> {
         if self.tokens.flight.try_lock().is_err() {
@@ -185,19 +185,19 @@ impl Source {
         }
     }
 
-    /// Requests a new token even if the current one is still good.
+    /// Requests a new token even if the current one is still valid.
     pub async fn anew(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
         let generation = self.account().await?.generation;
         self.renewed(generation + 1).await
     }
 
-    /// Forgets the last failure, because the problem may have been fixed: the next caller causes a new
+    /// Forgets the last failure, because the problem may have been fixed. The next caller causes a new
     /// request.
     pub fn clear_failure(&self) {
         self.remember(None);
     }
 
-    /// The account's state for people.
+    /// Returns the account's state, as shown to people.
     pub async fn status(&self) -> Result<Status, TokenError> {
         let failure = self.failure();
         let account = self.account().await?;
@@ -237,8 +237,8 @@ impl Source {
         (access.generation >= generation && access.is_fresh(now)).then_some(access)
     }
 
-    /// The current token, if it has not expired. While the provider is down, a token that is no longer fresh
-    /// is better than none.
+    /// Returns the current token, if it has not expired. While the provider is down, a token that is no
+    /// longer fresh is better than none.
     fn still_valid(&self, generation: u64) -> Option<Arc<Access>> {
         let access = self.current.load_full()?;
         (access.generation >= generation && access.is_valid(self.clock.now())).then_some(access)
@@ -254,7 +254,7 @@ impl Source {
             .unwrap_or_else(|panic| Err(TokenError::Vault(panic.to_string())))
     }
 
-    /// Renews the token, one caller at a time; callers that waited use the result of the one before.
+    /// Renews the token, one caller at a time. Callers that waited for a renewal use its result.
     async fn renew(&self, generation: u64, asked: Timestamp) -> Result<Arc<Access>, TokenError> {
         let _flight = self.tokens.flight.lock().await;
         drop(self.account().await?);
@@ -322,8 +322,8 @@ impl Source {
             .ok_or_else(|| TokenError::NotConnected { account: server() })
     }
 
-    /// Requests a token with our refresh tokens in turn; the next one is used only if the one before is
-    /// refused.
+    /// Requests a token with our refresh tokens in turn; each one is used only if the provider refused the
+    /// previous one.
     async fn request(
         &self,
         account: &Account,
@@ -346,8 +346,8 @@ impl Source {
         Err(failure)
     }
 
-    /// The account, read from the vault at its first use. A newly configured refresh token takes
-    /// precedence over the stored one.
+    /// Locks and returns the account; its first use reads it from the vault. A newly configured refresh token
+    /// takes precedence over the stored one.
     async fn account(&self) -> Result<MappedMutexGuard<'_, Account>, TokenError> {
         let mut account = self.tokens.account.lock().await;
         if account.is_none() {

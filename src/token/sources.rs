@@ -57,9 +57,9 @@ impl Sources {
         Ok(source)
     }
 
-    /// Keeps tokens ready, and never returns. Renews access tokens in use before they are needed, uses the
-    /// other accounts' refresh tokens often enough that they do not expire, and warns when an app's
-    /// credential is about to expire.
+    /// Keeps tokens ready, and never returns. Renews the access tokens of accounts in use before new ones are
+    /// needed, uses the other accounts' refresh tokens often enough that they do not expire, and warns when
+    /// an app's credential is about to expire.
     pub async fn tend(&self) {
         let mut told = HashMap::new();
         let mut renewals = JoinSet::new();
@@ -93,7 +93,7 @@ impl Sources {
         sources.map(|entry| entry.value().clone()).collect()
     }
 
-    /// Accounts that have stored tokens but are used by no server.
+    /// Returns the accounts that have stored tokens, but that no server uses.
     pub fn unused(&self) -> Result<Vec<String>, VaultError> {
         let mut accounts = self.vault.accounts()?;
         accounts.retain(|account| !self.by_account.contains_key(account));
@@ -137,7 +137,8 @@ fn notice(source: &Source, now: Timestamp, told: &mut HashMap<String, u64>) {
     }
 }
 
-/// The smallest number of days in `NOTICES` that is not less than the time left; 0 after the expiry.
+/// Returns the smallest number of days in `NOTICES` within which the credential expires; 0 after the expiry;
+/// `None` if it is too early for a warning.
 fn due_notice(expires: Timestamp, now: Timestamp) -> Option<u64> {
     let left = expires.since(now);
     let day = Duration::from_secs(24 * 3_600);

@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 
 use crate::base::{Secret, Timestamp};
 
-/// The time that an access token must still have left to be handed out (`token/entra.md`: they live 60 to 90
-/// minutes). A token that lives for less than twice this time is used for half its life.
+/// An access token is handed out only if it has at least this much time left (`token/entra.md`: access tokens
+/// live 60 to 90 minutes). A token that lives for less than twice this time is used for half its life.
 pub(crate) const MARGIN: Duration = Duration::from_secs(600);
 
 /// The maximum lead of a background renewal: a token in use is renewed up to this long before it reaches
@@ -128,7 +128,7 @@ pub struct Grants {
 }
 
 impl Account {
-    /// The refresh tokens to try, the best first.
+    /// Returns the refresh tokens in the order to try them.
     pub fn refresh_tokens(&self) -> Vec<Zeroizing<String>> {
         let both = self.refresh.iter().chain(&self.previous);
         both.map(|refresh| refresh.token.clone()).collect()
@@ -176,8 +176,8 @@ impl Account {
         self.hold(grants, now);
     }
 
-    /// Applies the configured refresh token, which has this digest. If it differs from the one configured
-    /// before, it becomes the token to use, and the last token that worked becomes the fallback.
+    /// Applies the configured refresh token; `digest` is its digest. If the token differs from the one
+    /// configured before, it becomes the token to use, and the last token that worked becomes the fallback.
     pub fn configure(&mut self, token: Zeroizing<String>, digest: String, now: Timestamp) {
         if self.configured.as_ref() == Some(&digest) {
             return;
@@ -229,7 +229,7 @@ impl Account {
         };
     }
 
-    /// The access token to hand out.
+    /// Returns the last access token, even if it has expired.
     pub fn access(&self) -> Option<Access> {
         let (token, issued, expires) = self.access.as_ref()?;
         Some(Access {
@@ -240,9 +240,9 @@ impl Account {
         })
     }
 
-    /// The time of the next background renewal. While the account is in use, that is before a new access
-    /// token is needed; otherwise the renewal only keeps the refresh token from expiring. `share`, from 0 to
-    /// 1, is the part of `AHEAD` that this account uses.
+    /// Returns the time of the next background renewal. While the account is in use, the renewal comes before
+    /// a new access token is needed; otherwise it only keeps the refresh token from expiring. `share`, from 0
+    /// to 1, is the part of `AHEAD` that this account uses.
     pub fn tend_at(
         &self,
         last_used: Option<Timestamp>,
@@ -262,7 +262,7 @@ impl Account {
         }
     }
 
-    /// The new token becomes the current one, and the token that was used becomes the fallback.
+    /// Makes `new` the current refresh token, and `used` the fallback.
     fn rotate(&mut self, used: &Zeroizing<String>, new: Zeroizing<String>, now: Timestamp) {
         let of_used = self
             .refresh

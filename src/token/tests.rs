@@ -27,7 +27,7 @@ impl Provider {
         format!("r{}", self.count)
     }
 
-    /// The successor of a token; `None` if the token is refused.
+    /// Returns the successor of a token; `None` if the token is refused.
     fn refresh(&mut self, token: &str) -> Option<String> {
         if self.dead.contains(token) {
             return None;
@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    /// Returns true if the response counted.
+    /// Returns true if the response changed the state.
     fn answer(&mut self, which: usize, ending: Ending) -> bool {
         let (asked, used, next) = self.under_way.remove(which);
         let mut account = self.memory.clone();

@@ -62,7 +62,7 @@ enum VaultAccess {
     Visited(Option<Secret>),
 }
 
-/// A new random key in base64.
+/// Generates a new random key, in base64.
 pub(crate) fn new_key() -> Zeroizing<String> {
     let key = Zeroizing::new(<[u8; KEY]>::from(Key::<XChaCha20Poly1305>::generate()));
     Zeroizing::new(BASE64_STANDARD.encode(key.as_slice()))
@@ -94,7 +94,7 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Loads the stored state of an account; the default if nothing is stored.
+    /// Loads the stored state of an account. Returns the default if nothing is stored.
     pub fn load(&self, account: &str) -> Result<Account, VaultError> {
         let path = self.path(account);
         self.with(|cipher| match std::fs::read(&path) {
@@ -104,17 +104,17 @@ impl Vault {
         })
     }
 
-    /// Stores an account. It is on stable storage when this returns.
+    /// Stores an account. The data is on stable storage when this function returns.
     pub fn store(&self, account: &str, state: &Account) -> Result<(), VaultError> {
         let path = self.path(account);
-        // The key cannot change until the file is in place, so a rotation cannot miss it.
+        // The key cannot change until the file is in place, so a rotation cannot miss the file.
         self.with(|cipher| {
             let text = seal(cipher, account, state);
             replace(&path, &text).map_err(|error| io(&path, error))
         })
     }
 
-    /// The accounts that have a stored state.
+    /// Returns the accounts that have a stored state.
     pub fn accounts(&self) -> Result<Vec<String>, VaultError> {
         let files = paths(&self.folder, "token")?;
         let name = |path: &PathBuf| {
@@ -131,7 +131,7 @@ impl Vault {
         std::fs::remove_file(&path).map_err(|error| io(&path, error))
     }
 
-    /// The stored files that cannot be read, with the reason: a different key, or damage.
+    /// Returns an error for each stored file that cannot be read: a different key, or damage.
     pub fn unreadable(&self) -> Vec<VaultError> {
         let read = self.with(|cipher| {
             let files = paths(&self.folder, "token")?.into_iter();
@@ -164,8 +164,8 @@ impl Vault {
         }
     }
 
-    /// Moves every account from one key to another. If `own` is given, it is the new key's text, and goes
-    /// into the folder's key file.
+    /// Encrypts every account with the key `new` instead of `current`. If `own` is given, it is the new key's
+    /// text, and is written to the folder's key file.
     fn seal_anew(
         &self,
         current: &XChaCha20Poly1305,

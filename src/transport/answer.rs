@@ -14,7 +14,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A reply with this code, enhanced code and text.
+    /// Creates a reply with this code, enhanced code and text.
     pub fn new(
         code: u16,
         enhanced: impl Into<Cow<'static, str>>,

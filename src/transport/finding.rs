@@ -32,7 +32,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// The reason, as text.
+    /// Returns the reason, as text.
     pub fn reason(&self) -> String {
         match self {
             Self::Crowded(reason)
@@ -45,7 +45,7 @@ impl Finding {
         }
     }
 
-    /// How long the mailbox is held because of this finding, if it is.
+    /// Returns how long the mailbox is held because of this finding; `None` if it is not held.
     pub fn holds_for(&self) -> Option<Duration> {
         match self {
             Self::Held(until, _) => Some(until.lasts()),
@@ -54,8 +54,8 @@ impl Finding {
         }
     }
 
-    /// True if the attempt counts for the message as well. A problem that lies only with the mailbox or its
-    /// tenant is not the message's fault and does not count as an attempt.
+    /// True if a reply with this finding counts as one of the message's attempts. A problem that lies only
+    /// with the mailbox or its tenant is not the message's fault and does not count.
     pub fn is_about_message(&self) -> bool {
         matches!(self, Self::Slowed(..) | Self::SenderRefused { .. })
     }
@@ -81,7 +81,8 @@ pub enum Patience {
 /// When a held mailbox is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// A person has to correct something. From time to time one message tests whether that has been done.
+    /// A person has to correct something. From time to time, one message is sent to test whether
+    /// it has been corrected.
     Probe,
     /// The hold ends after this time.
     For(Duration),
@@ -91,7 +92,7 @@ pub enum Until {
 const PROBE: Duration = Duration::from_secs(300);
 
 impl Until {
-    /// How long the hold lasts.
+    /// Returns how long the hold lasts.
     pub fn lasts(self) -> Duration {
         match self {
             Self::Probe => PROBE,

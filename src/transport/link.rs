@@ -10,8 +10,8 @@ use crate::base::BoxFuture;
 
 /// Opens sessions.
 pub trait Transport: Send + Sync + 'static {
-    /// Connects and signs in. `fresh_token` requests a new token first, because the server has refused the
-    /// current one.
+    /// Connects and signs in. If the server has refused the current token, set `fresh_token`: a new token is
+    /// then requested first.
     fn open<'a>(
         &'a self,
         upstream: &'a Arc<Upstream>,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::finding::Finding;
 
-/// The result of sending a message, for each recipient. Numbers are the recipients' places in the envelope.
+/// The result of sending a message, for each recipient. Each number is the index of a recipient in the
+/// envelope.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Recipients to whom the message was delivered.
@@ -16,11 +17,12 @@ pub struct Outcome {
     pub deferred: Vec<usize>,
     /// Recipients that go into another transaction immediately.
     pub next: Vec<usize>,
-    /// The reply that delivered the message to some recipients.
+    /// The first reply by which the upstream accepted the message for a recipient.
     pub accepted: Option<Answer>,
     /// The last reply that put some recipients into `deferred` or `next`.
     pub not_now: Option<Answer>,
-    /// How long the upstream asks us to wait before the next attempt, if it does.
+    /// The longest time that a reply asks us to wait before the next attempt; `None` if no reply
+    /// asks for that.
     pub wait: Option<Duration>,
     /// The gravest finding about the mailbox in these replies.
     pub finding: Option<Finding>,
@@ -33,7 +35,7 @@ pub struct Outcome {
 /// A recipient for whom the message failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedRecipient {
-    /// The recipient's place in the envelope.
+    /// The index of the recipient in the envelope.
     pub place: usize,
     /// The upstream's reply.
     pub answer: Answer,
@@ -42,19 +44,19 @@ pub struct FailedRecipient {
 }
 
 impl Outcome {
-    /// True if the attempt counts, because the message itself was judged; see
-    /// [`Finding::is_about_message`].
+    /// True if this counts as one of the message's attempts: the replies are about the message, not only
+    /// about the mailbox or its tenant. See [`Finding::is_about_message`].
     pub fn is_counted(&self) -> bool {
         self.finding.as_ref().is_none_or(Finding::is_about_message)
     }
 
-    /// How long the mailbox is held because of the replies to this message, if it is.
+    /// Returns how long the mailbox is held because of the replies to this message; `None` if it is not held.
     pub fn holds_for(&self) -> Option<Duration> {
         self.finding.as_ref()?.holds_for()
     }
 
-    /// The decisive reply for a message that must go to all its recipients or to none. A temporary refusal
-    /// takes precedence over a permanent one, because the sender may try again.
+    /// Returns the decisive reply for a message that must go to all its recipients or to none. A temporary
+    /// refusal takes precedence over a permanent one, so that the sender may try again.
     pub fn decisive(&self) -> Option<&Answer> {
         let failed = self.failed.first().map(|refused| &refused.answer);
         let refused = self.not_now.as_ref().or(failed);
@@ -81,8 +83,8 @@ pub enum Progress {
     /// The upstream sent no reply about the message. In a reused session the most likely reason is that the
     /// session was already dead.
     Unanswered,
-    /// The message has not arrived: the session could not be opened, or it failed while the message was under
-    /// way.
+    /// The message has not arrived: the session could not be opened, or it ended while the message was being
+    /// sent.
     UnderWay,
     /// The message may have arrived.
     MayHaveArrived,

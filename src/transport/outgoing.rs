@@ -17,7 +17,7 @@ pub struct Outgoing<'a> {
     pub head: &'a [u8],
     /// The rest of the message.
     pub body: Body,
-    /// True if the header section contains UTF-8 that only SMTPUTF8 allows.
+    /// True if the header section contains characters outside ASCII, which only SMTPUTF8 allows.
     pub utf8_header: bool,
     /// True if the message must not be sent unless the server accepts every recipient.
     pub all_or_none: bool,
@@ -25,7 +25,7 @@ pub struct Outgoing<'a> {
 
 /// The part of a message that follows [`Outgoing::head`].
 pub enum Body {
-    /// In memory.
+    /// The part itself, in memory.
     Memory(Bytes),
     /// A reader for this part, and the size of the part in octets.
     Stream(Box<dyn AsyncRead + Send + Sync + Unpin>, u64),

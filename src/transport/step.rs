@@ -12,15 +12,16 @@ pub struct Step {
     pub well: bool,
     /// A description of the result or the error.
     pub text: String,
-    /// The remedy, if the step failed and the text does not contain one.
+    /// The remedy, if one is known and the text does not contain it.
     pub remedy: Option<String>,
 }
 
-/// The channel that receives each step as soon as it is done. If the receiver is gone, the test continues.
+/// The channel that receives each step as soon as it is done. If the receiver has been dropped, the test
+/// continues.
 pub type Steps = mpsc::Sender<Step>;
 
 impl Step {
-    /// A step that succeeded.
+    /// Creates a step that succeeded.
     pub fn well(name: &str, text: impl ToString) -> Self {
         Self {
             name: name.to_owned(),
@@ -30,7 +31,7 @@ impl Step {
         }
     }
 
-    /// A step that failed.
+    /// Creates a step that failed.
     pub fn wrong(name: &str, text: impl ToString, remedy: Option<String>) -> Self {
         Self {
             well: false,

@@ -17,7 +17,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The person whose token is used, if the mailbox is not that person's own but a shared one.
+    /// Returns the person whose token is used for a shared mailbox. `None` if the mailbox is the person's
+    /// own, or if the token is an app's.
     pub fn person(&self) -> Option<&str> {
         let settings = self.token.as_ref()?.settings();
         let person = settings.user.as_deref()?;
@@ -26,12 +27,12 @@ impl Upstream {
         is_shared.then_some(person)
     }
 
-    /// The account whose limits apply: the one that signs in. `None` if there is no sign-in.
+    /// Returns the account that signs in, because its limits apply. `None` if there is no sign-in.
     pub fn limited(&self) -> Option<&str> {
         self.person().or(self.smtp.auth.username())
     }
 
-    /// An Exchange Online server, for tests.
+    /// Creates an Exchange Online server, for tests.
     #[cfg(test)]
     pub(crate) fn of_exchange() -> Self {
         use super::smtp::{Auth, Tls};
@@ -61,7 +62,7 @@ impl Upstream {
         }
     }
 
-    /// True if both have the same connection settings and the same sign-in.
+    /// True if `self` and `other` have the same connection settings and the same sign-in.
     pub fn is_same(&self, other: &Self) -> bool {
         let is_same_token = match (&self.token, &other.token) {
             (Some(token), Some(other)) => token.settings().is_same(other.settings()),

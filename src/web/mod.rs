@@ -1,8 +1,8 @@
-//! The page for people: each server's tokens, Connect, Test. It listens on loopback, perhaps behind a proxy
-//! with TLS. It is protected all the same, because any page in the same browser can reach loopback: a
-//! session begins with a one-time link from `mailferry web`, its cookie is `SameSite=Strict`, the Host must
-//! be ours (against DNS rebinding), each form carries the session's token, and no other page may frame this
-//! one.
+//! The page for people: the state of each server's tokens, with buttons to connect and to test. It listens on
+//! loopback, perhaps behind a proxy with TLS. It is protected all the same, because any page in the same
+//! browser can reach loopback: a session begins with a one-time link from `mailferry web`, its cookie is
+//! `SameSite=Strict`, the Host must be ours (against DNS rebinding), each form carries the session's token,
+//! and no other page may frame this one.
 
 mod page;
 mod serve;
@@ -54,7 +54,7 @@ const PATHS: [&str; 7] = [
     "test",
 ];
 
-/// True if the page itself uses this path, so that no browser can return to it after a sign-in.
+/// True if the page itself uses this path. The redirect of a sign-in cannot be such a path.
 pub(crate) fn is_own_path(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
     PATHS.contains(&first.unwrap_or_default())
@@ -70,8 +70,9 @@ struct PageParts {
     sessions: Mutex<PageSessions>,
     /// The sign-ins that were begun on the page, by id: the server, and the instructions for the person.
     attempts: Mutex<HashMap<String, (String, SignInAttempt)>>,
-    /// The page's host names on this machine. The next field is its name from outside.
+    /// The page's host names on this machine.
     own_hosts: [String; 2],
+    /// The page's host name from outside, if it is behind a proxy.
     outer_host: Option<String>,
     base: String,
     is_secure: bool,
@@ -82,13 +83,13 @@ impl PageParts {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a link that lets one browser in, once, within a short time.
+    /// Makes a link that can start one session, within a short time.
     fn link(&self) -> String {
         let link = self.sessions().link(rand::random(), Timestamp::now());
         format!("{}/in/{link}", self.base)
     }
 
-    /// The present progress of a sign-in.
+    /// Returns the present progress of a sign-in.
     fn look(&self, id: &str) -> SignInProgress {
         match self.operator.accounts() {
             Ok(accounts) => accounts.look(id),
@@ -259,7 +260,7 @@ async fn style() -> Response {
     ([(header::CONTENT_TYPE, "text/css")], page::STYLE).into_response()
 }
 
-/// Begins a session. HEAD does not use the link up, because programs that only check links send it.
+/// Begins a session. HEAD does not use up the link, because programs that only check links send HEAD.
 async fn enter(
     State(parts): State<Arc<PageParts>>,
     Path(link): Path<String>,
@@ -287,8 +288,8 @@ async fn enter(
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
-/// Any other path may be the one that a browser returns to after a sign-in. The browser comes from the
-/// provider's page, so it brings no cookie; the sign-in's `state` lets it in instead.
+/// Serves every other path, because a browser may return to any of them after a sign-in. Such a request comes
+/// from the provider's page, so it has no cookie; the sign-in's `state` authorizes it instead.
 async fn come_back(
     State(parts): State<Arc<PageParts>>,
     uri: Uri,
@@ -325,8 +326,7 @@ struct Posted {
     form_token: String,
 }
 
-/// A form of this session's own page. A form that another page made does not have the session's
-/// token.
+/// A form of this session's own page. A form that another page made does not contain the session's token.
 struct OwnForm;
 
 impl<S: Send + Sync> FromRequest<S> for OwnForm {

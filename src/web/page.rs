@@ -43,7 +43,7 @@ fn page(title: &str, refresh: bool, body: Markup) -> Markup {
     }
 }
 
-/// The list of servers, each with its status light.
+/// Formats the list of servers, each with its status light.
 pub(super) fn servers(rows: &[TokenRow], form_token: &str, now: Timestamp) -> Markup {
     page(
         "Servers",
@@ -103,7 +103,7 @@ fn button(action: &str, server: &str, words: &str, form_token: &str) -> Markup {
     }
 }
 
-/// A sign-in that waits for the person.
+/// Formats a sign-in that waits for the person.
 pub(super) fn waiting(server: &str, attempt: &SignInAttempt) -> Markup {
     page(
         "Sign in",
@@ -118,7 +118,7 @@ pub(super) fn waiting(server: &str, attempt: &SignInAttempt) -> Markup {
     )
 }
 
-/// The steps of a test.
+/// Formats the steps of a test.
 pub(super) fn steps(server: &str, steps: &[Step]) -> Markup {
     page(
         "Test",
@@ -137,7 +137,7 @@ pub(super) fn steps(server: &str, steps: &[Step]) -> Markup {
     )
 }
 
-/// A short text with a link back.
+/// Formats a short text with a link back to the servers.
 pub(super) fn notice(title: &str, words: &str) -> Markup {
     page(
         title,

@@ -1,5 +1,5 @@
-//! The people who may use the page. A one-time link becomes a session with a cookie, and each session has
-//! its own token against forged forms (CSRF). Pure: the owner of the sessions locks them.
+//! Access to the page. A one-time link becomes a session with a cookie, and each session has its own token
+//! against forged forms (CSRF). Pure: the owner of the sessions locks them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -80,7 +80,7 @@ impl PageSessions {
         Some(cookie)
     }
 
-    /// The session of a cookie.
+    /// Returns the session of a cookie, unless it has expired.
     pub(super) fn session(&self, cookie: &str, now: Timestamp) -> Option<PageSession> {
         let session = self.by_cookie.get(cookie)?;
         (now < session.until).then(|| session.clone())

@@ -1,4 +1,5 @@
-//! A person uses the page with Chromium, with scripts switched off: Connect, sign in, Yes, green.
+//! A person uses the page with Chromium, with scripts switched off: presses Connect, signs in, says Yes, and
+//! sees a green light.
 
 use std::process::Command;
 
@@ -7,8 +8,9 @@ use crate::identity::{self, JANE, PERSONS, Provider, file, module_or_none, modul
 use crate::support::{Lab, have};
 use crate::web::with_page;
 
-/// The texts that a person with Chromium saw: the page before, the provider's last page, the page after,
-/// and the steps of the test.
+/// Connects and tests a server as a person with Chromium does. Returns the texts that the person saw: the
+/// traffic light before the sign-in, the provider's last page, the traffic light after the sign-in, and the
+/// steps of the test.
 fn person_with_chromium(lab: &Lab) -> [String; 4] {
     let link = lab.stdout(&["web", "--no-browser"]);
     let output = Command::new("node")

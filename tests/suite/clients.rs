@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Lab, admitted, have};
 
-/// Runs a shell script in the laboratory's folder; `$HOST` and `$PORT` are the listener's.
+/// Runs a shell script in the laboratory's folder; `$HOST` and `$PORT` are the listener's address.
 fn script(lab: &Lab, text: &str) {
     let output = Command::new("sh")
         .args(["-euc", text])

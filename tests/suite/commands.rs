@@ -157,7 +157,7 @@ fn a_password_is_hashed_from_a_pipe() {
 #[test]
 fn the_queue_is_managed_while_serving_and_while_not() {
     let mut lab = Lab::new();
-    // A server that needs a person's action: its mail waits.
+    // Make the server need a person's action, so that its mail waits.
     lab.fault(r#"{"stage":"auth","action":{"reply":"535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox"},"times":9}"#);
     let first = id_of(&lab.send("notifications@example.com", &admitted("one")));
     lab.logged(&["server_held", "Set-CASMailbox -Identity notifications@example.com -SmtpClientAuthenticationDisabled $false"]);
@@ -394,7 +394,7 @@ fn a_server_is_held_and_released_by_hand() {
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("there is no server named nobody"));
 }
 
-/// The exit code of a command, and its output on standard error.
+/// Runs a command. Returns its exit code, and its output on standard error.
 fn ending(lab: &Lab, arguments: &[&str]) -> (Option<i32>, String) {
     let output = lab.run(arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

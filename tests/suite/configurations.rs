@@ -1,5 +1,5 @@
-//! Bad configurations as plain files, `tests/configurations/*.toml`. Each `# expect:` line has a line
-//! number and parts of the error that the program prints for that line. The program must print all of them
+//! Bad configurations as plain files, `tests/configurations/*.toml`. Each `# expect:` line has a line number
+//! and parts of the error that the program prints for that line. The program must print exactly these errors
 //! and exit with 78. Files in `doubtful/` are valid, and each `# warns:` line has parts of a warning.
 
 use std::path::Path;
@@ -34,7 +34,7 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
         }
         let text = std::fs::read_to_string(&path).expect("reads");
         let file = place.path().join(path.file_name().expect("a name"));
-        // The mode is set, since a simulated daemon in this process changes the umask.
+        // Set the mode explicitly: a simulated daemon in this process may have changed the umask.
         write(&file, &text, 0o644);
         secret_files(place.path());
         let (code, _, said) = check(&file);
@@ -117,7 +117,8 @@ fn secret_files(folder: &Path) {
     }
 }
 
-/// A full sandbox has an exposure of 1.5 or less; the tool's threshold is in tenths.
+/// systemd-analyze rates a service's exposure from 0 to 10. A rating of at most 1.5 means a full sandbox;
+/// `--threshold` is in tenths.
 #[test]
 fn the_unit_of_systemd_leaves_next_to_nothing_open() {
     if !have("configurations::systemd", &["systemd-analyze"]) {
@@ -144,7 +145,7 @@ fn password_file(folder: &Path) {
     assert!(made.expect("runs").success());
 }
 
-/// The certificate and key that README makes with openssl.
+/// Writes a certificate and a key like those that README makes with openssl.
 fn app_files(folder: &Path) {
     use std::os::unix::fs::OpenOptionsExt;
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
@@ -179,7 +180,8 @@ fn the_examples_of_config_are_right() {
     }
 }
 
-/// In the reference, each table in which every key has a default shows every key with that default.
+/// In the reference, `config/mailferry.toml`, the tables delivery, limits and spool show every key with its
+/// default.
 #[test]
 fn the_reference_shows_every_default() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mailferry.toml");
@@ -207,14 +209,14 @@ fn the_reference_shows_every_default() {
     }
 }
 
-/// A table of the reference, from its name to the next table.
+/// Returns a table of the reference, from its name to the next table.
 fn table<'a>(text: &'a str, name: &str) -> &'a str {
     let start = text.find(&format!("\n[{name}]\n")).expect("the table") + 1;
     let rest = &text[start..];
     rest.find("\n[").map_or(rest, |end| &rest[..=end])
 }
 
-/// The tables delivery, limits and spool of a configuration, one field a line.
+/// Loads a configuration. Returns its tables delivery, limits and spool, with one field on each line.
 fn load(file: &Path, text: &str) -> [String; 3] {
     write(file, text, 0o600);
     let config = mailferry::config::load(file, mailferry::config::Secrets::Read).expect("loads");
@@ -225,7 +227,8 @@ fn load(file: &Path, text: &str) -> [String; 3] {
     ]
 }
 
-/// The name of a field of the outermost struct, if it is a key of the configuration.
+/// Returns the name of the field on this line, if it is a field of the outermost struct and a key of the
+/// configuration.
 fn field(line: &str) -> Option<&str> {
     let (name, _) = line.strip_prefix("    ")?.split_once(": ")?;
     let is_key = !name.starts_with(' ') && !["folder", "lingering"].contains(&name);

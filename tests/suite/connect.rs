@@ -9,7 +9,7 @@ use crate::support::{Lab, Plan, SERVER, USUAL, id_of};
 
 const JANE: &str = "jane@example.com";
 
-/// A server whose user signs in.
+/// Plans a laboratory with one server, Jane's, which gets its tokens by this grant.
 pub fn plan(grant: &str) -> Plan {
     let endpoints = "token_url = \"{token_url}\"\nauthorize_url = \"{authorize_url}\"\ndevice_url = \"{device_url}\"";
     let usual = USUAL.replace("token_url = \"{token_url}\"", endpoints);
@@ -92,7 +92,7 @@ pub fn browse(lab: &Lab, url: &str, user: &str, answer: &str) -> (u16, String) {
     lab.post(url, &fields)
 }
 
-/// The form that a browser sends for this answer to the page.
+/// Returns the address and the fields of the form that a browser sends for this answer to the page.
 pub fn answered(url: &str, user: &str, answer: &str) -> (url::Url, Vec<(String, String)>) {
     let mut url: url::Url = url.parse().expect("a URL");
     let fields: Vec<(String, String)> = url
@@ -285,7 +285,7 @@ fn the_test_of_a_connection_tells_each_step_and_what_mends_it() {
     assert!(!lab.run(&["test", "nobody"]).status.success());
 }
 
-/// A laboratory in which Jane has signed in and a mailbox is shared with her.
+/// Starts a laboratory in which a mailbox is shared with Jane, and signs Jane in.
 fn shared_mailbox(shared_sign_in: SharedSignIn) -> Lab {
     let plan = plan("authorization_code");
     let shared = "username = \"sales@example.com\"\naccount = \"jane@example.com\"";
@@ -353,7 +353,7 @@ fn a_shared_mailbox_can_sign_in_with_its_own_name() {
         test.contains("XOAUTH2 as sales@example.com, with the token of jane@example.com"),
         "{test}"
     );
-    // From then on the program begins with the name that worked.
+    // From then on, the program begins each sign-in with the name that worked.
     let signed_in = lab.state().stats().connections;
     offer(&lab);
     lab.delivered(2);
@@ -370,7 +370,7 @@ fn a_sign_in_that_waits_keeps_nobody_from_the_vault() {
     assert_eq!(browse(&lab, &connect.url(), JANE, "yes").0, 200);
     assert!(connect.ended().0);
     lab.logged(&["event=\"signed_in\"", "server=\"jane\"", JANE]);
-    // The running program now has the vault: the page of the late sign-in says which process that is.
+    // The running program now has the vault open. The page of the late sign-in must name that process.
     let (status, page) = browse(&lab, &waiting.url(), JANE, "yes");
     assert!(
         status == 403 && page.contains("in use by another mailferry process (pid"),

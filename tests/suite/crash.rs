@@ -13,7 +13,7 @@ use crate::support::{Lab, Plan, SERVER, Smtp, USUAL, admitted, seed};
 const ROUNDS: u64 = 50;
 const SESSIONS: usize = 4;
 
-/// Sends until the program is gone, and records the subject of each message that was answered 250.
+/// Sends messages until the program is killed, and records the subject of each message that was answered 250.
 fn load(address: std::net::SocketAddr, name: &str, promised: &Mutex<Vec<String>>) {
     let Ok(stream) = std::net::TcpStream::connect(address) else {
         return;
@@ -63,7 +63,7 @@ fn what_was_promised_arrives_whenever_it_is_killed() {
             for session in 0..SESSIONS {
                 let promised = &promised;
                 scope.spawn(move || {
-                    // A session that breaks off midway is expected: it is the point of this test.
+                    // Ignore a session that breaks off midway: this test kills the program on purpose.
                     let _ = std::panic::catch_unwind(|| {
                         load(address, &format!("{round}-{session}"), promised)
                     });
@@ -106,8 +106,8 @@ fn what_was_promised_arrives_whenever_it_is_killed() {
     assert!(twice.len() <= most, "seed {seed}: {twice:?}");
 }
 
-/// The number of messages that can be between the upstream's acceptance and their commit at one moment: one
-/// in each session, and those whose fates wait for the next commit.
+/// Returns the greatest number of messages that the upstream has accepted, but the spool has not yet
+/// committed as delivered, at any moment: one in each session, and up to 16 that wait for the next commit.
 fn uncertain_window() -> usize {
     SESSIONS + 16
 }

@@ -115,7 +115,8 @@ fn what_a_failing_disk_did_not_take_was_not_promised() {
     if !have("damage::failing", &["strace"]) {
         return;
     }
-    // These writes and syncs of the database's log fail (`when` is their range); all others succeed.
+    // In the first round, syncs of the database's log fail; in the second round, writes fail. `when` has the
+    // numbers of the calls that fail; all others succeed.
     for (call, when) in [("fdatasync", "20..32"), ("pwrite64", "150..190")] {
         let mut lab = Lab::stopped(Plan::default());
         let log = lab.path("data/spool/spool.sqlite-wal");
@@ -176,7 +177,7 @@ fn while_fates_cannot_be_written_nothing_more_is_sent() {
         (tracer.trim_end() != "TracerPid:\t0").then_some(())
     });
     lab.state().script.clear();
-    // Wait for several attempts to write, which are a second apart.
+    // Wait until several writes have failed. The attempts are a second apart.
     lab.wait_for("failures", || {
         (lab.log().matches("event=\"finish_failed\"").count() >= 3).then_some(())
     });

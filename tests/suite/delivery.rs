@@ -495,7 +495,7 @@ fn a_message_that_comes_in_leaves_the_reserve_alone() {
     client.expect("DATA", "354");
     client.raw(b"Subject: large\r\n\r\n");
     client.raw(&b"0123456789abcdef\r\n".repeat(10_000_000 / 18));
-    // The message is refused and its file removed before its end has arrived.
+    // The program refuses the message and removes its file before the end of the message has arrived.
     lab.wait_for("room", || {
         let disk = rustix::fs::statvfs(lab.path("data")).expect("a disk");
         let contents = std::fs::read_dir(lab.path("data/spool/content")).expect("a folder");

@@ -1,9 +1,9 @@
-//! Conversations as plain files, `tests/dialogues/*.txt`. Each is played against the machine at once, in
-//! pieces, and byte by byte.
+//! Conversations as plain files, `tests/dialogues/*.txt`. The SMTP state machine receives each conversation
+//! in one piece, in small pieces, and byte by byte.
 //!
-//! `C:` a line of the client (escapes `\r \n \0 \\ \xNN`; `C+` without the CRLF), `S:` the beginning of the
-//! server's next line, `M:` the next message, complete, `set:` a difference from the usual settings, `#` a
-//! remark.
+//! `C:` is a line of the client (escapes `\r \n \0 \\ \xNN`), and `C+` is one without the CRLF. `S:` is the
+//! beginning of the server's next line, `M:` the whole next message, `set:` a difference from the usual
+//! settings, and `#` a remark.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -122,7 +122,7 @@ fn set(dialogue: &mut Dialogue, what: &str) {
     }
 }
 
-/// Plays a dialogue. The password is "right"; the sender refused@ and the recipient refused@ are refused.
+/// Plays a dialogue. The password is "right"; senders and recipients that begin with `refused@` are refused.
 fn drive(dialogue: &Dialogue, cut: usize) -> Vec<Line> {
     let mut machine = Machine::new(
         Arc::new(dialogue.settings.clone()),
@@ -224,8 +224,8 @@ fn every_dialogue_goes_as_written() {
             .into_owned();
         let text = std::fs::read_to_string(&path).expect("reads");
         let dialogue = read(&text);
-        // Bytes after STARTTLS in the same piece are dropped, which is the point of that dialogue. Without
-        // PIPELINING, a client that sends several commands at once is disconnected.
+        // Some dialogues depend on the pieces. Bytes after STARTTLS in the same piece are dropped. Without
+        // PIPELINING, a client that sends several commands in one piece is disconnected.
         let cuts: &[usize] = match name.split('.').next().unwrap_or_default() {
             "starttls-injection" | "bare-lf-pipelined" => &[usize::MAX],
             "auth-in-clear" | "bare-lf" | "bare-lf-crlf" => &[1],

@@ -12,7 +12,7 @@ const WRONG: &str = "AUTH PLAIN AGVycAB3cm9uZw==";
 const MESSAGE: &str = "From: notifications@example.com\r\nSubject: x\r\n\r\nhi\r\n";
 const SENDER: &str = "notifications@example.com";
 
-/// The usual configuration with additional lines in its listener, in its user, and elsewhere.
+/// Returns the usual configuration with additional lines in its listener, in its user, and elsewhere.
 pub fn plan(listener: &str, user: &str, besides: &str) -> Plan {
     let door = format!("address = \"127.0.0.1:0\"\n{listener}");
     let password = "password = { file = \"erp.argon2\" }";
@@ -367,7 +367,7 @@ fn who_guesses_in_many_sessions_at_once_has_no_more_guesses() {
         .iter()
         .filter(|reply| reply.starts_with("421 4.7.0"));
     assert_eq!(shut_out.count(), 17, "{replies:?}");
-    // Even the right password would not get in until the address is exempt.
+    // Even a client with the right password is refused until the address is exempt.
     assert!(Smtp::silent(lab.address).reply().starts_with("421 4.7.0"));
     lab.configure(&plan("", "", "").configuration);
     lab.signal("HUP");

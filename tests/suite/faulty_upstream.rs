@@ -1,9 +1,9 @@
-//! Servers, or devices in between, that break the protocol: a message counts as delivered only if its
-//! content was accepted, and none is lost.
+//! Servers, or devices on the way to them, that break the protocol: a message counts as delivered only if its
+//! content was accepted, and no message is lost.
 
 use crate::support::{Asked, Lab, Plan, Smarthost, USUAL, admitted, id_of};
 
-/// A laboratory in which the program sends through this server and retries at once.
+/// Starts a laboratory in which the program sends through this server and retries after one second.
 fn lab(server: &Smarthost) -> Lab {
     Lab::with(Plan {
         configuration: USUAL.to_owned() + &server.server("main"),

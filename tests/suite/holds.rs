@@ -4,7 +4,7 @@ use crate::support::{Lab, Plan, SERVER, USUAL, admitted, id_of};
 
 const BLOCKED: &str = "550 5.2.251 Sender throttled due to continuous errors";
 
-/// The usual server under another name, for this sender, signed in to this mailbox.
+/// Returns the usual server's table, with this name, this sender in its filter, and this mailbox.
 fn server(name: &str, sender: &str, mailbox: &str) -> String {
     SERVER
         .replace("name = \"notifications\"", &format!("name = \"{name}\""))
@@ -22,7 +22,7 @@ fn from(sender: &str, subject: &str) -> String {
     format!("From: {sender}\r\nSubject: {subject}\r\n\r\nHello\r\n")
 }
 
-/// A laboratory with these servers and mailboxes.
+/// Starts a laboratory with these servers and mailboxes.
 fn lab(servers: &[String], mailboxes: &[&'static str], send_as: &[&'static str]) -> Lab {
     Lab::with(Plan {
         configuration: USUAL.to_owned() + &servers.concat(),
@@ -39,7 +39,7 @@ fn block(lab: &Lab, mailbox: &str) {
     ));
 }
 
-/// The server's hold, as `servers --json` prints it.
+/// Returns the server's hold, as `servers --json` prints it.
 fn hold_of(lab: &Lab, server: &str) -> serde_json::Value {
     let listed = lab.stdout(&["servers", "--json"]);
     let mut states = listed
@@ -61,7 +61,7 @@ fn a_hold_stops_every_server_of_the_mailbox() {
         "d@example.com",
         "e@example.com",
     ];
-    // One of them uses another spelling of the same host.
+    // One server spells the name of the host differently.
     let mut servers: Vec<String> = names
         .iter()
         .zip(send_as)
@@ -81,7 +81,7 @@ fn a_hold_stops_every_server_of_the_mailbox() {
     block(&lab, mailbox);
     lab.stdout(&["release", "a"]);
     lab.logged(&["event=\"server_held\"", "5.2.251"]);
-    // The hold lasts for hours: once nothing is being sent, nothing more will be.
+    // The hold lasts for hours: once no message is being sent, no further message will be sent.
     lab.wait_for("quiet", || {
         let list = lab.stdout(&["queue", "list", "--state", "active"]);
         list.starts_with("0 found\n").then_some(())

@@ -1,5 +1,5 @@
-//! The imports between the files of `src`, read by a parser. Each import counts as one from the module that
-//! defines the item, even if another module re-exports it.
+//! The imports between the files of `src`, read by a parser. Each import counts as an import from the module
+//! that defines the item, even if the import names a module that re-exports the item.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ struct Module {
     children: BTreeSet<String>,
     defined: BTreeSet<String>,
     names: BTreeMap<String, Target>,
-    /// Modules whose names are all imported here.
+    /// Modules from which everything is imported here, with `use module::*`.
     globs: Vec<Vec<String>>,
     /// Paths in its code that begin at the crate's root.
     paths: Vec<Vec<String>>,
@@ -77,13 +77,13 @@ impl House {
         Self { modules, imports }
     }
 
-    /// Each module with its paths into other crates and the comment at its head.
+    /// Returns each module with its paths into other crates and the comment at its head.
     pub fn modules(&self) -> impl Iterator<Item = (String, &BTreeSet<String>, &str)> {
         let modules = self.modules.iter();
         modules.map(|(at, module)| (at.join("::"), &module.foreign, module.head.as_str()))
     }
 
-    /// Sets of modules that all import each other, directly or through other modules.
+    /// Returns the sets of modules that all import each other, directly or through other modules.
     pub fn circles(&self) -> BTreeSet<Vec<&str>> {
         let names = self.imports.keys();
         let reached: BTreeMap<&str, BTreeSet<&str>> = names
@@ -152,7 +152,7 @@ fn read(text: &str, at: &[String]) -> Module {
     reader.module
 }
 
-/// The module that defines a path's item.
+/// Returns the module that defines the item that a path leads to.
 fn home(modules: &Modules, path: &[String], depth: usize) -> Option<Vec<String>> {
     let (mut at, mut rest) = (Vec::new(), path);
     while let Some((first, after)) = rest.split_first() {
@@ -174,7 +174,7 @@ fn home(modules: &Modules, path: &[String], depth: usize) -> Option<Vec<String>>
             }
         };
     }
-    // The path is a module itself: each item used from it has a path of its own.
+    // The path leads to a module, not to an item: each item used from the module has a path of its own.
     None
 }
 

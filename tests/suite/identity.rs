@@ -1,5 +1,6 @@
-//! A certified identity provider that we did not write, configured as a user would configure it: a browser
-//! with PKCE, the device code flow, refresh with rotation, client credentials by secret and by signature.
+//! A certified identity provider that we did not write, configured as a user would configure it. The tests
+//! cover a browser with PKCE, the device code flow, refresh with rotation, and client credentials by secret
+//! and by signature.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::support::{Lab, Plan, free_port, have};
 
 pub const JANE: &str = "jane@example.com";
 
-/// The provider's process, which ends when this is dropped.
+/// The provider's process, which ends when this value is dropped.
 pub struct Provider {
     child: Child,
     url: String,
@@ -43,8 +44,8 @@ pub fn is_here() -> bool {
     have("oidc-provider", &[module, "node", "python3"])
 }
 
-/// The program to look for with [`have`]: `node` if the module is installed; otherwise the module's own name,
-/// which is then reported as missing.
+/// Returns the program to look for with [`have`]: `node` if the module is installed; otherwise the module's
+/// own name, which is then reported as missing.
 pub fn module_or_none(name: &'static str) -> &'static str {
     match modules().join(name).exists() {
         true => "node",
@@ -69,7 +70,7 @@ impl Provider {
         Self { child, url }
     }
 
-    /// A configuration with an app registered at this provider.
+    /// Plans a laboratory with one server, whose app is registered at this provider.
     pub fn plan(&self, app: &str, grant: &str, scopes: &str) -> Plan {
         let Self { url, .. } = self;
         let configuration = format!(
@@ -115,8 +116,8 @@ fn person(arguments: &[&str]) -> String {
     String::from_utf8(output.expect("runs").stdout).expect("UTF-8")
 }
 
-/// The token's line in the output of the connection test. The next step, the stand-in for Exchange, does
-/// not accept this provider's tokens.
+/// Runs the connection test. Returns the token's line of its output. The next step fails, because the
+/// stand-in for Exchange does not accept this provider's tokens.
 fn token_step(lab: &Lab) -> String {
     let output = lab.run(&["test", "jane"]);
     let said = String::from_utf8(output.stdout).expect("UTF-8");
@@ -138,7 +139,8 @@ fn a_person_connects_at_a_real_provider_and_the_sign_in_lasts() {
     let page = person(&[&connect.url(), JANE]);
     assert!(page.contains("jane@example.com has signed in"), "{page}");
     assert!(connect.ended().0);
-    // Each test gets a new token, and with it a new refresh token: the old one is no longer valid.
+    // Each connection test gets a new token and a new refresh token; the old refresh token is then no longer
+    // valid.
     for _ in 0..3 {
         assert!(token_step(&lab).starts_with("ok"), "{}", token_step(&lab));
     }

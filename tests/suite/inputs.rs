@@ -7,7 +7,7 @@ use crate::support::{Asked, Lab, Plan, SERVER, Smarthost, Smtp, USUAL, admitted,
 
 const N: &str = "notifications@example.com";
 
-/// A laboratory that admits example.com and the default sender address.
+/// Starts a laboratory that admits example.com and the default sender address.
 fn lab() -> Lab {
     let filter = "from_filter = \"notifications@example.com, example.com\"";
     let server = SERVER.replace("from_filter = \"notifications@example.com\"", filter);
@@ -28,7 +28,8 @@ fn send_raw(lab: &Lab, sender: &str, message: &[u8]) -> String {
     client.reply()
 }
 
-/// The lines of the header section that the program sends for a message with this From.
+/// Sends a message with this From. Returns the header section that the server receives, with folded lines
+/// joined.
 fn leaves_with(lab: &Lab, number: u64, from: &[u8]) -> String {
     let rest = b"\r\nDate: d\r\nMessage-ID: <1@x>\r\n\r\nhi";
     let message = [b"From: ", from, rest].concat();
@@ -38,7 +39,7 @@ fn leaves_with(lab: &Lab, number: u64, from: &[u8]) -> String {
     head.replace("\r\n ", " ")
 }
 
-/// A session after the reply to DATA: the client may send the message's octets now.
+/// Opens a session and sends commands up to DATA: the client may now send the message's octets.
 fn in_data(lab: &Lab) -> Smtp {
     let mut client = lab.client();
     client.expect(&format!("MAIL FROM:<{N}>"), "250");
@@ -250,7 +251,7 @@ fn the_end_of_a_session_waits_for_the_message_under_way() {
     });
     let mut client = in_data(&lab);
     client.raw(admitted("slow").as_bytes());
-    // When this newer session is closed, the session time of the older one has passed as well.
+    // When this newer session is closed, the session time of the older session has passed as well.
     let mut idle = lab.client();
     assert!(idle.reply().starts_with("421 4.4.2 Session time"));
     client.raw(b".\r\n");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::house::House;
 
-/// Paths that a pure file may not use: each path that begins like this reaches the outside world.
+/// The beginnings of paths that a pure file may not use, because they lead to the outside world.
 const WORLD: [&str; 8] = [
     "tokio",
     "std::fs",
@@ -46,8 +46,8 @@ struct Entry {
     is_pure: bool,
 }
 
-/// Reads the table of `src/lib.rs`: a row for each line, the names between backticks, ● after the pure
-/// ones.
+/// Reads the table of `src/lib.rs`. Each line is a row; names are between backticks, and ● follows the names
+/// of pure rooms and files.
 fn map() -> Vec<Entry> {
     let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
     let text = std::fs::read_to_string(lib).expect("reads");
@@ -76,7 +76,7 @@ fn map() -> Vec<Entry> {
     entries.collect()
 }
 
-/// The entry of the map with the longest name that matches a module.
+/// Returns the map's entry for a module. If several names match, the longest one counts.
 fn place<'m>(map: &'m [Entry], module: &str) -> &'m Entry {
     let fits = |name: &str| {
         let rest = module.strip_prefix(name);

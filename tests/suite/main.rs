@@ -1,7 +1,7 @@
 //! The suite tests the whole program as it is built.
 //!
 //! Tests that need a real server or client look for it first, and say clearly if it is missing. With
-//! MAILFERRY_TESTS=all, which `tests/run` sets, a missing one is a failure.
+//! MAILFERRY_TESTS=all, which `tests/run` sets, a missing server or client is a failure.
 
 mod support;
 

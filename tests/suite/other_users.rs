@@ -1,4 +1,4 @@
-//! Other users of the same machine: what they see of the program, and what it tells them.
+//! Other users of the same machine: the errors that they get, and the files that are hidden from them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 
 use crate::support::{Lab, PROGRAM, Plan, admitted, have, id_of, skipped};
 
-/// Root may read everything because of these capabilities; without them it is like any other user.
+/// The beginning of a command that runs without the capabilities that let root read everything: root is then
+/// like any other user.
 const LIKE_OTHERS: [&str; 2] = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
 
 fn set_mode(path: &Path, mode: u32) {

@@ -1,5 +1,5 @@
-//! Real servers: Postfix with STARTTLS is the submission server. Dovecot authenticates its users and checks
-//! the bearer token at the stand-in's introspection endpoint. Messages are read back from the mailbox.
+//! Real servers: Postfix with STARTTLS is the submission server. Dovecot authenticates Postfix's users: it
+//! checks the bearer token at the stand-in's introspection endpoint. Messages are read back from the mailbox.
 //!
 //! Both run as root on free ports of loopback, with a folder of their own, and end with the test.
 
@@ -338,7 +338,7 @@ impl Servers {
         shell(&format!("postfix -c {at}/postfix {what} 2>&1"));
     }
 
-    /// The messages in Postfix's queue, each as `postcat` prints it.
+    /// Returns the messages in Postfix's queue, each as `postcat` prints it.
     fn queued(&self) -> Vec<String> {
         let configuration = self.folder.path().join("postfix");
         let printed = |program: &str, arguments: &[&str]| {
@@ -381,7 +381,7 @@ fn dsn_is_sent_by_postfix_or_else_by_us() {
         client.expect("DATA", "354");
         client.raw(b"From: notifications@example.com\r\nSubject: confirmed\r\n\r\nsecret\r\n.\r\n");
         id_of(&client.reply());
-        // No server here accepts mail for the sender, so the confirmation stays in the queue, where the
+        // No server here accepts mail for the sender, so the confirmation stays in Postfix's queue, where the
         // test can read it.
         let confirmed = lab.wait_for("a confirmation", || {
             // The message itself may still be in the queue beside its confirmation.
@@ -416,7 +416,7 @@ fn postfix_greylists_and_refuses_what_is_too_large() {
     lab.logged(&["deferred", &grey, "450 4.2.0", "greylisted"]);
     std::fs::write(servers.folder.path().join("recipients"), "").expect("writes");
     servers.postfix("reload");
-    // Open sessions still use the old table.
+    // Sessions that are open still use Postfix's old table. A reload of mailferry closes them.
     lab.signal("HUP");
     lab.logged(&["delivered", &grey]);
     let large = send("someone@example.net", &"0123456789\r\n".repeat(200_000));
@@ -469,8 +469,8 @@ fn a_restart_of_postfix_in_mid_stream_loses_nothing() {
     );
 }
 
-/// Byte sequences that have been used for SMTP smuggling: only one of two servers takes them for the end of
-/// the message.
+/// Byte sequences that have been used for SMTP smuggling: one server takes the sequence for the end
+/// of the message, and another server does not.
 const SMUGGLING: [&str; 14] = [
     "\n.\n",
     "\n.\r\n",

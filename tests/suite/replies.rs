@@ -63,7 +63,7 @@ fn reaction(line: &Line) -> Reaction {
     row.reaction
 }
 
-/// A part of the reply that the program's log and output must contain.
+/// Returns the part of the reply that the program's log and output must contain.
 fn words(line: &Line) -> &'static str {
     let words = line.said.get(..40).unwrap_or(line.said);
     words.trim_end()

@@ -35,8 +35,8 @@ const FEW_SCHEDULES: u64 = 50;
 /// The time within which a schedule must end.
 const END: Duration = Duration::from_secs(8 * 24 * 3_600);
 
-/// The time within which the program notices that its clock was set. The clock is not set closer to a kill
-/// than this: to the next run, a step forward that was not noticed looks like downtime.
+/// The time within which the program notices that its clock was set. The clock is never set within this time
+/// before a kill: the next run would take an unnoticed step forward for downtime.
 const NOTICED: Duration = Duration::from_secs(10);
 
 fn mailbox(number: usize) -> String {
@@ -95,7 +95,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::DeliverySettings
     }
 }
 
-/// A message of one mailbox. One in ten has three recipients, and some recipients do not exist.
+/// Makes a message of one mailbox. One message in ten has three recipients, and some recipients do not exist.
 fn message(
     spool: &Memory,
     random: &mut StdRng,
@@ -226,7 +226,7 @@ fn plan(random: &mut StdRng) -> Plan {
     }
 }
 
-/// Runs the program until all is done or it is killed. Returns true if it was killed.
+/// Runs the program until all messages are done, or kills it after `life`. Returns true if it was killed.
 fn run(
     spool: &Arc<Memory>,
     exchange: &Arc<Exchange>,
@@ -263,7 +263,7 @@ fn run(
     killed
 }
 
-/// Sets the clock for each step whose time has come.
+/// Changes the clock by each step that is due.
 fn set_clock(time: &Simulation, steps: &mut Vec<(Duration, SignedDuration)>) {
     let now = time.steady();
     let due = steps.extract_if(.., |(at, _)| *at <= now);
@@ -338,8 +338,8 @@ fn name(place: usize) -> String {
     format!("<{place}>")
 }
 
-/// The Message-IDs of messages that the server has accepted and that are still in the spool. A report's
-/// Message-ID contains its id in the spool.
+/// Returns the Message-IDs of the messages that the server has accepted and that are still in the spool. A
+/// report's Message-ID contains the report's id in the spool.
 fn left_taken(spool: &Memory, exchange: &Exchange, sent: &[Record]) -> Vec<String> {
     let is_left = |name: &String| {
         let inner = name.trim_matches(['<', '>']);
@@ -358,8 +358,9 @@ fn left_taken(spool: &Memory, exchange: &Exchange, sent: &[Record]) -> Vec<Strin
     taken.map(|taken| taken.message).filter(is_left).collect()
 }
 
-/// Checks that every message ends as exactly one of delivered, reported or held for each of its recipients;
-/// that only uncertain messages are sent twice; and that no mailbox exceeds its limits.
+/// Checks that each message ends in exactly one way for each recipient (delivered, reported or held), except
+/// that an uncertain message may end in several; that only uncertain messages are sent twice; and that no
+/// mailbox exceeds its limits.
 fn check(
     seed: u64,
     spool: &Memory,
@@ -429,8 +430,8 @@ fn check(
     }
 }
 
-/// The texts of the reports about a message: those that reached the sender, and those that are still in the
-/// spool, where an operator can see them.
+/// Returns the texts of the reports about a message: the reports that reached the sender, and the reports
+/// that are still in the spool, where an operator can see them.
 fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
     let of = |event: mailferry::spool::StoryEvent| match event.what {
         EventKind::Reported { report, .. } => {
@@ -443,7 +444,7 @@ fn reports(spool: &Memory, exchange: &Exchange, id: MessageId) -> Vec<String> {
     spool.events(id).into_iter().flat_map(of).collect()
 }
 
-/// The failed recipients that were reported to the sender.
+/// Returns the failed recipients that were reported to the sender.
 fn failed(spool: &Memory, id: MessageId) -> HashSet<String> {
     let events = spool.events(id);
     let is_reported = events
@@ -470,7 +471,7 @@ fn outcome(spool: &Memory, exchange: &Exchange, sent: &[Record], began: Timestam
     }
 }
 
-/// Stops the other threads when one ends: after a failure they need not go on.
+/// Stops the other threads when one thread ends, so that they do not continue after a failure.
 struct StopAll<'a>(&'a AtomicU64, u64);
 
 impl Drop for StopAll<'_> {

@@ -1,5 +1,6 @@
 //! The program in simulated time: hours and months of a server's life in seconds. Everything is real except
-//! the clock that policy uses. The stand-ins, which the program reaches through its sockets, use real time.
+//! the clock by which the program decides, for example when to retry. The stand-ins, which the program
+//! reaches through its sockets, use real time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use crate::support::{Lab, Plan, SERVER, USUAL, admitted, by_refresh_token, id_of
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The number of tasks that wait for the clock while nothing happens: the scheduler, and the task that
-/// tends tokens.
+/// The number of tasks that wait for the clock while nothing happens: the scheduler, and the task that renews
+/// tokens.
 const LOOPS: usize = 2;
 
 struct Life {
@@ -31,12 +32,12 @@ struct Life {
 }
 
 impl Life {
-    /// Starts with a server that was connected with a refresh token of its mailbox.
+    /// Starts the program with a server that has a refresh token for its mailbox.
     fn begin() -> Self {
         Self::with(|server| server)
     }
 
-    /// Starts with the same server, its table changed.
+    /// Starts the program with the same server, after `change` has changed the server's table.
     fn with(change: impl Fn(String) -> String) -> Self {
         let secret = USUAL.replace("{ env = \"TEST_SECRET\" }", "{ file = \"secret\" }");
         let usual = secret.replace(
@@ -67,7 +68,7 @@ impl Life {
         }
     }
 
-    /// Lets this much time pass, in steps. After each step it waits until no work is in progress.
+    /// Lets this much time pass, in steps. Waits after each step until no work is in progress.
     fn pass(&self, time: Duration, step: Duration) {
         let steps = time.as_millis() / step.as_millis();
         for _ in 0..steps {
@@ -78,7 +79,7 @@ impl Life {
 
     fn settle(&self) {
         self.lab.wait_for("quiet", || {
-            // Results are written after a moment.
+            // The program writes results after a short delay in simulated time.
             self.time.advance(Duration::from_millis(2));
             (self.time.sleepers() >= LOOPS && self.daemon.is_quiet()).then_some(())
         });
@@ -122,7 +123,7 @@ impl Life {
     }
 }
 
-/// The faults of an outage, including responses from devices in between.
+/// Returns the faults of an outage, including responses from network devices such as proxies.
 fn outage() -> Vec<FaultAction> {
     let reply = |text: &str| FaultAction::Reply(text.to_owned());
     vec![
@@ -165,7 +166,7 @@ fn an_outage_of_an_hour_loses_nothing_and_ends_by_itself() {
     let (asked, arrived) = (life.asked(), life.lab.state().stats().messages);
     assert!(asked > 10, "it goes on trying: {asked}, seed {seed}");
     assert!(asked < 100, "but makes no storm: {asked}, seed {seed}");
-    // The token at hand is used until it expires, in the twentieth minute.
+    // The stored token is used until it expires, in the twentieth minute of the outage.
     assert_eq!(arrived, 5, "seed {seed}");
     life.lab.state().script.clear();
     // One hour (the last wait of the retry schedule) plus its jitter.
@@ -241,7 +242,8 @@ fn a_provider_that_asks_for_a_pause_gets_it() {
     life.settle();
     life.pass(9 * MINUTE, Duration::from_secs(5));
     assert_eq!(life.asked(), 1);
-    // The message's third attempt comes within 24 minutes at the latest; the next token is due after 50.
+    // The message's third attempt comes after 24 minutes at the latest; the next token is due after 50
+    // minutes.
     life.pass(30 * MINUTE, Duration::from_secs(30));
     life.lab.delivered(1);
     assert_eq!(life.asked(), 2);
@@ -331,7 +333,7 @@ fn who_waits_for_a_held_server_hears_of_it_through_one_that_works() {
     assert_eq!(
         life.lab.state().stats().messages,
         1,
-        "told once, the campaign not at all"
+        "one delay notice, and none for the campaign"
     );
     life.pass(24 * HOUR, HOUR);
     let reports = life.lab.delivered(3);

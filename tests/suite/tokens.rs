@@ -61,7 +61,7 @@ fn a_rotated_refresh_token_is_kept_before_it_is_used() {
         id_of(&lab.send("notifications@example.com", &admitted("rotating")));
         lab.delivered(count);
         lab.empties();
-        // The next process must be able to use the provider's new refresh token, whenever this one ends.
+        // Whenever this process ends, the next process must be able to use the provider's new refresh token.
         lab.kill();
         let kept = std::fs::read_to_string(
             lab.path("data/tokens/contoso%2Fnotifications%40example.com.token"),
@@ -114,7 +114,7 @@ fn a_wrong_secret_holds_the_server_and_says_so() {
     );
 }
 
-/// The usual configuration with these lines as the app's credentials.
+/// Returns the usual configuration with these lines as the app's credentials.
 fn proven_by(id: &str, lines: &str) -> String {
     let usual = USUAL.replace("sandbox-app", id);
     usual.replace("client_secret = { env = \"TEST_SECRET\" }", lines) + SERVER
@@ -146,8 +146,8 @@ fn the_second_secret_is_tried_when_the_first_has_expired() {
     lab.logged(&["server_held", "AADSTS7000222", "make a new one"]);
 }
 
-/// A laboratory with an app that signs in with a certificate; the provider's clock is ahead by
-/// `clock_skew`.
+/// Starts a laboratory with an app that signs in with a certificate. The provider's clock is ahead by
+/// `clock_skew` (milliseconds).
 fn signed(clock_skew: i64) -> Lab {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
     let certificate = rcgen::CertificateParams::default()
@@ -296,7 +296,8 @@ fn a_held_server_is_red_however_good_its_token_until_a_test_goes_well() {
     ));
     id_of(&lab.send("notifications@example.com", &admitted("waits")));
     lab.logged(&["server_held"]);
-    // The exit code is about tokens, and this token is valid.
+    // The command succeeds although the server is held: its exit code is only about tokens, and this token is
+    // valid.
     let said = lab.stdout(&["tokens", "--json"]);
     assert!(said.contains(r#""state":"red""#), "{said}");
     assert!(said.contains("the server is held"), "{said}");

@@ -20,8 +20,8 @@ fn lab(rotates: bool) -> Lab {
     lab
 }
 
-/// The file that an account is written to before it replaces the old file. Only system calls on this file
-/// are watched.
+/// Returns the path of an account's new file, which replaces the old file once it is written. strace watches
+/// only the system calls on the new file.
 fn new_file(lab: &Lab) -> PathBuf {
     lab.path(TOKENS).join(format!("{ACCOUNT}.new"))
 }
@@ -32,7 +32,7 @@ fn start(lab: &mut Lab) {
     lab.start_with_faults(&new_file(lab), "%file,%desc:signal=STOP");
 }
 
-/// The system calls that have stopped the program so far, by their names.
+/// Returns the names of the system calls after which the program has stopped so far.
 fn calls(lab: &Lab) -> Vec<String> {
     let trace = std::fs::read_to_string(lab.path("trace")).unwrap_or_default();
     let count = trace.matches("--- SIGSTOP {").count();
@@ -85,7 +85,7 @@ fn recovers(lab: &mut Lab, when: &str) {
     let arrived = lab.delivered(1);
     lab.empties();
     assert_eq!(arrived.len(), 1, "once: {when}");
-    // The test requests a new token with the refresh token that is stored now.
+    // The connection test requests a new token with the refresh token that is stored now.
     let test = lab.run(&["test", "notifications"]);
     let said = String::from_utf8_lossy(&test.stdout).into_owned();
     assert!(test.status.success(), "{when}:\n{said}");

@@ -1,4 +1,4 @@
-//! Simulated time, which passes only on request: a program that uses it runs through a month in a moment.
+//! Simulated time, which passes only on request, so that a program can run through a month in a moment.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,18 +17,19 @@ pub struct Simulation {
 
 #[derive(Debug)]
 struct Inner {
-    /// The time as if nobody had ever set the clock.
+    /// The time as if nobody had ever set the simulated system clock.
     now: Timestamp,
     began: Timestamp,
-    /// The total amount by which the clock was set.
+    /// The total amount by which the simulated system clock was set.
     shift: SignedDuration,
-    /// The waiting tasks, sorted by the time at which they wake, then in the order in which they came.
+    /// The waiting tasks, sorted by the time at which they wake, then by the order in which they began to
+    /// wait.
     sleepers: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
     count: u64,
 }
 
 impl Simulation {
-    /// Simulated time that begins at `now`.
+    /// Creates simulated time that begins at `now`.
     pub fn new(now: Timestamp) -> Arc<Self> {
         let inner = Inner {
             now,
@@ -42,29 +43,29 @@ impl Simulation {
         })
     }
 
-    /// A clock that uses this simulated time.
+    /// Creates a clock that uses this simulated time.
     pub fn clock(self: &Arc<Self>) -> Clock {
         Clock::new(Some(self.clone()))
     }
 
-    /// The time that the clock shows.
+    /// Returns the time that the simulated system clock shows.
     pub fn now(&self) -> Timestamp {
         let inner = self.inner();
         inner.now.shifted(inner.shift)
     }
 
-    /// The time that has passed since the beginning.
+    /// Returns the time that has passed since the beginning.
     pub fn steady(&self) -> Duration {
         let inner = self.inner();
         inner.now.since(inner.began)
     }
 
-    /// Sets the clock forward, or back if `by` is negative; no time passes.
+    /// Sets the simulated system clock forward, or back if `by` is negative; no time passes.
     pub fn set(&self, by: SignedDuration) {
         self.inner().shift += by;
     }
 
-    /// The number of tasks that wait for their time.
+    /// Returns the number of tasks that are sleeping.
     pub fn sleepers(&self) -> usize {
         let mut inner = self.inner();
         inner.sleepers.retain(|_, sleeper| !sleeper.is_closed());
@@ -84,9 +85,9 @@ impl Simulation {
         }
     }
 
-    /// Lets time pass until the first task must wake, if any task waits. If all tasks wait with this clock,
-    /// a runtime that calls this whenever it has nothing to do (`Builder::on_thread_park`) never waits in
-    /// real time.
+    /// Lets time pass until the first task must wake, if any task waits. A runtime that calls this function
+    /// whenever it has nothing to do (`Builder::on_thread_park`) never waits in real time, if all its tasks
+    /// wait with this simulated time.
     pub fn advance_to_next(&self) {
         let next = {
             let mut inner = self.inner();

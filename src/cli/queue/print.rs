@@ -10,10 +10,10 @@ use crate::spool::{Entry, EventKind, Origin, Record, State, Story, StoryEvent};
 /// The number of recipients that a line shows; further ones are only counted.
 const SHOWN: usize = 3;
 
-/// The number of characters of a reason that a line shows; `queue show` prints all of it.
+/// The number of characters of a reason that a line shows; `queue show` prints the whole reason.
 const REASON: usize = 200;
 
-/// A message in one line, with the reason why it waits.
+/// Returns a line about a message, with the reason why it waits.
 pub(super) fn line(Entry { record, lease }: &Entry, reason: Option<&str>) -> String {
     let state = match record.state {
         _ if lease.is_some() => "active".to_owned(),
@@ -117,8 +117,8 @@ pub(in crate::cli) fn story(story: &Story, reasons: &[String]) {
     events(&story.events);
 }
 
-/// A story in one line: the message's outcome for the recipients that `whose` matches, or for all if it
-/// matches none.
+/// Returns a line about a story, with the message's outcome for the recipients that match `whose`. If no
+/// recipient matches, the outcome is for all recipients.
 pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
     let record = &story.record;
     let all = story.recipients();
@@ -136,7 +136,7 @@ pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
     )
 }
 
-/// The outcome of a message for these recipients.
+/// Describes the outcome of a message for these recipients.
 fn outcome(story: &Story, asked: &[&Address]) -> String {
     let decided = |to: &Address| {
         let mut events = story.events.iter().rev().map(|event| &event.what);

@@ -7,7 +7,7 @@ use crate::spool::{Entry, State};
 /// The state of the servers; `None` if mailferry is not running.
 pub(in crate::cli) type Servers = Option<Vec<ServerState>>;
 
-/// The reason why a message waits; `None` while it is being sent.
+/// Returns the reason why a message waits; `None` while it is being sent.
 pub(in crate::cli) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -> Option<String> {
     let record = &entry.record;
     if entry.lease.is_some() {
@@ -47,7 +47,8 @@ pub(in crate::cli) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -
     Some(last.unwrap_or_else(|| "waits for its turn".to_owned()))
 }
 
-/// How long a message waits at the mailbox's sending rate, with `before` messages of its server ahead of it.
+/// Describes how long a message waits at the mailbox's sending rate if `before` messages of its server are
+/// ahead of it.
 pub(in crate::cli) fn pace(entry: &Entry, servers: &Servers, before: usize) -> Option<String> {
     let mut servers = servers.iter().flatten();
     let server = servers.find(|server| server.name == entry.record.lane)?;
@@ -57,7 +58,7 @@ pub(in crate::cli) fn pace(entry: &Entry, servers: &Servers, before: usize) -> O
         .then(|| format!("about {minutes} min at this pace: {before} messages are ahead of it"))
 }
 
-/// A time relative to now: `in 3 min`, `2 h ago`.
+/// Returns a time relative to now, such as `in 3 min` or `2 h ago`.
 pub(in crate::cli) fn from_now(at: Timestamp, now: Timestamp) -> String {
     let words = |seconds: u64| match seconds {
         0..=89 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! The options that select the messages of a command.
+//! The options that select the messages that a command acts on.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ impl Filters {
 }
 
 impl WhichArguments {
-    /// The selection; `None` if the command line has no ids and no option that selects messages.
+    /// Returns the selection; `None` if the command line has neither ids nor an option that selects messages.
     pub(super) fn selection(&self) -> Option<Selection> {
         let filter = self.filters.filter();
         match (

@@ -24,14 +24,14 @@ pub(super) struct Checker<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
-    /// TLS configurations by their extra roots. Servers with the same roots share one, because reading the
-    /// system's roots takes milliseconds and there may be a thousand servers.
+    /// TLS configurations by their extra roots. Servers with the same extra roots share one configuration,
+    /// because reading the system's roots takes milliseconds and there may be a thousand servers.
     pub(super) tls: HashMap<Vec<CertificateDer<'static>>, Arc<ClientConfig>>,
     /// Token settings by the account's name; see `shared`.
     pub(super) accounts: HashMap<String, token::AccountSettings>,
     /// The page's external URL.
     pub(super) page: Option<Url>,
-    /// The problems with secrets that have been reported, so that each is reported once.
+    /// The problems with secrets that are already reported, so that each problem is reported only once.
     pub(super) missing: HashSet<String>,
 }
 
@@ -74,7 +74,7 @@ impl Checker<'_> {
             }
             Err(error) => {
                 let said = error.to_string();
-                // Several places may use one secret.
+                // Several keys may use the same secret: report its problem only once.
                 if self.missing.insert(said.clone()) {
                     self.problem(secret.span(), key, said);
                 }
@@ -83,13 +83,13 @@ impl Checker<'_> {
         }
     }
 
-    /// True if this checks the configuration from outside the service: only the service has systemd's
-    /// credentials.
+    /// True if a command checks the configuration outside the service, where systemd's credentials are not
+    /// available.
     pub(super) fn is_outside_the_service(&self) -> bool {
         self.secrets == Secrets::Looked && (self.env)("CREDENTIALS_DIRECTORY").is_none()
     }
 
-    /// A TLS client configuration that trusts these roots besides the system's.
+    /// Returns a TLS client configuration that trusts these roots in addition to the system's roots.
     pub(super) fn client_config(
         &mut self,
         roots: &Vec<CertificateDer<'static>>,
@@ -104,7 +104,7 @@ impl Checker<'_> {
         Some(made)
     }
 
-    /// A path as written; a relative one starts at the configuration file's folder.
+    /// Returns the path of `file`. A relative path starts at the configuration file's folder.
     pub(super) fn beside(&self, file: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(file)
     }

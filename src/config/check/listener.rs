@@ -190,8 +190,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks that at least one user can get in at a listener, and that each user has a server that both the
-    /// user and the listener allow.
+    /// Checks that a listener admits at least one user, and that for each of its users there is a server that
+    /// both the user and the listener allow.
     fn somebody_may_send<'u>(
         &mut self,
         file: &text::File,
@@ -203,7 +203,7 @@ impl Checker<'_> {
             && admitted.clone().any(|user| !user.networks.is_empty());
         let named = listener.users.as_ref().map(Vec::len);
         let are_known = named.is_none_or(|named| named == admitted.clone().count());
-        // A user who has neither a password nor networks is reported at the user instead.
+        // A user with neither a password nor networks is reported as a problem of the user instead.
         let have_ways = |user: &User| user.hash.is_some() || !user.networks.is_empty();
         let have_ways = admitted.clone().all(have_ways);
         if are_known && have_ways && !by_password && !by_network {
@@ -231,8 +231,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Warns of a network wider than any private one (10.0.0.0/8 by RFC 1918 §3, fc00::/7 by RFC 4193 §3.1):
-    /// it admits strangers.
+    /// Warns of a user's network that is wider than the widest private network (10.0.0.0/8 by RFC 1918 §3,
+    /// fc00::/7 by RFC 4193 §3.1), because it includes strangers' machines.
     fn everybody_may_send<'u>(&mut self, name: &str, admitted: impl Iterator<Item = &'u User>) {
         for user in admitted {
             let is_wide = |network: &&IpNet| {
@@ -276,7 +276,8 @@ impl Checker<'_> {
                 }
                 let config = certificate::server_config(vec![files], maillog::certificate_taken);
                 let config = self.ok(config, chain.span(), "[[listener]] certificate");
-                // If that failed, the problem is already recorded, and the value here is not used.
+                // If the certificate is unusable, the problem is already recorded, and the value here is not
+                // used.
                 Some(config.map_or(ListenerCertificate::SelfSigned, |it| {
                     ListenerCertificate::Ready(Arc::new(it))
                 }))
@@ -303,8 +304,8 @@ impl Checker<'_> {
     }
 }
 
-/// The mode as configured. Otherwise no TLS without a certificate; with one, STARTTLS is offered if passwords
-/// may be sent in plaintext, and required if not.
+/// Returns the configured mode, or else a default. Without a certificate the default is no TLS. With a
+/// certificate, STARTTLS is offered if passwords may be sent in plaintext; otherwise it is required.
 fn mode(listener: &text::ListenerTable, plaintext_auth: bool) -> TlsMode {
     let has_certificate = listener.certificate.is_some();
     match &listener.tls {
@@ -315,7 +316,7 @@ fn mode(listener: &text::ListenerTable, plaintext_auth: bool) -> TlsMode {
     }
 }
 
-/// The listener's place in the file.
+/// Returns the listener's position in the file.
 fn place_of(listener: &text::ListenerTable) -> Range<usize> {
     let address = listener.address.as_ref().map(|address| address.span());
     let systemd = listener.systemd.as_ref().map(|name| name.span());
@@ -338,7 +339,8 @@ fn overlap_by_ipv4(one: &Socket, other: &Socket) -> bool {
     is_v4(one) != is_v4(other)
 }
 
-/// The address for a recipient `<Postmaster>`: postmaster at the domain that this program sends as.
+/// Returns the address that the recipient `<Postmaster>` stands for: postmaster at the domain of
+/// `default_from`, else at `catchall_domain`, else at the domain of the first server address.
 fn postmaster(file: &text::File, rules: &[ServerRule]) -> Option<Address> {
     let from = file.sender.default_from.as_ref();
     let of_default = from.and_then(|from| Some(from.get_ref().split_once('@')?.1));

@@ -16,11 +16,11 @@ use crate::config::text;
 use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant};
 use crate::web;
 
-/// Names that stand for several tenants: no app-only token is issued under them.
+/// Tenant names that stand for several tenants. No app-only tokens are issued for these names.
 const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
 
-/// The browser's redirect target after a sign-in, unless the configuration sets one. Any free port will do,
-/// because Entra ignores the port of a loopback address, but not the path.
+/// The browser's redirect target after a sign-in, unless the configuration sets one. Entra ignores the port
+/// of a loopback address, so any free port will do; the path must match.
 const REDIRECT: &str = "http://localhost:0/callback";
 
 impl Checker<'_> {
@@ -81,8 +81,8 @@ impl Checker<'_> {
         self.shared(settings, server, key)
     }
 
-    /// Servers of one account share its settings, and therefore its tokens, its token requests and its
-    /// failures. The first server's settings apply; those of the other servers must be the same.
+    /// Lets all servers of one account share its settings, and therefore its tokens, token requests and
+    /// failures. The first server's settings apply; the other servers must have the same settings.
     fn shared(
         &mut self,
         mut settings: token::AccountSettings,

@@ -177,8 +177,8 @@ impl Checker<'_> {
         })
     }
 
-    /// The provider's limits, unless the server sets its own. For limits that can be switched off, 0 means
-    /// no limit.
+    /// Returns the limits that the server sets, and the provider's limits for the rest. For limits that can
+    /// be switched off, 0 means no limit.
     fn limits(
         &mut self,
         server: &text::ServerTable,
@@ -329,7 +329,7 @@ impl Checker<'_> {
     }
 }
 
-/// The reason why a text is not a host, or `None` if it is one.
+/// Returns the reason why a text is not a host, or `None` if it is a host.
 fn no_host(text: &str) -> Option<&'static str> {
     let is_address = text.parse::<IpAddr>().is_ok();
     if text.contains("://") || text.contains('/') {

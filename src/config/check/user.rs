@@ -153,7 +153,7 @@ fn key_of(user: &text::UserTable) -> String {
     format!("[[user]] {:?}", user.name.get_ref())
 }
 
-/// The limits as configured; 0 means no limit.
+/// Returns the configured limits; 0 means no limit.
 fn limits(user: &text::UserTable) -> Vec<Limit> {
     let rows = [
         (
@@ -187,7 +187,7 @@ fn limits(user: &text::UserTable) -> Vec<Limit> {
     limits.collect()
 }
 
-/// The limit that a key sets; `None` if the key is missing or 0.
+/// Returns the limit that a key sets; `None` if the key is missing or 0.
 pub(super) fn limit(
     setting: &'static str,
     unit: Unit,

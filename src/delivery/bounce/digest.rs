@@ -36,7 +36,7 @@ impl std::fmt::Display for DigestLine<'_> {
     }
 }
 
-/// The digest as a message, with CRLF line ends. `name` is the left side of its Message-ID.
+/// Writes the digest as a message, with CRLF line ends. `name` is the part of its Message-ID before the `@`.
 pub(crate) fn content(
     from: &Address,
     to: &Address,

@@ -89,8 +89,8 @@ impl Storm {
         Told::Digest(digest)
     }
 
-    /// Notes that a message is about to be sent, perhaps before it is due. If it is a digest, further lines
-    /// begin another one.
+    /// Notes that a message is about to be sent, perhaps before it is due. If the message is a digest,
+    /// further lines begin another digest.
     pub(crate) fn leaves(&mut self, id: MessageId) {
         for sender in self.senders.values_mut() {
             sender.digest = sender.digest.filter(|digest| digest.id != id);

@@ -12,7 +12,7 @@ pub(super) struct Choice<'p> {
 }
 
 impl Policy {
-    /// Tries the steps in order and returns the result of the first one that finds a server.
+    /// Tries the steps in order and returns the result of the first step that finds a server.
     pub(super) fn choose<'p>(
         &'p self,
         sender: &ReversePath,
@@ -40,7 +40,7 @@ impl Policy {
             .or_else(|| self.last_resort(&candidates))
     }
 
-    /// Step 1: the server that the user is pinned to.
+    /// Step 1: chooses the server that the user is pinned to.
     fn pinned<'p>(&self, server: &'p ServerRule, author: Option<&Address>) -> Choice<'p> {
         let admitted = |address: &&Address| server.admits(address);
         let identity = author
@@ -54,7 +54,7 @@ impl Policy {
         }
     }
 
-    /// Steps 2 and 3: all keys are tried by address first, then by domain.
+    /// Steps 2 and 3: tries all keys by address, then all keys by domain.
     fn by_key<'p>(
         &self,
         candidates: &[&'p ServerRule],
@@ -87,7 +87,7 @@ impl Policy {
         None
     }
 
-    /// Step 4: the server that admits `default_from`, first by address, then by domain.
+    /// Step 4: finds the first server that admits `default_from`, first by address, then by domain.
     pub(super) fn by_default<'p>(&self, candidates: &[&'p ServerRule]) -> Option<Choice<'p>> {
         let from = self.default_from.as_ref()?;
         let by_address = candidates.iter().find(|server| server.has_address(from));
@@ -100,7 +100,7 @@ impl Policy {
         })
     }
 
-    /// Step 5: the first server without a filter.
+    /// Step 5: finds the first server without a filter.
     fn unfiltered<'p>(
         &self,
         candidates: &[&'p ServerRule],
@@ -120,7 +120,7 @@ impl Policy {
         })
     }
 
-    /// Step 6: the last resort.
+    /// Step 6: chooses the first server, if `last_resort` is set.
     fn last_resort<'p>(&self, candidates: &[&'p ServerRule]) -> Option<Choice<'p>> {
         let server = candidates.first().filter(|_| self.last_resort)?;
         let identity = self.default_from.as_ref().or(server.address.as_ref());

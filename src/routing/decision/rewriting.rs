@@ -6,7 +6,7 @@ use crate::message::{Address, Author, Mailbox, ReversePath};
 use crate::routing::policy::{NullSender, OnMismatch, Policy, ServerRule};
 
 impl Policy {
-    /// The From that replaces the existing one. `None` if the existing one stays.
+    /// Returns the From that replaces the existing one, or `None` if the existing From stays.
     pub(super) fn rewritten_from(
         &self,
         choice: &Choice,
@@ -54,8 +54,8 @@ impl Policy {
         }
     }
 
-    /// The reverse-path. It is replaced if the server does not admit it, or if it is the author's address and
-    /// From was rewritten.
+    /// Returns the reverse-path to send. The original is replaced if the server does not admit it, or if it
+    /// is the author's address and From was rewritten.
     pub(super) fn rewritten_sender(
         &self,
         choice: &Choice,
@@ -95,7 +95,7 @@ fn mismatch(server: &ServerRule, author: Option<&Address>) -> Refusal {
     }
 }
 
-/// The identity with the author's name, or with the author's local part if there is no name.
+/// Returns the identity with the author's name, or with the author's local part if there is no name.
 fn encapsulated(author: &Author, identity: &Address) -> Mailbox {
     match author {
         Author::One(mailbox) | Author::Lenient(mailbox) | Author::Several(Some(mailbox)) => {

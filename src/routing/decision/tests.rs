@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 const N: &str = "notifications@example.com";
 
-/// Servers as `name: filter; ...`, with `-` for no filter. Each signs in as `name@servers.test`.
+/// Builds a policy from servers written as `name: filter; ...`, with `-` for no filter. Each server signs in
+/// as `name@servers.test`.
 fn policy(servers: &str, default_from: Option<&str>, keys: &[Key]) -> Policy {
     let rule = |text: &str| {
         let (name, filter) = text.split_once(':').unwrap();
@@ -34,7 +35,7 @@ fn route(policy: &Policy, sender: &str, from: &str, caller: Caller) -> Decision 
     policy.decide(&sender, &Author::of_value(from.as_bytes()), caller)
 }
 
-/// The result as `server | envelope | From`, with `same` for a value that does not change.
+/// Formats the decision as `server | envelope | From`, with `same` for a value that does not change.
 fn shown(decision: Decision, sender: &str) -> String {
     match decision {
         Decision::Refused(_) => "refused".to_owned(),

@@ -1,4 +1,5 @@
-//! Checks that a request comes from a registered app and carries valid credentials, unless the app is public.
+//! Checks that a request comes from a registered app and, unless the app is public, carries valid
+//! credentials.
 
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine;
@@ -13,7 +14,7 @@ use crate::sandbox::state::{App, SandboxState};
 /// The longest lifetime of an assertion that we accept, in seconds. Entra itself is not strict about it.
 const LONGEST: i64 = 600;
 
-/// The app that sent the form, or Entra's refusal.
+/// Returns the app that sent the form, or Entra's refusal.
 pub(super) fn check<'a>(
     state: &'a SandboxState,
     form: &Fields,
@@ -90,8 +91,9 @@ struct AssertionClaims {
     exp: i64,
 }
 
-/// `Some(true)` if the assertion is as Microsoft describes it: signed with PS256, the certificate named by
-/// its SHA-256 thumbprint, the token endpoint as audience, the app as issuer and subject.
+/// Returns `Some(true)` if the assertion is as Microsoft describes it: it is signed with PS256, names the
+/// certificate by its SHA-256 thumbprint, and has the token endpoint as audience and the app as issuer and
+/// subject.
 fn is_signed(app: &App, assertion: &str) -> Option<bool> {
     let (signed, signature) = assertion.rsplit_once('.')?;
     let (header, _) = signed.split_once('.')?;

@@ -36,7 +36,8 @@ pub(super) async fn struck(action: FaultAction, body: impl FnOnce() -> Response)
     }
 }
 
-/// The response for a text such as `429 {"error":...}`: a status, then the body, which is sent unchanged.
+/// Builds the response from a text such as `429 {"error":...}`: a status, then the body, which is sent
+/// unchanged.
 fn scripted(text: &str) -> Response {
     let (status, body) = text
         .split_once(' ')
@@ -59,7 +60,7 @@ fn scripted(text: &str) -> Response {
         .into_response()
 }
 
-/// The 429 response of RFC 6585 §4.
+/// Returns the 429 response of RFC 6585 §4.
 fn throttled(seconds: u64) -> Response {
     let body = json!({
         "error": "temporarily_unavailable", "error_codes": [90033],
@@ -74,7 +75,7 @@ fn throttled(seconds: u64) -> Response {
         .into_response()
 }
 
-/// The answer with the piece `between` inserted between its halves.
+/// Returns the answer with the piece `between` inserted between its halves.
 async fn halves(response: Response, between: Piece) -> Response {
     let (parts, body) = response.into_parts();
     // Our own answers are small and already in memory.

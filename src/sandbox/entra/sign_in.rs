@@ -39,7 +39,7 @@ fn page(title: &str, body: &str) -> Html<String> {
     ))
 }
 
-/// The form to choose an account; it passes on the fields of the request.
+/// Returns the form to choose an account. The form passes on the fields of the request.
 fn choice(state: &SandboxState, action: &str, fields: &Fields, more: &str) -> String {
     let hidden: String = fields
         .iter()
@@ -66,7 +66,7 @@ fn choice(state: &SandboxState, action: &str, fields: &Fields, more: &str) -> St
     )
 }
 
-/// The authorization request of RFC 6749 §4.1.1. If the app is not registered or the request is
+/// Answers the authorization request of RFC 6749 §4.1.1. If the app is not registered or the request is
 /// incomplete, the person sees an error page and is not redirected.
 pub(super) async fn authorize(
     Shared(state): Shared<Arc<SandboxState>>,
@@ -126,8 +126,8 @@ pub(super) async fn consent(
     Redirect::to(back.as_str()).into_response()
 }
 
-/// The user of a code. The code works once, only for the app that it was issued for, and only with its
-/// verifier (RFC 7636 §4.6).
+/// Returns the user of a code. The code works once, only for the app that it was issued for, and only with
+/// its verifier (RFC 7636 §4.6).
 pub(super) fn redeem(
     state: &SandboxState,
     form: &Fields,
@@ -147,7 +147,7 @@ pub(super) fn redeem(
     is_right.then_some(code.user).ok_or(wrong)
 }
 
-/// The device authorization response of RFC 8628 §3.2.
+/// Answers a device authorization request (RFC 8628 §3.2).
 pub(super) async fn device(
     Shared(state): Shared<Arc<SandboxState>>,
     Form(form): Form<Fields>,
@@ -188,7 +188,8 @@ pub(super) async fn device_answer(
     }
 }
 
-/// The user of a device code, or the reason why there is none yet or never will be (RFC 8628 §3.5).
+/// Returns the user who signed in with a device code, or the reason why no user has signed in (RFC 8628
+/// §3.5).
 pub(super) fn redeem_device(
     state: &SandboxState,
     form: &Fields,
@@ -214,8 +215,8 @@ pub(super) fn redeem_device(
     }
 }
 
-/// The user who signed in, as an unsigned JWT: no signature is needed, because the app receives it directly
-/// from the token endpoint.
+/// Returns an ID token that names the user who signed in. It is not signed, because the app receives it
+/// directly from the token endpoint.
 pub(super) fn id_token(user: &str) -> Value {
     let part = |value: Value| BASE64.encode(value.to_string());
     let claims = part(json!({ "preferred_username": user, "name": user }));

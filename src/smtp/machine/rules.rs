@@ -19,7 +19,7 @@ impl Machine {
                 Ok(())
             }
             Command::StartTls if tls || !offers_tls => Err(Reply::tls_unavailable()),
-            // An attacker may have injected commands that arrived in clear (RFC 3207 §4.2).
+            // An attacker may have injected the sign-in, because it arrived in clear (RFC 3207 §4.2).
             Command::StartTls if self.signed_in => Err(Reply::tls_too_late()),
             Command::StartTls => Ok(()),
             _ if !tls && !plaintext => Err(Reply::tls_required()),
@@ -83,7 +83,8 @@ fn check_each(parameters: &Parameters, known: fn(&str, &str) -> bool) -> Result<
     }
 }
 
-/// SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), AUTH (RFC 4954).
+/// True for a valid parameter of MAIL: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID
+/// (RFC 3461), AUTH (RFC 4954).
 fn is_mail_parameter(keyword: &str, value: &str) -> bool {
     match keyword {
         "SIZE" => (1..=20).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit()),
@@ -96,7 +97,7 @@ fn is_mail_parameter(keyword: &str, value: &str) -> bool {
     }
 }
 
-/// NOTIFY and ORCPT (RFC 3461 §4.1 and §4.2).
+/// True for a valid parameter of RCPT: NOTIFY and ORCPT (RFC 3461 §4.1 and §4.2).
 fn is_rcpt_parameter(keyword: &str, value: &str) -> bool {
     match keyword {
         "NOTIFY" => value == "NEVER" || is_notify_list(value),

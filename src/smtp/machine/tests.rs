@@ -109,7 +109,7 @@ fn where_a_bare_lf_ends_commands_a_message_cannot_bring_any() {
     assert_eq!((codes(&replies), messages.len()), (vec!["421"], 0));
 }
 
-/// A line that a client may send.
+/// Generates a line that a client may send.
 fn line() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "EHLO me",

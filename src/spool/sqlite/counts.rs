@@ -1,4 +1,5 @@
-//! The number of messages by server and state, kept up to date so that they need not be counted. Pure.
+//! The number of messages by server and state, updated with every change, so that a request need not count
+//! them. Pure.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ pub(super) struct QueueCounts(HashMap<String, [usize; 2]>);
 pub(super) type CountedAs = (String, State);
 
 impl QueueCounts {
-    /// The counts with these initial numbers.
+    /// Creates counts with these initial numbers.
     pub(super) fn of(counted: impl IntoIterator<Item = (CountedAs, usize)>) -> Self {
         let mut counts = Self::default();
         for ((server, state), count) in counted {
@@ -48,7 +49,7 @@ impl QueueCounts {
         }
     }
 
-    /// The counts that are not zero, sorted by the servers' names.
+    /// Returns the counts that are not zero, sorted by the servers' names.
     pub(super) fn all(&self) -> Vec<Count> {
         let counts = self.0.iter().filter(|(_, counts)| **counts != [0, 0]);
         let count = |(server, [queued, held]): (&String, &[usize; 2])| Count {

@@ -1,5 +1,5 @@
-//! The state in memory that the writer and the callers share: which messages are claimed, when others are
-//! due, and how many there are.
+//! The state in memory that the writer and the callers share: which messages are claimed, when the next
+//! message of each place is due, and how many messages there are.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -20,9 +20,9 @@ use crate::spool::{
 /// database when their turn comes.
 const FRESH_BYTES: usize = 8 * 1024 * 1024;
 
-/// The maximum number of fresh messages in memory, whatever their size. A higher one would gain little: apps
-/// that send faster than delivery reach any maximum, and reading the further messages is cheap, because the
-/// system has cached their pages.
+/// The maximum number of fresh messages in memory, whatever their size. A higher maximum would gain little:
+/// apps that send faster than delivery reach any maximum, and reading the further messages is cheap, because
+/// the system has cached their pages.
 const FRESH_MESSAGES: usize = 128;
 
 /// The time for which a fresh message is claimed.
@@ -44,7 +44,7 @@ pub(super) struct Queue {
     pub(super) claims: HashMap<MessageId, OutstandingClaim>,
     /// The number of the last claim.
     last: u64,
-    /// The number of claims that were released.
+    /// The count of claims released so far.
     released: u64,
     due: HashMap<String, BTreeMap<Flow, Timestamp>>,
     pub(super) counts: QueueCounts,
@@ -128,7 +128,7 @@ impl Queue {
         self.claims.get(&id).is_some_and(|out| out.until > now)
     }
 
-    /// The claim, unless it has ended or was lost to a later claim.
+    /// Returns the claim, unless it has ended or was lost to a later claim.
     pub(super) fn outstanding(&mut self, claim: Claim) -> Option<&mut OutstandingClaim> {
         let out = self.claims.get_mut(&claim.id)?;
         (out.number == claim.number).then_some(out)
@@ -152,8 +152,9 @@ impl Queue {
         self.released
     }
 
-    /// Stores when the next message of a place is due, as a search found it. `released` is the number of
-    /// released claims when the search began. If it has changed, the search may have missed a message.
+    /// Stores the result of a search: when the next message of a place is due. `released` is the count of
+    /// released claims when the search began. If that count has changed, the search may have missed a
+    /// message, so the place is searched again.
     pub(super) fn record_next_due(
         &mut self,
         place: &Place,
@@ -170,8 +171,8 @@ impl Queue {
         self.claims.remove(&claim.id)
     }
 
-    /// Ends a claim, and updates the counts unless the message is kept unchanged. Returns true if the claim
-    /// had not been lost.
+    /// Ends a claim, and updates the counts unless the message is kept unchanged. Returns false if the claim
+    /// was lost.
     pub(super) fn finish(&mut self, finish: &Finish, is_kept: bool) -> bool {
         let Some(out) = self.end(finish.claim) else {
             return false;
@@ -199,7 +200,8 @@ impl Queue {
         }
     }
 
-    /// Hands a new message to delivery at once, if there is room for it.
+    /// Offers a new message to delivery at once if it is due and there is room in memory; otherwise stores
+    /// only when it is due.
     pub(super) fn offer(&mut self, NewMessage { record, content }: NewMessage) {
         let in_memory = content.in_memory().map_or(0, Bytes::len);
         let fits = self.fresh.len() < FRESH_MESSAGES && self.fresh_bytes + in_memory <= FRESH_BYTES;
@@ -224,7 +226,7 @@ impl Queue {
 }
 
 impl SharedQueue {
-    /// A message, with a lease if it is being sent.
+    /// Returns a message as operators see it, with a lease if it is being sent.
     pub(super) fn entry(&self, record: Record) -> Entry {
         let queue = self.queue();
         let sending = queue.claims.get(&record.id).filter(|out| out.is_sending);

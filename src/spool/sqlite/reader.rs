@@ -1,4 +1,4 @@
-//! Reads for operators on separate connections, so that a long read keeps nobody waiting.
+//! Reads the database on separate connections, so that an operator's long read does not block the writer.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::store::FILE;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{EventKind, Record, SpoolError, Story, filter};
 
-/// The maximum number of rows in one read transaction, so that none delays checkpoints for long.
+/// The maximum number of rows in one read transaction, so that no transaction delays checkpoints for long.
 const CHUNK: usize = 1_000;
 
 /// A connection that only reads.
@@ -23,8 +23,8 @@ impl SpoolReader {
         Ok(Self(connection))
     }
 
-    /// Messages after `after`, as `admitted` converts them, without those for which it returns `None`;
-    /// oldest first, at most `limit`.
+    /// Passes the messages after `after` to `admitted`, oldest first. Returns its first `limit` results that
+    /// are not `None`.
     pub(super) fn list<T>(
         &self,
         mut after: Option<MessageId>,
@@ -54,7 +54,7 @@ impl SpoolReader {
         }
     }
 
-    /// Queued messages after `after` and before `before`, oldest first, at most `limit`. Leaves out
+    /// Returns at most `limit` queued messages after `after` and before `before`, oldest first. Omits
     /// messages that cannot be read.
     pub(super) fn queued(
         &self,
@@ -81,8 +81,8 @@ impl SpoolReader {
         rows::or_damaged(id, found.ok_or(SpoolError::Missing(id))?)
     }
 
-    /// The story of a message. A message that was never tried has no stored story, so its story has no
-    /// events.
+    /// Returns the story of a message. A queued message that was never tried has no stored story; the
+    /// returned story then has no events.
     pub(super) fn story(&self, id: MessageId) -> Result<Story, SpoolError> {
         let sql = "SELECT record, ended, events FROM story WHERE id = ?1";
         let mut statement = self.0.prepare(sql)?;
@@ -103,7 +103,8 @@ impl SpoolReader {
         }
     }
 
-    /// The newest stories that contain an address or, in angle brackets, a Message-ID; newest first.
+    /// Returns the newest `limit` stories that contain `address`, newest first. `address` is an address,
+    /// `@domain`, or a Message-ID in angle brackets.
     pub(super) fn stories(&self, address: &str, limit: usize) -> Result<Vec<Story>, SpoolError> {
         if address.starts_with('<') {
             let id = address.to_lowercase();
@@ -114,15 +115,15 @@ impl SpoolReader {
             }
         }
         let wanted = address.trim_matches(['<', '>']).to_lowercase();
-        // In JSON, an address is between quotes, so a quote follows its domain.
+        // In JSON, an address is between quotes. A search for `@domain` keeps only the closing quote.
         let needle = serde_json::to_string(&wanted).unwrap_or_default();
         let needle = if wanted.starts_with('@') {
             needle[1..].to_owned()
         } else {
             needle
         };
-        // SQLite converts only ASCII to lower case. For other text the query returns every story with any
-        // address, and `mentions_address` picks those that match.
+        // SQLite converts only ASCII to lower case. If `needle` contains other letters, the query returns
+        // every story that contains an address, and `mentions_address` picks the matching ones.
         let needle = if needle.is_ascii() {
             needle
         } else {
@@ -131,7 +132,8 @@ impl SpoolReader {
         self.search(&needle, limit, |story| mentions_address(&wanted, story))
     }
 
-    /// The newest stories that contain `needle` (in lower case) and that `is_one` admits; newest first.
+    /// Returns the newest `limit` stories that contain `needle` (in lower case) and that `is_one` admits,
+    /// newest first.
     fn search(
         &self,
         needle: &str,

@@ -19,8 +19,8 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// `SELECT` with the columns of a record and optional further columns, `FROM message`, and the rest of the
-/// statement.
+/// Builds a statement from `SELECT`, the columns of a record, optional further columns, `FROM message`, and
+/// the rest.
 macro_rules! select {
     ($rest:literal) => {
         select!("", $rest)
@@ -46,14 +46,14 @@ pub(super) const UNREADABLE: i64 = 2;
 /// The state of a waiting recipient.
 pub(super) const WAITING: i64 = 0;
 
-/// A message's record, if the message is in the queue.
+/// Reads a message's record; `None` if the message is not in the queue.
 pub(super) fn find(connection: &Connection, id: MessageId) -> Result<Option<Record>, SpoolError> {
     let mut statement = connection.prepare_cached(select!("WHERE id = ?1"))?;
     let found = statement.query_row(params![id.to_i64()], |row| record(connection, row));
     Ok(found.optional()?)
 }
 
-/// The record of a row of [`select`].
+/// Reads the record from a row that a [`select`] statement returned.
 pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Record> {
     let id = MessageId::from_i64(row.get(0)?);
     let Flow { priority, user } = Flow::of_key(row.get_ref(2)?.as_str()?);
@@ -99,8 +99,8 @@ pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Rec
     })
 }
 
-/// The recipients of a message that are still waiting: the one in the message's own row, or those in the
-/// table of recipients.
+/// Reads the waiting recipients of a message: the one in the message's own row, or those in the table
+/// `recipient`.
 fn recipients(
     connection: &Connection,
     id: MessageId,
@@ -115,7 +115,7 @@ fn recipients(
     rows.collect()
 }
 
-/// The recipient whose address is in this column, and whose parameters are in the next one.
+/// Reads a recipient: the address from this column, and the parameters from the next column.
 fn recipient(row: &Row, column: usize) -> rusqlite::Result<Recipient> {
     let address = Address::parse(row.get_ref(column)?.as_str()?);
     Ok(Recipient {
@@ -136,8 +136,8 @@ fn unreadable(
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-/// The record that operators see if a message's own record cannot be read. Such a message can only be shown,
-/// exported and deleted.
+/// Returns the record that operators see if a message's own record cannot be read. Such a message can only be
+/// shown, exported and deleted.
 pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
     let unknown = String::new;
     Record {
@@ -173,7 +173,7 @@ pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
     }
 }
 
-/// A record, or its replacement from `damaged` if it cannot be read.
+/// Returns the record, or a replacement from `damaged` if the record cannot be read.
 pub(super) fn or_damaged(
     id: MessageId,
     read: Result<Record, SpoolError>,

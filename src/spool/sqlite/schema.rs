@@ -17,12 +17,12 @@ const FORMAT: i64 = 4;
 ///
 /// The content of a digest is empty: its text is in `digest_line`. Line numbers are never reused.
 ///
-/// A message that came with one recipient has the recipient in its own row, which spares a page for each such
-/// message. If there were several, each has a row in `recipient`: its `state` is 0 (waiting), 1 (delivered) or
-/// 2 (failed); `answer` is the reply that decided it.
+/// If a message came with one recipient, the recipient is in the message's own row, which saves a page per
+/// message. If it came with several, each recipient has a row in `recipient`: `state` is 0 (waiting), 1
+/// (delivered) or 2 (failed); `answer` is the reply that decided the state.
 ///
-/// A story has the message as it last was, and its events. Both are JSON, so that an operator can read them
-/// with the sqlite3 shell. The events have no brackets around them, so that more can be appended.
+/// A story consists of the message's last record and its events. Both are JSON, so that an operator can read
+/// them with the sqlite3 shell. The events have no brackets around them, so that more can be appended.
 const SCHEMA: &str = "
     CREATE TABLE message (
         id          INTEGER PRIMARY KEY,
@@ -88,13 +88,14 @@ const SCHEMA: &str = "
     PRAGMA user_version = 4;
 ";
 
-/// Formats 1 and 2 stored a message's record as JSON in one column.
+/// Renames the table of formats 1 and 2, which stored a message's record as JSON in one column.
 const SET_ASIDE: &str = "
     DROP INDEX message_due;
     ALTER TABLE message RENAME TO former;
 ";
 
-/// A record that was not valid JSON becomes an unreadable row (state 2).
+/// Copies the messages from the renamed table. A record that was not valid JSON becomes an unreadable row
+/// (state 2).
 const FROM_FORMER: &str = "
     INSERT INTO message
         SELECT id, lane,
@@ -130,7 +131,7 @@ const FROM_FORMER: &str = "
     DROP TABLE former;
 ";
 
-/// Format 3 had every recipient in `recipient`. Its messages keep them there.
+/// Format 3 stored every recipient in `recipient`. Messages of format 3 keep their recipients there.
 const FROM_3: &str = "
     ALTER TABLE message ADD COLUMN recipient TEXT;
     ALTER TABLE message ADD COLUMN recipient_parameters TEXT;

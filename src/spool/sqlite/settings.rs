@@ -23,7 +23,7 @@ pub struct SpoolSettings {
 }
 
 impl Default for SpoolSettings {
-    /// A reserve of 4 MiB, and a history of 30 days.
+    /// Sets a reserve of 4 MiB and a history of 30 days.
     fn default() -> Self {
         Self {
             folder: PathBuf::new(),

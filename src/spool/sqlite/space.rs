@@ -1,5 +1,5 @@
-//! Checks if the disk has room for another message. The answer is requested often, but the disk is checked
-//! only now and then.
+//! Checks if the disk has room for another message. The answer is requested often, so it is reused for a
+//! moment.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -10,7 +10,8 @@ use crate::platform::files;
 use super::settings::SpoolSettings;
 
 /// The time for which an answer is valid. An answer is requested before each message and each piece of a
-/// large one. Data that arrives meanwhile fits into the reserve: a megabyte, at a gigabyte per second.
+/// large one. Data that arrives during this time fits into the reserve: at a gigabyte per second, it is a
+/// megabyte.
 const VALID_FOR: Duration = Duration::from_millis(1);
 
 /// Compares the free space on the spool's disk with the reserve.
@@ -46,7 +47,7 @@ impl Space {
         answer
     }
 
-    /// Like `has_room`, but checks the disk now.
+    /// Checks the disk now, while `has_room` may reuse an answer.
     pub(super) fn look(&self) -> bool {
         files::free_space(&self.folder).map_or(true, |free| free > self.reserve)
     }

@@ -116,9 +116,9 @@ impl Store {
         }
     }
 
-    // No statement below that writes a message is INSERT OR REPLACE, an upsert or INSERT SELECT. SQLite
-    // might have to undo those half way, so it copies every page that they touch (measured: 83 KiB written
-    // per message instead of 32).
+    // No statement below that writes a message is INSERT OR REPLACE, an upsert or INSERT SELECT. SQLite might
+    // have to undo such a statement halfway, so it copies every page that the statement touches (measured: 83
+    // KiB written per message instead of 32).
 
     pub(super) fn insert(&self, record: &Record, content: &Content) -> Result<(), SpoolError> {
         let nothing = String::new();
@@ -175,7 +175,7 @@ impl Store {
         self.insert_waiting(record.id, 0, several)
     }
 
-    /// Inserts waiting recipients; the first one gets the place `first`.
+    /// Inserts waiting recipients, numbered from `first` in the column `place`.
     fn insert_waiting(
         &self,
         id: MessageId,
@@ -191,7 +191,7 @@ impl Store {
         Ok(())
     }
 
-    /// Updates all parts of a message that can change; `events` say what became of finished recipients.
+    /// Updates the columns of a message that can change. `events` contain the results of finished recipients.
     pub(super) fn update(&self, record: &Record, events: &[StoryEvent]) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET lane = ?2, due = ?3, state = ?4, attempts = ?5, last = ?6, uncertain = ?7,
@@ -213,8 +213,8 @@ impl Store {
         let mut statement = self.connection.prepare_cached(sql)?;
         let waited: i64 =
             statement.query_row(params![record.id.to_i64(), WAITING], |row| row.get(0))?;
-        // A message never gets new recipients, so if their number is the same, they are the same. A message
-        // that came with one recipient has no rows here.
+        // A message never gets new recipients, so if the number of waiting recipients is the same, the
+        // recipients are the same. A message that came with one recipient has no rows in this table.
         if waited == 0 || waited == record.envelope.recipients.len() as i64 {
             return Ok(());
         }
@@ -251,8 +251,8 @@ impl Store {
         self.insert_waiting(record.id, place, &record.envelope.recipients)
     }
 
-    /// Removes a message of this size (octets). If the content may have a file, returns its path; the file
-    /// is to be removed after the commit.
+    /// Removes a message of this size (octets). If the content may have a file, returns the file's path; the
+    /// caller removes the file after the commit.
     pub(super) fn remove(&self, id: MessageId, size: u64) -> Result<Option<PathBuf>, SpoolError> {
         self.run("DELETE FROM message WHERE id = ?1", [id.to_i64()])?;
         self.run("DELETE FROM recipient WHERE message = ?1", [id.to_i64()])?;
@@ -280,7 +280,7 @@ impl Store {
         Ok(None)
     }
 
-    /// An existing message, with its content if that is not in a file.
+    /// Reads an existing message, with its content unless the content is in a file.
     pub(super) fn take(&self, id: MessageId) -> Result<(Record, Option<Content>), SpoolError> {
         let sql = select!(", content", "WHERE id = ?1");
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -344,7 +344,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Removes the lines of a digest up to the number `last`. Returns true if there are further lines.
+    /// Removes the lines of a digest up to the number `last`. Returns true if the digest has further lines.
     pub(super) fn remove_lines(&self, digest: MessageId, last: u64) -> Result<bool, SpoolError> {
         let last = i64::try_from(last).unwrap_or(i64::MAX);
         self.run(
@@ -356,7 +356,7 @@ impl Store {
         Ok(statement.exists([digest.to_i64()])?)
     }
 
-    /// Unassigns every message that is queued in this lane, and remembers the lane as its former one.
+    /// Unassigns every message that is queued in this lane, and stores the lane as the message's former lane.
     pub(super) fn empty_lane(&self, lane: &str) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET lane = '', former_lane = ?1 WHERE state = 0 AND lane = ?1",
@@ -438,7 +438,7 @@ impl Store {
         Ok(())
     }
 
-    /// Adds to the usage of a mailbox.
+    /// Adds `used` to the usage of its mailbox.
     pub(super) fn count(&self, used: &Used) -> Result<(), SpoolError> {
         let began = used.at.0 - used.at.0.rem_euclid(SLICE);
         let params = params![
@@ -521,7 +521,7 @@ impl Store {
         Ok(statement.exists(params![id.to_i64()])?)
     }
 
-    /// Sets aside a row that cannot be read, so that it is no longer due.
+    /// Marks a message's row as unreadable, so that the message is no longer due.
     pub(super) fn set_aside(&self, id: MessageId) -> Result<(), SpoolError> {
         self.run(
             "UPDATE message SET state = ?2 WHERE id = ?1",
@@ -543,7 +543,7 @@ fn json(record: &Record) -> String {
     serde_json::to_string(record).expect("a record has only strings for keys")
 }
 
-/// The events as JSON without the brackets, so that more can be added.
+/// Returns the events as JSON without the array's brackets, so that more events can be added.
 fn listed(events: &[StoryEvent]) -> String {
     let text = serde_json::to_string(events).expect("an event has only strings for keys");
     text[1..text.len() - 1].to_owned()

@@ -71,7 +71,7 @@ fn place(lane: &str) -> Place {
     }
 }
 
-/// The time at which the one flow of a lane is due.
+/// Returns the time at which the only flow of a lane is due.
 fn due(spool: &SqliteSpool, lane: &str) -> Option<Timestamp> {
     dues(spool, lane).first().map(|(_, due)| *due)
 }
@@ -86,13 +86,13 @@ fn take_fresh(spool: &SqliteSpool, max: usize) -> Vec<Claimed> {
     spool.shared.queue().take_fresh(max)
 }
 
-/// The end of a claim whose message is gone.
+/// Returns the end of a message's claim, with the fate `Gone`.
 async fn gone(spool: &SqliteSpool, id: MessageId) -> Finish {
     let record = spool.get(id).await.unwrap().record;
     Finish::new(claim_of(spool, id), Fate::Gone(Box::new(record)))
 }
 
-/// The current claim of a message.
+/// Returns the current claim on a message.
 fn claim_of(spool: &SqliteSpool, id: MessageId) -> Claim {
     let number = spool.shared.queue().claims[&id].number;
     Claim { id, number }
@@ -205,7 +205,7 @@ async fn a_report_comes_with_the_end_of_its_message() {
     );
 }
 
-/// Puts a message that fails and is reported in a digest.
+/// Puts a message, ends it, and adds `text` to the digest as its report.
 async fn told_by(spool: &SqliteSpool, digest: &Record, text: &str) {
     let message = new(spool, "a", "x");
     let id = message.record.id;
@@ -931,7 +931,7 @@ async fn format_3_is_read_and_its_recipients_stay_in_their_table() {
     }
 }
 
-/// The counts that the spool keeps, compared with the counts in the database.
+/// Returns the counts that the spool keeps in memory, after checking that the database has the same counts.
 async fn counts(spool: &SqliteSpool, folder: &Path) -> Vec<(String, usize, usize)> {
     let known = spool.counts().await.unwrap();
     let counted = Store::open(folder).unwrap().counts().unwrap().all();
@@ -1000,7 +1000,7 @@ async fn what_is_released_while_another_claim_looks_is_not_forgotten() {
     spool.put(vec![new(&spool, "a", "x")]).await.unwrap();
     let claimed = take_fresh(&spool, 9).remove(0).claim;
     let released = spool.shared.queue().released();
-    // The search has missed the message, and found nothing else.
+    // A search, which began before the release, missed the message and found nothing else.
     spool.release(vec![(claimed, place("a"))]);
     spool
         .shared

@@ -15,7 +15,7 @@ const HEADER: usize = 32;
 /// Octets in the header of a frame.
 const FRAME: usize = 24;
 
-/// The largest page that SQLite has (octets).
+/// The largest page size in SQLite (octets).
 const LARGEST_PAGE: u32 = 65_536;
 
 /// Reads a log. Returns the number of commits from the first invalid frame on, minus the one that a crash
@@ -125,7 +125,7 @@ mod tests {
     use rusqlite::Connection;
     use std::path::PathBuf;
 
-    /// A log of ten commits, as a killed process leaves it.
+    /// Creates a log of ten commits, as a killed process leaves it.
     fn log(folder: &Path) -> PathBuf {
         let connection = Connection::open(folder.join("it")).unwrap();
         connection

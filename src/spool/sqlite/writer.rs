@@ -19,7 +19,7 @@ use crate::spool::{
     OperatorAction, Origin, Place, Record, SpoolError, State, Story, StoryEvent, Used,
 };
 
-/// The maximum number of jobs in one transaction, so that the first does not wait forever.
+/// The maximum number of jobs in one transaction, so that the first job does not wait forever.
 const GROUP: usize = 512;
 
 type WriterAnswer<T> = oneshot::Sender<Result<T, SpoolError>>;
@@ -56,7 +56,7 @@ pub(super) enum Job {
     Notes(String, WriterAnswer<Vec<(String, String)>>),
 }
 
-/// The work that remains when a write is committed, and its results.
+/// The work that remains after a write is committed, and the write's results.
 #[derive(Default)]
 struct Effect {
     /// Content files of messages that are gone.
@@ -69,7 +69,7 @@ struct Effect {
     counts: Option<QueueCounts>,
     /// Digests that stay queued, because they got lines while they were being sent.
     kept: Vec<MessageId>,
-    /// Claims that were lost to others.
+    /// Claims that were lost to later claims.
     lost: Vec<Claim>,
     /// The number of messages that were changed.
     count: usize,
@@ -320,7 +320,8 @@ impl SpoolWriter {
             .try_for_each(|lines| self.add_lines(lines, effect))
     }
 
-    /// If the message is a digest, removes its lines that were sent. Returns true if it has further lines.
+    /// If the message is a digest, removes the lines that were sent. Returns true if the digest has further
+    /// lines.
     fn has_more(&self, last: &Record, sent: u64) -> Result<bool, SpoolError> {
         match last.origin {
             Origin::Digest => self.store.remove_lines(last.id, sent),
@@ -355,8 +356,8 @@ impl SpoolWriter {
         }
     }
 
-    /// Applies an operator's action to one message. Does nothing while the message is claimed: then the
-    /// attempt decides its fate.
+    /// Applies an operator's action to one message. Does nothing to a claimed message, because its attempt
+    /// decides its fate.
     fn act(
         &self,
         id: MessageId,
@@ -430,7 +431,7 @@ impl SpoolWriter {
             Err(error) => return refuse(job, error),
         };
         for file in &effect.files {
-            // A file that cannot be removed now is swept when the spool is next opened.
+            // If this fails, the file is removed or moved to `lost/` when the spool is next opened.
             let _ = std::fs::remove_file(file);
         }
         let mut queue = self.shared.queue();
@@ -500,7 +501,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Claims due messages, and stores when the first of the rest will be due.
+    /// Claims due messages of a place, and stores when the place's next message is due.
     fn claim_due(
         &self,
         place: &Place,
@@ -534,7 +535,7 @@ impl SpoolWriter {
         Ok(claimed)
     }
 
-    /// Sets aside a message of this place that cannot be read, so that it is no longer due.
+    /// Marks a message of this place as unreadable, so that it is no longer due.
     fn set_aside(
         &self,
         id: MessageId,
@@ -550,7 +551,7 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Claims the messages of these ids that are queued and not claimed.
+    /// Claims those messages with these ids that are queued and not claimed.
     fn claim_named(
         &self,
         ids: &[MessageId],
@@ -579,7 +580,7 @@ fn counted(record: &Record) -> Option<CountedAs> {
     Some((record.lane.clone(), record.state))
 }
 
-/// True if a job may make a message due. A job that only ends messages does not.
+/// True if a job may make a message due. A job that only ends messages makes none due.
 fn makes_due(job: &Job) -> bool {
     match job {
         Job::Finish(batch, _) => batch.iter().any(Finish::makes_due),

@@ -208,8 +208,8 @@ impl Connection {
     }
 }
 
-/// Octets of memory that a message takes until it is in the spool: its whole content, or only its header
-/// section if the content is in a file.
+/// Returns the octets of memory that a message takes until it is in the spool: its whole content, or only its
+/// header section if the content is in a file.
 fn in_memory(content: &Content) -> usize {
     match content.in_memory() {
         Some(bytes) => bytes.len(),

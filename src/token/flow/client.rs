@@ -49,12 +49,12 @@ pub(super) fn new(client_id: &str, token_url: &Url) -> TokenClient {
 pub(super) struct ResponseFacts(Arc<(AtomicU16, AtomicU64)>);
 
 impl ResponseFacts {
-    /// The HTTP status; 0 if there was no response.
+    /// Returns the HTTP status; 0 if there was no response.
     pub(super) fn status(&self) -> u16 {
         self.0.0.load(Ordering::Relaxed)
     }
 
-    /// The pause in the `Retry-After` header.
+    /// Returns the pause in the `Retry-After` header.
     pub(super) fn pause(&self) -> Option<Duration> {
         let seconds = self.0.1.load(Ordering::Relaxed);
         (seconds > 0).then(|| Duration::from_secs(seconds))
@@ -91,7 +91,7 @@ pub(super) async fn perform(
     Ok(answer)
 }
 
-/// The pause in a `Retry-After` header (RFC 9110 §10.2.3): seconds, or a date.
+/// Reads the pause in a `Retry-After` header (RFC 9110 §10.2.3): seconds, or a date.
 fn pause_of(text: &str, now: Timestamp) -> Option<Duration> {
     let pause = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

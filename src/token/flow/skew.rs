@@ -11,11 +11,11 @@ use crate::observe::maillog;
 /// from the `Date` header, which has whole seconds.
 const SMALLEST: i64 = 60_000;
 
-/// The skew in the last response (milliseconds, positive when this clock is ahead). A machine has one
-/// clock, so the process has one of these.
+/// The skew in the last response (milliseconds, positive when this machine's clock is ahead). A machine has
+/// one clock, so the process has one skew.
 static SKEW: AtomicI64 = AtomicI64::new(0);
 
-/// Records that a response arrived at `now` by our clock, and was made at `date` by the provider's.
+/// Records a response: `date` is its time by the provider's clock, and `now` its arrival by our clock.
 pub(super) fn note(date: Timestamp, now: Timestamp) {
     let skew = now.0.saturating_sub(date.0);
     let before = SKEW.swap(skew, Ordering::Relaxed);
@@ -24,8 +24,8 @@ pub(super) fn note(date: Timestamp, now: Timestamp) {
     }
 }
 
-/// The problem with this machine's clock, according to a provider's last response, and the remedy. `None`
-/// if the clock is right, or no provider has responded.
+/// Returns the problem with this machine's clock, according to a provider's last response, and the remedy.
+/// `None` if the clock is right, or no provider has responded.
 pub fn clock_words() -> Option<String> {
     words(SKEW.load(Ordering::Relaxed))
 }

@@ -39,7 +39,7 @@ impl Source {
     }
 
     /// Finishes a sign-in with a browser; `code` is what the provider returned together with the
-    /// sign-in's `state`. The user must be the one in the settings, unless anybody may sign in.
+    /// sign-in's `state`. The user must be the one in the settings, unless `who.anybody` is true.
     pub async fn finish(
         &self,
         begun: Begun,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The format that this program writes.
+/// The version of the format that this program writes.
 pub(super) const VERSION: u32 = 1;
 
 /// An error of the vault.
@@ -56,7 +56,7 @@ pub enum VaultError {
     },
 }
 
-/// A file that could not be read or written.
+/// Returns the error for a file that could not be read or written.
 pub(super) fn io(path: &Path, source: std::io::Error) -> VaultError {
     VaultError::Io {
         path: path.display().to_string(),

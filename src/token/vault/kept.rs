@@ -61,7 +61,7 @@ impl From<&Account> for Kept {
     }
 }
 
-/// The generation starts anew, because no response to a request of an earlier run can arrive in this one.
+/// The generation starts anew, because no response to a request of an earlier run can arrive in this run.
 impl From<Kept> for Account {
     fn from(kept: Kept) -> Self {
         let refresh = |kept: KeptRefresh| Refresh {

@@ -12,13 +12,13 @@ use crate::platform::files;
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Locks the vault; waits a little, because a command may hold the lock for a moment. The error names the
-/// process that holds it.
+/// process that holds the lock.
 pub(super) fn lock(folder: &Path) -> Result<File, VaultError> {
     let path = folder.join("lock");
     let file = files::open_private(&path).map_err(|error| io(&path, error))?;
     match lock_within(&file, WAIT) {
         Ok(()) => {
-            // The process id is for processes that find the lock taken. Without it the lock still works.
+            // Processes that cannot get the lock report this process id. The lock works without it.
             let _ = std::fs::write(&path, std::process::id().to_string());
             Ok(file)
         }

@@ -39,8 +39,8 @@ pub(super) fn extensions(text: &str) -> Extensions {
     offered
 }
 
-/// The MAIL command, with those of the app's parameters that the server supports; SMTPUTF8 only if the
-/// message needs it.
+/// Returns the MAIL command. It contains SIZE and the app's BODY, RET and ENVID if the server supports them,
+/// and SMTPUTF8 only if the message needs it.
 pub(super) fn mail_command(message: &Outgoing, offered: &Extensions) -> String {
     let parameters = &message.envelope.parameters;
     let utf8 = declares_utf8(message, offered);
@@ -104,8 +104,8 @@ pub(super) fn rcpt_command(
     command
 }
 
-/// The address as the app wrote it. If MAIL has no SMTPUTF8, an internationalized domain is sent as
-/// A-labels (RFC 6531 §3.2).
+/// Returns the address as the app wrote it, except that an internationalized domain becomes A-labels if MAIL
+/// has no SMTPUTF8 (RFC 6531 §3.2).
 fn written(address: &Address, utf8: bool) -> String {
     match (utf8, address.to_ascii()) {
         (false, Some(ascii)) => ascii,

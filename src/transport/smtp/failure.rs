@@ -33,7 +33,7 @@ pub enum Failure {
         stage: Stage,
         /// The server's reply.
         answer: Answer,
-        /// Details sent before that reply: the JSON of XOAUTH2's error challenge.
+        /// Details that the server sent before its reply: the JSON of XOAUTH2's error challenge.
         detail: Option<String>,
     },
     /// The connection was lost.
@@ -52,7 +52,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The stage of the conversation at which the session failed.
+    /// Returns the stage of the conversation at which the session failed.
     pub fn stage(&self) -> Stage {
         match self {
             Self::Unreachable { .. } => Stage::Connect,
@@ -62,7 +62,7 @@ impl Failure {
         }
     }
 
-    /// The server's reply, if there was one.
+    /// Returns the server's reply, if there was one.
     pub fn answer(&self) -> Option<&Answer> {
         match self {
             Self::Refused { answer, .. } => Some(answer),

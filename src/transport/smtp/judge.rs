@@ -16,7 +16,7 @@ use crate::transport::outcome::{FailedRecipient, Interruption, Outcome, Progress
 use crate::transport::outgoing::Outgoing;
 use crate::transport::upstream::Upstream;
 
-/// The reaction to a connection that ended without a reply.
+/// Returns the reaction to a connection that ended without a reply.
 pub(crate) fn of_loss(stage: Stage) -> Reaction {
     match stage {
         Stage::FinalDot => Reaction::Uncertain,
@@ -27,7 +27,7 @@ pub(crate) fn of_loss(stage: Stage) -> Reaction {
     }
 }
 
-/// The reaction to a failure.
+/// Returns the reaction to a failure.
 pub(super) fn reaction(upstream: &Upstream, failure: &Failure) -> Reaction {
     match failure.answer() {
         Some(answer) => table::row(upstream.smtp.service, failure.stage(), answer).reaction,
@@ -35,7 +35,7 @@ pub(super) fn reaction(upstream: &Upstream, failure: &Failure) -> Reaction {
     }
 }
 
-/// The interruption for a session that could not begin, or that ended early.
+/// Returns the interruption for a session that could not begin, or that ended early.
 pub fn interruption(upstream: &Upstream, failure: &Failure) -> Interruption {
     let reason = failure.to_string();
     let reaction = reaction(upstream, failure);
@@ -59,7 +59,7 @@ pub fn interruption(upstream: &Upstream, failure: &Failure) -> Interruption {
     }
 }
 
-/// The outcome that follows from the replies to a message.
+/// Returns the outcome that follows from the replies to a message.
 pub fn outcome(upstream: &Upstream, message: &Outgoing, replies: &Transcript) -> Outcome {
     let mut judging = Judging {
         upstream,
@@ -75,8 +75,8 @@ pub fn outcome(upstream: &Upstream, message: &Outgoing, replies: &Transcript) ->
     judging.end()
 }
 
-/// What a reply shows about the mailbox, if anything. `said` is the reply in words, for the reason; `sender`
-/// is the address that the message was sent as.
+/// Returns what a reply shows about the mailbox, if anything. The reason begins with `said`; `sender` is the
+/// address that the message was sent as.
 fn finding(
     upstream: &Upstream,
     row: &Row,
@@ -186,7 +186,7 @@ impl Judging<'_> {
     }
 }
 
-/// How much a reply shows about the mailbox: 0 for nothing, higher for graver findings.
+/// Ranks reactions by what they mean for the mailbox: 0 for no finding, higher for graver findings.
 fn gravity(reaction: Reaction) -> u8 {
     match reaction {
         Reaction::Delivered

@@ -115,7 +115,7 @@ async fn connect(upstream: &Upstream) -> Result<Session, Step> {
     }
 }
 
-/// The most likely remedy if the conversation does not start.
+/// Returns the most likely remedy if the conversation does not start.
 fn tls_remedy(server: &SmtpServer) -> Option<String> {
     let remedy = match (server.tls, server.port) {
         (Tls::Starttls | Tls::None, IMPLICIT_TLS) => {
@@ -181,8 +181,8 @@ fn signed_in(upstream: &Upstream, name: SignInName) -> String {
     }
 }
 
-/// Gets a new token if the server needs one; a cached token would hide that the app can no longer get one.
-/// The step shows the token's claims, not the token.
+/// Requests a new token if the server needs a token: a cached one would hide that no new ones are issued. The
+/// step shows the token's claims, not the token.
 async fn token(upstream: &Upstream, steps: &Steps) -> Result<Option<Arc<Access>>, Step> {
     let Some(source) = &upstream.token else {
         return Ok(None);

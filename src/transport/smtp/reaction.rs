@@ -22,15 +22,17 @@ pub enum Reaction {
     Slowed(Patience),
     /// The message may have arrived already; it is retried only after a long pause.
     Uncertain,
-    /// The message has failed: for this recipient or, after RCPT, for all recipients that were accepted.
+    /// The message fails: for one recipient if this is the reply to RCPT, otherwise for every recipient that
+    /// has not been refused.
     Failed,
-    /// As [`Reaction::Failed`], and the mailbox pauses, because repeated failures of this kind get it
-    /// blocked.
+    /// Like [`Reaction::Failed`]; in addition, the mailbox pauses, because repeated failures of this kind
+    /// would get the mailbox blocked.
     FailedAndSlowed,
-    /// As [`Reaction::Failed`], and further mail from this sender fails early for a while, because more
-    /// attempts would get the mailbox blocked.
+    /// Like [`Reaction::Failed`]; in addition, further mail from this sender fails early for a while, because
+    /// more attempts would get the mailbox blocked.
     SenderRefused,
-    /// The token was refused: one attempt with a fresh token, then the mailbox is held until a probe.
+    /// The token was refused: one attempt is made with a fresh token. If that is refused too, the mailbox is
+    /// held until a probe succeeds.
     FreshToken,
     /// The mailbox is not used; its mail stays queued, and the attempt does not count.
     Held(Until),

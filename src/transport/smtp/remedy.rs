@@ -9,7 +9,7 @@ use crate::message::Address;
 use crate::token::{Access, Claims};
 use crate::transport::upstream::Upstream;
 
-/// The server's words, followed by the remedy if there is one.
+/// Returns the server's words, followed by the remedy if there is one.
 pub(super) fn with_remedy(said: &str, remedy: &str) -> String {
     if remedy.is_empty() {
         said.to_owned()
@@ -18,7 +18,7 @@ pub(super) fn with_remedy(said: &str, remedy: &str) -> String {
     }
 }
 
-/// The remedy of a row of the table, for this server; empty if none is known.
+/// Returns the remedy of a row of the table, for this server; empty if none is known.
 pub(super) fn remedy(upstream: &Upstream, row: &Row, sender: Option<&Address>) -> String {
     let is_sign_in = matches!(row.name, "not_authenticated" | "sign_in_refused");
     let mailbox = upstream.limited().unwrap_or_default();
@@ -38,14 +38,14 @@ pub(super) fn remedy(upstream: &Upstream, row: &Row, sender: Option<&Address>) -
     }
 }
 
-/// The remedy for a failure with a reply from the server; `None` if none is known.
+/// Returns the remedy for a failure. `None` if none is known, or if the server sent no reply.
 pub(super) fn of_failure(upstream: &Upstream, failure: &Failure) -> Option<String> {
     let row = table::row(upstream.smtp.service, failure.stage(), failure.answer()?);
     Some(remedy(upstream, row, None)).filter(|remedy| !remedy.is_empty())
 }
 
-/// The commands for an Exchange administrator that permit an app to send as the mailbox, after the app's
-/// token was refused (`token/entra.md`, Permissions). `None` if the failure has another cause.
+/// Returns the commands with which an Exchange administrator permits an app to send as the mailbox
+/// (`token/entra.md`, Permissions). `None` if the failure is not that the server refused an app's token.
 pub(super) fn permit_commands(
     upstream: &Upstream,
     failure: &Failure,

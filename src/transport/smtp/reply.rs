@@ -97,8 +97,8 @@ fn harmless(text: &str) -> String {
         .collect()
 }
 
-/// The enhanced code `x.y.z`, if its class is that of the reply (RFC 3463 §2). Exchange uses up to three
-/// digits at the end, as in 5.7.139.
+/// Returns the enhanced code `x.y.z` that `text` begins with, if `x` is the first digit of the reply's code
+/// (RFC 3463 §2). Exchange uses up to three digits at the end, as in 5.7.139.
 fn enhanced(text: &str, code: u16) -> Option<&str> {
     let word = text.split(' ').next()?;
     let mut parts = word.split('.');

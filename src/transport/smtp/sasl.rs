@@ -4,25 +4,25 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-/// `user=U^Aauth=Bearer T^A^A` in base64. It is sent after the 334, because some servers refuse an AUTH line
-/// that contains a token of the usual length.
+/// Returns `user=U^Aauth=Bearer T^A^A` in base64. It must be sent after the 334: some servers refuse an AUTH
+/// line that contains a token of the usual length.
 pub(crate) fn xoauth2(username: &str, token: &str) -> Zeroizing<String> {
     let clear = Zeroizing::new(format!("user={username}\x01auth=Bearer {token}\x01\x01"));
     Zeroizing::new(BASE64_STANDARD.encode(clear.as_bytes()))
 }
 
-/// The only message of SASL PLAIN (RFC 4616 §2).
+/// Returns the only message of SASL PLAIN, in base64 (RFC 4616 §2).
 pub(crate) fn plain(username: &str, password: &str) -> Zeroizing<String> {
     let clear = Zeroizing::new(format!("\0{username}\0{password}"));
     Zeroizing::new(BASE64_STANDARD.encode(clear.as_bytes()))
 }
 
-/// One response of LOGIN.
+/// Returns one response of LOGIN, in base64.
 pub(crate) fn login(text: &str) -> Zeroizing<String> {
     Zeroizing::new(BASE64_STANDARD.encode(text))
 }
 
-/// The text of an error challenge. Some providers send JSON in base64, others nothing.
+/// Returns the text of an error challenge, if it has one. Some providers send JSON in base64, others nothing.
 pub(crate) fn challenge_detail(text: &str) -> Option<String> {
     let decoded = String::from_utf8(BASE64_STANDARD.decode(text.trim()).ok()?).ok()?;
     let shown: String = decoded

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, Service};
 
-/// A submission server: how it is reached and signed in to.
+/// A submission server: how to reach it, and how to sign in to it.
 #[derive(Clone)]
 pub struct SmtpServer {
     /// Host name or address.
@@ -31,7 +31,7 @@ pub struct SmtpServer {
 }
 
 impl SmtpServer {
-    /// True if the settings of both are the same.
+    /// True if `self` and `other` have the same settings.
     pub fn is_same(&self, other: &Self) -> bool {
         self.host == other.host
             && self.port == other.port
@@ -82,7 +82,7 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// True if both use the same mechanism, name and password.
+    /// True if `self` and `other` use the same mechanism, name and password.
     fn is_same(&self, other: &Self) -> bool {
         let parts = |auth: &Self| match auth {
             Self::None => (0, None),
@@ -97,7 +97,7 @@ impl Auth {
         kind == its_kind && password == its_password && self.username() == other.username()
     }
 
-    /// The name used for the sign-in.
+    /// Returns the name used for the sign-in; `None` if there is no sign-in.
     pub fn username(&self) -> Option<&str> {
         match self {
             Self::None => None,

@@ -47,7 +47,7 @@ pub struct Transcript {
     pub recipients: Vec<Answer>,
     /// The reply to DATA or to the final dot, whichever was last; `None` if neither was sent.
     pub message: Option<(Stage, Answer)>,
-    /// True if the server accepts DSN parameters, so that it sends the requested confirmations itself.
+    /// True if the server accepts DSN parameters; it then sends the requested confirmations itself.
     pub offers_dsn: bool,
 }
 
@@ -151,7 +151,8 @@ impl Session {
         let _ = timeout(wait::QUIT, farewell).await;
     }
 
-    /// Sends MAIL, the RCPTs and, if that is safe, DATA; pipelined if the server offers PIPELINING.
+    /// Sends MAIL and the RCPTs. If the server offers PIPELINING, pipelines them; DATA follows in the same
+    /// write unless the message has several recipients and must go to all of them or to none.
     async fn envelope(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
         let mut commands = self.envelope_commands(message);
         let mail = commands.remove(0);
@@ -218,8 +219,8 @@ impl Session {
     ///
     /// Used only for Exchange Online: a server that refused MAIL and, contrary to RFC 3030 §2, did not
     /// discard the chunk would read the message's lines as commands. Used only after a 354 reply to DATA in
-    /// the same session: here every reply is a 250, so a surplus reply, which shifts all later ones, would
-    /// go unnoticed.
+    /// the same session has proved that replies and commands are in step: the replies here are normally all
+    /// 250, so a surplus reply would shift the others unnoticed.
     async fn at_once(&mut self, message: &Outgoing<'_>) -> Result<Transcript, Failure> {
         let mut out = self.envelope_commands(message).concat().into_bytes();
         let body: &[u8] = match &message.body {
@@ -268,7 +269,7 @@ impl Session {
         })
     }
 
-    /// The MAIL command, then the RCPT commands.
+    /// Returns the MAIL command, then the RCPT commands.
     fn envelope_commands(&self, message: &Outgoing<'_>) -> Vec<String> {
         let mut commands = vec![command::mail_command(message, &self.extensions)];
         let dsn = self.extensions.dsn;
@@ -487,7 +488,8 @@ impl Session {
     }
 }
 
-/// The reply for an address that needs SMTPUTF8 if the server does not offer it (RFC 6531 §3.2).
+/// Returns the reply that we judge instead of the server's if an address needs SMTPUTF8 and the server does
+/// not offer SMTPUTF8 (RFC 6531 §3.2).
 fn utf8_not_offered(host: &str) -> Answer {
     let text = format!("An address needs SMTPUTF8, which {host} does not offer");
     Answer::new(553, "5.6.7", text)

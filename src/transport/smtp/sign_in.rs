@@ -27,7 +27,7 @@ pub(super) enum SignInName {
 }
 
 impl SignInName {
-    /// The name to try if this one was refused.
+    /// Returns the name to try if this one was refused.
     fn other(self) -> Self {
         match self {
             Self::Person => Self::Mailbox,
@@ -35,7 +35,7 @@ impl SignInName {
         }
     }
 
-    /// The server's settings, with this name for the sign-in.
+    /// Returns the server's settings, with this name for the sign-in.
     pub(super) fn server(self, upstream: &Upstream) -> SmtpServer {
         let mut server = upstream.smtp.clone();
         if let (Self::Person, Some(person)) = (self, upstream.person()) {
@@ -66,7 +66,8 @@ impl Names {
     }
 }
 
-/// Opens a session and signs in. A token that is refused is replaced once.
+/// Opens a session and signs in. With `fresh_token`, requests a new token first; otherwise, requests one only
+/// if the server refuses the current token, and then tries once more.
 pub(super) async fn open(
     names: &Names,
     upstream: &Arc<Upstream>,
@@ -90,7 +91,7 @@ pub(super) async fn open(
     opened.map_err(interrupted)
 }
 
-/// Signs in with a token. For a shared mailbox, tries the name that worked last, then the other one.
+/// Signs in with a token. For a shared mailbox, tries the name that worked last, then the other name.
 async fn sign_in(names: &Names, upstream: &Upstream, token: &Secret) -> Result<Session, Failure> {
     if upstream.person().is_none() {
         return Session::open(&upstream.smtp, Some(token)).await;

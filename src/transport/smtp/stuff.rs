@@ -44,7 +44,8 @@ impl Stuffer {
         }
     }
 
-    /// Copies up to the next line that begins with a dot, or to the end; returns the rest.
+    /// Copies `text` up to the next line that begins with a dot, or to the end; returns the part that is not
+    /// copied.
     fn lines<'a>(&mut self, text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let mut at = 0;
         while let Some(found) = memchr(b'\n', &text[at..]) {

@@ -401,8 +401,8 @@ static DONE: Row = Row {
     ..ANY
 };
 
-/// The safe choices if no row of the table matches. Such replies are counted, so that rows can be
-/// added for them.
+/// The safe choices for replies that no row of the table matches. These replies are counted, so that rows
+/// can be added for them.
 static UNKNOWN: &[Row] = &[
     Row {
         name: "unclassified_temporary",
@@ -416,7 +416,7 @@ static UNKNOWN: &[Row] = &[
     },
 ];
 
-/// The row for a service's reply at a stage.
+/// Returns the row for a service's reply at a stage.
 pub fn row(service: Service, stage: Stage, answer: &Answer) -> &'static Row {
     if DONE.codes.contains(&answer.code) {
         return &DONE;

@@ -1,5 +1,5 @@
-//! How long a server asks us to wait before the next attempt. SMTP has no field for it; servers that
-//! greylist state the time in the text: "try again in 5 minutes", "come back in 00:04:58". Pure.
+//! How long a server asks us to wait before the next attempt. SMTP has no field for this time;
+//! servers that greylist state it in the text: "try again in 5 minutes", "come back in 00:04:58". Pure.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ const MOST: Duration = Duration::from_secs(3_600);
 /// Units of time: the first letters of their names, and their lengths in seconds.
 const UNITS: [(&str, u64); 3] = [("sec", 1), ("min", 60), ("hour", 3_600)];
 
-/// How long the reply asks us to wait, if it is transient and states a time.
+/// Returns how long the reply asks us to wait, at most [`MOST`]. `None` if the reply is not transient, or
+/// states no time or a longer one.
 pub(super) fn asked_for(answer: &Answer) -> Option<Duration> {
     if !answer.is_transient() {
         return None;
@@ -27,14 +28,14 @@ pub(super) fn asked_for(answer: &Answer) -> Option<Duration> {
     asked.filter(|wait| *wait <= MOST)
 }
 
-/// `300 seconds`, `5 min`.
+/// Parses a time such as `300 seconds` or `5 min`.
 fn number(number: &str, unit: &str) -> Option<Duration> {
     let (_, seconds) = UNITS.iter().find(|(name, _)| unit.starts_with(name))?;
     let number: u64 = number.parse().ok()?;
     Some(Duration::from_secs(number.checked_mul(*seconds)?))
 }
 
-/// `00:04:58`.
+/// Parses a time such as `00:04:58`.
 fn clock(text: &str) -> Option<Duration> {
     let text = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let parts: Vec<u64> = text
@@ -76,7 +77,7 @@ mod tests {
         ] {
             assert_eq!(seconds(451, text), expected, "{text}");
         }
-        assert_eq!(seconds(550, "try again in 5 minutes"), None, "for good");
+        assert_eq!(seconds(550, "try again in 5 minutes"), None, "permanent");
     }
 
     proptest! {

@@ -63,7 +63,8 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Uses only the steady time of this clock, not the time that it shows: nobody sets Exchange's clock.
+    /// Creates an Exchange. After the start it follows only the steady time of `clock`, so that it does not
+    /// notice when the program's clock is set.
     pub fn new(seed: u64, faults: Faults, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
@@ -74,17 +75,17 @@ impl Exchange {
         })
     }
 
-    /// Ends all sessions, because the program that had them is gone.
+    /// Ends all sessions, because the program that opened them was killed.
     pub fn restart(&self) {
         self.inner().open.clear();
     }
 
-    /// The accepted messages by mailbox, in order.
+    /// Returns the accepted messages by mailbox, in order.
     pub fn taken(&self) -> HashMap<String, Vec<Taken>> {
         self.inner().taken.clone()
     }
 
-    /// The texts of the reports with this id.
+    /// Returns the texts of the reports with this id.
     pub fn reports(&self, report: MessageId) -> Vec<String> {
         let inner = self.inner();
         // The Message-ID of a digest also contains the number of its last line.
@@ -96,7 +97,7 @@ impl Exchange {
         reports.flat_map(|(_, texts)| texts.clone()).collect()
     }
 
-    /// The rules that the sender has broken.
+    /// Returns the rules that the sender has broken.
     pub fn wrong(&self) -> Vec<String> {
         self.inner().wrong.clone()
     }
@@ -154,7 +155,7 @@ impl Exchange {
     }
 }
 
-/// The Message-ID in a header section.
+/// Returns the Message-ID in a header section.
 fn name_of(head: &[u8]) -> String {
     let head = String::from_utf8_lossy(head);
     let line = head
@@ -344,8 +345,8 @@ impl Link for Visit {
     }
 }
 
-/// The first time at which a mailbox exceeded its limit per minute. Only messages that `counts` selects are
-/// counted.
+/// Returns the first time at which a mailbox exceeded its limit per minute. Counts only the messages that
+/// `counts` selects.
 pub fn too_fast(taken: &[Taken], counts: impl Fn(&Taken) -> bool) -> Option<Timestamp> {
     let mut messages: Vec<&Taken> = taken.iter().filter(|taken| counts(taken)).collect();
     messages.dedup_by(|a, b| a.message == b.message && a.at == b.at);

@@ -49,7 +49,7 @@ impl Memory {
         self.inner.lock().expect("no test panicked")
     }
 
-    /// Drops all claims, because the program that had them has died.
+    /// Drops all claims, because the program that had them was killed.
     pub fn restart(&self) {
         let mut inner = self.inner();
         let claims = std::mem::take(&mut inner.claims);
@@ -76,7 +76,7 @@ impl Memory {
         self.changed.notify_one();
     }
 
-    /// The record of a message, if the message is still in the spool.
+    /// Returns the record of a message, if the message is still in the spool.
     pub fn left(&self, id: MessageId) -> Option<Record> {
         self.inner()
             .messages
@@ -84,7 +84,7 @@ impl Memory {
             .map(|(record, _)| record.clone())
     }
 
-    /// The content of a message, if the message is still in the spool.
+    /// Returns the content of a message, if the message is still in the spool.
     pub fn text(&self, id: MessageId) -> Option<String> {
         let inner = self.inner();
         let (_, content) = inner.messages.get(&id)?;
@@ -92,7 +92,7 @@ impl Memory {
         Some(String::from_utf8_lossy(content).into_owned() + &lines.collect::<String>())
     }
 
-    /// The events of a message's story.
+    /// Returns the events of a message's story.
     pub fn events(&self, id: MessageId) -> Vec<StoryEvent> {
         self.inner().events.get(&id).cloned().unwrap_or_default()
     }

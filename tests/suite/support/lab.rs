@@ -22,7 +22,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The usual laboratory, with the program running.
+    /// Sets up the usual laboratory and starts the program.
     pub fn new() -> Self {
         Self::with(Plan::default())
     }
@@ -33,7 +33,7 @@ impl Lab {
         lab
     }
 
-    /// A laboratory in which the program is not running yet.
+    /// Sets up a laboratory in which the program is not running yet.
     pub fn stopped(plan: Plan) -> Self {
         mailferry::base::tls::install_provider();
         let folder = tempfile::tempdir().expect("a folder");
@@ -106,8 +106,8 @@ impl Lab {
         self.address = address.parse().expect("an address");
     }
 
-    /// Starts the program under strace, which injects this fault into its system calls on the file
-    /// (`--inject` in strace(1)) and writes them to `trace`.
+    /// Starts the program under strace, which injects this fault into the program's system calls on the file
+    /// (`--inject` in strace(1)) and writes the calls to `trace`.
     pub fn start_with_faults(&mut self, file: &Path, inject: &str) {
         let [trace, file] = [&self.path("trace"), file].map(|path| path.display().to_string());
         let inject = format!("inject={inject}");
@@ -127,17 +127,17 @@ impl Lab {
         self.address = address;
     }
 
-    /// The id of the program's process.
+    /// Returns the id of the program's process.
     pub fn id(&self) -> u32 {
         self.program.as_ref().expect("it runs").id()
     }
 
-    /// A command of the program that uses this laboratory's configuration.
+    /// Returns a command that runs the program with these arguments and this laboratory's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.prefixed(&[PROGRAM], arguments)
     }
 
-    /// A command that begins with `prefix` (such as `strace`, its options and the program), has these
+    /// Returns a command that begins with `prefix` (such as `strace`, its options and the program), has these
     /// arguments, and uses this laboratory's configuration.
     pub fn prefixed(&self, prefix: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(prefix[0]);
@@ -189,7 +189,7 @@ impl Lab {
         location.to_str().expect("text").to_owned()
     }
 
-    /// Waits for work of the test itself, such as a request that it sends.
+    /// Runs asynchronous work of the test itself, such as a request, until it is done.
     pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -231,7 +231,7 @@ impl Lab {
         }
     }
 
-    /// Waits for the program to end after the test has done something to end it. Returns its exit status.
+    /// Waits for the program to end after a signal from the test. Returns the exit status.
     pub fn ended(&mut self) -> ExitStatus {
         let mut program = self.program.take().expect("it runs");
         self.wait_for("end", || program.try_wait().expect("ours"))
@@ -245,7 +245,7 @@ impl Lab {
         (status.success(), begin.elapsed())
     }
 
-    /// The end of the log, for the message of a failed test.
+    /// Returns the end of the log, for the message of a failed test.
     fn log_end(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -320,7 +320,7 @@ impl Lab {
         }
     }
 
-    /// A client that is signed in.
+    /// Connects a client and signs it in.
     pub fn client(&self) -> Smtp {
         let mut client = Smtp::connect(self.address);
         client.expect("EHLO test", "250");
@@ -353,7 +353,8 @@ fn posted(
     http.post(url).header("content-type", form).body(body)
 }
 
-/// A cheap hash of the password "load" of the user "erp", so that tests do not wait for it.
+/// Returns a hash of "load", the password of the user "erp". The hash is cheap to check, so that tests are
+/// fast.
 fn hash() -> String {
     use argon2::password_hash::CustomizedPasswordHasher;
     let params = argon2::Params::new(64, 1, 1, None).expect("parameters");

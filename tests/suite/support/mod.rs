@@ -22,8 +22,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mailferry");
 /// The longest time that a test waits for anything.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// The seed of random choices: `MAILFERRY_SEED`, which may be `random`. Without it the seed is always the
-/// same, so that a test that has passed passes again.
+/// Returns the seed of random choices. `MAILFERRY_SEED` sets it, to a number or to `random`. Without the
+/// variable, the seed is always the same, so that a test that has passed passes again.
 pub fn seed() -> u64 {
     let said = std::env::var("MAILFERRY_SEED");
     match said.as_deref() {
@@ -33,25 +33,25 @@ pub fn seed() -> u64 {
     }
 }
 
-/// The id in a 250 reply.
+/// Returns the id in a 250 reply.
 pub fn id_of(reply: &str) -> String {
     let id = reply.trim_end().rsplit(' ').next().expect("an id");
     assert!(reply.starts_with("250 2.0.0 Ok: queued as "), "{reply}");
     id.to_owned()
 }
 
-/// A message that routing admits as it is.
+/// Returns a message that routing accepts without rewriting.
 pub fn admitted(subject: &str) -> String {
     format!(
         "From: Notifications <notifications@example.com>\r\nTo: someone@example.net\r\nSubject: {subject}\r\n\r\nHello\r\n"
     )
 }
 
-/// A free port of loopback. It is below the range from which the system assigns ports to programs that
+/// Returns a free port of loopback, below the range from which the system assigns ports to programs that
 /// request any port.
 pub fn free_port() -> u16 {
-    // Suites that run at the same time begin at different ports, far from each other: suites that start
-    // together have consecutive process ids.
+    // The first port depends on the process id, so that suites that run at the same time use different ports.
+    // Suites that start together have consecutive process ids: their first ports are 200 apart.
     static NEXT: LazyLock<AtomicU16> =
         LazyLock::new(|| AtomicU16::new(20_000 + 200 * (std::process::id() % 50) as u16));
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();

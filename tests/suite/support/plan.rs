@@ -84,14 +84,14 @@ messages_per_minute = 0
 recipients_per_day = 0
 "#;
 
-/// The same server, with a refresh token in the file "refresh".
+/// Returns the table of the same server, with a refresh token in the file "refresh".
 pub fn by_refresh_token() -> String {
     let grant = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
     SERVER.replace("grant = \"client_credentials\"", grant)
 }
 
 impl Plan {
-    /// The settings of the stand-ins; each mailbox has a refresh token named after it.
+    /// Returns the settings of the stand-ins. Each mailbox has a refresh token that contains its address.
     pub fn sandbox(&self) -> SandboxSettings {
         let mailbox = |address: &&str| SandboxMailbox {
             address: address.parse().expect("an address"),

@@ -1,4 +1,4 @@
-//! A server that replies as a test says: a faulty one, or one with unusual behaviour.
+//! A server that replies as a test says, so that it can be faulty or unusual.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -59,7 +59,7 @@ impl Smarthost {
         lock(&self.seen).clone()
     }
 
-    /// A `[[server]]` table that sends to this server, without a filter.
+    /// Returns a `[[server]]` table for this server, without a filter.
     pub fn server(&self, name: &str) -> String {
         let port = self.address.port();
         format!(

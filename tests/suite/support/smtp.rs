@@ -1,4 +1,4 @@
-//! A legacy app whose commands the test writes itself.
+//! A legacy app that sends the commands that a test gives it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -57,7 +57,7 @@ impl Smtp {
         })
     }
 
-    /// The certificate that the server has presented.
+    /// Returns the certificate that the server has presented.
     pub fn certificate(&self) -> Option<Vec<u8>> {
         match self.reader.get_ref() {
             Stream::Plain(_) => None,
@@ -69,7 +69,7 @@ impl Smtp {
         self.reader.get_mut().write_all(bytes).expect("writes");
     }
 
-    /// Like [`Smtp::raw`], but the server may be gone.
+    /// Like [`Smtp::raw`], but the server may have closed the connection.
     pub fn try_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.reader.get_mut().write_all(bytes)
     }
@@ -93,7 +93,7 @@ impl Smtp {
         self.reply()
     }
 
-    /// Like [`Smtp::command`], but the server may be gone: the reply is then empty.
+    /// Like [`Smtp::command`], but the server may have closed the connection: the reply is then empty.
     pub fn try_command(&mut self, line: &str) -> String {
         match self
             .reader

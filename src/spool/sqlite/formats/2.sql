@@ -1,5 +1,6 @@
--- The dump of a spool as the program of November 2026 (format 2) wrote it: one message delivered, four
--- waiting for a server that an operator holds, one of them held by hand, one with its content in a file.
+-- A dump of a spool that the program of November 2026 wrote (format 2). One message is delivered. Four
+-- messages wait for a server that an operator has put on hold; one of the four is held by hand, and another
+-- has its content in a file.
 BEGIN TRANSACTION;
 CREATE TABLE message (
         id      INTEGER PRIMARY KEY,

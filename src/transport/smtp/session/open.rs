@@ -56,13 +56,13 @@ impl Session {
         Ok(session)
     }
 
-    /// The extensions that EHLO offers, in one line.
+    /// Returns the extensions that the server offered in reply to EHLO, in one line.
     pub fn offers(&self) -> &str {
         &self.offers
     }
 
-    /// How the connection is protected: the TLS version, "resumed" if it continues an earlier session, and
-    /// the certificate's names and dates.
+    /// Describes the protection of the connection: the TLS version, "resumed" if it continues an earlier TLS
+    /// session, and the certificate's names and dates. `None` without TLS.
     pub fn tls(&self) -> Option<String> {
         let ServerStream::Tls(stream) = &self.stream else {
             return None;
@@ -148,8 +148,8 @@ impl Session {
         }
     }
 
-    /// XOAUTH2 in two steps. On a failure some providers first send the reason in a further 334; the
-    /// response to it is an empty line.
+    /// Signs in with XOAUTH2, in two steps. On a failure some providers first send the reason in a further
+    /// 334, which must be answered with an empty line.
     async fn xoauth2(&mut self, response: &str) -> Result<(), Failure> {
         self.step("AUTH XOAUTH2", 334).await?;
         let reply = self.auth_line(response).await?;
@@ -189,7 +189,7 @@ impl Session {
     }
 }
 
-/// The names and dates of a certificate, as text for people.
+/// Returns the names and dates of a certificate, as text for people.
 fn facts(certificate: &CertificateDer) -> Option<String> {
     use x509_parser::extensions::GeneralName;
     use x509_parser::prelude::{FromDer, X509Certificate};
@@ -216,7 +216,7 @@ fn facts(certificate: &CertificateDer) -> Option<String> {
 /// The remedy if the host name is not found.
 pub(crate) const DNS_REMEDY: &str = "check the server's `host`, and DNS on this machine";
 
-/// The remedy if the port cannot be reached.
+/// Returns the remedy if the port cannot be reached.
 pub(crate) fn tcp_remedy(port: u16) -> String {
     format!(
         "allow outbound connections from this machine to TCP port {port} (firewall, provider), and check the server's `host` and `port`"
@@ -275,7 +275,7 @@ async fn handshake(server: &SmtpServer, stream: TcpStream) -> Result<ServerStrea
     }
 }
 
-/// The reason why a handshake failed, with its remedy.
+/// Returns the reason why a handshake failed, with the remedy if one is known.
 fn tls_words(error: &std::io::Error, server: &SmtpServer, now: Timestamp) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {
@@ -295,7 +295,8 @@ fn certificate_words(error: &CertificateError, server: &SmtpServer, now: Timesta
     let clock = format!("if that is wrong, check this machine's clock (now {now})");
     match error {
         CertificateError::UnknownIssuer => "the certificate is signed by an authority that this machine does not know; if a \
-             firewall inspects TLS, or the server is internal, put its CA certificate (PEM) into the server's `ca`"
+             firewall inspects TLS, or the server is internal, put the CA certificate (PEM) of the firewall \
+             or server into the server's `ca`"
             .to_owned(),
         CertificateError::NotValidForName => {
             format!("the certificate is not for {host}; correct the server's `host`")
@@ -322,7 +323,7 @@ fn certificate_words(error: &CertificateError, server: &SmtpServer, now: Timesta
     }
 }
 
-/// The plain name from the form in which rustls shows it: `DnsName("mx.example.com")`.
+/// Extracts the plain name from the form that rustls shows: `DnsName("mx.example.com")`.
 fn plain_name(shown: &str) -> &str {
     let inside = shown
         .split_once('"')
