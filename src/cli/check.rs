@@ -9,7 +9,8 @@ use crate::config::ListenerConfig;
 use crate::config::{Config, Secrets};
 use crate::message::{Address, Author, ReversePath};
 use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
-use crate::transport::smtp::{Auth, Tls};
+use crate::transport::Tls;
+use crate::transport::smtp::Auth;
 
 /// The arguments of `mailferry check`.
 #[derive(clap::Args)]
@@ -147,7 +148,7 @@ fn servers(config: &Config) {
     println!("\nServers, in order");
     for server in &config.live.servers {
         let up = &server.smtp;
-        let tls = match up.tls {
+        let tls = match up.remote.tls {
             Tls::Starttls => "STARTTLS",
             Tls::Implicit => "implicit TLS",
             Tls::None => "no TLS",
@@ -171,7 +172,7 @@ fn servers(config: &Config) {
         };
         println!(
             "  {}  {}:{} {tls}, {auth}; {mode}, {} sessions",
-            server.name, up.host, up.port, server.limits.sessions
+            server.name, up.remote.host, up.remote.port, server.limits.sessions
         );
     }
 }

@@ -176,7 +176,7 @@ impl Checker<'_> {
     /// Warns of a server whose host and port are one of our own listeners, because mail would loop.
     fn circles(&mut self, servers: &[ServerConfig], listeners: &[ListenerConfig], own: &str) {
         for server in servers {
-            let (host, port) = (server.smtp.host.as_str(), server.smtp.port);
+            let (host, port) = (server.smtp.remote.host.as_str(), server.smtp.remote.port);
             let ip: Option<IpAddr> = host.parse().ok();
             let is_local = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
             let is_here = |address: &SocketAddr| {

@@ -20,7 +20,7 @@ use crate::observe::logging::Format;
 use crate::routing::{Key, NullSender, OnMismatch};
 use crate::spool::sqlite;
 use crate::token::Grant;
-use crate::transport::smtp::Tls;
+use crate::transport::Tls;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]

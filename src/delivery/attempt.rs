@@ -219,7 +219,7 @@ impl Attempt<'_> {
             record: &tried.record,
             head: &loaded.head[..head],
             whole: loaded.content.in_memory().cloned(),
-            upstream: &self.entry.server.upstream.smtp.host,
+            upstream: &self.entry.server.upstream.smtp.remote.host,
             host: &settings.host,
         };
         let mut finish = conclude(self.world, self.plan, &about, self.entry.name(), settled);

@@ -134,6 +134,6 @@ impl Plan {
     /// Returns the host of a server, or the server's name if the server is not configured.
     pub(super) fn host_of<'a>(&'a self, server: &'a str) -> &'a str {
         let entry = self.entry(server);
-        entry.map_or(server, |entry| &entry.server.upstream.smtp.host)
+        entry.map_or(server, |entry| &entry.server.upstream.smtp.remote.host)
     }
 }

@@ -47,6 +47,9 @@ impl Server {
     }
 
     fn address(&self) -> String {
-        format!("{}:{}", self.upstream.smtp.host, self.upstream.smtp.port)
+        format!(
+            "{}:{}",
+            self.upstream.smtp.remote.host, self.upstream.smtp.remote.port
+        )
     }
 }

@@ -231,7 +231,7 @@ mod tests {
 
     fn server(host: &str) -> Arc<Upstream> {
         let mut upstream = Upstream::of_exchange();
-        upstream.smtp.host = host.to_owned();
+        upstream.smtp.remote.host = host.to_owned();
         Arc::new(upstream)
     }
 

@@ -35,7 +35,8 @@ impl Upstream {
     /// Creates an Exchange Online server, for tests.
     #[cfg(test)]
     pub(crate) fn of_exchange() -> Self {
-        use super::smtp::{Auth, Tls};
+        use super::remote::{RemoteHost, Tls};
+        use super::smtp::Auth;
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ));
@@ -47,11 +48,13 @@ impl Upstream {
         Self {
             name: "s".into(),
             smtp: SmtpServer {
-                host: "smtp.office365.com".into(),
-                port: 587,
-                tls: Tls::Starttls,
-                tls_config: Arc::new(tls),
-                roots: Vec::new(),
+                remote: RemoteHost {
+                    host: "smtp.office365.com".into(),
+                    port: 587,
+                    tls: Tls::Starttls,
+                    tls_config: Arc::new(tls),
+                    roots: Vec::new(),
+                },
                 service: crate::base::Service::ExchangeOnline,
                 hello: "relay.example.com".into(),
                 auth: Auth::XOAuth2 {

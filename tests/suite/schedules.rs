@@ -18,8 +18,8 @@ use mailferry::delivery::{self, Delivery, DeliveryOptions, MailboxLimits};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::spool::{Content, EventKind, Intake, NewMessage, Origin, Record, State};
-use mailferry::transport::Upstream;
-use mailferry::transport::smtp::{Auth, SmtpServer, Tls};
+use mailferry::transport::smtp::{Auth, SmtpServer};
+use mailferry::transport::{RemoteHost, Tls, Upstream};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -58,12 +58,14 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::DeliverySettings
             name: format!("s{number}"),
             token: None,
             smtp: SmtpServer {
-                host: "exchange".into(),
-                port: 587,
+                remote: RemoteHost {
+                    host: "exchange".into(),
+                    port: 587,
+                    tls: Tls::Starttls,
+                    tls_config: tls_config.clone(),
+                    roots: Vec::new(),
+                },
                 service: Service::ExchangeOnline,
-                tls: Tls::Starttls,
-                tls_config: tls_config.clone(),
-                roots: Vec::new(),
                 hello: "relay.example.com".into(),
                 auth: Auth::XOAuth2 {
                     username: mailbox(number),

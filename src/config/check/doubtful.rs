@@ -6,7 +6,7 @@ use crate::config::ServerConfig;
 use crate::config::text;
 use crate::message::address;
 use crate::routing::ServerRule;
-use crate::transport::smtp::Tls;
+use crate::transport::Tls;
 
 /// Values from the examples that come with mailferry.
 const EXAMPLES: [&str; 2] = [
@@ -79,7 +79,7 @@ impl Checker<'_> {
 fn of_server(server: &ServerConfig, rule: &ServerRule) -> Vec<String> {
     let ServerConfig { name, smtp, .. } = server;
     let mut warnings = Vec::new();
-    if smtp.tls == Tls::Starttls && smtp.port == IMPLICIT_TLS {
+    if smtp.remote.tls == Tls::Starttls && smtp.remote.port == IMPLICIT_TLS {
         warnings.push(format!(
             "[[server]] {name:?} tls: port 465 expects implicit TLS; write tls = \"implicit\", or port = 587"
         ));

@@ -222,7 +222,7 @@ impl Checker<'_> {
             let own: Vec<&str> = own.map(|server| server.get_ref().as_str()).collect();
             if !own.is_empty() && !own.iter().any(|server| is_here(server)) {
                 let text = format!(
-                    "user {:?} may use {} only, and none of those servers is in this list; name one server in both",
+                    "user {:?} may use {} only, and none of those servers is in this list; add one of them here, or let the user use a server of this list",
                     user.name.get_ref(),
                     own.join(", ")
                 );

@@ -15,7 +15,8 @@ use crate::config::text::{self, AuthMethod, Mode};
 use crate::delivery::MailboxLimits;
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
-use crate::transport::smtp::{self, SmtpServer, Tls};
+use crate::transport::smtp::{self, SmtpServer};
+use crate::transport::{RemoteHost, Tls};
 
 /// The submission port (RFC 6409 §3.1), and the port for implicit TLS (RFC 8314 §7.3).
 const PORTS: (u16, u16) = (587, 465);
@@ -156,16 +157,18 @@ impl Checker<'_> {
                 .map(|name| name.get_ref().clone())
                 .unwrap_or_default(),
             smtp: SmtpServer {
-                port: server.port.unwrap_or(if tls == Tls::Implicit {
-                    PORTS.1
-                } else {
-                    PORTS.0
-                }),
-                host,
+                remote: RemoteHost {
+                    port: server.port.unwrap_or(if tls == Tls::Implicit {
+                        PORTS.1
+                    } else {
+                        PORTS.0
+                    }),
+                    host,
+                    tls,
+                    tls_config,
+                    roots,
+                },
                 service,
-                tls,
-                tls_config,
-                roots,
                 hello: hello.to_owned(),
                 auth,
             },

@@ -2,28 +2,14 @@
 
 use super::stage::Stage;
 use crate::transport::answer::Answer;
+use crate::transport::remote::ConnectError;
 
 /// The reason why a session could not begin, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The connection could not be opened.
-    #[error("cannot connect to {host}:{port}: {reason}")]
-    Unreachable {
-        /// Host.
-        host: String,
-        /// Port.
-        port: u16,
-        /// The cause.
-        reason: String,
-    },
-    /// The TLS handshake failed.
-    #[error("TLS with {host} failed: {reason}")]
-    Tls {
-        /// Host.
-        host: String,
-        /// The cause.
-        reason: String,
-    },
+    /// There is no protected connection to the server.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The server refused the session itself.
     #[error("{host} answered {answer} at {stage}{}", detail.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
     Refused {
@@ -55,8 +41,8 @@ impl Failure {
     /// Returns the stage of the conversation at which the session failed.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::Unreachable { .. } => Stage::Connect,
-            Self::Tls { .. } => Stage::Tls,
+            Self::Connect(ConnectError::Unreachable { .. }) => Stage::Connect,
+            Self::Connect(ConnectError::Tls { .. }) => Stage::Tls,
             Self::Refused { stage, .. } | Self::Lost { stage, .. } => *stage,
             Self::Content(_) => Stage::Content,
         }

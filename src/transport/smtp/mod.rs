@@ -6,8 +6,7 @@
 //!    └ Failure ─ judge, table ─▶ Interruption
 //! ```
 //!
-//! The crate mail-send is used only here, and only to open the TCP connection. The rest of the client side is
-//! our own code: replies kept word for word, XOAUTH2 in two steps, MAIL and its RCPTs in one write, a timeout
+//! The client side is our own code: replies kept word for word, XOAUTH2 in two steps, MAIL and its RCPTs in one write, a timeout
 //! for each phase, and dot-stuffing while the content is streamed.
 #![doc = include_str!("exchange_online.md")]
 
@@ -32,6 +31,6 @@ pub use failure::Failure;
 pub use judge::{interruption, outcome};
 pub use link::Smtp;
 pub use reaction::Reaction;
-pub use server::{Auth, SmtpServer, Tls};
+pub use server::{Auth, SmtpServer};
 pub use session::{Session, Transcript};
 pub use stage::Stage;

@@ -10,11 +10,12 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::remedy;
-use super::server::{Auth, SmtpServer, Tls};
-use super::session::{Session, open};
+use super::server::{Auth, SmtpServer};
+use super::session::Session;
 use super::sign_in::SignInName;
 use crate::base::secret::ExposeSecret;
 use crate::token::{Access, Claims, clock_words};
+use crate::transport::remote::{self, ConnectError, Tls};
 use crate::transport::step::{Step, Steps};
 use crate::transport::upstream::Upstream;
 
@@ -53,8 +54,11 @@ async fn walk(upstream: &Upstream, steps: &Steps) -> Result<Session, Step> {
 
 /// Tests DNS, and opens a connection to see if the server can be reached.
 async fn reach(upstream: &Upstream, steps: &Steps) -> Result<(), Step> {
-    let (host, port) = (upstream.smtp.host.as_str(), upstream.smtp.port);
-    let no_name = |text: String| Step::wrong("DNS", text, Some(open::DNS_REMEDY.into()));
+    let (host, port) = (
+        upstream.smtp.remote.host.as_str(),
+        upstream.smtp.remote.port,
+    );
+    let no_name = |text: String| Step::wrong("DNS", text, Some(remote::DNS_REMEDY.into()));
     let found = timeout(STEP, lookup_host((host, port))).await;
     let addresses: Vec<_> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
@@ -84,7 +88,7 @@ async fn reach(upstream: &Upstream, steps: &Steps) -> Result<(), Step> {
             Err(_) => last = format!("{address}: no answer in {} s", STEP.as_secs()),
         }
     }
-    Err(Step::wrong("TCP", last, Some(open::tcp_remedy(port))))
+    Err(Step::wrong("TCP", last, Some(remote::tcp_remedy(port))))
 }
 
 /// Tests greeting, TLS and EHLO.
@@ -93,7 +97,7 @@ async fn connect(upstream: &Upstream) -> Result<Session, Step> {
         Ok(Ok(session)) => Ok(session),
         Ok(Err(failure)) => {
             let name = match failure {
-                Failure::Tls { .. } => "TLS",
+                Failure::Connect(ConnectError::Tls { .. }) => "TLS",
                 _ => "EHLO",
             };
             let remedy = remedy::of_failure(upstream, &failure);
@@ -105,7 +109,7 @@ async fn connect(upstream: &Upstream) -> Result<Session, Step> {
         }
         Err(_) => {
             let text = format!("no answer in {} s", STEP.as_secs());
-            let name = if upstream.smtp.tls == Tls::Implicit {
+            let name = if upstream.smtp.remote.tls == Tls::Implicit {
                 "TLS"
             } else {
                 "EHLO"
@@ -117,7 +121,7 @@ async fn connect(upstream: &Upstream) -> Result<Session, Step> {
 
 /// Returns the most likely remedy if the conversation does not start.
 fn tls_remedy(server: &SmtpServer) -> Option<String> {
-    let remedy = match (server.tls, server.port) {
+    let remedy = match (server.remote.tls, server.remote.port) {
         (Tls::Starttls | Tls::None, IMPLICIT_TLS) => {
             "port 465 expects TLS from the start: set the server's `tls` to \"implicit\""
         }

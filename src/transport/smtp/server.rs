@@ -1,27 +1,16 @@
 //! The settings of a submission server.
 
-use std::sync::Arc;
-
-use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, Service};
+use crate::transport::remote::RemoteHost;
 
 /// A submission server: how to reach it, and how to sign in to it.
 #[derive(Clone)]
 pub struct SmtpServer {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// How the connection is protected.
-    pub tls: Tls,
-    /// The TLS client settings, with the root certificates that verify this server.
-    pub tls_config: Arc<ClientConfig>,
-    /// The root certificates that the configuration adds to those of the system.
-    pub roots: Vec<CertificateDer<'static>>,
+    /// The host.
+    pub remote: RemoteHost,
     /// The service to which the server belongs.
     pub service: Service,
     /// The name of our own host, as sent in EHLO.
@@ -33,26 +22,10 @@ pub struct SmtpServer {
 impl SmtpServer {
     /// True if `self` and `other` have the same settings.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.host == other.host
-            && self.port == other.port
-            && self.tls == other.tls
-            && self.roots == other.roots
+        self.remote.is_same(&other.remote)
             && self.hello == other.hello
             && self.auth.is_same(&other.auth)
     }
-}
-
-/// How a connection is protected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tls {
-    /// STARTTLS (RFC 3207), required.
-    #[default]
-    Starttls,
-    /// TLS from the first byte (RFC 8314 §3.3).
-    Implicit,
-    /// No TLS; on loopback only.
-    None,
 }
 
 /// How to sign in to a server.

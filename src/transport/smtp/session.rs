@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 use super::command::{self, Extensions};
 use super::failure::Failure;
@@ -22,6 +20,7 @@ use crate::base::Service;
 use crate::base::limits::{FILE_CHUNK, READ_CHUNK, upstream as wait};
 use crate::transport::answer::Answer;
 use crate::transport::outgoing::{Body, Outgoing};
+use crate::transport::remote::RemoteStream;
 
 /// The maximum number of RCPTs in one write. With more, the buffers of both sides could fill up, and each
 /// side would wait for the other (RFC 2920 §3.1).
@@ -51,12 +50,10 @@ pub struct Transcript {
     pub offers_dsn: bool,
 }
 
-type ServerStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
-
 /// A session with a server.
 pub struct Session {
     host: String,
-    stream: ServerStream,
+    stream: RemoteStream,
     input: BytesMut,
     service: Service,
     extensions: Extensions,

@@ -9,7 +9,7 @@ use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::message::ReversePath;
 use mailferry::transport::smtp::{self, Failure, Stage, Transcript};
 use mailferry::transport::{
-    Answer, Body, Interruption, Link, Outcome, Outgoing, Steps, Transport, Upstream,
+    Answer, Body, ConnectError, Interruption, Link, Outcome, Outgoing, Steps, Transport, Upstream,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -234,11 +234,11 @@ impl Door {
         async move {
             exchange.travel(200).await;
             if exchange.is_out() {
-                return Err(Failure::Unreachable {
+                return Err(Failure::Connect(ConnectError::Unreachable {
                     host: "exchange".into(),
                     port: 587,
                     reason: "simulated".into(),
-                });
+                }));
             }
             if exchange.hits(exchange.faults.token) {
                 let words = "Authentication unsuccessful";
