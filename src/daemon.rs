@@ -13,10 +13,11 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
-use crate::config::{self, Config, Fixed, ServerConfig};
+use crate::config::{self, Config, Fixed, ServerConfig, ServiceConfig};
 use crate::delivery::{self, Delivery};
 use crate::door::accept::Bound;
-use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Socket, Users};
+use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Protocol, Socket, Users};
+use crate::incoming::{self, Incoming, Mailbox, ReadingProtocol};
 use crate::observe::maillog;
 use crate::operator::accounts::Named;
 use crate::operator::{Accounts, Control, Local, control};
@@ -33,7 +34,7 @@ use sockets::Sockets;
 pub struct Daemon {
     sockets: Sockets,
     door: Arc<Door>,
-    shared: Arc<submission::Shared>,
+    services: Services,
     delivery: Arc<Delivery>,
     sources: Arc<Sources>,
     checks: Arc<Checks>,
@@ -49,7 +50,19 @@ pub struct Daemon {
 /// A running listener, with the service behind its door.
 struct Serving {
     listener: Listener,
-    submission: Submission,
+    service: Service,
+}
+
+/// The service behind the door of a listener.
+enum Service {
+    Submission(Submission),
+    Incoming(ReadingProtocol),
+}
+
+/// What all sessions of a protocol share.
+struct Services {
+    submission: Arc<submission::Shared>,
+    incoming: Arc<incoming::Shared>,
 }
 
 /// Passes messages for servers in direct mode from submission to delivery, because submission does not know
@@ -129,12 +142,16 @@ impl Daemon {
         let tending = tokio::spawn(async move { tended.tend().await });
         let direct = Arc::new(Through(delivery.clone()));
         let door = Door::new(door_settings(&config, &checks));
-        let shared = submission::Shared::new(submission_settings(&config), spool, direct, clock);
-        let listeners = serve_all(bound, &configured, &door, &shared)?;
+        let submission = submission_settings(&config);
+        let services = Services {
+            submission: submission::Shared::new(submission, spool, direct, clock),
+            incoming: incoming::Shared::new(incoming_settings(&config, &sources)?),
+        };
+        let listeners = serve_all(bound, &configured, &door, &services)?;
         Ok(Self {
             sockets,
             door,
-            shared,
+            services,
             delivery,
             sources,
             checks,
@@ -182,6 +199,7 @@ impl Daemon {
         }
         let bound = self.sockets.bind_all(new)?;
         let delivery_settings = delivery_settings(&config, &self.sources)?;
+        let incoming_settings = incoming_settings(&config, &self.sources)?;
         self.accounts
             .reconfigure(by_server(&config, &self.sources)?);
         let accounts = config
@@ -194,10 +212,19 @@ impl Daemon {
         self.delivery.reconfigure(delivery_settings).await;
         let door_settings = door_settings(&config, &self.checks);
         self.door.settings.store(Arc::new(door_settings));
+        let services = &self.services;
         let submission_settings = submission_settings(&config);
-        self.shared.settings.store(Arc::new(submission_settings));
-        self.listeners.retain(|it| it.goes_on(&configured));
-        let new = serve_all(bound, &configured, &self.door, &self.shared)?;
+        services
+            .submission
+            .settings
+            .store(Arc::new(submission_settings));
+        services
+            .incoming
+            .settings
+            .store(Arc::new(incoming_settings));
+        self.listeners
+            .retain_mut(|it| it.goes_on(&configured, &self.services));
+        let new = serve_all(bound, &configured, &self.door, &self.services)?;
         self.listeners.extend(new);
         self.sockets
             .unused(&configured)
@@ -341,37 +368,49 @@ fn serve_all(
     bound: Vec<(Socket, Bound)>,
     configured: &[config::ListenerConfig],
     door: &Arc<Door>,
-    shared: &Arc<submission::Shared>,
+    services: &Services,
 ) -> Result<Vec<Serving>, DaemonError> {
     let mut listeners = Vec::new();
     for (socket, bound) in bound {
         let here = configured.iter().find(|it| it.endpoint.socket == socket);
-        let Some(config::ListenerConfig {
-            endpoint,
-            submission,
-        }) = here
-        else {
+        let Some(config::ListenerConfig { endpoint, service }) = here else {
             continue;
         };
-        let submission = Submission::new(submission.clone(), shared);
-        let service = Arc::new(submission.clone());
-        let served = bound.serve(endpoint.clone(), door.clone(), service);
+        let service = services.service(service);
+        let behind = services.behind(&service);
+        let served = bound.serve(endpoint.clone(), door.clone(), behind);
         let listener = served.map_err(|source| DaemonError::Bind {
             socket: socket.to_string(),
             source,
         })?;
-        listeners.push(Serving {
-            listener,
-            submission,
-        });
+        listeners.push(Serving { listener, service });
     }
     Ok(listeners)
+}
+
+impl Services {
+    fn service(&self, config: &ServiceConfig) -> Service {
+        match config {
+            ServiceConfig::Submission(options) => {
+                Service::Submission(Submission::new(options.clone(), &self.submission))
+            }
+            ServiceConfig::Incoming(protocol) => Service::Incoming(*protocol),
+        }
+    }
+
+    /// Returns the protocol to put behind a door.
+    fn behind(&self, service: &Service) -> Arc<dyn Protocol> {
+        match service {
+            Service::Submission(submission) => Arc::new(submission.clone()),
+            Service::Incoming(protocol) => Arc::new(Incoming::new(*protocol, &self.incoming)),
+        }
+    }
 }
 
 impl Serving {
     /// Applies the listener's new configuration and returns true. If the listener is no longer configured,
     /// closes it and returns false.
-    fn goes_on(&self, configured: &[config::ListenerConfig]) -> bool {
+    fn goes_on(&mut self, configured: &[config::ListenerConfig], services: &Services) -> bool {
         let asked = self.listener.asked();
         let kept = configured.iter().find(|it| it.endpoint.socket == asked);
         let Some(kept) = kept else {
@@ -380,7 +419,16 @@ impl Serving {
             return false;
         };
         self.listener.reconfigure(kept.endpoint.clone());
-        self.submission.reconfigure(kept.submission.clone());
+        match (&self.service, &kept.service) {
+            (Service::Submission(submission), ServiceConfig::Submission(options)) => {
+                submission.reconfigure(options.clone());
+            }
+            (Service::Incoming(old), ServiceConfig::Incoming(new)) if old == new => {}
+            (_, other) => {
+                self.service = services.service(other);
+                self.listener.replace(services.behind(&self.service));
+            }
+        }
         true
     }
 }
@@ -403,19 +451,23 @@ fn delivery_settings(
     sources: &Sources,
 ) -> Result<delivery::DeliverySettings, DaemonError> {
     let accounts = by_server(config, sources)?.into_iter();
-    let server = |(server, (name, token)): (&ServerConfig, _)| delivery::Server {
-        upstream: Arc::new(Upstream {
-            name,
-            smtp: server.smtp.clone(),
-            token,
-        }),
-        limits: server.limits,
-        tenant: server.tenant.clone(),
+    let server = |(server, (name, token)): (&ServerConfig, _)| {
+        let smtp = server.smtp.clone()?;
+        Some(delivery::Server {
+            upstream: Arc::new(Upstream { name, smtp, token }),
+            limits: server.limits,
+            tenant: server.tenant.clone(),
+        })
     };
     let live = &config.live;
     Ok(delivery::DeliverySettings {
         policy: live.policy.clone(),
-        servers: live.servers.iter().zip(accounts).map(server).collect(),
+        servers: live
+            .servers
+            .iter()
+            .zip(accounts)
+            .filter_map(server)
+            .collect(),
         options: live.delivery.clone(),
         host: live.host.clone(),
         received: live.received,
@@ -428,6 +480,36 @@ fn door_settings(config: &Config, checks: &Arc<Checks>) -> door::DoorSettings {
         users: Users::new(config.live.users.clone(), checks.clone()),
         limits: door_limits(config),
     }
+}
+
+/// Returns the mailboxes, and the users who may read them.
+fn incoming_settings(
+    config: &Config,
+    sources: &Sources,
+) -> Result<incoming::IncomingSettings, DaemonError> {
+    let accounts = by_server(config, sources)?.into_iter();
+    let mailbox = |(server, (name, token)): (&ServerConfig, Named)| {
+        let mailbox = Mailbox {
+            server: name.clone(),
+            address: server.username.clone(),
+            imap: server.imap.clone(),
+            pop3: server.pop3.clone(),
+            auth: server.auth.clone(),
+            token,
+        };
+        (name, Arc::new(mailbox))
+    };
+    let reader = |user: &door::User| (user.name.clone(), user.mailboxes.clone());
+    Ok(incoming::IncomingSettings {
+        mailboxes: config
+            .live
+            .servers
+            .iter()
+            .zip(accounts)
+            .map(mailbox)
+            .collect(),
+        readers: config.live.users.iter().map(reader).collect(),
+    })
 }
 
 fn submission_settings(config: &Config) -> submission::SubmissionSettings {

@@ -38,7 +38,7 @@
 //! | 6 | [`spool`]: small traits, and SQLite behind them, [`token`]: accounts, OAuth flows, the encrypted vault |
 //! | 7 | [`transport`]: the way out; SMTP so far, with the table that judges every upstream reply |
 //! | 8 | [`delivery`]: a desk for each mailbox, attempts, reports, [`door`]: sockets, TLS, users, limits, for any protocol |
-//! | 9 | [`submission`]: SMTP from apps, which does not know delivery |
+//! | 9 | [`submission`]: SMTP from apps, which does not know delivery, [`incoming`]: IMAP and POP3 from apps, passed through to the mailbox |
 //! | 10 | [`operator`]: everything a person can ask and do, in this process or over the control socket |
 //! | 11 | [`web`]: the page |
 //! | 12 | [`config`]: the file, checked, as `Fixed` (restart) and `Live` (reload) |
@@ -116,6 +116,7 @@ pub mod transport;
 
 pub mod delivery;
 pub mod door;
+pub mod incoming;
 pub mod submission;
 
 mod operator;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use ipnet::IpNet;
 
 use super::common::ConfigFile;
-use crate::config::ListenerConfig;
 use crate::config::{Config, Secrets};
+use crate::config::{ListenerConfig, ServiceConfig};
 use crate::message::{Address, Author, ReversePath};
 use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
-use crate::transport::Tls;
 use crate::transport::smtp::Auth;
+use crate::transport::{RemoteHost, Tls};
 
 /// The arguments of `mailferry check`.
 #[derive(clap::Args)]
@@ -65,10 +65,12 @@ fn listeners(config: &Config) {
 
 /// Returns the rules that apply only to this listener, each as a title and a text.
 fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str, String)> {
-    let ListenerConfig {
-        endpoint,
-        submission,
-    } = listener;
+    let ListenerConfig { endpoint, service } = listener;
+    let submission = listener.submission();
+    let protocol = match service {
+        ServiceConfig::Submission(_) => None,
+        ServiceConfig::Incoming(protocol) => Some(format!("{protocol}, for reading")),
+    };
     let servers = config.live.policy.listeners.get(&endpoint.name);
     let listed = |words: Vec<String>| words.join(", ");
     let shown = |networks: &[IpNet]| listed(networks.iter().map(ToString::to_string).collect());
@@ -78,10 +80,11 @@ fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str
     });
     let proxies = Some(&endpoint.proxies).filter(|proxies| !proxies.is_empty());
     let pause = endpoint.early_talkers;
-    let bare_lf = submission.session.bare_lf;
+    let bare_lf = submission.is_some_and(|options| options.session.bare_lf);
     let limits = endpoint.limits.iter();
     let limits = limits.map(|limit| ("at most", format!("{} {}", limit.most, limit.setting)));
     [
+        ("protocol", protocol),
         ("users", users),
         ("clients from", endpoint.networks.as_deref().map(shown)),
         (
@@ -91,7 +94,7 @@ fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str
         ("servers", servers.map(|servers| servers.join(", "))),
         (
             "devices without an address send as",
-            submission.assume_from.as_ref().map(ToString::to_string),
+            submission.and_then(|options| options.assume_from.as_ref().map(ToString::to_string)),
         ),
         (
             "commands that end in a bare LF",
@@ -138,6 +141,9 @@ fn users(config: &Config) {
         if let Some(recipients) = &user.recipients {
             println!("    sends to {recipients}");
         }
+        if !user.mailboxes.is_empty() {
+            println!("    reads the mailboxes of {}", user.mailboxes.join(", "));
+        }
         for limit in &user.limits {
             println!("    at most {} {}", limit.most, limit.setting);
         }
@@ -147,13 +153,7 @@ fn users(config: &Config) {
 fn servers(config: &Config) {
     println!("\nServers, in order");
     for server in &config.live.servers {
-        let up = &server.smtp;
-        let tls = match up.remote.tls {
-            Tls::Starttls => "STARTTLS",
-            Tls::Implicit => "implicit TLS",
-            Tls::None => "no TLS",
-        };
-        let auth = match (&up.auth, &server.token) {
+        let auth = match (&server.auth, &server.token) {
             (Auth::XOAuth2 { username }, Some(token)) => {
                 format!(
                     "XOAUTH2 as {username}, tokens by [oauth.{}] from {}",
@@ -170,11 +170,29 @@ fn servers(config: &Config) {
         } else {
             "queued"
         };
-        println!(
-            "  {}  {}:{} {tls}, {auth}; {mode}, {} sessions",
-            server.name, up.remote.host, up.remote.port, server.limits.sessions
-        );
+        let sending = server.smtp.as_ref().map(|smtp| {
+            format!(
+                "{}, {auth}; {mode}, {} sessions",
+                host(&smtp.remote),
+                server.limits.sessions
+            )
+        });
+        println!("  {}  {}", server.name, sending.unwrap_or(auth));
+        for (protocol, remote) in [("IMAP", &server.imap), ("POP3", &server.pop3)] {
+            if let Some(remote) = remote {
+                println!("    read by {protocol} from {}", host(remote));
+            }
+        }
     }
+}
+
+fn host(remote: &RemoteHost) -> String {
+    let tls = match remote.tls {
+        Tls::Starttls => "STARTTLS",
+        Tls::Implicit => "implicit TLS",
+        Tls::None => "no TLS",
+    };
+    format!("{}:{} {tls}", remote.host, remote.port)
 }
 
 fn routing(policy: &Policy) {

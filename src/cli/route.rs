@@ -103,7 +103,7 @@ impl<'a> RouteQuestion<'a> {
         });
         let (user, listener) = (user.transpose()?, listener.transpose()?);
         let of_user = user.and_then(|user| user.assume_from.as_ref());
-        let assumed = of_user.or(listener.and_then(|it| it.submission.assume_from.as_ref()));
+        let assumed = of_user.or(listener.and_then(|it| it.submission()?.assume_from.as_ref()));
         let sender = match (ReversePath::parse(&arguments.from), assumed) {
             (Ok(ReversePath::Null) | Err(_), Some(assumed)) => {
                 ReversePath::Mailbox(assumed.clone())

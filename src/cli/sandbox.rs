@@ -34,6 +34,12 @@ pub(super) struct Arguments {
     /// SMTP address
     #[arg(long, default_value = "127.0.0.1:0")]
     smtp: SocketAddr,
+    /// IMAP address, with implicit TLS
+    #[arg(long, default_value = "127.0.0.1:0")]
+    imap: SocketAddr,
+    /// POP3 address, with implicit TLS
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pop3: SocketAddr,
     /// HTTPS address of the token endpoint
     #[arg(long, default_value = "127.0.0.1:0")]
     https: SocketAddr,
@@ -78,6 +84,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 async fn serve(arguments: &Arguments) -> ExitCode {
     let at = Addresses {
         smtp: arguments.smtp,
+        imap: arguments.imap,
+        pop3: arguments.pop3,
         https: arguments.https,
         http: arguments.http,
     };
@@ -88,10 +96,17 @@ async fn serve(arguments: &Arguments) -> ExitCode {
     if let Err(error) = write(&arguments.ca, &sandbox.ca) {
         return failed(&format!("{}: {error}", arguments.ca.display()));
     }
-    let Addresses { smtp, https, http } = sandbox.addresses;
+    let Addresses {
+        smtp,
+        imap,
+        pop3,
+        https,
+        http,
+    } = sandbox.addresses;
+    let token_url = sandbox.token_url();
     println!(
         "{}",
-        json!({ "smtp": smtp, "https": https, "http": http, "token_url": sandbox.token_url() })
+        json!({ "smtp": smtp, "imap": imap, "pop3": pop3, "https": https, "http": http, "token_url": token_url })
     );
     match tokio::signal::ctrl_c().await {
         Ok(()) => ExitCode::SUCCESS,

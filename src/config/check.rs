@@ -26,6 +26,7 @@ use crate::platform::identity;
 use crate::routing::{Policy, ServerRule, UserRule};
 use crate::spool::sqlite;
 use crate::token;
+use crate::transport::RemoteHost;
 use crate::web;
 use checker::Checker;
 
@@ -89,7 +90,7 @@ impl Checker<'_> {
         let host = self.host(&file.host);
         let data_dir = self.data_dir(&file.data_dir);
         let (servers, rules, direct) = self.servers(&file, &host);
-        let users = self.users(&file.user, &rules);
+        let users = self.users(&file.user, &rules, &file.server);
         let listeners = self.listeners(&file, &users, &rules, &host);
         self.circles(&servers, &listeners, &host);
         self.doubtful(&file, &servers, &rules);
@@ -176,24 +177,37 @@ impl Checker<'_> {
     /// Warns of a server whose host and port are one of our own listeners, because mail would loop.
     fn circles(&mut self, servers: &[ServerConfig], listeners: &[ListenerConfig], own: &str) {
         for server in servers {
-            let (host, port) = (server.smtp.remote.host.as_str(), server.smtp.remote.port);
-            let ip: Option<IpAddr> = host.parse().ok();
-            let is_local = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
-            let is_here = |address: &SocketAddr| {
-                let is_ours = is_local || host == own || ip == Some(address.ip());
-                address.port() == port && is_ours
-            };
-            let listener = listeners.iter().find(|it| match &it.endpoint.socket {
-                Socket::Address { address, .. } => is_here(address),
-                Socket::Systemd(_) => false,
-            });
-            if let Some(listener) = listener {
-                self.warnings.push(format!(
-                    "[[server]] {:?}: {host}:{port} is the listener {:?} of this configuration, so mail would loop; write the \
-                     host and port of another server",
-                    server.name, listener.endpoint.name
-                ));
+            let hosts = server.smtp.as_ref().map(|smtp| &smtp.remote);
+            for remote in hosts.into_iter().chain(&server.imap).chain(&server.pop3) {
+                self.circle(server, remote, listeners, own);
             }
+        }
+    }
+
+    fn circle(
+        &mut self,
+        server: &ServerConfig,
+        remote: &RemoteHost,
+        listeners: &[ListenerConfig],
+        own: &str,
+    ) {
+        let (host, port) = (remote.host.as_str(), remote.port);
+        let ip: Option<IpAddr> = host.parse().ok();
+        let is_local = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
+        let is_here = |address: &SocketAddr| {
+            let is_ours = is_local || host == own || ip == Some(address.ip());
+            address.port() == port && is_ours
+        };
+        let listener = listeners.iter().find(|it| match &it.endpoint.socket {
+            Socket::Address { address, .. } => is_here(address),
+            Socket::Systemd(_) => false,
+        });
+        if let Some(listener) = listener {
+            self.warnings.push(format!(
+                "[[server]] {:?}: {host}:{port} is the listener {:?} of this configuration, so mail would loop; write the \
+                 host and port of another server",
+                server.name, listener.endpoint.name
+            ));
         }
     }
 

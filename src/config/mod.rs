@@ -16,7 +16,7 @@ use std::path::Path;
 use crate::platform::identity;
 pub use fixed::Fixed;
 pub use problem::{ConfigError, Problem};
-pub use settings::{Config, ListenerConfig, Live, Secrets, ServerConfig};
+pub use settings::{Config, ListenerConfig, Live, Secrets, ServerConfig, ServiceConfig};
 
 /// Reads a configuration file.
 pub fn load(path: &Path, secrets: Secrets) -> Result<Config, ConfigError> {

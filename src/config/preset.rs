@@ -4,7 +4,8 @@
 use serde::Deserialize;
 
 use crate::delivery::MailboxLimits;
-use crate::token::Grant;
+use crate::incoming::ReadingProtocol;
+use crate::token::{Grant, Scopes};
 
 /// A Microsoft cloud.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -36,6 +37,15 @@ impl Cloud {
             Self::Usgov => "smtp.office365.us",
             Self::Dod => "outlook-dod.office365.us",
             Self::China => "smtp.partner.outlook.cn",
+        }
+    }
+
+    fn reading(self) -> &'static str {
+        match self {
+            Self::Worldwide => "outlook.office365.com",
+            Self::Usgov => "outlook.office365.us",
+            Self::Dod => "outlook-dod.office365.us",
+            Self::China => "partner.outlook.cn",
         }
     }
 
@@ -86,6 +96,20 @@ impl Provider {
         }
     }
 
+    /// Returns the host for a protocol by which mail is read, for implicit TLS.
+    pub(crate) fn reading_host(
+        self,
+        protocol: ReadingProtocol,
+        cloud: Cloud,
+    ) -> Option<&'static str> {
+        match (self, protocol) {
+            (Self::Microsoft, _) => Some(cloud.reading()),
+            (Self::Google, ReadingProtocol::Imap) => Some("imap.gmail.com"),
+            (Self::Google, ReadingProtocol::Pop3) => Some("pop.gmail.com"),
+            (Self::Custom, _) => None,
+        }
+    }
+
     /// Returns the URL of an endpoint; Microsoft's URLs contain the tenant. The authorization URL always asks
     /// the user to choose an account, because the browser may be signed in to several accounts. Google issues
     /// a refresh token only after the user consents, so Google's authorization URL also always asks for
@@ -110,20 +134,26 @@ impl Provider {
         })
     }
 
-    /// Returns the scopes to request. Microsoft Graph scopes are never requested, because SMTP does not
-    /// accept Graph tokens. `openid` with `profile` or `email` shows who signed in.
-    pub(crate) fn scopes(self, grant: Grant, cloud: Cloud) -> Vec<String> {
+    /// Returns the scopes to request of a server that is used for sending or for these protocols. Microsoft
+    /// Graph scopes are never requested, because SMTP, IMAP and POP3 do not accept Graph tokens. `openid`
+    /// with `profile` or `email` shows who signed in.
+    pub(crate) fn scopes(
+        self,
+        grant: Grant,
+        cloud: Cloud,
+        sends: bool,
+        reads: &[ReadingProtocol],
+    ) -> Scopes {
         let (user, app) = cloud.resources();
-        let send = format!("https://{user}/SMTP.Send");
-        let scopes: &[&str] = match (self, grant) {
+        let common: &[&str] = match (self, grant) {
             (Self::Microsoft, Grant::ClientCredentials) => {
-                return vec![format!("https://{app}/.default")];
+                return Scopes::of(vec![format!("https://{app}/.default")]);
             }
             // The tool that the token is imported from must have obtained these scopes. Any other scope could
             // need new consent.
-            (Self::Microsoft, Grant::RefreshToken) => &[&send, "offline_access"],
+            (Self::Microsoft, Grant::RefreshToken) => &["offline_access"],
             (Self::Microsoft, Grant::AuthorizationCode | Grant::DeviceCode) => {
-                &[&send, "offline_access", "openid", "profile"]
+                &["offline_access", "openid", "profile"]
             }
             (Self::Google, Grant::AuthorizationCode | Grant::DeviceCode) => {
                 &["https://mail.google.com/", "openid", "email"]
@@ -133,7 +163,17 @@ impl Provider {
             }
             (Self::Custom, _) => &[],
         };
-        scopes.iter().map(|scope| (*scope).to_owned()).collect()
+        let mut scopes = Scopes::of(common.iter().map(|scope| (*scope).to_owned()).collect());
+        if self == Self::Microsoft {
+            let sending = sends.then(|| format!("https://{user}/SMTP.Send"));
+            scopes.sending.extend(sending);
+            let reading = reads.iter().map(|protocol| match protocol {
+                ReadingProtocol::Imap => format!("https://{user}/IMAP.AccessAsUser.All"),
+                ReadingProtocol::Pop3 => format!("https://{user}/POP.AccessAsUser.All"),
+            });
+            scopes.reading.extend(reading);
+        }
+        scopes
     }
 
     /// Returns the limits of one mailbox (`transport/smtp/exchange_online.md`, "Limits per mailbox"; Google

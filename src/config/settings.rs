@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use super::fixed::Fixed;
 use crate::delivery::{DeliveryOptions, MailboxLimits};
 use crate::door::{self, Endpoint, User};
+use crate::incoming::ReadingProtocol;
 use crate::message::Shown;
 use crate::routing::Policy;
 use crate::submission;
 use crate::token;
-use crate::transport::smtp::SmtpServer;
+use crate::transport::RemoteHost;
+use crate::transport::smtp::{self, SmtpServer};
 
 /// A configuration that passed all checks.
 pub struct Config {
@@ -51,8 +53,27 @@ pub struct Live {
 pub struct ListenerConfig {
     /// The socket, and the clients that it admits.
     pub endpoint: Endpoint,
-    /// The rules for mail.
-    pub submission: submission::SubmissionOptions,
+    /// The protocol, with its rules.
+    pub service: ServiceConfig,
+}
+
+/// The protocol that a listener speaks.
+#[derive(Clone)]
+pub enum ServiceConfig {
+    /// SMTP, with the rules for mail.
+    Submission(submission::SubmissionOptions),
+    /// A protocol by which apps read mail.
+    Incoming(ReadingProtocol),
+}
+
+impl ListenerConfig {
+    /// Returns the rules for mail that apps send here; `None` if apps read here.
+    pub fn submission(&self) -> Option<&submission::SubmissionOptions> {
+        match &self.service {
+            ServiceConfig::Submission(options) => Some(options),
+            ServiceConfig::Incoming(_) => None,
+        }
+    }
 }
 
 /// An upstream server.
@@ -61,8 +82,14 @@ pub struct ServerConfig {
     pub name: String,
     /// The mailbox that the server signs in as, for display.
     pub username: String,
-    /// How to reach the server.
-    pub smtp: SmtpServer,
+    /// How to reach the server for sending, if the server is used for it.
+    pub smtp: Option<SmtpServer>,
+    /// How to sign in to the server, whatever the protocol.
+    pub auth: smtp::Auth,
+    /// The host for IMAP, if the server is used for it.
+    pub imap: Option<RemoteHost>,
+    /// The host for POP3, if the server is used for it.
+    pub pop3: Option<RemoteHost>,
     /// The account that supplies the server's tokens, if the server signs in with OAuth.
     pub token: Option<token::AccountSettings>,
     /// The limits of the server's mailbox.

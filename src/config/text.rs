@@ -87,6 +87,7 @@ pub(super) struct WebTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListenerTable {
     pub name: Option<Spanned<String>>,
+    pub protocol: Option<Spanned<Protocol>>,
     pub address: Option<Spanned<SocketAddr>>,
     pub systemd: Option<Spanned<String>>,
     #[serde(default)]
@@ -113,6 +114,15 @@ pub(super) struct ListenerTable {
     pub assume_from: Option<Spanned<String>>,
     #[serde(default)]
     pub proxies: Vec<Network>,
+}
+
+/// A protocol of a listener, or a use of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Protocol {
+    Smtp,
+    Imap,
+    Pop3,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -169,6 +179,7 @@ pub(super) struct UserTable {
     pub networks: Vec<Network>,
     pub server: Option<Spanned<String>>,
     pub servers: Option<Vec<Spanned<String>>>,
+    pub mailboxes: Option<Vec<Spanned<String>>>,
     pub senders: Option<Spanned<String>>,
     pub recipients: Option<Spanned<String>>,
     pub messages_per_minute: Option<u64>,
@@ -208,6 +219,10 @@ pub(super) struct OAuthTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct ServerTable {
     pub name: Spanned<String>,
+    #[serde(rename = "use")]
+    pub uses: Option<Spanned<Vec<Protocol>>>,
+    pub imap: Option<RemoteTable>,
+    pub pop3: Option<RemoteTable>,
     #[serde(default)]
     pub username: Option<Spanned<String>>,
     pub account: Option<Spanned<String>>,
@@ -229,6 +244,25 @@ pub(super) struct ServerTable {
     pub messages_per_minute: Option<usize>,
     pub recipients_per_day: Option<u64>,
     pub recipients_per_message: Option<Spanned<usize>>,
+}
+
+/// The host of a server for a protocol by which mail is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RemoteTable {
+    pub host: Option<Spanned<String>>,
+    pub port: Option<u16>,
+    pub tls: Option<Spanned<Tls>>,
+}
+
+impl ServerTable {
+    /// True if the server is used for this protocol.
+    pub(super) fn is_for(&self, protocol: Protocol) -> bool {
+        match &self.uses {
+            Some(uses) => uses.get_ref().contains(&protocol),
+            None => protocol == Protocol::Smtp,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -23,9 +23,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause after a failure of `accept`.
 const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// The protocol that new sessions speak.
+type CurrentService = ArcSwap<Arc<dyn Protocol>>;
+
 /// A socket that accepts connections.
 pub struct Listener {
     endpoint: Arc<ArcSwap<Endpoint>>,
+    service: Arc<CurrentService>,
     address: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -56,6 +60,11 @@ impl Listener {
     /// once, running sessions from their next message on.
     pub fn reconfigure(&self, endpoint: Endpoint) {
         self.endpoint.store(Arc::new(endpoint));
+    }
+
+    /// Changes the protocol of new sessions.
+    pub fn replace(&self, service: Arc<dyn Protocol>) {
+        self.service.store(Arc::new(service));
     }
 
     /// Stops accepting connections; running sessions continue.
@@ -90,9 +99,11 @@ impl Bound {
         };
         maillog::listening(&endpoint.name, address, tls);
         let endpoint = Arc::new(ArcSwap::from_pointee(endpoint));
-        let task = tokio::spawn(accept(self.0, endpoint.clone(), door, service));
+        let service = Arc::new(ArcSwap::from_pointee(service));
+        let task = tokio::spawn(accept(self.0, endpoint.clone(), door, service.clone()));
         Ok(Listener {
             endpoint,
+            service,
             address,
             task,
         })
@@ -103,19 +114,19 @@ async fn accept(
     socket: TcpListener,
     endpoint: Arc<ArcSwap<Endpoint>>,
     door: Arc<Door>,
-    service: Arc<dyn Protocol>,
+    service: Arc<CurrentService>,
 ) {
     let (mut pause, mut spare) = (ACCEPT_PAUSE, sockets::spare());
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
-                admit(stream, peer, &endpoint, &door, &service);
+                admit(stream, peer, &endpoint, &door, &service.load());
             }
             Err(error) => {
                 maillog::accept_failed(&endpoint.load().name, &error);
                 let has_spare = sockets::is_out_of_files(&error) && spare.take().is_some();
-                if !has_spare || !turn_one_away(&socket, service.as_ref()).await {
+                if !has_spare || !turn_one_away(&socket, &service.load_full()).await {
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(LONGEST_ACCEPT_PAUSE);
                 }
@@ -149,7 +160,7 @@ fn admit(
 
 /// Uses a spare file descriptor to send one client the reason why it is not served, instead of letting it
 /// wait for a greeting. Returns true if there was a client.
-async fn turn_one_away(socket: &TcpListener, service: &dyn Protocol) -> bool {
+async fn turn_one_away(socket: &TcpListener, service: &Arc<dyn Protocol>) -> bool {
     let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
     let Ok(Ok((stream, _))) = accepted else {
         return false;

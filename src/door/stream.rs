@@ -10,6 +10,16 @@ use tokio_rustls::server::TlsStream;
 /// The stream of a client's connection, with or without TLS.
 pub(crate) type ClientStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
+impl ClientStream {
+    /// Returns the connection's socket.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 /// Waits until there is something to read, so that an idle session needs no buffer.
 pub(crate) async fn readable(stream: &ClientStream) -> io::Result<()> {
     match stream {

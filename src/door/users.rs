@@ -38,6 +38,8 @@ pub struct User {
     pub limits: Vec<Limit>,
     /// The maximum number of simultaneous sessions; `None` for the limit that applies to every user.
     pub sessions: Option<usize>,
+    /// The servers whose mailboxes the user may read.
+    pub mailboxes: Vec<String>,
     /// The sender to assume for a message whose sender is null or not an address. It is meant for devices
     /// without a mailbox.
     pub assume_from: Option<Address>,

@@ -260,6 +260,37 @@ pub(crate) fn needs_sign_in(server: &str) {
     warn!(target: TARGET, event = "needs_sign_in", server, "nobody has signed in, or the sign-in must be repeated: run `mailferry connect`");
 }
 
+/// A server's sign-in is for sending only, although the server is for reading too.
+pub(crate) fn reading_needs_sign_in(server: &str) {
+    warn!(target: TARGET, event = "reading_needs_sign_in", server,
+        "the sign-in is for sending only, and sending goes on: run `mailferry connect` to sign in again, which adds reading");
+}
+
+/// An app reads a mailbox.
+pub(crate) fn reading(listener: &str, server: &str, protocol: &str, peer: &IpAddr) {
+    info!(target: TARGET, event = "reading", listener, server, protocol, %peer, "reading");
+}
+
+/// A user may not read the mailbox that it asked for.
+pub(crate) fn reading_refused(listener: &str, user: &str, peer: &IpAddr, reason: &dyn Display) {
+    warn!(target: TARGET, event = "reading_refused", listener, user, %peer, %reason, "a user may not read the mailbox that it asked for");
+}
+
+/// A mailbox cannot be read.
+pub(crate) fn reading_failed(
+    server: &str,
+    protocol: &str,
+    reason: &dyn Display,
+    remedy: Option<&str>,
+) {
+    error!(target: TARGET, event = "reading_failed", server, protocol, %reason, remedy, "a mailbox cannot be read");
+}
+
+/// A mailbox can be read again.
+pub(crate) fn reading_works(server: &str, protocol: &str) {
+    info!(target: TARGET, event = "reading_works", server, protocol, "the mailbox can be read again");
+}
+
 /// Tokens are stored for an account that no server uses.
 pub(crate) fn tokens_unused(account: &str) {
     warn!(target: TARGET, event = "tokens_unused", account,

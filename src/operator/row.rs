@@ -31,6 +31,9 @@ pub struct TokenRow {
     /// True if the trouble lasts until a person fixes something.
     #[serde(default)]
     pub needs_person: bool,
+    /// True if the sign-in is for sending only, although the server is for reading too.
+    #[serde(default)]
+    pub lacks_reading: bool,
     /// The reason why the server is held; `None` if it is not held, or if that is unknown.
     pub held: Option<String>,
 }
@@ -61,6 +64,7 @@ impl TokenRow {
             has_worked: false,
             trouble: None,
             needs_person: false,
+            lacks_reading: false,
             held: None,
         };
         let Some(source) = source else {
@@ -75,6 +79,7 @@ impl TokenRow {
                 row.has_worked = status.has_worked;
                 row.trouble = status.trouble;
                 row.needs_person = status.needs_person;
+                row.lacks_reading = status.lacks_reading;
             }
             Err(error) => row.trouble = Some(error.to_string()),
         }
@@ -117,8 +122,12 @@ impl TokenRow {
         if self.held.is_some() {
             return (Light::Red, format!("{words}; the server is held"));
         }
-        match self.credential_end(now) {
-            Some(end) if light != Light::Red => (Light::Amber, format!("{words}; {end}")),
+        let notice = match self.lacks_reading {
+            true => Some("for sending only: sign in again to add reading"),
+            false => self.credential_end(now),
+        };
+        match notice {
+            Some(notice) if light != Light::Red => (Light::Amber, format!("{words}; {notice}")),
             _ => (light, words),
         }
     }
@@ -167,6 +176,7 @@ mod tests {
             has_worked: true,
             trouble: None,
             needs_person: false,
+            lacks_reading: false,
             held: None,
         }
     }

@@ -3,13 +3,20 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 /// The number of connections that may wait to be accepted; the system may lower it (net.core.somaxconn).
 const BACKLOG: i32 = 4_096;
+
+/// The silence after which the system asks the peer whether it is still there, the interval of further
+/// questions, and their number. Some firewalls forget a connection after five minutes of silence.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(120);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_PROBES: u32 = 4;
 
 /// Binds an address and listens. With `only_v6`, an IPv6 socket does not accept IPv4.
 pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
@@ -50,6 +57,15 @@ impl Passed {
     pub(crate) fn socket(&self) -> io::Result<TcpListener> {
         Ok(TcpListener::from(self.socket.try_clone()?))
     }
+}
+
+/// Has the system notice a peer that is gone, on a connection that may be silent for days. Without this, such
+/// a connection would stay forever. It is no harm if the system refuses.
+pub(crate) fn keep_alive(socket: impl AsFd) {
+    let _ = sockopt::set_socket_keepalive(&socket, true);
+    let _ = sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE_AFTER);
+    let _ = sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE_EVERY);
+    let _ = sockopt::set_tcp_keepcnt(&socket, KEEP_ALIVE_PROBES);
 }
 
 /// Opens a spare file descriptor, which the caller can close when no other descriptor is left.

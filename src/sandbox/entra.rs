@@ -121,22 +121,33 @@ const REVOKED: EntraRefusal = (
     "AADSTS50173: The provided grant has expired due to it being revoked, a fresh auth token is needed.",
 );
 
+const NO_CONSENT: EntraRefusal = (
+    "invalid_grant",
+    65001,
+    "AADSTS65001: The user or administrator has not consented to use the application. Send an interactive authorization request for this user and resource.",
+);
+
 /// Answers a token request with the success response of RFC 6749 §5.1 or a refusal.
 fn answer(state: &SandboxState, form: &Fields, now: Timestamp) -> Result<Value, EntraRefusal> {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     client::check(state, form, now)?;
     let app = field("client_id");
     let user = match field("grant_type") {
-        "client_credentials" => return Ok(granted(state, app, None, None, now)),
+        "client_credentials" => return Ok(granted(state, app, None, None, "", now)),
         "refresh_token" => {
             let wrong = (
                 "invalid_grant",
                 70000,
                 "AADSTS70000: The provided refresh token is invalid.",
             );
+            let scopes = field("scope");
+            let of = state.user_of_refresh(field("refresh_token")).ok_or(wrong)?;
+            if !state.has_consented(&of, scopes) {
+                return Err(NO_CONSENT);
+            }
             let used = state.use_refresh(field("refresh_token"));
             let (user, next) = used.ok_or(wrong)?.ok_or(REVOKED)?;
-            return Ok(granted(state, app, Some(user), Some(next), now));
+            return Ok(granted(state, app, Some(user), Some(next), scopes, now));
         }
         "authorization_code" => sign_in::redeem(state, form, now)?,
         "urn:ietf:params:oauth:grant-type:device_code" => sign_in::redeem_device(state, form, now)?,
@@ -146,7 +157,8 @@ fn answer(state: &SandboxState, form: &Fields, now: Timestamp) -> Result<Value, 
         }
     };
     let refresh = state.issue_refresh(&user);
-    let mut body = granted(state, app, Some(user.clone()), Some(refresh), now);
+    let scopes = state.consented(&user);
+    let mut body = granted(state, app, Some(user.clone()), Some(refresh), &scopes, now);
     body["id_token"] = sign_in::id_token(&user);
     Ok(body)
 }
@@ -156,9 +168,10 @@ fn granted(
     app: &str,
     user: Option<String>,
     refresh: Option<String>,
+    scopes: &str,
     now: Timestamp,
 ) -> Value {
-    let access = state.issue_access(app, user, now);
+    let access = state.issue_access(app, user, scopes, now);
     let life = state.settings.token_life.as_secs();
     let mut body = json!({ "token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": access });
     if let Some(refresh) = refresh {
@@ -175,7 +188,8 @@ async fn introspect(
     let token = form.get("token").map(String::as_str).unwrap_or_default();
     Json(match state.bearer(token, state.now()) {
         Some(Bearer::User(user)) => {
-            json!({ "active": true, "username": user, "email": user, "scope": "SMTP.Send" })
+            let scopes = state.scopes(token).join(" ");
+            json!({ "active": true, "username": user, "email": user, "scope": scopes })
         }
         Some(Bearer::App) => json!({ "active": true }),
         None => json!({ "active": false }),

@@ -360,7 +360,8 @@ impl SandboxSession {
         let reply = self.judge(&transaction, &mailbox, too_many, &content, bare_newline);
         if reply.is_positive() {
             let text = reply.to_string();
-            self.state.deliver(|| Delivered {
+            let recipients = transaction.recipients.clone();
+            self.state.deliver(&content, &recipients, || Delivered {
                 mailbox,
                 sender: transaction
                     .sender

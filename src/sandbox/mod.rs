@@ -1,12 +1,13 @@
 //! Stand-ins for Entra ID and Exchange Online on loopback, with real TLS: for the demo, for tests, and for
 //! staging systems that must not touch the real services.
 //!
-//! They behave as `transport/smtp/exchange_online.md` describes: EHLO, XOAUTH2 with the tokens
+//! They behave as `transport/smtp/exchange_online.md` describes: SMTP, IMAP and POP3, XOAUTH2 with the tokens
 //! that the Entra stand-in issued, SendAs and the limits. A script can add faults. Mail sent to them is not
 //! delivered anywhere.
 
 pub(crate) mod entra;
 pub(crate) mod exchange;
+pub(crate) mod reading;
 pub(crate) mod script;
 pub(crate) mod state;
 
@@ -20,10 +21,11 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::base::tls;
+use reading::Speaks;
 pub use script::{Fault, FaultAction, FaultAnswer, FaultStage};
 pub use state::{
     App, Delivered, SandboxLimits, SandboxMailbox, SandboxSettings, SandboxState, SharedSignIn,
-    Stats,
+    Stats, Stored,
 };
 
 /// The addresses to listen on. Port 0 means any free port.
@@ -31,6 +33,10 @@ pub use state::{
 pub struct Addresses {
     /// Exchange's submission port.
     pub smtp: SocketAddr,
+    /// Exchange's IMAP, with implicit TLS.
+    pub imap: SocketAddr,
+    /// Exchange's POP3, with implicit TLS.
+    pub pop3: SocketAddr,
     /// Entra, over HTTPS.
     pub https: SocketAddr,
     /// Entra's introspection endpoint and the sandbox's own control endpoints, over HTTP.
@@ -42,6 +48,8 @@ impl Default for Addresses {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             smtp: free,
+            imap: free,
+            pop3: free,
             https: free,
             http: free,
         }
@@ -70,13 +78,17 @@ impl Sandbox {
             tls::server_config_of(vec![made.cert.der().clone()], key).map_err(io::Error::other)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let state = Arc::new(SandboxState::new(settings));
-        let (smtp, https, http) = (
+        let (smtp, imap, pop3, https, http) = (
             TcpListener::bind(at.smtp).await?,
+            TcpListener::bind(at.imap).await?,
+            TcpListener::bind(at.pop3).await?,
             TcpListener::bind(at.https).await?,
             TcpListener::bind(at.http).await?,
         );
         let addresses = Addresses {
             smtp: smtp.local_addr()?,
+            imap: imap.local_addr()?,
+            pop3: pop3.local_addr()?,
             https: https.local_addr()?,
             http: http.local_addr()?,
         };
@@ -84,6 +96,18 @@ impl Sandbox {
         state.base_url.get_or_init(|| base_url);
         let tasks = vec![
             tokio::spawn(exchange::serve(smtp, acceptor.clone(), state.clone())),
+            tokio::spawn(reading::serve(
+                imap,
+                acceptor.clone(),
+                state.clone(),
+                Speaks::Imap,
+            )),
+            tokio::spawn(reading::serve(
+                pop3,
+                acceptor.clone(),
+                state.clone(),
+                Speaks::Pop3,
+            )),
             tokio::spawn(entra::serve_tls(https, acceptor, state.clone())),
             tokio::spawn(entra::serve(http, state.clone())),
         ];

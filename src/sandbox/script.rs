@@ -25,6 +25,12 @@ pub enum FaultStage {
     Data,
     /// After the final dot.
     FinalDot,
+    /// The start of a connection by IMAP or POP3.
+    ReadingConnect,
+    /// The end of a sign-in by IMAP or POP3. A reply is the answer without IMAP's tag.
+    ReadingAuth,
+    /// The first command after a sign-in by IMAP or POP3.
+    ReadingFirst,
 }
 
 /// The effect of a fault.

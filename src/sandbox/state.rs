@@ -200,12 +200,16 @@ pub struct SandboxState {
 
 #[derive(Debug, Default)]
 struct SandboxInner {
-    access: HashMap<String, (Option<String>, Timestamp)>,
+    access: HashMap<String, IssuedAccess>,
+    /// The scopes that each user has consented to.
+    consents: HashMap<String, HashSet<String>>,
     refresh: HashMap<String, String>,
     revoked: HashSet<String>,
     codes: HashMap<String, Code>,
-    /// By device code: the code to type, the progress, and the expiry time.
-    devices: HashMap<String, (String, Device, Timestamp)>,
+    /// By device code: the code to type, the progress, the expiry time, and the requested scopes.
+    devices: HashMap<String, (String, Device, Timestamp, String)>,
+    /// The messages in each mailbox's INBOX.
+    inboxes: HashMap<String, Inbox>,
     sessions: HashMap<String, usize>,
     recent: Recent,
     day: Recent,
@@ -213,6 +217,17 @@ struct SandboxInner {
     delivered: VecDeque<Delivered>,
     stats: Stats,
 }
+
+/// An access token that was issued.
+#[derive(Debug)]
+struct IssuedAccess {
+    user: Option<String>,
+    expires: Timestamp,
+    scopes: Vec<String>,
+}
+
+/// A scope that every user has consented to from the beginning.
+const SEND: &str = "SMTP.Send";
 
 /// The owner of an access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,6 +242,10 @@ impl SandboxState {
     pub(super) fn new(settings: SandboxSettings) -> Self {
         let mut inner = SandboxInner::default();
         for mailbox in &settings.mailboxes {
+            let user = mailbox.address.to_string();
+            inner
+                .consents
+                .insert(user, HashSet::from([SEND.to_owned()]));
             if let Some(token) = &mailbox.refresh_token {
                 inner
                     .refresh
@@ -309,7 +328,7 @@ impl SandboxState {
     }
 
     /// Issues a device code and the code that a person types for it.
-    pub(super) fn issue_device(&self, until: Timestamp) -> (String, String) {
+    pub(super) fn issue_device(&self, until: Timestamp, scopes: &str) -> (String, String) {
         let device_code = random("device", 100);
         let user_code: String = rand::rng()
             .sample_iter(Alphanumeric)
@@ -317,7 +336,7 @@ impl SandboxState {
             .map(char::from)
             .collect();
         let user_code = user_code.to_uppercase();
-        let device = (user_code.clone(), Device::Pending, until);
+        let device = (user_code.clone(), Device::Pending, until, scopes.to_owned());
         self.inner().devices.insert(device_code.clone(), device);
         (device_code, user_code)
     }
@@ -330,10 +349,15 @@ impl SandboxState {
             .devices
             .values_mut()
             .find(|(code, ..)| code == typed.trim());
-        let Some((_, device, _)) = found else {
+        let Some((_, device, _, scopes)) = found else {
             return false;
         };
-        *device = user.map_or(Device::Declined, Device::Answered);
+        *device = user.clone().map_or(Device::Declined, Device::Answered);
+        let scopes = scopes.clone();
+        drop(inner);
+        if let Some(user) = user {
+            self.consent(&user, &scopes);
+        }
         true
     }
 
@@ -341,7 +365,7 @@ impl SandboxState {
     pub(super) fn take_device(&self, device_code: &str, now: Timestamp) -> Device {
         let mut inner = self.inner();
         match inner.devices.get(device_code) {
-            Some((_, device, until)) if now < *until => {
+            Some((_, device, until, _)) if now < *until => {
                 let device = device.clone();
                 if !matches!(device, Device::Pending) {
                     inner.devices.remove(device_code);
@@ -352,6 +376,36 @@ impl SandboxState {
         }
     }
 
+    /// Returns the user of a refresh token, if the token is known.
+    pub(super) fn user_of_refresh(&self, token: &str) -> Option<String> {
+        self.inner().refresh.get(token).cloned()
+    }
+
+    /// Returns all scopes that a user has consented to, with a resource.
+    pub(super) fn consented(&self, user: &str) -> String {
+        let inner = self.inner();
+        let known = inner.consents.get(user).into_iter().flatten();
+        let mut scopes: Vec<String> = known
+            .map(|name| format!("https://outlook.office.com/{name}"))
+            .collect();
+        scopes.sort();
+        scopes.join(" ")
+    }
+
+    /// Records that a user consents to scopes.
+    pub(super) fn consent(&self, user: &str, scopes: &str) {
+        let mut inner = self.inner();
+        let known = inner.consents.entry(user.to_owned()).or_default();
+        known.extend(names(scopes));
+    }
+
+    /// True if the user has consented to these scopes.
+    pub(super) fn has_consented(&self, user: &str, scopes: &str) -> bool {
+        let inner = self.inner();
+        let known = inner.consents.get(user);
+        names(scopes).all(|name| known.is_some_and(|known| known.contains(&name)))
+    }
+
     pub(super) fn issue_refresh(&self, user: &str) -> String {
         let token = random("refresh", 400);
         self.inner().refresh.insert(token.clone(), user.to_owned());
@@ -359,7 +413,17 @@ impl SandboxState {
     }
 
     /// Issues a token that begins like a JWT and contains the same claims as a real token.
-    pub(super) fn issue_access(&self, app: &str, user: Option<String>, now: Timestamp) -> String {
+    pub(super) fn issue_access(
+        &self,
+        app: &str,
+        user: Option<String>,
+        scopes: &str,
+        now: Timestamp,
+    ) -> String {
+        let mut scopes: Vec<String> = names(scopes).collect();
+        if scopes.is_empty() {
+            scopes.push(SEND.to_owned());
+        }
         let expires = now.after(self.settings.token_life);
         let part = |value: Value| BASE64.encode(value.to_string());
         let mut claims = json!({
@@ -368,15 +432,22 @@ impl SandboxState {
         });
         match &user {
             Some(user) => {
-                claims["scp"] = "SMTP.Send".into();
+                claims["scp"] = scopes.join(" ").into();
                 claims["upn"] = user.as_str().into();
                 claims["oid"] = format!("object-of-{user}").into();
             }
-            None => claims["roles"] = json!(["SMTP.SendAsApp"]),
+            None => {
+                claims["roles"] = json!(["SMTP.SendAsApp", "IMAP.AccessAsApp", "POP.AccessAsApp"])
+            }
         }
         let header = part(json!({ "alg": "none", "typ": "JWT" }));
         let token = format!("{header}.{}.{}", part(claims), random("access", 1_200));
-        self.inner().access.insert(token.clone(), (user, expires));
+        let issued = IssuedAccess {
+            user,
+            expires,
+            scopes,
+        };
+        self.inner().access.insert(token.clone(), issued);
         token
     }
 
@@ -399,8 +470,62 @@ impl SandboxState {
     /// Returns the owner of an access token, if the token exists and has not expired.
     pub fn bearer(&self, token: &str, now: Timestamp) -> Option<Bearer> {
         let inner = self.inner();
-        let (user, expires) = inner.access.get(token)?;
-        (now < *expires).then(|| user.clone().map_or(Bearer::App, Bearer::User))
+        let issued = inner.access.get(token)?;
+        let user = issued.user.clone();
+        (now < issued.expires).then(|| user.map_or(Bearer::App, Bearer::User))
+    }
+
+    /// Returns the scopes of an access token, without their resource.
+    pub fn scopes(&self, token: &str) -> Vec<String> {
+        let inner = self.inner();
+        let issued = inner.access.get(token);
+        issued
+            .map(|issued| issued.scopes.clone())
+            .unwrap_or_default()
+    }
+
+    /// Puts a message into a mailbox's INBOX. The oldest message leaves if there are more than `keep`.
+    pub fn deposit(&self, mailbox: &str, text: Vec<u8>) {
+        let keep = self.settings.keep;
+        let mut inner = self.inner();
+        let inbox = inner.inboxes.entry(mailbox.to_lowercase()).or_default();
+        inbox.next += 1;
+        inbox.messages.push_back(Stored {
+            uid: inbox.next,
+            flags: Vec::new(),
+            text: text.into(),
+        });
+        if inbox.messages.len() > keep {
+            inbox.messages.pop_front();
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Returns the messages of a mailbox's INBOX, oldest first.
+    pub fn inbox(&self, mailbox: &str) -> Vec<Stored> {
+        let inner = self.inner();
+        let inbox = inner.inboxes.get(&mailbox.to_lowercase());
+        inbox
+            .map(|inbox| inbox.messages.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Changes the messages of a mailbox's INBOX.
+    pub(super) fn change_inbox(&self, mailbox: &str, change: impl FnOnce(&mut VecDeque<Stored>)) {
+        let mut inner = self.inner();
+        change(
+            &mut inner
+                .inboxes
+                .entry(mailbox.to_lowercase())
+                .or_default()
+                .messages,
+        );
+    }
+
+    /// Returns a future that ends when a message arrives anywhere.
+    pub(super) fn arrival(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
     }
 
     /// True if a mailbox is shared with this user.
@@ -458,7 +583,17 @@ impl SandboxState {
         most < usize::MAX && !count(&mut inner.errors, mailbox, 0, most - 1, now, HOUR)
     }
 
-    pub(super) fn deliver(&self, message: impl FnOnce() -> Delivered) {
+    pub(super) fn deliver(
+        &self,
+        content: &[u8],
+        recipients: &[String],
+        message: impl FnOnce() -> Delivered,
+    ) {
+        for recipient in recipients {
+            if self.settings.keep > 0 && self.mailbox(recipient).is_some() {
+                self.deposit(recipient, content.to_vec());
+            }
+        }
         let mut inner = self.inner();
         inner.stats.messages += 1;
         if self.settings.keep > 0 {
@@ -470,6 +605,35 @@ impl SandboxState {
         drop(inner);
         self.changed.notify_waiters();
     }
+}
+
+/// The INBOX of a mailbox.
+#[derive(Debug, Default)]
+struct Inbox {
+    /// The last UID.
+    next: u32,
+    messages: VecDeque<Stored>,
+}
+
+/// A message in an INBOX.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The unique identifier (RFC 9051 §2.3.1.1).
+    pub uid: u32,
+    /// The flags and keywords.
+    pub flags: Vec<String>,
+    /// The message.
+    pub text: bytes::Bytes,
+}
+
+/// Returns the names of the scopes for Exchange, without their resource: `https://HOST/SMTP.Send` is
+/// `SMTP.Send`. Others, such as `offline_access`, need no consent here.
+fn names(scopes: &str) -> impl Iterator<Item = String> {
+    let scopes = scopes.split_ascii_whitespace();
+    let names = scopes.filter_map(|scope| Some(scope.rsplit_once('/')?.1));
+    names
+        .filter(|name| name.contains('.') && *name != ".default")
+        .map(str::to_owned)
 }
 
 /// The recent activity of each mailbox: times and counts.

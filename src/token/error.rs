@@ -73,6 +73,15 @@ pub enum TokenError {
         /// The server.
         account: String,
     },
+    /// The sign-in is for sending only.
+    #[error(
+        "the sign-in of {account} is for sending only: run `mailferry connect {account}` to sign in again, which adds reading (for \
+         grant refresh_token: give the server a new `refresh_token` with the scopes for reading)"
+    )]
+    NotForReading {
+        /// The server.
+        account: String,
+    },
     /// The app's credential cannot be used.
     #[error("{reason}")]
     Credential {

@@ -28,8 +28,8 @@ pub use skew::clock_words;
 pub(super) enum Ask<'a> {
     /// The app's own credentials (§4.4).
     App,
-    /// A refresh token (§6).
-    Refresh(&'a str),
+    /// A refresh token (§6), with or without the scopes for reading.
+    Refresh { token: &'a str, reading: bool },
     /// A code from the browser, with the verifier that nobody else has (RFC 7636 §4.5).
     Code {
         code: &'a str,
@@ -117,13 +117,15 @@ async fn request_with(
     let client = client(settings, proof);
     let seen = ResponseFacts::default();
     let call = |request| client::perform(http.clone(), request, seen.clone());
-    let scopes = settings.scopes.iter().cloned().map(Scope::new);
+    let with_reading = !matches!(ask, Ask::Refresh { reading: false, .. });
+    let scopes = settings.scopes.requested(with_reading);
+    let scopes = scopes.cloned().map(Scope::new);
     let answer = match ask {
         Ask::App => {
             let request = client.exchange_client_credentials().add_scopes(scopes);
             proven!(request, proof).request_async(&call).await
         }
-        Ask::Refresh(token) => {
+        Ask::Refresh { token, .. } => {
             let token = RefreshToken::new(token.to_owned());
             let request = client.exchange_refresh_token(&token).add_scopes(scopes);
             proven!(request, proof).request_async(&call).await
@@ -158,7 +160,7 @@ pub(super) fn authorize_url(
     let verifier = PkceCodeVerifier::new(verifier.to_owned());
     let mut request = client
         .authorize_url(|| CsrfToken::new(state.to_owned()))
-        .add_scopes(settings.scopes.iter().cloned().map(Scope::new))
+        .add_scopes(settings.scopes.all().cloned().map(Scope::new))
         .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier))
         .set_redirect_uri(Cow::Owned(RedirectUrl::from_url(redirect.clone())));
     if let Some(user) = &settings.user {
@@ -185,7 +187,7 @@ pub(super) async fn device_code(
     let call = |request| client::perform(http.clone(), request, seen.clone());
     let request = client
         .exchange_device_code()
-        .add_scopes(settings.scopes.iter().cloned().map(Scope::new));
+        .add_scopes(settings.scopes.all().cloned().map(Scope::new));
     let details: StandardDeviceAuthorizationResponse = proven!(request, &proof)
         .request_async(&call)
         .await

@@ -31,7 +31,7 @@ pub use claims::Claims;
 pub use credential::{AppSecret, Certificate, Credential};
 pub use error::TokenError;
 pub use flow::{DeviceCode, clock_words};
-pub use settings::{AccountSettings, Endpoints, Grant};
+pub use settings::{AccountSettings, Endpoints, Grant, Scopes};
 pub use sign_in::{Begun, SignInError, SignedIn};
 pub use source::{SignInPurpose, Source, Status};
 pub use sources::Sources;

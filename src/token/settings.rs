@@ -46,6 +46,57 @@ pub struct Endpoints {
     pub device: Option<Url>,
 }
 
+/// The scopes of an account (RFC 6749 §3.3).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scopes {
+    /// The scopes for sending.
+    pub sending: Vec<String>,
+    /// The scopes for reading. A person may not have consented to them yet.
+    pub reading: Vec<String>,
+    /// The scopes that every request has.
+    pub common: Vec<String>,
+}
+
+impl Scopes {
+    /// Returns scopes that every request has.
+    pub(crate) fn of(common: Vec<String>) -> Self {
+        Self {
+            common,
+            ..Self::default()
+        }
+    }
+
+    /// Returns all scopes; a sign-in asks for consent to them.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        self.sending.iter().chain(&self.reading).chain(&self.common)
+    }
+
+    /// Returns all scopes, or those without reading.
+    pub(super) fn requested(&self, with_reading: bool) -> impl Iterator<Item = &String> {
+        let reading = self.reading.iter().filter(move |_| with_reading);
+        self.sending.iter().chain(reading).chain(&self.common)
+    }
+
+    /// Returns the scopes for reading that may be refused while sending goes on, in one text. `None` if there
+    /// are none.
+    pub(super) fn added(&self) -> Option<String> {
+        let is_added = !self.sending.is_empty() && !self.reading.is_empty();
+        is_added.then(|| self.reading.join(" "))
+    }
+
+    /// Adds the scopes of another server that shares the account.
+    pub(crate) fn join(&mut self, other: &Self) {
+        for (own, other) in [
+            (&mut self.sending, &other.sending),
+            (&mut self.reading, &other.reading),
+        ] {
+            let new = other.iter().filter(|scope| !own.contains(scope));
+            let new: Vec<String> = new.cloned().collect();
+            own.extend(new);
+        }
+    }
+}
+
 /// The settings of an account: where its tokens come from.
 #[derive(Debug, Clone)]
 pub struct AccountSettings {
@@ -63,7 +114,7 @@ pub struct AccountSettings {
     /// The credential that authenticates the app.
     pub credential: Credential,
     /// The scopes to request.
-    pub scopes: Vec<String>,
+    pub scopes: Scopes,
     /// The grant to use.
     pub grant: Grant,
     /// The user who must sign in; `None` for client credentials.
@@ -79,7 +130,8 @@ pub struct AccountSettings {
 }
 
 impl AccountSettings {
-    /// Returns a digest of the endpoint, client id and scopes. An access token that was requested with other
+    /// Returns a digest of the endpoint, client id and scopes (without the scopes that were only added for
+    /// reading, so that adding them disturbs no sending). An access token that was requested with other
     /// values is of no use.
     pub(super) fn request_digest(&self) -> String {
         let Self {
@@ -91,12 +143,21 @@ impl AccountSettings {
         digest_of(&format!(
             "{} {client_id} {}",
             endpoints.token,
-            scopes.join(" ")
+            scopes
+                .requested(scopes.added().is_none())
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
         ))
     }
 
     /// True if all settings are equal.
     pub fn is_same(&self, other: &Self) -> bool {
+        self.scopes == other.scopes && self.is_same_account(other)
+    }
+
+    /// True if all settings are equal except the scopes, which servers that share an account add up.
+    pub(crate) fn is_same_account(&self, other: &Self) -> bool {
         let exposed = |settings: &Self| {
             let token = settings.refresh_token.as_ref();
             token.map(|token| digest_of(token.expose_secret()))
@@ -107,7 +168,7 @@ impl AccountSettings {
             && self.endpoints == other.endpoints
             && self.client_id == other.client_id
             && self.credential == other.credential
-            && self.scopes == other.scopes
+            && self.scopes.common == other.scopes.common
             && self.grant == other.grant
             && self.user == other.user
             && self.redirect == other.redirect

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::error::TokenError;
 use super::flow::{self, Ask, Granted};
 use super::settings::{AccountSettings, digest_of};
-use super::state::{Access, Account, Grants, TokenOrigin};
+use super::state::{Access, Account, Grants, Reading, TokenOrigin};
 use super::vault::Vault;
 use crate::base::secret::ExposeSecret;
 use crate::base::tls::TlsError;
@@ -86,6 +86,8 @@ pub struct Status {
     pub trouble: Option<String>,
     /// True if the trouble passes only when a person fixes something.
     pub needs_person: bool,
+    /// True if the sign-in is for sending only, although a server is for reading too.
+    pub lacks_reading: bool,
 }
 
 impl Source {
@@ -152,6 +154,31 @@ impl Source {
         }
     }
 
+    /// Returns a token with the scopes for reading, as [`Self::get`] does. If the current token is for sending
+    /// only, requests another one, unless the provider refused the scopes since the last sign-in.
+    pub async fn get_for_reading(self: &Arc<Self>) -> Result<Arc<Access>, TokenError> {
+        let Some(wanted) = self.settings.scopes.added() else {
+            return self.get().await;
+        };
+        let access = self.get().await?;
+        if access.reading.as_ref() == Some(&wanted) {
+            return Ok(access);
+        }
+        if self.account().await?.reading_refused.as_ref() == Some(&wanted) {
+            return Err(self.not_for_reading());
+        }
+        let access = self.after_rejection(&access).await?;
+        match access.reading.as_ref() == Some(&wanted) {
+            true => Ok(access),
+            false => Err(self.not_for_reading()),
+        }
+    }
+
+    fn not_for_reading(&self) -> TokenError {
+        let account = self.settings.server.clone();
+        TokenError::NotForReading { account }
+    }
+
     /// Returns a token newer than `rejected`, which the upstream refused.
     pub async fn after_rejection(
         self: &Arc<Self>,
@@ -212,6 +239,8 @@ impl Source {
                 .filter(|_| is_by_user),
             expires: account.access().map(|access| access.expires),
             has_worked: account.access.is_some(),
+            lacks_reading: self.settings.scopes.added().is_some()
+                && account.reading_refused == self.settings.scopes.added(),
             needs_person: account.trouble.is_some()
                 || failure.as_ref().is_some_and(|it| !it.error.is_transient()),
             trouble: failure
@@ -303,15 +332,10 @@ impl Source {
     /// or out meanwhile, the response is dropped and the newer state counts.
     async fn ask(&self) -> Result<Arc<Access>, TokenError> {
         let asked = self.account().await?.clone();
-        let (granted, used) = self.request(&asked).await?;
+        let (grants, used) = self.request(&asked).await?;
         let mut account = self.account().await?;
         let mut next = account.clone();
-        if next.granted(
-            asked.generation,
-            used.as_ref(),
-            grants(granted),
-            self.clock.now(),
-        ) {
+        if next.granted(asked.generation, used.as_ref(), grants, self.clock.now()) {
             self.keep(&next).await?;
             self.publish(&next);
             *account = next;
@@ -327,23 +351,43 @@ impl Source {
     async fn request(
         &self,
         account: &Account,
-    ) -> Result<(Granted, Option<Zeroizing<String>>), TokenError> {
+    ) -> Result<(Grants, Option<Zeroizing<String>>), TokenError> {
         if !self.settings.grant.is_by_user() {
-            return Ok((
-                flow::request(&self.settings, &self.http, Ask::App).await?,
-                None,
-            ));
+            let granted = flow::request(&self.settings, &self.http, Ask::App).await?;
+            return Ok((grants(granted, Reading::NotRequested), None));
         }
         let server = self.settings.server.clone();
         let mut failure = TokenError::NotConnected { account: server };
         for token in account.refresh_tokens() {
-            match flow::request(&self.settings, &self.http, Ask::Refresh(&token)).await {
-                Ok(granted) => return Ok((granted, Some(token))),
+            match self.refresh(account, &token).await {
+                Ok(grants) => return Ok((grants, Some(token))),
                 Err(error @ TokenError::SignIn { .. }) => failure = error,
                 Err(other) => return Err(other),
             }
         }
         Err(failure)
+    }
+
+    /// Requests a token with one refresh token. If the provider wants a sign-in, the reason may be the scopes
+    /// for reading, to which nobody consented yet: sending must go on, so they are left out.
+    async fn refresh(&self, account: &Account, token: &str) -> Result<Grants, TokenError> {
+        let request =
+            |reading| flow::request(&self.settings, &self.http, Ask::Refresh { token, reading });
+        let added = self.settings.scopes.added();
+        let Some(added) = added.filter(|added| account.reading_refused.as_ref() != Some(added))
+        else {
+            let is_reading = self.settings.scopes.added().is_none();
+            return Ok(grants(request(is_reading).await?, Reading::NotRequested));
+        };
+        match request(true).await {
+            Ok(granted) => Ok(grants(granted, Reading::Granted(added))),
+            Err(TokenError::SignIn { .. }) => {
+                let granted = request(false).await?;
+                maillog::reading_needs_sign_in(&self.settings.server);
+                Ok(grants(granted, Reading::Refused(added)))
+            }
+            Err(other) => Err(other),
+        }
     }
 
     /// Locks and returns the account; its first use reads it from the vault. A newly configured refresh token
@@ -408,10 +452,11 @@ impl Source {
     }
 }
 
-fn grants(granted: Granted) -> Grants {
+fn grants(granted: Granted, reading: Reading) -> Grants {
     Grants {
         access: granted.access,
         refresh: granted.refresh,
         expires_in: granted.expires_in,
+        reading,
     }
 }

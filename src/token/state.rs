@@ -48,6 +48,8 @@ pub struct Access {
     /// The account's generation when the token arrived. It shows whether a rejection was of this token or of
     /// an older one.
     pub generation: u64,
+    /// The scopes for reading that the token has, in one text; `None` if it is only for sending.
+    pub reading: Option<String>,
 }
 
 impl Access {
@@ -114,6 +116,11 @@ pub struct Account {
     pub access: Option<(Zeroizing<String>, Timestamp, Timestamp)>,
     /// The reason why there is no newer token, if the problem does not pass by itself.
     pub trouble: Option<String>,
+    /// The scopes for reading that `access` has, in one text; `None` if it is only for sending.
+    pub reading: Option<String>,
+    /// The scopes for reading that the provider refused because nobody consented to them. They are not
+    /// requested again before a sign-in.
+    pub reading_refused: Option<String>,
 }
 
 /// The tokens that a token endpoint granted, as the state needs them.
@@ -125,6 +132,20 @@ pub struct Grants {
     pub refresh: Option<Zeroizing<String>>,
     /// The life of the access token, if the response stated it.
     pub expires_in: Option<Duration>,
+    /// The scopes for reading, if they were requested and granted or refused.
+    pub reading: Reading,
+}
+
+/// The scopes for reading in a request for tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// None were requested.
+    #[default]
+    NotRequested,
+    /// These were granted.
+    Granted(String),
+    /// These were refused; the tokens are for sending.
+    Refused(String),
 }
 
 impl Account {
@@ -167,6 +188,7 @@ impl Account {
         let old = self.refresh.take();
         self.previous = old.filter(|_| same);
         let token = grants.refresh.clone();
+        self.reading_refused = None;
         self.refresh = token.map(|token| Refresh {
             token,
             since: now,
@@ -237,6 +259,7 @@ impl Account {
             issued: *issued,
             expires: *expires,
             generation: self.generation,
+            reading: self.reading.clone(),
         })
     }
 
@@ -289,6 +312,12 @@ impl Account {
     fn hold(&mut self, grants: Grants, now: Timestamp) {
         let expires = now.after(grants.expires_in.unwrap_or(LIFE_UNSAID));
         self.access = Some((grants.access, now, expires));
+        self.reading = None;
+        match grants.reading {
+            Reading::NotRequested => {}
+            Reading::Granted(scopes) => self.reading = Some(scopes),
+            Reading::Refused(scopes) => self.reading_refused = Some(scopes),
+        }
         self.trouble = None;
         self.generation += 1;
     }
@@ -309,6 +338,7 @@ mod tests {
             access: text(access),
             refresh: refresh.map(text),
             expires_in: Some(life),
+            reading: Reading::NotRequested,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
-use super::state::{Account, Grants, TokenOrigin};
+use super::state::{Account, Grants, Reading, TokenOrigin};
 use super::vault::kept::Kept;
 use crate::base::Timestamp;
 
@@ -86,6 +86,7 @@ fn grants(refresh: Option<&String>) -> Grants {
         access: Zeroizing::new("access".into()),
         refresh: refresh.map(|token| Zeroizing::new(token.clone())),
         expires_in: None,
+        reading: Reading::NotRequested,
     }
 }
 

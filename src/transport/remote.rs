@@ -17,6 +17,16 @@ use crate::base::limits::upstream as wait;
 /// The connection to a host.
 pub(crate) type RemoteStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
 
+impl RemoteStream {
+    /// Returns the connection's socket.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 /// A host, and how the connection to it is protected.
 #[derive(Clone)]
 pub struct RemoteHost {

@@ -77,8 +77,15 @@ impl Checker<'_> {
 }
 
 fn of_server(server: &ServerConfig, rule: &ServerRule) -> Vec<String> {
-    let ServerConfig { name, smtp, .. } = server;
     let mut warnings = Vec::new();
+    let ServerConfig {
+        name,
+        smtp: Some(smtp),
+        ..
+    } = server
+    else {
+        return warnings;
+    };
     if smtp.remote.tls == Tls::Starttls && smtp.remote.port == IMPLICIT_TLS {
         warnings.push(format!(
             "[[server]] {name:?} tls: port 465 expects implicit TLS; write tls = \"implicit\", or port = 587"

@@ -11,11 +11,12 @@ use super::checker::Checker;
 use super::user::limit;
 use crate::base::certificate::{self, Files};
 use crate::base::written::Network;
-use crate::config::ListenerConfig;
 use crate::config::secret::{SecretError, check_mode};
-use crate::config::text::{self, ListenerAuth, TlsMode};
+use crate::config::text::{self, ListenerAuth, Protocol, TlsMode};
+use crate::config::{ListenerConfig, ServiceConfig};
 use crate::door::usage::Unit;
 use crate::door::{BareNewlines, Endpoint, ListenerCertificate, ListenerTls, Socket, User};
+use crate::incoming::ReadingProtocol;
 use crate::message::Address;
 use crate::observe::maillog;
 use crate::routing::ServerRule;
@@ -139,8 +140,15 @@ impl Checker<'_> {
             let message = format!("{socket} is not on loopback and has no TLS, so {remedy}");
             self.problem(place_of(listener), "[[listener]] address", message);
         }
-        self.somebody_may_send(file, listener, users.iter().filter(here), by_password);
-        if listener.auth != ListenerAuth::Password && !on_loopback && listener.networks.is_none() {
+        let reading = reading(listener);
+        match reading {
+            Some(protocol) => self.somebody_may_read(listener, protocol, users.iter().filter(here)),
+            None => {
+                self.somebody_may_send(file, listener, users.iter().filter(here), by_password);
+            }
+        }
+        let is_by_network = listener.auth != ListenerAuth::Password && reading.is_none();
+        if is_by_network && !on_loopback && listener.networks.is_none() {
             self.everybody_may_send(&name, users.iter().filter(here));
         }
         let limits = &file.limits;
@@ -169,7 +177,7 @@ impl Checker<'_> {
             plaintext: matches!(mode, TlsMode::None | TlsMode::Starttls),
             plaintext_auth,
             by_password,
-            by_network: listener.auth != ListenerAuth::Password,
+            by_network: is_by_network,
             users: allowed,
             networks: listener.networks.as_deref().map(Network::ranges),
             sessions: listener.sessions.unwrap_or(limits.sessions),
@@ -184,9 +192,46 @@ impl Checker<'_> {
             priority: listener.priority,
             assume_from: self.address(&listener.assume_from, "[[listener]] assume_from"),
         };
-        ListenerConfig {
-            endpoint,
-            submission,
+        let service = match reading {
+            Some(protocol) => ServiceConfig::Incoming(protocol),
+            None => ServiceConfig::Submission(submission),
+        };
+        ListenerConfig { endpoint, service }
+    }
+
+    /// Checks that a listener for reading admits a user who may read a mailbox, and has no keys that are for
+    /// sending.
+    fn somebody_may_read<'u>(
+        &mut self,
+        listener: &text::ListenerTable,
+        protocol: ReadingProtocol,
+        mut admitted: impl Iterator<Item = &'u User>,
+    ) {
+        let place = place_of(listener);
+        for (key, is_written) in [
+            ("servers", listener.servers.is_some()),
+            ("message_size", listener.message_size.is_some()),
+            (
+                "messages_per_minute",
+                listener.messages_per_minute.is_some(),
+            ),
+            ("priority", listener.priority.is_some()),
+            ("bare_lf_commands", listener.bare_lf_commands),
+            ("assume_from", listener.assume_from.is_some()),
+        ] {
+            if is_written {
+                let text =
+                    format!("it is for SMTP, and this listener speaks {protocol}; remove it");
+                self.problem(place.clone(), &format!("[[listener]] {key}"), text);
+            }
+        }
+        if listener.auth == ListenerAuth::Network {
+            let text = format!("{protocol} has no sign-in by network; remove the key");
+            self.problem(place.clone(), "[[listener]] auth", text);
+        }
+        if !admitted.any(|user| user.hash.is_some() && !user.mailboxes.is_empty()) {
+            let text = "nobody may read here; give a user of this listener a password, and mailboxes = [\"SERVER\"]";
+            self.problem(place, "[[listener]] users", text);
         }
     }
 
@@ -313,6 +358,15 @@ fn mode(listener: &text::ListenerTable, plaintext_auth: bool) -> TlsMode {
         None if !has_certificate => TlsMode::None,
         None if plaintext_auth => TlsMode::Starttls,
         None => TlsMode::Required,
+    }
+}
+
+/// Returns the protocol of a listener by which apps read mail; `None` for SMTP.
+fn reading(listener: &text::ListenerTable) -> Option<ReadingProtocol> {
+    match listener.protocol.as_ref()?.get_ref() {
+        Protocol::Smtp => None,
+        Protocol::Imap => Some(ReadingProtocol::Imap),
+        Protocol::Pop3 => Some(ReadingProtocol::Pop3),
     }
 }
 

@@ -11,9 +11,10 @@ use url::Url;
 use super::checker::Checker;
 use crate::base::{Secret, Timestamp, tls};
 use crate::config::Secrets;
+use crate::config::check::server::reads;
 use crate::config::preset::{OAuthEndpoint, Provider};
-use crate::config::text;
-use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant};
+use crate::config::text::{self, Protocol};
+use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant, Scopes};
 use crate::web;
 
 /// Tenant names that stand for several tenants. No app-only tokens are issued for these names.
@@ -68,8 +69,11 @@ impl Checker<'_> {
             client_id: oauth.client_id.get_ref().clone(),
             credential,
             scopes: match &oauth.scopes {
-                Some(scopes) => scopes.clone(),
-                None => oauth.provider.scopes(grant, oauth.cloud),
+                Some(scopes) => Scopes::of(scopes.clone()),
+                None => {
+                    let (sends, reads) = (server.is_for(Protocol::Smtp), reads(server));
+                    oauth.provider.scopes(grant, oauth.cloud, sends, &reads)
+                }
             },
             grant,
             user,
@@ -89,13 +93,14 @@ impl Checker<'_> {
         server: &text::ServerTable,
         key: &str,
     ) -> Option<token::AccountSettings> {
-        let Some(first) = self.accounts.get(&settings.account) else {
+        let Some(first) = self.accounts.get_mut(&settings.account) else {
             let account = settings.account.clone();
             self.accounts.insert(account, settings.clone());
             return Some(settings);
         };
         settings.server = first.server.clone();
-        if first.is_same(&settings) {
+        if first.is_same_account(&settings) {
+            first.scopes.join(&settings.scopes);
             return Some(settings);
         }
         let text = format!(

@@ -11,8 +11,9 @@ use crate::base::tls;
 use crate::base::{Service, written};
 use crate::config::ServerConfig;
 use crate::config::preset::Provider;
-use crate::config::text::{self, AuthMethod, Mode};
+use crate::config::text::{self, AuthMethod, Mode, Protocol};
 use crate::delivery::MailboxLimits;
+use crate::incoming::ReadingProtocol;
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
 use crate::transport::smtp::{self, SmtpServer};
@@ -46,12 +47,24 @@ impl Checker<'_> {
             if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
                 self.problem(server.name.span(), &key, "a server's name may contain only letters, digits, dots, dashes and underscores, and may not start with a dot");
             }
-            rules.push(self.rule(server, &key));
+            self.uses(server, &key);
+            if server.is_for(Protocol::Smtp) {
+                rules.push(self.rule(server, &key));
+            }
             if server.mode == Mode::Direct {
                 direct.insert(name);
             }
             if let Some(server) = self.server(server, &file.oauth, host, &key) {
                 servers.push(server);
+            }
+        }
+        // Only now are the scopes of all servers that share an account known.
+        for token in servers
+            .iter_mut()
+            .filter_map(|server: &mut ServerConfig| server.token.as_mut())
+        {
+            if let Some(account) = self.accounts.get(&token.account) {
+                token.scopes = account.scopes.clone();
             }
         }
         (servers, rules, direct)
@@ -120,35 +133,46 @@ impl Checker<'_> {
             }
             _ => None,
         };
-        let provider = registration.map(|(_, registration)| registration.provider);
-        let written = server.host.as_ref().map(|host| host.get_ref().clone());
-        if let Some(host) = &server.host
-            && let Some(text) = no_host(host.get_ref())
-        {
-            self.problem(host.span(), &format!("{key} host"), text);
-            return None;
-        }
-        let host = written.or(registration
-            .and_then(|(_, r)| {
-                let tenant = r.tenant.as_ref().map(|tenant| tenant.get_ref().as_str());
-                r.provider.host(r.cloud, tenant.unwrap_or_default())
-            })
-            .map(str::to_owned));
-        let missing = "the server's host is not known; add host = \"...\"";
-        let host = self.ok(
-            host.ok_or(missing),
-            server.name.span(),
-            &format!("{key} host"),
-        )?;
-        let service = if provider == Some(Provider::Microsoft) {
-            Service::ExchangeOnline
-        } else {
-            Service::at(&host)
-        };
-        let tls = self.tls_mode(server, &host, key);
+        let registration = registration.map(|(_, registration)| registration);
+        let provider = registration.map(|registration| registration.provider);
         let roots = self.roots(&server.ca, &format!("{key} ca"))?;
         let tls_config = self.client_config(&roots, server.name.span(), key)?;
         let limits = self.limits(server, provider.unwrap_or(Provider::Custom), key)?;
+        let remote = |host: String, port: u16, tls: Tls| RemoteHost {
+            host,
+            port,
+            tls,
+            tls_config: tls_config.clone(),
+            roots: roots.clone(),
+        };
+        let smtp = match server.is_for(Protocol::Smtp) {
+            true => Some(self.smtp_host(server, registration, key)?),
+            false => None,
+        };
+        let smtp = smtp.map(|(host, tls)| SmtpServer {
+            service: match provider {
+                Some(Provider::Microsoft) => Service::ExchangeOnline,
+                _ => Service::at(&host),
+            },
+            remote: remote(
+                host,
+                server.port.unwrap_or(match tls {
+                    Tls::Implicit => PORTS.1,
+                    Tls::Starttls | Tls::None => PORTS.0,
+                }),
+                tls,
+            ),
+            hello: hello.to_owned(),
+            auth: auth.clone(),
+        });
+        let mut reading = |protocol| {
+            let found = self.reading_host(server, registration, protocol, key)?;
+            Some(found.map(|(host, port, tls)| remote(host, port, tls)))
+        };
+        let (imap, pop3) = (
+            reading(ReadingProtocol::Imap)?,
+            reading(ReadingProtocol::Pop3)?,
+        );
         Some(ServerConfig {
             name: server.name.get_ref().clone(),
             username: server
@@ -156,28 +180,129 @@ impl Checker<'_> {
                 .as_ref()
                 .map(|name| name.get_ref().clone())
                 .unwrap_or_default(),
-            smtp: SmtpServer {
-                remote: RemoteHost {
-                    port: server.port.unwrap_or(if tls == Tls::Implicit {
-                        PORTS.1
-                    } else {
-                        PORTS.0
-                    }),
-                    host,
-                    tls,
-                    tls_config,
-                    roots,
-                },
-                service,
-                hello: hello.to_owned(),
-                auth,
-            },
+            smtp,
+            auth,
+            imap,
+            pop3,
             token,
             limits,
             tenant: registration
-                .and_then(|(_, registration)| registration.tenant.as_ref())
+                .and_then(|registration| registration.tenant.as_ref())
                 .map(|tenant| tenant.get_ref().to_lowercase()),
         })
+    }
+
+    /// Checks what the server is used for.
+    fn uses(&mut self, server: &text::ServerTable, key: &str) {
+        if let Some(uses) = &server.uses
+            && uses.get_ref().is_empty()
+        {
+            let text = "it is empty, so the server is used for nothing; write \"smtp\", \"imap\" or \"pop3\"";
+            self.problem(uses.span(), &format!("{key} use"), text);
+        }
+        let reads = server.is_for(Protocol::Imap) || server.is_for(Protocol::Pop3);
+        let has_no_sign_in = server
+            .auth
+            .as_ref()
+            .is_some_and(|auth| *auth.get_ref() == AuthMethod::None);
+        if reads && has_no_sign_in {
+            let text = "nobody can read a mailbox without a sign-in; write \"plain\", or oauth = \"NAME\" instead";
+            let span = server.auth.as_ref().map(Spanned::span).unwrap_or_default();
+            self.problem(span, &format!("{key} auth"), text);
+        }
+        let sends = server.is_for(Protocol::Smtp);
+        if let (false, Some(filter)) = (sends, &server.from_filter) {
+            let text =
+                "the server is not used for sending; remove the key, or add \"smtp\" to `use`";
+            self.problem(filter.span(), &format!("{key} from_filter"), text);
+        }
+    }
+
+    /// Returns the host for sending, and how the connection to it is protected.
+    fn smtp_host(
+        &mut self,
+        server: &text::ServerTable,
+        registration: Option<&text::OAuthTable>,
+        key: &str,
+    ) -> Option<(String, Tls)> {
+        let preset = registration.and_then(|registration| {
+            let tenant = registration.tenant.as_ref();
+            let tenant = tenant.map(|tenant| tenant.get_ref().as_str());
+            registration
+                .provider
+                .host(registration.cloud, tenant.unwrap_or_default())
+        });
+        let host = self.host_of(&server.host, preset, server.name.span(), key)?;
+        let tls = match &server.tls {
+            Some(tls) => self.tls_mode(tls, &host, key),
+            None => Tls::default(),
+        };
+        Some((host, tls))
+    }
+
+    /// Returns the host, port and protection for reading by this protocol. The inner value is `None` if the
+    /// server is not used for it.
+    fn reading_host(
+        &mut self,
+        server: &text::ServerTable,
+        registration: Option<&text::OAuthTable>,
+        protocol: ReadingProtocol,
+        key: &str,
+    ) -> Option<Option<(String, u16, Tls)>> {
+        let key = format!("{key} {}", protocol.name());
+        let (written, usage) = match protocol {
+            ReadingProtocol::Imap => (&server.imap, Protocol::Imap),
+            ReadingProtocol::Pop3 => (&server.pop3, Protocol::Pop3),
+        };
+        if !server.is_for(usage) {
+            if written.is_some() {
+                let text = format!(
+                    "the server is not used for it; add \"{}\" to `use`",
+                    protocol.name()
+                );
+                self.problem(server.name.span(), &key, text);
+            }
+            return Some(None);
+        }
+        let preset = registration.and_then(|registration| {
+            registration
+                .provider
+                .reading_host(protocol, registration.cloud)
+        });
+        let usual = text::RemoteTable::default();
+        let written = written.as_ref().unwrap_or(&usual);
+        let host = self.host_of(&written.host, preset, server.name.span(), &key)?;
+        let tls = match &written.tls {
+            Some(tls) => self.tls_mode(tls, &host, &key),
+            None => Tls::Implicit,
+        };
+        let (implicit, other) = protocol.ports();
+        let port = written.port.unwrap_or(match tls {
+            Tls::Implicit => implicit,
+            Tls::Starttls | Tls::None => other,
+        });
+        Some(Some((host, port, tls)))
+    }
+
+    /// Returns the host as written, or else the provider's.
+    fn host_of(
+        &mut self,
+        written: &Option<Spanned<String>>,
+        preset: Option<&str>,
+        place: std::ops::Range<usize>,
+        key: &str,
+    ) -> Option<String> {
+        let key = format!("{key} host");
+        if let Some(host) = written
+            && let Some(text) = no_host(host.get_ref())
+        {
+            self.problem(host.span(), &key, text);
+            return None;
+        }
+        let written = written.as_ref().map(|host| host.get_ref().clone());
+        let host = written.or(preset.map(str::to_owned));
+        let missing = "the server's host is not known; add host = \"...\"";
+        self.ok(host.ok_or(missing), place, &key)
     }
 
     /// Returns the limits that the server sets, and the provider's limits for the rest. For limits that can
@@ -302,10 +427,7 @@ impl Checker<'_> {
         })
     }
 
-    fn tls_mode(&mut self, server: &text::ServerTable, host: &str, key: &str) -> Tls {
-        let Some(tls) = &server.tls else {
-            return Tls::default();
-        };
+    fn tls_mode(&mut self, tls: &Spanned<Tls>, host: &str, key: &str) -> Tls {
         let loopback =
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if *tls.get_ref() == Tls::None && !loopback {
@@ -330,6 +452,16 @@ impl Checker<'_> {
             None => Some(Vec::new()),
         }
     }
+}
+
+/// Returns the protocols by which mail of this server is read.
+pub(super) fn reads(server: &text::ServerTable) -> Vec<ReadingProtocol> {
+    let both = [
+        (Protocol::Imap, ReadingProtocol::Imap),
+        (Protocol::Pop3, ReadingProtocol::Pop3),
+    ];
+    let used = both.into_iter().filter(|(usage, _)| server.is_for(*usage));
+    used.map(|(_, protocol)| protocol).collect()
 }
 
 /// Returns the reason why a text is not a host, or `None` if it is a host.

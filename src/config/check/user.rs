@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::checker::Checker;
+use super::server::reads;
 use crate::base::secret::ExposeSecret;
 use crate::base::written::{self, Network};
 use crate::config::text;
@@ -20,7 +21,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 impl Checker<'_> {
-    pub(super) fn users(&mut self, users: &[text::UserTable], rules: &[ServerRule]) -> Vec<User> {
+    pub(super) fn users(
+        &mut self,
+        users: &[text::UserTable],
+        rules: &[ServerRule],
+        servers: &[text::ServerTable],
+    ) -> Vec<User> {
         if users.is_empty() {
             self.problem(
                 0..0,
@@ -38,12 +44,52 @@ impl Checker<'_> {
                     "there are two users of this name; rename one",
                 );
             }
-            self.user(user, rules)
+            self.user(user, rules, servers)
         });
         users.collect()
     }
 
-    fn user(&mut self, user: &text::UserTable, rules: &[ServerRule]) -> User {
+    /// Checks the servers whose mailboxes a user may read.
+    fn mailboxes(
+        &mut self,
+        user: &text::UserTable,
+        servers: &[text::ServerTable],
+        key: &str,
+    ) -> Vec<String> {
+        let names = user.mailboxes.iter().flatten();
+        for name in names.clone() {
+            let reads = |server: &&text::ServerTable| !reads(server).is_empty();
+            let found = servers
+                .iter()
+                .find(|server| server.name.get_ref() == name.get_ref());
+            let text = match found {
+                Some(server) if reads(&server) => continue,
+                Some(_) => format!(
+                    "server {:?} is not used for reading; add \"imap\" or \"pop3\" to its `use`",
+                    name.get_ref()
+                ),
+                None => {
+                    let known = servers.iter().filter(reads);
+                    let known: Vec<&str> =
+                        known.map(|server| server.name.get_ref().as_str()).collect();
+                    format!(
+                        "there is no [[server]] named {:?}; the servers for reading are: {}",
+                        name.get_ref(),
+                        known.join(", ")
+                    )
+                }
+            };
+            self.problem(name.span(), &format!("{key} mailboxes"), text);
+        }
+        names.map(|name| name.get_ref().clone()).collect()
+    }
+
+    fn user(
+        &mut self,
+        user: &text::UserTable,
+        rules: &[ServerRule],
+        servers: &[text::ServerTable],
+    ) -> User {
         let key = key_of(user);
         if user.password.is_none() && user.networks.is_empty() {
             self.problem(
@@ -75,6 +121,7 @@ impl Checker<'_> {
             recipients: self.filter(&user.recipients, &format!("{key} recipients")),
             limits: limits(user),
             sessions: user.sessions.map(written::zero_as_unlimited),
+            mailboxes: self.mailboxes(user, servers, &key),
             assume_from: self.address(&user.assume_from, &format!("{key} assume_from")),
         }
     }

@@ -107,6 +107,7 @@ pub(super) async fn consent(
     };
     let is_yes = field(&form, "answer") == "yes" && state.mailbox(field(&form, "user")).is_some();
     if is_yes {
+        state.consent(field(&form, "user"), field(&form, "scope"));
         let code = state.issue_code(Code {
             user: field(&form, "user").to_owned(),
             client_id: field(&form, "client_id").to_owned(),
@@ -155,7 +156,8 @@ pub(super) async fn device(
     if let Err(refusal) = super::client::check(&state, &form, state.now()) {
         return refused(refusal, state.now());
     }
-    let (device_code, user_code) = state.issue_device(state.now().after(DEVICE_LIFE));
+    let until = state.now().after(DEVICE_LIFE);
+    let (device_code, user_code) = state.issue_device(until, field(&form, "scope"));
     let url = format!("{}/device", state.base_url());
     Json(json!({
         "device_code": device_code, "user_code": user_code, "verification_uri": url, "interval": 1,

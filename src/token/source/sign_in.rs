@@ -9,7 +9,7 @@ use crate::token::claims::Claims;
 use crate::token::error::TokenError;
 use crate::token::flow::{self, Ask, DeviceCode, Granted};
 use crate::token::sign_in::{Begun, SignInError, SignedIn};
-use crate::token::state::TokenOrigin;
+use crate::token::state::{Reading, TokenOrigin};
 
 /// The maximum number of attempts with a code while the provider has a temporary error, and the pause
 /// between them.
@@ -114,7 +114,12 @@ impl Source {
         }
         let mut account = self.account().await?;
         let mut next = account.clone();
-        next.signed_in(user.clone(), origin, grants(granted), self.clock.now());
+        let added = self.settings.scopes.added();
+        let grants = grants(
+            granted,
+            added.map_or(Reading::NotRequested, Reading::Granted),
+        );
+        next.signed_in(user.clone(), origin, grants, self.clock.now());
         self.keep(&next).await?;
         self.publish(&next);
         *account = next;

@@ -18,6 +18,8 @@ pub(in crate::token) struct Kept {
     request: Option<String>,
     access: Option<KeptAccess>,
     trouble: Option<String>,
+    reading: Option<String>,
+    reading_refused: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,6 +59,8 @@ impl From<&Account> for Kept {
                 expires: *expires,
             }),
             trouble: account.trouble.clone(),
+            reading: account.reading.clone(),
+            reading_refused: account.reading_refused.clone(),
         }
     }
 }
@@ -79,6 +83,8 @@ impl From<Kept> for Account {
             request: kept.request,
             access: kept.access.map(|it| (it.token, it.issued, it.expires)),
             trouble: kept.trouble,
+            reading: kept.reading,
+            reading_refused: kept.reading_refused,
         }
     }
 }

@@ -1,0 +1,135 @@
+//! Passes octets both ways, without parsing them, until a side ends or the program stops.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::door::Stopping;
+
+/// The size of the buffer for each direction: a TLS record (RFC 8446 §5.1).
+const BUFFER: usize = 16 * 1024;
+
+/// How long the second side may take to end after the first.
+const SECOND_SIDE: Duration = Duration::from_secs(30);
+
+/// A session in which nothing moved for this long can be ended without breaking a command.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The interval at which a session that is to end is checked for quiet.
+const CHECK: Duration = Duration::from_millis(100);
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// A side closed its connection.
+    BySide,
+    /// The connection to the mail server broke.
+    UpstreamBroke,
+    /// The program stops.
+    Stopping,
+}
+
+/// What has moved lately.
+struct Activity {
+    began: Instant,
+    /// The time of the last octet, in milliseconds since `began`.
+    last: AtomicU64,
+    /// True if the last octets for the client were a line end.
+    is_at_line_end: AtomicBool,
+}
+
+impl Activity {
+    fn note(&self) {
+        let now = self.began.elapsed().as_millis() as u64;
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    fn is_quiet(&self) -> bool {
+        let now = self.began.elapsed().as_millis() as u64;
+        let last = self.last.load(Ordering::Relaxed);
+        now.saturating_sub(last) >= QUIET.as_millis() as u64
+    }
+}
+
+/// Passes octets both ways. Returns how the session ended, and true if a line for the client may follow.
+pub(super) async fn pass<C, U>(
+    client: &mut C,
+    upstream: &mut U,
+    stopping: &mut watch::Receiver<Stopping>,
+) -> (Ended, bool)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let activity = Activity {
+        began: Instant::now(),
+        last: AtomicU64::new(0),
+        is_at_line_end: AtomicBool::new(true),
+    };
+    let ended = {
+        let (client_reads, client_writes) = tokio::io::split(client);
+        let (upstream_reads, upstream_writes) = tokio::io::split(upstream);
+        let up = copy(client_reads, upstream_writes, |_| activity.note());
+        let down = copy(upstream_reads, client_writes, |octets| {
+            activity.note();
+            let is_at_end = octets.ends_with(b"\r\n");
+            activity.is_at_line_end.store(is_at_end, Ordering::Relaxed);
+        });
+        tokio::pin!(up, down);
+        tokio::select! {
+            copied = &mut up => {
+                if copied.is_ok() {
+                    let _ = timeout(SECOND_SIDE, down).await;
+                }
+                Ended::BySide
+            }
+            copied = &mut down => match copied {
+                Ok(()) => {
+                    let _ = timeout(SECOND_SIDE, up).await;
+                    Ended::BySide
+                }
+                Err(Side::Read) => Ended::UpstreamBroke,
+                Err(Side::Write) => Ended::BySide,
+            },
+            () = told_to_stop(stopping, &activity) => Ended::Stopping,
+        }
+    };
+    (ended, activity.is_at_line_end.load(Ordering::Relaxed))
+}
+
+/// The side of a copy that failed.
+enum Side {
+    Read,
+    Write,
+}
+
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    note: impl Fn(&[u8]),
+) -> Result<(), Side> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = from.read(&mut buffer).await.map_err(|_| Side::Read)?;
+        if count == 0 {
+            return to.shutdown().await.map_err(|_| Side::Write);
+        }
+        let octets = &buffer[..count];
+        to.write_all(octets).await.map_err(|_| Side::Write)?;
+        to.flush().await.map_err(|_| Side::Write)?;
+        note(octets);
+    }
+}
+
+/// Waits until the program stops and the session is quiet, or until the session must end at once.
+async fn told_to_stop(stopping: &mut watch::Receiver<Stopping>, activity: &Activity) {
+    let _ = stopping
+        .wait_for(|how| *how >= Stopping::BetweenMessages)
+        .await;
+    while *stopping.borrow() < Stopping::AtOnce && !activity.is_quiet() {
+        sleep(CHECK).await;
+    }
+}

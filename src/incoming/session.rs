@@ -1,0 +1,282 @@
+//! A client session: the conversation up to the sign-in, then the connection to the mailbox.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::error::NotReached;
+use super::imap::ImapMachine;
+use super::machine::{Event, Protection, SignInMachine};
+use super::mailbox::Mailbox;
+use super::pass::{self, Ended};
+use super::pop3::Pop3Machine;
+use super::protocol::ReadingProtocol;
+use super::refused::Refused;
+use super::shared::Shared;
+use super::upstream::{SignedIn, UpstreamError};
+use crate::base::limits;
+use crate::door::counts::Counted;
+use crate::door::stream::{self, ClientStream};
+use crate::door::{Door, Endpoint, NotSignedIn, Stopping, Visitor};
+use crate::observe::maillog;
+use crate::platform::sockets;
+use crate::smtp::auth::Credentials;
+
+/// The time that the last words to a client may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A session in progress.
+pub(super) struct Session {
+    stream: Option<ClientStream>,
+    peer: IpAddr,
+    endpoint: Arc<Endpoint>,
+    protocol: ReadingProtocol,
+    machine: Box<dyn SignInMachine>,
+    input: BytesMut,
+    user_slot: Option<Counted<String>>,
+    door: Arc<Door>,
+    shared: Arc<Shared>,
+    stopping: watch::Receiver<Stopping>,
+}
+
+/// The reason why a session ends before the sign-in.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the client closed the connection")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("the client does not read its replies")]
+    Stalled,
+}
+
+impl Session {
+    pub(super) fn new(visitor: Visitor, protocol: ReadingProtocol, shared: Arc<Shared>) -> Self {
+        let endpoint = visitor.endpoint.load_full();
+        let limits = &visitor.door.settings.load_full().limits;
+        let is_protected = matches!(visitor.stream, ClientStream::Tls(_));
+        let protection = Protection {
+            offers_tls: endpoint.tls.is_some() && !is_protected,
+            takes_passwords: is_protected || (endpoint.plaintext && endpoint.plaintext_auth),
+            errors: limits.errors,
+            commands: limits.commands,
+        };
+        Self {
+            stream: Some(visitor.stream),
+            peer: visitor.peer,
+            endpoint,
+            protocol,
+            machine: match protocol {
+                ReadingProtocol::Imap => Box::new(ImapMachine::new(protection)),
+                ReadingProtocol::Pop3 => Box::new(Pop3Machine::new(protection)),
+            },
+            input: BytesMut::new(),
+            user_slot: None,
+            stopping: visitor.door.stopping(),
+            door: visitor.door,
+            shared,
+        }
+    }
+
+    /// Serves the client. Returns the stream to be closed if this side ended the session.
+    pub(super) async fn run(mut self) -> Option<ClientStream> {
+        match self.converse().await {
+            Ok(()) => return self.stream,
+            Err(Broken::Closed) => {}
+            Err(broken) => maillog::session_failed(&self.endpoint.name, &self.peer, &broken),
+        }
+        None
+    }
+
+    async fn converse(&mut self) -> Result<(), Broken> {
+        loop {
+            match self.machine.next(&mut self.input) {
+                Event::NeedInput => {
+                    self.flush().await?;
+                    self.read().await?;
+                }
+                Event::StartTls => self.start_tls().await?,
+                Event::SignIn(credentials) => {
+                    if let Some((mailbox, signed_in)) = self.sign_in(credentials).await {
+                        self.machine.signed_in(signed_in.greeting.as_deref());
+                        self.flush().await?;
+                        return self.read_mail(&mailbox, signed_in).await;
+                    }
+                }
+                Event::Close => return self.flush().await,
+            }
+        }
+    }
+
+    fn stream(&mut self) -> Result<&mut ClientStream, Broken> {
+        self.stream.as_mut().ok_or(Broken::Closed)
+    }
+
+    async fn flush(&mut self) -> Result<(), Broken> {
+        let output = self.machine.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let patience = self.door.settings.load().limits.idle_time;
+        let stream = self.stream()?;
+        let written = timeout(patience, async {
+            stream.write_all(&output).await?;
+            stream.flush().await
+        });
+        Ok(written.await.map_err(|_| Broken::Stalled)??)
+    }
+
+    async fn read(&mut self) -> Result<(), Broken> {
+        let patience = self.door.settings.load().limits.idle_time;
+        let stream = self.stream.as_mut().ok_or(Broken::Closed)?;
+        let reading = async {
+            stream::readable(stream).await?;
+            self.input.reserve(limits::READ_CHUNK);
+            stream.read_buf(&mut self.input).await
+        };
+        let read = tokio::select! {
+            read = timeout(patience, reading) => read.map_err(|_| Refused::Silent),
+            _ = self.stopping.wait_for(|how| *how != Stopping::No) => Err(Refused::ShuttingDown),
+        };
+        match read {
+            Ok(Ok(0)) => Err(Broken::Closed),
+            // Many clients close without TLS's own `close_notify` (RFC 8446 §6.1).
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Broken::Closed),
+            Ok(read) => read.map(drop).map_err(Broken::Io),
+            Err(why) => {
+                self.machine.close(&why);
+                Ok(())
+            }
+        }
+    }
+
+    async fn start_tls(&mut self) -> Result<(), Broken> {
+        self.flush().await?;
+        self.input.clear();
+        let (Some(stream), Some(config)) = (self.stream.take(), self.endpoint.tls().cloned())
+        else {
+            return Err(Broken::Closed);
+        };
+        let shaken = timeout(limits::TLS_HANDSHAKE, stream::start_tls(stream, config)).await;
+        let slow = |_| Broken::Tls("the client did not complete the handshake in time".into());
+        let shaken = shaken.map_err(slow)?;
+        self.stream = Some(shaken.map_err(|error| Broken::Tls(stream::tls_words(&error)))?);
+        self.machine.tls_established();
+        Ok(())
+    }
+
+    /// Checks the password, finds the mailbox and signs in to the mail server. Otherwise tells the client why
+    /// not.
+    async fn sign_in(&mut self, credentials: Credentials) -> Option<(Arc<Mailbox>, SignedIn)> {
+        match self.mailbox(credentials).await {
+            Ok(mailbox) => match self.reach(&mailbox).await {
+                Ok(signed_in) => Some((mailbox, signed_in)),
+                Err(why) => {
+                    self.user_slot = None;
+                    self.machine.refuse(&why);
+                    None
+                }
+            },
+            Err((why, true)) => {
+                self.machine.close(&why);
+                None
+            }
+            Err((why, false)) => {
+                self.machine.refuse(&why);
+                None
+            }
+        }
+    }
+
+    /// Checks the password, and finds the mailbox. An error comes with true if the session must end.
+    async fn mailbox(&mut self, credentials: Credentials) -> Result<Arc<Mailbox>, (Refused, bool)> {
+        let settings = self.shared.settings.load_full();
+        let name = settings.split(&credentials.name);
+        let (door, endpoint) = (self.door.clone(), self.endpoint.clone());
+        let checked = door.sign_in(&endpoint, self.peer, name.user, credentials.password);
+        match checked.await {
+            Ok(()) => {}
+            Err(NotSignedIn::Wrong) => return Err((Refused::Wrong, false)),
+            Err(NotSignedIn::ShutOut { why, .. }) => return Err((Refused::TurnedAway(why), true)),
+            Err(NotSignedIn::Unavailable) => return Err((Refused::Busy, false)),
+        }
+        let users = door.settings.load_full();
+        let Some(user) = users.users.get(name.user) else {
+            return Err((Refused::Wrong, false));
+        };
+        let mailbox = settings.mailbox(name, self.protocol).map_err(|why| {
+            maillog::reading_refused(&self.endpoint.name, name.user, &self.peer, &why);
+            (why, false)
+        })?;
+        let slot = door.user_slot(user);
+        self.user_slot = Some(slot.map_err(|why| (Refused::TurnedAway(why), false))?);
+        Ok(mailbox)
+    }
+
+    async fn reach(&self, mailbox: &Mailbox) -> Result<SignedIn, Refused> {
+        let server = mailbox.server.clone();
+        self.shared
+            .reach(mailbox, self.protocol)
+            .await
+            .map_err(|error| match error {
+                NotReached::Upstream(UpstreamError::Refused { .. }) => {
+                    Refused::UpstreamRefused { server }
+                }
+                _ => Refused::Unavailable { server },
+            })
+    }
+
+    /// Passes octets between the client and the mail server until one of them ends.
+    async fn read_mail(&mut self, mailbox: &Mailbox, signed_in: SignedIn) -> Result<(), Broken> {
+        let SignedIn {
+            stream: mut upstream,
+            input,
+            ..
+        } = signed_in;
+        let client = self.stream.as_mut().ok_or(Broken::Closed)?;
+        sockets::keep_alive(client.socket());
+        sockets::keep_alive(upstream.socket());
+        maillog::reading(
+            &self.endpoint.name,
+            &mailbox.server,
+            self.protocol.name(),
+            &self.peer,
+        );
+        // What the client sent with its sign-in is for the mail server, and the other way round.
+        let sent = std::mem::take(&mut self.input);
+        let begun = async {
+            upstream.write_all(&sent).await?;
+            upstream.flush().await?;
+            client.write_all(&input).await?;
+            client.flush().await
+        };
+        timeout(limits::upstream::CONNECT, begun)
+            .await
+            .map_err(|_| Broken::Stalled)??;
+        drop((sent, input));
+        let (ended, may_follow) = pass::pass(client, &mut upstream, &mut self.stopping).await;
+        let why = match ended {
+            Ended::BySide => return Err(Broken::Closed),
+            Ended::UpstreamBroke => Refused::UpstreamClosed,
+            Ended::Stopping => Refused::ShuttingDown,
+        };
+        // POP3 has no message that the server may send unasked.
+        if may_follow && self.protocol == ReadingProtocol::Imap {
+            let farewell = super::imap::farewell(&why);
+            let _ = timeout(LAST_WORDS, async {
+                client.write_all(&farewell).await?;
+                client.flush().await
+            })
+            .await;
+        }
+        Ok(())
+    }
+}

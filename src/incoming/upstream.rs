@@ -1,0 +1,44 @@
+//! The sign-in of mailferry to the mail server, for one client. After it, the connection is the client's.
+
+mod connection;
+mod imap;
+mod pop3;
+
+use bytes::BytesMut;
+
+use super::protocol::ReadingProtocol;
+use crate::token::Access;
+use crate::transport::remote::{RemoteHost, RemoteStream};
+use crate::transport::smtp::Auth;
+pub(crate) use connection::UpstreamError;
+use connection::{Connection, Sasl};
+
+/// A connection to the mail server, signed in.
+pub(crate) struct SignedIn {
+    /// The connection.
+    pub stream: RemoteStream,
+    /// Octets that arrived after the answer to the sign-in.
+    pub input: BytesMut,
+    /// The mail server's capabilities (IMAP) or greeting (POP3), if it stated them.
+    pub greeting: Option<String>,
+}
+
+/// Connects and signs in; `access` is for XOAUTH2.
+pub(crate) async fn sign_in(
+    protocol: ReadingProtocol,
+    host: &RemoteHost,
+    auth: &Auth,
+    access: Option<&Access>,
+) -> Result<SignedIn, UpstreamError> {
+    let connection = Connection::open(host).await?;
+    let sasl = Sasl::of(auth, access);
+    let (connection, greeting) = match protocol {
+        ReadingProtocol::Imap => imap::sign_in(connection, host, &sasl).await?,
+        ReadingProtocol::Pop3 => pop3::sign_in(connection, host, &sasl).await?,
+    };
+    Ok(SignedIn {
+        stream: connection.stream,
+        input: connection.input,
+        greeting,
+    })
+}
