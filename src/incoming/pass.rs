@@ -1,5 +1,6 @@
 //! Passes octets both ways, without parsing them, until a side ends or the program stops.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -54,10 +55,12 @@ impl Activity {
     }
 }
 
-/// Passes octets both ways. Returns how the session ended, and true if a line for the client may follow.
+/// Passes octets both ways; `is_at_line_end` is true if the client has received whole lines so far. Returns how
+/// the session ended, and true if a line for the client may follow.
 pub(super) async fn pass<C, U>(
     client: &mut C,
     upstream: &mut U,
+    is_at_line_end: bool,
     stopping: &mut watch::Receiver<Stopping>,
 ) -> (Ended, bool)
 where
@@ -67,7 +70,7 @@ where
     let activity = Activity {
         began: Instant::now(),
         last: AtomicU64::new(0),
-        is_at_line_end: AtomicBool::new(true),
+        is_at_line_end: AtomicBool::new(is_at_line_end),
     };
     let ended = {
         let (client_reads, client_writes) = tokio::io::split(client);
@@ -75,7 +78,7 @@ where
         let up = copy(client_reads, upstream_writes, |_| activity.note());
         let down = copy(upstream_reads, client_writes, |octets| {
             activity.note();
-            let is_at_end = octets.ends_with(b"\r\n");
+            let is_at_end = octets.ends_with(b"\n");
             activity.is_at_line_end.store(is_at_end, Ordering::Relaxed);
         });
         tokio::pin!(up, down);
@@ -113,7 +116,12 @@ async fn copy(
 ) -> Result<(), Side> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let count = from.read(&mut buffer).await.map_err(|_| Side::Read)?;
+        let count = match from.read(&mut buffer).await {
+            Ok(count) => count,
+            // Many peers close without TLS's own `close_notify` (RFC 8446 §6.1).
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            Err(_) => return Err(Side::Read),
+        };
         if count == 0 {
             return to.shutdown().await.map_err(|_| Side::Write);
         }

@@ -261,8 +261,10 @@ impl Session {
         timeout(limits::upstream::CONNECT, begun)
             .await
             .map_err(|_| Broken::Stalled)??;
+        let is_at_line_end = input.last().is_none_or(|octet| *octet == b'\n');
         drop((sent, input));
-        let (ended, may_follow) = pass::pass(client, &mut upstream, &mut self.stopping).await;
+        let (ended, may_follow) =
+            pass::pass(client, &mut upstream, is_at_line_end, &mut self.stopping).await;
         let why = match ended {
             Ended::BySide => return Err(Broken::Closed),
             Ended::UpstreamBroke => Refused::UpstreamClosed,

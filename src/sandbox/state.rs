@@ -393,7 +393,7 @@ impl SandboxState {
     }
 
     /// Records that a user consents to scopes.
-    pub(super) fn consent(&self, user: &str, scopes: &str) {
+    pub fn consent(&self, user: &str, scopes: &str) {
         let mut inner = self.inner();
         let known = inner.consents.entry(user.to_owned()).or_default();
         known.extend(names(scopes));
@@ -406,7 +406,8 @@ impl SandboxState {
         names(scopes).all(|name| known.is_some_and(|known| known.contains(&name)))
     }
 
-    pub(super) fn issue_refresh(&self, user: &str) -> String {
+    /// Issues a refresh token for a user, as a sign-in does.
+    pub fn issue_refresh(&self, user: &str) -> String {
         let token = random("refresh", 400);
         self.inner().refresh.insert(token.clone(), user.to_owned());
         token

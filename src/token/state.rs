@@ -216,6 +216,7 @@ impl Account {
         self.origin = Some(TokenOrigin::Configuration);
         self.configured = Some(digest);
         self.access = None;
+        self.reading_refused = None;
         self.trouble = None;
         self.generation += 1;
     }

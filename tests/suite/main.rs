@@ -24,6 +24,7 @@ mod inputs;
 mod layers;
 mod other_users;
 mod postfix;
+mod reading;
 mod replies;
 mod schedules;
 mod simulated;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::base::limits::upstream as wait;
+use crate::base::limits::{READ_CHUNK, upstream as wait};
 use crate::base::secret::ExposeSecret;
 use crate::incoming::machine;
 use crate::token::Access;
@@ -139,6 +139,7 @@ impl Connection {
             if self.input.len() > LINE {
                 return Err(self.unexpected(format!("a line is longer than {LINE} octets")));
             }
+            self.input.reserve(READ_CHUNK);
             match timeout(ANSWER, self.stream.read_buf(&mut self.input)).await {
                 Ok(Ok(0)) => return Err(self.lost("the server closed the connection".into())),
                 Ok(Ok(_)) => {}

@@ -73,6 +73,8 @@ impl Lab {
     pub fn configure(&self, text: &str) {
         let text = text
             .replace("{smtp}", &self.sandbox.addresses.smtp.port().to_string())
+            .replace("{imap}", &self.sandbox.addresses.imap.port().to_string())
+            .replace("{pop3}", &self.sandbox.addresses.pop3.port().to_string())
             .replace("{token_url}", &self.sandbox.token_url())
             .replace("{authorize_url}", &self.sandbox.endpoint("authorize"))
             .replace("{device_url}", &self.sandbox.endpoint("devicecode"));

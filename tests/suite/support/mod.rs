@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub use lab::Lab;
-pub use plan::{Plan, SERVER, USUAL, by_refresh_token};
+pub use plan::{Plan, SERVER, USUAL, by_refresh_token, for_reading, reading};
 pub use smarthost::{Asked, Smarthost};
 pub use smtp::Smtp;
 

@@ -84,6 +84,28 @@ messages_per_minute = 0
 recipients_per_day = 0
 "#;
 
+/// Returns the usual configuration with a listener for this protocol, a user who may read, and a server for
+/// sending and reading.
+pub fn reading(protocol: &str) -> String {
+    let usual = USUAL
+        .replace(
+            "127.0.0.1:0\"",
+            &format!("127.0.0.1:0\"\nprotocol = \"{protocol}\""),
+        )
+        .replace(
+            "name = \"erp\"",
+            "name = \"erp\"\nmailboxes = [\"notifications\"]",
+        );
+    usual + &for_reading(SERVER)
+}
+
+/// Returns the table of a server, which is for reading too.
+pub fn for_reading(server: &str) -> String {
+    let uses = "use = [\"smtp\", \"imap\", \"pop3\"]";
+    let hosts = "imap = { host = \"localhost\", port = {imap} }\npop3 = { host = \"localhost\", port = {pop3} }";
+    server.replace("from_filter", &format!("{uses}\n{hosts}\nfrom_filter"))
+}
+
 /// Returns the table of the same server, with a refresh token in the file "refresh".
 pub fn by_refresh_token() -> String {
     let grant = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";

@@ -88,6 +88,35 @@ impl Smtp {
         }
     }
 
+    /// Reads a line without its end; empty if the server has closed the connection.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        let _ = self.reader.read_line(&mut line);
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    }
+
+    /// Reads lines up to one that begins like this, and returns them all.
+    pub fn until(&mut self, start: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            let count = self.reader.read_line(&mut line).unwrap_or(0);
+            assert!(count > 0, "no {start:?} after {lines:?}");
+            let is_last = line.starts_with(start);
+            lines.push(line.trim_end_matches(['\r', '\n']).to_owned());
+            if is_last {
+                return lines;
+            }
+        }
+    }
+
+    /// Reads this many octets.
+    pub fn octets(&mut self, count: usize) -> Vec<u8> {
+        let mut octets = vec![0; count];
+        self.reader.read_exact(&mut octets).expect("octets");
+        octets
+    }
+
     pub fn command(&mut self, line: &str) -> String {
         self.raw(format!("{line}\r\n").as_bytes());
         self.reply()
