@@ -127,7 +127,8 @@ impl Daemon {
         tokio::spawn(follow_sign_ins(accounts.connected(), delivery.clone()));
         let socket = control::socket(&config.fixed.spool.folder);
         let shown: Arc<dyn Manage> = Arc::new(ShownSpool::new(spool.clone(), clock.clone()));
-        let operator = Local::running(shown, delivery.clone(), accounts.clone());
+        let incoming = incoming::Shared::new(incoming_settings(&config, &sources)?);
+        let operator = Local::running(shown, delivery.clone(), accounts.clone(), incoming.clone());
         let web = match &config.fixed.web {
             Some(settings) => Some(serve_web(settings, operator.clone()).await?),
             None => None,
@@ -145,7 +146,7 @@ impl Daemon {
         let submission = submission_settings(&config);
         let services = Services {
             submission: submission::Shared::new(submission, spool, direct, clock),
-            incoming: incoming::Shared::new(incoming_settings(&config, &sources)?),
+            incoming,
         };
         let listeners = serve_all(bound, &configured, &door, &services)?;
         Ok(Self {
@@ -288,14 +289,18 @@ fn beside<'s>(
     })
 }
 
+/// The parts that a command uses while the program is not running.
+pub type StoppedParts = (Accounts, delivery::DeliverySettings, Arc<incoming::Shared>);
+
 /// Returns the accounts and the servers, for a command to use while the program is not running. (A running
 /// program keeps the vault locked.)
-pub fn accounts(config: &Config) -> Result<(Accounts, delivery::DeliverySettings), DaemonError> {
+pub fn accounts(config: &Config) -> Result<StoppedParts, DaemonError> {
     let vault = Vault::visit(tokens(config), config.fixed.vault_key.as_ref())?;
     let sources = Arc::new(Sources::new(vault, Clock::default()));
     let delivery = delivery_settings(config, &sources)?;
+    let incoming = incoming::Shared::new(incoming_settings(config, &sources)?);
     let by_server = by_server(config, &sources)?;
-    Ok((Accounts::new(sources, by_server, None), delivery))
+    Ok((Accounts::new(sources, by_server, None), delivery, incoming))
 }
 
 fn sources(config: &Config, clock: Clock) -> Result<Arc<Sources>, DaemonError> {

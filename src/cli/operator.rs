@@ -131,9 +131,9 @@ fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
         );
     }
     let parts = daemon::accounts(&config);
-    let (accounts, servers) = parts.map_err(OperatorError::unavailable)?;
+    let (accounts, servers, incoming) = parts.map_err(OperatorError::unavailable)?;
     Ok(Reached {
-        operator: Box::new(Local::of_accounts(accounts, servers)),
+        operator: Box::new(Local::of_accounts(accounts, servers, incoming)),
         config,
         is_running: false,
     })

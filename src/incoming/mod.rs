@@ -21,6 +21,7 @@ pub(crate) mod remedy;
 pub(crate) mod service;
 mod session;
 pub(crate) mod shared;
+mod test;
 pub(crate) mod upstream;
 
 pub use machine::{Event, Protection, SignInMachine};

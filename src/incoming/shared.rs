@@ -52,14 +52,18 @@ impl Shared {
         }
         let reached = reach(mailbox, protocol).await;
         match &reached {
-            Ok(_) => {
-                if self.trouble().remove(&key).is_some() {
-                    maillog::reading_works(&mailbox.server, protocol.name());
-                }
-            }
+            Ok(_) => self.works(&mailbox.server, protocol),
             Err(error) => self.failed(key, mailbox, error),
         }
         reached
+    }
+
+    /// Ends the trouble with a mailbox, if there was any.
+    pub(super) fn works(&self, server: &str, protocol: ReadingProtocol) {
+        let key = (server.to_owned(), protocol);
+        if self.trouble().remove(&key).is_some() {
+            maillog::reading_works(server, protocol.name());
+        }
     }
 
     fn failed(&self, key: (String, ReadingProtocol), mailbox: &Mailbox, error: &NotReached) {

@@ -42,3 +42,20 @@ pub(crate) async fn sign_in(
         greeting,
     })
 }
+
+/// Opens INBOX for reading only, and signs out. Returns the number of messages.
+pub(crate) async fn inbox(
+    protocol: ReadingProtocol,
+    host: &RemoteHost,
+    signed_in: SignedIn,
+) -> Result<u64, UpstreamError> {
+    let connection = Connection {
+        stream: signed_in.stream,
+        input: signed_in.input,
+        host: host.host.clone(),
+    };
+    match protocol {
+        ReadingProtocol::Imap => imap::inbox(connection).await,
+        ReadingProtocol::Pop3 => pop3::inbox(connection).await,
+    }
+}

@@ -15,6 +15,7 @@ use super::response::Response;
 use super::row::TokenRow;
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
 use crate::delivery::{self, Delivery, ServerState};
+use crate::incoming;
 use crate::message::Address;
 use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError};
 use crate::transport::{Step, smtp::Smtp};
@@ -30,6 +31,8 @@ pub(crate) struct Local {
     accounts: Option<Arc<Accounts>>,
     /// The servers, if delivery is not running.
     stopped: Option<Arc<delivery::DeliverySettings>>,
+    /// The mailboxes that apps read.
+    incoming: Option<Arc<incoming::Shared>>,
     link: Arc<OnceLock<PageLink>>,
 }
 
@@ -39,11 +42,13 @@ impl Local {
         spool: Arc<dyn Manage>,
         delivery: Arc<Delivery>,
         accounts: Arc<Accounts>,
+        incoming: Arc<incoming::Shared>,
     ) -> Self {
         Self {
             spool: Some(spool),
             delivery: Some(delivery),
             accounts: Some(accounts),
+            incoming: Some(incoming),
             ..Self::default()
         }
     }
@@ -58,8 +63,13 @@ impl Local {
 
     /// Creates an operator with only the accounts and the servers (to test them), for a program that is not
     /// running.
-    pub(crate) fn of_accounts(accounts: Accounts, servers: delivery::DeliverySettings) -> Self {
+    pub(crate) fn of_accounts(
+        accounts: Accounts,
+        servers: delivery::DeliverySettings,
+        incoming: Arc<incoming::Shared>,
+    ) -> Self {
         Self {
+            incoming: Some(incoming),
             accounts: Some(Arc::new(accounts)),
             stopped: Some(Arc::new(servers)),
             ..Self::default()
@@ -234,25 +244,32 @@ impl Local {
 
     async fn test(&self, server: String, to: Option<Address>, sender: Responder) {
         let (steps, receiver) = mpsc::channel(1);
-        let is_known = match (&self.delivery, &self.stopped) {
-            (Some(delivery), _) if delivery.has(&server) => {
-                tokio::spawn(delivery.clone().test(server.clone(), to, steps));
-                true
-            }
-            (None, Some(servers)) if servers.has(&server) => {
-                let (servers, name) = (servers.clone(), server.clone());
-                tokio::spawn(async move {
-                    let way = Arc::new(Smtp::default());
-                    delivery::test_stopped(servers, way, &name, to, &steps).await
-                });
-                true
-            }
-            _ => false,
+        let sends = match (&self.delivery, &self.stopped) {
+            (Some(delivery), _) => delivery.has(&server),
+            (None, stopped) => stopped.as_ref().is_some_and(|servers| servers.has(&server)),
         };
-        if !is_known {
+        let incoming = self.incoming.clone();
+        let incoming = incoming.filter(|incoming| incoming.has(&server));
+        if !sends && incoming.is_none() {
             let _ = sender.try_send(Err(OperatorError::no_server(&server)));
             return;
         }
+        let (delivery, stopped) = (self.delivery.clone(), self.stopped.clone());
+        tokio::spawn(async move {
+            match (delivery, stopped) {
+                (Some(delivery), _) if sends => {
+                    delivery.test(server.clone(), to, steps.clone()).await;
+                }
+                (None, Some(servers)) if sends => {
+                    let way = Arc::new(Smtp::default());
+                    delivery::test_stopped(servers, way, &server, to, &steps).await;
+                }
+                _ => {}
+            }
+            if let Some(incoming) = incoming {
+                incoming.test(&server, &steps).await;
+            }
+        });
         tokio::spawn(pass_on(receiver, sender));
     }
 

@@ -188,6 +188,61 @@ fn a_throttled_mailbox_gets_its_pause() {
 }
 
 #[test]
+fn the_test_of_a_server_goes_the_incoming_way_too() {
+    let mut lab = lab("imap");
+    lab.state().deposit(MAILBOX, message(0));
+    for is_running in [true, false] {
+        let said = lab.stdout(&["test", "notifications"]);
+        let names = said
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1));
+        let names: Vec<&str> = names.skip_while(|name| *name != "AUTH").collect();
+        assert_eq!(
+            names,
+            [
+                "AUTH", "IMAP", "sign-in", "INBOX", "POP3", "sign-in", "INBOX"
+            ],
+            "{said}"
+        );
+        assert!(said.contains("INBOX    1 message"), "{said}");
+        if is_running {
+            lab.stop();
+        }
+    }
+    for (stage, answer, step, remedy) in [
+        (
+            "reading_auth",
+            "NO AUTHENTICATE failed.",
+            "sign-in",
+            "IMAP.AccessAsApp",
+        ),
+        (
+            "reading_first",
+            "BAD User is authenticated but not connected.",
+            "sign-in",
+            "Add-MailboxPermission -Identity notifications@example.com",
+        ),
+        (
+            "reading_connect",
+            "* BYE busy",
+            "IMAP",
+            "does not answer as expected",
+        ),
+    ] {
+        lab.fault(&format!(
+            r#"{{"stage":"{stage}","action":{{"reply":"{answer}"}},"times":2}}"#
+        ));
+        let output = lab.run(&["test", "notifications"]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success(), "{said}");
+        let failed = said.lines().find(|line| line.starts_with("FAILED"));
+        assert!(failed.is_some_and(|line| line.contains(step)), "{said}");
+        assert!(said.contains(remedy), "{said}");
+        lab.state().script.clear();
+    }
+}
+
+#[test]
 fn a_hold_of_sending_does_not_stop_reading() {
     let lab = lab("imap");
     lab.stdout(&["hold", "notifications", "--reason", "for now"]);

@@ -43,9 +43,24 @@ pub(super) async fn sign_in(
     }
 }
 
+/// Opens INBOX for reading only, and signs out. Returns the number of messages.
+pub(super) async fn inbox(mut connection: Connection) -> Result<u64, UpstreamError> {
+    connection.send("m4 EXAMINE INBOX").await?;
+    let answer = Answer::read(&mut connection, "m4").await?;
+    if !answer.is_ok {
+        return Err(connection.refused(answer.text, None));
+    }
+    // The result is known already.
+    let _ = connection.send("m5 LOGOUT").await;
+    let missing = || connection.unexpected("it did not state the number of messages".into());
+    answer.exists.ok_or_else(missing)
+}
+
 /// The tagged answer to a command, with what came before it.
 struct Answer {
     is_ok: bool,
+    /// The number of messages in the mailbox, if it was stated (RFC 9051 §7.4.1).
+    exists: Option<u64>,
     /// The answer without its tag.
     text: String,
     capabilities: Option<String>,
@@ -73,6 +88,7 @@ impl Answer {
         sasl: Option<&Sasl>,
     ) -> Result<Self, UpstreamError> {
         let (mut capabilities, mut detail, mut response) = (None, None, sasl);
+        let mut exists = None;
         for _ in 0..LINES {
             let line = connection.line().await?;
             if let (Some(challenge), Some(_)) = (line.strip_prefix('+'), sasl) {
@@ -86,6 +102,7 @@ impl Answer {
                 continue;
             }
             capabilities = capabilities_of(&line).or(capabilities);
+            exists = exists_of(&line).or(exists);
             let Some(text) = line
                 .strip_prefix(tag)
                 .and_then(|rest| rest.strip_prefix(' '))
@@ -100,6 +117,7 @@ impl Answer {
                 text: text.to_owned(),
                 capabilities,
                 detail,
+                exists,
             });
         }
         Err(connection.unexpected(format!("{LINES} lines came before the answer")))
@@ -117,6 +135,14 @@ fn capabilities_of(line: &str) -> Option<String> {
         }
     };
     Some(line.get(start..end)?.trim().to_owned())
+}
+
+/// Returns the number in `* N EXISTS`.
+fn exists_of(line: &str) -> Option<u64> {
+    let (number, name) = line.strip_prefix("* ")?.split_once(' ')?;
+    name.trim()
+        .eq_ignore_ascii_case("EXISTS")
+        .then_some(number.parse().ok()?)
 }
 
 #[cfg(test)]

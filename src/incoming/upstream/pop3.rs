@@ -45,3 +45,21 @@ pub(super) async fn sign_in(
     }
     Err(connection.unexpected(format!("{LINES} challenges came before the answer")))
 }
+
+/// Asks for the number of messages, and signs out. POP3 has one mailbox, and changes nothing before QUIT.
+pub(super) async fn inbox(mut connection: Connection) -> Result<u64, UpstreamError> {
+    connection.send("STAT").await?;
+    let answer = connection.line().await?;
+    let Some(text) = answer.strip_prefix("+OK ") else {
+        return Err(connection.refused(answer, None));
+    };
+    let number = text
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
+    // The result is known already.
+    let _ = connection.send("QUIT").await;
+    number.ok_or_else(|| {
+        connection.unexpected(format!("expected the number of messages, got {answer:?}"))
+    })
+}
