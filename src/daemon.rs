@@ -492,7 +492,19 @@ fn incoming_settings(
     config: &Config,
     sources: &Sources,
 ) -> Result<incoming::IncomingSettings, DaemonError> {
-    let accounts = by_server(config, sources)?.into_iter();
+    Ok(mailboxes(config, by_server(config, sources)?))
+}
+
+/// Returns the mailboxes without the sources of their tokens, and the users who may read them.
+pub fn readers(config: &Config) -> incoming::IncomingSettings {
+    let servers = config.live.servers.iter();
+    mailboxes(
+        config,
+        servers.map(|server| (server.name.clone(), None)).collect(),
+    )
+}
+
+fn mailboxes(config: &Config, accounts: Vec<Named>) -> incoming::IncomingSettings {
     let mailbox = |(server, (name, token)): (&ServerConfig, Named)| {
         let mailbox = Mailbox {
             server: name.clone(),
@@ -505,7 +517,7 @@ fn incoming_settings(
         (name, Arc::new(mailbox))
     };
     let reader = |user: &door::User| (user.name.clone(), user.mailboxes.clone());
-    Ok(incoming::IncomingSettings {
+    incoming::IncomingSettings {
         mailboxes: config
             .live
             .servers
@@ -514,7 +526,7 @@ fn incoming_settings(
             .map(mailbox)
             .collect(),
         readers: config.live.users.iter().map(reader).collect(),
-    })
+    }
 }
 
 fn submission_settings(config: &Config) -> submission::SubmissionSettings {

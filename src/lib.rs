@@ -11,6 +11,8 @@
 //!                                                     └ Outcome ─▶ settle ─▶ spool: fate, report, story
 //! ```
 //!
+//! Mail that apps read goes the other way, and only through: `door ─▶ incoming (token) ─▶ Outlook`.
+//!
 //! # Invariants
 //!
 //! - **250 is a promise.** It is sent after the spool has committed the message to stable storage, never
@@ -72,7 +74,10 @@
 //! | a line of the log | `observe/maillog.rs`; what happens to a message, `delivery/fact.rs` |
 //! | text that a sender receives | `delivery/bounce.rs`, `delivery/bounce/digest.rs` |
 //! | another spool, such as PostgreSQL | a folder beside `spool/sqlite/` that implements `spool/traits.rs` |
-//! | another protocol for apps, such as IMAP | a room beside `submission/` that implements `Protocol` of `door/service.rs`; `door/sign_in.rs` checks its passwords |
+//! | the conversation of IMAP or POP3 up to the sign-in | `incoming/imap.rs`, `incoming/imap/command.rs`, `incoming/pop3.rs`; its words in `incoming/refused.rs` |
+//! | who may read which mailbox | `incoming/mailbox.rs` |
+//! | a mail server's refusal of reading, and its remedy | `incoming/remedy.rs` |
+//! | another protocol for apps | a room beside `submission/` that implements `Protocol` of `door/service.rs`; `door/sign_in.rs` checks its passwords |
 //! | another way out, such as Microsoft Graph | a folder beside `transport/smtp/` that implements `transport/link.rs` |
 //! | another OAuth provider | `config/preset.rs` |
 //! | when a token is renewed | `token/state.rs`; how tokens are encrypted, `token/vault/seal.rs` |

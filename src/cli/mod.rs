@@ -7,6 +7,7 @@ mod connect;
 mod demo;
 mod disconnect;
 mod hash_password;
+mod mailbox;
 mod operator;
 mod queue;
 mod route;
@@ -88,6 +89,8 @@ enum CliCommand {
     ///
     /// Exits with 1 if a server has no valid token and cannot get one.
     Tokens(tokens::Arguments),
+    /// Explain which mailbox an app reads that signs in with a name, or why it may not
+    Mailbox(mailbox::Arguments),
     /// Show each server: its mailbox, its limits, and the reason if it is not in use
     ///
     /// Shows each server of the running program: its mailbox, how much of the mailbox's limits is used, and the
@@ -160,6 +163,7 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Test(arguments) => test::run(&arguments),
         CliCommand::Disconnect(arguments) => disconnect::run(&arguments),
         CliCommand::Tokens(arguments) => tokens::run(&arguments),
+        CliCommand::Mailbox(arguments) => mailbox::run(&arguments),
         CliCommand::Servers(arguments) => servers::list(&arguments),
         CliCommand::Hold(arguments) => servers::hold(&arguments),
         CliCommand::Release(arguments) => servers::release(&arguments),

@@ -124,6 +124,14 @@ fn a_user_reads_its_own_mailboxes_only() {
         assert!(answer.starts_with(expected), "{name}: {answer}");
     }
     lab.logged(&["event=\"reading_refused\"", "user=\"erp\"", "jane"]);
+    let explained = lab.stdout(&["mailbox", "erp", "--protocol", "pop3"]);
+    assert!(
+        explained.contains("mailbox:   notifications@example.com\nread by:   POP3"),
+        "{explained}"
+    );
+    let refused = lab.run(&["mailbox", "erp/jane", "--json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("may not read the mailbox jane"));
     let said = lab.stdout(&["check"]);
     assert!(
         said.contains("reads the mailboxes of notifications"),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use mailferry::incoming::{self, Refused, SignInMachine};
 use mailferry::message::Address;
 use mailferry::smtp::{Event, Machine, Protection, Reply, SessionSettings};
 
@@ -136,5 +137,53 @@ pub fn well_formed(replies: &str) {
             matches!(bytes[3], b' ' | b'-') && !line.contains(['\r', '\n']),
             "{line:?}"
         );
+    }
+}
+
+/// Feeds a conversation up to the sign-in in pieces of this size; sign-ins are refused. Returns the output, and
+/// true if TLS was started: input that had already arrived is then dropped.
+pub fn sign_in(mut machine: impl SignInMachine, input: &[u8], piece: usize) -> (String, bool) {
+    let (mut buffer, mut said, mut tls) = (BytesMut::new(), Vec::new(), false);
+    for part in input.chunks(piece.max(1)) {
+        buffer.extend_from_slice(part);
+        loop {
+            let event = machine.next(&mut buffer);
+            said.extend(machine.take_output());
+            match event {
+                incoming::Event::NeedInput => break,
+                incoming::Event::StartTls => {
+                    tls = true;
+                    buffer.clear();
+                    machine.tls_established();
+                }
+                incoming::Event::SignIn(_) => machine.refuse(&Refused::Wrong),
+                incoming::Event::Close => {
+                    return (String::from_utf8(said).expect("UTF-8"), tls);
+                }
+            }
+        }
+        assert!(buffer.len() <= piece.saturating_add(20_000), "too much is kept");
+    }
+    (String::from_utf8(said).expect("UTF-8"), tls)
+}
+
+/// The properties of a session for reading, one per bit.
+pub fn reading(setup: u8) -> incoming::Protection {
+    incoming::Protection {
+        offers_tls: setup & 1 != 0,
+        takes_passwords: setup & 2 != 0,
+        errors: 20,
+        commands: 100,
+    }
+}
+
+/// Checks a conversation: the same result however the input is cut, and whole lines.
+pub fn same_however_cut<M: SignInMachine>(machine: impl Fn() -> M, input: &[u8], piece: usize) {
+    let (said, tls) = sign_in(machine(), input, piece);
+    assert!(said.is_empty() || said.ends_with("\r\n"));
+    assert!(!said.replace("\r\n", "").contains(['\r', '\n']));
+    let whole = sign_in(machine(), input, usize::MAX);
+    if !tls && !whole.1 {
+        assert_eq!(said, whole.0);
     }
 }

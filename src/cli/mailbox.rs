@@ -1,0 +1,78 @@
+//! `mailferry mailbox`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::common::{ConfigFile, NO};
+use crate::config::Secrets;
+use crate::daemon;
+use crate::incoming::{Mailbox, ReadingProtocol};
+use crate::transport::RemoteHost;
+
+/// The arguments of `mailferry mailbox`.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The name that the app signs in with: USER, or USER/MAILBOX with a server's name or address
+    name: String,
+    /// The protocol that the app uses
+    #[arg(long, value_enum, default_value_t)]
+    protocol: CliProtocol,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+/// A protocol, as an argument.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum CliProtocol {
+    #[default]
+    Imap,
+    Pop3,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let config = match arguments.config.load(Secrets::Left) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let protocol = match arguments.protocol {
+        CliProtocol::Imap => ReadingProtocol::Imap,
+        CliProtocol::Pop3 => ReadingProtocol::Pop3,
+    };
+    let settings = daemon::readers(&config);
+    let name = settings.split(&arguments.name);
+    let found = settings.mailbox(name, protocol);
+    let shown = match (&found, arguments.json) {
+        (Ok(mailbox), false) => explained(name.user, mailbox, protocol),
+        (Err(why), false) => format!("refused:   {why}\n"),
+        (Ok(mailbox), true) => {
+            let host = mailbox.host(protocol).map(address);
+            let (server, address) = (&mailbox.server, &mailbox.address);
+            format!(
+                "{}\n",
+                json!({ "user": name.user, "server": server, "mailbox": address, "host": host })
+            )
+        }
+        (Err(why), true) => format!("{}\n", json!({ "refused": why.to_string() })),
+    };
+    print!("{shown}");
+    match found {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(NO),
+    }
+}
+
+fn explained(user: &str, mailbox: &Mailbox, protocol: ReadingProtocol) -> String {
+    let host = mailbox.host(protocol).map(address).unwrap_or_default();
+    format!(
+        "user:      {user}\nserver:    {}\nmailbox:   {}\nread by:   {protocol} from {host}\n",
+        mailbox.server, mailbox.address
+    )
+}
+
+fn address(host: &RemoteHost) -> String {
+    format!("{}:{}", host.host, host.port)
+}
