@@ -1,5 +1,6 @@
-//! Conversations as plain files, `tests/dialogues/*.txt`. The SMTP state machine receives each conversation
-//! in one piece, in small pieces, and byte by byte.
+//! Conversations as plain files, `tests/dialogues/*.txt`, and for IMAP and POP3 up to the sign-in in its folders
+//! `imap` and `pop3`. The state machine receives each conversation in one piece, in small pieces, and byte by
+//! byte.
 //!
 //! `C:` is a line of the client (escapes `\r \n \0 \\ \xNN`), and `C+` is one without the CRLF. `S:` is the
 //! beginning of the server's next line, `M:` the whole next message, `set:` a difference from the usual
@@ -9,6 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use mailferry::incoming::imap::ImapMachine;
+use mailferry::incoming::pop3::Pop3Machine;
+use mailferry::incoming::{self, Refused, SignInMachine};
 use mailferry::message::Address;
 use mailferry::routing::NotRouted;
 use mailferry::smtp::{Event, Machine, Protection, Reply, SessionSettings};
@@ -184,13 +188,54 @@ fn drive(dialogue: &Dialogue, cut: usize) -> Vec<Line> {
     heard
 }
 
+/// Plays a dialogue of IMAP or POP3 up to the sign-in. The password is "right".
+fn drive_sign_in(machine: &mut dyn SignInMachine, dialogue: &Dialogue, cut: usize) -> Vec<Line> {
+    use secrecy::ExposeSecret;
+    let (mut input, mut chunks) = (BytesMut::new(), dialogue.client.chunks(cut));
+    let mut said = Vec::new();
+    loop {
+        match machine.next(&mut input) {
+            incoming::Event::NeedInput => match chunks.next() {
+                Some(chunk) => input.extend_from_slice(chunk),
+                None => break,
+            },
+            incoming::Event::Close => break,
+            incoming::Event::SignIn(credentials) => match credentials.password.expose_secret() {
+                "right" => machine.signed_in(Some("what the mail server said")),
+                _ => machine.refuse(&Refused::Wrong),
+            },
+            incoming::Event::StartTls => {
+                input.clear();
+                machine.tls_established();
+            }
+        }
+        said.extend(machine.take_output());
+    }
+    said.extend(machine.take_output());
+    let text = String::from_utf8(said).expect("UTF-8");
+    text.lines()
+        .map(|line| Line::Server(line.to_owned()))
+        .collect()
+}
+
 fn hear(machine: &mut Machine, heard: &mut Vec<Line>) {
     let text = String::from_utf8(machine.take_output()).expect("replies are UTF-8");
     heard.extend(text.lines().map(|line| Line::Server(line.to_owned())));
 }
 
-fn hold(name: &str, dialogue: &Dialogue, cut: usize) {
-    let heard = drive(dialogue, cut);
+/// Plays a dialogue, and compares what the program says.
+fn play(name: &str, dialogue: &Dialogue, cut: usize) {
+    let protection = incoming::Protection {
+        offers_tls: dialogue.protection.offers_tls,
+        takes_passwords: dialogue.protection.plaintext_auth,
+        errors: 5,
+        commands: 20,
+    };
+    let heard = match name.split('/').next() {
+        Some("imap") => drive_sign_in(&mut ImapMachine::new(protection), dialogue, cut),
+        Some("pop3") => drive_sign_in(&mut Pop3Machine::new(protection), dialogue, cut),
+        _ => drive(dialogue, cut),
+    };
     for (place, expected) in dialogue.expected.iter().enumerate() {
         let good = match (expected, heard.get(place)) {
             (Line::Server(wanted), Some(Line::Server(line))) => line.starts_with(wanted.as_str()),
@@ -215,24 +260,36 @@ fn hold(name: &str, dialogue: &Dialogue, cut: usize) {
 fn every_dialogue_goes_as_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues");
     let mut count = 0;
-    for entry in std::fs::read_dir(folder).expect("the folder") {
-        let path = entry.expect("an entry").path();
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        let text = std::fs::read_to_string(&path).expect("reads");
+    for name in files(&folder) {
+        let text = std::fs::read_to_string(folder.join(&name)).expect("reads");
         let dialogue = read(&text);
         // Some dialogues depend on the pieces. Bytes after STARTTLS in the same piece are dropped. Without
         // PIPELINING, a client that sends several commands in one piece is disconnected.
-        let cuts: &[usize] = match name.split('.').next().unwrap_or_default() {
+        let stem = name.rsplit('/').next().unwrap_or_default();
+        let cuts: &[usize] = match stem.split('.').next().unwrap_or_default() {
             "starttls-injection" | "bare-lf-pipelined" => &[usize::MAX],
             "auth-in-clear" | "bare-lf" | "bare-lf-crlf" => &[1],
             _ => &[usize::MAX, 1, 2, 7],
         };
-        cuts.iter().for_each(|&cut| hold(&name, &dialogue, cut));
+        cuts.iter().for_each(|&cut| play(&name, &dialogue, cut));
         count += 1;
     }
-    assert!(count >= 15, "only {count} dialogues were found");
+    assert!(count >= 25, "only {count} dialogues were found");
+}
+
+/// Returns the dialogues of a folder and of the folders `imap` and `pop3` in it, with their folder's name.
+fn files(folder: &Path) -> Vec<String> {
+    let of = |name: &str| {
+        let entries = std::fs::read_dir(folder.join(name)).expect("the folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let name = name.to_owned();
+        let names: Vec<String> = names
+            .map(|file| format!("{name}{}", file.to_string_lossy()))
+            .collect();
+        names
+    };
+    let all = ["", "imap/", "pop3/"].map(of).concat();
+    all.into_iter()
+        .filter(|name| name.ends_with(".txt"))
+        .collect()
 }

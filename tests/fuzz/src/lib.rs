@@ -162,7 +162,10 @@ pub fn sign_in(mut machine: impl SignInMachine, input: &[u8], piece: usize) -> (
                 }
             }
         }
-        assert!(buffer.len() <= piece.saturating_add(20_000), "too much is kept");
+        assert!(
+            buffer.len() <= piece.saturating_add(20_000),
+            "too much is kept"
+        );
     }
     (String::from_utf8(said).expect("UTF-8"), tls)
 }
