@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
+use crate::bounces::{Bounces, WatchedMailbox};
 use crate::config::{self, Config, Fixed, ServerConfig, ServiceConfig};
 use crate::delivery::{self, Delivery};
 use crate::door::accept::Bound;
@@ -36,6 +37,7 @@ pub struct Daemon {
     door: Arc<Door>,
     services: Services,
     delivery: Arc<Delivery>,
+    bounces: Bounces,
     sources: Arc<Sources>,
     checks: Arc<Checks>,
     accounts: Arc<Accounts>,
@@ -143,6 +145,13 @@ impl Daemon {
         let tending = tokio::spawn(async move { tended.tend().await });
         let direct = Arc::new(Through(delivery.clone()));
         let door = Door::new(door_settings(&config, &checks));
+        let bounces = Bounces::start(
+            delivery.clone(),
+            spool.clone(),
+            incoming.clone(),
+            clock.clone(),
+            watched(&config, &incoming.settings.load()),
+        );
         let submission = submission_settings(&config);
         let services = Services {
             submission: submission::Shared::new(submission, spool, direct, clock),
@@ -154,6 +163,7 @@ impl Daemon {
             door,
             services,
             delivery,
+            bounces,
             sources,
             checks,
             accounts,
@@ -219,6 +229,8 @@ impl Daemon {
             .submission
             .settings
             .store(Arc::new(submission_settings));
+        self.bounces
+            .reconfigure(watched(&config, &incoming_settings));
         services
             .incoming
             .settings
@@ -241,6 +253,7 @@ impl Daemon {
     /// Stops accepting clients, lets sessions and deliveries under way end, and then stops the program.
     pub async fn stop(self) {
         maillog::stopping(self.grace);
+        self.bounces.stop();
         self.listeners.iter().for_each(|it| it.listener.close());
         tokio::join!(self.door.stop(self.grace), self.delivery.stop(self.grace));
         self.tending.abort();
@@ -527,6 +540,18 @@ fn mailboxes(config: &Config, accounts: Vec<Named>) -> incoming::IncomingSetting
             .collect(),
         readers: config.live.users.iter().map(reader).collect(),
     }
+}
+
+/// Returns the mailboxes whose delivery reports are read.
+fn watched(config: &Config, incoming: &incoming::IncomingSettings) -> Vec<WatchedMailbox> {
+    let servers = config.live.servers.iter();
+    let watched = servers.filter_map(|server| {
+        Some(WatchedMailbox {
+            handled: server.bounces.clone()?,
+            mailbox: incoming.mailboxes.get(&server.name)?.clone(),
+        })
+    });
+    watched.collect()
 }
 
 fn submission_settings(config: &Config) -> submission::SubmissionSettings {

@@ -183,6 +183,9 @@ fn servers(config: &Config) {
                 println!("    read by {protocol} from {}", host(remote));
             }
         }
+        if let Some(handled) = &server.bounces {
+            println!("    delivery reports in its INBOX are read, then {handled}");
+        }
     }
 }
 

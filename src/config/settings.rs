@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::fixed::Fixed;
+use crate::bounces::Handled;
 use crate::delivery::{DeliveryOptions, MailboxLimits};
 use crate::door::{self, Endpoint, User};
 use crate::incoming::ReadingProtocol;
@@ -90,6 +91,8 @@ pub struct ServerConfig {
     pub imap: Option<RemoteHost>,
     /// The host for POP3, if the server is used for it.
     pub pop3: Option<RemoteHost>,
+    /// If mailferry reads the delivery reports in the mailbox: what becomes of them.
+    pub bounces: Option<Handled>,
     /// The account that supplies the server's tokens, if the server signs in with OAuth.
     pub token: Option<token::AccountSettings>,
     /// The limits of the server's mailbox.

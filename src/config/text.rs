@@ -224,6 +224,10 @@ pub(super) struct ServerTable {
     pub imap: Option<RemoteTable>,
     pub pop3: Option<RemoteTable>,
     #[serde(default)]
+    pub bounces: Option<Spanned<bool>>,
+    pub bounce_folder: Option<Spanned<String>>,
+    pub delete_bounces: Option<Spanned<bool>>,
+    #[serde(default)]
     pub username: Option<Spanned<String>>,
     pub account: Option<Spanned<String>>,
     pub address: Option<Spanned<String>>,

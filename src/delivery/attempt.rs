@@ -12,7 +12,7 @@ use super::settle::{self, Circumstances, Tried, settle};
 use super::world::World;
 use crate::base::Timestamp;
 use crate::message::rewrite::{self, Composed};
-use crate::message::{Envelope, Headers, Trace};
+use crate::message::{Address, Envelope, Headers, ReversePath, Trace};
 use crate::routing::{Decision, Reason, Route};
 use crate::spool::{
     Claim, Claimed, Content, Fate, Fingerprint, Finish, Origin, Record, SpoolError,
@@ -130,8 +130,10 @@ impl Attempt<'_> {
         let sent = self.world.sender.send(self.entry, seat, &letter).await;
         drop(envelope);
         let host = &self.plan.settings.host;
+        let sent_as = sent_as(&route.plan.envelope_sender, &record.envelope.sender);
         let tried = Tried {
             message_id: rewrite::message_id(&headers, record.id, host),
+            sent_as,
             record,
             outcome: Outcome::default(),
             interruption: None,
@@ -215,14 +217,20 @@ impl Attempt<'_> {
         };
         let settled = settle(&given, tried);
         let about = About {
-            claim: self.claim,
             record: &tried.record,
             head: &loaded.head[..head],
             whole: loaded.content.in_memory().cloned(),
             upstream: &self.entry.server.upstream.smtp.remote.host,
             host: &settings.host,
         };
-        let mut finish = conclude(self.world, self.plan, &about, self.entry.name(), settled);
+        let mut finish = conclude(
+            self.world,
+            self.plan,
+            self.claim,
+            &about,
+            self.entry.name(),
+            settled,
+        );
         let reached = tried.reached(at_once);
         finish.used = self.entry.desk.used(reached, now);
         finish.sent_lines = loaded.sent_lines;
@@ -309,6 +317,11 @@ fn external_last(plan: &Plan, record: &mut Record) -> usize {
     let count = own.len();
     *recipients = own.into_iter().chain(external).collect();
     count
+}
+
+/// Returns the envelope sender that a message is sent with, if it is not the app's own.
+pub(super) fn sent_as(sent: &ReversePath, own: &ReversePath) -> Option<Address> {
+    sent.address().filter(|_| sent != own).cloned()
 }
 
 /// Returns the envelope with only its first `count` recipients.

@@ -10,12 +10,13 @@ use super::desks::note_hold;
 use super::direct::{self, DirectOutcome};
 use super::hold::Hold;
 use super::plan::{Plan, ServerEntry};
+use super::returned::{self, Returned};
 use super::settings::DeliverySettings;
 use super::usage::MailboxLimits;
 use super::world::World;
 use super::{scheduler, test};
 use crate::base::{Clock, Timestamp};
-use crate::message::Address;
+use crate::message::{Address, DeliveryReport};
 use crate::observe::maillog;
 use crate::spool::{Content, Record, Spool, SpoolError};
 use crate::transport::{Steps, Transport};
@@ -106,6 +107,11 @@ impl Delivery {
     /// Sends one message at once, for a server in `direct` mode.
     pub async fn direct(&self, record: &Record, content: &Content) -> DirectOutcome {
         direct::send(&self.world, record, content).await
+    }
+
+    /// Records a delivery report about a message that was sent earlier in the story of that message.
+    pub async fn returned(&self, report: &DeliveryReport) -> Result<Returned, SpoolError> {
+        returned::record(&self.world, report).await
     }
 
     /// Gives back to the spool all messages that wait at desks, so that an operator can act on them. Desks

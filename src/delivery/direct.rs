@@ -1,7 +1,7 @@
 //! Direct mode, for an app that waits for the upstream's own reply: its message is sent at once, to all
 //! recipients or to none, and is never queued.
 
-use super::attempt::compose;
+use super::attempt::{compose, sent_as};
 use super::desk::NotNow;
 use super::fact::{self, Fact};
 use super::plan::{Plan, ServerEntry};
@@ -82,7 +82,8 @@ async fn through(
     world.end_probe(probe);
     if let DirectOutcome::Upstream(answer) = &answered {
         let message_id = rewrite::message_id(headers, record.id, &plan.settings.host);
-        tell(world, entry, record, answer, message_id);
+        let sent_as = sent_as(&route.plan.envelope_sender, &record.envelope.sender);
+        tell(world, entry, record, answer, message_id, sent_as);
     }
     answered
 }
@@ -149,7 +150,14 @@ fn temporary(answer: Option<Answer>, reason: String) -> DirectOutcome {
 
 /// Writes a message's story in the background, so that the app does not wait for the story. If the server
 /// refused the message, nothing is logged, because the app receives the refusal as the reply.
-fn tell(world: &World, entry: &ServerEntry, record: &Record, answer: &Answer, message_id: String) {
+fn tell(
+    world: &World,
+    entry: &ServerEntry,
+    record: &Record,
+    answer: &Answer,
+    message_id: String,
+    sent_as: Option<Address>,
+) {
     let (at, server) = (world.clock.now(), entry.name());
     let recipients = record.envelope.recipients.iter();
     let to: Vec<Address> = recipients.map(|to| to.address.clone()).collect();
@@ -160,6 +168,7 @@ fn tell(world: &World, entry: &ServerEntry, record: &Record, answer: &Answer, me
             to,
             answer: answer.clone(),
             message_id,
+            sent_as,
             waited: at.since(record.received),
         };
         fact::tell(vec![fact], record.id, server, &world.clock)

@@ -18,7 +18,17 @@ pub(super) enum Fact {
         to: Vec<Address>,
         answer: Answer,
         message_id: String,
+        /// The envelope sender in place of the app's, if it was rewritten.
+        sent_as: Option<Address>,
         waited: Duration,
+    },
+    /// The upstream had accepted the message, but a report says that it did not reach this recipient.
+    Bounced {
+        to: Address,
+        answer: Answer,
+        remedy: String,
+        /// The report's Message-ID.
+        report: String,
     },
     /// The message failed permanently for this recipient.
     Failed {
@@ -68,6 +78,13 @@ pub(super) fn events(facts: Vec<Fact>, server: &str, at: Timestamp) -> Vec<Story
     events.map(|what| StoryEvent { at, what }).collect()
 }
 
+fn with_remedy(answer: &Answer, remedy: &str) -> String {
+    match remedy {
+        "" => answer.to_string(),
+        remedy => format!("{answer}; {remedy}"),
+    }
+}
+
 impl Fact {
     fn log(&self, id: MessageId, server: &str, clock: &Clock) {
         match self {
@@ -75,6 +92,12 @@ impl Fact {
                 to, answer, waited, ..
             } => maillog::delivered(id, server, to, answer, *waited),
             Self::Failed { to, answer, remedy } => maillog::failed(id, server, to, answer, remedy),
+            Self::Bounced {
+                to,
+                answer,
+                remedy,
+                report,
+            } => maillog::bounced(id, server, to, answer, remedy, report),
             Self::Deferred {
                 until,
                 attempts,
@@ -104,21 +127,30 @@ impl Fact {
                 to,
                 answer,
                 message_id,
+                sent_as,
                 ..
             } => EventKind::Delivered {
                 server,
                 to,
                 reply: answer.to_string(),
                 message_id,
+                sent_as,
+            },
+            Self::Bounced {
+                to,
+                answer,
+                remedy,
+                report,
+            } => EventKind::Bounced {
+                server,
+                to: vec![to],
+                reply: with_remedy(&answer, &remedy),
+                report,
             },
             Self::Failed { to, answer, remedy } => EventKind::Failed {
                 server,
                 to: vec![to],
-                reply: if remedy.is_empty() {
-                    answer.to_string()
-                } else {
-                    format!("{answer}; {remedy}")
-                },
+                reply: with_remedy(&answer, &remedy),
             },
             Self::Deferred {
                 until,

@@ -13,7 +13,9 @@ use super::world::{CLAIM, World};
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
 use crate::observe::maillog;
-use crate::spool::{ClaimFrom, Claimed, Fate, Finish, Flow, Place, Record, SpoolError, time};
+use crate::spool::{
+    Claim, ClaimFrom, Claimed, Fate, Finish, Flow, Place, Record, SpoolError, time,
+};
 use crate::transport::Answer;
 
 /// The time from one check to the next.
@@ -180,7 +182,6 @@ async fn told(world: &World, plan: &Plan, message: &Claimed, need: LateAction) -
     let head = content.head().await.ok()?;
     let end = Headers::parse(&head).end;
     let about = About {
-        claim: message.claim,
         record,
         head: &head[..end],
         whole: None,
@@ -194,14 +195,21 @@ async fn told(world: &World, plan: &Plan, message: &Claimed, need: LateAction) -
     match need {
         LateAction::GiveUp => {
             let settled = give_up(record, &last);
-            Some(conclude(world, plan, &about, &record.lane, settled))
+            Some(conclude(
+                world,
+                plan,
+                message.claim,
+                &about,
+                &record.lane,
+                settled,
+            ))
         }
-        LateAction::Warn => warn(world, plan, &about, &last),
+        LateAction::Warn => warn(world, plan, message.claim, &about, &last),
     }
 }
 
 /// Warns the sender that a message is late, and says until when it will be retried.
-fn warn(world: &World, plan: &Plan, about: &About, last: &str) -> Option<Finish> {
+fn warn(world: &World, plan: &Plan, claim: Claim, about: &About, last: &str) -> Option<Finish> {
     let record = about.record;
     let expires = plan.settings.options.expire_after;
     // A run that has just begun does not give anything up yet.
@@ -225,8 +233,8 @@ fn warn(world: &World, plan: &Plan, about: &About, last: &str) -> Option<Finish>
         warned: true,
         ..record.clone()
     };
-    let mut finish = Finish::new(about.claim, Fate::Later(Box::new(warned)));
-    report.add_to(&mut finish);
+    let mut finish = Finish::new(claim, Fate::Later(Box::new(warned)));
+    report.add_to(&mut finish.reports, &mut finish.lines);
     finish.events = fact::tell(vec![told], record.id, &record.lane, &world.clock);
     Some(finish)
 }

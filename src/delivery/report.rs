@@ -18,7 +18,6 @@ use crate::spool::{
 
 /// The message that a notice is about.
 pub(super) struct About<'a> {
-    pub(super) claim: Claim,
     pub(super) record: &'a Record,
     /// The message's header section.
     pub(super) head: &'a [u8],
@@ -39,11 +38,11 @@ pub(super) enum Notice {
 }
 
 impl Notice {
-    /// Adds the notice to the fate of its message, so that both are written together.
-    pub(super) fn add_to(self, finish: &mut Finish) {
+    /// Adds the notice to the reports and lines that are written together with the fate of its message.
+    pub(super) fn add_to(self, reports: &mut Vec<NewMessage>, lines: &mut Vec<DigestLines>) {
         match self {
-            Self::Report(report) => finish.reports.push(*report),
-            Self::Lines(lines) => finish.lines.push(lines),
+            Self::Report(report) => reports.push(*report),
+            Self::Lines(new) => lines.push(new),
         }
     }
 }
@@ -120,6 +119,7 @@ pub(super) fn notice(
 pub(super) fn conclude(
     world: &World,
     plan: &Plan,
+    claim: Claim,
     about: &About,
     server: &str,
     mut settled: Settled,
@@ -143,11 +143,11 @@ pub(super) fn conclude(
             None => {}
         }
     }
-    let mut finish = Finish::new(about.claim, settled.fate);
+    let mut finish = Finish::new(claim, settled.fate);
     finish.events = fact::tell(settled.facts, about.record.id, server, &world.clock);
     notices
         .into_iter()
-        .for_each(|notice| notice.add_to(&mut finish));
+        .for_each(|notice| notice.add_to(&mut finish.reports, &mut finish.lines));
     finish
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Tried {
     pub(super) may_have_arrived: bool,
     /// The message's Message-ID, which identifies it at the other end.
     pub(super) message_id: String,
+    /// The envelope sender in place of the app's, if it was rewritten.
+    pub(super) sent_as: Option<Address>,
 }
 
 /// Everything that the fate depends on, besides the attempt itself.
@@ -190,6 +192,7 @@ fn delivered(given: &Circumstances, tried: &Tried, all: &[Recipient]) -> (Vec<Fa
         to: addresses.collect::<Vec<Address>>(),
         answer: answer.clone(),
         message_id: tried.message_id.clone(),
+        sent_as: tried.sent_as.clone(),
         waited: given.now.since(tried.record.received),
     };
     let asked = delivered.into_iter();
@@ -347,6 +350,7 @@ mod tests {
             interruption: Some("lost".into()),
             may_have_arrived,
             message_id: String::new(),
+            sent_as: None,
         }
     }
 

@@ -43,7 +43,7 @@ impl MailboxLimits {
 /// take longer to reach the server than another.
 const WINDOW: Duration = Duration::from_secs(61);
 
-/// The maximum number of messages of the last minute that are restored from an earlier run.
+/// At startup, at most this many of the messages that an earlier run sent within the last minute are restored.
 const RESTORED: usize = 1_000;
 
 /// How long a recipient counts towards the limit per day.

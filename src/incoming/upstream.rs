@@ -10,8 +10,8 @@ use super::protocol::ReadingProtocol;
 use crate::token::Access;
 use crate::transport::remote::{RemoteHost, RemoteStream};
 use crate::transport::smtp::Auth;
-pub(crate) use connection::UpstreamError;
-use connection::{Connection, Sasl};
+use connection::Sasl;
+pub(crate) use connection::{Connection, UpstreamError};
 
 /// A connection to the mail server, signed in.
 pub(crate) struct SignedIn {
@@ -21,6 +21,17 @@ pub(crate) struct SignedIn {
     pub input: BytesMut,
     /// The mail server's capabilities (IMAP) or greeting (POP3), if it stated them.
     pub greeting: Option<String>,
+}
+
+impl SignedIn {
+    /// Returns the connection for commands of ours. `host` is named in errors.
+    pub(crate) fn into_connection(self, host: &str) -> Connection {
+        Connection {
+            stream: self.stream,
+            input: self.input,
+            host: host.to_owned(),
+        }
+    }
 }
 
 /// Connects and signs in; `access` is for XOAUTH2.
@@ -49,11 +60,7 @@ pub(crate) async fn inbox(
     host: &RemoteHost,
     signed_in: SignedIn,
 ) -> Result<u64, UpstreamError> {
-    let connection = Connection {
-        stream: signed_in.stream,
-        input: signed_in.input,
-        host: host.host.clone(),
-    };
+    let connection = signed_in.into_connection(&host.host);
     match protocol {
         ReadingProtocol::Imap => imap::inbox(connection).await,
         ReadingProtocol::Pop3 => pop3::inbox(connection).await,

@@ -210,6 +210,20 @@ pub(crate) fn failed(
     warn!(target: TARGET, event = "failed", %id, server, to = %to, reply = %answer, remedy, "failed");
 }
 
+/// A report in the mailbox says that the message did not reach this recipient, although the server had
+/// accepted it; the remedy may be empty.
+pub(crate) fn bounced(
+    id: MessageId,
+    server: &str,
+    to: &Address,
+    answer: &dyn Display,
+    remedy: &str,
+    report: &str,
+) {
+    let remedy = (!remedy.is_empty()).then_some(remedy);
+    warn!(target: TARGET, event = "bounced", %id, server, to = %to, reply = %answer, remedy, report, "bounced");
+}
+
 /// A report about a message was put into the queue.
 pub(crate) fn reported(id: MessageId, report: MessageId, to: &Address, action: &str) {
     info!(target: TARGET, event = "reported", %id, report = %report, to = %to, action, "report queued for the sender");
@@ -289,6 +303,24 @@ pub(crate) fn reading_failed(
 /// A mailbox can be read again.
 pub(crate) fn reading_works(server: &str, protocol: &str) {
     info!(target: TARGET, event = "reading_works", server, protocol, "the mailbox can be read again");
+}
+
+/// A delivery report in a mailbox is about no message that this program sent.
+pub(crate) fn foreign_report(server: &str, report: &str) {
+    info!(target: TARGET, event = "foreign_report", server, report,
+        "a delivery report is about no message that mailferry knows; it stays as it is");
+}
+
+/// A delivery report was recorded, but the mail server refuses to mark, move or delete it.
+pub(crate) fn report_stays(server: &str, wanted: &dyn Display, reason: &str) {
+    warn!(target: TARGET, event = "report_stays", server, %wanted, reason,
+        "a delivery report was recorded, but stays as it is: the mail server refuses the change");
+}
+
+/// The delivery reports in a mailbox cannot be read, although the sign-in succeeds.
+pub(crate) fn reports_unread(server: &str, reason: &dyn Display) {
+    error!(target: TARGET, event = "reports_unread", server, %reason,
+        "the delivery reports in the mailbox cannot be read; trying again");
 }
 
 /// Tokens are stored for an account that no server uses.

@@ -8,6 +8,7 @@
 pub(crate) mod entra;
 pub(crate) mod exchange;
 pub(crate) mod reading;
+mod report;
 pub(crate) mod script;
 pub(crate) mod state;
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::report;
 use super::script::Script;
 use crate::base::Timestamp;
 use crate::message::Address;
@@ -512,6 +513,30 @@ impl SandboxState {
             .unwrap_or_default()
     }
 
+    /// Creates a folder of a mailbox. Returns false if it exists.
+    pub(super) fn create_folder(&self, mailbox: &str, folder: &str) -> bool {
+        let mut inner = self.inner();
+        let key = folder_key(mailbox, folder);
+        let is_new = !inner.inboxes.contains_key(&key);
+        inner.inboxes.entry(key).or_default();
+        is_new
+    }
+
+    /// Puts a message into a folder. Returns false if the folder does not exist.
+    pub(super) fn copy_to(&self, mailbox: &str, folder: &str, text: &[u8]) -> bool {
+        let key = folder_key(mailbox, folder);
+        let exists = self.inner().inboxes.contains_key(&key);
+        if exists {
+            self.deposit(&key, text.to_vec());
+        }
+        exists
+    }
+
+    /// Returns the messages of a mailbox's folder, oldest first.
+    pub fn folder(&self, mailbox: &str, folder: &str) -> Vec<Stored> {
+        self.inbox(&folder_key(mailbox, folder))
+    }
+
     /// Changes the messages of a mailbox's INBOX.
     pub(super) fn change_inbox(&self, mailbox: &str, change: impl FnOnce(&mut VecDeque<Stored>)) {
         let mut inner = self.inner();
@@ -590,7 +615,16 @@ impl SandboxState {
         recipients: &[String],
         message: impl FnOnce() -> Delivered,
     ) {
+        let message = message();
         for recipient in recipients {
+            if let Some(status) = report::status(recipient) {
+                let sender = self.mailbox(&message.sender);
+                let to = sender.map_or(message.mailbox.clone(), |it| it.address.to_string());
+                self.deposit(
+                    &to,
+                    report::report(&to, recipient, status, content, self.now()),
+                );
+            }
             if self.settings.keep > 0 && self.mailbox(recipient).is_some() {
                 self.deposit(recipient, content.to_vec());
             }
@@ -601,14 +635,19 @@ impl SandboxState {
             if inner.delivered.len() >= self.settings.keep {
                 inner.delivered.pop_front();
             }
-            inner.delivered.push_back(message());
+            inner.delivered.push_back(message);
         }
         drop(inner);
         self.changed.notify_waiters();
     }
 }
 
-/// The INBOX of a mailbox.
+/// Returns the key of a folder other than INBOX.
+fn folder_key(mailbox: &str, folder: &str) -> String {
+    format!("{}/{}", mailbox.to_lowercase(), folder.to_lowercase())
+}
+
+/// The INBOX of a mailbox, or another folder.
 #[derive(Debug, Default)]
 struct Inbox {
     /// The last UID.

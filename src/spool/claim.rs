@@ -55,6 +55,19 @@ pub struct Finish {
     pub used: Option<Used>,
 }
 
+/// An addition to the story of a message, whether the message is still in the queue or not.
+#[derive(Debug)]
+pub struct Addition {
+    /// The message.
+    pub id: MessageId,
+    /// The events for its story.
+    pub events: Vec<StoryEvent>,
+    /// Our reports about the message, put into the queue in the same transaction.
+    pub reports: Vec<NewMessage>,
+    /// Lines for our digests, added in the same transaction.
+    pub lines: Vec<DigestLines>,
+}
+
 /// Lines for a digest.
 #[derive(Debug)]
 pub struct DigestLines {

@@ -15,7 +15,7 @@
 //!
 //! Callers use the spool through its traits: [`Intake`] is for adding messages, [`Work`] for delivering them,
 //! [`Upkeep`] for delivery's occasional tasks, [`Ledger`] and [`Notes`] for data that delivery must not lose,
-//! and [`Manage`] for operators. All times in the spool follow the [time of the spool](time).
+//! [`Stories`] for what happened to messages, and [`Manage`] for operators. All times in the spool follow the [time of the spool](time).
 //!
 //! Every message has a lane (the server that the message waits for) and, within the lane, a flow (its
 //! priority and its user). Delivery simply does not claim from a lane or flow that is full or held, so
@@ -35,7 +35,7 @@ pub(crate) mod story;
 pub(crate) mod time;
 mod traits;
 
-pub use claim::{Claim, Claimed, DigestLines, Fate, Finish, NewMessage};
+pub use claim::{Addition, Claim, Claimed, DigestLines, Fate, Finish, NewMessage};
 pub use content::{Content, ContentWriter};
 pub use error::{DatabaseFault, SpoolError, SpoolFuture};
 pub use filter::{OperatorAction, Page, QueueFilter, Selection, StateFilter};
@@ -45,4 +45,6 @@ pub use shape::Fingerprint;
 pub use shown::ShownSpool;
 pub use sqlite::SqliteSpool;
 pub use story::{EventKind, Story, StoryEvent, Used};
-pub use traits::{ClaimFrom, Contents, Intake, Ledger, Manage, Notes, Spool, Upkeep, Work};
+pub use traits::{
+    ClaimFrom, Contents, Intake, Ledger, Manage, Notes, Spool, Stories, Upkeep, Work,
+};

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::{
     Content, Contents, Count, Entry, EventKind, Manage, OperatorAction, Page, QueueFilter, Record,
-    Selection, SpoolFuture, Story,
+    Selection, SpoolFuture, Stories, Story,
 };
 use crate::base::{Clock, MessageId, Timestamp};
 
@@ -97,7 +97,9 @@ impl Manage for ShownSpool {
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {
         self.spool.counts()
     }
+}
 
+impl Stories for ShownSpool {
     fn story(&self, id: MessageId) -> SpoolFuture<'_, Story> {
         Box::pin(async move { Ok(self.story_shown(self.spool.story(id).await?)) })
     }

@@ -27,9 +27,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::content::ContentWriter;
 use super::folder::Folder;
 use super::{
-    Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger, Manage,
-    NewMessage, Notes, OperatorAction, Owner, Page, Place, QueueFilter, Record, Selection,
-    SpoolError, SpoolFuture, Story, Upkeep, Used, Work,
+    Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
+    Manage, NewMessage, Notes, OperatorAction, Owner, Page, Place, QueueFilter, Record, Selection,
+    SpoolError, SpoolFuture, Stories, Story, Upkeep, Used, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
@@ -294,6 +294,25 @@ impl Ledger for SqliteSpool {
     fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()> {
         self.ask(|answer| Job::Tell(Box::new(story), used, answer))
     }
+
+    fn extend_story(&self, addition: Addition) -> SpoolFuture<'_, ()> {
+        self.ask(|answer| Job::Extend(addition, answer))
+    }
+}
+
+impl Stories for SqliteSpool {
+    fn story(&self, id: MessageId) -> SpoolFuture<'_, Story> {
+        self.read(move |reader| reader.story(id))
+    }
+
+    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
+        let address = address.to_owned();
+        self.read(move |reader| {
+            let mut found = reader.stories(&address, limit)?;
+            found.reverse();
+            Ok(found)
+        })
+    }
 }
 
 impl Notes for SqliteSpool {
@@ -355,19 +374,6 @@ impl Manage for SqliteSpool {
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {
         let counts = self.shared.queue().counts.all();
         Box::pin(std::future::ready(Ok(counts)))
-    }
-
-    fn story(&self, id: MessageId) -> SpoolFuture<'_, Story> {
-        self.read(move |reader| reader.story(id))
-    }
-
-    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
-        let address = address.to_owned();
-        self.read(move |reader| {
-            let mut found = reader.stories(&address, limit)?;
-            found.reverse();
-            Ok(found)
-        })
     }
 }
 

@@ -31,6 +31,21 @@ pub enum EventKind {
         reply: String,
         /// The message's Message-ID, which identifies it outside this program.
         message_id: String,
+        /// The envelope sender in place of the app's, if it was rewritten.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent_as: Option<Address>,
+    },
+    /// The server had accepted the message for these recipients, but a report says that it did not reach
+    /// them.
+    Bounced {
+        /// The server.
+        server: String,
+        /// The recipients.
+        to: Vec<Address>,
+        /// The reply or explanation in the report, with our remedy if there is one.
+        reply: String,
+        /// The report's Message-ID.
+        report: String,
     },
     /// The message failed permanently for these recipients.
     Failed {

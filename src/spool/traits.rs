@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage, OperatorAction, Page,
-    Place, Record, Selection, SpoolFuture, Story, Used,
+    Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage,
+    OperatorAction, Page, Place, Record, Selection, SpoolFuture, Story, Used,
 };
 use crate::base::{BoxFuture, MessageId, Timestamp};
 
@@ -107,6 +107,21 @@ pub trait Ledger: Send + Sync + 'static {
     /// Stores the story of a message that was never in the queue, and how much of a mailbox's limits it
     /// used.
     fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()>;
+
+    /// Adds to the story of a message, and puts reports about it into the queue: all of it or nothing. If the
+    /// story is no longer kept, nothing is written.
+    fn extend_story(&self, addition: Addition) -> SpoolFuture<'_, ()>;
+}
+
+/// The spool for callers that look up what happened to messages.
+pub trait Stories: Send + Sync + 'static {
+    /// Returns a message's story while the message is in the queue, and afterwards for as long as stories are
+    /// kept.
+    fn story(&self, id: MessageId) -> SpoolFuture<'_, Story>;
+
+    /// Returns the newest `limit` stories that contain `address`, the oldest of them first. `address` is an
+    /// address, `@domain` for any address at a domain, or a Message-ID in angle brackets.
+    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
 }
 
 /// The spool for small facts, stored by name.
@@ -119,7 +134,7 @@ pub trait Notes: Send + Sync + 'static {
 }
 
 /// The spool for operators.
-pub trait Manage: Contents {
+pub trait Manage: Contents + Stories {
     /// Returns a page of the queued and held messages, oldest first.
     fn list(&self, page: Page) -> SpoolFuture<'_, Vec<Entry>>;
 
@@ -133,17 +148,9 @@ pub trait Manage: Contents {
     /// Returns the number of messages by server and state. The call takes the same time however many messages
     /// there are.
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>>;
-
-    /// Returns a message's story while the message is in the queue, and afterwards for as long as stories are
-    /// kept.
-    fn story(&self, id: MessageId) -> SpoolFuture<'_, Story>;
-
-    /// Returns the newest `limit` stories that contain `address`, the oldest of them first. `address` is an
-    /// address, `@domain` for any address at a domain, or a Message-ID in angle brackets.
-    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
 }
 
 /// All traits of the spool that delivery uses.
-pub trait Spool: Intake + Work + Upkeep + Ledger + Notes {}
+pub trait Spool: Intake + Work + Upkeep + Ledger + Notes + Stories {}
 
-impl<T: Intake + Work + Upkeep + Ledger + Notes> Spool for T {}
+impl<T: Intake + Work + Upkeep + Ledger + Notes + Stories> Spool for T {}

@@ -216,7 +216,7 @@ fn table<'a>(text: &'a str, name: &str) -> &'a str {
     rest.find("\n[").map_or(rest, |end| &rest[..=end])
 }
 
-/// Loads a configuration. Returns its tables delivery, limits and spool, with one field on each line.
+/// Loads a configuration. Returns its `delivery`, `limits` and `spool` tables, with one field on each line.
 fn load(file: &Path, text: &str) -> [String; 3] {
     write(file, text, 0o600);
     let config = mailferry::config::load(file, mailferry::config::Secrets::Read).expect("loads");

@@ -3,6 +3,7 @@
 //! Tests that need a real server or client look for it first, and say clearly if it is missing. With
 //! MAILFERRY_TESTS=all, which `tests/run` sets, a missing server or client is a failure.
 
+mod bounces;
 mod support;
 
 mod chromium;

@@ -19,7 +19,9 @@ struct Line {
 
 fn lines() -> Vec<Line> {
     let lines = include_str!("../replies.txt").lines();
-    let lines = lines.filter(|line| !line.starts_with('#'));
+    // A report is no reply.
+    let is_reply = |line: &&str| !line.starts_with('#') && !line.contains("report | ");
+    let lines = lines.filter(is_reply);
     lines
         .map(|line| {
             let mut parts = line.splitn(3, " | ");

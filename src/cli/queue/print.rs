@@ -141,9 +141,9 @@ fn outcome(story: &Story, asked: &[&Address]) -> String {
     let decided = |to: &Address| {
         let mut events = story.events.iter().rev().map(|event| &event.what);
         events.find(|what| match what {
-            EventKind::Delivered { to: all, .. } | EventKind::Failed { to: all, .. } => {
-                all.contains(to)
-            }
+            EventKind::Delivered { to: all, .. }
+            | EventKind::Bounced { to: all, .. }
+            | EventKind::Failed { to: all, .. } => all.contains(to),
             _ => false,
         })
     };
@@ -154,11 +154,14 @@ fn outcome(story: &Story, asked: &[&Address]) -> String {
     }
     let is_delivered =
         |fate: &&Option<&EventKind>| matches!(fate, Some(EventKind::Delivered { .. }));
+    let is_bounced = |fate: &&Option<&EventKind>| matches!(fate, Some(EventKind::Bounced { .. }));
     let delivered = fates.iter().filter(is_delivered).count();
-    let failed = fates.iter().flatten().count() - delivered;
-    let waiting = fates.len() - delivered - failed;
+    let bounced = fates.iter().filter(is_bounced).count();
+    let failed = fates.iter().flatten().count() - delivered - bounced;
+    let waiting = fates.len() - delivered - bounced - failed;
     let counts = [
         (delivered, "delivered"),
+        (bounced, "bounced"),
         (failed, "failed"),
         (
             waiting,
@@ -226,9 +229,18 @@ fn words(what: &EventKind) -> String {
             to,
             reply,
             message_id,
+            sent_as,
         } => {
             let to = list(to);
-            format!("delivered by {server} to {to}: {reply}; Message-ID {message_id}")
+            let sent_as = sent_as.as_ref().map(|sender| format!(" as {sender}"));
+            let sent_as = sent_as.unwrap_or_default();
+            format!("delivered by {server}{sent_as} to {to}: {reply}; Message-ID {message_id}")
+        }
+        EventKind::Bounced {
+            server, to, reply, ..
+        } => {
+            let to = list(to);
+            format!("bounced: {server} accepted it, but it did not reach {to}: {reply}")
         }
         EventKind::Failed { server, to, reply } => {
             format!("failed at {server} for {}: {reply}", list(to))

@@ -9,6 +9,7 @@ use toml::Spanned;
 use super::checker::Checker;
 use crate::base::tls;
 use crate::base::{Service, written};
+use crate::bounces::{Folder, Handled};
 use crate::config::ServerConfig;
 use crate::config::preset::Provider;
 use crate::config::text::{self, AuthMethod, Mode, Protocol};
@@ -173,8 +174,10 @@ impl Checker<'_> {
             reading(ReadingProtocol::Imap)?,
             reading(ReadingProtocol::Pop3)?,
         );
+        let bounces = self.bounces(server, key)?;
         Some(ServerConfig {
             name: server.name.get_ref().clone(),
+            bounces,
             username: server
                 .username
                 .as_ref()
@@ -216,6 +219,44 @@ impl Checker<'_> {
                 "the server is not used for sending; remove the key, or add \"smtp\" to `use`";
             self.problem(filter.span(), &format!("{key} from_filter"), text);
         }
+    }
+
+    /// Returns what becomes of delivery reports in the mailbox. The inner value is `None` if they are not read.
+    fn bounces(&mut self, server: &text::ServerTable, key: &str) -> Option<Option<Handled>> {
+        let is_set = |value: &Option<Spanned<bool>>| value.as_ref().is_some_and(|it| *it.get_ref());
+        let (folder, deletes) = (&server.bounce_folder, is_set(&server.delete_bounces));
+        let Some(on) = server.bounces.as_ref().filter(|on| *on.get_ref()) else {
+            let written = folder.as_ref().map(|it| (it.span(), "bounce_folder"));
+            let written = written.or(server
+                .delete_bounces
+                .as_ref()
+                .map(|it| (it.span(), "delete_bounces")));
+            if let Some((span, name)) = written {
+                let text = "it has no effect, because the reports are not read; add bounces = true";
+                self.problem(span, &format!("{key} {name}"), text);
+            }
+            return Some(None);
+        };
+        if !server.is_for(Protocol::Imap) {
+            let text = "the reports are read by IMAP; add \"imap\" to `use`";
+            self.problem(on.span(), &format!("{key} bounces"), text);
+            return None;
+        }
+        let Some(folder) = folder else {
+            return Some(Some(if deletes {
+                Handled::Deleted
+            } else {
+                Handled::Marked
+            }));
+        };
+        if deletes {
+            let text =
+                "reports are either moved or deleted; remove bounce_folder, or delete_bounces";
+            self.problem(folder.span(), &format!("{key} bounce_folder"), text);
+        }
+        let parsed = Folder::parse(folder.get_ref());
+        let folder = self.ok(parsed, folder.span(), &format!("{key} bounce_folder"))?;
+        Some(Some(Handled::Moved(folder)))
     }
 
     /// Returns the host for sending, and how the connection to it is protected.

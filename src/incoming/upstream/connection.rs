@@ -87,11 +87,12 @@ impl Sasl {
     }
 }
 
-/// A connection before the sign-in, line by line.
-pub(super) struct Connection {
-    pub(super) stream: RemoteStream,
-    pub(super) input: BytesMut,
-    pub(super) host: String,
+/// A connection for commands of ours, line by line.
+pub(crate) struct Connection {
+    pub(crate) stream: RemoteStream,
+    /// Octets that have arrived, and that nobody has read yet.
+    pub(crate) input: BytesMut,
+    pub(crate) host: String,
 }
 
 impl Connection {
@@ -117,7 +118,7 @@ impl Connection {
         Ok(self)
     }
 
-    pub(super) async fn send(&mut self, line: &str) -> Result<(), UpstreamError> {
+    pub(crate) async fn send(&mut self, line: &str) -> Result<(), UpstreamError> {
         let line = Zeroizing::new(format!("{line}\r\n"));
         let written = timeout(wait::CONNECT, async {
             self.stream.write_all(line.as_bytes()).await?;
@@ -139,16 +140,18 @@ impl Connection {
             if self.input.len() > LINE {
                 return Err(self.unexpected(format!("a line is longer than {LINE} octets")));
             }
-            self.input.reserve(READ_CHUNK);
-            match timeout(ANSWER, self.stream.read_buf(&mut self.input)).await {
-                Ok(Ok(0)) => return Err(self.lost("the server closed the connection".into())),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(self.lost(error.to_string())),
-                Err(_) => {
-                    let reason = format!("no answer in {} s", ANSWER.as_secs());
-                    return Err(self.lost(reason));
-                }
-            }
+            self.fill(ANSWER).await?;
+        }
+    }
+
+    /// Waits until more octets have arrived.
+    pub(crate) async fn fill(&mut self, within: Duration) -> Result<(), UpstreamError> {
+        self.input.reserve(READ_CHUNK);
+        match timeout(within, self.stream.read_buf(&mut self.input)).await {
+            Ok(Ok(0)) => Err(self.lost("the server closed the connection".into())),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.lost(error.to_string())),
+            Err(_) => Err(self.lost(format!("no answer in {} s", within.as_secs()))),
         }
     }
 
@@ -159,14 +162,14 @@ impl Connection {
         }
     }
 
-    pub(super) fn unexpected(&self, reason: String) -> UpstreamError {
+    pub(crate) fn unexpected(&self, reason: String) -> UpstreamError {
         UpstreamError::Unexpected {
             host: self.host.clone(),
             reason,
         }
     }
 
-    pub(super) fn refused(&self, answer: String, detail: Option<String>) -> UpstreamError {
+    pub(crate) fn refused(&self, answer: String, detail: Option<String>) -> UpstreamError {
         UpstreamError::Refused {
             host: self.host.clone(),
             answer,

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::client::Client;
+use crate::message::Headers;
 use crate::sandbox::script::FaultStage;
 use crate::sandbox::state::Stored;
 
@@ -102,7 +103,23 @@ impl Session {
                 "SEARCH" => self.search(argument, is_by_uid),
                 "FETCH" => self.fetch(argument, is_by_uid),
                 "STORE" => self.store(argument, is_by_uid),
-                "EXPUNGE" => self.expunge(),
+                "EXPUNGE" => self.expunge(argument),
+                "CREATE" => {
+                    let folder = argument.trim_matches('"');
+                    if !self.client.state.create_folder(&self.mailbox, folder) {
+                        self.client
+                            .say(&format!("{tag} NO [ALREADYEXISTS] CREATE failed."));
+                        continue;
+                    }
+                }
+                "COPY" | "MOVE" => {
+                    if !self.copy(argument, is_by_uid, name == "MOVE") {
+                        self.client.say(&format!(
+                            "{tag} NO [TRYCREATE] {name} failed. The folder does not exist."
+                        ));
+                        continue;
+                    }
+                }
                 "IDLE" => self.idle().await?,
                 _ => {
                     self.client.say(&format!("{tag} BAD Command Error. 10"));
@@ -121,7 +138,7 @@ impl Session {
         self.client.say("* 0 RECENT");
         self.client
             .say("* FLAGS (\\Seen \\Answered \\Flagged \\Deleted \\Draft $MDNSent)");
-        self.client.say("* OK [PERMANENTFLAGS (\\Seen \\Answered \\Flagged \\Deleted \\Draft $MDNSent \\*)] Permanent flags");
+        self.client.say("* OK [PERMANENTFLAGS (\\Seen \\Answered \\Flagged \\Deleted \\Draft $MDNSent)] Permanent flags");
         self.client.say("* OK [UIDVALIDITY 14] UIDVALIDITY value");
         self.client.say(&format!(
             "* OK [UIDNEXT {next}] The next unique identifier value"
@@ -263,8 +280,11 @@ impl Session {
             }
             let header = memchr::memmem::find(&message.text, b"\r\n\r\n")
                 .map_or(message.text.len(), |end| end + 4);
-            if items.contains("[HEADER") || items.contains("RFC822.HEADER") {
-                parts.push(literal("BODY[HEADER]", &message.text[..header]));
+            if let Some(section) = section(&items, "HEADER") {
+                let head = fields(&message.text[..header], &section);
+                parts.push(literal(&format!("BODY[{section}]"), &head));
+            } else if items.contains("RFC822.HEADER") {
+                parts.push(literal("RFC822.HEADER", &message.text[..header]));
             }
             if items.contains("[]") || items.split([' ', '(', ')']).any(|item| item == "RFC822") {
                 let name = if items.contains("[]") {
@@ -272,7 +292,13 @@ impl Session {
                 } else {
                     "RFC822"
                 };
-                parts.push(literal(name, &message.text));
+                match partial(&items) {
+                    Some(most) => {
+                        let text = &message.text[..most.min(message.text.len())];
+                        parts.push(literal("BODY[]<0>", text));
+                    }
+                    None => parts.push(literal(name, &message.text)),
+                }
             }
             let out = &mut self.client.output;
             out.extend_from_slice(format!("* {} FETCH (", at + 1).as_bytes());
@@ -315,18 +341,71 @@ impl Session {
         }
     }
 
-    fn expunge(&mut self) {
-        let deleted = (0..self.known.len())
-            .rev()
-            .filter(|at| has(&self.known[*at], "\\Deleted"));
+    /// Removes messages that are flagged as deleted; with a set of UIDs, only those (RFC 4315).
+    fn expunge(&mut self, uids: &str) {
+        let candidates = match uids {
+            "" => (0..self.known.len()).collect(),
+            uids => self.positions(uids, true),
+        };
+        let deleted = candidates.into_iter().rev();
+        let deleted = deleted.filter(|at| has(&self.known[*at], "\\Deleted"));
         for at in deleted.collect::<Vec<_>>() {
-            let gone = self.known.remove(at);
-            self.client
-                .state
-                .change_inbox(&self.mailbox, |inbox| inbox.retain(|it| it.uid != gone.uid));
-            self.client.say(&format!("* {} EXPUNGE", at + 1));
+            self.remove(at);
         }
     }
+
+    fn remove(&mut self, at: usize) {
+        let gone = self.known.remove(at);
+        self.client
+            .state
+            .change_inbox(&self.mailbox, |inbox| inbox.retain(|it| it.uid != gone.uid));
+        self.client.say(&format!("* {} EXPUNGE", at + 1));
+    }
+
+    /// Copies or moves messages to a folder. Returns false if the folder does not exist.
+    fn copy(&mut self, argument: &str, is_by_uid: bool, removes: bool) -> bool {
+        let (set, folder) = argument.split_once(' ').unwrap_or((argument, ""));
+        for at in self.positions(set, is_by_uid).into_iter().rev() {
+            let text = self.known[at].text.clone();
+            let folder = folder.trim_matches('"');
+            if !self.client.state.copy_to(&self.mailbox, folder, &text) {
+                return false;
+            }
+            if removes {
+                self.remove(at);
+            }
+        }
+        true
+    }
+}
+
+/// Returns a section that begins with `name`, as in `BODY.PEEK[HEADER.FIELDS (FROM)]`.
+fn section(items: &str, name: &str) -> Option<String> {
+    let start = items.find(&format!("[{name}"))? + 1;
+    let length = items.get(start..)?.find(']')?;
+    Some(items[start..start + length].to_owned())
+}
+
+/// Returns the number of octets in `[]<0.N>` (RFC 9051 §6.4.5).
+fn partial(items: &str) -> Option<usize> {
+    let (_, after) = items.split_once("[]<0.")?;
+    after.split_once('>')?.0.parse().ok()
+}
+
+/// Returns the header section, or the fields that a section such as `HEADER.FIELDS (FROM)` names.
+fn fields(head: &[u8], section: &str) -> Vec<u8> {
+    let Some((_, names)) = section.split_once('(') else {
+        return head.to_vec();
+    };
+    let names: Vec<&str> = names
+        .trim_end_matches(')')
+        .split_ascii_whitespace()
+        .collect();
+    let headers = Headers::parse(head);
+    let fields = headers.fields.iter();
+    let named = fields.filter(|field| names.iter().any(|name| headers.is(field, name)));
+    let named = named.map(|field| headers.slice(&field.whole));
+    [named.collect::<Vec<_>>().concat(), b"\r\n".to_vec()].concat()
 }
 
 fn literal(name: &str, octets: &[u8]) -> Vec<u8> {

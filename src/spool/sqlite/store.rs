@@ -419,6 +419,19 @@ impl Store {
         Ok(())
     }
 
+    /// Adds events to a story. Returns false if the story is not kept.
+    pub(super) fn extend_story(
+        &self,
+        id: MessageId,
+        events: &[StoryEvent],
+    ) -> Result<bool, SpoolError> {
+        let known = self.run(
+            "UPDATE story SET events = events || iif(events = '', '', ',') || ?2 WHERE id = ?1",
+            params![id.to_i64(), listed(events)],
+        )?;
+        Ok(known > 0)
+    }
+
     /// Writes the story of a message that was never in the queue.
     pub(super) fn insert_story(
         &self,

@@ -509,6 +509,7 @@ fn delivered(to: &str, at: Timestamp) -> StoryEvent {
         to,
         reply,
         message_id: "<1@x>".into(),
+        sent_as: None,
     };
     StoryEvent { at, what }
 }
@@ -866,6 +867,7 @@ async fn recipients_have_their_own_state() {
             to: vec![two.address.clone()],
             reply: "250 ok".into(),
             message_id: String::new(),
+            sent_as: None,
         }),
         event(EventKind::Failed {
             server: "a".into(),

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::counts::{CountedAs, QueueCounts};
-use super::queue::SharedQueue;
+use super::queue::{Queue, SharedQueue};
 use super::settings::SpoolSettings;
 use super::store::Store;
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{
-    Claim, ClaimFrom, Claimed, Content, DigestLines, EventKind, Fate, Finish, NewMessage,
+    Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, EventKind, Fate, Finish, NewMessage,
     OperatorAction, Origin, Place, Record, SpoolError, State, Story, StoryEvent, Used,
 };
 
@@ -50,6 +50,7 @@ pub(super) enum Job {
         answer: WriterAnswer<usize>,
     },
     Tell(Box<Story>, Option<Used>, WriterAnswer<()>),
+    Extend(Addition, WriterAnswer<()>),
     Used(Timestamp, WriterAnswer<Vec<Used>>),
     Purge(Timestamp, WriterAnswer<bool>),
     Note(String, Option<String>, WriterAnswer<()>),
@@ -75,6 +76,8 @@ struct Effect {
     count: usize,
     /// True if there may be more to purge.
     more: bool,
+    /// True if a story was found and extended.
+    is_extended: bool,
 }
 
 struct SpoolWriter {
@@ -257,6 +260,7 @@ impl SpoolWriter {
                         .insert_story(&story.record, story.ended, &story.events)?;
                 }
             }
+            Job::Extend(addition, _) => self.extend(addition, &mut effect)?,
             Job::Purge(now, _) => {
                 let before = now.before(self.settings.history);
                 effect.more = self.store.purge(before, *now)?;
@@ -311,13 +315,28 @@ impl SpoolWriter {
                 self.store.update(&held, &finish.events)?;
             }
         }
-        for report in &finish.reports {
+        self.add_reports(&finish.reports, &finish.lines, effect)
+    }
+
+    fn extend(&self, addition: &Addition, effect: &mut Effect) -> Result<(), SpoolError> {
+        if !self.store.extend_story(addition.id, &addition.events)? {
+            return Ok(());
+        }
+        effect.is_extended = true;
+        self.add_reports(&addition.reports, &addition.lines, effect)
+    }
+
+    fn add_reports(
+        &self,
+        reports: &[NewMessage],
+        lines: &[DigestLines],
+        effect: &mut Effect,
+    ) -> Result<(), SpoolError> {
+        for report in reports {
             self.store.insert(&report.record, &report.content)?;
         }
-        finish
-            .lines
-            .iter()
-            .try_for_each(|lines| self.add_lines(lines, effect))
+        let mut lines = lines.iter();
+        lines.try_for_each(|lines| self.add_lines(lines, effect))
     }
 
     /// If the message is a digest, removes the lines that were sent. Returns true if the digest has further
@@ -447,24 +466,27 @@ impl SpoolWriter {
         }
         match job {
             Job::Put(messages, answer) => {
-                for new in messages {
-                    queue.counts.came(&new.record.lane, new.record.state);
-                    queue.offer(keep(new));
-                }
+                messages.into_iter().for_each(|new| came(&mut queue, new));
                 let _ = answer.send(Ok(()));
             }
             Job::Finish(batch, answer) => {
                 for finish in batch.iter() {
                     let is_kept = effect.kept.contains(&finish.claim.id);
                     if queue.finish(finish, is_kept) {
-                        for report in &finish.reports {
-                            let Record { lane, state, .. } = &report.record;
-                            queue.counts.came(lane, *state);
-                            queue.offer(keep(report.clone()));
-                        }
+                        finish
+                            .reports
+                            .iter()
+                            .for_each(|it| came(&mut queue, it.clone()));
                     }
                 }
                 drop(answer.send(Ok(effect.lost)));
+            }
+            Job::Extend(addition, answer) => {
+                if effect.is_extended {
+                    let reports = addition.reports.into_iter();
+                    reports.for_each(|report| came(&mut queue, report));
+                }
+                let _ = answer.send(Ok(()));
             }
             Job::Reroute {
                 lanes,
@@ -584,9 +606,15 @@ fn counted(record: &Record) -> Option<CountedAs> {
 fn makes_due(job: &Job) -> bool {
     match job {
         Job::Finish(batch, _) => batch.iter().any(Finish::makes_due),
-        Job::Put(..) | Job::Reroute { .. } | Job::Act { .. } => true,
+        Job::Put(..) | Job::Extend(..) | Job::Reroute { .. } | Job::Act { .. } => true,
         _ => false,
     }
+}
+
+/// Takes a message whose row is committed into the queue.
+fn came(queue: &mut Queue, new: NewMessage) {
+    queue.counts.came(&new.record.lane, new.record.state);
+    queue.offer(keep(new));
 }
 
 /// Keeps the content's file, because the message's row is committed now.
@@ -603,6 +631,7 @@ fn refuse(job: Job, error: SpoolError) {
         Job::Put(_, answer)
         | Job::Reroute { answer, .. }
         | Job::Tell(_, _, answer)
+        | Job::Extend(_, answer)
         | Job::Note(_, _, answer) => drop(answer.send(Err(error))),
         Job::Act { answer, .. } => drop(answer.send(Err(error))),
         Job::Purge(_, answer) => drop(answer.send(Err(error))),

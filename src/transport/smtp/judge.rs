@@ -142,7 +142,7 @@ impl Judging<'_> {
 
     fn row(&mut self, stage: Stage, answer: &Answer) -> &'static Row {
         let row = table::row(self.upstream.smtp.service, stage, answer);
-        if row.is_unclassified() {
+        if table::is_unclassified(row) {
             self.outcome.unclassified.push(answer.clone());
         }
         let graver = |(known, _): &(&Row, Answer)| gravity(row.reaction) > gravity(known.reaction);

@@ -25,6 +25,8 @@ pub enum Stage {
     FinalDot,
     /// RSET, QUIT.
     End,
+    /// A delivery report, long after the conversation.
+    Report,
 }
 
 impl std::fmt::Display for Stage {
@@ -41,6 +43,7 @@ impl std::fmt::Display for Stage {
             Self::Content => "message content",
             Self::FinalDot => "final dot",
             Self::End => "RSET",
+            Self::Report => "report",
         })
     }
 }

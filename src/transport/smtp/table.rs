@@ -2,7 +2,9 @@
 //! and the right reaction". Pure. The first row that matches applies, so specific rows come before general
 //! ones.
 
-use std::ops::RangeInclusive;
+mod reports;
+mod row;
+
 use std::time::Duration;
 
 use super::reaction::Reaction;
@@ -10,47 +12,8 @@ use super::stage::Stage;
 use crate::base::Service;
 use crate::transport::answer::Answer;
 use crate::transport::finding::{Patience, Until};
-
-/// One kind of reply, and the reaction to it.
-#[derive(Debug)]
-pub struct Row {
-    /// The name in logs and metrics.
-    pub name: &'static str,
-    /// The service whose replies have this meaning; `None` for any.
-    service: Option<Service>,
-    /// The stages at which the reply has this meaning; empty for any.
-    stages: &'static [Stage],
-    codes: RangeInclusive<u16>,
-    /// Enhanced codes (RFC 3463): one of them must match; empty for any.
-    enhanced: &'static [Enhanced],
-    /// Phrases: one of them must be in the text, in upper or lower case; empty for any.
-    says: &'static [&'static str],
-    /// The reaction.
-    pub reaction: Reaction,
-    /// The remedy for a person to apply; empty if nothing helps. `{mailbox}` is the mailbox that sends,
-    /// `{sender}` the address it sends as, `{host}` the name that we sent in EHLO.
-    pub remedy: &'static str,
-}
-
-/// Class, subject, and a range of details.
-type Enhanced = (u16, u16, RangeInclusive<u16>);
-
-const ANY: Row = Row {
-    name: "",
-    service: None,
-    stages: &[],
-    codes: 0..=999,
-    enhanced: &[],
-    says: &[],
-    reaction: Reaction::Deferred,
-    remedy: "",
-};
-
-/// A row that applies only to Microsoft's servers.
-const EXCHANGE: Row = Row {
-    service: Some(Service::ExchangeOnline),
-    ..ANY
-};
+pub use row::Row;
+use row::{ANY, EXCHANGE, parts};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -427,36 +390,17 @@ pub fn row(service: Service, stage: Stage, answer: &Answer) -> &'static Row {
         row.service.is_none_or(|its| its == service)
             && row.matches(stage, answer.code, enhanced, &text)
     };
+    if stage == Stage::Report {
+        let mut rows = reports::ROWS.iter().chain(TABLE);
+        return rows.find(matches).unwrap_or(&reports::OTHER);
+    }
     let mut rows = TABLE.iter().chain(UNKNOWN);
     rows.find(matches).unwrap_or(&UNKNOWN[1])
 }
 
-impl Row {
-    fn matches(
-        &self,
-        stage: Stage,
-        code: u16,
-        enhanced: Option<(u16, u16, u16)>,
-        text: &str,
-    ) -> bool {
-        let is_one = |(class, subject, details): &Enhanced| {
-            enhanced.is_some_and(|(c, s, d)| c == *class && s == *subject && details.contains(&d))
-        };
-        (self.stages.is_empty() || self.stages.contains(&stage))
-            && self.codes.contains(&code)
-            && (self.enhanced.is_empty() || self.enhanced.iter().any(is_one))
-            && (self.says.is_empty() || self.says.iter().any(|words| text.contains(words)))
-    }
-
-    /// True if this is one of the rows for replies that no row of the table matches.
-    pub fn is_unclassified(&self) -> bool {
-        UNKNOWN.iter().any(|row| std::ptr::eq(row, self))
-    }
-}
-
-fn parts(enhanced: &str) -> Option<(u16, u16, u16)> {
-    let mut parts = enhanced.split('.').map(|part| part.parse().ok());
-    Some((parts.next()??, parts.next()??, parts.next()??))
+/// True if this is one of the rows for replies that no row of the table matches.
+pub fn is_unclassified(row: &Row) -> bool {
+    UNKNOWN.iter().any(|it| std::ptr::eq(it, row))
 }
 
 #[cfg(test)]
@@ -473,6 +417,7 @@ mod tests {
             "mail" => Stage::Mail,
             "rcpt" => Stage::Rcpt,
             "final_dot" => Stage::FinalDot,
+            "report" => Stage::Report,
             name => panic!("no stage {name}"),
         }
     }
@@ -504,6 +449,7 @@ mod tests {
         let never = TABLE
             .iter()
             .chain(UNKNOWN)
+            .chain(reports::ROWS)
             .filter(|row| !met.contains(&std::ptr::from_ref(*row)));
         let never: Vec<_> = never.map(|row| (row.name, row.codes.clone())).collect();
         assert!(

@@ -10,9 +10,9 @@ use mailferry::base::id::MessageIds;
 use mailferry::base::{BoxFuture, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
-    Claim, ClaimFrom, Claimed, Content, ContentWriter, Contents, DigestLines, Fate, Finish, Flow,
-    Intake, Ledger, NewMessage, Notes, Place, Record, SpoolError, SpoolFuture, State, Story,
-    StoryEvent, Upkeep, Used, Work,
+    Addition, Claim, ClaimFrom, Claimed, Content, ContentWriter, Contents, DigestLines, Fate,
+    Finish, Flow, Intake, Ledger, NewMessage, Notes, Place, Record, SpoolError, SpoolFuture, State,
+    Stories, Story, StoryEvent, Upkeep, Used, Work,
 };
 use tokio::sync::Notify;
 
@@ -364,6 +364,20 @@ impl Ledger for Memory {
 
     fn add_story(&self, _: Story, _: Option<Used>) -> SpoolFuture<'_, ()> {
         now(Ok(()))
+    }
+
+    fn extend_story(&self, _: Addition) -> SpoolFuture<'_, ()> {
+        now(Ok(()))
+    }
+}
+
+impl Stories for Memory {
+    fn story(&self, id: MessageId) -> SpoolFuture<'_, Story> {
+        now(Err(SpoolError::Unknown(id)))
+    }
+
+    fn stories(&self, _: &str, _: usize) -> SpoolFuture<'_, Vec<Story>> {
+        now(Ok(Vec::new()))
     }
 }
 

@@ -1,0 +1,315 @@
+//! The few commands of IMAP that are needed to find reports (RFC 9051, RFC 3501). The crate imap-proto reads
+//! the responses.
+
+use std::time::Duration;
+
+use imap_proto::types::{AttributeValue, MailboxDatum, Response, ResponseCode, Status};
+
+use super::handled::{Folder, KEYWORD};
+use crate::incoming::upstream::{Connection, UpstreamError};
+
+/// The maximum number of octets of a report that are read. A report may return the whole message, but its own
+/// words and the message's header come first.
+const REPORT: usize = 1024 * 1024;
+
+/// The maximum number of octets of a response.
+const RESPONSE: usize = 2 * REPORT;
+
+/// The time that the mail server may take for a response to a command.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// The time after which IDLE is repeated (RFC 2177: before 29 minutes).
+const IDLE: Duration = Duration::from_secs(25 * 60);
+
+/// The time from one look to the next if the mail server does not offer IDLE.
+const POLL: Duration = Duration::from_secs(5 * 60);
+
+/// The header fields that show whether a message may be a report.
+const FIELDS: &str = "Content-Type From X-Failed-Recipients X-MS-Exchange-Message-Is-Ndr";
+
+/// A session that is signed in.
+pub(super) struct Client {
+    connection: Connection,
+    /// The mail server's capabilities, in upper case.
+    capabilities: Vec<String>,
+    tag: u32,
+}
+
+/// What the mail server said of the folder that was opened.
+#[derive(Debug, Default)]
+pub(super) struct Selected {
+    pub(super) validity: u32,
+    /// The UID of the next message, if it was stated.
+    pub(super) next: Option<u32>,
+    /// True if keywords can be stored.
+    pub(super) stores_keywords: bool,
+}
+
+impl Client {
+    pub(super) fn new(connection: Connection, capabilities: Option<&str>) -> Self {
+        let words = capabilities.unwrap_or_default().split_ascii_whitespace();
+        Self {
+            connection,
+            capabilities: words.map(str::to_ascii_uppercase).collect(),
+            tag: 0,
+        }
+    }
+
+    fn has(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|it| it == capability)
+    }
+
+    /// Opens INBOX.
+    pub(super) async fn select(&mut self) -> Result<Selected, UpstreamError> {
+        let mut selected = Selected::default();
+        let read = |response: &Response<'_>| {
+            let Response::Data {
+                code: Some(code), ..
+            } = response
+            else {
+                return;
+            };
+            match code {
+                ResponseCode::UidValidity(validity) => selected.validity = *validity,
+                ResponseCode::UidNext(next) => selected.next = Some(*next),
+                ResponseCode::PermanentFlags(flags) => {
+                    let mut flags = flags.iter();
+                    selected.stores_keywords =
+                        flags.any(|it| it == "\\*" || it.eq_ignore_ascii_case(KEYWORD));
+                }
+                _ => {}
+            }
+        };
+        self.command("SELECT INBOX", read).await?;
+        Ok(selected)
+    }
+
+    /// Returns the UIDs of the messages that match, in order.
+    pub(super) async fn search(&mut self, criteria: &str) -> Result<Vec<u32>, UpstreamError> {
+        let mut found = Vec::new();
+        let read = |response: &Response<'_>| {
+            if let Response::MailboxData(MailboxDatum::Search(uids)) = response {
+                found.extend(uids);
+            }
+        };
+        self.command(&format!("UID SEARCH {criteria}"), read)
+            .await?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Returns the header fields of these messages that show whether they may be reports.
+    pub(super) async fn heads(
+        &mut self,
+        uids: &[u32],
+    ) -> Result<Vec<(u32, Vec<u8>)>, UpstreamError> {
+        let items = format!("(UID BODY.PEEK[HEADER.FIELDS ({FIELDS})])");
+        self.fetch(uids, &items).await
+    }
+
+    /// Returns the beginning of a message, as much as is needed of a report. `None` if the message is gone.
+    pub(super) async fn message(&mut self, uid: u32) -> Result<Option<Vec<u8>>, UpstreamError> {
+        let items = format!("(UID BODY.PEEK[]<0.{REPORT}>)");
+        let found = self.fetch(&[uid], &items).await?;
+        Ok(found
+            .into_iter()
+            .find(|(its, _)| *its == uid)
+            .map(|(_, text)| text))
+    }
+
+    async fn fetch(
+        &mut self,
+        uids: &[u32],
+        items: &str,
+    ) -> Result<Vec<(u32, Vec<u8>)>, UpstreamError> {
+        let mut found = Vec::new();
+        let read = |response: &Response<'_>| {
+            let Response::Fetch(_, values) = response else {
+                return;
+            };
+            let uid = values.iter().find_map(|value| match value {
+                AttributeValue::Uid(uid) => Some(*uid),
+                _ => None,
+            });
+            let text = values.iter().find_map(|value| match value {
+                AttributeValue::BodySection {
+                    data: Some(data), ..
+                } => Some(data.to_vec()),
+                _ => None,
+            });
+            found.extend(uid.zip(text));
+        };
+        let list: Vec<String> = uids.iter().map(u32::to_string).collect();
+        let command = format!("UID FETCH {} {items}", list.join(","));
+        self.command(&command, read).await?;
+        Ok(found)
+    }
+
+    /// Marks a message with the keyword.
+    pub(super) async fn mark(&mut self, uid: u32) -> Result<(), UpstreamError> {
+        let command = format!("UID STORE {uid} +FLAGS.SILENT ({KEYWORD})");
+        self.command(&command, |_| {}).await
+    }
+
+    /// Moves a message to a folder, which is created if it does not exist.
+    pub(super) async fn move_to(&mut self, uid: u32, folder: &Folder) -> Result<(), UpstreamError> {
+        let (folder, has_move) = (folder.quoted(), self.has("MOVE"));
+        let copy = match has_move {
+            true => format!("UID MOVE {uid} {folder}"),
+            false => format!("UID COPY {uid} {folder}"),
+        };
+        if self
+            .command(&copy, |_| {})
+            .await
+            .is_err_and(|error| matches!(error, UpstreamError::Refused { .. }))
+        {
+            // A refusal means that the folder exists; then the second attempt shows the reason.
+            let created = self.command(&format!("CREATE {folder}"), |_| {}).await;
+            if let Err(error @ (UpstreamError::Lost { .. } | UpstreamError::Unexpected { .. })) =
+                created
+            {
+                return Err(error);
+            }
+            self.command(&copy, |_| {}).await?;
+        }
+        match has_move {
+            true => Ok(()),
+            false => self.delete(uid).await,
+        }
+    }
+
+    /// Deletes a message. Without UIDPLUS (RFC 4315) it is only flagged as deleted, because EXPUNGE would also
+    /// remove what others have flagged.
+    pub(super) async fn delete(&mut self, uid: u32) -> Result<(), UpstreamError> {
+        let command = format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)");
+        self.command(&command, |_| {}).await?;
+        match self.has("UIDPLUS") {
+            true => self.command(&format!("UID EXPUNGE {uid}"), |_| {}).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Waits until messages may have arrived, for at most this long.
+    pub(super) async fn wait(&mut self, at_most: Option<Duration>) -> Result<(), UpstreamError> {
+        if !self.has("IDLE") {
+            tokio::time::sleep(at_most.map_or(POLL, |most| most.min(POLL))).await;
+            return self.command("NOOP", |_| {}).await;
+        }
+        let tag = self.send("IDLE").await?;
+        let until = at_most.map_or(IDLE, |most| most.min(IDLE));
+        let waited = tokio::time::timeout(until, self.news(&tag)).await;
+        match waited {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => return Err(error),
+        }
+        self.connection.send("DONE").await?;
+        self.answer(&tag, |_| {}).await
+    }
+
+    /// Reads until a message has arrived.
+    async fn news(&mut self, tag: &str) -> Result<(), UpstreamError> {
+        loop {
+            let is_news = |response: &Response<'_>| match response {
+                Response::MailboxData(MailboxDatum::Exists(_)) => Ok(true),
+                Response::Done { information, .. } => {
+                    Err(information.as_deref().unwrap_or_default().to_owned())
+                }
+                _ => Ok(false),
+            };
+            match self.response(2 * IDLE, is_news).await? {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(text) => {
+                    return Err(self.connection.refused(format!("{tag} IDLE: {text}"), None));
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, command: &str) -> Result<String, UpstreamError> {
+        self.tag += 1;
+        let tag = format!("b{}", self.tag);
+        self.connection.send(&format!("{tag} {command}")).await?;
+        Ok(tag)
+    }
+
+    /// Performs a command; `read` gets the responses before the answer.
+    async fn command(
+        &mut self,
+        command: &str,
+        read: impl FnMut(&Response<'_>),
+    ) -> Result<(), UpstreamError> {
+        let tag = self.send(command).await?;
+        self.answer(&tag, read).await
+    }
+
+    async fn answer(
+        &mut self,
+        expected: &str,
+        mut read: impl FnMut(&Response<'_>),
+    ) -> Result<(), UpstreamError> {
+        loop {
+            let answered = |response: &Response<'_>| match response {
+                Response::Done {
+                    tag,
+                    status,
+                    information,
+                    ..
+                } if tag.0 == expected => {
+                    let text = information.as_deref().unwrap_or_default();
+                    Some(match status {
+                        Status::Ok => Ok(()),
+                        _ => Err(format!("{status:?} {text}")),
+                    })
+                }
+                Response::Data {
+                    status: Status::Bye,
+                    information,
+                    ..
+                } => Some(Err(format!(
+                    "BYE {}",
+                    information.as_deref().unwrap_or_default()
+                ))),
+                other => {
+                    read(other);
+                    None
+                }
+            };
+            match self.response(ANSWER, answered).await? {
+                None => {}
+                Some(Ok(())) => return Ok(()),
+                Some(Err(text)) => return Err(self.connection.refused(text, None)),
+            }
+        }
+    }
+
+    /// Reads one response and passes it to `read`.
+    async fn response<T>(
+        &mut self,
+        within: Duration,
+        mut read: impl FnMut(&Response<'_>) -> T,
+    ) -> Result<T, UpstreamError> {
+        loop {
+            let input = &self.connection.input;
+            let parsed = match Response::from_bytes(input) {
+                Ok((rest, response)) => Some((input.len() - rest.len(), Some(read(&response)))),
+                Err(error) if error.is_incomplete() => None,
+                // The crate does not know this response, so it is none that matters here.
+                Err(_) => memchr::memchr(b'\n', input).map(|end| (end + 1, None)),
+            };
+            match parsed {
+                Some((length, value)) => {
+                    bytes::Buf::advance(&mut self.connection.input, length);
+                    if let Some(value) = value {
+                        return Ok(value);
+                    }
+                }
+                None if self.connection.input.len() > RESPONSE => {
+                    let reason = format!("a response is longer than {RESPONSE} octets");
+                    return Err(self.connection.unexpected(reason));
+                }
+                None => self.connection.fill(within).await?,
+            }
+        }
+    }
+}

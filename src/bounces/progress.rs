@@ -1,0 +1,43 @@
+//! How far a mailbox has been read. Pure.
+
+use std::fmt;
+
+/// The last message that was looked at. UIDs are valid only together with the folder's UIDVALIDITY (RFC 9051
+/// §2.3.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) validity: u32,
+    pub(super) last: u32,
+}
+
+impl Progress {
+    /// Reads what [`Display`](fmt::Display) wrote.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (validity, last) = text.split_once(' ')?;
+        Some(Self {
+            validity: validity.parse().ok()?,
+            last: last.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.validity, self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_from_its_text() {
+        let progress = Progress {
+            validity: 14,
+            last: u32::MAX,
+        };
+        assert_eq!(Progress::parse(&progress.to_string()), Some(progress));
+        assert_eq!(Progress::parse("14"), None);
+    }
+}

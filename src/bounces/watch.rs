@@ -1,0 +1,116 @@
+//! The tasks that watch mailboxes for reports, one for each mailbox.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::visit::{Visit, VisitError};
+use super::watched::{Parts, WatchedMailbox};
+use crate::base::Clock;
+use crate::delivery::Delivery;
+use crate::incoming;
+use crate::observe::maillog;
+use crate::spool::Notes;
+
+/// The pause after the first failure; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause between two attempts to reach a mailbox.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// The tasks that watch mailboxes.
+pub struct Bounces {
+    parts: Arc<Parts>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Bounces {
+    /// Begins to watch these mailboxes.
+    pub fn start(
+        delivery: Arc<Delivery>,
+        spool: Arc<dyn Notes>,
+        incoming: Arc<incoming::Shared>,
+        clock: Clock,
+        mailboxes: Vec<WatchedMailbox>,
+    ) -> Self {
+        let parts = Parts {
+            delivery,
+            spool,
+            incoming,
+            clock,
+        };
+        let bounces = Self {
+            parts: Arc::new(parts),
+            tasks: Mutex::default(),
+        };
+        bounces.reconfigure(mailboxes);
+        bounces
+    }
+
+    /// Watches these mailboxes from now on. Sessions with mailboxes begin anew; what is interrupted is done
+    /// again.
+    pub fn reconfigure(&self, mailboxes: Vec<WatchedMailbox>) {
+        let mut tasks = JoinSet::new();
+        for watched in once_each(mailboxes) {
+            let parts = self.parts.clone();
+            tasks.spawn(async move { watch(&parts, &watched).await });
+        }
+        // Dropping the former tasks ends them.
+        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+    }
+
+    /// Stops watching.
+    pub fn stop(&self) {
+        self.reconfigure(Vec::new());
+    }
+}
+
+/// Two servers may share a mailbox; the first one's setting counts.
+fn once_each(mut mailboxes: Vec<WatchedMailbox>) -> Vec<WatchedMailbox> {
+    let mut seen = HashSet::new();
+    mailboxes.retain(|watched| {
+        let host = watched.mailbox.imap.as_ref().map(|imap| imap.host.clone());
+        seen.insert((watched.mailbox.address.to_lowercase(), host))
+    });
+    mailboxes
+}
+
+/// Visits a mailbox again and again.
+async fn watch(parts: &Parts, watched: &WatchedMailbox) {
+    let mut pause = FIRST_PAUSE;
+    let mut told = String::new();
+    loop {
+        let error = visit(parts, watched, &mut pause, &mut told).await;
+        let reason = error.to_string();
+        // A lost session is no trouble if the next one succeeds.
+        let is_told = matches!(error, VisitError::NotReached(_)) || pause == FIRST_PAUSE;
+        if !is_told && reason != told {
+            maillog::reports_unread(&watched.mailbox.server, &reason);
+            told = reason;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Visits a mailbox until the session ends, and returns the reason.
+async fn visit(
+    parts: &Parts,
+    watched: &WatchedMailbox,
+    pause: &mut Duration,
+    told: &mut String,
+) -> VisitError {
+    let mut visit = match Visit::begin(parts, watched).await {
+        Ok(visit) => visit,
+        Err(error) => return error,
+    };
+    loop {
+        if let Err(error) = visit.round().await {
+            return error;
+        }
+        *pause = FIRST_PAUSE;
+        told.clear();
+    }
+}

@@ -1,0 +1,26 @@
+//! A mailbox whose reports are read, and what a visit needs.
+
+use std::sync::Arc;
+
+use super::handled::Handled;
+use crate::base::Clock;
+use crate::delivery::Delivery;
+use crate::incoming::{self, Mailbox};
+use crate::spool::Notes;
+
+/// A mailbox whose reports are read.
+#[derive(Clone)]
+pub struct WatchedMailbox {
+    /// The mailbox.
+    pub mailbox: Arc<Mailbox>,
+    /// What becomes of a report.
+    pub handled: Handled,
+}
+
+/// The parts of the program that a visit needs.
+pub(super) struct Parts {
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) spool: Arc<dyn Notes>,
+    pub(super) incoming: Arc<incoming::Shared>,
+    pub(super) clock: Clock,
+}

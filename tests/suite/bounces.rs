@@ -1,0 +1,166 @@
+//! Reports about mail that came back are found in the mailbox, and recorded in the stories of their messages.
+
+use crate::support::{Lab, Plan, SERVER, USUAL, admitted, for_reading, id_of};
+
+const MAILBOX: &str = "notifications@example.com";
+const APP: &str = "erp@app.example";
+
+/// Returns a configuration whose server has these further keys.
+fn configuration(keys: &str) -> String {
+    let server = for_reading(SERVER).replace("from_filter", &format!("{keys}\nfrom_filter"));
+    USUAL.to_owned() + &server
+}
+
+fn lab(keys: &str) -> Lab {
+    Lab::with(Plan {
+        configuration: configuration(keys),
+        mailboxes: vec![MAILBOX],
+        ..Plan::default()
+    })
+}
+
+/// Sends a message to these recipients, and returns its id.
+fn send(lab: &Lab, sender: &str, recipients: &[&str]) -> String {
+    let from =
+        format!("From: <{sender}>\r\nMessage-ID: <4711@erp>\r\nSubject: Invoice\r\n\r\nHello\r\n");
+    id_of(&lab.client().send(sender, recipients, &from))
+}
+
+fn trace(lab: &Lab, what: &str) -> String {
+    lab.stdout(&["trace", what])
+}
+
+#[test]
+fn a_message_that_comes_back_is_told_of_in_its_story() {
+    let lab = lab("bounces = true");
+    lab.state()
+        .deposit(MAILBOX, admitted("other mail").into_bytes());
+    let id = send(
+        &lab,
+        MAILBOX,
+        &["ann@example.net", "bounce-5.1.10@example.net"],
+    );
+    let line = lab.logged(&["event=\"bounced\"", &id]);
+    assert!(line.contains("to=\"bounce-5.1.10@example.net\""), "{line}");
+    assert!(
+        line.contains("remedy=\"the address does not exist"),
+        "{line}"
+    );
+    let story = trace(&lab, &id);
+    assert!(
+        story.contains("bounced: notifications accepted it, but it did not reach bounce-5.1.10@example.net: 550 5.1.10 RESOLVER"),
+        "{story}"
+    );
+    // The message itself is found by any of its addresses, with both fates.
+    assert!(trace(&lab, MAILBOX).contains("1 delivered, 1 bounced"));
+    assert!(
+        trace(&lab, "bounce-5.1.10@example.net").contains("bounced: notifications accepted it")
+    );
+    // Exchange stores no keywords, and the app's sender receives reports itself.
+    assert_eq!(lab.state().inbox(MAILBOX).len(), 2);
+    assert!(!lab.log().contains("event=\"reported\""));
+}
+
+#[test]
+fn a_report_is_passed_on_to_the_sender_that_was_rewritten() {
+    let lab = lab("bounces = true\nbounce_folder = \"Bounces\"");
+    let id = send(&lab, APP, &["bounce-5.2.2@example.net"]);
+    lab.logged(&["event=\"bounced\"", &id]);
+    // The report to the app's sender leaves like any other.
+    let report = lab.delivered(2).pop().expect("the report");
+    assert_eq!(report.recipients, [APP]);
+    for words in [
+        "Final-Recipient: rfc822; bounce-5.2.2@example.net",
+        "Status: 5.2.2",
+        "The recipient's mailbox is full".to_lowercase().as_str(),
+        "Message-ID: <4711@erp>",
+    ] {
+        assert!(report.text.contains(words), "{words}: {}", report.text);
+    }
+    let story = trace(&lab, &id);
+    assert!(
+        story.contains("delivered by notifications as notifications@example.com"),
+        "{story}"
+    );
+    assert!(story.contains(&format!("reported to {APP}")), "{story}");
+    // The report has left INBOX for the folder, and nothing else has.
+    let moved = || lab.state().inbox(MAILBOX).is_empty().then_some(());
+    lab.wait_for("the report to be moved", moved);
+    assert_eq!(lab.state().folder(MAILBOX, "Bounces").len(), 1);
+}
+
+#[test]
+fn a_report_is_recorded_once_whatever_happens() {
+    let mut lab = lab("bounces = true\ndelete_bounces = true");
+    let id = send(&lab, APP, &["bounce-5.1.10@example.net"]);
+    lab.delivered(2);
+    let gone = || lab.state().inbox(MAILBOX).is_empty().then_some(());
+    lab.wait_for("the report to be deleted", gone);
+    // The mail server shows the same report again: it is only deleted again.
+    let text = lab.state().delivered()[0].text.clone();
+    let again = format!(
+        "From: postmaster@example.net\r\nMessage-ID: <other@x>\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; bounce-5.1.10@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n\
+         --b\r\nContent-Type: message/rfc822\r\n\r\n{text}\r\n--b--\r\n"
+    );
+    lab.state().deposit(MAILBOX, again.into_bytes());
+    lab.wait_for("the second report to be deleted", gone);
+    lab.kill();
+    lab.start();
+    let story = trace(&lab, &id);
+    assert_eq!(story.matches("bounced:").count(), 1, "{story}");
+    assert_eq!(story.matches("reported to").count(), 1, "{story}");
+}
+
+#[test]
+fn mail_that_is_no_report_of_ours_is_left_alone() {
+    let lab = lab("bounces = true\ndelete_bounces = true");
+    send(&lab, MAILBOX, &["ann@example.net"]);
+    lab.delivered(1);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports");
+    let files = std::fs::read_dir(folder).expect("the corpus");
+    let mut count = 0;
+    for file in files.map(|file| file.expect("a file").path()) {
+        if file.extension().is_some_and(|it| it == "eml") {
+            let text = std::fs::read_to_string(&file).expect("a mail");
+            lab.state()
+                .deposit(MAILBOX, text.replace('\n', "\r\n").into_bytes());
+            count += 1;
+        }
+    }
+    // Reports come back for two messages: that one is recorded shows that the others were looked at.
+    let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
+    lab.logged(&["event=\"bounced\"", &id]);
+    lab.logged(&["event=\"foreign_report\""]);
+    let left = || (lab.state().inbox(MAILBOX).len() == count).then_some(());
+    lab.wait_for("the report to be deleted", left);
+    assert!(
+        lab.state()
+            .inbox(MAILBOX)
+            .iter()
+            .all(|it| it.flags.is_empty())
+    );
+}
+
+#[test]
+fn a_mailbox_is_watched_again_after_its_session_was_lost() {
+    let lab = lab("bounces = true");
+    lab.fault(r#"{"stage": "reading_first", "match": "IDLE", "action": "drop"}"#);
+    let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
+    lab.logged(&["event=\"bounced\"", &id]);
+    assert!(!lab.log().contains("event=\"reports_unread\""));
+}
+
+#[test]
+fn a_reload_begins_to_watch_a_mailbox() {
+    let lab = lab("");
+    let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
+    lab.delivered(1);
+    lab.configure(&configuration("bounces = true"));
+    lab.signal("HUP");
+    lab.logged(&["event=\"bounced\"", &id]);
+    assert!(
+        lab.stdout(&["check"])
+            .contains("delivery reports in its INBOX are read, then marked")
+    );
+}
