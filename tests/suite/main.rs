@@ -17,6 +17,7 @@ mod delivery;
 mod dialogues;
 mod doors;
 mod doors_under_load;
+mod dovecot;
 mod faulty_upstream;
 mod holds;
 mod house;
