@@ -294,8 +294,11 @@ impl Client {
             let parsed = match Response::from_bytes(input) {
                 Ok((rest, response)) => Some((input.len() - rest.len(), Some(read(&response)))),
                 Err(error) if error.is_incomplete() => None,
-                // The crate does not know this response, so it is none that matters here.
-                Err(_) => memchr::memchr(b'\n', input).map(|end| (end + 1, None)),
+                Err(_) => memchr::memchr(b'\n', input).map(|end| {
+                    let line = in_ascii(&input[..=end]);
+                    let response = Response::from_bytes(&line).ok();
+                    (end + 1, response.map(|(_, response)| read(&response)))
+                }),
             };
             match parsed {
                 Some((length, value)) => {
@@ -312,4 +315,12 @@ impl Client {
             }
         }
     }
+}
+
+/// Replaces what is not ASCII. Texts for people may be in UTF-8 (RFC 9051 §7.1), but the crate does not read
+/// them. What the crate does not read even then is no response that matters here.
+fn in_ascii(line: &[u8]) -> Vec<u8> {
+    let octets = line.iter();
+    let octets = octets.map(|octet| if octet.is_ascii() { *octet } else { b'?' });
+    octets.collect()
 }

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Lab, Plan, SERVER, USUAL, free_port, have};
+use crate::support::{Lab, Plan, SERVER, USUAL, free_port, have, id_of};
 
 const MAILBOX: &str = "notifications@example.com";
 
@@ -46,6 +46,11 @@ fn shell(text: &str) {
 impl Bridge {
     /// Starts Dovecot with this many messages in the mailbox, and the program in front of it.
     fn start(messages: &[Vec<u8>]) -> Self {
+        Self::with(messages, "")
+    }
+
+    /// Starts both; the server has these further keys.
+    fn with(messages: &[Vec<u8>], keys: &str) -> Self {
         let mut lab = Lab::stopped(Plan::default());
         let folder = tempfile::tempdir().expect("a folder");
         let (imap, pop3) = (free_port(), free_port());
@@ -79,7 +84,7 @@ impl Bridge {
         lab.state().consent(MAILBOX, &scopes);
         lab.write_private("refresh", &lab.state().issue_refresh(MAILBOX));
         let ports = [(); 4].map(|()| free_port());
-        lab.configure(&configuration(imap, pop3, ports));
+        lab.configure(&configuration(imap, pop3, ports, keys));
         for port in [imap, pop3] {
             lab.wait_for("Dovecot", || TcpStream::connect(("127.0.0.1", port)).ok());
         }
@@ -149,7 +154,7 @@ fn files(folder: &Path, introspection: u16, imap: u16, pop3: u16) {
 }
 
 /// Returns a configuration with listeners for IMAP and POP3, each with STARTTLS and with implicit TLS.
-fn configuration(imap: u16, pop3: u16, ports: [u16; 4]) -> String {
+fn configuration(imap: u16, pop3: u16, ports: [u16; 4], keys: &str) -> String {
     let listener = |port: u16, protocol: &str, tls: &str| {
         format!(
             "[[listener]]\nprotocol = \"{protocol}\"\naddress = \"127.0.0.1:{port}\"\ntls = \"{tls}\"\n\
@@ -157,29 +162,24 @@ fn configuration(imap: u16, pop3: u16, ports: [u16; 4]) -> String {
         )
     };
     let listeners = [
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n\n".to_owned(),
         listener(ports[0], "imap", "starttls"),
         listener(ports[1], "imap", "implicit"),
         listener(ports[2], "pop3", "starttls"),
         listener(ports[3], "pop3", "implicit"),
-    ]
-    .concat();
+    ];
     let usual = USUAL
-        .replace("[[listener]]\naddress = \"127.0.0.1:0\"\n", &listeners)
         .replace(
-            "name = \"erp\"",
-            "name = \"erp\"\nmailboxes = [\"notifications\"]",
-        );
-    let hosts = format!(
-        "use = [\"smtp\", \"imap\", \"pop3\"]\nimap = {{ host = \"localhost\", port = {imap} }}\npop3 = {{ host = \"localhost\", port = {pop3} }}\n"
-    );
-    let server = SERVER
-        .replace(
-            "grant = \"client_credentials\"",
-            "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }",
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n",
+            &listeners.concat(),
         )
-        .replace("ca = \"ca.pem\"", "ca = \"cert.pem\"")
-        .replace("from_filter", &format!("{hosts}from_filter"));
-    usual + &server
+        .replace("name = \"erp\"", "name = \"erp\"\nmailboxes = [\"box\"]");
+    let reading = format!(
+        "\n[[server]]\nname = \"box\"\nuse = [\"imap\", \"pop3\"]\nusername = \"{MAILBOX}\"\noauth = \"contoso\"\n\
+         grant = \"refresh_token\"\nrefresh_token = {{ file = \"refresh\" }}\nca = \"cert.pem\"\n\
+         imap = {{ host = \"localhost\", port = {imap} }}\npop3 = {{ host = \"localhost\", port = {pop3} }}\n{keys}\n"
+    );
+    usual + SERVER + &reading
 }
 
 fn possible(test: &str, programs: &[&str]) -> bool {
@@ -651,4 +651,65 @@ public class Read {
          javac -cp /usr/share/java/javax.mail.jar Read.java
          java -Djavax.net.ssl.trustStore=trust -Djavax.net.ssl.trustStorePassword=changeit -cp /usr/share/java/javax.mail.jar:/usr/share/java/javax.activation.jar:. Read",
     );
+}
+
+#[test]
+fn a_bounce_comes_home_to_dovecots_mailbox() {
+    const TEST: &str = "a_bounce_comes_home_to_dovecots_mailbox";
+    if !possible(TEST, &["python3"]) {
+        return;
+    }
+    let report = include_str!("../reports/exchange-german.eml").replace('\n', "\r\n");
+    for (keys, is_there) in [
+        (
+            "bounces = true",
+            r#"b"MailferryBounce" in flags("INBOX", 2) and flags("INBOX", 1) == b"1 (FLAGS ())""#,
+        ),
+        (
+            "bounces = true\nbounce_folder = \"Zur\u{fc}ckgekommen\"",
+            r#"count("INBOX") == 1 and count('"Zur&APw-ckgekommen"') == 1"#,
+        ),
+        (
+            "bounces = true\ndelete_bounces = true",
+            r#"count("INBOX") == 1"#,
+        ),
+    ] {
+        let bridge = Bridge::with(&[odd(0)], keys);
+        let lab = &bridge.lab;
+        let message = "From: <notifications@example.com>\r\nMessage-ID: <4711.invoice@erp.contoso.com>\r\n\r\nHello\r\n";
+        let id = id_of(
+            &lab.client()
+                .send(MAILBOX, &["nobody@fabrikam.com"], message),
+        );
+        lab.delivered(1);
+        // The report arrives as Dovecot's delivery puts it there.
+        let mail = bridge.folder.path().join("mail");
+        std::fs::write(mail.join("tmp/report"), &report).expect("writes");
+        shell(&format!(
+            "cd {}; chown nobody tmp/report; mv tmp/report new/1700001000.report.test",
+            mail.display()
+        ));
+        let line = lab.logged(&["event=\"bounced\"", &id]);
+        assert!(line.contains("to=\"nobody@fabrikam.com\""), "{line}");
+        lab.write(
+            "look.py",
+            &r#"
+import imaplib, os, time
+mail = imaplib.IMAP4("localhost", int(os.environ["IMAP"]))
+mail.login("erp", "load")
+def count(folder):
+    kind, found = mail.select(folder, readonly=True)
+    return int(found[0]) if kind == "OK" else -1
+def flags(folder, number):
+    count(folder)
+    found = mail.fetch(str(number), "(FLAGS)")[1]
+    return found[0]
+until = time.monotonic() + 60
+while not (CONDITION):
+    assert time.monotonic() < until, (mail.list(), count("INBOX"), flags("INBOX", 1), flags("INBOX", 2))
+"#
+            .replace("CONDITION", is_there),
+        );
+        bridge.script("python3 look.py");
+    }
 }
