@@ -1,5 +1,8 @@
 //! `mailferry demo`.
 
+mod incoming;
+mod shared;
+
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -12,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::common::{block_on, failed};
-use super::route;
+use super::{operator, route};
 use crate::base::{Clock, Secret};
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};
@@ -25,23 +28,19 @@ use crate::sandbox::{
     Addresses, App, Delivered, Sandbox, SandboxLimits, SandboxMailbox, SandboxSettings,
     SharedSignIn,
 };
+use shared::{ARRIVAL, DemoResult, PASSWORD};
 
 /// The arguments of `mailferry demo`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// End after the three messages
+    /// End after the five messages
     #[arg(long)]
     once: bool,
 }
 
-/// The port of the demo's listener: 2525, which a new user would expect. If the port is in use, the system
-/// chooses another.
-const PORT: u16 = 2525;
-
-/// How long a message may take to arrive.
-const ARRIVAL: Duration = Duration::from_secs(20);
-
-const PASSWORD: &str = "demo";
+/// The ports of the demo's listeners for SMTP and IMAP, which a new user would expect. If a port is in use,
+/// the system chooses another.
+const PORTS: [u16; 2] = [2525, 1143];
 
 /// One message of the demo.
 struct Example {
@@ -53,7 +52,7 @@ struct Example {
     subject: &'static str,
 }
 
-const EXAMPLES: [Example; 3] = [
+const EXAMPLES: [Example; 5] = [
     Example {
         title: "Admitted: John's mail leaves through his own mailbox, untouched",
         user: "erp",
@@ -78,6 +77,22 @@ const EXAMPLES: [Example; 3] = [
         recipient: "accounting@example.net",
         subject: "Pay this at once",
     },
+    Example {
+        title: "Read: a question arrives, and the app \"helpdesk\" reads it by IMAP",
+        user: "erp",
+        sender: "john@example.com",
+        header: "John Doe <john@example.com>",
+        recipient: "notifications@example.com",
+        subject: "A question",
+    },
+    Example {
+        title: "Bounced: Outlook takes the message, and reports later that the recipient does not exist",
+        user: "erp",
+        sender: "warehouse@erp.local",
+        header: "\"Warehouse\" <warehouse@erp.local>",
+        recipient: "bounce-5.1.10@example.net",
+        subject: "Your invoice",
+    },
 ];
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -93,8 +108,6 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     })
 }
-
-type DemoResult<T> = Result<T, Box<dyn std::error::Error>>;
 
 async fn demo(once: bool) -> DemoResult<()> {
     let folder = tempfile::tempdir()?;
@@ -115,11 +128,17 @@ async fn demo(once: bool) -> DemoResult<()> {
         Root::Allowed,
     )
     .await?;
-    let listener = daemon.addresses()[0];
+    let [listener, imap] = daemon.addresses()[..] else {
+        return Err("the demo has two listeners".into());
+    };
     println!("Everything here runs on this machine, and nothing leaves it.\n");
     println!(
         "  your app --SMTP, plain password--> mailferry {listener} --STARTTLS, XOAUTH2--> a stand-in for Outlook {}",
         sandbox.addresses.smtp
+    );
+    println!(
+        "  your app --IMAP, plain password--> mailferry {imap} --TLS, XOAUTH2--> the same mailbox {}",
+        sandbox.addresses.imap
     );
     println!("\nThe configuration, {}:\n", file.display());
     println!("{}", indented(&text));
@@ -127,6 +146,24 @@ async fn demo(once: bool) -> DemoResult<()> {
     for (place, example) in EXAMPLES.iter().enumerate() {
         println!("\n{}. {}\n", place + 1, example.title);
         arrived = show(example, listener, &shown, &sandbox, arrived).await?;
+        match place {
+            3 => {
+                println!("   The app that reads (S: mailferry, C: the app)\n");
+                incoming::read(imap).await?;
+            }
+            4 => {
+                println!("   What `mailferry trace` says, once the report is in the mailbox\n");
+                let operator = operator::running(&shown).await?;
+                let operator = operator.ok_or("the demo's program is not running")?;
+                incoming::bounced(&operator, example.recipient).await?;
+                println!(
+                    "\n   The warehouse gets a report too, because it cannot see that mailbox."
+                );
+                sandbox.state.reached(arrived + 1).await;
+                arrived += 1;
+            }
+            _ => {}
+        }
     }
     if !once {
         stay(listener, &sandbox, arrived).await?;
@@ -167,10 +204,10 @@ fn private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn configuration(sandbox: &Sandbox) -> String {
-    let port = match TcpListener::bind(("127.0.0.1", PORT)) {
-        Ok(_) => PORT,
+    let [port, imap_port] = PORTS.map(|port| match TcpListener::bind(("127.0.0.1", port)) {
+        Ok(_) => port,
         Err(_) => 0,
-    };
+    });
     let server = |name: &str| {
         format!(
             "[[server]]\nname = \"{name}\"\nusername = \"{name}@example.com\"\nfrom_filter = \"{name}@example.com\"\noauth = \"contoso\"\n\
@@ -179,13 +216,19 @@ fn configuration(sandbox: &Sandbox) -> String {
             sandbox.addresses.smtp.port()
         )
     };
+    let reading = format!(
+        "use = [\"smtp\", \"imap\"]\nimap = {{ host = \"localhost\", port = {} }}    # left out for the real one\nbounces = true\nbounce_folder = \"Bounces\"\n",
+        sandbox.addresses.imap.port()
+    );
     format!(
         "host = \"relay.example.com\"\n\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n\n\
+         [[listener]]\nname = \"imap\"\nprotocol = \"imap\"\naddress = \"127.0.0.1:{imap_port}\"\n\n\
          [sender]\ndefault_from = \"notifications\"\ncatchall_domain = \"example.com\"\n\n\
          [[user]]\nname = \"erp\"\npassword = {{ file = \"demo.argon2\" }}\n\n\
          [[user]]\nname = \"scanner\"\npassword = {{ file = \"demo.argon2\" }}\nservers = [\"john\"]\n\n\
+         [[user]]\nname = \"helpdesk\"\npassword = {{ file = \"demo.argon2\" }}\nmailboxes = [\"notifications\"]\n\n\
          [oauth.contoso]\nprovider = \"microsoft\"\ntenant = \"contoso.onmicrosoft.com\"\nclient_id = \"demo-app\"\n\
-         client_secret = {{ file = \"app.secret\" }}\ntoken_url = \"{}\"\nca = \"ca.pem\"\n\n{}\n{}",
+         client_secret = {{ file = \"app.secret\" }}\ntoken_url = \"{}\"\nca = \"ca.pem\"\n\n{}\n{}{reading}",
         sandbox.token_url(),
         server("john"),
         server("notifications")

@@ -84,7 +84,7 @@ fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
 
 /// Connects to the program that is running with this configuration, if any. Waits up to [`STARTING`] for a
 /// program that is starting or stopping.
-async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
+pub(super) async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
     let folder = &config.fixed.spool.folder;
     let until = Instant::now() + STARTING;
     loop {

@@ -93,7 +93,7 @@ fn check_prints_what_a_configuration_means() {
 }
 
 #[test]
-fn the_demo_shows_three_messages_and_ends() {
+fn the_demo_shows_its_messages_and_ends() {
     let output = Command::new(PROGRAM)
         .args(["demo", "--once"])
         .output()
@@ -107,6 +107,10 @@ fn the_demo_shows_three_messages_and_ends() {
         "answer: 250 2.0.0 OK",
         "S: 550 5.7.1 <boss@example.org>",
         "Nothing was sent upstream",
+        "a1 OK [CAPABILITY ",
+        "S: Subject: A question",
+        "bounced: notifications accepted it, but it did not reach bounce-5.1.10@example.net: 550 5.1.10",
+        "reported to warehouse@erp.local",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }
