@@ -83,6 +83,11 @@ pub fn serve(folder: &Path, port: u16) -> Process {
 
 /// The stand-ins for Exchange Online and Entra ID, without limits.
 pub async fn sandbox() -> Sandbox {
+    sandbox_that_keeps(0).await
+}
+
+/// The stand-ins, which keep this many messages.
+pub async fn sandbox_that_keeps(keep: usize) -> Sandbox {
     mailferry::base::tls::install_provider();
     let mailbox = SandboxMailbox {
         address: "notifications@example.com".parse().expect("an address"),
@@ -99,7 +104,7 @@ pub async fn sandbox() -> Sandbox {
         rotates: false,
         shared_sign_in: SharedSignIn::Person,
         limits: SandboxLimits::none(),
-        keep: 0,
+        keep,
     };
     let started = Sandbox::start(settings, Addresses::default()).await;
     started.expect("starts")
