@@ -1,5 +1,7 @@
 //! Reports about mail that came back are found in the mailbox, and recorded in the stories of their messages.
 
+use mailferry::base::Timestamp;
+
 use crate::support::{Lab, Plan, SERVER, USUAL, admitted, for_reading, id_of};
 
 const MAILBOX: &str = "notifications@example.com";
@@ -163,4 +165,57 @@ fn a_reload_begins_to_watch_a_mailbox() {
         lab.stdout(&["check"])
             .contains("delivery reports in its INBOX are read, then marked")
     );
+}
+
+/// Returns a report without anything that names the message.
+fn report(recipient: &str, arrival: Timestamp, more: &str) -> Vec<u8> {
+    let (arrival, headers) = (
+        arrival.rfc5322(),
+        "From: MAILER-DAEMON@mx.example.net\r\nMessage-ID: <r@mx>\r\n",
+    );
+    format!(
+        "{headers}Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.net\r\n{more}Arrival-Date: {arrival}\r\n\r\n\
+         Final-Recipient: rfc822; {recipient}\r\nAction: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 Unknown\r\n\r\n--b--\r\n"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_report_without_a_message_id_is_matched_by_envelope_id_or_by_recipient_and_time() {
+    let lab = lab("bounces = true\ndelete_bounces = true");
+    let send = |recipient: &str, envelope_id: &str| {
+        let mut client = lab.client();
+        client.expect(&format!("MAIL FROM:<{MAILBOX}> {envelope_id}"), "250");
+        client.expect(&format!("RCPT TO:<{recipient}>"), "250");
+        client.expect("DATA", "354");
+        client.raw(format!("{}.\r\n", admitted("Invoice")).as_bytes());
+        id_of(&client.reply())
+    };
+    let (_, second) = (
+        send("ann@example.net", "ENVID=one"),
+        send("ann@example.net", "ENVID=two"),
+    );
+    let only = send("bob@example.net", "");
+    lab.delivered(3);
+    let (now, late) = (Timestamp::now(), std::time::Duration::from_secs(7_200));
+    // Two messages went to Ann at the time, and none to Bob two hours earlier: these reports say too little.
+    lab.state()
+        .deposit(MAILBOX, report("ann@example.net", now, ""));
+    lab.state()
+        .deposit(MAILBOX, report("bob@example.net", now.before(late), ""));
+    lab.state().deposit(
+        MAILBOX,
+        report("ann@example.net", now, "Original-Envelope-Id: two\r\n"),
+    );
+    lab.state()
+        .deposit(MAILBOX, report("bob@example.net", now, ""));
+    for id in [&second, &only] {
+        lab.logged(&["event=\"bounced\"", id]);
+    }
+    lab.wait_for("the others to be given up", || {
+        (lab.log().matches("event=\"foreign_report\"").count() == 2).then_some(())
+    });
+    assert_eq!(lab.log().matches("event=\"bounced\"").count(), 2);
+    assert_eq!(lab.state().inbox(MAILBOX).len(), 2);
 }

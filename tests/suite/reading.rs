@@ -5,7 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 
 use crate::support::{
-    Lab, Plan, Smtp, USUAL, admitted, by_refresh_token, for_reading, id_of, reading,
+    Lab, Plan, Smtp, USUAL, admitted, by_refresh_token, for_reading, free_port, have, id_of,
+    reading,
 };
 
 const MAILBOX: &str = "notifications@example.com";
@@ -516,4 +517,87 @@ fn commands_that_were_injected_before_tls_are_dropped() {
     let mut client = client.protected("relay.example.com", &own).expect("TLS");
     client.raw(b"c NOOP\r\n");
     assert_eq!(client.line(), "c OK NOOP completed");
+}
+
+#[test]
+fn a_shared_mailbox_is_read_with_its_own_name() {
+    const JANE: &str = "jane@example.com";
+    let configuration = reading("imap").replace(
+        "username = \"notifications@example.com\"\n",
+        &format!("username = \"{MAILBOX}\"\naccount = \"{JANE}\"\n"),
+    );
+    let refresh = "grant = \"refresh_token\"\nrefresh_token = { file = \"refresh\" }";
+    let mut lab = Lab::stopped(Plan {
+        configuration: configuration.replace("grant = \"client_credentials\"", refresh),
+        mailboxes: vec![MAILBOX, JANE],
+        shared: Some((MAILBOX, JANE)),
+        ..Plan::default()
+    });
+    let resource = "https://outlook.office.com";
+    let scopes = format!(
+        "{resource}/SMTP.Send {resource}/IMAP.AccessAsUser.All {resource}/POP.AccessAsUser.All"
+    );
+    lab.state().consent(JANE, &scopes);
+    lab.write_private("refresh", &lab.state().issue_refresh(JANE));
+    lab.state().deposit(MAILBOX, message(7));
+    lab.start();
+    let mut client = connect(&lab);
+    assert!(login(&mut client, "erp").starts_with("l OK "));
+    client.raw(b"s SELECT INBOX\r\nf FETCH 1 BODY.PEEK[]\r\n");
+    assert!(client.until("f OK").contains(&"Subject: 7".to_owned()));
+}
+
+#[test]
+fn a_proxy_says_who_reads() {
+    let configuration = reading("imap").replace(
+        "protocol =",
+        "proxies = [\"127.0.0.1\"]\nnetworks = [\"192.0.2.0/24\"]\nprotocol =",
+    );
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    let mut client = Smtp::silent(lab.address);
+    client.raw(b"PROXY TCP4 192.0.2.7 127.0.0.1 4000 143\r\n");
+    // Only version 2 is accepted.
+    assert!(client.is_closed());
+    let ends = (
+        (std::net::Ipv4Addr::new(192, 0, 2, 7), 4_000),
+        (std::net::Ipv4Addr::LOCALHOST, 143),
+    );
+    let ends: (std::net::SocketAddr, std::net::SocketAddr) = (ends.0.into(), ends.1.into());
+    let version = ppp::v2::Version::Two | ppp::v2::Command::Proxy;
+    let header = ppp::v2::Builder::with_addresses(version, ppp::v2::Protocol::Stream, ends);
+    let mut client = Smtp::silent(lab.address);
+    client.raw(&header.build().expect("a header"));
+    client.line();
+    assert!(login(&mut client, "erp").starts_with("l OK "));
+    lab.logged(&["event=\"reading\"", "peer=\"192.0.2.7\""]);
+}
+
+#[test]
+fn a_socket_of_systemd_speaks_imap_too() {
+    if !have("reading::systemd", &["systemd-socket-activate"]) {
+        return;
+    }
+    let systemd = "systemd = \"imap\"\nallow_plaintext = true";
+    let mut lab = Lab::stopped(Plan {
+        configuration: reading("imap").replace("address = \"127.0.0.1:0\"", systemd),
+        ..Plan::default()
+    });
+    let address = format!("127.0.0.1:{}", free_port());
+    let prefix = [
+        "systemd-socket-activate",
+        "--fdname=imap",
+        "-E",
+        "TEST_SECRET",
+        "-E",
+        "MAILFERRY_ALLOW_ROOT",
+        "-l",
+        &address,
+        crate::support::PROGRAM,
+    ];
+    let serve = lab.prefixed(&prefix, &["serve"]);
+    lab.started_by_a_client(serve, address.parse().expect("an address"));
+    assert!(login(&mut connect(&lab), "erp").starts_with("l OK "));
 }

@@ -177,3 +177,26 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_mail_server_that_says_nothing_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let mut connection = Connection {
+            stream: RemoteStream::Plain(client.unwrap()),
+            input: BytesMut::new(),
+            host: "mail.example.com".into(),
+        };
+        tokio::time::pause();
+        let error = connection.line().await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "connection to mail.example.com lost: no answer in 60 s"
+        );
+    }
+}
