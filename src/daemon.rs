@@ -37,7 +37,7 @@ pub struct Daemon {
     door: Arc<Door>,
     services: Services,
     delivery: Arc<Delivery>,
-    bounces: Bounces,
+    bounces: Arc<Bounces>,
     sources: Arc<Sources>,
     checks: Arc<Checks>,
     accounts: Arc<Accounts>,
@@ -126,7 +126,6 @@ impl Daemon {
             clock.clone(),
         );
         let delivery = Arc::new(delivery.await?);
-        tokio::spawn(follow_sign_ins(accounts.connected(), delivery.clone()));
         let socket = control::socket(&config.fixed.spool.folder);
         let shown: Arc<dyn Manage> = Arc::new(ShownSpool::new(spool.clone(), clock.clone()));
         let incoming = incoming::Shared::new(incoming_settings(&config, &sources)?);
@@ -152,6 +151,13 @@ impl Daemon {
             clock.clone(),
             watched(&config, &incoming.settings.load()),
         );
+        let bounces = Arc::new(bounces);
+        let connected = accounts.connected();
+        tokio::spawn(follow_sign_ins(
+            connected,
+            delivery.clone(),
+            bounces.clone(),
+        ));
         let submission = submission_settings(&config);
         let services = Services {
             submission: submission::Shared::new(submission, spool, direct, clock),
@@ -280,10 +286,17 @@ async fn tell_of_accounts(accounts: &Accounts) {
 }
 
 /// Uses servers again after somebody has signed in for them.
-async fn follow_sign_ins(mut connected: broadcast::Receiver<String>, delivery: Arc<Delivery>) {
+async fn follow_sign_ins(
+    mut connected: broadcast::Receiver<String>,
+    delivery: Arc<Delivery>,
+    bounces: Arc<Bounces>,
+) {
     loop {
         match connected.recv().await {
-            Ok(server) => delivery.signed_in(&server),
+            Ok(server) => {
+                delivery.signed_in(&server);
+                bounces.try_again();
+            }
             Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return,
         }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::visit::{Visit, VisitError};
 use super::watched::{Parts, WatchedMailbox};
@@ -40,6 +42,7 @@ impl Bounces {
             spool,
             incoming,
             clock,
+            retry: Notify::new(),
         };
         let bounces = Self {
             parts: Arc::new(parts),
@@ -59,6 +62,11 @@ impl Bounces {
         }
         // Dropping the former tasks ends them.
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+    }
+
+    /// Tries at once to reach the mailboxes that could not be reached: somebody has signed in.
+    pub fn try_again(&self) {
+        self.parts.retry.notify_waiters();
     }
 
     /// Stops watching.
@@ -90,8 +98,10 @@ async fn watch(parts: &Parts, watched: &WatchedMailbox) {
             maillog::reports_unread(&watched.mailbox.server, &reason);
             told = reason;
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = match timeout(pause, parts.retry.notified()).await {
+            Ok(()) => FIRST_PAUSE,
+            Err(_) => (pause * 2).min(LONGEST_PAUSE),
+        };
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::handled::Handled;
 use crate::base::Clock;
 use crate::delivery::Delivery;
@@ -23,4 +25,6 @@ pub(super) struct Parts {
     pub(super) spool: Arc<dyn Notes>,
     pub(super) incoming: Arc<incoming::Shared>,
     pub(super) clock: Clock,
+    /// Ends the pauses after failures.
+    pub(super) retry: Notify,
 }

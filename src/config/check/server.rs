@@ -1,6 +1,6 @@
 //! The upstream servers: each `[[server]]` with its `[oauth.NAME]`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
@@ -55,7 +55,7 @@ impl Checker<'_> {
             if server.mode == Mode::Direct {
                 direct.insert(name);
             }
-            if let Some(server) = self.server(server, &file.oauth, host, &key) {
+            if let Some(server) = self.server(server, file, host, &key) {
                 servers.push(server);
             }
         }
@@ -101,10 +101,11 @@ impl Checker<'_> {
     fn server(
         &mut self,
         server: &text::ServerTable,
-        oauth: &BTreeMap<Spanned<String>, text::OAuthTable>,
+        file: &text::File,
         hello: &str,
         key: &str,
     ) -> Option<ServerConfig> {
+        let oauth = &file.oauth;
         let found = server.oauth.as_ref().map(|name| {
             (
                 name,
@@ -174,7 +175,7 @@ impl Checker<'_> {
             reading(ReadingProtocol::Imap)?,
             reading(ReadingProtocol::Pop3)?,
         );
-        let bounces = self.bounces(server, key)?;
+        let bounces = self.bounces(file, server, key)?;
         Some(ServerConfig {
             name: server.name.get_ref().clone(),
             bounces,
@@ -222,7 +223,12 @@ impl Checker<'_> {
     }
 
     /// Returns what becomes of delivery reports in the mailbox. The inner value is `None` if they are not read.
-    fn bounces(&mut self, server: &text::ServerTable, key: &str) -> Option<Option<Handled>> {
+    fn bounces(
+        &mut self,
+        file: &text::File,
+        server: &text::ServerTable,
+        key: &str,
+    ) -> Option<Option<Handled>> {
         let is_set = |value: &Option<Spanned<bool>>| value.as_ref().is_some_and(|it| *it.get_ref());
         let (folder, deletes) = (&server.bounce_folder, is_set(&server.delete_bounces));
         let Some(on) = server.bounces.as_ref().filter(|on| *on.get_ref()) else {
@@ -237,6 +243,10 @@ impl Checker<'_> {
             }
             return Some(None);
         };
+        if file.spool.history.is_zero() {
+            let text = "a report is matched with the history of what was sent, which is not kept; remove [spool] history = \"0s\"";
+            self.problem(on.span(), &format!("{key} bounces"), text);
+        }
         if !server.is_for(Protocol::Imap) {
             let text = "the reports are read by IMAP; add \"imap\" to `use`";
             self.problem(on.span(), &format!("{key} bounces"), text);
