@@ -149,7 +149,7 @@ impl Daemon {
             spool.clone(),
             incoming.clone(),
             clock.clone(),
-            watched(&config, &incoming.settings.load()),
+            watched(&config, &incoming.settings()),
         );
         let bounces = Arc::new(bounces);
         let connected = accounts.connected();
@@ -237,10 +237,7 @@ impl Daemon {
             .store(Arc::new(submission_settings));
         self.bounces
             .reconfigure(watched(&config, &incoming_settings));
-        services
-            .incoming
-            .settings
-            .store(Arc::new(incoming_settings));
+        services.incoming.reconfigure(incoming_settings);
         self.listeners
             .retain_mut(|it| it.goes_on(&configured, &self.services));
         let new = serve_all(bound, &configured, &self.door, &self.services)?;

@@ -11,8 +11,8 @@
 //!                                                     └ Outcome ─▶ settle ─▶ spool: fate, report, story
 //! ```
 //!
-//! Mail that apps read goes the other way, and only through: `door ─▶ incoming (token) ─▶ Outlook`. Reports
-//! about mail that came back are read by `bounces`: `Outlook ─▶ bounces ─▶ delivery ─▶ story, app's sender`.
+//! Mail that apps read goes the other way, and only through: `door ─▶ incoming (token) ─▶ Outlook`. Delivery
+//! reports about bounced mail are read by `bounces`: `Outlook ─▶ bounces ─▶ delivery ─▶ story, app's sender`.
 //!
 //! # Invariants
 //!
@@ -42,7 +42,7 @@
 //! | 7 | [`transport`]: the way out; SMTP so far, with the table that judges every upstream reply |
 //! | 8 | [`delivery`]: a desk for each mailbox, attempts, reports, [`door`]: sockets, TLS, users, limits, for any protocol |
 //! | 9 | [`submission`]: SMTP from apps, which does not know delivery, [`incoming`]: IMAP and POP3 from apps, passed through to the mailbox |
-//! | 10 | [`bounces`]: finds reports in mailboxes about mail that came back, [`operator`]: everything a person can ask and do, in this process or over the control socket |
+//! | 10 | [`bounces`]: reads delivery reports (bounces) in mailboxes, [`operator`]: everything a person can ask and do, in this process or over the control socket |
 //! | 11 | [`web`]: the page |
 //! | 12 | [`config`]: the file, checked, as `Fixed` (restart) and `Live` (reload) |
 //! | 13 | [`daemon`]: starts, reloads and stops all parts, [`cli`]: the commands |
@@ -80,8 +80,8 @@
 //! | a mail server's refusal of reading, and its remedy | `incoming/remedy.rs` |
 //! | how a delivery report is read | `message/delivery_report.rs`, `tests/reports/` |
 //! | the remedy for what a delivery report says | `transport/smtp/table/reports.rs`, `tests/replies.txt` |
-//! | which message a delivery report is about, and who hears of it | `delivery/returned.rs` |
-//! | what becomes of a delivery report in the mailbox | `bounces/handled.rs`, `bounces/client.rs` |
+//! | which message a delivery report is about, and who is notified | `delivery/returned.rs` |
+//! | what to do with a matched delivery report | `bounces/handled.rs`, `bounces/client.rs` |
 //! | another protocol for apps | a room beside `submission/` that implements `Protocol` of `door/service.rs`; `door/sign_in.rs` checks its passwords |
 //! | another way out, such as Microsoft Graph | a folder beside `transport/smtp/` that implements `transport/link.rs` |
 //! | another OAuth provider | `config/preset.rs` |

@@ -18,14 +18,16 @@ const RESPONSE: usize = 2 * REPORT;
 /// The time that the mail server may take for a response to a command.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// The time after which IDLE is repeated (RFC 2177: before 29 minutes).
-const IDLE: Duration = Duration::from_secs(25 * 60);
+/// The time after which IDLE is repeated. RFC 2177 says before 29 minutes, but firewalls forget silent
+/// connections sooner.
+const IDLE: Duration = Duration::from_secs(9 * 60);
 
 /// The time from one look to the next if the mail server does not offer IDLE.
 const POLL: Duration = Duration::from_secs(5 * 60);
 
 /// The header fields that show whether a message may be a report.
-const FIELDS: &str = "Content-Type From X-Failed-Recipients X-MS-Exchange-Message-Is-Ndr";
+const FIELDS: &str =
+    "Auto-Submitted Content-Type From X-Failed-Recipients X-MS-Exchange-Message-Is-Ndr";
 
 /// A session that is signed in.
 pub(super) struct Client {
@@ -33,6 +35,9 @@ pub(super) struct Client {
     /// The mail server's capabilities, in upper case.
     capabilities: Vec<String>,
     tag: u32,
+    /// True if messages have arrived since the last search. The mail server may say so in any answer, and says
+    /// it once.
+    has_news: bool,
 }
 
 /// What the mail server said of the folder that was opened.
@@ -52,6 +57,7 @@ impl Client {
             connection,
             capabilities: words.map(str::to_ascii_uppercase).collect(),
             tag: 0,
+            has_news: false,
         }
     }
 
@@ -92,6 +98,7 @@ impl Client {
                 found.extend(uids);
             }
         };
+        self.has_news = false;
         self.command(&format!("UID SEARCH {criteria}"), read)
             .await?;
         found.sort_unstable();
@@ -154,28 +161,17 @@ impl Client {
     /// Moves a message to a folder, which is created if it does not exist.
     pub(super) async fn move_to(&mut self, uid: u32, folder: &Folder) -> Result<(), UpstreamError> {
         let (folder, has_move) = (folder.quoted(), self.has("MOVE"));
-        let copy = match has_move {
-            true => format!("UID MOVE {uid} {folder}"),
-            false => format!("UID COPY {uid} {folder}"),
-        };
-        if self
-            .command(&copy, |_| {})
-            .await
-            .is_err_and(|error| matches!(error, UpstreamError::Refused { .. }))
-        {
-            // A refusal means that the folder exists; then the second attempt shows the reason.
-            let created = self.command(&format!("CREATE {folder}"), |_| {}).await;
-            if let Err(error @ (UpstreamError::Lost { .. } | UpstreamError::Unexpected { .. })) =
-                created
-            {
-                return Err(error);
-            }
-            self.command(&copy, |_| {}).await?;
+        let verb = if has_move { "MOVE" } else { "COPY" };
+        let moving = format!("UID {verb} {uid} {folder}");
+        if is_refusal(self.command(&moving, |_| {}).await)? {
+            // If the folder exists, the second attempt shows the reason.
+            is_refusal(self.command(&format!("CREATE {folder}"), |_| {}).await)?;
+            self.command(&moving, |_| {}).await?;
         }
-        match has_move {
-            true => Ok(()),
-            false => self.delete(uid).await,
+        if has_move {
+            return Ok(());
         }
+        self.delete(uid).await
     }
 
     /// Deletes a message. Without UIDPLUS (RFC 4315) it is only flagged as deleted, because EXPUNGE would also
@@ -183,47 +179,44 @@ impl Client {
     pub(super) async fn delete(&mut self, uid: u32) -> Result<(), UpstreamError> {
         let command = format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)");
         self.command(&command, |_| {}).await?;
-        match self.has("UIDPLUS") {
-            true => self.command(&format!("UID EXPUNGE {uid}"), |_| {}).await,
-            false => Ok(()),
+        if !self.has("UIDPLUS") {
+            return Ok(());
         }
+        self.command(&format!("UID EXPUNGE {uid}"), |_| {}).await
     }
 
     /// Waits until messages may have arrived, for at most this long.
     pub(super) async fn wait(&mut self, at_most: Option<Duration>) -> Result<(), UpstreamError> {
+        if self.has_news {
+            return Ok(());
+        }
         if !self.has("IDLE") {
             tokio::time::sleep(at_most.map_or(POLL, |most| most.min(POLL))).await;
             return self.command("NOOP", |_| {}).await;
         }
         let tag = self.send("IDLE").await?;
         let until = at_most.map_or(IDLE, |most| most.min(IDLE));
-        let waited = tokio::time::timeout(until, self.news(&tag)).await;
-        match waited {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => return Err(error),
+        if let Ok(error) = tokio::time::timeout(until, self.news()).await {
+            error?;
         }
         self.connection.send("DONE").await?;
-        self.answer(&tag, |_| {}).await
+        self.answer("IDLE", &tag, |_| {}).await
     }
 
     /// Reads until a message has arrived.
-    async fn news(&mut self, tag: &str) -> Result<(), UpstreamError> {
-        loop {
-            let is_news = |response: &Response<'_>| match response {
-                Response::MailboxData(MailboxDatum::Exists(_)) => Ok(true),
+    async fn news(&mut self) -> Result<(), UpstreamError> {
+        while !self.has_news {
+            let ended = |response: &Response<'_>| match response {
                 Response::Done { information, .. } => {
-                    Err(information.as_deref().unwrap_or_default().to_owned())
+                    Some(information.as_deref().unwrap_or_default().to_owned())
                 }
-                _ => Ok(false),
+                _ => None,
             };
-            match self.response(2 * IDLE, is_news).await? {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(text) => {
-                    return Err(self.connection.refused(format!("{tag} IDLE: {text}"), None));
-                }
+            if let Some(text) = self.response(2 * IDLE, ended).await? {
+                return Err(self.connection.command_refused("IDLE", text));
             }
         }
+        Ok(())
     }
 
     async fn send(&mut self, command: &str) -> Result<String, UpstreamError> {
@@ -240,11 +233,14 @@ impl Client {
         read: impl FnMut(&Response<'_>),
     ) -> Result<(), UpstreamError> {
         let tag = self.send(command).await?;
-        self.answer(&tag, read).await
+        let name = command.strip_prefix("UID ").unwrap_or(command);
+        let name = name.split(' ').next().unwrap_or_default();
+        self.answer(name, &tag, read).await
     }
 
     async fn answer(
         &mut self,
+        command: &str,
         expected: &str,
         mut read: impl FnMut(&Response<'_>),
     ) -> Result<(), UpstreamError> {
@@ -262,14 +258,6 @@ impl Client {
                         _ => Err(format!("{status:?} {text}")),
                     })
                 }
-                Response::Data {
-                    status: Status::Bye,
-                    information,
-                    ..
-                } => Some(Err(format!(
-                    "BYE {}",
-                    information.as_deref().unwrap_or_default()
-                ))),
                 other => {
                     read(other);
                     None
@@ -278,12 +266,12 @@ impl Client {
             match self.response(ANSWER, answered).await? {
                 None => {}
                 Some(Ok(())) => return Ok(()),
-                Some(Err(text)) => return Err(self.connection.refused(text, None)),
+                Some(Err(text)) => return Err(self.connection.command_refused(command, text)),
             }
         }
     }
 
-    /// Reads one response and passes it to `read`.
+    /// Reads one response and passes it to `read`. A mail server that says goodbye ends the session.
     async fn response<T>(
         &mut self,
         within: Duration,
@@ -291,15 +279,30 @@ impl Client {
     ) -> Result<T, UpstreamError> {
         loop {
             let input = &self.connection.input;
-            let parsed = match Response::from_bytes(input) {
-                Ok((rest, response)) => Some((input.len() - rest.len(), Some(read(&response)))),
-                Err(error) if error.is_incomplete() => None,
-                Err(_) => memchr::memchr(b'\n', input).map(|end| {
-                    let line = in_ascii(&input[..=end]);
-                    let response = Response::from_bytes(&line).ok();
-                    (end + 1, response.map(|(_, response)| read(&response)))
-                }),
+            let mut seen = Seen::default();
+            let mut parse = |octets: &[u8]| match Response::from_bytes(octets) {
+                Ok((rest, response)) => {
+                    seen = Seen::of(&response);
+                    Ok((octets.len() - rest.len(), read(&response)))
+                }
+                Err(error) => Err(error.is_incomplete()),
             };
+            let parsed = match (parse(input), memchr::memchr(b'\n', input)) {
+                (Ok((length, value)), _) => Some((length, Some(value))),
+                (Err(false), Some(end)) => {
+                    let line = in_ascii(&input[..=end]);
+                    if line.ends_with(b"}\r\n") {
+                        let reason = "a response with a literal cannot be parsed".to_owned();
+                        return Err(self.connection.unexpected(reason));
+                    }
+                    Some((end + 1, parse(&line).ok().map(|(_, value)| value)))
+                }
+                (Err(_), _) => None,
+            };
+            self.has_news |= seen.has_news;
+            if let Some(goodbye) = seen.goodbye {
+                return Err(self.connection.lost(goodbye));
+            }
             match parsed {
                 Some((length, value)) => {
                     bytes::Buf::advance(&mut self.connection.input, length);
@@ -317,8 +320,45 @@ impl Client {
     }
 }
 
-/// Replaces what is not ASCII. Texts for people may be in UTF-8 (RFC 9051 §7.1), but the crate does not read
-/// them. What the crate does not read even then is no response that matters here.
+/// What every response is examined for, whatever command it answers.
+#[derive(Default)]
+struct Seen {
+    has_news: bool,
+    /// The words of BYE.
+    goodbye: Option<String>,
+}
+
+impl Seen {
+    fn of(response: &Response<'_>) -> Self {
+        let goodbye = match response {
+            Response::Data {
+                status: Status::Bye,
+                information,
+                ..
+            } => Some(format!(
+                "BYE {}",
+                information.as_deref().unwrap_or_default()
+            )),
+            _ => None,
+        };
+        Self {
+            has_news: matches!(response, Response::MailboxData(MailboxDatum::Exists(_))),
+            goodbye,
+        }
+    }
+}
+
+/// True if the mail server refused a command. Other errors are returned.
+fn is_refusal(done: Result<(), UpstreamError>) -> Result<bool, UpstreamError> {
+    match done {
+        Ok(()) => Ok(false),
+        Err(UpstreamError::Command { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces non-ASCII octets, which imap-proto rejects outside literals. Lines that still cannot be parsed are
+/// skipped.
 fn in_ascii(line: &[u8]) -> Vec<u8> {
     let octets = line.iter();
     let octets = octets.map(|octet| if octet.is_ascii() { *octet } else { b'?' });

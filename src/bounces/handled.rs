@@ -1,4 +1,4 @@
-//! What becomes of a report that has been dealt with. Pure.
+//! What to do with a matched report. Pure.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::NO_PAD;
 /// The keyword that marks a report (RFC 9051 §2.3.2).
 pub(super) const KEYWORD: &str = "MailferryBounce";
 
-/// What becomes of a report in the mailbox, once the story of its message says that the message bounced.
+/// What to do with a report in the mailbox, once the story of its message says that the message bounced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handled {
     /// It gets a keyword, if the mail server stores keywords, and stays where it is.
@@ -34,6 +34,9 @@ pub enum FolderError {
     /// It has a control character.
     #[error("a folder's name has no control characters; remove them")]
     Control,
+    /// It has a wildcard of IMAP (RFC 9051 §6.3.9), or it is no complete path.
+    #[error("a folder's name has no * and no %, and no / at its ends; remove them")]
+    Wildcard,
     /// The reports arrive there.
     #[error("INBOX is the folder where reports arrive; name another one")]
     Inbox,
@@ -46,6 +49,8 @@ impl Folder {
             Err(FolderError::Empty)
         } else if name.chars().any(char::is_control) {
             Err(FolderError::Control)
+        } else if name.contains(['*', '%']) || name.starts_with('/') || name.ends_with('/') {
+            Err(FolderError::Wildcard)
         } else if name.eq_ignore_ascii_case("INBOX") {
             Err(FolderError::Inbox)
         } else {
@@ -121,7 +126,7 @@ mod tests {
         ] {
             assert_eq!(Folder::parse(name).unwrap().quoted(), expected);
         }
-        for name in ["", " ", "inbox", "a\r\nb"] {
+        for name in ["", " ", "inbox", "a\r\nb", "*", "x%", "/x", "x/"] {
             assert!(Folder::parse(name).is_err(), "{name:?}");
         }
     }

@@ -1,10 +1,10 @@
-//! Bounces come home: mailferry reads the delivery reports in the mailboxes that it sends from, because
-//! Exchange says there what it cannot deliver after its 250.
+//! Reads delivery reports (bounces) in the mailboxes that mailferry sends from, because Exchange reports later
+//! failures there.
 //!
 //! ```text
 //! watch (a task per mailbox) ─ incoming: sign-in, token ─▶ mail server
-//!    │ visit: which messages are new, what becomes of each      client: IMAP's commands
-//!    └ DeliveryReport ─▶ delivery: finds the message, extends its story, tells the app's sender
+//!    │ visit: which messages are new, which are reports         client: IMAP's commands
+//!    └ DeliveryReport ─▶ delivery: finds the message, extends its story, notifies the app's sender
 //! ```
 //!
 //! Only reports about messages that mailferry sent are marked, moved or deleted. Other mail is looked at, but

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::client::Selected;
+
 /// The last message that was looked at. UIDs are valid only together with the folder's UIDVALIDITY (RFC 9051
 /// §2.3.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +13,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// True if the progress can be of this folder. Exchange gives many mailboxes the same UIDVALIDITY.
+    pub(super) fn fits(&self, selected: &Selected) -> bool {
+        let is_before_next = selected.next.is_none_or(|next| self.last < next);
+        self.validity == selected.validity && is_before_next
+    }
+
     /// Reads what [`Display`](fmt::Display) wrote.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (validity, last) = text.split_once(' ')?;
@@ -39,5 +47,16 @@ mod tests {
         };
         assert_eq!(Progress::parse(&progress.to_string()), Some(progress));
         assert_eq!(Progress::parse("14"), None);
+        let mailbox = |validity, next| Selected {
+            validity,
+            next,
+            stores_keywords: false,
+        };
+        let progress = Progress {
+            validity: 14,
+            last: 50,
+        };
+        assert!(progress.fits(&mailbox(14, Some(51))) && progress.fits(&mailbox(14, None)));
+        assert!(!progress.fits(&mailbox(14, Some(50))) && !progress.fits(&mailbox(15, Some(51))));
     }
 }

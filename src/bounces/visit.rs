@@ -18,7 +18,7 @@ use crate::message::{DeliveryReport, may_be_report};
 use crate::observe::maillog;
 use crate::spool::SpoolError;
 
-/// How far back the first look goes. Mail servers give a message up after some days, Exchange after one.
+/// How much time the first look covers. Mail servers give a message up after several days, Exchange after one.
 const FIRST_LOOK: Duration = Duration::from_secs(5 * 24 * 3_600);
 
 /// The number of messages whose header fields are read at a time.
@@ -32,8 +32,8 @@ const LOOK_AGAIN: [Duration; 3] = [
     Duration::from_secs(10),
 ];
 
-/// The maximum number of reports whose messages are looked for again. More than these arrive only if somebody
-/// else's mail comes back, such as spam with our address.
+/// The maximum number of reports whose messages are looked for again. More are expected only if others forge
+/// our address, and their mail bounces.
 const MOST_PENDING: usize = 100;
 
 /// The reason why a visit ended.
@@ -56,7 +56,7 @@ pub(super) struct Visit<'a> {
     watched: &'a WatchedMailbox,
     client: Client,
     selected: Selected,
-    /// The last message that was looked at; `None` before the first look.
+    /// The last message that was looked at; `None` until the first look is complete.
     last: Option<u32>,
     /// Reports whose messages are looked for again, by UID.
     pending: BTreeMap<u32, Pending>,
@@ -65,20 +65,17 @@ pub(super) struct Visit<'a> {
 /// A report whose message is looked for again.
 struct Pending {
     report: DeliveryReport,
-    came: Instant,
+    arrived: Instant,
     looks: usize,
 }
 
 impl Pending {
     /// The time of the next look; `None` after the last one.
     fn next(&self) -> Option<Instant> {
-        LOOK_AGAIN.get(self.looks).map(|after| self.came + *after)
+        LOOK_AGAIN
+            .get(self.looks)
+            .map(|after| self.arrived + *after)
     }
-}
-
-/// Returns the name of the note that keeps the progress.
-fn note(watched: &WatchedMailbox) -> String {
-    format!("bounces/{}", watched.mailbox.server)
 }
 
 impl<'a> Visit<'a> {
@@ -87,56 +84,62 @@ impl<'a> Visit<'a> {
         parts: &'a Parts,
         watched: &'a WatchedMailbox,
     ) -> Result<Self, VisitError> {
-        let mailbox = &watched.mailbox;
-        let signed_in = parts.incoming.reach(mailbox, ReadingProtocol::Imap).await?;
+        let signed_in = parts
+            .incoming
+            .reach(&watched.mailbox, ReadingProtocol::Imap)
+            .await?;
         let capabilities = signed_in.greeting.clone();
-        let host = mailbox.imap.as_ref().map_or("", |host| host.host.as_str());
-        let mut client = Client::new(signed_in.into_connection(host), capabilities.as_deref());
+        let connection = signed_in.into_connection(watched.host());
+        let mut client = Client::new(connection, capabilities.as_deref());
         let selected = client.select().await?;
-        let name = note(watched);
+        let name = watched.note();
         let notes = parts.spool.notes(&name).await?;
         let known = notes.iter().find(|(its, _)| *its == name);
         let known = known.and_then(|(_, text)| Progress::parse(text));
-        let known = known.filter(|known| known.validity == selected.validity);
         Ok(Self {
             parts,
             watched,
             client,
+            last: known
+                .filter(|known| known.fits(&selected))
+                .map(|known| known.last),
             selected,
-            last: known.map(|known| known.last),
             pending: BTreeMap::new(),
         })
     }
 
-    /// Looks at what is new, then waits for more.
-    pub(super) async fn round(&mut self) -> Result<(), VisitError> {
-        for uids in self.unseen().await?.chunks(BATCH) {
-            for (uid, head) in self.client.heads(uids).await? {
-                if may_be_report(&head) {
-                    self.read(uid).await?;
-                }
+    /// Looks at the messages that are new.
+    pub(super) async fn look(&mut self) -> Result<(), VisitError> {
+        let unseen = self.unseen().await?;
+        for uids in unseen.chunks(BATCH) {
+            for uid in self.candidates(uids).await? {
+                self.read(uid).await?;
             }
-            self.last = uids.last().copied().max(self.last);
-            self.keep().await?;
+            if let Some(last) = uids.last() {
+                self.keep(*last).await?;
+            }
         }
-        self.look_again().await?;
+        // After the first look, all older messages count as looked at.
+        if self.last.is_none()
+            && let Some(next) = self.selected.next
+        {
+            self.keep(next.saturating_sub(1)).await?;
+        }
+        self.look_again().await
+    }
+
+    /// Waits until there may be more to look at.
+    pub(super) async fn wait(&mut self) -> Result<(), VisitError> {
         let next = self.pending.values().filter_map(Pending::next).min();
         let until_next = next.map(|at| at.saturating_duration_since(Instant::now()));
         Ok(self.client.wait(until_next).await?)
     }
 
-    /// Returns the messages that have not been looked at.
+    /// Returns the messages that have not been looked at, in order.
     async fn unseen(&mut self) -> Result<Vec<u32>, VisitError> {
         let Some(last) = self.last else {
-            let since = self.parts.clock.wall().before(FIRST_LOOK);
-            let found = self
-                .client
-                .search(&format!("SINCE {}", date(since)))
-                .await?;
-            // All older mail counts as looked at.
-            self.last = self.selected.next.map(|next| next.saturating_sub(1));
-            self.keep().await?;
-            return Ok(found);
+            let since = date(self.parts.clock.wall().before(FIRST_LOOK));
+            return Ok(self.client.search(&format!("SINCE {since}")).await?);
         };
         let first = last.saturating_add(1);
         let found = self.client.search(&format!("UID {first}:*")).await?;
@@ -144,71 +147,82 @@ impl<'a> Visit<'a> {
         Ok(found.into_iter().filter(|uid| *uid >= first).collect())
     }
 
+    /// Returns those of these messages that may be reports.
+    async fn candidates(&mut self, uids: &[u32]) -> Result<Vec<u32>, VisitError> {
+        let heads = match self.client.heads(uids).await {
+            // One message may be to blame; it is refused again when it is read.
+            Err(UpstreamError::Command { .. }) => return Ok(uids.to_vec()),
+            heads => heads?,
+        };
+        let may_be = heads.into_iter().filter(|(_, head)| may_be_report(head));
+        Ok(may_be.map(|(uid, _)| uid).collect())
+    }
+
     /// Reads a message, and deals with it if it is a report about a message that we sent.
     async fn read(&mut self, uid: u32) -> Result<(), VisitError> {
-        let text = self.client.message(uid).await?.unwrap_or_default();
+        let text = match self.client.message(uid).await {
+            Err(error @ UpstreamError::Command { .. }) => {
+                maillog::message_unread(&self.watched.mailbox.server, uid, &error);
+                return Ok(());
+            }
+            text => text?.unwrap_or_default(),
+        };
         let Some(report) = DeliveryReport::parse(&text) else {
             return Ok(());
         };
         let pending = Pending {
             report,
-            came: Instant::now(),
+            arrived: Instant::now(),
             looks: 0,
         };
-        if !self.deal_with(uid, &pending.report).await? {
-            if self.pending.len() < MOST_PENDING {
-                self.pending.insert(uid, pending);
-            } else {
-                self.give_up(&pending.report);
-            }
-        }
-        Ok(())
+        self.deal_with(uid, pending).await
     }
 
     /// Looks again for the messages of the pending reports.
     async fn look_again(&mut self) -> Result<(), VisitError> {
         let now = Instant::now();
         let is_due = |pending: &Pending| pending.next().is_some_and(|next| next <= now);
-        let due: Vec<u32> = self
-            .pending
-            .iter()
-            .filter(|(_, it)| is_due(it))
-            .map(|(uid, _)| *uid)
-            .collect();
+        let due = self.pending.iter().filter(|(_, it)| is_due(it));
+        let due: Vec<u32> = due.map(|(uid, _)| *uid).collect();
         for uid in due {
-            let Some(mut pending) = self.pending.remove(&uid) else {
-                continue;
-            };
-            pending.looks += 1;
-            if !self.deal_with(uid, &pending.report).await? {
-                match pending.next() {
-                    Some(_) => drop(self.pending.insert(uid, pending)),
-                    None => self.give_up(&pending.report),
-                }
+            if let Some(mut pending) = self.pending.remove(&uid) {
+                pending.looks += 1;
+                self.deal_with(uid, pending).await?;
             }
-            self.keep().await?;
+        }
+        match self.last {
+            Some(last) => self.keep(last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Records a report, and marks, moves or deletes it. If its message is not known, looks for it later.
+    async fn deal_with(&mut self, uid: u32, pending: Pending) -> Result<(), VisitError> {
+        let server = &self.watched.mailbox.server;
+        let is_last = pending.next().is_none();
+        let report = pending.report.clone();
+        let returned = self.parts.delivery.returned(report, is_last).await;
+        let is_over = is_last || self.pending.len() >= MOST_PENDING;
+        match returned {
+            Ok(Returned::Recorded | Returned::Known) => return self.handle(uid).await,
+            Ok(Returned::KnownFromAnother) if is_over => return self.handle(uid).await,
+            Ok(Returned::Own | Returned::Untold) => {}
+            Ok(Returned::NotOurs) if is_over => {
+                maillog::foreign_report(server, &pending.report.message_id);
+            }
+            Err(error) if error.is_full() => return Err(error.into()),
+            // A damaged story must not keep all reports from being read.
+            Err(error) if is_over => maillog::message_unread(server, uid, &error),
+            Ok(Returned::NotOurs | Returned::KnownFromAnother) | Err(_) => {
+                drop(self.pending.insert(uid, pending));
+            }
         }
         Ok(())
     }
 
-    /// Records a report and puts it away. Returns false if its message is not known.
-    async fn deal_with(&mut self, uid: u32, report: &DeliveryReport) -> Result<bool, VisitError> {
-        match self.parts.delivery.returned(report).await? {
-            Returned::NotOurs => Ok(false),
-            Returned::Recorded(_) | Returned::Known(_) => {
-                self.put_away(uid).await?;
-                Ok(true)
-            }
-        }
-    }
-
-    fn give_up(&self, report: &DeliveryReport) {
-        maillog::foreign_report(&self.watched.mailbox.server, &report.message_id);
-    }
-
-    /// Marks, moves or deletes a report. If the mail server refuses that, the report stays as it is: its
-    /// message's story is written.
-    async fn put_away(&mut self, uid: u32) -> Result<(), VisitError> {
+    /// Marks, moves or deletes a report. If the mail server refuses that, the report stays as it is: the bounce
+    /// is recorded.
+    async fn handle(&mut self, uid: u32) -> Result<(), VisitError> {
         let done = match &self.watched.handled {
             Handled::Marked if !self.selected.stores_keywords => Ok(()),
             Handled::Marked => self.client.mark(uid).await,
@@ -216,29 +230,28 @@ impl<'a> Visit<'a> {
             Handled::Deleted => self.client.delete(uid).await,
         };
         match done {
-            Err(UpstreamError::Refused { answer, .. }) => {
-                maillog::report_stays(&self.watched.mailbox.server, &self.watched.handled, &answer);
+            Err(error @ UpstreamError::Command { .. }) => {
+                maillog::report_stays(&self.watched.mailbox.server, &self.watched.handled, &error);
                 Ok(())
             }
             done => Ok(done?),
         }
     }
 
-    /// Stores the progress, up to the first report whose message is still looked for.
-    async fn keep(&self) -> Result<(), VisitError> {
-        let Some(last) = self.last else {
-            return Ok(());
-        };
+    /// Stores the progress: messages up to `last` were looked at, but the messages of some reports may still be
+    /// looked for.
+    async fn keep(&mut self, last: u32) -> Result<(), VisitError> {
+        self.last = Some(last).max(self.last);
         let first = self.pending.keys().next();
         let progress = Progress {
             validity: self.selected.validity,
             last: first.map_or(last, |first| last.min(first.saturating_sub(1))),
         };
-        let text = progress.to_string();
+        let note = self.watched.note();
         Ok(self
             .parts
             .spool
-            .note(&note(self.watched), Some(text))
+            .note(&note, Some(progress.to_string()))
             .await?)
     }
 }

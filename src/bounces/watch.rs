@@ -1,6 +1,5 @@
 //! The tasks that watch mailboxes for reports, one for each mailbox.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ impl Bounces {
     /// again.
     pub fn reconfigure(&self, mailboxes: Vec<WatchedMailbox>) {
         let mut tasks = JoinSet::new();
-        for watched in once_each(mailboxes) {
+        for watched in mailboxes {
             let parts = self.parts.clone();
             tasks.spawn(async move { watch(&parts, &watched).await });
         }
@@ -75,28 +74,22 @@ impl Bounces {
     }
 }
 
-/// Two servers may share a mailbox; the first one's setting counts.
-fn once_each(mut mailboxes: Vec<WatchedMailbox>) -> Vec<WatchedMailbox> {
-    let mut seen = HashSet::new();
-    mailboxes.retain(|watched| {
-        let host = watched.mailbox.imap.as_ref().map(|imap| imap.host.clone());
-        seen.insert((watched.mailbox.address.to_lowercase(), host))
-    });
-    mailboxes
-}
-
 /// Visits a mailbox again and again.
 async fn watch(parts: &Parts, watched: &WatchedMailbox) {
     let mut pause = FIRST_PAUSE;
-    let mut told = String::new();
+    let (mut is_watching, mut logged) = (false, String::new());
     loop {
-        let error = visit(parts, watched, &mut pause, &mut told).await;
+        let (error, has_looked) = visit(parts, watched, &mut is_watching).await;
+        if has_looked {
+            // A session that is lost later is no trouble if the next one succeeds.
+            pause = FIRST_PAUSE;
+            logged.clear();
+        }
         let reason = error.to_string();
-        // A lost session is no trouble if the next one succeeds.
-        let is_told = matches!(error, VisitError::NotReached(_)) || pause == FIRST_PAUSE;
-        if !is_told && reason != told {
+        let is_news = !has_looked && reason != logged;
+        if is_news && !matches!(error, VisitError::NotReached(_)) {
             maillog::reports_unread(&watched.mailbox.server, &reason);
-            told = reason;
+            (is_watching, logged) = (false, reason);
         }
         pause = match timeout(pause, parts.retry.notified()).await {
             Ok(()) => FIRST_PAUSE,
@@ -105,22 +98,28 @@ async fn watch(parts: &Parts, watched: &WatchedMailbox) {
     }
 }
 
-/// Visits a mailbox until the session ends, and returns the reason.
+/// Visits a mailbox until the session ends. Returns the reason, and whether all new messages were looked at.
+/// Logs the first success.
 async fn visit(
     parts: &Parts,
     watched: &WatchedMailbox,
-    pause: &mut Duration,
-    told: &mut String,
-) -> VisitError {
+    is_watching: &mut bool,
+) -> (VisitError, bool) {
     let mut visit = match Visit::begin(parts, watched).await {
         Ok(visit) => visit,
-        Err(error) => return error,
+        Err(error) => return (error, false),
     };
+    let mut has_looked = false;
     loop {
-        if let Err(error) = visit.round().await {
-            return error;
+        if let Err(error) = visit.look().await {
+            return (error, has_looked);
         }
-        *pause = FIRST_PAUSE;
-        told.clear();
+        has_looked = true;
+        if !std::mem::replace(is_watching, true) {
+            maillog::reports_watched(&watched.mailbox.server);
+        }
+        if let Err(error) = visit.wait().await {
+            return (error, has_looked);
+        }
     }
 }

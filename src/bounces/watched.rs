@@ -15,8 +15,21 @@ use crate::spool::Notes;
 pub struct WatchedMailbox {
     /// The mailbox.
     pub mailbox: Arc<Mailbox>,
-    /// What becomes of a report.
+    /// What to do with a matched report.
     pub handled: Handled,
+}
+
+impl WatchedMailbox {
+    /// The host for IMAP.
+    pub(super) fn host(&self) -> &str {
+        self.mailbox.imap.as_ref().map_or("", |host| &host.host)
+    }
+
+    /// The name of the note that keeps the progress.
+    pub(super) fn note(&self) -> String {
+        let address = self.mailbox.address.to_lowercase();
+        format!("bounces/{address} {}", self.host().to_lowercase())
+    }
 }
 
 /// The parts of the program that a visit needs.

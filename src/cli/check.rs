@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use ipnet::IpNet;
 
 use super::common::ConfigFile;
+use crate::base::Service;
+use crate::bounces::Handled;
 use crate::config::{Config, Secrets};
 use crate::config::{ListenerConfig, ServiceConfig};
 use crate::message::{Address, Author, ReversePath};
@@ -184,7 +186,17 @@ fn servers(config: &Config) {
             }
         }
         if let Some(handled) = &server.bounces {
-            println!("    delivery reports in its INBOX are read, then {handled}");
+            let is_exchange = server
+                .imap
+                .as_ref()
+                .is_some_and(|imap| Service::at(&imap.host) == Service::ExchangeOnline);
+            let what = match handled {
+                Handled::Marked if is_exchange => {
+                    "left as they are, because Exchange Online stores no keywords; `bounce_folder` moves them".to_owned()
+                }
+                handled => handled.to_string(),
+            };
+            println!("    delivery reports in its INBOX are read, then {what}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::common::{ConfigFile, NO};
-use crate::config::Secrets;
+use crate::config::{Config, Secrets, ServiceConfig};
 use crate::daemon;
 use crate::incoming::{Mailbox, ReadingProtocol};
 use crate::transport::RemoteHost;
@@ -44,7 +44,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let settings = daemon::readers(&config);
     let name = settings.split(&arguments.name);
-    let found = settings.mailbox(name, protocol);
+    let found = match nowhere(&config, name.user, protocol) {
+        Some(why) => Err(why),
+        None => settings
+            .mailbox(name, protocol)
+            .map_err(|why| why.to_string()),
+    };
     let shown = match (&found, arguments.json) {
         (Ok(mailbox), false) => explained(name.user, mailbox, protocol),
         (Err(why), false) => format!("refused:   {why}\n"),
@@ -56,13 +61,41 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                 json!({ "user": name.user, "server": server, "mailbox": address, "host": host })
             )
         }
-        (Err(why), true) => format!("{}\n", json!({ "refused": why.to_string() })),
+        (Err(why), true) => format!("{}\n", json!({ "refused": why })),
     };
     print!("{shown}");
     match found {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(NO),
     }
+}
+
+/// Returns the reason why a user cannot sign in at any listener for this protocol, if there is one.
+fn nowhere(config: &Config, user: &str, protocol: ReadingProtocol) -> Option<String> {
+    if !config.live.users.iter().any(|known| known.name == user) {
+        return Some(format!("there is no [[user]] with the name {user}"));
+    }
+    let listeners = config.live.listeners.iter();
+    let mut reading = listeners
+        .filter(|it| matches!(it.service, ServiceConfig::Incoming(its) if its == protocol))
+        .peekable();
+    if reading.peek().is_none() {
+        let key = protocol.name();
+        return Some(format!(
+            "there is no listener for {protocol}; add a [[listener]] with protocol = \"{key}\""
+        ));
+    }
+    let is_admitted = reading.any(|it| {
+        it.endpoint
+            .users
+            .as_ref()
+            .is_none_or(|users| users.contains(user))
+    });
+    (!is_admitted).then(|| {
+        format!(
+            "no listener for {protocol} admits the user {user}; see the `users` of the listeners"
+        )
+    })
 }
 
 fn explained(user: &str, mailbox: &Mailbox, protocol: ReadingProtocol) -> String {

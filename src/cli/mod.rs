@@ -60,7 +60,7 @@ enum CliCommand {
     /// absent) and `reason`. If the message is refused, `server` is null and `reply` is the reply that the app
     /// receives.
     Route(route::Arguments),
-    /// Watch mailferry work: a relay, a stand-in for Microsoft 365, and three messages, all on this machine
+    /// Watch mailferry work: a relay, a stand-in for Microsoft 365, and five messages, all on this machine
     ///
     /// Runs the relay and a stand-in for Microsoft 365 on this machine, in a temporary folder. Sends three
     /// messages as an ERP would send them, and shows each with the app's dialogue, the decision and the

@@ -14,8 +14,9 @@ use crate::sandbox::{
 };
 
 const HELP: &str = r#"Prints the addresses that it listens on as one line of JSON, then serves until Ctrl-C. Mail sent to it
-goes nowhere. The app's id is "sandbox-app", its secret "sandbox-secret", the tenant "contoso"; a
-mailbox's first refresh token is "refresh-" followed by its address.
+goes nowhere else: mail to one of its mailboxes can be read there by IMAP and POP3, and mail to an address such as
+bounce-5.1.10@example.net comes back to the sender's mailbox as a report. The app's id is "sandbox-app", its secret "sandbox-secret", the tenant "contoso"; a
+mailbox's first refresh token, which is for sending only, is "refresh-" followed by its address.
 
 On its HTTP address:
   GET    /sandbox/messages, /sandbox/stats    the delivered messages; the counters
@@ -121,10 +122,16 @@ fn settings(arguments: &Arguments) -> SandboxSettings {
         send_as: Vec::new(),
         refresh_token: Some(format!("refresh-{address}")),
     };
+    let mut mailboxes: Vec<&Address> = arguments.mailbox.iter().collect();
+    for (shared, _) in &arguments.shared {
+        if !mailboxes.contains(&shared) {
+            mailboxes.push(shared);
+        }
+    }
     SandboxSettings {
         tenant: "contoso".into(),
         apps: vec![App::with_secret("sandbox-app", "sandbox-secret")],
-        mailboxes: arguments.mailbox.iter().map(mailbox).collect(),
+        mailboxes: mailboxes.into_iter().map(mailbox).collect(),
         clock_skew: arguments.clock_skew.saturating_mul(1_000),
         token_life: Duration::from_secs(arguments.token_life),
         rotates: arguments.rotate,

@@ -252,7 +252,11 @@ pub(super) struct ServerTable {
 
 /// The host of a server for a protocol by which mail is read.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a table, such as { host = \"mail.example.com\", port = 993 }"
+)]
 pub(super) struct RemoteTable {
     pub host: Option<Spanned<String>>,
     pub port: Option<u16>,

@@ -110,8 +110,17 @@ impl Delivery {
     }
 
     /// Records a delivery report about a message that was sent earlier in the story of that message.
-    pub async fn returned(&self, report: &DeliveryReport) -> Result<Returned, SpoolError> {
-        returned::record(&self.world, report).await
+    /// What was begun is done, even if the caller goes away.
+    /// `is_last_look` is true if the stories of all messages that were sent before the report are written.
+    pub async fn returned(
+        &self,
+        report: DeliveryReport,
+        is_last_look: bool,
+    ) -> Result<Returned, SpoolError> {
+        let world = self.world.clone();
+        let recorded =
+            tokio::spawn(async move { returned::record(&world, &report, is_last_look).await });
+        recorded.await.unwrap_or(Err(SpoolError::Closed))
     }
 
     /// Gives back to the spool all messages that wait at desks, so that an operator can act on them. Desks

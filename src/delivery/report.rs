@@ -151,7 +151,7 @@ pub(super) fn conclude(
     finish
 }
 
-fn why_untold(record: &Record) -> String {
+pub(super) fn why_untold(record: &Record) -> String {
     match sender(record) {
         Some(to) => format!(
             "no report can be sent to {to}: no server can send reports, or {SENDERS} other senders received reports within the last hour"

@@ -1,15 +1,17 @@
-//! A message that came back: a server had accepted it, and a report in the mailbox says that it did not reach
-//! a recipient. The report is matched with the message's story.
+//! A bounce: a server had accepted a message, and a report in the mailbox says that it did not reach a recipient.
+//! The report is matched with the message's story.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::bounce::{Failed, ReportKind};
 use super::fact::{self, Fact};
 use super::plan::Plan;
-use super::report::{About, notice};
+use super::report::{About, notice, why_untold};
 use super::world::World;
-use crate::base::{Clock, MessageId, Timestamp};
+use crate::base::{Clock, Timestamp};
 use crate::message::{Address, BouncedRecipient, DeliveryReport, Parameters, Recipient};
+use crate::observe::maillog;
 use crate::spool::{Addition, EventKind, SpoolError, Story};
 use crate::transport::smtp::reported;
 
@@ -20,178 +22,240 @@ const STORIES: usize = 100;
 /// host received it, if the report does not name the message. Clocks differ, and hosts queue.
 const SAME_TIME: Duration = Duration::from_secs(600);
 
-/// What a report meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The result of recording a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returned {
-    /// The story of this message now says that the message bounced.
-    Recorded(MessageId),
-    /// The story of this message said so already.
-    Known(MessageId),
-    /// The report is about no message that we sent, or its story is no longer kept.
+    /// The story of the message now says that the message bounced.
+    Recorded,
+    /// The story of the message said so already, because of this report.
+    Known,
+    /// The story of the message said so already, because of another report. This report may be about another
+    /// message, with the same Message-ID, whose story is not written yet.
+    KnownFromAnother,
+    /// The story says so, but the app's sender was not notified, for a reason that is in the log.
+    Untold,
+    /// This program wrote the report.
+    Own,
+    /// The report matches no message in the history.
     NotOurs,
 }
 
-/// A recipient that a report and a story have in common.
-#[derive(Debug, PartialEq, Eq)]
-struct Match<'a> {
-    /// The recipient as the app gave it.
-    to: Address,
-    /// The server that accepted the message for the recipient.
-    server: String,
+/// A recipient for whom a server accepted a message.
+struct Accepted<'a> {
+    to: &'a Address,
+    server: &'a str,
     /// The envelope sender in place of the app's, if it was rewritten.
-    sent_as: Option<Address>,
+    sent_as: Option<&'a Address>,
+    at: Timestamp,
+}
+
+/// A recipient that a report and a story have in common.
+struct Match<'a> {
+    accepted: Accepted<'a>,
     /// The words of the report.
     said: &'a BouncedRecipient,
 }
 
 /// Records what a report says in the story of its message. If the app's envelope sender had been rewritten,
-/// so that the report did not reach it, passes the report on to the app's sender.
-pub(super) async fn record(world: &World, report: &DeliveryReport) -> Result<Returned, SpoolError> {
-    let Some(story) = find(world, report).await? else {
+/// so that the report did not reach it, sends the app's sender a report. `is_last_look` is true if the stories of
+/// all messages that were sent before the report are written.
+pub(super) async fn record(
+    world: &World,
+    report: &DeliveryReport,
+    is_last_look: bool,
+) -> Result<Returned, SpoolError> {
+    let plan = world.plan();
+    if is_own(report, &plan.settings.host) {
+        return Ok(Returned::Own);
+    }
+    // Two mailboxes may receive the same report.
+    let _one_at_a_time = world.returning.lock().await;
+    let Some(story) = find(world, report, is_last_look).await? else {
         return Ok(Returned::NotOurs);
     };
-    let id = story.record.id;
-    let is_new = |found: &Match| !is_bounced(&story, &found.to);
+    let is_new = |found: &Match| !is_bounced(&story, found.accepted.to);
     let new: Vec<Match> = matches(&story, report).into_iter().filter(is_new).collect();
     let Some(first) = new.first() else {
-        return Ok(Returned::Known(id));
+        return Ok(match is_recorded(&story, report) {
+            true => Returned::Known,
+            false => Returned::KnownFromAnother,
+        });
     };
-    let plan = world.plan();
-    let failed: Vec<Failed> = new.iter().map(|it| failed(&plan, &story, it)).collect();
-    let facts = failed.iter().map(|failed| Fact::Bounced {
-        to: failed.recipient.address.clone(),
-        answer: failed.answer.clone(),
-        remedy: failed.remedy.clone(),
-        report: report.message_id.clone(),
-    });
-    let mut facts: Vec<Fact> = facts.collect();
     let mut addition = Addition {
-        id,
+        id: story.record.id,
         events: Vec::new(),
         reports: Vec::new(),
         lines: Vec::new(),
     };
-    let wanted = |failed: &&Failed| ReportKind::Failed.is_wanted(&failed.recipient);
-    let told_of: Vec<Failed> = failed.iter().filter(wanted).cloned().collect();
-    if first.sent_as.is_some() && !told_of.is_empty() {
+    let (mut facts, mut untold) = (Vec::new(), false);
+    let mut to_report: BTreeMap<String, Vec<Failed>> = BTreeMap::new();
+    for found in &new {
+        let failed = failed(&plan, &story, found);
+        facts.push(Fact::Bounced {
+            to: failed.recipient.address.clone(),
+            answer: failed.answer.clone(),
+            remedy: failed.remedy.clone(),
+            report: report.message_id.clone(),
+        });
+        if found.accepted.sent_as.is_some() && ReportKind::Failed.is_wanted(&failed.recipient) {
+            let host = host(&plan, report, found);
+            to_report.entry(host).or_default().push(failed);
+        }
+    }
+    for (host, failed) in &to_report {
         let about = About {
             record: &story.record,
             head: &report.head,
             whole: None,
-            upstream: first.said.remote.as_deref().unwrap_or(&report.reporter),
+            upstream: host,
             host: &plan.settings.host,
         };
-        if let Some((notice, fact)) = notice(world, &plan, &about, ReportKind::Failed, &told_of) {
-            notice.add_to(&mut addition.reports, &mut addition.lines);
-            facts.push(fact);
+        match notice(world, &plan, &about, ReportKind::Failed, failed) {
+            Some((notice, fact)) => {
+                notice.add_to(&mut addition.reports, &mut addition.lines);
+                facts.push(fact);
+            }
+            None => untold = true,
         }
     }
-    let server = first.server.clone();
-    addition.events = fact::events(facts.clone(), &server, world.clock.now());
-    world.spool.extend_story(addition).await?;
-    fact::tell(facts, id, &server, &world.clock);
-    Ok(Returned::Recorded(id))
+    let server = first.accepted.server;
+    addition.events = fact::events(facts.clone(), server, world.clock.now());
+    if !world.spool.extend_story(addition).await? {
+        return Ok(Returned::NotOurs);
+    }
+    fact::tell(facts, story.record.id, server, &world.clock);
+    if untold {
+        maillog::bounce_untold(story.record.id, server, &why_untold(&story.record));
+        return Ok(Returned::Untold);
+    }
+    Ok(Returned::Recorded)
+}
+
+/// True if this program wrote the report, for which it has a story already.
+fn is_own(report: &DeliveryReport, host: &str) -> bool {
+    report.reporter.eq_ignore_ascii_case(host) && report.message_id.ends_with(&format!("@{host}>"))
+}
+
+/// Returns the host that spoke about the recipient.
+fn host(plan: &Plan, report: &DeliveryReport, found: &Match) -> String {
+    let remote = found.said.remote.clone();
+    let reporter = Some(report.reporter.clone()).filter(|host| !host.is_empty());
+    let server = || plan.host_of(found.accepted.server).to_owned();
+    remote.or(reporter).unwrap_or_else(server)
 }
 
 /// Finds the message that a report is about: by a Message-ID, by the envelope ID, or else by recipient and
 /// time.
-async fn find(world: &World, report: &DeliveryReport) -> Result<Option<Story>, SpoolError> {
+async fn find(
+    world: &World,
+    report: &DeliveryReport,
+    is_last_look: bool,
+) -> Result<Option<Story>, SpoolError> {
     for id in &report.original_ids {
-        let stories = world.spool.stories(id, STORIES).await?;
-        let mut named = stories.into_iter().rev();
-        if let Some(story) = named.find(|story| !matches(story, report).is_empty()) {
+        let stories = world.spool.stories_of_message_id(id, STORIES).await?;
+        if let Some(story) = named(stories, report) {
             return Ok(Some(story));
         }
     }
+    // A single match by time means something only if no story is missing.
+    let is_unnamed = report.original_ids.is_empty() && report.arrival.is_some() && is_last_look;
+    if !is_unnamed && report.envelope_id.is_none() {
+        return Ok(None);
+    }
     let mut sent = Vec::new();
     for address in report.failed.iter().flat_map(|failed| &failed.addresses) {
-        let stories = world.spool.stories(address.as_str(), STORIES).await?;
-        sent.extend(
-            stories
-                .into_iter()
-                .filter(|story| names_recipient(story, report)),
-        );
+        sent.extend(world.spool.stories(address.as_str(), STORIES).await?);
     }
     sent.sort_by_key(|story| story.record.id);
     sent.dedup_by_key(|story| story.record.id);
     if let Some(id) = &report.envelope_id {
-        let is_it = |story: &Story| {
-            story.record.envelope.parameters.get_xtext("ENVID").as_ref() == Some(id)
-        };
-        if let Some(place) = sent.iter().position(is_it) {
+        let envelope_id = |story: &Story| story.record.envelope.parameters.get_xtext("ENVID");
+        let place = sent
+            .iter()
+            .position(|story| envelope_id(story).as_ref() == Some(id));
+        if let Some(place) = place {
             return Ok(Some(sent.swap_remove(place)));
         }
     }
-    // A report that names a message which we did not send is not about ours.
-    let Some(arrival) = report.arrival.filter(|_| report.original_ids.is_empty()) else {
+    // A report that names another message is not about ours.
+    let Some(arrival) = report.arrival.filter(|_| is_unnamed) else {
         return Ok(None);
     };
     sent.retain(|story| was_sent_at(story, report, arrival, &world.clock));
-    // Only if there is no doubt.
+    // A match counts only if it is the only one.
     Ok(sent.pop().filter(|_| sent.is_empty()))
+}
+
+/// Chooses among stories with the Message-ID that a report names; several messages may have the same one. A
+/// message that went to a recipient of the report and has not bounced comes first.
+fn named(mut stories: Vec<Story>, report: &DeliveryReport) -> Option<Story> {
+    let is_exact = |story: &Story, is_new: bool| {
+        let all = accepted(story).into_iter();
+        let mut all = all.filter(|it| {
+            report
+                .failed
+                .iter()
+                .any(|said| said.addresses.contains(it.to))
+        });
+        all.any(|it| !is_new || !is_bounced(story, it.to))
+    };
+    let recorded = stories.iter().position(|story| is_recorded(story, report));
+    let new = || stories.iter().position(|story| is_exact(story, true));
+    let exact = || stories.iter().position(|story| is_exact(story, false));
+    let only = || (stories.len() == 1 && !matches(&stories[0], report).is_empty()).then_some(0);
+    let place = recorded.or_else(new).or_else(exact).or_else(only)?;
+    Some(stories.swap_remove(place))
 }
 
 /// Returns the recipients that the report and the story have in common. If each names only one recipient, they
 /// mean the same one, even if its address was changed on the way.
-fn matches<'a>(story: &Story, report: &'a DeliveryReport) -> Vec<Match<'a>> {
-    let all = delivered(story);
-    let only = match (all.as_slice(), report.failed.as_slice()) {
-        ([only], [_]) => Some(only.0),
-        _ => None,
-    };
+fn matches<'a>(story: &'a Story, report: &'a DeliveryReport) -> Vec<Match<'a>> {
+    let is_only = story.recipients().len() == 1 && report.failed.len() == 1;
     let found = report.failed.iter().filter_map(|said| {
-        let named = all
-            .iter()
-            .find(|(to, ..)| said.addresses.contains(to))
-            .map(|(to, ..)| *to);
-        let to = named.or(only)?;
-        let (_, server, sent_as, _) = all.iter().find(|(its, ..)| *its == to)?;
+        let all = accepted(story).into_iter();
+        let mut all = all.filter(|it| is_only || said.addresses.contains(it.to));
         Some(Match {
-            to: to.clone(),
-            server: (*server).to_owned(),
-            sent_as: sent_as.cloned(),
+            accepted: all.next()?,
             said,
         })
     });
     found.collect()
 }
 
-/// Returns the recipients for whom a server accepted the message: the server, the sender if it was rewritten,
-/// and the time.
-fn delivered(story: &Story) -> Vec<(&Address, &str, Option<&Address>, Timestamp)> {
-    let events = story.events.iter().flat_map(|event| match &event.what {
-        EventKind::Delivered {
+/// Returns the recipients for whom a server accepted the message.
+fn accepted(story: &Story) -> Vec<Accepted<'_>> {
+    let mut all = Vec::new();
+    for event in &story.events {
+        let EventKind::Delivered {
             server,
             to,
             sent_as,
             ..
-        } => {
-            let to = to.iter();
-            to.map(|to| (to, server.as_str(), sent_as.as_ref(), event.at))
-                .collect()
-        }
-        _ => Vec::new(),
-    });
-    events.collect()
-}
-
-/// True if the message was sent to a recipient of the report.
-fn names_recipient(story: &Story, report: &DeliveryReport) -> bool {
-    let mut failed = report.failed.iter().flat_map(|failed| &failed.addresses);
-    let all = delivered(story);
-    failed.any(|address| all.iter().any(|(to, ..)| *to == address))
+        } = &event.what
+        else {
+            continue;
+        };
+        all.extend(to.iter().map(|to| Accepted {
+            to,
+            server,
+            sent_as: sent_as.as_ref(),
+            at: event.at,
+        }));
+    }
+    all
 }
 
 /// True if the message was sent to a recipient of the report at about this time.
 fn was_sent_at(story: &Story, report: &DeliveryReport, arrival: Timestamp, clock: &Clock) -> bool {
-    let mut all = delivered(story).into_iter();
-    all.any(|(to, .., at)| {
-        let at = clock.shown(at);
-        let is_named = report
+    let is_named = |to: &Address| {
+        report
             .failed
             .iter()
-            .any(|failed| failed.addresses.contains(to));
-        is_named && at.since(arrival).max(arrival.since(at)) <= SAME_TIME
+            .any(|failed| failed.addresses.contains(to))
+    };
+    accepted(story).iter().any(|it| {
+        let at = clock.shown(it.at);
+        is_named(it.to) && at.since(arrival).max(arrival.since(at)) <= SAME_TIME
     })
 }
 
@@ -203,19 +267,27 @@ fn is_bounced(story: &Story, address: &Address) -> bool {
     })
 }
 
+/// True if the story has events of this report.
+fn is_recorded(story: &Story, report: &DeliveryReport) -> bool {
+    let mut events = story.events.iter();
+    events.any(|event| match &event.what {
+        EventKind::Bounced { report: its, .. } => *its == report.message_id,
+        _ => false,
+    })
+}
+
 /// Returns the recipient with the report's words as a reply, and the remedy.
 fn failed(plan: &Plan, story: &Story, found: &Match) -> Failed {
-    let own = story.record.envelope.sender.address();
-    let sender = found.sent_as.as_ref().or(own);
-    let upstream = plan
-        .entry(&found.server)
-        .map(|entry| entry.server.upstream.as_ref());
+    let Accepted { to, sent_as, .. } = found.accepted;
+    let sender = sent_as.or(story.record.envelope.sender.address());
+    let upstream = plan.entry(found.accepted.server);
+    let upstream = upstream.map(|entry| entry.server.upstream.as_ref());
     let (answer, remedy) = reported(upstream, sender, found.said);
     let mut recipients = story.record.envelope.recipients.iter();
-    let recipient = recipients.find(|it| it.address == found.to).cloned();
+    let recipient = recipients.find(|it| it.address == *to).cloned();
     Failed {
         recipient: recipient.unwrap_or_else(|| Recipient {
-            address: found.to.clone(),
+            address: to.clone(),
             parameters: Parameters::default(),
         }),
         answer,

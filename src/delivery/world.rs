@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) storms: Storms,
     pub(super) fates: Arc<Fates>,
     pub(super) sender: Dispatcher,
+    /// Held while a delivery report is recorded.
+    pub(super) returning: tokio::sync::Mutex<()>,
     plan: ArcSwap<Plan>,
     finishes: mpsc::Sender<Finish>,
     noted: Mutex<Noted>,
@@ -65,6 +67,7 @@ impl World {
             storms: Storms::default(),
             fates,
             sender: Dispatcher::new(transport, clock.clone()),
+            returning: tokio::sync::Mutex::default(),
             plan: ArcSwap::from_pointee(plan),
             finishes,
             noted: Mutex::new(Noted::begin(&clock)),

@@ -5,7 +5,7 @@ mod command;
 use bytes::BytesMut;
 use command::{Command, Part};
 
-use super::machine::{COMMAND, Event, Patience, Protection, SignInMachine, line};
+use super::machine::{COMMAND, Event, Patience, Protection, SignInMachine, is_http, line};
 use super::refused::Refused;
 use crate::smtp::auth::{self, Credentials};
 
@@ -27,8 +27,8 @@ enum State {
     Response { tag: String, step: Step },
     /// The caller checks the credentials of the command with this tag.
     Asked { tag: String },
-    /// The session is over.
-    Closed,
+    /// The session is over; the reason is for the log.
+    Closed(Option<Refused>),
 }
 
 /// A command of which some parts have arrived.
@@ -155,6 +155,12 @@ impl ImapMachine {
             self.fail("* BAD A command begins with a tag, such as a1");
             return None;
         };
+        if let [Part::Line(line)] = parts
+            && is_http(&String::from_utf8_lossy(line))
+        {
+            self.close(&Refused::Http { protocol: "IMAP" });
+            return None;
+        }
         if !self.patience.command() {
             self.close(&Refused::TooMany);
             return None;
@@ -172,7 +178,7 @@ impl ImapMachine {
             Ok(Command::Logout) => {
                 self.say("* BYE Goodbye");
                 self.say(&format!("{tag} OK LOGOUT completed"));
-                self.state = State::Closed;
+                self.state = State::Closed(None);
             }
             Ok(Command::StartTls) if self.protection.offers_tls => {
                 self.say(&format!("{tag} OK Begin TLS negotiation now"));
@@ -182,8 +188,11 @@ impl ImapMachine {
             Ok(Command::Login { .. } | Command::Authenticate { .. })
                 if !self.protection.takes_passwords =>
             {
-                let words = "Passwords are accepted only inside TLS: use STARTTLS first";
-                self.fail(&format!("{tag} NO [PRIVACYREQUIRED] {words}"));
+                let why = Refused::NeedsTls {
+                    command: "STARTTLS",
+                };
+                self.fail(&format!("{tag} NO {}{why}", why.imap_code()));
+                return Some(Event::Refused(why));
             }
             Ok(Command::Login { name, password }) => {
                 return Some(self.ask(tag, Credentials { name, password }));
@@ -268,7 +277,7 @@ impl SignInMachine for ImapMachine {
     fn next(&mut self, input: &mut BytesMut) -> Event {
         loop {
             let event = match &mut self.state {
-                State::Closed => return Event::Close,
+                State::Closed(why) => return Event::Close(why.take()),
                 State::Asked { .. } => return Event::NeedInput,
                 State::Response { .. } => {
                     let Some(text) = line(input) else {
@@ -289,7 +298,7 @@ impl SignInMachine for ImapMachine {
                 }
                 State::Command(_) => match self.arrive(input) {
                     Some(parts) => self.command(&parts),
-                    None if matches!(self.state, State::Closed) => continue,
+                    None if matches!(self.state, State::Closed(_)) => continue,
                     None => return Event::NeedInput,
                 },
             };
@@ -310,7 +319,7 @@ impl SignInMachine for ImapMachine {
     }
 
     fn signed_in(&mut self, capabilities: Option<&str>) {
-        if let State::Asked { tag } = std::mem::replace(&mut self.state, State::Closed) {
+        if let State::Asked { tag } = std::mem::replace(&mut self.state, State::Closed(None)) {
             let code = capabilities.map_or(String::new(), |list| format!("[CAPABILITY {list}] "));
             self.say(&format!("{tag} OK {code}Signed in"));
         }
@@ -326,7 +335,7 @@ impl SignInMachine for ImapMachine {
     fn close(&mut self, why: &Refused) {
         let text = format!("* BYE {}{why}", why.imap_code());
         self.say(&text);
-        self.state = State::Closed;
+        self.state = State::Closed(Some(why.clone()));
     }
 }
 

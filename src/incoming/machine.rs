@@ -19,8 +19,10 @@ pub enum Event {
     /// Check the credentials and reach the mailbox, then call [`SignInMachine::signed_in`] or
     /// [`SignInMachine::refuse`].
     SignIn(Credentials),
-    /// Send the output, then close the connection.
-    Close,
+    /// Log that a command was refused for this reason; the session continues.
+    Refused(Refused),
+    /// Send the output, then close the connection. The reason is for the log; `None` if the client is done.
+    Close(Option<Refused>),
 }
 
 /// The properties of a session that its sign-in depends on.
@@ -86,6 +88,13 @@ impl Patience {
         self.errors = self.errors.saturating_sub(1);
         self.errors > 0
     }
+}
+
+/// True for the first line of an HTTP request. A web page can make a browser send one to a server that the page
+/// itself cannot reach, with commands in its body.
+pub(super) fn is_http(line: &str) -> bool {
+    let mut words = line.split(' ');
+    words.clone().count() == 3 && words.nth(2).is_some_and(|word| word.starts_with("HTTP/"))
 }
 
 /// Removes the next line from `input`, without its CRLF or LF. `None` if there is no whole line yet.

@@ -16,8 +16,11 @@ const BUFFER: usize = 16 * 1024;
 /// How long the second side may take to end after the first.
 const SECOND_SIDE: Duration = Duration::from_secs(30);
 
-/// A session in which nothing moved for this long can be ended without breaking a command.
-const QUIET: Duration = Duration::from_secs(1);
+/// A session in which nothing moved for this long, since the mail server spoke last, is between two commands.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// A client whose command was not answered for this long is not waited for.
+const UNANSWERED: Duration = Duration::from_secs(5);
 
 /// The interval at which a session that is to end is checked for quiet.
 const CHECK: Duration = Duration::from_millis(100);
@@ -31,6 +34,8 @@ pub(super) enum Ended {
     UpstreamBroke,
     /// The program stops.
     Stopping,
+    /// The user may no longer read the mailbox.
+    Revoked,
 }
 
 /// What has moved lately.
@@ -40,10 +45,13 @@ struct Activity {
     last: AtomicU64,
     /// True if the last octets for the client were a line end.
     is_at_line_end: AtomicBool,
+    /// True if the client spoke last, so that an answer may be due.
+    is_unanswered: AtomicBool,
 }
 
 impl Activity {
-    fn note(&self) {
+    fn note(&self, is_by_client: bool) {
+        self.is_unanswered.store(is_by_client, Ordering::Relaxed);
         let now = self.began.elapsed().as_millis() as u64;
         self.last.store(now, Ordering::Relaxed);
     }
@@ -51,17 +59,21 @@ impl Activity {
     fn is_quiet(&self) -> bool {
         let now = self.began.elapsed().as_millis() as u64;
         let last = self.last.load(Ordering::Relaxed);
-        now.saturating_sub(last) >= QUIET.as_millis() as u64
+        let is_unanswered = self.is_unanswered.load(Ordering::Relaxed);
+        let enough = if is_unanswered { UNANSWERED } else { QUIET };
+        now.saturating_sub(last) >= enough.as_millis() as u64
     }
 }
 
-/// Passes octets both ways; `is_at_line_end` is true if the client has received whole lines so far. Returns how
-/// the session ended, and true if a line for the client may follow.
+/// Passes octets both ways until a side ends, the program stops or the right to read is `revoked`.
+/// `is_at_line_end` is true if the client has received whole lines so far. Returns how the session ended, and true
+/// if a line for the client may follow.
 pub(super) async fn pass<C, U>(
     client: &mut C,
     upstream: &mut U,
     is_at_line_end: bool,
     stopping: &mut watch::Receiver<Stopping>,
+    revoked: impl Future<Output = ()>,
 ) -> (Ended, bool)
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -71,13 +83,14 @@ where
         began: Instant::now(),
         last: AtomicU64::new(0),
         is_at_line_end: AtomicBool::new(is_at_line_end),
+        is_unanswered: AtomicBool::new(false),
     };
     let ended = {
         let (client_reads, client_writes) = tokio::io::split(client);
         let (upstream_reads, upstream_writes) = tokio::io::split(upstream);
-        let up = copy(client_reads, upstream_writes, |_| activity.note());
+        let up = copy(client_reads, upstream_writes, |_| activity.note(true));
         let down = copy(upstream_reads, client_writes, |octets| {
-            activity.note();
+            activity.note(false);
             let is_at_end = octets.ends_with(b"\n");
             activity.is_at_line_end.store(is_at_end, Ordering::Relaxed);
         });
@@ -98,6 +111,7 @@ where
                 Err(Side::Write) => Ended::BySide,
             },
             () = told_to_stop(stopping, &activity) => Ended::Stopping,
+            () = revoked => Ended::Revoked,
         }
     };
     (ended, activity.is_at_line_end.load(Ordering::Relaxed))

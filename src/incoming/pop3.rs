@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use zeroize::Zeroizing;
 
-use super::machine::{COMMAND, Event, Patience, Protection, SignInMachine, line};
+use super::machine::{COMMAND, Event, Patience, Protection, SignInMachine, is_http, line};
 use super::refused::Refused;
 use crate::smtp::auth::{self, Credentials};
 
@@ -25,8 +25,8 @@ enum State {
     Response(Step),
     /// The caller checks the credentials.
     Asked,
-    /// The session is over.
-    Closed,
+    /// The session is over; the reason is for the log.
+    Closed(Option<Refused>),
 }
 
 /// The step of an AUTH exchange.
@@ -92,13 +92,17 @@ impl Pop3Machine {
             self.close(&Refused::TooMany);
             return None;
         }
+        if is_http(text) {
+            self.close(&Refused::Http { protocol: "POP3" });
+            return None;
+        }
         let (name, argument) = text.split_once(' ').unwrap_or((text, ""));
         match name.to_ascii_uppercase().as_str() {
             "CAPA" => self.capabilities(),
             "NOOP" => self.say("+OK"),
             "QUIT" => {
                 self.say("+OK Goodbye");
-                self.state = State::Closed;
+                self.state = State::Closed(None);
             }
             "STLS" if self.protection.offers_tls => {
                 self.say("+OK Begin TLS negotiation");
@@ -106,7 +110,9 @@ impl Pop3Machine {
             }
             "STLS" => self.fail("STLS is not available"),
             "USER" | "PASS" | "AUTH" if !self.protection.takes_passwords => {
-                self.fail("[AUTH] Passwords are accepted only inside TLS: use STLS first");
+                let why = Refused::NeedsTls { command: "STLS" };
+                self.fail(&format!("{}{why}", why.pop3_code()));
+                return Some(Event::Refused(why));
             }
             "USER" if argument.is_empty() => self.fail("Expected USER and a name"),
             "USER" => {
@@ -126,7 +132,7 @@ impl Pop3Machine {
             "STAT" | "LIST" | "RETR" | "DELE" | "RSET" | "TOP" | "UIDL" => {
                 self.fail("Sign in first")
             }
-            _ => self.fail("Unknown command"),
+            _ => self.fail("Unknown command; this is POP3"),
         }
         None
     }
@@ -200,8 +206,8 @@ impl Pop3Machine {
 impl SignInMachine for Pop3Machine {
     fn next(&mut self, input: &mut BytesMut) -> Event {
         loop {
-            match self.state {
-                State::Closed => return Event::Close,
+            match &mut self.state {
+                State::Closed(why) => return Event::Close(why.take()),
                 State::Asked => return Event::NeedInput,
                 State::Command { .. } | State::Response(_) => {}
             }
@@ -217,7 +223,7 @@ impl SignInMachine for Pop3Machine {
             let event = match std::mem::replace(&mut self.state, next) {
                 State::Response(step) => self.response(step, &text),
                 State::Command { user } => self.command(&text, user),
-                State::Asked | State::Closed => None,
+                State::Asked | State::Closed(_) => None,
             };
             if let Some(event) = event {
                 return event;
@@ -237,7 +243,7 @@ impl SignInMachine for Pop3Machine {
 
     fn signed_in(&mut self, greeting: Option<&str>) {
         self.say(&format!("+OK {}", greeting.unwrap_or("Signed in")));
-        self.state = State::Closed;
+        self.state = State::Closed(None);
     }
 
     fn refuse(&mut self, why: &Refused) {
@@ -247,7 +253,7 @@ impl SignInMachine for Pop3Machine {
 
     fn close(&mut self, why: &Refused) {
         self.say(&format!("-ERR {}{why}", why.pop3_code()));
-        self.state = State::Closed;
+        self.state = State::Closed(Some(why.clone()));
     }
 }
 

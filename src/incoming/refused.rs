@@ -36,6 +36,23 @@ pub enum Refused {
         /// The protocol, as `use` names it.
         protocol: &'static str,
     },
+    /// Passwords are accepted only inside TLS.
+    NeedsTls {
+        /// The command that starts TLS.
+        command: &'static str,
+    },
+    /// The client speaks HTTP.
+    Http {
+        /// The protocol of this listener.
+        protocol: &'static str,
+    },
+    /// The user may no longer read the mailbox.
+    Revoked,
+    /// A person must sign in before the mailbox can be read.
+    NeedsSignIn {
+        /// The server.
+        server: String,
+    },
     /// The mailbox cannot be reached at the moment.
     Unavailable {
         /// The server.
@@ -65,6 +82,7 @@ pub enum Refused {
 enum Kind {
     Credentials,
     Permission,
+    Privacy,
     Temporary,
     Permanent,
     Limit,
@@ -75,17 +93,20 @@ impl Refused {
     fn kind(&self) -> Kind {
         match self {
             Self::Wrong => Kind::Credentials,
-            Self::NoMailbox { .. } | Self::WhichMailbox { .. } | Self::NotYours { .. } => {
-                Kind::Permission
-            }
+            Self::NoMailbox { .. }
+            | Self::WhichMailbox { .. }
+            | Self::NotYours { .. }
+            | Self::Revoked => Kind::Permission,
+            Self::NeedsTls { .. } => Kind::Privacy,
             Self::TurnedAway(TurnedAway::NoAccess(_)) | Self::NotForThis { .. } => Kind::Permanent,
             Self::TurnedAway(_) | Self::TooMany | Self::TooLong => Kind::Limit,
             Self::Unavailable { .. }
+            | Self::NeedsSignIn { .. }
             | Self::Busy
             | Self::UpstreamRefused { .. }
             | Self::UpstreamClosed
             | Self::ShuttingDown => Kind::Temporary,
-            Self::Silent => Kind::Other,
+            Self::Silent | Self::Http { .. } => Kind::Other,
         }
     }
 
@@ -94,6 +115,7 @@ impl Refused {
         match self.kind() {
             Kind::Credentials => "[AUTHENTICATIONFAILED] ",
             Kind::Permission => "[AUTHORIZATIONFAILED] ",
+            Kind::Privacy => "[PRIVACYREQUIRED] ",
             Kind::Temporary => "[UNAVAILABLE] ",
             Kind::Permanent => "[CANNOT] ",
             Kind::Limit => "[LIMIT] ",
@@ -104,7 +126,7 @@ impl Refused {
     /// The response code of POP3 (RFC 3206, RFC 2449), with a space after it; empty if there is none.
     pub(super) fn pop3_code(&self) -> &'static str {
         match self.kind() {
-            Kind::Credentials | Kind::Permission => "[AUTH] ",
+            Kind::Credentials | Kind::Permission | Kind::Privacy => "[AUTH] ",
             Kind::Temporary | Kind::Limit => "[SYS/TEMP] ",
             Kind::Permanent => "[SYS/PERM] ",
             Kind::Other => "",
@@ -136,6 +158,16 @@ impl std::fmt::Display for Refused {
                 f,
                 "Server {server} is not configured for this protocol: add \"{protocol}\" to its `use` in mailferry's \
                  configuration"
+            ),
+            Self::NeedsTls { command } => write!(
+                f,
+                "Passwords are accepted only inside TLS: use {command} first"
+            ),
+            Self::Http { protocol } => write!(f, "This is {protocol} and not HTTP, closing"),
+            Self::Revoked => f.write_str("You may no longer read this mailbox"),
+            Self::NeedsSignIn { server } => write!(
+                f,
+                "Somebody must sign in for server {server} before its mailbox can be read; mailferry's log says how"
             ),
             Self::Unavailable { server } => write!(
                 f,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::error::NotReached;
 use super::imap::ImapMachine;
@@ -27,6 +27,7 @@ use crate::door::{Door, Endpoint, NotSignedIn, Stopping, Visitor};
 use crate::observe::maillog;
 use crate::platform::sockets;
 use crate::smtp::auth::Credentials;
+use crate::token::TokenError;
 
 /// The time that the last words to a client may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -105,15 +106,26 @@ impl Session {
                 }
                 Event::StartTls => self.start_tls().await?,
                 Event::SignIn(credentials) => {
+                    let name = credentials.name.clone();
                     if let Some((mailbox, signed_in)) = self.sign_in(credentials).await {
                         self.machine.signed_in(signed_in.greeting.as_deref());
                         self.flush().await?;
-                        return self.read_mail(&mailbox, signed_in).await;
+                        return self.read_mail(&name, &mailbox, signed_in).await;
                     }
                 }
-                Event::Close => return self.flush().await,
+                Event::Refused(why) => self.log_refusal("", &why),
+                Event::Close(why) => {
+                    if let Some(why) = why {
+                        self.log_refusal("", &why);
+                    }
+                    return self.flush().await;
+                }
             }
         }
+    }
+
+    fn log_refusal(&self, user: &str, why: &Refused) {
+        maillog::reading_refused(&self.endpoint.name, user, &self.peer, why);
     }
 
     fn stream(&mut self) -> Result<&mut ClientStream, Broken> {
@@ -213,7 +225,7 @@ impl Session {
             return Err((Refused::Wrong, false));
         };
         let mailbox = settings.mailbox(name, self.protocol).map_err(|why| {
-            maillog::reading_refused(&self.endpoint.name, name.user, &self.peer, &why);
+            self.log_refusal(name.user, &why);
             (why, false)
         })?;
         let slot = door.user_slot(user);
@@ -230,12 +242,31 @@ impl Session {
                 NotReached::Upstream(UpstreamError::Refused { .. }) => {
                     Refused::UpstreamRefused { server }
                 }
+                NotReached::Token(
+                    TokenError::SignIn { .. }
+                    | TokenError::NotConnected { .. }
+                    | TokenError::NotForReading { .. },
+                ) => Refused::NeedsSignIn { server },
                 _ => Refused::Unavailable { server },
             })
     }
 
     /// Passes octets between the client and the mail server until one of them ends.
-    async fn read_mail(&mut self, mailbox: &Mailbox, signed_in: SignedIn) -> Result<(), Broken> {
+    async fn read_mail(
+        &mut self,
+        name: &str,
+        mailbox: &Mailbox,
+        signed_in: SignedIn,
+    ) -> Result<(), Broken> {
+        let begin = Instant::now();
+        let log = maillog::Reading {
+            listener: &self.endpoint.name,
+            user: name,
+            server: &mailbox.server,
+            protocol: self.protocol.name(),
+            peer: &self.peer,
+        };
+        log.begun();
         let SignedIn {
             stream: mut upstream,
             input,
@@ -244,12 +275,6 @@ impl Session {
         let client = self.stream.as_mut().ok_or(Broken::Closed)?;
         sockets::keep_alive(client.socket());
         sockets::keep_alive(upstream.socket());
-        maillog::reading(
-            &self.endpoint.name,
-            &mailbox.server,
-            self.protocol.name(),
-            &self.peer,
-        );
         // What the client sent with its sign-in is for the mail server, and the other way round.
         let sent = std::mem::take(&mut self.input);
         let begun = async {
@@ -263,12 +288,22 @@ impl Session {
             .map_err(|_| Broken::Stalled)??;
         let is_at_line_end = input.last().is_none_or(|octet| *octet == b'\n');
         drop((sent, input));
-        let (ended, may_follow) =
-            pass::pass(client, &mut upstream, is_at_line_end, &mut self.stopping).await;
+        let revoked = self.shared.revoked(name, self.protocol, &mailbox.server);
+        let stopping = &mut self.stopping;
+        let passed = pass::pass(client, &mut upstream, is_at_line_end, stopping, revoked);
+        let (ended, may_follow) = passed.await;
         let why = match ended {
-            Ended::BySide => return Err(Broken::Closed),
-            Ended::UpstreamBroke => Refused::UpstreamClosed,
-            Ended::Stopping => Refused::ShuttingDown,
+            Ended::BySide => None,
+            Ended::UpstreamBroke => Some(Refused::UpstreamClosed),
+            Ended::Stopping => Some(Refused::ShuttingDown),
+            Ended::Revoked => Some(Refused::Revoked),
+        };
+        log.ended(
+            begin.elapsed(),
+            why.as_ref().map(|why| why as &dyn std::fmt::Display),
+        );
+        let Some(why) = why else {
+            return Err(Broken::Closed);
         };
         // POP3 has no message that the server may send unasked.
         if may_follow && self.protocol == ReadingProtocol::Imap {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::NotReached;
@@ -17,7 +18,9 @@ use crate::token::{Access, TokenError};
 /// The state that all reading sessions share.
 pub struct Shared {
     /// The current settings.
-    pub settings: ArcSwap<IncomingSettings>,
+    pub(super) settings: ArcSwap<IncomingSettings>,
+    /// Told when the settings change.
+    changed: watch::Sender<()>,
     /// The trouble with each mailbox, until a sign-in succeeds. At most one for each server and protocol.
     trouble: Mutex<HashMap<(String, ReadingProtocol), Trouble>>,
 }
@@ -34,8 +37,35 @@ impl Shared {
     pub fn new(settings: IncomingSettings) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
+            changed: watch::Sender::new(()),
             trouble: Mutex::default(),
         })
+    }
+
+    /// Returns the current settings.
+    pub fn settings(&self) -> Arc<IncomingSettings> {
+        self.settings.load_full()
+    }
+
+    /// Uses these settings from now on, for open sessions too.
+    pub fn reconfigure(&self, settings: IncomingSettings) {
+        self.settings.store(Arc::new(settings));
+        self.changed.send_replace(());
+    }
+
+    /// Waits until the user may no longer read this server's mailbox. `name` is the sign-in name.
+    pub(super) async fn revoked(&self, name: &str, protocol: ReadingProtocol, server: &str) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            let settings = self.settings.load_full();
+            let mailbox = settings.mailbox(settings.split(name), protocol);
+            if mailbox.is_ok_and(|mailbox| mailbox.server == server)
+                && changed.changed().await.is_ok()
+            {
+                continue;
+            }
+            return;
+        }
     }
 
     /// Signs in to a mailbox. Trouble is logged once, until a sign-in succeeds or the reason changes.

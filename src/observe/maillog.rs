@@ -224,6 +224,12 @@ pub(crate) fn bounced(
     warn!(target: TARGET, event = "bounced", %id, server, to = %to, reply = %answer, remedy, report, "bounced");
 }
 
+/// A message bounced, and the app's sender, which was rewritten, cannot be notified.
+pub(crate) fn bounce_untold(id: MessageId, server: &str, reason: &str) {
+    warn!(target: TARGET, event = "bounce_untold", %id, server, reason,
+        "the app's sender is not notified of the bounce");
+}
+
 /// A report about a message was put into the queue.
 pub(crate) fn reported(id: MessageId, report: MessageId, to: &Address, action: &str) {
     info!(target: TARGET, event = "reported", %id, report = %report, to = %to, action, "report queued for the sender");
@@ -280,9 +286,46 @@ pub(crate) fn reading_needs_sign_in(server: &str) {
         "the sign-in is for sending only, and sending goes on: run `mailferry connect` to sign in again, which adds reading");
 }
 
-/// An app reads a mailbox.
-pub(crate) fn reading(listener: &str, server: &str, protocol: &str, peer: &IpAddr) {
-    info!(target: TARGET, event = "reading", listener, server, protocol, %peer, "reading");
+/// A session in which an app reads a mailbox.
+pub(crate) struct Reading<'a> {
+    /// The listener.
+    pub listener: &'a str,
+    /// The name that the app signed in with.
+    pub user: &'a str,
+    /// The server.
+    pub server: &'a str,
+    /// The protocol.
+    pub protocol: &'a str,
+    /// The client's address.
+    pub peer: &'a IpAddr,
+}
+
+impl Reading<'_> {
+    /// The app has signed in, and reads from now on.
+    pub(crate) fn begun(&self) {
+        let Self {
+            listener,
+            user,
+            server,
+            protocol,
+            peer,
+        } = self;
+        info!(target: TARGET, event = "reading", listener, user, server, protocol, %peer, "reading");
+    }
+
+    /// The session has ended; without a reason, one of the sides has closed it.
+    pub(crate) fn ended(&self, after: Duration, reason: Option<&dyn Display>) {
+        let Self {
+            listener,
+            user,
+            server,
+            protocol,
+            peer,
+        } = self;
+        let reason = reason.map(ToString::to_string);
+        info!(target: TARGET, event = "reading_ended", listener, user, server, protocol, %peer, seconds = after.as_secs(),
+            reason, "reading ended");
+    }
 }
 
 /// A user may not read the mailbox that it asked for.
@@ -308,19 +351,30 @@ pub(crate) fn reading_works(server: &str, protocol: &str) {
 /// A delivery report in a mailbox is about no message that this program sent.
 pub(crate) fn foreign_report(server: &str, report: &str) {
     info!(target: TARGET, event = "foreign_report", server, report,
-        "a delivery report is about no message that mailferry knows; it stays as it is");
+        "no message in the history matches this delivery report; the report was left unchanged");
 }
 
 /// A delivery report was recorded, but the mail server refuses to mark, move or delete it.
-pub(crate) fn report_stays(server: &str, wanted: &dyn Display, reason: &str) {
-    warn!(target: TARGET, event = "report_stays", server, %wanted, reason,
-        "a delivery report was recorded, but stays as it is: the mail server refuses the change");
+pub(crate) fn report_stays(server: &str, wanted: &dyn Display, reason: &dyn Display) {
+    warn!(target: TARGET, event = "report_stays", server, %wanted, %reason,
+        "the bounce was recorded, but the mail server refused to change the report in the mailbox");
 }
 
-/// The delivery reports in a mailbox cannot be read, although the sign-in succeeds.
+/// The delivery reports in a mailbox are read from now on.
+pub(crate) fn reports_watched(server: &str) {
+    info!(target: TARGET, event = "reports_watched", server, "reading the delivery reports in the mailbox");
+}
+
+/// Reading the delivery reports in a mailbox failed, although the sign-in succeeded.
 pub(crate) fn reports_unread(server: &str, reason: &dyn Display) {
     error!(target: TARGET, event = "reports_unread", server, %reason,
-        "the delivery reports in the mailbox cannot be read; trying again");
+        "reading the delivery reports failed; mailferry will try again");
+}
+
+/// A message in a watched mailbox cannot be read or compared with the history.
+pub(crate) fn message_unread(server: &str, uid: u32, reason: &dyn Display) {
+    warn!(target: TARGET, event = "message_unread", server, uid, %reason,
+        "a message in the mailbox cannot be examined; if it is a delivery report, it is not recorded");
 }
 
 /// Tokens are stored for an account that no server uses.

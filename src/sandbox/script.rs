@@ -68,6 +68,7 @@ pub enum FaultAnswer {
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// The stage at which the fault occurs.
     pub stage: FaultStage,

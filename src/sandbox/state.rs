@@ -513,6 +513,13 @@ impl SandboxState {
             .unwrap_or_default()
     }
 
+    /// Returns the UID that the next message of a mailbox's INBOX gets.
+    pub(super) fn next_uid(&self, mailbox: &str) -> u32 {
+        let inner = self.inner();
+        let inbox = inner.inboxes.get(&mailbox.to_lowercase());
+        inbox.map_or(0, |inbox| inbox.next) + 1
+    }
+
     /// Creates a folder of a mailbox. Returns false if it exists.
     pub(super) fn create_folder(&self, mailbox: &str, folder: &str) -> bool {
         let mut inner = self.inner();
@@ -520,6 +527,28 @@ impl SandboxState {
         let is_new = !inner.inboxes.contains_key(&key);
         inner.inboxes.entry(key).or_default();
         is_new
+    }
+
+    /// Returns the folders of a mailbox besides INBOX, sorted.
+    pub(super) fn folders(&self, mailbox: &str) -> Vec<String> {
+        let start = folder_key(mailbox, "");
+        let inner = self.inner();
+        let folders = inner
+            .inboxes
+            .keys()
+            .filter_map(|key| key.strip_prefix(&start));
+        let mut folders: Vec<String> = folders.map(str::to_owned).collect();
+        folders.sort();
+        folders
+    }
+
+    /// Returns the name under which the messages of a folder are kept, if the folder exists.
+    pub(super) fn folder_of(&self, mailbox: &str, folder: &str) -> Option<String> {
+        if folder.eq_ignore_ascii_case("INBOX") {
+            return Some(mailbox.to_owned());
+        }
+        let key = folder_key(mailbox, folder);
+        self.inner().inboxes.contains_key(&key).then_some(key)
     }
 
     /// Puts a message into a folder. Returns false if the folder does not exist.

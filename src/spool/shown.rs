@@ -104,6 +104,14 @@ impl Stories for ShownSpool {
         Box::pin(async move { Ok(self.story_shown(self.spool.story(id).await?)) })
     }
 
+    fn stories_of_message_id(&self, id: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
+        let stories = self.spool.stories_of_message_id(id, limit);
+        Box::pin(async move {
+            let stories = stories.await?.into_iter();
+            Ok(stories.map(|story| self.story_shown(story)).collect())
+        })
+    }
+
     fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
         let stories = self.spool.stories(address, limit);
         Box::pin(async move {

@@ -295,7 +295,7 @@ impl Ledger for SqliteSpool {
         self.ask(|answer| Job::Tell(Box::new(story), used, answer))
     }
 
-    fn extend_story(&self, addition: Addition) -> SpoolFuture<'_, ()> {
+    fn extend_story(&self, addition: Addition) -> SpoolFuture<'_, bool> {
         self.ask(|answer| Job::Extend(addition, answer))
     }
 }
@@ -309,6 +309,15 @@ impl Stories for SqliteSpool {
         let address = address.to_owned();
         self.read(move |reader| {
             let mut found = reader.stories(&address, limit)?;
+            found.reverse();
+            Ok(found)
+        })
+    }
+
+    fn stories_of_message_id(&self, id: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
+        let id = id.to_lowercase();
+        self.read(move |reader| {
+            let mut found = reader.stories_of_message_id(&id, limit)?;
             found.reverse();
             Ok(found)
         })

@@ -109,8 +109,9 @@ pub trait Ledger: Send + Sync + 'static {
     fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()>;
 
     /// Adds to the story of a message, and puts reports about it into the queue: all of it or nothing. If the
-    /// story is no longer kept, nothing is written.
-    fn extend_story(&self, addition: Addition) -> SpoolFuture<'_, ()>;
+    /// story is no longer kept, writes nothing and
+    /// returns false.
+    fn extend_story(&self, addition: Addition) -> SpoolFuture<'_, bool>;
 }
 
 /// The spool for callers that look up what happened to messages.
@@ -122,6 +123,10 @@ pub trait Stories: Send + Sync + 'static {
     /// Returns the newest `limit` stories that contain `address`, the oldest of them first. `address` is an
     /// address, `@domain` for any address at a domain, or a Message-ID in angle brackets.
     fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
+
+    /// Returns the newest `limit` stories of messages with this Message-ID, in angle brackets, the oldest of
+    /// them first.
+    fn stories_of_message_id(&self, id: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
 }
 
 /// The spool for small facts, stored by name.

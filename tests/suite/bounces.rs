@@ -1,4 +1,4 @@
-//! Reports about mail that came back are found in the mailbox, and recorded in the stories of their messages.
+//! Delivery reports are found in the mailbox, and bounces are recorded in the stories of their messages.
 
 use mailferry::base::Timestamp;
 
@@ -33,7 +33,7 @@ fn trace(lab: &Lab, what: &str) -> String {
 }
 
 #[test]
-fn a_message_that_comes_back_is_told_of_in_its_story() {
+fn a_bounce_is_recorded_in_the_story() {
     let lab = lab("bounces = true");
     lab.state()
         .deposit(MAILBOX, admitted("other mail").into_bytes());
@@ -96,19 +96,30 @@ fn a_report_is_recorded_once_whatever_happens() {
     let mut lab = lab("bounces = true\ndelete_bounces = true");
     let id = send(&lab, APP, &["bounce-5.1.10@example.net"]);
     lab.delivered(2);
-    let gone = || lab.state().inbox(MAILBOX).is_empty().then_some(());
-    lab.wait_for("the report to be deleted", gone);
+    let gone = |lab: &Lab, what: &str| {
+        lab.wait_for(what, || lab.state().inbox(MAILBOX).is_empty().then_some(()))
+    };
+    gone(&lab, "the report to be deleted");
     // The mail server shows the same report again: it is only deleted again.
     let text = lab.state().delivered()[0].text.clone();
-    let again = format!(
+    let again = || {
+        format!(
         "From: postmaster@example.net\r\nMessage-ID: <other@x>\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
          --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; bounce-5.1.10@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n\
          --b\r\nContent-Type: message/rfc822\r\n\r\n{text}\r\n--b--\r\n"
-    );
-    lab.state().deposit(MAILBOX, again.into_bytes());
-    lab.wait_for("the second report to be deleted", gone);
+    ).into_bytes()
+    };
+    lab.state().deposit(MAILBOX, again());
+    gone(&lab, "the second report to be deleted");
+    // After a crash the whole mailbox is looked at again.
     lab.kill();
+    lab.state().deposit(MAILBOX, again());
+    let spool = rusqlite::Connection::open(lab.path("data/spool/spool.sqlite"));
+    let forgotten =
+        spool.and_then(|it| it.execute("DELETE FROM note WHERE name LIKE 'bounces/%'", []));
+    assert_eq!(forgotten.expect("the note"), 1);
     lab.start();
+    gone(&lab, "the third report to be deleted");
     let story = trace(&lab, &id);
     assert_eq!(story.matches("bounced:").count(), 1, "{story}");
     assert_eq!(story.matches("reported to").count(), 1, "{story}");
@@ -147,9 +158,17 @@ fn mail_that_is_no_report_of_ours_is_left_alone() {
 #[test]
 fn a_mailbox_is_watched_again_after_its_session_was_lost() {
     let lab = lab("bounces = true");
-    lab.fault(r#"{"stage": "reading_first", "match": "IDLE", "action": "drop"}"#);
-    let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
-    lab.logged(&["event=\"bounced\"", &id]);
+    lab.logged(&["event=\"reports_watched\""]);
+    lab.fault(r#"{"stage": "reading_first", "matches": "IDLE", "action": "drop"}"#);
+    let bounce = || {
+        let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
+        lab.logged(&["event=\"bounced\"", &id]);
+    };
+    bounce();
+    // The next IDLE was dropped, or this one ends the next IDLE.
+    bounce();
+    lab.wait_for("the fault", || lab.state().script.is_over().then_some(()));
+    bounce();
     assert!(!lab.log().contains("event=\"reports_unread\""));
 }
 
@@ -218,4 +237,81 @@ fn a_report_without_a_message_id_is_matched_by_envelope_id_or_by_recipient_and_t
     });
     assert_eq!(lab.log().matches("event=\"bounced\"").count(), 2);
     assert_eq!(lab.state().inbox(MAILBOX).len(), 2);
+}
+
+#[test]
+fn an_interrupted_first_look_is_done_again() {
+    let mut lab = Lab::stopped(Plan {
+        configuration: configuration("bounces = true\ndelete_bounces = true"),
+        mailboxes: vec![MAILBOX],
+        ..Plan::default()
+    });
+    lab.fault(r#"{"stage": "reading_first", "matches": "FETCH", "action": "drop"}"#);
+    for number in 0..150 {
+        lab.state()
+            .deposit(MAILBOX, admitted(&number.to_string()).into_bytes());
+    }
+    lab.state()
+        .deposit(MAILBOX, report("ann@example.net", Timestamp::now(), ""));
+    lab.start();
+    let id = send(&lab, MAILBOX, &["ann@example.net"]);
+    lab.logged(&["event=\"bounced\"", &id]);
+    assert!(lab.state().script.is_over());
+    lab.wait_for("the report to be deleted", || {
+        (lab.state().inbox(MAILBOX).len() == 150).then_some(())
+    });
+}
+
+#[test]
+fn a_refused_message_keeps_no_other_report_from_being_read() {
+    let lab = lab("bounces = true");
+    // A first bounce shows that the mailbox is watched. Then the header fields of the next message are refused, and
+    // then the message.
+    let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
+    lab.logged(&["event=\"bounced\"", &id]);
+    lab.fault(r#"{"stage": "reading_first", "matches": "FETCH", "times": 2, "action": {"reply": "NO Cannot read it"}}"#);
+    lab.state()
+        .deposit(MAILBOX, admitted("damaged").into_bytes());
+    lab.logged(&[
+        "event=\"message_unread\"",
+        "refused FETCH: No Cannot read it",
+    ]);
+    let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
+    lab.logged(&["event=\"bounced\"", &id]);
+}
+
+#[test]
+fn several_messages_may_have_one_message_id() {
+    let lab = lab("bounces = true");
+    // As Odoo does: the same message to each partner.
+    let first = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
+    let second = send(&lab, MAILBOX, &["bounce-5.2.2@example.net"]);
+    for id in [&first, &second] {
+        let line = lab.logged(&["event=\"bounced\"", id]);
+        assert!(
+            line.contains(if id == &first { "5.1.10" } else { "5.2.2" }),
+            "{line}"
+        );
+    }
+    let third = send(&lab, MAILBOX, &["ann@example.net"]);
+    lab.delivered(3);
+    assert!(!trace(&lab, &third).contains("bounced"));
+}
+
+#[test]
+fn a_report_of_our_own_is_no_bounce() {
+    let lab = lab("bounces = true\ndelete_bounces = true");
+    lab.fault(
+        r#"{"stage": "rcpt", "matches": "bob@", "action": {"reply": "550 5.1.1 No such user"}}"#,
+    );
+    let id = send(&lab, MAILBOX, &["ann@example.net", "bob@example.net"]);
+    // The report about Bob goes to the mailbox itself, as its sender.
+    lab.logged(&["event=\"reported\"", &id]);
+    let arrived = || (lab.state().inbox(MAILBOX).len() == 1).then_some(());
+    lab.wait_for("our report", arrived);
+    // A bounce of another message shows that our report was looked at.
+    let other = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
+    lab.logged(&["event=\"bounced\"", &other]);
+    lab.wait_for("the report about the other one to be deleted", arrived);
+    assert!(!trace(&lab, &id).contains("bounced"));
 }

@@ -199,7 +199,8 @@ fn drive_sign_in(machine: &mut dyn SignInMachine, dialogue: &Dialogue, cut: usiz
                 Some(chunk) => input.extend_from_slice(chunk),
                 None => break,
             },
-            incoming::Event::Close => break,
+            incoming::Event::Close(_) => break,
+            incoming::Event::Refused(_) => {}
             incoming::Event::SignIn(credentials) => match credentials.password.expose_secret() {
                 "right" => machine.signed_in(Some("what the mail server said")),
                 _ => machine.refuse(&Refused::Wrong),

@@ -125,11 +125,26 @@ fn a_user_reads_its_own_mailboxes_only() {
         assert!(answer.starts_with(expected), "{name}: {answer}");
     }
     lab.logged(&["event=\"reading_refused\"", "user=\"erp\"", "jane"]);
-    let explained = lab.stdout(&["mailbox", "erp", "--protocol", "pop3"]);
+    let explained = lab.stdout(&["mailbox", "erp"]);
     assert!(
-        explained.contains("mailbox:   notifications@example.com\nread by:   POP3"),
+        explained.contains("mailbox:   notifications@example.com\nread by:   IMAP"),
         "{explained}"
     );
+    for (arguments, why) in [
+        (
+            &["mailbox", "erp", "--protocol", "pop3"][..],
+            "there is no listener for POP3",
+        ),
+        (
+            &["mailbox", "nobody"],
+            "there is no [[user]] with the name nobody",
+        ),
+    ] {
+        let refused = lab.run(arguments);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&refused.stdout);
+        assert!(said.contains(why), "{said}");
+    }
     let refused = lab.run(&["mailbox", "erp/jane", "--json"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stdout).contains("may not read the mailbox jane"));
@@ -600,4 +615,83 @@ fn a_socket_of_systemd_speaks_imap_too() {
     let serve = lab.prefixed(&prefix, &["serve"]);
     lab.started_by_a_client(serve, address.parse().expect("an address"));
     assert!(login(&mut connect(&lab), "erp").starts_with("l OK "));
+}
+
+#[test]
+fn who_may_no_longer_read_is_told_at_once() {
+    let other = "[[user]]\nname = \"other\"\npassword = { file = \"erp.argon2\" }\nmailboxes = [\"notifications\"]\n\n[delivery]";
+    let configuration = reading("imap").replace("[delivery]", other);
+    let lab = Lab::with(Plan {
+        configuration: configuration.clone(),
+        ..Plan::default()
+    });
+    let mut client = connect(&lab);
+    assert!(login(&mut client, "erp").starts_with("l OK "));
+    // A reload that takes no right away leaves the session alone.
+    lab.signal("HUP");
+    lab.logged(&["event=\"reloaded\""]);
+    client.raw(b"n NOOP\r\n");
+    client.until("n OK");
+    lab.configure(&configuration.replacen("mailboxes = [\"notifications\"]", "", 1));
+    lab.signal("HUP");
+    assert_eq!(
+        client.line(),
+        "* BYE [AUTHORIZATIONFAILED] You may no longer read this mailbox"
+    );
+    assert!(client.is_closed());
+    lab.logged(&[
+        "event=\"reading_ended\"",
+        "user=\"erp\"",
+        "You may no longer",
+    ]);
+}
+
+#[test]
+fn a_client_that_never_rests_is_told_when_the_program_stops() {
+    let mut lab = lab("imap");
+    let mut client = connect(&lab);
+    assert!(login(&mut client, "erp").starts_with("l OK "));
+    let polling = std::thread::spawn(move || {
+        loop {
+            if client.try_raw(b"n NOOP\r\n").is_err() {
+                return String::new();
+            }
+            let line = client.line();
+            if !line.starts_with("n OK") {
+                return line;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(300));
+        }
+    });
+    let (is_well, after) = lab.stop();
+    assert!(
+        is_well && after < std::time::Duration::from_secs(15),
+        "{after:?}"
+    );
+    let last = polling.join().expect("ends");
+    assert!(
+        last.starts_with("* BYE [UNAVAILABLE] mailferry is stopping"),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_refused_conversation_is_in_the_log() {
+    let configuration = reading("imap").replace(
+        "protocol =",
+        "tls = \"starttls\"\nallow_plaintext = false\nprotocol =",
+    );
+    let configuration = configuration.replace("127.0.0.1:0", "0.0.0.0:0");
+    let lab = Lab::with(Plan {
+        configuration,
+        ..Plan::default()
+    });
+    let mut client = Smtp::silent((std::net::Ipv4Addr::LOCALHOST, lab.address.port()).into());
+    client.line();
+    assert!(login(&mut client, "erp").starts_with("l NO [PRIVACYREQUIRED] "));
+    lab.logged(&["event=\"reading_refused\"", "only inside TLS"]);
+    client.raw(b"GET / HTTP/1.1\r\na LOGIN erp load\r\n");
+    assert_eq!(client.line(), "* BYE This is IMAP and not HTTP, closing");
+    assert!(client.is_closed());
+    lab.logged(&["event=\"reading_refused\"", "not HTTP"]);
 }

@@ -1,6 +1,6 @@
 //! The upstream servers: each `[[server]]` with its `[oauth.NAME]`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
@@ -59,6 +59,7 @@ impl Checker<'_> {
                 servers.push(server);
             }
         }
+        self.watched_twice(&file.server);
         // Only now are the scopes of all servers that share an account known.
         for token in servers
             .iter_mut()
@@ -222,7 +223,29 @@ impl Checker<'_> {
         }
     }
 
-    /// Returns what becomes of delivery reports in the mailbox. The inner value is `None` if they are not read.
+    /// The reports of a mailbox are read once, and one setting says what is done with them.
+    fn watched_twice(&mut self, servers: &[text::ServerTable]) {
+        let mut seen: HashMap<String, &str> = HashMap::new();
+        for server in servers {
+            let Some(on) = server.bounces.as_ref().filter(|on| *on.get_ref()) else {
+                continue;
+            };
+            let Some(mailbox) = &server.username else {
+                continue;
+            };
+            let name = server.name.get_ref();
+            let first = seen.entry(mailbox.get_ref().to_lowercase()).or_insert(name);
+            if *first != name {
+                let text = format!(
+                    "the reports in {} are read for server {first} already; remove this key",
+                    mailbox.get_ref()
+                );
+                self.problem(on.span(), &format!("[[server]] {name:?} bounces"), text);
+            }
+        }
+    }
+
+    /// Returns what to do with matched delivery reports in the mailbox. The inner value is `None` if they are not read.
     fn bounces(
         &mut self,
         file: &text::File,

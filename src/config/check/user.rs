@@ -57,6 +57,11 @@ impl Checker<'_> {
         key: &str,
     ) -> Vec<String> {
         let names = user.mailboxes.iter().flatten();
+        if let (None, Some(name)) = (&user.password, names.clone().next()) {
+            let text =
+                "mail is read with a password only, whatever `networks` says; add a password";
+            self.problem(name.span(), &format!("{key} mailboxes"), text);
+        }
         for name in names.clone() {
             let reads = |server: &&text::ServerTable| !reads(server).is_empty();
             let found = servers

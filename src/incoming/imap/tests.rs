@@ -32,7 +32,8 @@ fn talk(protection: Protection, pieces: &[&[u8]]) -> String {
                     said += &format!("{{{name}:{}}}\r\n", password.expose_secret());
                     machine.refuse(&Refused::Wrong);
                 }
-                Event::Close => return said + "{close}",
+                Event::Close(_) => return said + "{close}",
+                Event::Refused(_) => {}
             }
         }
     }

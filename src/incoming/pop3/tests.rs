@@ -32,7 +32,8 @@ fn talk(protection: Protection, pieces: &[&[u8]]) -> String {
                     said += &format!("{{{name}:{}}}\r\n", password.expose_secret());
                     machine.refuse(&Refused::Wrong);
                 }
-                Event::Close => return said + "{close}",
+                Event::Close(_) => return said + "{close}",
+                Event::Refused(_) => {}
             }
         }
     }
@@ -71,8 +72,11 @@ fn commands_get_their_answers() {
     let open = protection(false, true);
     for (input, expected) in [
         ("STAT\r\n", "-ERR Sign in first\r\n"),
-        ("APOP erp digest\r\n", "-ERR Unknown command\r\n"),
-        ("\r\n", "-ERR Unknown command\r\n"),
+        (
+            "APOP erp digest\r\n",
+            "-ERR Unknown command; this is POP3\r\n",
+        ),
+        ("\r\n", "-ERR Unknown command; this is POP3\r\n"),
         ("PASS secret\r\n", "-ERR Send USER first\r\n"),
         (
             "USER erp\r\nNOOP\r\nPASS secret\r\n",

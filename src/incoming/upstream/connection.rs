@@ -1,4 +1,4 @@
-//! A connection to the mail server before the sign-in, and how mailferry signs in.
+//! A connection to the mail server for commands of ours, and how mailferry signs in.
 
 use std::time::Duration;
 
@@ -14,11 +14,10 @@ use crate::token::Access;
 use crate::transport::remote::{ConnectError, RemoteHost, RemoteStream, Tls};
 use crate::transport::smtp::{Auth, sasl};
 
-/// The time that the mail server may take for one answer before the client is signed in. Clients wait a
-/// minute or two.
+/// The time that the mail server may take for one answer to the sign-in. Clients wait a minute or two.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// The maximum number of octets of one line from the mail server before the client is signed in.
+/// The maximum number of octets of one line from the mail server until the sign-in is answered.
 const LINE: usize = 64 * 1024;
 
 /// The maximum number of lines before the answer that counts.
@@ -39,6 +38,16 @@ pub(crate) enum UpstreamError {
         answer: String,
         /// Details that the mail server sent before its answer: the JSON of XOAUTH2's error challenge.
         detail: Option<String>,
+    },
+    /// The mail server refused a command after the sign-in.
+    #[error("{host} refused {command}: {answer}")]
+    Command {
+        /// Host.
+        host: String,
+        /// The command, without its arguments.
+        command: String,
+        /// The mail server's answer.
+        answer: String,
     },
     /// The mail server refused the session, or does not speak the protocol.
     #[error("{host} does not answer as expected: {reason}")]
@@ -90,7 +99,7 @@ impl Sasl {
 /// A connection for commands of ours, line by line.
 pub(crate) struct Connection {
     pub(crate) stream: RemoteStream,
-    /// Octets that have arrived, and that nobody has read yet.
+    /// Octets that were received but not yet parsed.
     pub(crate) input: BytesMut,
     pub(crate) host: String,
 }
@@ -155,7 +164,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn lost(&self, reason: String) -> UpstreamError {
+    pub(crate) fn lost(&self, reason: String) -> UpstreamError {
         UpstreamError::Lost {
             host: self.host.clone(),
             reason,
@@ -169,7 +178,15 @@ impl Connection {
         }
     }
 
-    pub(crate) fn refused(&self, answer: String, detail: Option<String>) -> UpstreamError {
+    pub(crate) fn command_refused(&self, command: &str, answer: String) -> UpstreamError {
+        UpstreamError::Command {
+            host: self.host.clone(),
+            command: command.to_owned(),
+            answer,
+        }
+    }
+
+    pub(super) fn refused(&self, answer: String, detail: Option<String>) -> UpstreamError {
         UpstreamError::Refused {
             host: self.host.clone(),
             answer,

@@ -14,8 +14,12 @@ const CAPABILITIES: &str = "IMAP4 IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR UIDP
 struct Session {
     client: Client,
     mailbox: String,
-    /// The messages of the selected INBOX, as the client knows them.
+    /// The selected folder, as the state names it.
+    folder: String,
+    /// The messages of the selected folder, as the client knows them.
     known: Vec<Stored>,
+    /// The UID of the last message that the client was told of.
+    known_until: u32,
     is_selected: bool,
 }
 
@@ -49,8 +53,10 @@ pub(super) async fn converse(mut client: Client) -> io::Result<()> {
                     client.say(&format!("{tag} OK AUTHENTICATE completed."));
                     let session = Session {
                         client,
+                        folder: mailbox.clone(),
                         mailbox,
                         known: Vec::new(),
+                        known_until: 0,
                         is_selected: false,
                     };
                     return session.converse().await;
@@ -92,11 +98,22 @@ impl Session {
                 "ID" => self
                     .client
                     .say("* ID (\"name\" \"Microsoft.Exchange.Imap4.Imap4Server\")"),
-                "LIST" | "LSUB" => self
-                    .client
-                    .say(&format!("* {name} (\\HasNoChildren) \"/\" INBOX")),
+                "LIST" | "LSUB" => {
+                    let folders = self.client.state.folders(&self.mailbox);
+                    for folder in ["INBOX".to_owned()].into_iter().chain(folders) {
+                        self.client
+                            .say(&format!("* {name} (\\HasNoChildren) \"/\" \"{folder}\""));
+                    }
+                }
                 "NAMESPACE" => self.client.say("* NAMESPACE ((\"\" \"/\")) NIL NIL"),
-                "SELECT" | "EXAMINE" => self.select(),
+                "SELECT" | "EXAMINE" => {
+                    if !self.select(argument.trim_matches('"')) {
+                        self.client.say(&format!(
+                            "{tag} NO {name} failed. The folder does not exist."
+                        ));
+                        continue;
+                    }
+                }
                 "STATUS" => self.status(),
                 "CLOSE" | "UNSELECT" => self.is_selected = false,
                 "NOOP" | "CHECK" => self.news(),
@@ -126,14 +143,22 @@ impl Session {
                     continue;
                 }
             }
+            // New messages may be announced in any answer (RFC 9051 §7).
+            self.news();
             self.client.say(&format!("{tag} OK {name} completed."));
         }
     }
 
-    fn select(&mut self) {
-        self.known = self.client.state.inbox(&self.mailbox);
+    /// Opens a folder. Returns false if it does not exist.
+    fn select(&mut self, folder: &str) -> bool {
+        let Some(folder) = self.client.state.folder_of(&self.mailbox, folder) else {
+            return false;
+        };
+        self.folder = folder;
+        self.known = self.client.state.inbox(&self.folder);
+        self.known_until = self.known.last().map_or(0, |last| last.uid);
         self.is_selected = true;
-        let (count, next) = (self.known.len(), self.next_uid());
+        let (count, next) = (self.known.len(), self.client.state.next_uid(&self.folder));
         self.client.say(&format!("* {count} EXISTS"));
         self.client.say("* 0 RECENT");
         self.client
@@ -143,10 +168,7 @@ impl Session {
         self.client.say(&format!(
             "* OK [UIDNEXT {next}] The next unique identifier value"
         ));
-    }
-
-    fn next_uid(&self) -> u32 {
-        self.known.last().map_or(0, |last| last.uid) + 1
+        true
     }
 
     fn status(&mut self) {
@@ -155,7 +177,7 @@ impl Session {
             .iter()
             .filter(|message| !has(message, "\\Seen"))
             .count();
-        let next = found.last().map_or(0, |last| last.uid) + 1;
+        let next = self.client.state.next_uid(&self.mailbox);
         let count = found.len();
         self.client.say(&format!(
             "* STATUS INBOX (MESSAGES {count} RECENT 0 UIDNEXT {next} UIDVALIDITY 14 UNSEEN {unseen})"
@@ -167,13 +189,14 @@ impl Session {
         if !self.is_selected {
             return;
         }
-        let last = self.next_uid() - 1;
-        let found = self.client.state.inbox(&self.mailbox);
+        let last = self.known_until;
+        let found = self.client.state.inbox(&self.folder);
         let new: Vec<Stored> = found
             .into_iter()
             .filter(|message| message.uid > last)
             .collect();
-        if !new.is_empty() {
+        if let Some(last) = new.last() {
+            self.known_until = last.uid;
             self.known.extend(new);
             let count = self.known.len();
             self.client.say(&format!("* {count} EXISTS"));
@@ -231,15 +254,16 @@ impl Session {
         (0..self.known.len()).filter(is_in).collect()
     }
 
-    /// Finds all messages, or those without \Seen or without a keyword.
+    /// Finds all messages, or those without \Seen, and with or without a keyword.
     fn search(&mut self, argument: &str, is_by_uid: bool) {
         self.news();
         let mut words = argument.split_ascii_whitespace();
-        let (mut without, mut set) = (Vec::new(), None);
+        let (mut with, mut without, mut set) = (Vec::new(), Vec::new(), None);
         while let Some(word) = words.next() {
             match word.to_ascii_uppercase().as_str() {
                 "UNSEEN" => without.push("\\Seen".to_owned()),
                 "UNKEYWORD" => without.extend(words.next().map(str::to_owned)),
+                "KEYWORD" => with.extend(words.next().map(str::to_owned)),
                 "UID" => set = words.next(),
                 _ => {}
             }
@@ -250,7 +274,8 @@ impl Session {
         };
         let found = positions
             .into_iter()
-            .filter(|at| !without.iter().any(|flag| has(&self.known[*at], flag)));
+            .filter(|at| !without.iter().any(|flag| has(&self.known[*at], flag)))
+            .filter(|at| with.iter().all(|flag| has(&self.known[*at], flag)));
         let numbers = found.map(|at| match is_by_uid {
             true => self.known[at].uid.to_string(),
             false => (at + 1).to_string(),
@@ -329,7 +354,7 @@ impl Session {
                 _ => message.flags = flags.clone(),
             }
             let (uid, flags) = (message.uid, message.flags.clone());
-            self.client.state.change_inbox(&self.mailbox, |inbox| {
+            self.client.state.change_inbox(&self.folder, |inbox| {
                 if let Some(kept) = inbox.iter_mut().find(|it| it.uid == uid) {
                     kept.flags = flags.clone();
                 }
@@ -358,7 +383,7 @@ impl Session {
         let gone = self.known.remove(at);
         self.client
             .state
-            .change_inbox(&self.mailbox, |inbox| inbox.retain(|it| it.uid != gone.uid));
+            .change_inbox(&self.folder, |inbox| inbox.retain(|it| it.uid != gone.uid));
         self.client.say(&format!("* {} EXPUNGE", at + 1));
     }
 

@@ -107,9 +107,7 @@ impl SpoolReader {
     /// `@domain`, or a Message-ID in angle brackets.
     pub(super) fn stories(&self, address: &str, limit: usize) -> Result<Vec<Story>, SpoolError> {
         if address.starts_with('<') {
-            let id = address.to_lowercase();
-            let needle = serde_json::to_string(&id).unwrap_or_default();
-            let found = self.search(&needle, limit, |story| has_message_id(story, &id))?;
+            let found = self.stories_of_message_id(&address.to_lowercase(), limit)?;
             if !found.is_empty() {
                 return Ok(found);
             }
@@ -130,6 +128,17 @@ impl SpoolReader {
             "@".into()
         };
         self.search(&needle, limit, |story| mentions_address(&wanted, story))
+    }
+
+    /// Returns the newest `limit` stories of messages with this Message-ID, newest first. `id` is in lower
+    /// case, with its angle brackets.
+    pub(super) fn stories_of_message_id(
+        &self,
+        id: &str,
+        limit: usize,
+    ) -> Result<Vec<Story>, SpoolError> {
+        let needle = serde_json::to_string(id).unwrap_or_default();
+        self.search(&needle, limit, |story| has_message_id(story, id))
     }
 
     /// Returns the newest `limit` stories that contain `needle` (in lower case) and that `is_one` admits,

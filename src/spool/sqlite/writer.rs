@@ -50,7 +50,7 @@ pub(super) enum Job {
         answer: WriterAnswer<usize>,
     },
     Tell(Box<Story>, Option<Used>, WriterAnswer<()>),
-    Extend(Addition, WriterAnswer<()>),
+    Extend(Addition, WriterAnswer<bool>),
     Used(Timestamp, WriterAnswer<Vec<Used>>),
     Purge(Timestamp, WriterAnswer<bool>),
     Note(String, Option<String>, WriterAnswer<()>),
@@ -466,7 +466,9 @@ impl SpoolWriter {
         }
         match job {
             Job::Put(messages, answer) => {
-                messages.into_iter().for_each(|new| came(&mut queue, new));
+                messages
+                    .into_iter()
+                    .for_each(|new| enqueue(&mut queue, new));
                 let _ = answer.send(Ok(()));
             }
             Job::Finish(batch, answer) => {
@@ -476,7 +478,7 @@ impl SpoolWriter {
                         finish
                             .reports
                             .iter()
-                            .for_each(|it| came(&mut queue, it.clone()));
+                            .for_each(|it| enqueue(&mut queue, it.clone()));
                     }
                 }
                 drop(answer.send(Ok(effect.lost)));
@@ -484,9 +486,9 @@ impl SpoolWriter {
             Job::Extend(addition, answer) => {
                 if effect.is_extended {
                     let reports = addition.reports.into_iter();
-                    reports.for_each(|report| came(&mut queue, report));
+                    reports.for_each(|report| enqueue(&mut queue, report));
                 }
-                let _ = answer.send(Ok(()));
+                let _ = answer.send(Ok(effect.is_extended));
             }
             Job::Reroute {
                 lanes,
@@ -612,7 +614,7 @@ fn makes_due(job: &Job) -> bool {
 }
 
 /// Takes a message whose row is committed into the queue.
-fn came(queue: &mut Queue, new: NewMessage) {
+fn enqueue(queue: &mut Queue, new: NewMessage) {
     queue.counts.came(&new.record.lane, new.record.state);
     queue.offer(keep(new));
 }
@@ -631,9 +633,9 @@ fn refuse(job: Job, error: SpoolError) {
         Job::Put(_, answer)
         | Job::Reroute { answer, .. }
         | Job::Tell(_, _, answer)
-        | Job::Extend(_, answer)
         | Job::Note(_, _, answer) => drop(answer.send(Err(error))),
         Job::Act { answer, .. } => drop(answer.send(Err(error))),
+        Job::Extend(_, answer) => drop(answer.send(Err(error))),
         Job::Purge(_, answer) => drop(answer.send(Err(error))),
         Job::Claim { .. } | Job::Content(..) | Job::Lines(..) | Job::Used(..) | Job::Notes(..) => {}
     }

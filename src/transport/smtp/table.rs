@@ -391,7 +391,13 @@ pub fn row(service: Service, stage: Stage, answer: &Answer) -> &'static Row {
             && row.matches(stage, answer.code, enhanced, &text)
     };
     if stage == Stage::Report {
-        let mut rows = reports::ROWS.iter().chain(TABLE);
+        // Other servers say nothing of our mailbox.
+        let own = if service == Service::Other {
+            &[]
+        } else {
+            TABLE
+        };
+        let mut rows = reports::ROWS.iter().chain(own);
         return rows.find(matches).unwrap_or(&reports::OTHER);
     }
     let mut rows = TABLE.iter().chain(UNKNOWN);

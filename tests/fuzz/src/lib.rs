@@ -157,7 +157,8 @@ pub fn sign_in(mut machine: impl SignInMachine, input: &[u8], piece: usize) -> (
                     machine.tls_established();
                 }
                 incoming::Event::SignIn(_) => machine.refuse(&Refused::Wrong),
-                incoming::Event::Close => {
+                incoming::Event::Refused(_) => {}
+                incoming::Event::Close(_) => {
                     return (String::from_utf8(said).expect("UTF-8"), tls);
                 }
             }

@@ -366,8 +366,8 @@ impl Ledger for Memory {
         now(Ok(()))
     }
 
-    fn extend_story(&self, _: Addition) -> SpoolFuture<'_, ()> {
-        now(Ok(()))
+    fn extend_story(&self, _: Addition) -> SpoolFuture<'_, bool> {
+        now(Ok(false))
     }
 }
 
@@ -377,6 +377,10 @@ impl Stories for Memory {
     }
 
     fn stories(&self, _: &str, _: usize) -> SpoolFuture<'_, Vec<Story>> {
+        now(Ok(Vec::new()))
+    }
+
+    fn stories_of_message_id(&self, _: &str, _: usize) -> SpoolFuture<'_, Vec<Story>> {
         now(Ok(Vec::new()))
     }
 }

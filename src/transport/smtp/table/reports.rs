@@ -1,8 +1,8 @@
 //! The meaning of what delivery reports say: the rows of the table for [`Stage::Report`]. Pure.
 //!
-//! The codes are those of Exchange's non-delivery reports, and of RFC 3463. Here the recipient's server
-//! speaks, or Exchange about the recipient. Rows without a stage, such as those about the sender's own limits,
-//! apply to reports too.
+//! The codes are those of Exchange's non-delivery reports, and of RFC 3463. These replies come from the
+//! recipient's server, or from Exchange about the recipient. For Exchange, rows without a stage, such as those
+//! about the sender's own limits, apply to reports too.
 
 use super::row::{ANY, Row};
 use crate::transport::smtp::reaction::Reaction;
@@ -17,13 +17,15 @@ const REPORT: Row = Row {
 pub(super) static ROWS: &[Row] = &[
     Row {
         name: "recipient_unknown",
-        enhanced: &[
-            (5, 1, 1..=1),
-            (5, 1, 3..=3),
-            (5, 1, 6..=6),
-            (5, 1, 10..=10),
-            (5, 4, 1..=1),
-        ],
+        enhanced: &[(5, 1, 1..=1), (5, 1, 3..=3), (5, 1, 6..=6), (5, 1, 10..=10)],
+        remedy: "the address does not exist at the recipient's organisation: correct it in the app that sent the message",
+        ..REPORT
+    },
+    // RFC 3463 §3.5 says "no answer from host"; Exchange means an address that its domain does not have.
+    Row {
+        name: "recipient_unknown",
+        enhanced: &[(5, 4, 1..=1)],
+        says: &["access denied"],
         remedy: "the address does not exist at the recipient's organisation: correct it in the app that sent the message",
         ..REPORT
     },
