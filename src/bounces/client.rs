@@ -364,3 +364,128 @@ fn in_ascii(line: &[u8]) -> Vec<u8> {
     let octets = octets.map(|octet| if octet.is_ascii() { *octet } else { b'?' });
     octets.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::remote::RemoteStream;
+    use bytes::BytesMut;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// A mail server that expects these commands and answers each of them; `TAG` is the command's tag.
+    async fn played(
+        capabilities: &str,
+        script: &'static [(&'static str, &'static str)],
+    ) -> (Client, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let connection = Connection {
+            stream: RemoteStream::Plain(stream.unwrap()),
+            input: BytesMut::new(),
+            host: "mail.example.com".into(),
+        };
+        let server = tokio::spawn(async move {
+            let mut server = BufReader::new(listener.accept().await.unwrap().0);
+            for (expected, answer) in script {
+                let mut line = String::new();
+                server.read_line(&mut line).await.unwrap();
+                let (tag, command) = line
+                    .trim_end()
+                    .split_once(' ')
+                    .unwrap_or(("", line.trim_end()));
+                assert_eq!(command, *expected);
+                let answer = answer.replace("TAG", tag);
+                server.get_mut().write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (Client::new(connection, Some(capabilities)), server)
+    }
+
+    #[tokio::test]
+    async fn without_move_a_message_is_copied_and_only_flagged() {
+        let script = &[
+            (
+                "UID COPY 7 \"Bounces\"",
+                "TAG NO [TRYCREATE] no such folder\r\n",
+            ),
+            ("CREATE \"Bounces\"", "TAG OK\r\n"),
+            ("UID COPY 7 \"Bounces\"", "TAG OK [COPYUID 1 7 1] done\r\n"),
+            ("UID STORE 7 +FLAGS.SILENT (\\Deleted)", "TAG OK done\r\n"),
+        ];
+        let (mut client, server) = played("IMAP4rev1", script).await;
+        let folder = Folder::parse("Bounces").unwrap();
+        client.move_to(7, &folder).await.unwrap();
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_folder_is_an_error_and_nothing_is_deleted() {
+        let script = &[
+            ("UID MOVE 7 \"Bounces\"", "TAG NO over quota\r\n"),
+            ("CREATE \"Bounces\"", "TAG NO exists\r\n"),
+            ("UID MOVE 7 \"Bounces\"", "TAG NO over quota\r\n"),
+        ];
+        let (mut client, server) = played("MOVE UIDPLUS", script).await;
+        let folder = Folder::parse("Bounces").unwrap();
+        let error = client.move_to(7, &folder).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "mail.example.com refused MOVE: No over quota"
+        );
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn news_in_any_answer_are_looked_at_before_the_next_idle() {
+        let script = &[
+            ("UID SEARCH UID 5:*", "* SEARCH 5 6\r\nTAG OK done\r\n"),
+            (
+                "UID STORE 5 +FLAGS.SILENT (MailferryBounce)",
+                "* 7 EXISTS\r\nTAG OK done\r\n",
+            ),
+            ("UID SEARCH UID 6:*", "* SEARCH 7\r\nTAG OK done\r\n"),
+            ("IDLE", "+ idling\r\n* 8 EXISTS\r\n"),
+            ("DONE", "b4 OK done\r\n"),
+        ];
+        let (mut client, server) = played("idle", script).await;
+        assert_eq!(client.search("UID 5:*").await.unwrap(), [5, 6]);
+        client.mark(5).await.unwrap();
+        // There is no IDLE yet.
+        client.wait(None).await.unwrap();
+        assert_eq!(client.search("UID 6:*").await.unwrap(), [7]);
+        client.wait(None).await.unwrap();
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_goodbye_ends_the_session_and_a_literal_keeps_its_place() {
+        let script = &[("SELECT INBOX", "* BYE over\r\n")];
+        let (mut client, _server) = played("", script).await;
+        let error = client.select().await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "connection to mail.example.com lost: BYE over"
+        );
+        let script = &[(
+            "UID FETCH 1 (UID BODY.PEEK[]<0.1048576>)",
+            "* 1 FETCH (\u{fc} {6}\r\nb1 OK\r\n",
+        )];
+        let (mut client, _server) = played("", script).await;
+        let error = client.message(1).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("a response with a literal cannot be parsed")
+        );
+    }
+
+    #[tokio::test]
+    async fn without_idle_the_mailbox_is_polled() {
+        let script = &[("NOOP", "TAG OK done\r\n")];
+        let (mut client, server) = played("IMAP4rev1", script).await;
+        tokio::time::pause();
+        client.wait(None).await.unwrap();
+        server.await.unwrap();
+    }
+}
