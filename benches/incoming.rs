@@ -20,7 +20,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use common::{median, memory, verdict};
 use mailferry::base::tls;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
@@ -37,12 +36,7 @@ const IDLE: usize = 5_000;
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     tls::install_provider();
-    let limits = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limits.maximum,
-        maximum: limits.maximum,
-    };
-    setrlimit(Resource::Nofile, raised).expect("more files");
+    common::raise_file_limit();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match &arguments[1..] {
         [mode, upstream, folder] if mode == "pass" => {

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{median, memory, verdict};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const IDLE: usize = 10_000;
 const SLOW: usize = 2_000;
@@ -23,12 +22,7 @@ const MESSAGES: usize = 4_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() {
-    let limits = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limits.maximum,
-        maximum: limits.maximum,
-    };
-    setrlimit(Resource::Nofile, raised).expect("more files");
+    common::raise_file_limit();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let sandbox = runtime.block_on(program::sandbox());
     let folder = tempfile::tempdir().expect("a folder");

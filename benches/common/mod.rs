@@ -4,6 +4,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -201,6 +202,16 @@ pub fn machine_time() -> [f64; 3] {
         [_, _, _, idle, waiting, _, _, steal] => [idle + waiting, steal, ticks.iter().sum()],
         _ => [0.0; 3],
     }
+}
+
+/// Allows this process, and those that it starts, as many open files as the hard limit does.
+pub fn raise_file_limit() {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limits.maximum,
+        maximum: limits.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("more files");
 }
 
 /// The median of several numbers.

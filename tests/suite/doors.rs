@@ -224,22 +224,7 @@ fn a_socket_of_systemd_is_taken_by_its_name() {
         .configuration
         .replace("address = \"127.0.0.1:0\"", systemd);
     let mut lab = Lab::stopped(plan);
-    let address = format!("127.0.0.1:{}", free_port());
-    let prefix = [
-        "systemd-socket-activate",
-        "--fdname=smtp",
-        "-E",
-        "TEST_SECRET",
-        "-E",
-        "MAILFERRY_ALLOW_ROOT",
-        "-l",
-        &address,
-    ];
-    let serve = lab.prefixed(
-        &[&prefix[..], &[crate::support::PROGRAM]].concat(),
-        &["serve"],
-    );
-    lab.started_by_a_client(serve, address.parse().expect("an address"));
+    lab.started_by_systemd("smtp");
     assert!(lab.send(SENDER, MESSAGE).starts_with("250"));
     lab.delivered(1);
     let wrong = lab.run(&["serve"]);

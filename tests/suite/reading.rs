@@ -5,8 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 
 use crate::support::{
-    Lab, Plan, Smtp, USUAL, admitted, by_refresh_token, for_reading, free_port, have, id_of,
-    reading,
+    Lab, Plan, Smtp, USUAL, admitted, by_refresh_token, for_reading, have, id_of, reading,
 };
 
 const MAILBOX: &str = "notifications@example.com";
@@ -600,20 +599,7 @@ fn a_socket_of_systemd_speaks_imap_too() {
         configuration: reading("imap").replace("address = \"127.0.0.1:0\"", systemd),
         ..Plan::default()
     });
-    let address = format!("127.0.0.1:{}", free_port());
-    let prefix = [
-        "systemd-socket-activate",
-        "--fdname=imap",
-        "-E",
-        "TEST_SECRET",
-        "-E",
-        "MAILFERRY_ALLOW_ROOT",
-        "-l",
-        &address,
-        crate::support::PROGRAM,
-    ];
-    let serve = lab.prefixed(&prefix, &["serve"]);
-    lab.started_by_a_client(serve, address.parse().expect("an address"));
+    lab.started_by_systemd("imap");
     assert!(login(&mut connect(&lab), "erp").starts_with("l OK "));
 }
 

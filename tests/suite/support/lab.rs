@@ -129,6 +129,25 @@ impl Lab {
         self.address = address;
     }
 
+    /// Lets systemd-socket-activate start the program, with a socket of this name, when the first client connects.
+    pub fn started_by_systemd(&mut self, name: &str) {
+        let address = format!("127.0.0.1:{}", super::free_port());
+        let name = format!("--fdname={name}");
+        let prefix = [
+            "systemd-socket-activate",
+            &name,
+            "-E",
+            "TEST_SECRET",
+            "-E",
+            "MAILFERRY_ALLOW_ROOT",
+            "-l",
+            &address,
+            PROGRAM,
+        ];
+        let serve = self.prefixed(&prefix, &["serve"]);
+        self.started_by_a_client(serve, address.parse().expect("an address"));
+    }
+
     /// Returns the id of the program's process.
     pub fn id(&self) -> u32 {
         self.program.as_ref().expect("it runs").id()
