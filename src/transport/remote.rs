@@ -195,7 +195,7 @@ pub(crate) const DNS_REMEDY: &str = "check the server's `host`, and DNS on this 
 /// Returns the remedy if the port cannot be reached.
 pub(crate) fn tcp_remedy(port: u16) -> String {
     format!(
-        "allow outbound connections from this machine to TCP port {port} (firewall, provider), and check the server's `host` and `port`"
+        "check the server's `host` and `port`, whether the server is running, and whether this machine may connect to TCP port {port} (firewall, provider)"
     )
 }
 
@@ -221,6 +221,11 @@ fn certificate_words(error: &CertificateError, host: &str, now: Timestamp) -> St
              firewall inspects TLS, or the server is internal, put the CA certificate (PEM) of the firewall \
              or server into the server's `ca`"
             .to_owned(),
+        CertificateError::BadSignature => {
+            "the certificate is signed with another key than the one in the server's `ca`: put the present CA certificate \
+             (PEM) there"
+                .to_owned()
+        }
         CertificateError::NotValidForName => {
             format!("the certificate is not for {host}; correct the server's `host`")
         }
