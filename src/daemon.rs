@@ -21,7 +21,7 @@ use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Protocol, S
 use crate::incoming::{self, Incoming, Mailbox, ReadingProtocol};
 use crate::observe::maillog;
 use crate::operator::accounts::Named;
-use crate::operator::{Accounts, Control, Local, control};
+use crate::operator::{About, Accounts, Control, ListenerRow, Local, SharedAbout, control};
 use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep};
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
@@ -33,6 +33,7 @@ use sockets::Sockets;
 
 /// The running program.
 pub struct Daemon {
+    about: SharedAbout,
     sockets: Sockets,
     door: Arc<Door>,
     services: Services,
@@ -129,7 +130,14 @@ impl Daemon {
         let socket = control::socket(&config.fixed.spool.folder);
         let shown: Arc<dyn Manage> = Arc::new(ShownSpool::new(spool.clone(), clock.clone()));
         let incoming = incoming::Shared::new(incoming_settings(&config, &sources)?);
-        let operator = Local::running(shown, delivery.clone(), accounts.clone(), incoming.clone());
+        let about = SharedAbout::default();
+        let operator = Local::running(
+            shown,
+            delivery.clone(),
+            accounts.clone(),
+            incoming.clone(),
+            about.clone(),
+        );
         let web = match &config.fixed.web {
             Some(settings) => Some(serve_web(settings, operator.clone()).await?),
             None => None,
@@ -164,7 +172,10 @@ impl Daemon {
             incoming,
         };
         let listeners = serve_all(bound, &configured, &door, &services)?;
+        let started = Timestamp::now();
+        about.store(Arc::new(described(&config, &listeners, started)));
         Ok(Self {
+            about,
             sockets,
             door,
             services,
@@ -242,6 +253,9 @@ impl Daemon {
             .retain_mut(|it| it.goes_on(&configured, &self.services));
         let new = serve_all(bound, &configured, &self.door, &self.services)?;
         self.listeners.extend(new);
+        let since = self.about.load().since;
+        let about = described(&config, &self.listeners, since);
+        self.about.store(Arc::new(about));
         self.sockets
             .unused(&configured)
             .for_each(maillog::socket_unused);
@@ -265,6 +279,24 @@ impl Daemon {
             web.close();
         }
         maillog::stopped();
+    }
+}
+
+/// Describes the running program for `mailferry status`.
+fn described(config: &Config, listeners: &[Serving], since: Timestamp) -> About {
+    let listeners = listeners.iter().map(|it| ListenerRow {
+        name: it.listener.name(),
+        address: it.listener.address().to_string(),
+        protocol: match it.service {
+            Service::Submission(_) => "smtp".to_owned(),
+            Service::Incoming(protocol) => protocol.name().to_owned(),
+        },
+    });
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: config.live.host.clone(),
+        since,
+        listeners: listeners.collect(),
     }
 }
 

@@ -14,6 +14,7 @@ mod route;
 mod sandbox;
 mod serve;
 mod servers;
+mod status;
 mod test;
 mod tokens;
 mod trace;
@@ -62,7 +63,7 @@ enum CliCommand {
     Route(route::Arguments),
     /// Watch mailferry work: a relay, a stand-in for Microsoft 365, and five messages, all on this machine
     ///
-    /// Runs the relay and a stand-in for Microsoft 365 on this machine, in a temporary folder. Sends three
+    /// Runs the relay and a stand-in for Microsoft 365 on this machine, in a temporary folder. Sends five
     /// messages as an ERP would send them, and shows each with the app's dialogue, the decision and the
     /// upstream's reply. Then accepts your own mail until Ctrl-C.
     Demo(demo::Arguments),
@@ -91,6 +92,11 @@ enum CliCommand {
     Tokens(tokens::Arguments),
     /// Explain which mailbox an app reads that signs in with a name, or why it may not
     Mailbox(mailbox::Arguments),
+    /// Show on one screen whether mail flows, and if not, why
+    ///
+    /// Exits with 0 if all is well, 1 if somebody should look, 2 if a server cannot be used, and 69 if mailferry is
+    /// not running: monitoring can call it.
+    Status(status::Arguments),
     /// Show each server: its mailbox, its limits, and the reason if it is not in use
     ///
     /// Shows each server of the running program: its mailbox, how much of the mailbox's limits is used, and the
@@ -164,6 +170,7 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Disconnect(arguments) => disconnect::run(&arguments),
         CliCommand::Tokens(arguments) => tokens::run(&arguments),
         CliCommand::Mailbox(arguments) => mailbox::run(&arguments),
+        CliCommand::Status(arguments) => status::run(&arguments),
         CliCommand::Servers(arguments) => servers::list(&arguments),
         CliCommand::Hold(arguments) => servers::hold(&arguments),
         CliCommand::Release(arguments) => servers::release(&arguments),

@@ -53,6 +53,16 @@ impl<S: Subscriber> Layer<S> for Counting {
     }
 }
 
+/// Returns the number of events of a kind since the program started, of all servers.
+pub(crate) fn counted(event: &str) -> u64 {
+    let text = COUNTED.get().map(PrometheusHandle::render);
+    let start = format!("{EVENTS}{{event=\"{event}\",");
+    let text = text.unwrap_or_default();
+    let lines = text.lines().filter(|line| line.starts_with(&start));
+    let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    counts.sum()
+}
+
 /// The key of one count: the event, then the server, which is empty if the event concerns no server.
 #[derive(Default)]
 struct CountKey {

@@ -13,10 +13,12 @@ use super::error::OperatorError;
 use super::request::{PAGE, Request};
 use super::response::Response;
 use super::row::TokenRow;
+use super::status::{About, Events, SharedAbout, Status};
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
 use crate::delivery::{self, Delivery, ServerState};
 use crate::incoming;
 use crate::message::Address;
+use crate::observe::metrics;
 use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError};
 use crate::transport::{Step, smtp::Smtp};
 
@@ -33,6 +35,7 @@ pub(crate) struct Local {
     stopped: Option<Arc<delivery::DeliverySettings>>,
     /// The mailboxes that apps read.
     incoming: Option<Arc<incoming::Shared>>,
+    about: SharedAbout,
     link: Arc<OnceLock<PageLink>>,
 }
 
@@ -43,8 +46,10 @@ impl Local {
         delivery: Arc<Delivery>,
         accounts: Arc<Accounts>,
         incoming: Arc<incoming::Shared>,
+        about: SharedAbout,
     ) -> Self {
         Self {
+            about,
             spool: Some(spool),
             delivery: Some(delivery),
             accounts: Some(accounts),
@@ -131,6 +136,7 @@ type Responder = mpsc::Sender<Result<Response, OperatorError>>;
 impl Local {
     async fn respond(&self, request: Request) -> Result<Response, OperatorError> {
         Ok(match request {
+            Request::Status => Response::Status(Box::new(self.status().await?)),
             Request::Servers => Response::Servers(self.servers().await?),
             Request::Hold { server, reason } => {
                 if self.delivery()?.hold(&server, reason).await? {
@@ -178,6 +184,32 @@ impl Local {
             Request::PageLink => Response::Link(self.link.get().map(|link| link())),
             Request::Test { .. } | Request::Content(_) => Response::Done,
         })
+    }
+
+    async fn status(&self) -> Result<Status, OperatorError> {
+        let spool = self.spool()?;
+        let first = Page {
+            limit: 1,
+            ..Page::default()
+        };
+        let oldest = spool.list(first).await?;
+        let count = |event| metrics::counted(event);
+        let events = Events {
+            accepted: count("accepted"),
+            delivered: count("delivered"),
+            deferred: count("deferred"),
+            failed: count("failed"),
+            bounced: count("bounced"),
+        };
+        Ok(Status::of(
+            About::clone(&self.about.load()),
+            self.tokens().await?,
+            self.servers().await?,
+            &spool.counts().await?,
+            oldest.first().map(|entry| entry.record.received),
+            events,
+            Timestamp::now(),
+        ))
     }
 
     async fn servers(&self) -> Result<Vec<ServerState>, OperatorError> {

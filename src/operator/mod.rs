@@ -20,6 +20,7 @@ mod remote;
 mod request;
 mod response;
 pub(crate) mod row;
+pub(crate) mod status;
 
 pub(crate) use accounts::Accounts;
 pub(crate) use ask::Operator;
@@ -30,3 +31,4 @@ pub(crate) use metrics::metrics;
 pub(crate) use remote::Remote;
 pub(crate) use request::{Need, PAGE, Request};
 pub(crate) use response::FromResponse;
+pub(crate) use status::{About, ListenerRow, SharedAbout};

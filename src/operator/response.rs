@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts::{Disconnected, SignInAttempt, SignInProgress};
 use super::error::OperatorError;
 use super::row::TokenRow;
+use super::status::Status;
 use crate::delivery::ServerState;
 use crate::spool::{Entry, Story};
 use crate::transport::Step;
@@ -19,6 +20,8 @@ pub(crate) enum Response {
     Was(bool),
     /// A number of items.
     Count(usize),
+    /// The state of the whole program.
+    Status(Box<Status>),
     /// Servers.
     Servers(Vec<ServerState>),
     /// A step of a test.
@@ -72,6 +75,7 @@ holds! {
     Response::Done => () { () },
     Response::Was(it) => bool { it },
     Response::Count(it) => usize { it },
+    Response::Status(it) => Status { *it },
     Response::Servers(it) => Vec<ServerState> { it },
     Response::Step(it) => Step { it },
     Response::Entries(it) => Vec<Entry> { it },

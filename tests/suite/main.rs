@@ -30,6 +30,7 @@ mod reading;
 mod replies;
 mod schedules;
 mod simulated;
+mod status;
 mod stories;
 mod tokens;
 mod vault_crash;

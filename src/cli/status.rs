@@ -1,0 +1,176 @@
+//! `mailferry status`.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::common::{ConfigFile, plain};
+use super::operator;
+use super::queue::reason::from_now;
+use crate::operator::row::Light;
+use crate::operator::status::{ServerRow, Status};
+use crate::operator::{Need, Request};
+
+/// The exit code if something cannot be used, as monitoring plugins have it: 0 well, 1 warning, 2 critical.
+const CRITICAL: u8 = 2;
+const WARNING: u8 = 1;
+
+/// The arguments of `mailferry status`.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+    /// Print again every so many seconds, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..))]
+    watch: Option<u64>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    operator::run(&arguments.config, Need::Running, async |reached| {
+        loop {
+            let status: Status = reached.operator().ask(Request::Status).await?;
+            let shown = match arguments.json {
+                true => json(&status),
+                false => text(&status),
+            };
+            let Some(seconds) = arguments.watch else {
+                print!("{shown}");
+                return Ok(ExitCode::from(match status.light() {
+                    Light::Green => 0,
+                    Light::Amber => WARNING,
+                    Light::Red => CRITICAL,
+                }));
+            };
+            // Clears the screen.
+            let clear = if std::io::stdout().is_terminal() {
+                "\x1b[H\x1b[2J"
+            } else {
+                ""
+            };
+            print!("{clear}{shown}");
+            std::io::Write::flush(&mut std::io::stdout()).ok();
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+    })
+}
+
+fn json(status: &Status) -> String {
+    let mut value = serde_json::json!(status);
+    value["light"] = serde_json::json!(status.light());
+    value["warnings"] = serde_json::json!(status.warnings());
+    format!("{value}\n")
+}
+
+fn text(status: &Status) -> String {
+    let (about, events, now) = (&status.about, status.events, status.now);
+    let listeners = about.listeners.iter();
+    let listeners: Vec<String> = listeners
+        .map(|it| format!("{} {}", it.protocol, it.address))
+        .collect();
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| text.push_str(&format!("{name:<12}{value}\n"));
+    row(
+        "mailferry",
+        format!(
+            "{} on {}, started {}",
+            about.version,
+            about.host,
+            from_now(about.since, now)
+        ),
+    );
+    row("listens", listeners.join(", "));
+    row(
+        "since then",
+        format!(
+            "{} accepted, {} delivered, {} deferred, {} failed, {} bounced",
+            events.accepted, events.delivered, events.deferred, events.failed, events.bounced
+        ),
+    );
+    let oldest = status
+        .oldest
+        .map(|at| format!(", the oldest came {}", from_now(at, now)));
+    row(
+        "queue",
+        format!(
+            "{} waiting, {} held{}",
+            status.queued,
+            status.held,
+            oldest.unwrap_or_default()
+        ),
+    );
+    text.push('\n');
+    text.push_str(&servers(status));
+    let warnings = status.warnings();
+    for warning in &warnings {
+        text.push_str(&format!("Warning: {}\n", plain(warning)));
+    }
+    let verdict = match status.light() {
+        Light::Green => "All is well.",
+        Light::Amber => "Mail flows, but somebody should look at this.",
+        Light::Red => "A server cannot be used: its mail waits.",
+    };
+    text.push_str(&format!("{verdict}\n"));
+    text
+}
+
+/// Returns a table of the servers, with the reason below each that cannot be used.
+fn servers(status: &Status) -> String {
+    let names = status.servers.iter().map(|server| server.name.len());
+    let width = names.max().unwrap_or_default().max("SERVER".len());
+    let mut text = format!(
+        "{:<width$}  {:<7}  {:>6}  {:>5}  TOKEN\n",
+        "SERVER", "STATE", "QUEUE", "HELD"
+    );
+    for server in &status.servers {
+        let ServerRow {
+            name,
+            queued,
+            held,
+            token,
+            ..
+        } = server;
+        let state = state(server);
+        let (begin, end) = colour(server.light);
+        text.push_str(&format!(
+            "{name:<width$}  {begin}{state:<7}{end}  {queued:>6}  {held:>5}  {token}\n"
+        ));
+        if let Some(reason) = &server.reason {
+            text.push_str(&format!("    {}\n", plain(reason)));
+        }
+        let hold = server
+            .delivery
+            .as_ref()
+            .and_then(|state| state.hold.as_ref());
+        if let Some(until) = hold.and_then(|hold| hold.until) {
+            text.push_str(&format!(
+                "    next try {until} ({})\n",
+                from_now(until, status.now)
+            ));
+        }
+    }
+    text
+}
+
+fn state(server: &ServerRow) -> &'static str {
+    match &server.delivery {
+        Some(state) if state.hold.is_some() => "held",
+        _ if server.light == Light::Red => "stuck",
+        Some(_) => "in use",
+        None => "reading",
+    }
+}
+
+fn colour(light: Light) -> (String, &'static str) {
+    if !std::io::stdout().is_terminal() {
+        return (String::new(), "");
+    }
+    let code = match light {
+        Light::Green => 32,
+        Light::Amber => 33,
+        Light::Red => 31,
+    };
+    (format!("\x1b[{code}m"), "\x1b[0m")
+}

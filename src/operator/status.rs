@@ -1,0 +1,189 @@
+//! The state of the whole program for people and monitoring to see. Pure, except for [`About`], which the
+//! program fills in as it starts.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use super::row::{Light, TokenRow};
+use crate::base::Timestamp;
+use crate::delivery::ServerState;
+use crate::spool::Count;
+
+/// The age at which the oldest message of the queue is a warning: Exchange's own senders are told of a delay
+/// after four hours, and an administrator wants to know before.
+const OLD: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// What does not change between two reloads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct About {
+    /// The version of the running program.
+    pub version: String,
+    /// The name of this host, as `host` in the configuration.
+    pub host: String,
+    /// The time at which the program started.
+    pub since: Timestamp,
+    /// The listeners.
+    pub listeners: Vec<ListenerRow>,
+}
+
+/// The description that the program keeps up to date.
+pub(crate) type SharedAbout = Arc<ArcSwap<About>>;
+
+/// A listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListenerRow {
+    /// The listener's name.
+    pub name: String,
+    /// The address.
+    pub address: String,
+    /// The protocol: `smtp`, `imap` or `pop3`.
+    pub protocol: String,
+}
+
+/// The number of events since the program started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Events {
+    /// Messages that were accepted.
+    pub accepted: u64,
+    /// Deliveries to a server, one for each message and attempt that succeeded.
+    pub delivered: u64,
+    /// Attempts after which a message waits for another one.
+    pub deferred: u64,
+    /// Recipients for whom a message failed.
+    pub failed: u64,
+    /// Recipients for whom a message bounced.
+    pub bounced: u64,
+}
+
+/// A server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ServerRow {
+    /// The server's name.
+    pub name: String,
+    /// The state at a glance: `green`, `amber` or `red`.
+    pub light: Light,
+    /// The state of its tokens in words.
+    pub token: String,
+    /// The reason why it is held, or why no token can be obtained, with the remedy.
+    pub reason: Option<String>,
+    /// Delivery's view of it; `None` if it is for reading only.
+    pub delivery: Option<ServerState>,
+    /// The messages that wait for it.
+    pub queued: usize,
+    /// The messages that are held until a person acts.
+    pub held: usize,
+}
+
+/// The state of the program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// What does not change between two reloads.
+    pub about: About,
+    /// The time at which the status was taken.
+    pub now: Timestamp,
+    /// The servers, in the order of the configuration.
+    pub servers: Vec<ServerRow>,
+    /// The messages that wait.
+    pub queued: usize,
+    /// The messages that are held until a person acts.
+    pub held: usize,
+    /// The time at which the oldest message of the queue was accepted.
+    pub oldest: Option<Timestamp>,
+    /// The events since the start.
+    pub events: Events,
+}
+
+impl Status {
+    /// Puts the parts together.
+    pub(crate) fn of(
+        about: About,
+        rows: Vec<TokenRow>,
+        mut states: Vec<ServerState>,
+        counts: &[Count],
+        oldest: Option<Timestamp>,
+        events: Events,
+        now: Timestamp,
+    ) -> Self {
+        let servers = rows.into_iter().map(|row| {
+            let (light, token) = row.glance(now);
+            let place = states.iter().position(|state| state.name == row.server);
+            let count = counts.iter().find(|count| count.server == row.server);
+            ServerRow {
+                light,
+                token,
+                reason: row.reason().map(str::to_owned),
+                delivery: place.map(|place| states.swap_remove(place)),
+                queued: count.map_or(0, |count| count.queued),
+                held: count.map_or(0, |count| count.held),
+                name: row.server,
+            }
+        });
+        Self {
+            servers: servers.collect(),
+            queued: counts.iter().map(|count| count.queued).sum(),
+            held: counts.iter().map(|count| count.held).sum(),
+            about,
+            oldest,
+            events,
+            now,
+        }
+    }
+
+    /// The state at a glance: red if a server cannot be used, amber if somebody should look.
+    pub(crate) fn light(&self) -> Light {
+        let lights = self.servers.iter().map(|server| server.light);
+        let worst = lights.max().unwrap_or(Light::Green);
+        let is_amber = !self.warnings().is_empty();
+        worst.max(if is_amber { Light::Amber } else { Light::Green })
+    }
+
+    /// Returns what a person should look at besides the servers, in words.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.held > 0 {
+            let them = if self.held == 1 {
+                "message is"
+            } else {
+                "messages are"
+            };
+            warnings.push(format!(
+                "{} {them} held until somebody acts: see `mailferry queue list --state held`",
+                self.held
+            ));
+        }
+        if let Some(oldest) = self.oldest.filter(|oldest| self.now.since(*oldest) >= OLD) {
+            warnings.push(format!(
+                "the oldest message has waited since {oldest}: `mailferry queue list` says why"
+            ));
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(held: usize, oldest: Option<i64>) -> Status {
+        let counts = [Count {
+            server: String::new(),
+            queued: 1,
+            held,
+        }];
+        let now = Timestamp(10_000_000);
+        let oldest = oldest.map(|ago| Timestamp(now.0 - ago * 1_000));
+        let (about, events) = (About::default(), Events::default());
+        Status::of(about, Vec::new(), Vec::new(), &counts, oldest, events, now)
+    }
+
+    #[test]
+    fn what_somebody_should_look_at_is_amber() {
+        assert_eq!(status(0, Some(3_599)).light(), Light::Green);
+        assert_eq!(status(0, Some(3_600)).light(), Light::Amber);
+        let held = status(2, None);
+        assert_eq!((held.light(), held.warnings().len()), (Light::Amber, 1));
+        assert!(held.warnings()[0].starts_with("2 messages are held"));
+    }
+}

@@ -1,0 +1,98 @@
+//! `mailferry status`: one screen says whether mail flows, and its exit code tells monitoring.
+
+use crate::support::{Lab, Plan, admitted, id_of};
+
+const SENDER: &str = "notifications@example.com";
+
+/// Returns the exit code and the text.
+fn status(lab: &Lab, arguments: &[&str]) -> (i32, String) {
+    let output = lab.run(&[&["status"], arguments].concat());
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    (output.status.code().expect("a code"), said)
+}
+
+#[test]
+fn one_screen_says_that_all_is_well_or_what_is_not() {
+    let mut lab = Lab::new();
+    id_of(&lab.send(SENDER, &admitted("one")));
+    lab.delivered(1);
+    let seen = lab.wait_for("the queue to be empty", || {
+        let (code, said) = status(&lab, &[]);
+        said.contains("0 waiting").then_some((code, said))
+    });
+    let (code, said) = seen;
+    assert_eq!(code, 0, "{said}");
+    for words in [
+        "on relay.example.com, started ",
+        &format!("smtp {}", lab.address),
+        "1 accepted, 1 delivered, 0 deferred, 0 failed, 0 bounced",
+        "notifications  in use        0      0  token valid until ",
+        "All is well.",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in\n{said}");
+    }
+    // A held message is for somebody to look at.
+    lab.stdout(&["hold", "notifications", "--reason", "moving house"]);
+    let id = id_of(&lab.send(SENDER, &admitted("two")));
+    let (code, said) = status(&lab, &[]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("notifications  held "), "{said}");
+    assert!(said.contains("    moving house\n"), "{said}");
+    assert!(
+        said.contains("A server cannot be used: its mail waits."),
+        "{said}"
+    );
+    lab.stdout(&["queue", "hold", &id]);
+    lab.stdout(&["release", "notifications"]);
+    let (code, said) = status(&lab, &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("Warning: 1 message is held until somebody acts"),
+        "{said}"
+    );
+    let (_, json) = status(&lab, &["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["light"], "amber");
+    assert_eq!(json["held"], 1);
+    assert_eq!(json["servers"][0]["name"], "notifications");
+    assert_eq!(json["events"]["accepted"], 2);
+    lab.stop();
+    assert_eq!(status(&lab, &[]).0, 69);
+}
+
+#[test]
+fn a_server_that_needs_a_person_is_critical() {
+    let plan = Plan::default();
+    let configuration = plan
+        .configuration
+        .replace("client_credentials", "authorization_code")
+        .replace(
+            "ca = \"ca.pem\"\n\n[[server]]",
+            "authorize_url = \"https://localhost/authorize\"\nca = \"ca.pem\"\n\n[[server]]",
+        );
+    let lab = Lab::with(Plan {
+        configuration,
+        ..plan
+    });
+    let (code, said) = status(&lab, &[]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("notifications  stuck "), "{said}");
+    assert!(said.contains("nobody has signed in"), "{said}");
+}
+
+#[test]
+fn a_server_for_reading_is_shown_too() {
+    let server = crate::support::for_reading(crate::support::SERVER);
+    let server = server
+        .replace("\"smtp\", ", "")
+        .replace("notifications", "inbox");
+    let server = server.replace("from_filter = \"inbox@example.com\"\n", "");
+    let plan = Plan::default();
+    let lab = Lab::with(Plan {
+        configuration: plan.configuration + &server,
+        mailboxes: vec![SENDER, "inbox@example.com"],
+        ..Plan::default()
+    });
+    let (_, said) = status(&lab, &[]);
+    assert!(said.contains("inbox          reading"), "{said}");
+}
