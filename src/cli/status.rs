@@ -110,6 +110,7 @@ fn text(status: &Status) -> String {
     let verdict = match status.light() {
         Light::Green => "All is well.",
         Light::Amber => "Mail flows, but somebody should look at this.",
+        Light::Red if !status.takes_messages => "No mail can be accepted.",
         Light::Red => "A server cannot be used: its mail waits.",
     };
     text.push_str(&format!("{verdict}\n"));

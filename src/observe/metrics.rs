@@ -105,7 +105,7 @@ pub(crate) struct Measured {
     pub name: &'static str,
     /// The meaning in words.
     pub help: &'static str,
-    /// The label that distinguishes the values.
+    /// The label that distinguishes the values; empty if there is only one value.
     pub label: &'static str,
     /// The measured value for each value of the label.
     pub values: Vec<(String, f64)>,
@@ -125,7 +125,10 @@ fn measure(recorder: &PrometheusRecorder, measured: &Measured) {
     recorder.describe_gauge(name, None::<Unit>, SharedString::from(measured.help));
     let metadata = Metadata::new(module_path!(), Level::INFO, None);
     for (label, value) in &measured.values {
-        let labels = vec![Label::new(measured.label, label.clone())];
+        let labels = match measured.label {
+            "" => Vec::new(),
+            name => vec![Label::new(name, label.clone())],
+        };
         let key = Key::from_parts(measured.name, labels);
         recorder.register_gauge(&key, &metadata).set(*value);
     }

@@ -13,7 +13,7 @@ use super::error::OperatorError;
 use super::request::{PAGE, Request};
 use super::response::Response;
 use super::row::TokenRow;
-use super::status::{About, Events, SharedAbout, Status};
+use super::status::{self, About, Events, SharedAbout, Status};
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
 use crate::delivery::{self, Delivery, ServerState};
 use crate::incoming;
@@ -186,7 +186,8 @@ impl Local {
         })
     }
 
-    async fn status(&self) -> Result<Status, OperatorError> {
+    /// Returns the state of the whole program.
+    pub(crate) async fn status(&self) -> Result<Status, OperatorError> {
         let spool = self.spool()?;
         let first = Page {
             limit: 1,
@@ -201,15 +202,17 @@ impl Local {
             failed: count("failed"),
             bounced: count("bounced"),
         };
-        Ok(Status::of(
-            About::clone(&self.about.load()),
-            self.tokens().await?,
-            self.servers().await?,
-            &spool.counts().await?,
-            oldest.first().map(|entry| entry.record.received),
+        let (counts, now) = (spool.counts().await?, Timestamp::now());
+        Ok(Status {
+            about: About::clone(&self.about.load()),
+            servers: status::servers(self.tokens().await?, self.servers().await?, &counts, now),
+            queued: counts.iter().map(|count| count.queued).sum(),
+            held: counts.iter().map(|count| count.held).sum(),
+            oldest: oldest.first().map(|entry| entry.record.received),
             events,
-            Timestamp::now(),
-        ))
+            takes_messages: spool.takes_messages().await,
+            now,
+        })
     }
 
     async fn servers(&self) -> Result<Vec<ServerState>, OperatorError> {

@@ -93,55 +93,73 @@ pub(crate) struct Status {
     pub oldest: Option<Timestamp>,
     /// The events since the start.
     pub events: Events,
+    /// True if the spool has room for another message.
+    pub takes_messages: bool,
+}
+
+/// Puts together what is known of each server.
+pub(crate) fn servers(
+    rows: Vec<TokenRow>,
+    mut states: Vec<ServerState>,
+    counts: &[Count],
+    now: Timestamp,
+) -> Vec<ServerRow> {
+    let servers = rows.into_iter().map(|row| {
+        let (light, token) = row.glance(now);
+        let place = states.iter().position(|state| state.name == row.server);
+        let count = counts.iter().find(|count| count.server == row.server);
+        ServerRow {
+            light,
+            token,
+            reason: row.reason().map(str::to_owned),
+            delivery: place.map(|place| states.swap_remove(place)),
+            queued: count.map_or(0, |count| count.queued),
+            held: count.map_or(0, |count| count.held),
+            name: row.server,
+        }
+    });
+    servers.collect()
 }
 
 impl Status {
-    /// Puts the parts together.
-    pub(crate) fn of(
-        about: About,
-        rows: Vec<TokenRow>,
-        mut states: Vec<ServerState>,
-        counts: &[Count],
-        oldest: Option<Timestamp>,
-        events: Events,
-        now: Timestamp,
-    ) -> Self {
-        let servers = rows.into_iter().map(|row| {
-            let (light, token) = row.glance(now);
-            let place = states.iter().position(|state| state.name == row.server);
-            let count = counts.iter().find(|count| count.server == row.server);
-            ServerRow {
-                light,
-                token,
-                reason: row.reason().map(str::to_owned),
-                delivery: place.map(|place| states.swap_remove(place)),
-                queued: count.map_or(0, |count| count.queued),
-                held: count.map_or(0, |count| count.held),
-                name: row.server,
-            }
-        });
-        Self {
-            servers: servers.collect(),
-            queued: counts.iter().map(|count| count.queued).sum(),
-            held: counts.iter().map(|count| count.held).sum(),
-            about,
-            oldest,
-            events,
-            now,
-        }
-    }
-
     /// The state at a glance: red if a server cannot be used, amber if somebody should look.
     pub(crate) fn light(&self) -> Light {
         let lights = self.servers.iter().map(|server| server.light);
         let worst = lights.max().unwrap_or(Light::Green);
         let is_amber = !self.warnings().is_empty();
-        worst.max(if is_amber { Light::Amber } else { Light::Green })
+        let rest = match (self.takes_messages, is_amber) {
+            (false, _) => Light::Red,
+            (true, true) => Light::Amber,
+            (true, false) => Light::Green,
+        };
+        worst.max(rest)
+    }
+
+    /// Returns the reasons why the program should get no more mail for now, for a load balancer.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !self.takes_messages {
+            reasons.push("the disk is full".to_owned());
+        }
+        let mut sending = self
+            .servers
+            .iter()
+            .filter_map(|server| server.delivery.as_ref());
+        if !self.servers.is_empty() && sending.all(|state| state.hold.is_some()) {
+            reasons.push("no server can be used".to_owned());
+        }
+        if let Some(oldest) = self.oldest.filter(|oldest| self.now.since(*oldest) >= OLD) {
+            reasons.push(format!("the oldest message has waited since {oldest}"));
+        }
+        reasons
     }
 
     /// Returns what a person should look at besides the servers, in words.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if !self.takes_messages {
+            warnings.push("the disk is full: apps are told 452, and try again".to_owned());
+        }
         if self.held > 0 {
             let them = if self.held == 1 {
                 "message is"
@@ -167,15 +185,17 @@ mod tests {
     use super::*;
 
     fn status(held: usize, oldest: Option<i64>) -> Status {
-        let counts = [Count {
-            server: String::new(),
+        let now = Timestamp(10_000_000);
+        Status {
+            about: About::default(),
+            now,
+            servers: Vec::new(),
             queued: 1,
             held,
-        }];
-        let now = Timestamp(10_000_000);
-        let oldest = oldest.map(|ago| Timestamp(now.0 - ago * 1_000));
-        let (about, events) = (About::default(), Events::default());
-        Status::of(about, Vec::new(), Vec::new(), &counts, oldest, events, now)
+            oldest: oldest.map(|ago| Timestamp(now.0 - ago * 1_000)),
+            events: Events::default(),
+            takes_messages: true,
+        }
     }
 
     #[test]
@@ -185,5 +205,11 @@ mod tests {
         let held = status(2, None);
         assert_eq!((held.light(), held.warnings().len()), (Light::Amber, 1));
         assert!(held.warnings()[0].starts_with("2 messages are held"));
+        assert_eq!(held.not_ready(), [""; 0]);
+        let full = Status {
+            takes_messages: false,
+            ..status(0, Some(7_200))
+        };
+        assert_eq!((full.light(), full.not_ready().len()), (Light::Red, 2));
     }
 }

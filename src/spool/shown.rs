@@ -8,7 +8,7 @@ use super::{
     Content, Contents, Count, Entry, EventKind, Manage, OperatorAction, Page, QueueFilter, Record,
     Selection, SpoolFuture, Stories, Story,
 };
-use crate::base::{Clock, MessageId, Timestamp};
+use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 
 /// The spool as people see it. Times in its arguments and results follow the wall clock.
 pub struct ShownSpool {
@@ -96,6 +96,10 @@ impl Manage for ShownSpool {
 
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {
         self.spool.counts()
+    }
+
+    fn takes_messages(&self) -> BoxFuture<'_, bool> {
+        self.spool.takes_messages()
     }
 }
 

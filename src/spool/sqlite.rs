@@ -384,6 +384,10 @@ impl Manage for SqliteSpool {
         let counts = self.shared.queue().counts.all();
         Box::pin(std::future::ready(Ok(counts)))
     }
+
+    fn takes_messages(&self) -> BoxFuture<'_, bool> {
+        self.has_room()
+    }
 }
 
 impl Drop for SqliteSpool {

@@ -153,6 +153,9 @@ pub trait Manage: Contents + Stories {
     /// Returns the number of messages by server and state. The call takes the same time however many messages
     /// there are.
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>>;
+
+    /// True if there is room for another message, as far as this can be known in advance.
+    fn takes_messages(&self) -> BoxFuture<'_, bool>;
 }
 
 /// All traits of the spool that delivery uses.

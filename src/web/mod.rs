@@ -44,11 +44,13 @@ pub struct PageSettings {
 }
 
 /// The first segment of each of the page's own paths.
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 9] = [
     "",
     "connect",
+    "healthz",
     "in",
     "metrics",
+    "readyz",
     "sign-in",
     "style.css",
     "test",
@@ -148,6 +150,8 @@ impl Web {
         let router = Router::new()
             .route("/in/{link}", get(enter))
             .route("/metrics", get(measured))
+            .route("/healthz", get(alive))
+            .route("/readyz", get(ready))
             .route("/style.css", get(style))
             .merge(inside)
             .fallback(get(come_back))
@@ -246,14 +250,40 @@ fn html(page: maud::Markup) -> Html<String> {
 
 /// Serves the metrics, but only under a local host name, not under the page's name from outside.
 async fn measured(State(parts): State<Arc<PageParts>>, headers: HeaderMap) -> Response {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    if host.is_some_and(|host| parts.own_hosts.iter().any(|own| own == host)) {
+    if is_local(&parts, &headers) {
         metrics(&parts.operator).await.into_response()
     } else {
         StatusCode::NOT_FOUND.into_response()
     }
+}
+
+/// Says that the program is running.
+async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Says whether the program should get mail now, for a load balancer or an orchestrator. The reasons are in the
+/// body, but only for this machine.
+async fn ready(State(parts): State<Arc<PageParts>>, headers: HeaderMap) -> Response {
+    let reasons = match parts.operator.status().await {
+        Ok(status) => status.not_ready(),
+        Err(error) => vec![error.text],
+    };
+    if reasons.is_empty() {
+        return "ok\n".into_response();
+    }
+    let shown = match is_local(&parts, &headers) {
+        true => reasons.join("\n") + "\n",
+        false => "not ready\n".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, shown).into_response()
+}
+
+fn is_local(parts: &PageParts, headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| parts.own_hosts.iter().any(|own| own == host))
 }
 
 async fn style() -> Response {

@@ -313,3 +313,31 @@ fn connections_that_say_nothing_take_a_few_places_and_no_more() {
     lab.send("notifications@example.com", &admitted("all the same"));
     lab.delivered(1);
 }
+
+#[test]
+fn health_and_readiness_are_there_without_a_session() {
+    let lab = with_page(Plan::default());
+    let link = lab.stdout(&["web", "--no-browser"]);
+    let url = reqwest::Url::parse(link.trim()).expect("a link");
+    let get = |path: &str| lab.get(url.join(path).expect("a path"));
+    assert_eq!(get("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(get("/readyz"), (200, "ok\n".to_owned()));
+    let (_, metrics) = get("/metrics");
+    for line in [
+        &format!(
+            "mailferry_build_info{{version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        ),
+        "mailferry_queue_oldest_age_seconds 0",
+        "mailferry_spool_has_room 1",
+        "mailferry_recipients_of_day{server=\"notifications\"} 0",
+    ] {
+        assert!(
+            metrics.lines().any(|told| told == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+    lab.stdout(&["hold", "notifications"]);
+    assert_eq!(get("/healthz").0, 200);
+    assert_eq!(get("/readyz"), (503, "no server can be used\n".to_owned()));
+}
