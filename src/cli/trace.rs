@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             }
         }
         if !arguments.json {
-            println!("{}", found(stories.len(), arguments.limit));
+            println!("{}", found(stories.len(), arguments.limit, what));
         }
         Ok(if stories.is_empty() {
             ExitCode::from(NO)
@@ -74,9 +74,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-fn found(count: usize, limit: usize) -> String {
+fn found(count: usize, limit: usize, what: &str) -> String {
     let details = "`mailferry trace ID` shows all details of one message";
-    if count == 0 {
+    if count == 0 && what.starts_with('<') {
+        "0 found; a Message-ID is known once a server has accepted the message: look for an address of the message instead"
+            .to_owned()
+    } else if count == 0 {
         "0 found; a message that was refused is only in the log".to_owned()
     } else if count == limit {
         format!("the newest {count}, `--limit` shows more; {details}")

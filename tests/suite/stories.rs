@@ -348,3 +348,18 @@ fn a_reader_may_stop_reading() {
     let output = child.wait_with_output().expect("ends");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+#[test]
+fn a_message_id_that_no_server_has_accepted_is_explained() {
+    let lab = Lab::new();
+    lab.stdout(&["hold", "notifications"]);
+    let message = "From: notifications@example.com\r\nMessage-ID: <waits@erp>\r\n\r\nx\r\n";
+    lab.send("notifications@example.com", message);
+    let output = lab.run(&["trace", "<waits@erp>"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("look for an address of the message instead"),
+        "{said}"
+    );
+}
