@@ -1,5 +1,4 @@
-//! Reading through the program, against a pass-through in the manner of stunnel: it ends TLS on one side, begins
-//! it on the other, and copies. Both use the same libraries, the same client and the same mail server. Measures
+//! Reading through the program, compared with a TLS proxy like stunnel, which decrypts, encrypts again and copies. Both use the same libraries, the same client and the same mail server. Measures
 //! the rate of a large message, what the sign-in costs besides the mail server's own round trips, and the memory
 //! of sessions that wait in IDLE.
 //!
@@ -234,7 +233,7 @@ async fn compare() {
     idle(&process, ours, &connector_of_listeners).await;
 }
 
-/// Compares the rate of a large message, round by round.
+/// Compares the median throughput for a large message.
 async fn rate(
     sandbox: &mailferry::sandbox::Sandbox,
     ours: SocketAddr,
@@ -258,12 +257,10 @@ async fn rate(
         others.push(client.fetch().await);
     }
     let (rate, other) = (median(rates), median(others));
-    println!(
-        "200 MB: {rate:.0} MB/s through the program, {other:.0} MB/s through the pass-through"
-    );
+    println!("200 MiB: {rate:.0} MB/s through the program, {other:.0} MB/s through the TLS proxy");
     let ratio = rate / other;
     verdict(
-        "rate, as a share of the pass-through's",
+        "throughput relative to the TLS proxy",
         format!("{ratio:.2}"),
         ">= 0.9",
         ratio >= 0.9,
@@ -330,7 +327,7 @@ async fn idle(process: &program::Process, ours: SocketAddr, connector: &TlsConne
     let each = (memory(process.0.id(), "VmRSS") - before) as f64 / IDLE as f64;
     let beside = greeted().await;
     println!(
-        "a new client is greeted after {alone:.2} ms alone, and after {beside:.2} ms beside {IDLE} sessions"
+        "greeting for a new client: {alone:.2} ms without other sessions, {beside:.2} ms with {IDLE} idle sessions"
     );
     verdict(
         "memory of a session that waits, both ends with TLS",

@@ -21,7 +21,7 @@ use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Protocol, S
 use crate::incoming::{self, Incoming, Mailbox, ReadingProtocol};
 use crate::observe::maillog;
 use crate::operator::accounts::Named;
-use crate::operator::{About, Accounts, Control, ListenerRow, Local, SharedAbout, control};
+use crate::operator::{Accounts, Control, ListenerRow, Local, ProgramInfo, SharedInfo, control};
 use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep};
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
@@ -33,7 +33,7 @@ use sockets::Sockets;
 
 /// The running program.
 pub struct Daemon {
-    about: SharedAbout,
+    about: SharedInfo,
     sockets: Sockets,
     door: Arc<Door>,
     services: Services,
@@ -130,7 +130,7 @@ impl Daemon {
         let socket = control::socket(&config.fixed.spool.folder);
         let shown: Arc<dyn Manage> = Arc::new(ShownSpool::new(spool.clone(), clock.clone()));
         let incoming = incoming::Shared::new(incoming_settings(&config, &sources)?);
-        let about = SharedAbout::default();
+        let about = SharedInfo::default();
         let operator = Local::running(
             shown,
             delivery.clone(),
@@ -283,7 +283,7 @@ impl Daemon {
 }
 
 /// Describes the running program for `mailferry status`.
-fn described(config: &Config, listeners: &[Serving], since: Timestamp) -> About {
+fn described(config: &Config, listeners: &[Serving], since: Timestamp) -> ProgramInfo {
     let listeners = listeners.iter().map(|it| ListenerRow {
         name: it.listener.name(),
         address: it.listener.address().to_string(),
@@ -292,7 +292,7 @@ fn described(config: &Config, listeners: &[Serving], since: Timestamp) -> About 
             Service::Incoming(protocol) => protocol.name().to_owned(),
         },
     });
-    About {
+    ProgramInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: config.live.host.clone(),
         since,

@@ -1,4 +1,4 @@
-//! The few commands of IMAP that are needed to find reports (RFC 9051, RFC 3501). The crate imap-proto reads
+//! The IMAP commands that find and handle reports (RFC 9051, RFC 3501). The crate imap-proto reads
 //! the responses.
 
 use std::time::Duration;
@@ -35,8 +35,8 @@ pub(super) struct Client {
     /// The mail server's capabilities, in upper case.
     capabilities: Vec<String>,
     tag: u32,
-    /// True if messages have arrived since the last search. The mail server may say so in any answer, and says
-    /// it once.
+    /// True if messages have arrived since the last search. The mail server may announce them in the response to
+    /// any command, and does so once.
     has_news: bool,
 }
 
@@ -114,7 +114,7 @@ impl Client {
         self.fetch(uids, &items).await
     }
 
-    /// Returns the beginning of a message, as much as is needed of a report. `None` if the message is gone.
+    /// Returns at most [`REPORT`] octets of a message. `None` if the message is gone.
     pub(super) async fn message(&mut self, uid: u32) -> Result<Option<Vec<u8>>, UpstreamError> {
         let items = format!("(UID BODY.PEEK[]<0.{REPORT}>)");
         let found = self.fetch(&[uid], &items).await?;
@@ -175,7 +175,7 @@ impl Client {
     }
 
     /// Deletes a message. Without UIDPLUS (RFC 4315) it is only flagged as deleted, because EXPUNGE would also
-    /// remove what others have flagged.
+    /// remove messages that other clients have flagged as deleted.
     pub(super) async fn delete(&mut self, uid: u32) -> Result<(), UpstreamError> {
         let command = format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)");
         self.command(&command, |_| {}).await?;
@@ -255,7 +255,8 @@ impl Client {
                     let text = information.as_deref().unwrap_or_default();
                     Some(match status {
                         Status::Ok => Ok(()),
-                        _ => Err(format!("{status:?} {text}")),
+                        Status::No => Err(format!("NO {text}")),
+                        _ => Err(format!("BAD {text}")),
                     })
                 }
                 other => {
@@ -271,7 +272,7 @@ impl Client {
         }
     }
 
-    /// Reads one response and passes it to `read`. A mail server that says goodbye ends the session.
+    /// Reads one response and passes it to `read`. Returns an error if the mail server sends BYE.
     async fn response<T>(
         &mut self,
         within: Duration,
@@ -320,7 +321,7 @@ impl Client {
     }
 }
 
-/// What every response is examined for, whatever command it answers.
+/// Unsolicited information that any response may contain.
 #[derive(Default)]
 struct Seen {
     has_news: bool,
@@ -431,13 +432,13 @@ mod tests {
         let error = client.move_to(7, &folder).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "mail.example.com refused MOVE: No over quota"
+            "mail.example.com refused MOVE: NO over quota"
         );
         server.await.unwrap();
     }
 
     #[tokio::test]
-    async fn news_in_any_answer_are_looked_at_before_the_next_idle() {
+    async fn messages_announced_in_any_response_are_examined_before_the_next_idle() {
         let script = &[
             ("UID SEARCH UID 5:*", "* SEARCH 5 6\r\nTAG OK done\r\n"),
             (
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_goodbye_ends_the_session_and_a_literal_keeps_its_place() {
+    async fn bye_and_an_unparsable_literal_are_errors() {
         let script = &[("SELECT INBOX", "* BYE over\r\n")];
         let (mut client, _server) = played("", script).await;
         let error = client.select().await.unwrap_err();

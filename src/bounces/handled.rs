@@ -10,7 +10,7 @@ use base64::engine::general_purpose::NO_PAD;
 /// The keyword that marks a report (RFC 9051 §2.3.2).
 pub(super) const KEYWORD: &str = "MailferryBounce";
 
-/// What to do with a report in the mailbox, once the story of its message says that the message bounced.
+/// The action for a report after the bounce was recorded and, if necessary, the app's sender was notified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handled {
     /// It gets a keyword, if the mail server stores keywords, and stays where it is.
@@ -29,16 +29,16 @@ pub struct Folder(String);
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// It is empty.
-    #[error("a folder needs a name; write \"Bounces\"")]
+    #[error("the folder name is empty; choose one, for example \"Bounces\"")]
     Empty,
     /// It has a control character.
-    #[error("a folder's name has no control characters; remove them")]
+    #[error("a folder name must not contain control characters")]
     Control,
-    /// It has a wildcard of IMAP (RFC 9051 §6.3.9), or it is no complete path.
-    #[error("a folder's name has no * and no %, and no / at its ends; remove them")]
+    /// It has a wildcard of IMAP (RFC 9051 §6.3.9), or begins or ends with `/`.
+    #[error("a folder name must not contain * or %, or begin or end with /")]
     Wildcard,
     /// The reports arrive there.
-    #[error("INBOX is the folder where reports arrive; name another one")]
+    #[error("INBOX is the folder where reports arrive; choose another folder")]
     Inbox,
 }
 

@@ -1,5 +1,5 @@
-//! Reads delivery reports (bounces) in the mailboxes that mailferry sends from, because Exchange reports later
-//! failures there.
+//! Reads delivery reports (bounces) in the mailboxes that mailferry sends from, because Exchange reports there
+//! what fails after it has accepted a message.
 //!
 //! ```text
 //! watch (a task per mailbox) ─ incoming: sign-in, token ─▶ mail server
@@ -7,8 +7,8 @@
 //!    └ DeliveryReport ─▶ delivery: finds the message, extends its story, notifies the app's sender
 //! ```
 //!
-//! Only reports about messages that mailferry sent are marked, moved or deleted. Other mail is looked at, but
-//! not even marked as read.
+//! Only reports about messages that mailferry sent are marked, moved or deleted. Other mail is only examined, and
+//! stays unread.
 
 mod client;
 mod handled;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::client::Selected;
 
-/// The last message that was looked at. UIDs are valid only together with the folder's UIDVALIDITY (RFC 9051
+/// All messages up to the UID `last` have been handled completely. UIDs are valid only together with the folder's UIDVALIDITY (RFC 9051
 /// §2.3.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -13,7 +13,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// True if the progress can be of this folder. Exchange gives many mailboxes the same UIDVALIDITY.
+    /// True if the progress can belong to this folder. UIDVALIDITY alone proves little, because Exchange gives many
+    /// mailboxes the same value, so the next UID must also be greater than `last`.
     pub(super) fn fits(&self, selected: &Selected) -> bool {
         let is_before_next = selected.next.is_none_or(|next| self.last < next);
         self.validity == selected.validity && is_before_next
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comes_back_from_its_text() {
+    fn progress_is_parsed_and_compared_with_the_folder() {
         let progress = Progress {
             validity: 14,
             last: u32::MAX,

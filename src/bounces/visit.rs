@@ -1,4 +1,4 @@
-//! A session with a mailbox: looks at the messages that are new, until the session ends.
+//! A session with a mailbox: examines new messages until the session ends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,22 +18,23 @@ use crate::message::{DeliveryReport, may_be_report};
 use crate::observe::maillog;
 use crate::spool::SpoolError;
 
-/// How much time the first look covers. Mail servers give a message up after several days, Exchange after one.
-const FIRST_LOOK: Duration = Duration::from_secs(5 * 24 * 3_600);
+/// The age of the oldest messages that the first scan covers. Mail servers give up on a message after several
+/// days, Exchange after one.
+const FIRST_SCAN: Duration = Duration::from_secs(5 * 24 * 3_600);
 
 /// The number of messages whose header fields are read at a time.
 const BATCH: usize = 100;
 
-/// The times, after the arrival of a report, at which its message is looked for again: the report may arrive
-/// before the story of its message is written.
-const LOOK_AGAIN: [Duration; 3] = [
+/// The delays, after a report was first read, at which the history is searched again for its message: the report
+/// may arrive before the story of its message is written.
+const SEARCH_AGAIN: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(3),
     Duration::from_secs(10),
 ];
 
-/// The maximum number of reports whose messages are looked for again. More are expected only if others forge
-/// our address, and their mail bounces.
+/// The maximum number of reports for whose messages the history is searched again. More are expected only if
+/// others forge our address, and their mail bounces.
 const MOST_PENDING: usize = 100;
 
 /// The reason why a visit ended.
@@ -56,24 +57,24 @@ pub(super) struct Visit<'a> {
     watched: &'a WatchedMailbox,
     client: Client,
     selected: Selected,
-    /// The last message that was looked at; `None` until the first look is complete.
+    /// The UID of the last examined message; `None` until the first batch has been examined.
     last: Option<u32>,
-    /// Reports whose messages are looked for again, by UID.
+    /// Reports for whose messages the history is searched again, by UID.
     pending: BTreeMap<u32, Pending>,
 }
 
-/// A report whose message is looked for again.
+/// A report for whose message the history is searched again.
 struct Pending {
     report: DeliveryReport,
     arrived: Instant,
-    looks: usize,
+    searches: usize,
 }
 
 impl Pending {
-    /// The time of the next look; `None` after the last one.
+    /// The time of the next search; `None` after the last one.
     fn next(&self) -> Option<Instant> {
-        LOOK_AGAIN
-            .get(self.looks)
+        SEARCH_AGAIN
+            .get(self.searches)
             .map(|after| self.arrived + *after)
     }
 }
@@ -108,8 +109,8 @@ impl<'a> Visit<'a> {
         })
     }
 
-    /// Looks at the messages that are new.
-    pub(super) async fn look(&mut self) -> Result<(), VisitError> {
+    /// Examines the messages that are new.
+    pub(super) async fn scan(&mut self) -> Result<(), VisitError> {
         let unseen = self.unseen().await?;
         for uids in unseen.chunks(BATCH) {
             for uid in self.candidates(uids).await? {
@@ -119,26 +120,26 @@ impl<'a> Visit<'a> {
                 self.keep(*last).await?;
             }
         }
-        // After the first look, all older messages count as looked at.
+        // If the first scan finds no message, the next one begins after the newest message of the folder.
         if self.last.is_none()
             && let Some(next) = self.selected.next
         {
             self.keep(next.saturating_sub(1)).await?;
         }
-        self.look_again().await
+        self.search_again().await
     }
 
-    /// Waits until there may be more to look at.
+    /// Waits until there may be more to examine.
     pub(super) async fn wait(&mut self) -> Result<(), VisitError> {
         let next = self.pending.values().filter_map(Pending::next).min();
         let until_next = next.map(|at| at.saturating_duration_since(Instant::now()));
         Ok(self.client.wait(until_next).await?)
     }
 
-    /// Returns the messages that have not been looked at, in order.
+    /// Returns the messages that have not been examined, in order.
     async fn unseen(&mut self) -> Result<Vec<u32>, VisitError> {
         let Some(last) = self.last else {
-            let since = date(self.parts.clock.wall().before(FIRST_LOOK));
+            let since = date(self.parts.clock.wall().before(FIRST_SCAN));
             return Ok(self.client.search(&format!("SINCE {since}")).await?);
         };
         let first = last.saturating_add(1);
@@ -147,10 +148,10 @@ impl<'a> Visit<'a> {
         Ok(found.into_iter().filter(|uid| *uid >= first).collect())
     }
 
-    /// Returns those of these messages that may be reports.
+    /// Returns the messages among `uids` that may be reports.
     async fn candidates(&mut self, uids: &[u32]) -> Result<Vec<u32>, VisitError> {
         let heads = match self.client.heads(uids).await {
-            // One message may be to blame; it is refused again when it is read.
+            // If a single message caused the refusal, reading it alone fails again and is logged.
             Err(UpstreamError::Command { .. }) => return Ok(uids.to_vec()),
             heads => heads?,
         };
@@ -173,20 +174,20 @@ impl<'a> Visit<'a> {
         let pending = Pending {
             report,
             arrived: Instant::now(),
-            looks: 0,
+            searches: 0,
         };
         self.deal_with(uid, pending).await
     }
 
-    /// Looks again for the messages of the pending reports.
-    async fn look_again(&mut self) -> Result<(), VisitError> {
+    /// Searches the history again for the messages of pending reports.
+    async fn search_again(&mut self) -> Result<(), VisitError> {
         let now = Instant::now();
         let is_due = |pending: &Pending| pending.next().is_some_and(|next| next <= now);
         let due = self.pending.iter().filter(|(_, it)| is_due(it));
         let due: Vec<u32> = due.map(|(uid, _)| *uid).collect();
         for uid in due {
             if let Some(mut pending) = self.pending.remove(&uid) {
-                pending.looks += 1;
+                pending.searches += 1;
                 self.deal_with(uid, pending).await?;
             }
         }
@@ -196,7 +197,7 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Records a report, and marks, moves or deletes it. If its message is not known, looks for it later.
+    /// Records a report, and marks, moves or deletes it. If its message is not known, searches for it later.
     async fn deal_with(&mut self, uid: u32, pending: Pending) -> Result<(), VisitError> {
         let server = &self.watched.mailbox.server;
         let is_last = pending.next().is_none();
@@ -206,12 +207,12 @@ impl<'a> Visit<'a> {
         match returned {
             Ok(Returned::Recorded | Returned::Known) => return self.handle(uid).await,
             Ok(Returned::KnownFromAnother) if is_over => return self.handle(uid).await,
-            Ok(Returned::Own | Returned::Untold) => {}
+            Ok(Returned::Own | Returned::SenderNotNotified) => {}
             Ok(Returned::NotOurs) if is_over => {
                 maillog::foreign_report(server, &pending.report.message_id);
             }
             Err(error) if error.is_full() => return Err(error.into()),
-            // A damaged story must not keep all reports from being read.
+            // One damaged story must not stop the processing of other reports.
             Err(error) if is_over => maillog::message_unread(server, uid, &error),
             Ok(Returned::NotOurs | Returned::KnownFromAnother) | Err(_) => {
                 drop(self.pending.insert(uid, pending));
@@ -238,8 +239,8 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Stores the progress: messages up to `last` were looked at, but the messages of some reports may still be
-    /// looked for.
+    /// Stores the progress: `last`, but never past a pending report, so that pending reports are read again after a
+    /// restart.
     async fn keep(&mut self, last: u32) -> Result<(), VisitError> {
         self.last = Some(last).max(self.last);
         let first = self.pending.keys().next();

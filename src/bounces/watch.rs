@@ -15,7 +15,7 @@ use crate::incoming;
 use crate::observe::maillog;
 use crate::spool::Notes;
 
-/// The pause after the first failure; each further one doubles it.
+/// The pause after the first failure; each further failure doubles the pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The longest pause between two attempts to reach a mailbox.
@@ -51,8 +51,7 @@ impl Bounces {
         bounces
     }
 
-    /// Watches these mailboxes from now on. Sessions with mailboxes begin anew; what is interrupted is done
-    /// again.
+    /// Watches these mailboxes from now on. All sessions restart; interrupted work is repeated.
     pub fn reconfigure(&self, mailboxes: Vec<WatchedMailbox>) {
         let mut tasks = JoinSet::new();
         for watched in mailboxes {
@@ -63,7 +62,7 @@ impl Bounces {
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
-    /// Tries at once to reach the mailboxes that could not be reached: somebody has signed in.
+    /// Retries unreachable mailboxes now; called after somebody has signed in.
     pub fn try_again(&self) {
         self.parts.retry.notify_waiters();
     }
@@ -79,14 +78,14 @@ async fn watch(parts: &Parts, watched: &WatchedMailbox) {
     let mut pause = FIRST_PAUSE;
     let (mut is_watching, mut logged) = (false, String::new());
     loop {
-        let (error, has_looked) = visit(parts, watched, &mut is_watching).await;
-        if has_looked {
-            // A session that is lost later is no trouble if the next one succeeds.
+        let (error, has_scanned) = visit(parts, watched, &mut is_watching).await;
+        if has_scanned {
+            // A lost session is logged only if reconnecting fails.
             pause = FIRST_PAUSE;
             logged.clear();
         }
         let reason = error.to_string();
-        let is_news = !has_looked && reason != logged;
+        let is_news = !has_scanned && reason != logged;
         if is_news && !matches!(error, VisitError::NotReached(_)) {
             maillog::reports_unread(&watched.mailbox.server, &reason);
             (is_watching, logged) = (false, reason);
@@ -98,8 +97,8 @@ async fn watch(parts: &Parts, watched: &WatchedMailbox) {
     }
 }
 
-/// Visits a mailbox until the session ends. Returns the reason, and whether all new messages were looked at.
-/// Logs the first success.
+/// Visits a mailbox until the session ends. Returns the reason, and true if at least one scan was completed. Logs
+/// the first completed scan after the start or after a logged failure.
 async fn visit(
     parts: &Parts,
     watched: &WatchedMailbox,
@@ -109,17 +108,17 @@ async fn visit(
         Ok(visit) => visit,
         Err(error) => return (error, false),
     };
-    let mut has_looked = false;
+    let mut has_scanned = false;
     loop {
-        if let Err(error) = visit.look().await {
-            return (error, has_looked);
+        if let Err(error) = visit.scan().await {
+            return (error, has_scanned);
         }
-        has_looked = true;
+        has_scanned = true;
         if !std::mem::replace(is_watching, true) {
             maillog::reports_watched(&watched.mailbox.server);
         }
         if let Err(error) = visit.wait().await {
-            return (error, has_looked);
+            return (error, has_scanned);
         }
     }
 }

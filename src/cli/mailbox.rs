@@ -15,7 +15,7 @@ use crate::transport::RemoteHost;
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The name that the app signs in with: USER, or USER/MAILBOX with a server's name or address
+    /// The name that the app signs in with: USER, or USER/MAILBOX, where MAILBOX is a server's name or the mailbox's address
     name: String,
     /// The protocol that the app uses
     #[arg(long, value_enum, default_value_t)]
@@ -101,7 +101,7 @@ fn nowhere(config: &Config, user: &str, protocol: ReadingProtocol) -> Option<Str
 fn explained(user: &str, mailbox: &Mailbox, protocol: ReadingProtocol) -> String {
     let host = mailbox.host(protocol).map(address).unwrap_or_default();
     format!(
-        "user:      {user}\nserver:    {}\nmailbox:   {}\nread by:   {protocol} from {host}\n",
+        "user:      {user}\nserver:    {}\nmailbox:   {}\nprotocol:  {protocol}\nhost:      {host}\n",
         mailbox.server, mailbox.address
     )
 }

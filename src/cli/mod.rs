@@ -94,8 +94,8 @@ enum CliCommand {
     Mailbox(mailbox::Arguments),
     /// Show on one screen whether mail flows, and if not, why
     ///
-    /// Exits with 0 if all is well, 1 if somebody should look, 2 if a server cannot be used, and 69 if mailferry is
-    /// not running: monitoring can call it.
+    /// Exits with 0 if all is well, 1 if something needs attention, 2 if a server cannot be used or no mail can be
+    /// accepted, and 69 if mailferry is not running. Monitoring can run it.
     Status(status::Arguments),
     /// Show each server: its mailbox, its limits, and the reason if it is not in use
     ///

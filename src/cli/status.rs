@@ -11,7 +11,7 @@ use crate::operator::row::Light;
 use crate::operator::status::{ServerRow, Status};
 use crate::operator::{Need, Request};
 
-/// The exit code if something cannot be used, as monitoring plugins have it: 0 well, 1 warning, 2 critical.
+/// Exit codes as monitoring plugins use them: 0 OK, 1 warning, 2 critical.
 const CRITICAL: u8 = 2;
 const WARNING: u8 = 1;
 
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     /// Print JSON, for scripts
     #[arg(long)]
     json: bool,
-    /// Print again every so many seconds, until Ctrl-C
+    /// Print again every SECONDS seconds (default 2) until Ctrl-C
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..))]
     watch: Option<u64>,
 }
@@ -81,9 +81,9 @@ fn text(status: &Status) -> String {
             from_now(about.since, now)
         ),
     );
-    row("listens", listeners.join(", "));
+    row("listeners", listeners.join(", "));
     row(
-        "since then",
+        "since start",
         format!(
             "{} accepted, {} delivered, {} deferred, {} failed, {} bounced",
             events.accepted, events.delivered, events.deferred, events.failed, events.bounced
@@ -91,7 +91,7 @@ fn text(status: &Status) -> String {
     );
     let oldest = status
         .oldest
-        .map(|at| format!(", the oldest came {}", from_now(at, now)));
+        .map(|at| format!(", oldest accepted {}", from_now(at, now)));
     row(
         "queue",
         format!(
@@ -109,9 +109,9 @@ fn text(status: &Status) -> String {
     }
     let verdict = match status.light() {
         Light::Green => "All is well.",
-        Light::Amber => "Mail flows, but somebody should look at this.",
+        Light::Amber => "Mail flows, but something above needs attention.",
         Light::Red if !status.takes_messages => "No mail can be accepted.",
-        Light::Red => "A server cannot be used: its mail waits.",
+        Light::Red => "At least one server cannot be used; see the table above.",
     };
     text.push_str(&format!("{verdict}\n"));
     text
@@ -122,7 +122,7 @@ fn servers(status: &Status) -> String {
     let names = status.servers.iter().map(|server| server.name.len());
     let width = names.max().unwrap_or_default().max("SERVER".len());
     let mut text = format!(
-        "{:<width$}  {:<7}  {:>6}  {:>5}  TOKEN\n",
+        "{:<width$}  {:<8}  {:>6}  {:>5}  TOKEN\n",
         "SERVER", "STATE", "QUEUE", "HELD"
     );
     for server in &status.servers {
@@ -136,7 +136,7 @@ fn servers(status: &Status) -> String {
         let state = state(server);
         let (begin, end) = colour(server.light);
         text.push_str(&format!(
-            "{name:<width$}  {begin}{state:<7}{end}  {queued:>6}  {held:>5}  {token}\n"
+            "{name:<width$}  {begin}{state:<8}{end}  {queued:>6}  {held:>5}  {token}\n"
         ));
         if let Some(reason) = &server.reason {
             text.push_str(&format!("    {}\n", plain(reason)));
@@ -147,7 +147,7 @@ fn servers(status: &Status) -> String {
             .and_then(|state| state.hold.as_ref());
         if let Some(until) = hold.and_then(|hold| hold.until) {
             text.push_str(&format!(
-                "    next try {until} ({})\n",
+                "    next attempt at {until} ({})\n",
                 from_now(until, status.now)
             ));
         }
@@ -158,7 +158,7 @@ fn servers(status: &Status) -> String {
 fn state(server: &ServerRow) -> &'static str {
     match &server.delivery {
         Some(state) if state.hold.is_some() => "held",
-        _ if server.light == Light::Red => "stuck",
+        _ if server.light == Light::Red => "no token",
         Some(_) => "in use",
         None => "reading",
     }

@@ -111,15 +111,15 @@ impl Delivery {
 
     /// Records a delivery report about a message that was sent earlier in the story of that message.
     /// What was begun is done, even if the caller goes away.
-    /// `is_last_look` is true if the stories of all messages that were sent before the report are written.
+    /// `is_last_search` is true if the stories of all messages that were sent before the report are written.
     pub async fn returned(
         &self,
         report: DeliveryReport,
-        is_last_look: bool,
+        is_last_search: bool,
     ) -> Result<Returned, SpoolError> {
         let world = self.world.clone();
         let recorded =
-            tokio::spawn(async move { returned::record(&world, &report, is_last_look).await });
+            tokio::spawn(async move { returned::record(&world, &report, is_last_search).await });
         recorded.await.unwrap_or(Err(SpoolError::Closed))
     }
 

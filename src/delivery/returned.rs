@@ -27,13 +27,13 @@ const SAME_TIME: Duration = Duration::from_secs(600);
 pub enum Returned {
     /// The story of the message now says that the message bounced.
     Recorded,
-    /// The story of the message said so already, because of this report.
+    /// The bounce was already recorded from this report.
     Known,
-    /// The story of the message said so already, because of another report. This report may be about another
+    /// The bounce was already recorded from another report. This report may be about another
     /// message, with the same Message-ID, whose story is not written yet.
     KnownFromAnother,
-    /// The story says so, but the app's sender was not notified, for a reason that is in the log.
-    Untold,
+    /// The bounce was recorded, but the app's sender could not be notified; the log says why.
+    SenderNotNotified,
     /// This program wrote the report.
     Own,
     /// The report matches no message in the history.
@@ -52,17 +52,17 @@ struct Accepted<'a> {
 /// A recipient that a report and a story have in common.
 struct Match<'a> {
     accepted: Accepted<'a>,
-    /// The words of the report.
+    /// What the report states about the recipient.
     said: &'a BouncedRecipient,
 }
 
 /// Records what a report says in the story of its message. If the app's envelope sender had been rewritten,
-/// so that the report did not reach it, sends the app's sender a report. `is_last_look` is true if the stories of
-/// all messages that were sent before the report are written.
+/// the server's report did not reach it, so mailferry sends it a report. `is_last_search` is true on the last
+/// attempt, when the stories of all messages that were sent before the report have been written.
 pub(super) async fn record(
     world: &World,
     report: &DeliveryReport,
-    is_last_look: bool,
+    is_last_search: bool,
 ) -> Result<Returned, SpoolError> {
     let plan = world.plan();
     if is_own(report, &plan.settings.host) {
@@ -70,7 +70,7 @@ pub(super) async fn record(
     }
     // Two mailboxes may receive the same report.
     let _one_at_a_time = world.returning.lock().await;
-    let Some(story) = find(world, report, is_last_look).await? else {
+    let Some(story) = find(world, report, is_last_search).await? else {
         return Ok(Returned::NotOurs);
     };
     let is_new = |found: &Match| !is_bounced(&story, found.accepted.to);
@@ -125,18 +125,18 @@ pub(super) async fn record(
     }
     fact::tell(facts, story.record.id, server, &world.clock);
     if untold {
-        maillog::bounce_untold(story.record.id, server, &why_untold(&story.record));
-        return Ok(Returned::Untold);
+        maillog::bounce_not_reported(story.record.id, server, &why_untold(&story.record));
+        return Ok(Returned::SenderNotNotified);
     }
     Ok(Returned::Recorded)
 }
 
-/// True if this program wrote the report, for which it has a story already.
+/// True if mailferry wrote the report: that failure is already recorded.
 fn is_own(report: &DeliveryReport, host: &str) -> bool {
     report.reporter.eq_ignore_ascii_case(host) && report.message_id.ends_with(&format!("@{host}>"))
 }
 
-/// Returns the host that spoke about the recipient.
+/// Returns the host that rejected the recipient.
 fn host(plan: &Plan, report: &DeliveryReport, found: &Match) -> String {
     let remote = found.said.remote.clone();
     let reporter = Some(report.reporter.clone()).filter(|host| !host.is_empty());
@@ -149,7 +149,7 @@ fn host(plan: &Plan, report: &DeliveryReport, found: &Match) -> String {
 async fn find(
     world: &World,
     report: &DeliveryReport,
-    is_last_look: bool,
+    is_last_search: bool,
 ) -> Result<Option<Story>, SpoolError> {
     for id in &report.original_ids {
         let stories = world.spool.stories_of_message_id(id, STORIES).await?;
@@ -157,8 +157,8 @@ async fn find(
             return Ok(Some(story));
         }
     }
-    // A single match by time means something only if no story is missing.
-    let is_unnamed = report.original_ids.is_empty() && report.arrival.is_some() && is_last_look;
+    // By time only on the last attempt: earlier, another matching story may not be written yet.
+    let is_unnamed = report.original_ids.is_empty() && report.arrival.is_some() && is_last_search;
     if !is_unnamed && report.envelope_id.is_none() {
         return Ok(None);
     }
@@ -186,8 +186,9 @@ async fn find(
     Ok(sent.pop().filter(|_| sent.is_empty()))
 }
 
-/// Chooses among stories with the Message-ID that a report names; several messages may have the same one. A
-/// message that went to a recipient of the report and has not bounced comes first.
+/// Chooses among stories with the Message-ID that a report names; several messages may have the same one. Prefers,
+/// in this order: the message whose story already contains this report; a message to a recipient of the report
+/// that has not bounced; any message to such a recipient; the only message, if it matches.
 fn named(mut stories: Vec<Story>, report: &DeliveryReport) -> Option<Story> {
     let is_exact = |story: &Story, is_new: bool| {
         let all = accepted(story).into_iter();

@@ -16,10 +16,11 @@ const BUFFER: usize = 16 * 1024;
 /// How long the second side may take to end after the first.
 const SECOND_SIDE: Duration = Duration::from_secs(30);
 
-/// A session in which nothing moved for this long, since the mail server spoke last, is between two commands.
+/// If the mail server sent the last octets and the session has been silent for this long, no command is in
+/// progress.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// A client whose command was not answered for this long is not waited for.
+/// If the client sent the last octets, the longest wait for the mail server's response before the session is ended.
 const UNANSWERED: Duration = Duration::from_secs(5);
 
 /// The interval at which a session that is to end is checked for quiet.
@@ -28,9 +29,9 @@ const CHECK: Duration = Duration::from_millis(100);
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// A side closed its connection.
+    /// The client closed or lost its connection, the mail server closed its connection, or a write failed.
     BySide,
-    /// The connection to the mail server broke.
+    /// Reading from the mail server failed.
     UpstreamBroke,
     /// The program stops.
     Stopping,
@@ -38,7 +39,7 @@ pub(super) enum Ended {
     Revoked,
 }
 
-/// What has moved lately.
+/// The most recent traffic of a session.
 struct Activity {
     began: Instant,
     /// The time of the last octet, in milliseconds since `began`.
@@ -67,7 +68,7 @@ impl Activity {
 
 /// Passes octets both ways until a side ends, the program stops or the right to read is `revoked`.
 /// `is_at_line_end` is true if the client has received whole lines so far. Returns how the session ended, and true
-/// if a line for the client may follow.
+/// if the client's output is at a line start, so that a final line may be sent.
 pub(super) async fn pass<C, U>(
     client: &mut C,
     upstream: &mut U,
@@ -110,7 +111,7 @@ where
                 Err(Side::Read) => Ended::UpstreamBroke,
                 Err(Side::Write) => Ended::BySide,
             },
-            () = told_to_stop(stopping, &activity) => Ended::Stopping,
+            () = wait_until_stoppable(stopping, &activity) => Ended::Stopping,
             () = revoked => Ended::Revoked,
         }
     };
@@ -147,7 +148,7 @@ async fn copy(
 }
 
 /// Waits until the program stops and the session is quiet, or until the session must end at once.
-async fn told_to_stop(stopping: &mut watch::Receiver<Stopping>, activity: &Activity) {
+async fn wait_until_stoppable(stopping: &mut watch::Receiver<Stopping>, activity: &Activity) {
     let _ = stopping
         .wait_for(|how| *how >= Stopping::BetweenMessages)
         .await;

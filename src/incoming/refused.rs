@@ -1,5 +1,4 @@
-//! The reasons why a client does not get to its mailbox, and their words in each protocol. Only here do they
-//! get words.
+//! The reasons for refusing a client, and their texts for IMAP and POP3. All such texts are in this file.
 
 use crate::door::TurnedAway;
 
@@ -69,12 +68,12 @@ pub enum Refused {
     Silent,
     /// The program ends.
     ShuttingDown,
-    /// Too many commands failed, or there were too many of them.
+    /// The client sent too many commands, or too many that failed.
     TooMany,
     /// A command is too long.
     TooLong,
-    /// The mail server closed the connection.
-    UpstreamClosed,
+    /// The connection to the mail server was lost.
+    UpstreamLost,
 }
 
 /// The kind of a refusal, for the codes of the protocols.
@@ -104,7 +103,7 @@ impl Refused {
             | Self::NeedsSignIn { .. }
             | Self::Busy
             | Self::UpstreamRefused { .. }
-            | Self::UpstreamClosed
+            | Self::UpstreamLost
             | Self::ShuttingDown => Kind::Temporary,
             Self::Silent | Self::Http { .. } => Kind::Other,
         }
@@ -134,7 +133,7 @@ impl Refused {
     }
 }
 
-/// What the client is told, without a code. ASCII, one line.
+/// The text sent to the client, without a response code: one line of ASCII.
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -167,7 +166,7 @@ impl std::fmt::Display for Refused {
             Self::Revoked => f.write_str("You may no longer read this mailbox"),
             Self::NeedsSignIn { server } => write!(
                 f,
-                "Somebody must sign in for server {server} before its mailbox can be read; mailferry's log says how"
+                "Run `mailferry connect {server}` on the mailferry host before this mailbox can be read"
             ),
             Self::Unavailable { server } => write!(
                 f,
@@ -176,13 +175,13 @@ impl std::fmt::Display for Refused {
             Self::Busy => f.write_str("Too many sign-ins at the moment, try again later"),
             Self::UpstreamRefused { server } => write!(
                 f,
-                "The mail server does not let mailferry sign in for server {server}; mailferry's log says what to do"
+                "The mail server rejected mailferry's sign-in to the mailbox of [[server]] {server}; see mailferry's log"
             ),
             Self::Silent => f.write_str("No command arrived in time, closing the connection"),
             Self::ShuttingDown => f.write_str("mailferry is stopping, connect again later"),
             Self::TooMany => f.write_str("Too many commands or errors before the sign-in"),
             Self::TooLong => f.write_str("The command is too long"),
-            Self::UpstreamClosed => f.write_str("The mail server closed the connection"),
+            Self::UpstreamLost => f.write_str("The connection to the mail server was lost"),
         }
     }
 }

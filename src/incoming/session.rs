@@ -294,7 +294,7 @@ impl Session {
         let (ended, may_follow) = passed.await;
         let why = match ended {
             Ended::BySide => None,
-            Ended::UpstreamBroke => Some(Refused::UpstreamClosed),
+            Ended::UpstreamBroke => Some(Refused::UpstreamLost),
             Ended::Stopping => Some(Refused::ShuttingDown),
             Ended::Revoked => Some(Refused::Revoked),
         };

@@ -19,16 +19,16 @@ use crate::token::{Access, TokenError};
 pub struct Shared {
     /// The current settings.
     pub(super) settings: ArcSwap<IncomingSettings>,
-    /// Told when the settings change.
+    /// Notifies open sessions that the settings changed.
     changed: watch::Sender<()>,
-    /// The trouble with each mailbox, until a sign-in succeeds. At most one for each server and protocol.
+    /// The last sign-in failure by server and protocol; removed when a sign-in succeeds.
     trouble: Mutex<HashMap<(String, ReadingProtocol), Trouble>>,
 }
 
 /// The last failure to reach a mailbox.
 struct Trouble {
     reason: String,
-    /// The time until which the mail server wants no sign-in.
+    /// The end of the pause that the mail server asked for.
     pause: Option<Instant>,
 }
 
@@ -68,7 +68,8 @@ impl Shared {
         }
     }
 
-    /// Signs in to a mailbox. Trouble is logged once, until a sign-in succeeds or the reason changes.
+    /// Signs in to a mailbox. Returns an error at once during a pause that the mail server asked for. A failure is
+    /// logged again only if its reason changes, or if a sign-in has succeeded since.
     pub(crate) async fn reach(
         &self,
         mailbox: &Mailbox,

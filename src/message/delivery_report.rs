@@ -2,8 +2,9 @@
 //! mailbox: "bounces", which Microsoft calls non-delivery reports. Pure.
 //!
 //! Exchange's reports are in the reader's language, and their text has no fixed form. Only the part
-//! message/delivery-status, the returned header section, and the header fields of the report are read. All of
-//! it may come from a stranger, so everything that is kept has a limit, and no control characters.
+//! message/delivery-status, the returned header section, and the header fields of the report are read. Any of
+//! this may come from an attacker: all values have a maximum length, and all except the returned header section are
+//! stripped of control characters.
 
 use mail_parser::{DateTime, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
@@ -31,7 +32,7 @@ const DIAGNOSTIC: usize = 1_000;
 const HOST: usize = 255;
 
 /// The maximum number of messages inside messages. The parser has no limit of its own, and its results are
-/// dropped by recursion. A report has one.
+/// dropped by recursion. A real report contains one message.
 const MOST_MESSAGES: usize = 100;
 
 /// A report about a message that could not be delivered to some recipients.
@@ -75,7 +76,8 @@ pub fn may_be_report(head: &[u8]) -> bool {
     is_automatic(&headers) || senders.iter().any(|sender| from.contains(sender))
 }
 
-/// True if a program wrote the message as a report. A person may attach a report to an answer.
+/// True if the header says that a program wrote the message. Mail from people is excluded, because they may attach
+/// a report to a reply.
 fn is_automatic(headers: &Headers) -> bool {
     let submitted = lower(headers, "Auto-Submitted");
     lower(headers, "Content-Type").contains("multipart/report")
@@ -90,8 +92,8 @@ fn lower(headers: &Headers, name: &str) -> String {
 }
 
 impl DeliveryReport {
-    /// Reads a message. Returns `None` if it does not report that delivery failed: other mail, a report of
-    /// success, of delay or of reading, and a report that is attached to a message.
+    /// Reads a message. Returns `None` if it does not report that delivery failed: for example other mail,
+    /// reports of success or delay, read receipts, and reports that are attached to a message.
     pub fn parse(octets: &[u8]) -> Option<Self> {
         if has_many_messages(octets) || !is_automatic(&Headers::parse(octets)) {
             return None;
@@ -170,7 +172,7 @@ fn returned(report: &Message) -> Option<Vec<u8>> {
     Some(octets[..end].to_vec())
 }
 
-/// Text that was sent in base64 may have any line ends.
+/// Converts line ends to CRLF; text that was decoded from base64 may have others.
 fn with_crlf(octets: &[u8]) -> Vec<u8> {
     let lines = octets.split(|octet| *octet == b'\n');
     let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -198,7 +200,7 @@ fn original_ids(report: &Message, head: &[u8]) -> Vec<String> {
     ids
 }
 
-/// Returns an ID with angle brackets, if it is one.
+/// Returns a Message-ID in angle brackets, or `None` if the text is not a valid one.
 fn bracketed(id: &str) -> Option<String> {
     let id = id.trim().trim_matches(['<', '>']);
     let is_one = !id.is_empty() && id.len() <= ID && !id.chars().any(char::is_control);
@@ -210,7 +212,7 @@ fn groups(text: &[u8]) -> Vec<Headers<'_>> {
     let (mut groups, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
         let group = Headers::parse(rest);
-        // What is no field is skipped.
+        // Lines that are not fields are skipped.
         let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
         rest = &rest[if group.body > 0 { group.body } else { line }..];
         if !group.fields.is_empty() {
@@ -230,7 +232,8 @@ fn value(group: &Headers, name: &str, most: usize) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Reads a recipient's fields. Returns `None` if the message did not fail for the recipient.
+/// Reads a recipient's fields. Returns `None` if delivery did not fail for the recipient, or if no address can
+/// be read.
 fn failed(group: &Headers) -> Option<BouncedRecipient> {
     // A comment may follow a status or an action.
     let word = |name| {
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_from_people_is_not_worth_reading() {
+    fn mail_from_people_is_not_a_possible_report() {
         for name in ["invoice", "quoted", "forwarded"] {
             let (_, octets) = corpus()
                 .iter()
@@ -375,7 +378,7 @@ mod tests {
                 "Auto-Submitted: auto-replied\r\n{}",
                 part.repeat(1024 * 1024 / part.len())
             );
-            // A stack of 2 MiB is what the program's threads have.
+            // The program's threads have a stack of 2 MiB.
             let parsed = std::thread::Builder::new()
                 .stack_size(2 * 1024 * 1024)
                 .spawn(move || DeliveryReport::parse(report.as_bytes()));

@@ -225,8 +225,8 @@ pub(crate) fn bounced(
 }
 
 /// A message bounced, and the app's sender, which was rewritten, cannot be notified.
-pub(crate) fn bounce_untold(id: MessageId, server: &str, reason: &str) {
-    warn!(target: TARGET, event = "bounce_untold", %id, server, reason,
+pub(crate) fn bounce_not_reported(id: MessageId, server: &str, reason: &str) {
+    warn!(target: TARGET, event = "bounce_not_reported", %id, server, reason,
         "the app's sender is not notified of the bounce");
 }
 
@@ -313,7 +313,7 @@ impl Reading<'_> {
         info!(target: TARGET, event = "reading", listener, user, server, protocol, %peer, "reading");
     }
 
-    /// The session has ended; without a reason, one of the sides has closed it.
+    /// The session has ended; `reason` is `None` if a side closed the connection, or the client was lost.
     pub(crate) fn ended(&self, after: Duration, reason: Option<&dyn Display>) {
         let Self {
             listener,
@@ -328,9 +328,9 @@ impl Reading<'_> {
     }
 }
 
-/// A user may not read the mailbox that it asked for.
+/// A client was refused before it could read a mailbox; `user` is empty if it is not known yet.
 pub(crate) fn reading_refused(listener: &str, user: &str, peer: &IpAddr, reason: &dyn Display) {
-    warn!(target: TARGET, event = "reading_refused", listener, user, %peer, %reason, "a user may not read the mailbox that it asked for");
+    warn!(target: TARGET, event = "reading_refused", listener, user, %peer, %reason, "a client was refused before it could read a mailbox");
 }
 
 /// A mailbox cannot be read.
@@ -348,7 +348,7 @@ pub(crate) fn reading_works(server: &str, protocol: &str) {
     info!(target: TARGET, event = "reading_works", server, protocol, "the mailbox can be read again");
 }
 
-/// A delivery report in a mailbox is about no message that this program sent.
+/// A delivery report matches no message in the history, or more than one.
 pub(crate) fn foreign_report(server: &str, report: &str) {
     info!(target: TARGET, event = "foreign_report", server, report,
         "no message in the history matches this delivery report; the report was left unchanged");
@@ -374,7 +374,7 @@ pub(crate) fn reports_unread(server: &str, reason: &dyn Display) {
 /// A message in a watched mailbox cannot be read or compared with the history.
 pub(crate) fn message_unread(server: &str, uid: u32, reason: &dyn Display) {
     warn!(target: TARGET, event = "message_unread", server, uid, %reason,
-        "a message in the mailbox cannot be examined; if it is a delivery report, it is not recorded");
+        "cannot examine a message in the mailbox; if it is a delivery report, the bounce was not recorded");
 }
 
 /// Tokens are stored for an account that no server uses.

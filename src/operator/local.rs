@@ -13,7 +13,7 @@ use super::error::OperatorError;
 use super::request::{PAGE, Request};
 use super::response::Response;
 use super::row::TokenRow;
-use super::status::{self, About, Events, SharedAbout, Status};
+use super::status::{self, Events, ProgramInfo, SharedInfo, Status};
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
 use crate::delivery::{self, Delivery, ServerState};
 use crate::incoming;
@@ -35,7 +35,7 @@ pub(crate) struct Local {
     stopped: Option<Arc<delivery::DeliverySettings>>,
     /// The mailboxes that apps read.
     incoming: Option<Arc<incoming::Shared>>,
-    about: SharedAbout,
+    about: SharedInfo,
     link: Arc<OnceLock<PageLink>>,
 }
 
@@ -46,7 +46,7 @@ impl Local {
         delivery: Arc<Delivery>,
         accounts: Arc<Accounts>,
         incoming: Arc<incoming::Shared>,
-        about: SharedAbout,
+        about: SharedInfo,
     ) -> Self {
         Self {
             about,
@@ -204,7 +204,7 @@ impl Local {
         };
         let (counts, now) = (spool.counts().await?, Timestamp::now());
         Ok(Status {
-            about: About::clone(&self.about.load()),
+            about: ProgramInfo::clone(&self.about.load()),
             servers: status::servers(self.tokens().await?, self.servers().await?, &counts, now),
             queued: counts.iter().map(|count| count.queued).sum(),
             held: counts.iter().map(|count| count.held).sum(),

@@ -31,4 +31,4 @@ pub(crate) use metrics::metrics;
 pub(crate) use remote::Remote;
 pub(crate) use request::{Need, PAGE, Request};
 pub(crate) use response::FromResponse;
-pub(crate) use status::{About, ListenerRow, SharedAbout};
+pub(crate) use status::{ListenerRow, ProgramInfo, SharedInfo};

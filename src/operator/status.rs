@@ -1,4 +1,4 @@
-//! The state of the whole program for people and monitoring to see. Pure, except for [`About`], which the
+//! The state of the whole program for people and monitoring to see. Pure, except for [`ProgramInfo`], which the
 //! program fills in as it starts.
 
 use std::sync::Arc;
@@ -15,9 +15,12 @@ use crate::spool::Count;
 /// after four hours, and an administrator wants to know before.
 const OLD: std::time::Duration = std::time::Duration::from_secs(3_600);
 
-/// What does not change between two reloads.
+/// The text for a disk whose free space has fallen to the reserve.
+const LOW_SPACE: &str = "too little free disk space for new messages";
+
+/// Facts about the running program that change only on a reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct About {
+pub(crate) struct ProgramInfo {
     /// The version of the running program.
     pub version: String,
     /// The name of this host, as `host` in the configuration.
@@ -28,8 +31,8 @@ pub(crate) struct About {
     pub listeners: Vec<ListenerRow>,
 }
 
-/// The description that the program keeps up to date.
-pub(crate) type SharedAbout = Arc<ArcSwap<About>>;
+/// The current [`ProgramInfo`].
+pub(crate) type SharedInfo = Arc<ArcSwap<ProgramInfo>>;
 
 /// A listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +52,7 @@ pub(crate) struct Events {
     pub accepted: u64,
     /// Deliveries to a server, one for each message and attempt that succeeded.
     pub delivered: u64,
-    /// Attempts after which a message waits for another one.
+    /// Attempts that failed temporarily; the message will be retried.
     pub deferred: u64,
     /// Recipients for whom a message failed.
     pub failed: u64,
@@ -79,8 +82,8 @@ pub(crate) struct ServerRow {
 /// The state of the program.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Status {
-    /// What does not change between two reloads.
-    pub about: About,
+    /// Facts about the running program.
+    pub about: ProgramInfo,
     /// The time at which the status was taken.
     pub now: Timestamp,
     /// The servers, in the order of the configuration.
@@ -122,7 +125,7 @@ pub(crate) fn servers(
 }
 
 impl Status {
-    /// The state at a glance: red if a server cannot be used, amber if somebody should look.
+    /// The state at a glance: red if a server cannot be used or no mail can be accepted, amber if something needs attention.
     pub(crate) fn light(&self) -> Light {
         let lights = self.servers.iter().map(|server| server.light);
         let worst = lights.max().unwrap_or(Light::Green);
@@ -139,14 +142,14 @@ impl Status {
     pub(crate) fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if !self.takes_messages {
-            reasons.push("the disk is full".to_owned());
+            reasons.push(LOW_SPACE.to_owned());
         }
-        let mut sending = self
-            .servers
-            .iter()
-            .filter_map(|server| server.delivery.as_ref());
-        if !self.servers.is_empty() && sending.all(|state| state.hold.is_some()) {
-            reasons.push("no server can be used".to_owned());
+        let sending = self.servers.iter();
+        let mut sending = sending
+            .filter_map(|server| server.delivery.as_ref())
+            .peekable();
+        if sending.peek().is_some() && sending.all(|state| state.hold.is_some()) {
+            reasons.push("all sending servers are held".to_owned());
         }
         if let Some(oldest) = self.oldest.filter(|oldest| self.now.since(*oldest) >= OLD) {
             reasons.push(format!("the oldest message has waited since {oldest}"));
@@ -154,11 +157,13 @@ impl Status {
         reasons
     }
 
-    /// Returns what a person should look at besides the servers, in words.
+    /// Returns warnings that do not concern a single server.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.takes_messages {
-            warnings.push("the disk is full: apps are told 452, and try again".to_owned());
+            warnings.push(format!(
+                "{LOW_SPACE}: apps receive 452; free some space on the spool's disk"
+            ));
         }
         if self.held > 0 {
             let them = if self.held == 1 {
@@ -187,7 +192,7 @@ mod tests {
     fn status(held: usize, oldest: Option<i64>) -> Status {
         let now = Timestamp(10_000_000);
         Status {
-            about: About::default(),
+            about: ProgramInfo::default(),
             now,
             servers: Vec::new(),
             queued: 1,
@@ -199,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_should_look_at_is_amber() {
+    fn a_warning_turns_the_light_amber() {
         assert_eq!(status(0, Some(3_599)).light(), Light::Green);
         assert_eq!(status(0, Some(3_600)).light(), Light::Amber);
         let held = status(2, None);

@@ -100,7 +100,7 @@ fn a_report_is_recorded_once_whatever_happens() {
         lab.wait_for(what, || lab.state().inbox(MAILBOX).is_empty().then_some(()))
     };
     gone(&lab, "the report to be deleted");
-    // The mail server shows the same report again: it is only deleted again.
+    // Another report about the same message arrives: it is deleted, and nothing is recorded.
     let text = lab.state().delivered()[0].text.clone();
     let again = || {
         format!(
@@ -126,7 +126,7 @@ fn a_report_is_recorded_once_whatever_happens() {
 }
 
 #[test]
-fn mail_that_is_no_report_of_ours_is_left_alone() {
+fn mail_other_than_reports_about_our_messages_is_left_unchanged() {
     let lab = lab("bounces = true\ndelete_bounces = true");
     send(&lab, MAILBOX, &["ann@example.net"]);
     lab.delivered(1);
@@ -141,7 +141,7 @@ fn mail_that_is_no_report_of_ours_is_left_alone() {
             count += 1;
         }
     }
-    // Reports come back for two messages: that one is recorded shows that the others were looked at.
+    // Once this later bounce is recorded, all earlier messages have been examined.
     let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
     lab.logged(&["event=\"bounced\"", &id]);
     lab.logged(&["event=\"foreign_report\""]);
@@ -165,7 +165,7 @@ fn a_mailbox_is_watched_again_after_its_session_was_lost() {
         lab.logged(&["event=\"bounced\"", &id]);
     };
     bounce();
-    // The next IDLE was dropped, or this one ends the next IDLE.
+    // If the fault has not dropped an IDLE yet, this bounce ends the current one, and the next is dropped.
     bounce();
     lab.wait_for("the fault", || lab.state().script.is_over().then_some(()));
     bounce();
@@ -186,7 +186,7 @@ fn a_reload_begins_to_watch_a_mailbox() {
     );
 }
 
-/// Returns a report without anything that names the message.
+/// Returns a report without a Message-ID of the original; `more` are further fields.
 fn report(recipient: &str, arrival: Timestamp, more: &str) -> Vec<u8> {
     let (arrival, headers) = (
         arrival.rfc5322(),
@@ -236,7 +236,9 @@ fn a_report_without_a_message_id_is_matched_by_envelope_id_or_by_recipient_and_t
         (lab.log().matches("event=\"foreign_report\"").count() == 2).then_some(())
     });
     assert_eq!(lab.log().matches("event=\"bounced\"").count(), 2);
-    assert_eq!(lab.state().inbox(MAILBOX).len(), 2);
+    lab.wait_for("the matched reports to be deleted", || {
+        (lab.state().inbox(MAILBOX).len() == 2).then_some(())
+    });
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn a_refused_message_keeps_no_other_report_from_being_read() {
         .deposit(MAILBOX, admitted("damaged").into_bytes());
     lab.logged(&[
         "event=\"message_unread\"",
-        "refused FETCH: No Cannot read it",
+        "refused FETCH: NO Cannot read it",
     ]);
     let id = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
     lab.logged(&["event=\"bounced\"", &id]);
@@ -283,7 +285,7 @@ fn a_refused_message_keeps_no_other_report_from_being_read() {
 #[test]
 fn several_messages_may_have_one_message_id() {
     let lab = lab("bounces = true");
-    // As Odoo does: the same message to each partner.
+    // Odoo sends the same message to each partner separately, with one Message-ID.
     let first = send(&lab, MAILBOX, &["bounce-5.1.10@example.net"]);
     let second = send(&lab, MAILBOX, &["bounce-5.2.2@example.net"]);
     for id in [&first, &second] {
@@ -299,7 +301,7 @@ fn several_messages_may_have_one_message_id() {
 }
 
 #[test]
-fn a_report_of_our_own_is_no_bounce() {
+fn a_report_that_mailferry_wrote_is_not_a_bounce() {
     let lab = lab("bounces = true\ndelete_bounces = true");
     lab.fault(
         r#"{"stage": "rcpt", "matches": "bob@", "action": {"reply": "550 5.1.1 No such user"}}"#,

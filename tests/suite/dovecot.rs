@@ -186,7 +186,8 @@ fn possible(test: &str, programs: &[&str]) -> bool {
     have(test, &[&["dovecot", "openssl"], programs].concat())
 }
 
-/// A message with what is hard on the way: dots, 8-bit text, spaces at the end of lines, no last line end.
+/// A message that is easily damaged in transit: lines of dots, lines that look like replies, 8-bit text, trailing
+/// spaces.
 fn odd(number: usize) -> Vec<u8> {
     let head = format!(
         "From: a@example.net\r\nSubject: odd {number}\r\nMessage-ID: <{number}@odd>\r\n\r\n"
@@ -654,8 +655,8 @@ public class Read {
 }
 
 #[test]
-fn a_bounce_comes_home_to_dovecots_mailbox() {
-    const TEST: &str = "a_bounce_comes_home_to_dovecots_mailbox";
+fn a_report_in_a_dovecot_mailbox_is_recorded_and_handled() {
+    const TEST: &str = "a_report_in_a_dovecot_mailbox_is_recorded_and_handled";
     if !possible(TEST, &["python3"]) {
         return;
     }

@@ -126,7 +126,7 @@ fn a_user_reads_its_own_mailboxes_only() {
     lab.logged(&["event=\"reading_refused\"", "user=\"erp\"", "jane"]);
     let explained = lab.stdout(&["mailbox", "erp"]);
     assert!(
-        explained.contains("mailbox:   notifications@example.com\nread by:   IMAP"),
+        explained.contains("mailbox:   notifications@example.com\nprotocol:  IMAP"),
         "{explained}"
     );
     for (arguments, why) in [
@@ -170,7 +170,7 @@ fn a_token_that_is_refused_is_renewed_once() {
     for _ in 0..2 {
         let answer = login(&mut client, "erp");
         assert!(
-            answer.starts_with("l NO [UNAVAILABLE] The mail server does not let mailferry sign in"),
+            answer.starts_with("l NO [UNAVAILABLE] The mail server rejected mailferry's sign-in"),
             "{answer}"
         );
     }
@@ -510,7 +510,7 @@ fn a_mail_server_that_breaks_off_is_reported_to_the_client() {
     let last = client.line();
     assert_eq!(
         last,
-        "* BYE [UNAVAILABLE] The mail server closed the connection",
+        "* BYE [UNAVAILABLE] The connection to the mail server was lost",
         "{}",
         lab.log()
     );

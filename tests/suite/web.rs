@@ -339,5 +339,8 @@ fn health_and_readiness_are_there_without_a_session() {
     }
     lab.stdout(&["hold", "notifications"]);
     assert_eq!(get("/healthz").0, 200);
-    assert_eq!(get("/readyz"), (503, "no server can be used\n".to_owned()));
+    assert_eq!(
+        get("/readyz"),
+        (503, "all sending servers are held\n".to_owned())
+    );
 }

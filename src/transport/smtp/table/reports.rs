@@ -38,7 +38,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         name: "recipient_mailbox_full",
         enhanced: &[(4, 2, 2..=2), (5, 2, 1..=2)],
-        remedy: "the recipient's mailbox is full or closed: ask the recipient to make room, then send the message again",
+        remedy: "the recipient's mailbox is full or disabled: ask the recipient to free space or have the mailbox enabled, then send the message again",
         ..REPORT
     },
     Row {
@@ -67,13 +67,13 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         name: "sender_not_verified",
         enhanced: &[(5, 7, 23..=27), (5, 7, 509..=509), (5, 7, 515..=515)],
-        remedy: "the recipient's server could not verify the domain of {sender}: check its SPF, DKIM and DMARC records",
+        remedy: "the recipient's server could not verify the domain of {sender}: check its SPF, DKIM, DMARC and MX records, and the reverse DNS of the sending server",
         ..REPORT
     },
     Row {
         name: "sender_blocked_by_recipient",
-        enhanced: &[(5, 7, 511..=512), (5, 7, 606..=649)],
-        remedy: "the recipient's server blocks {sender}, or the server that sent the message: the reply states where to have the block removed",
+        enhanced: &[(5, 7, 511..=511), (5, 7, 606..=649)],
+        remedy: "the recipient's server blocks {sender} or the sending server: the reply says how to have the block removed",
         ..REPORT
     },
 ];
