@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
@@ -21,7 +21,9 @@ use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Protocol, S
 use crate::incoming::{self, Incoming, Mailbox, ReadingProtocol};
 use crate::observe::maillog;
 use crate::operator::accounts::Named;
-use crate::operator::{Accounts, Control, ListenerRow, Local, ProgramInfo, SharedInfo, control};
+use crate::operator::{
+    self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo, control,
+};
 use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep};
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
@@ -34,6 +36,7 @@ use sockets::Sockets;
 /// The running program.
 pub struct Daemon {
     about: SharedInfo,
+    reloads: mpsc::Receiver<ReloadRequest>,
     sockets: Sockets,
     door: Arc<Door>,
     services: Services,
@@ -131,12 +134,14 @@ impl Daemon {
         let shown: Arc<dyn Manage> = Arc::new(ShownSpool::new(spool.clone(), clock.clone()));
         let incoming = incoming::Shared::new(incoming_settings(&config, &sources)?);
         let about = SharedInfo::default();
+        let (ask_reload, reloads) = operator::reload::channel();
         let operator = Local::running(
             shown,
             delivery.clone(),
             accounts.clone(),
             incoming.clone(),
             about.clone(),
+            ask_reload,
         );
         let web = match &config.fixed.web {
             Some(settings) => Some(serve_web(settings, operator.clone()).await?),
@@ -176,6 +181,7 @@ impl Daemon {
         about.store(Arc::new(described(&config, &listeners, started)));
         Ok(Self {
             about,
+            reloads,
             sockets,
             door,
             services,
@@ -206,9 +212,18 @@ impl Daemon {
         self.delivery.is_quiet()
     }
 
+    /// Waits until somebody asks to reload the configuration.
+    pub(crate) async fn asked_to_reload(&mut self) -> ReloadRequest {
+        match self.reloads.recv().await {
+            Some(request) => request,
+            // The operator's end lives as long as the control socket.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Applies a new configuration; sessions and deliveries under way are not disturbed. On an error
-    /// everything stays as it was. Changed settings that need a restart are logged.
-    pub async fn reload(&mut self, mut config: Config) -> Result<(), DaemonError> {
+    /// everything stays as it was. Logs and returns the changed settings that need a restart.
+    pub async fn reload(&mut self, mut config: Config) -> Result<Vec<String>, DaemonError> {
         let changes = self.fixed.changes(&config.fixed);
         config.fixed = self.fixed.clone();
         let configured = ready(&config)?;
@@ -264,7 +279,7 @@ impl Daemon {
         if !changes.is_empty() {
             maillog::needs_restart(&changes.join(", "));
         }
-        Ok(())
+        Ok(changes)
     }
 
     /// Stops accepting clients, lets sessions and deliveries under way end, and then stops the program.

@@ -10,6 +10,7 @@ mod hash_password;
 mod mailbox;
 mod operator;
 mod queue;
+mod reload;
 mod route;
 mod sandbox;
 mod serve;
@@ -92,6 +93,11 @@ enum CliCommand {
     Tokens(tokens::Arguments),
     /// Explain which mailbox an app reads that signs in with a name, or why it may not
     Mailbox(mailbox::Arguments),
+    /// Reread the configuration of the running program, and say whether it is in use
+    ///
+    /// If the configuration is wrong, says what is wrong, and the old one stays in force: exits with 78, or with 1 if
+    /// only the running program finds it wrong.
+    Reload(reload::Arguments),
     /// Show on one screen whether mail flows, and if not, why
     ///
     /// Exits with 0 if all is well, 1 if something needs attention, 2 if a server cannot be used or no mail can be
@@ -170,6 +176,7 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Disconnect(arguments) => disconnect::run(&arguments),
         CliCommand::Tokens(arguments) => tokens::run(&arguments),
         CliCommand::Mailbox(arguments) => mailbox::run(&arguments),
+        CliCommand::Reload(arguments) => reload::run(&arguments),
         CliCommand::Status(arguments) => status::run(&arguments),
         CliCommand::Servers(arguments) => servers::list(&arguments),
         CliCommand::Hold(arguments) => servers::hold(&arguments),

@@ -1,5 +1,6 @@
 //! `mailferry serve`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
@@ -9,6 +10,7 @@ use crate::base::Clock;
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};
 use crate::observe::{logging, maillog};
+use crate::operator::Reloaded;
 use crate::platform::signals::{ProcessSignal, Signals};
 
 /// The arguments of `mailferry serve`.
@@ -51,22 +53,39 @@ async fn serve(config: Config, root: Root) -> ExitCode {
     {
         maillog::unreadable_as(&user, &error);
     }
-    while signals.next().await == ProcessSignal::Reload {
-        let reloaded = match config::load(&path, Secrets::Read) {
-            Ok(config) => {
-                warn_of(&config);
-                let reloaded = daemon.reload(config).await;
-                reloaded.map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
+    loop {
+        let asked = tokio::select! {
+            signal = signals.next() => match signal {
+                ProcessSignal::Reload => None,
+                ProcessSignal::End => break,
+            },
+            asked = daemon.asked_to_reload() => Some(asked),
         };
-        match reloaded {
-            Ok(()) => maillog::reloaded(&path.display().to_string()),
-            Err(error) => maillog::reload_failed(&error),
+        let reloaded = reload(&mut daemon, &path).await;
+        match &reloaded {
+            Ok(reloaded) => maillog::reloaded(&reloaded.file),
+            Err(error) => maillog::reload_failed(error),
+        }
+        if let Some(asked) = asked {
+            // If nobody waits for the answer, the log has it.
+            let _ = asked.send(reloaded);
         }
     }
     daemon.stop().await;
     ExitCode::SUCCESS
+}
+
+async fn reload(daemon: &mut Daemon, path: &Path) -> Result<Reloaded, String> {
+    let config = config::load(path, Secrets::Read).map_err(|error| error.to_string())?;
+    warn_of(&config);
+    let needs_restart = daemon
+        .reload(config)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(Reloaded {
+        file: path.display().to_string(),
+        needs_restart,
+    })
 }
 
 fn warn_of(config: &Config) {

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::accounts::Accounts;
 use super::ask::{Operator, Responses};
 use super::error::OperatorError;
+use super::reload::{ReloadRequest, Reloaded};
 use super::request::{PAGE, Request};
 use super::response::Response;
 use super::row::TokenRow;
@@ -37,6 +38,7 @@ pub(crate) struct Local {
     incoming: Option<Arc<incoming::Shared>>,
     about: SharedInfo,
     link: Arc<OnceLock<PageLink>>,
+    reloads: Option<mpsc::Sender<ReloadRequest>>,
 }
 
 impl Local {
@@ -47,9 +49,11 @@ impl Local {
         accounts: Arc<Accounts>,
         incoming: Arc<incoming::Shared>,
         about: SharedInfo,
+        reloads: mpsc::Sender<ReloadRequest>,
     ) -> Self {
         Self {
             about,
+            reloads: Some(reloads),
             spool: Some(spool),
             delivery: Some(delivery),
             accounts: Some(accounts),
@@ -136,6 +140,7 @@ type Responder = mpsc::Sender<Result<Response, OperatorError>>;
 impl Local {
     async fn respond(&self, request: Request) -> Result<Response, OperatorError> {
         Ok(match request {
+            Request::Reload => Response::Reloaded(self.reload().await?),
             Request::Status => Response::Status(Box::new(self.status().await?)),
             Request::Servers => Response::Servers(self.servers().await?),
             Request::Hold { server, reason } => {
@@ -184,6 +189,15 @@ impl Local {
             Request::PageLink => Response::Link(self.link.get().map(|link| link())),
             Request::Test { .. } | Request::Content(_) => Response::Done,
         })
+    }
+
+    async fn reload(&self) -> Result<Reloaded, OperatorError> {
+        let reloads = self.reloads.as_ref().ok_or_else(not_running)?;
+        let (answer, answered) = oneshot::channel();
+        let busy = |_| OperatorError::unavailable("other reloads are waiting; try again later");
+        reloads.try_send(answer).map_err(busy)?;
+        let stopping = |_| OperatorError::unavailable("mailferry is stopping");
+        answered.await.map_err(stopping)?.map_err(OperatorError::no)
     }
 
     /// Returns the state of the whole program.

@@ -14,6 +14,8 @@ pub(crate) const PAGE: usize = 1_000;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
+    /// Reread the configuration. If it is wrong, the old one stays in force.
+    Reload,
     /// Get the state of the whole program.
     Status,
     /// List the servers.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accounts::{Disconnected, SignInAttempt, SignInProgress};
 use super::error::OperatorError;
+use super::reload::Reloaded;
 use super::row::TokenRow;
 use super::status::Status;
 use crate::delivery::ServerState;
@@ -20,6 +21,8 @@ pub(crate) enum Response {
     Was(bool),
     /// A number of items.
     Count(usize),
+    /// The result of a reload.
+    Reloaded(Reloaded),
     /// The state of the whole program.
     Status(Box<Status>),
     /// Servers.
@@ -75,6 +78,7 @@ holds! {
     Response::Done => () { () },
     Response::Was(it) => bool { it },
     Response::Count(it) => usize { it },
+    Response::Reloaded(it) => Reloaded { it },
     Response::Status(it) => Status { *it },
     Response::Servers(it) => Vec<ServerState> { it },
     Response::Step(it) => Step { it },

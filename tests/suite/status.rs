@@ -96,3 +96,36 @@ fn a_server_for_reading_is_shown_too() {
     let (_, said) = status(&lab, &[]);
     assert!(said.contains("inbox          reading"), "{said}");
 }
+
+#[test]
+fn a_reload_by_command_is_answered() {
+    let lab = Lab::new();
+    let file = lab.path("mailferry.toml");
+    let text = std::fs::read_to_string(&file).expect("reads");
+    let said = lab.stdout(&["reload"]);
+    assert!(said.contains("mailferry.toml is in use.\n"), "{said}");
+    lab.write(
+        "mailferry.toml",
+        &format!("{text}\n[log]\nlevel = \"debug\"\n"),
+    );
+    let said = lab.stdout(&["reload"]);
+    assert!(
+        said.contains("need a restart of mailferry: [log]"),
+        "{said}"
+    );
+    lab.write(
+        "mailferry.toml",
+        &text.replace("from_filter", "from_filtre"),
+    );
+    let wrong = lab.run(&["reload"]);
+    assert_eq!(
+        wrong.status.code(),
+        Some(78),
+        "the command reads the file too"
+    );
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("from_filtre"));
+    // The old configuration stays in force.
+    lab.write("mailferry.toml", &text);
+    id_of(&lab.send(SENDER, &admitted("still here")));
+    lab.delivered(1);
+}
