@@ -3,7 +3,9 @@
 mod print;
 pub(super) mod reason;
 mod select;
+mod summary;
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,6 +21,7 @@ use crate::spool::{Entry, OperatorAction, Page, QueueFilter, Selection, StateFil
 pub(super) use print::{story, summary};
 use reason::Servers;
 use select::{Filters, WhichArguments};
+use summary::Summary;
 
 /// The arguments of `mailferry queue`.
 #[derive(clap::Args)]
@@ -58,10 +61,24 @@ enum QueueAction {
         #[arg(long, default_value = "by hand")]
         reason: String,
     },
+    /// Show how many messages wait, for which reason and since when
+    Summary {
+        #[command(flatten)]
+        filters: Filters,
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
     /// Release held messages for delivery
     Release(WhichArguments),
     /// Delete messages; nobody is notified
-    Delete(WhichArguments),
+    Delete {
+        #[command(flatten)]
+        which: WhichArguments,
+        /// Do not ask before several messages are deleted
+        #[arg(long)]
+        yes: bool,
+    },
     /// Write a message as the app sent it, as an .eml file
     Export {
         /// The message's id
@@ -91,7 +108,14 @@ async fn act(reached: &Reached, action: &QueueAction) -> Result<ExitCode, Operat
         QueueAction::Release(which) => {
             return each(reached, which, OperatorAction::Release, "released").await;
         }
-        QueueAction::Delete(which) => {
+        QueueAction::Summary { filters, json } => {
+            summarize(reached, filters.filter(), *json).await?;
+        }
+        QueueAction::Delete { which, yes } => {
+            if !yes && !is_meant(reached, which).await? {
+                println!("0 deleted");
+                return Ok(ExitCode::from(NO));
+            }
             return each(reached, which, OperatorAction::Delete, "deleted").await;
         }
         QueueAction::Export { id, output } => export(reached, *id, output.as_ref()).await?,
@@ -128,37 +152,84 @@ async fn each(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), OperatorError> {
+/// Asks before messages that a filter selects are deleted, if a person sits at the terminal.
+async fn is_meant(reached: &Reached, which: &WhichArguments) -> Result<bool, OperatorError> {
+    let Some(Selection::Matching(filter)) = which.selection() else {
+        return Ok(true);
+    };
+    if !std::io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    let mut count = 0;
+    pages(reached, filter, |_| count += 1).await?;
+    print!("Delete {count} messages? Nobody is notified. [y/N] ");
+    std::io::stdout()
+        .flush()
+        .map_err(OperatorError::unavailable)?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(OperatorError::unavailable)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+async fn summarize(
+    reached: &Reached,
+    filter: QueueFilter,
+    json: bool,
+) -> Result<(), OperatorError> {
+    let (servers, now) = (servers(reached).await?, Timestamp::now());
+    let mut summary = Summary::default();
+    pages(reached, filter, |entry| {
+        summary.add(entry, reason::reason(entry, &servers, now));
+    })
+    .await?;
+    summary.print(json, now);
+    Ok(())
+}
+
+/// Passes the messages that a filter admits to `each`, oldest first.
+async fn pages(
+    reached: &Reached,
+    filter: QueueFilter,
+    mut each: impl FnMut(&Entry),
+) -> Result<(), OperatorError> {
     let mut page = Page {
         after: None,
         limit: PAGE,
         filter,
     };
-    let mut count = 0;
-    let (servers, now) = (servers(reached).await?, Timestamp::now());
     loop {
         let entries: Vec<Entry> = reached.operator().ask(Request::List(page.clone())).await?;
         let Some(last) = entries.last() else {
-            break;
+            return Ok(());
         };
         page.after = Some(last.record.id);
-        count += entries.len();
-        for entry in &entries {
-            let reason = reason::reason(entry, &servers, now);
-            if json {
-                println!("{}", with_reasons(entry, reason.as_slice()));
-            } else {
-                println!("{}", print::line(entry, reason.as_deref()));
-            }
-        }
+        entries.iter().for_each(&mut each);
     }
+}
+
+async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), OperatorError> {
+    let is_filtered = filter != QueueFilter::default();
+    let mut count = 0;
+    let (servers, now) = (servers(reached).await?, Timestamp::now());
+    pages(reached, filter, |entry| {
+        count += 1;
+        let reason = reason::reason(entry, &servers, now);
+        if json {
+            println!("{}", with_reasons(entry, reason.as_slice()));
+        } else {
+            println!("{}", print::line(entry, reason.as_deref()));
+        }
+    })
+    .await?;
     if json {
         return Ok(());
     }
-    if page.filter == QueueFilter::default() {
-        println!("{count} in the queue");
-    } else {
+    if is_filtered {
         println!("{count} found");
+    } else {
+        println!("{count} in the queue");
     }
     for server in servers.into_iter().flatten() {
         let Some(hold) = server.hold else {

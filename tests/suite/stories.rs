@@ -363,3 +363,68 @@ fn a_message_id_that_no_server_has_accepted_is_explained() {
         "{said}"
     );
 }
+
+#[test]
+fn the_queue_is_summed_up_by_reason() {
+    let lab = Lab::new();
+    lab.stdout(&["hold", "notifications", "--reason", "moving house"]);
+    for subject in ["one", "two", "three"] {
+        id_of(&lab.send("notifications@example.com", &admitted(subject)));
+    }
+    let id = id_of(&lab.send("notifications@example.com", &admitted("four")));
+    lab.stdout(&["queue", "hold", &id, "--reason", "look at it"]);
+    let said = lab.stdout(&["queue", "summary"]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[1].starts_with("       3  queued "), "{said}");
+    assert!(
+        lines[1].contains("notifications") && lines[1].contains("moving house"),
+        "{said}"
+    );
+    assert!(lines[2].starts_with("       1  held "), "{said}");
+    assert!(lines[2].ends_with("look at it"), "{said}");
+    assert!(lines[3].starts_with("4 in the queue, "), "{said}");
+    let json = lab.stdout(&["queue", "summary", "--json", "--state", "held"]);
+    let [row] = &self::lines(&json)[..] else {
+        panic!("{json}")
+    };
+    assert_eq!(
+        (&row["messages"], &row["reason"]),
+        (&1.into(), &"look at it".into())
+    );
+    // Without a terminal nobody is asked.
+    assert_eq!(lab.stdout(&["queue", "delete", "--all"]), "4 deleted\n");
+}
+
+#[test]
+fn a_person_at_a_terminal_is_asked_before_messages_are_deleted() {
+    if !crate::support::have("stories::terminal", &["script"]) {
+        return;
+    }
+    let lab = Lab::new();
+    lab.stdout(&["hold", "notifications"]);
+    for subject in ["one", "two"] {
+        id_of(&lab.send("notifications@example.com", &admitted(subject)));
+    }
+    let delete = |answer: &str| {
+        let command = format!("{} queue delete --all", crate::support::PROGRAM);
+        let mut script = std::process::Command::new("script");
+        script
+            .args(["-qec", &command, "/dev/null"])
+            .env("MAILFERRY_CONFIG", lab.path("mailferry.toml"))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        let mut child = script.spawn().expect("starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        std::io::Write::write_all(&mut stdin, answer.as_bytes()).expect("writes");
+        let output = child.wait_with_output().expect("ends");
+        drop(stdin);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = delete("n\n");
+    assert!(
+        said.contains("Delete 2 messages? Nobody is notified. [y/N]"),
+        "{said}"
+    );
+    assert!(said.contains("0 deleted"), "{said}");
+    assert!(delete("y\n").contains("2 deleted"));
+}
