@@ -24,6 +24,7 @@ use crate::operator::accounts::Named;
 use crate::operator::{
     self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo, control,
 };
+use crate::platform::supervisor;
 use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep};
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
@@ -32,6 +33,9 @@ use crate::web::{self, Web};
 pub use error::DaemonError;
 pub use privilege::{PrivilegeError, Root};
 use sockets::Sockets;
+
+/// The interval at which the service manager is told how the program is.
+const TELL: Duration = Duration::from_secs(30);
 
 /// The running program.
 pub struct Daemon {
@@ -49,6 +53,8 @@ pub struct Daemon {
     control: Control,
     web: Option<Web>,
     tending: JoinHandle<()>,
+    /// Tells the service manager that the program is alive.
+    telling: JoinHandle<()>,
     grace: Duration,
     fixed: Fixed,
 }
@@ -147,6 +153,7 @@ impl Daemon {
             Some(settings) => Some(serve_web(settings, operator.clone()).await?),
             None => None,
         };
+        let telling = tokio::spawn(tell_supervisor(operator.clone()));
         let control = Control::serve(&socket, operator);
         let control = control.map_err(|source| DaemonError::Control {
             path: socket.display().to_string(),
@@ -194,6 +201,7 @@ impl Daemon {
             control,
             web,
             tending,
+            telling,
             grace: config.live.delivery.grace,
             fixed: config.fixed,
         })
@@ -285,6 +293,8 @@ impl Daemon {
     /// Stops accepting clients, lets sessions and deliveries under way end, and then stops the program.
     pub async fn stop(self) {
         maillog::stopping(self.grace);
+        supervisor::stopping();
+        self.telling.abort();
         self.bounces.stop();
         self.listeners.iter().for_each(|it| it.listener.close());
         tokio::join!(self.door.stop(self.grace), self.delivery.stop(self.grace));
@@ -294,6 +304,18 @@ impl Daemon {
             web.close();
         }
         maillog::stopped();
+    }
+}
+
+/// Tells the service manager now and then that the program is alive, and how it is.
+async fn tell_supervisor(operator: Local) {
+    // At least twice in the time that the service manager waits (sd_watchdog_enabled(3)).
+    let interval = supervisor::watchdog().map_or(TELL, |time| time / 4);
+    loop {
+        let status = tokio::time::timeout(interval, operator.status()).await;
+        let line = status.ok().and_then(Result::ok).map(|status| status.line());
+        supervisor::alive(line.as_deref().unwrap_or("the spool does not answer"));
+        tokio::time::sleep(interval).await;
     }
 }
 

@@ -12,6 +12,7 @@ use crate::daemon::{Daemon, Root};
 use crate::observe::{logging, maillog};
 use crate::operator::Reloaded;
 use crate::platform::signals::{ProcessSignal, Signals};
+use crate::platform::supervisor;
 
 /// The arguments of `mailferry serve`.
 #[derive(clap::Args)]
@@ -53,6 +54,7 @@ async fn serve(config: Config, root: Root) -> ExitCode {
     {
         maillog::unreadable_as(&user, &error);
     }
+    supervisor::ready();
     loop {
         let asked = tokio::select! {
             signal = signals.next() => match signal {

@@ -138,6 +138,19 @@ impl Status {
         worst.max(rest)
     }
 
+    /// Returns one line for people.
+    pub(crate) fn line(&self) -> String {
+        let mut line = format!("{} waiting, {} held", self.queued, self.held);
+        let red = self
+            .servers
+            .iter()
+            .filter(|server| server.light == Light::Red);
+        for server in red {
+            line.push_str(&format!("; server {} cannot be used", server.name));
+        }
+        line
+    }
+
     /// Returns the reasons why the program should get no more mail for now, for a load balancer.
     pub(crate) fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();

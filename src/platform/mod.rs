@@ -8,3 +8,4 @@ pub(crate) mod identity;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod sockets;
+pub(crate) mod supervisor;

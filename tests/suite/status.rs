@@ -129,3 +129,40 @@ fn a_reload_by_command_is_answered() {
     id_of(&lab.send(SENDER, &admitted("still here")));
     lab.delivered(1);
 }
+
+#[test]
+fn the_service_manager_is_told() {
+    let mut lab = Lab::stopped(Plan::default());
+    let path = lab.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("binds");
+    socket
+        .set_read_timeout(Some(crate::support::SOON))
+        .expect("a timeout");
+    let variables = [
+        "env".to_owned(),
+        format!("NOTIFY_SOCKET={}", path.display()),
+        "WATCHDOG_USEC=400000".to_owned(),
+        crate::support::PROGRAM.to_owned(),
+    ];
+    let prefix: Vec<&str> = variables.iter().map(String::as_str).collect();
+    let serve = lab.prefixed(&prefix, &["serve"]);
+    lab.start_by(serve);
+    let heard = |wanted: &str| {
+        loop {
+            let mut octets = [0; 1_000];
+            let count = socket.recv(&mut octets).expect("a message");
+            let said = String::from_utf8_lossy(&octets[..count]).into_owned();
+            if said.contains(wanted) {
+                return said;
+            }
+        }
+    };
+    heard("READY=1");
+    let alive = heard("WATCHDOG=1");
+    assert!(alive.contains("STATUS=0 waiting, 0 held\n"), "{alive}");
+    lab.stdout(&["hold", "notifications"]);
+    heard("STATUS=0 waiting, 0 held; server notifications cannot be used");
+    lab.signal("TERM");
+    heard("STOPPING=1");
+    assert!(lab.ended().success());
+}
