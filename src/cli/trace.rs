@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                 queue::reasons(&reached, &entry).await?
             };
             if arguments.json {
-                let mut value = serde_json::to_value(&story).unwrap_or_default();
+                let mut value = json(&story);
                 if !reasons.is_empty() {
                     value["waits"] = reasons.join("; ").into();
                 }
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let stories: Vec<Story> = operator.ask(request).await?;
         for story in &stories {
             if arguments.json {
-                println!("{}", serde_json::to_string(story).unwrap_or_default());
+                println!("{}", json(story));
             } else {
                 println!("{}", queue::summary(story, what));
             }
@@ -72,6 +72,18 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             ExitCode::SUCCESS
         })
     })
+}
+
+/// Returns a story as JSON. A message that has left the queue has no state there, and no next attempt.
+fn json(story: &Story) -> serde_json::Value {
+    let mut value = serde_json::to_value(story).unwrap_or_default();
+    if story.ended.is_some()
+        && let Some(record) = value["record"].as_object_mut()
+    {
+        record.remove("state");
+        record.remove("due");
+    }
+    value
 }
 
 fn found(count: usize, limit: usize, what: &str) -> String {

@@ -44,6 +44,11 @@ fn a_message_is_traced_from_its_first_attempt_to_long_after() {
         assert!(found.contains(&id) && found.contains("1 found"), "{found}");
     }
     let json = lines(&lab.stdout(&["trace", "someone@example.net", "--json"]));
+    let record = json[0]["record"].as_object().expect("a record");
+    assert!(
+        !record.contains_key("state") && !record.contains_key("due"),
+        "it has left the queue"
+    );
     assert_eq!(json[0]["record"]["id"], id.as_str());
     assert_eq!(json[0]["events"][1]["event"], "delivered");
     assert_eq!(
