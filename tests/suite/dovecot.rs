@@ -11,28 +11,33 @@ use crate::support::{Lab, Plan, SERVER, USUAL, free_port, have, id_of};
 
 const MAILBOX: &str = "notifications@example.com";
 
-/// Dovecot, and the ports of the program's listeners.
-struct Bridge {
-    lab: Lab,
+/// Dovecot, which ends when this value is dropped.
+struct Dovecot {
+    child: Child,
     folder: tempfile::TempDir,
-    dovecot: Child,
-    imap: u16,
-    imaps: u16,
-    pop3: u16,
-    pop3s: u16,
 }
 
-impl Drop for Bridge {
+impl Drop for Dovecot {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = std::fs::read(self.folder.path().join("dovecot.log")).unwrap_or_default();
             eprintln!("Dovecot says:\n{}", String::from_utf8_lossy(&log));
         }
         let _ = Command::new("kill")
-            .arg(self.dovecot.id().to_string())
+            .arg(self.child.id().to_string())
             .status();
-        let _ = self.dovecot.wait();
+        let _ = self.child.wait();
     }
+}
+
+/// The program in front of Dovecot, and the ports of its listeners.
+struct Bridge {
+    lab: Lab,
+    dovecot: Dovecot,
+    imap: u16,
+    imaps: u16,
+    pop3: u16,
+    pop3s: u16,
 }
 
 fn shell(text: &str) {
@@ -66,16 +71,19 @@ impl Bridge {
         }
         shell(&format!("chown -R nobody {at}/mail"));
         files(folder.path(), lab.sandbox.addresses.http.port(), imap, pop3);
-        let dovecot = Command::new("dovecot")
+        let child = Command::new("dovecot")
             .args(["-F", "-c"])
             .arg(folder.path().join("dovecot.conf"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
+            .spawn();
+        let dovecot = Dovecot {
+            child: child.expect("starts"),
+            folder,
+        };
         for name in ["cert.pem", "key.pem"] {
-            let text = std::fs::read_to_string(folder.path().join(name)).expect("reads");
+            let text = std::fs::read_to_string(dovecot.folder.path().join(name)).expect("reads");
             lab.write_private(name, &text);
         }
         let resource = "https://outlook.office.com";
@@ -91,7 +99,6 @@ impl Bridge {
         lab.start();
         Self {
             lab,
-            folder,
             dovecot,
             imap: ports[0],
             imaps: ports[1],
@@ -684,7 +691,7 @@ fn a_report_in_a_dovecot_mailbox_is_recorded_and_handled() {
         );
         lab.delivered(1);
         // The report arrives as Dovecot's delivery puts it there.
-        let mail = bridge.folder.path().join("mail");
+        let mail = bridge.dovecot.folder.path().join("mail");
         std::fs::write(mail.join("tmp/report"), &report).expect("writes");
         shell(&format!(
             "cd {}; chown nobody tmp/report; mv tmp/report new/1700001000.report.test",
