@@ -107,6 +107,7 @@
 //! | outcome, finding | what an upstream's replies mean for each recipient; what they show of the mailbox |
 //! | fate | what is decided after an attempt: the message is gone, tried later, or held |
 //! | fact | what happened to a message; it becomes a log line and an event of the story |
+//! | delivery report | a mail server's message in a mailbox about mail that it could not deliver; Microsoft's NDR |
 //! | report, digest | a message of ours to a sender; one that lists many failures |
 //! | story | what happened to a message, kept after the message is gone |
 //! | time of the spool | runs on steadily, whatever the wall clock shows; people are shown the wall clock |

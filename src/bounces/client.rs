@@ -40,7 +40,7 @@ pub(super) struct Client {
     has_news: bool,
 }
 
-/// What the mail server said of the folder that was opened.
+/// The state of the opened folder, as the mail server reported it.
 #[derive(Debug, Default)]
 pub(super) struct Selected {
     pub(super) validity: u32,

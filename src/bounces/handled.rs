@@ -1,4 +1,4 @@
-//! What to do with a matched report. Pure.
+//! The action for a matched report. Pure.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ pub(super) const KEYWORD: &str = "MailferryBounce";
 /// The action for a report after the bounce was recorded and, if necessary, the app's sender was notified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handled {
-    /// It gets a keyword, if the mail server stores keywords, and stays where it is.
+    /// The report gets a keyword, if the mail server stores keywords, and stays in INBOX.
     Marked,
-    /// It is moved to this folder.
+    /// The report is moved to this folder.
     Moved(Folder),
-    /// It is deleted.
+    /// The report is deleted.
     Deleted,
 }
 
@@ -28,16 +28,16 @@ pub struct Folder(String);
 /// The reason why a text cannot be the name of a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// It is empty.
+    /// The name is empty.
     #[error("the folder name is empty; choose one, for example \"Bounces\"")]
     Empty,
-    /// It has a control character.
+    /// The name has a control character.
     #[error("a folder name must not contain control characters")]
     Control,
-    /// It has a wildcard of IMAP (RFC 9051 §6.3.9), or begins or ends with `/`.
+    /// The name has a wildcard of IMAP (RFC 9051 §6.3.9), or begins or ends with `/`.
     #[error("a folder name must not contain * or %, or begin or end with /")]
     Wildcard,
-    /// The reports arrive there.
+    /// The folder is INBOX, where reports arrive.
     #[error("INBOX is the folder where reports arrive; choose another folder")]
     Inbox,
 }

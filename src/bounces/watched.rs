@@ -15,7 +15,7 @@ use crate::spool::Notes;
 pub struct WatchedMailbox {
     /// The mailbox.
     pub mailbox: Arc<Mailbox>,
-    /// What to do with a matched report.
+    /// The action for a matched report.
     pub handled: Handled,
 }
 

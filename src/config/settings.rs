@@ -91,7 +91,7 @@ pub struct ServerConfig {
     pub imap: Option<RemoteHost>,
     /// The host for POP3, if the server is used for it.
     pub pop3: Option<RemoteHost>,
-    /// What to do with matched delivery reports in the mailbox, if mailferry reads them.
+    /// The action for matched delivery reports in the mailbox, if mailferry reads them.
     pub bounces: Option<Handled>,
     /// The account that supplies the server's tokens, if the server signs in with OAuth.
     pub token: Option<token::AccountSettings>,

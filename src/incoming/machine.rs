@@ -107,3 +107,46 @@ pub(super) fn line(input: &mut BytesMut) -> Option<BytesMut> {
     }
     Some(line)
 }
+
+/// What the tests of both machines share.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::base::secret::ExposeSecret;
+
+    pub(in crate::incoming) fn protection(offers_tls: bool, takes_passwords: bool) -> Protection {
+        Protection {
+            offers_tls,
+            takes_passwords,
+            errors: 3,
+            commands: 20,
+        }
+    }
+
+    /// Feeds the input in pieces. Returns the output, with each event in braces; sign-ins are refused.
+    pub(in crate::incoming) fn talk(mut machine: impl SignInMachine, pieces: &[&[u8]]) -> String {
+        let (mut input, mut said) = (BytesMut::new(), String::new());
+        for piece in [&b""[..]].iter().chain(pieces) {
+            input.extend_from_slice(piece);
+            loop {
+                let event = machine.next(&mut input);
+                said += &String::from_utf8(machine.take_output()).unwrap();
+                match event {
+                    Event::NeedInput => break,
+                    Event::StartTls => {
+                        said += "{TLS}\r\n";
+                        input.clear();
+                        machine.tls_established();
+                    }
+                    Event::SignIn(Credentials { name, password }) => {
+                        said += &format!("{{{name}:{}}}\r\n", password.expose_secret());
+                        machine.refuse(&Refused::Wrong);
+                    }
+                    Event::Close(_) => return said + "{close}",
+                    Event::Refused(_) => {}
+                }
+            }
+        }
+        said
+    }
+}

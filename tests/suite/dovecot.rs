@@ -502,33 +502,14 @@ fn mutt_shows_a_mailbox() {
         return;
     }
     let bridge = Bridge::start(&[odd(0), odd(1)]);
-    for (name, url, force) in [
-        (
-            "plain",
-            format!("imap://erp:load@localhost:{}/", bridge.imap),
-            "no",
-        ),
-        (
-            "starttls",
-            format!("imap://erp:load@localhost:{}/", bridge.imap),
-            "yes",
-        ),
-        (
-            "implicit",
-            format!("imaps://erp:load@localhost:{}/", bridge.imaps),
-            "no",
-        ),
-        (
-            "pop",
-            format!("pop://erp:load@localhost:{}/", bridge.pop3),
-            "no",
-        ),
-        (
-            "pops",
-            format!("pops://erp:load@localhost:{}/", bridge.pop3s),
-            "no",
-        ),
+    for (name, scheme, port, force) in [
+        ("plain", "imap", bridge.imap, "no"),
+        ("starttls", "imap", bridge.imap, "yes"),
+        ("implicit", "imaps", bridge.imaps, "no"),
+        ("pop", "pop", bridge.pop3, "no"),
+        ("pops", "pops", bridge.pop3s, "no"),
     ] {
+        let url = format!("{scheme}://erp:load@localhost:{port}/");
         bridge.lab.write(
             "muttrc",
             &format!(

@@ -1,43 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::secret::ExposeSecret;
+use crate::incoming::machine::testing::{self, protection};
 
-fn protection(offers_tls: bool, takes_passwords: bool) -> Protection {
-    Protection {
-        offers_tls,
-        takes_passwords,
-        errors: 3,
-        commands: 20,
-    }
-}
-
-/// Feeds the input in pieces. Returns the output, with each event in braces; sign-ins are refused.
 fn talk(protection: Protection, pieces: &[&[u8]]) -> String {
-    let mut machine = ImapMachine::new(protection);
-    let (mut input, mut said) = (BytesMut::new(), String::new());
-    for piece in [&b""[..]].iter().chain(pieces) {
-        input.extend_from_slice(piece);
-        loop {
-            let event = machine.next(&mut input);
-            said += &String::from_utf8(machine.take_output()).unwrap();
-            match event {
-                Event::NeedInput => break,
-                Event::StartTls => {
-                    said += "{TLS}\r\n";
-                    input.clear();
-                    machine.tls_established();
-                }
-                Event::SignIn(Credentials { name, password }) => {
-                    said += &format!("{{{name}:{}}}\r\n", password.expose_secret());
-                    machine.refuse(&Refused::Wrong);
-                }
-                Event::Close(_) => return said + "{close}",
-                Event::Refused(_) => {}
-            }
-        }
-    }
-    said
+    testing::talk(ImapMachine::new(protection), pieces)
 }
 
 fn after_greeting(protection: Protection, input: &str) -> String {
