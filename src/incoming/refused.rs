@@ -109,6 +109,14 @@ impl Refused {
         }
     }
 
+    /// True if the client's own commands are the reason. The door logs the clients that it turns away.
+    pub(super) fn is_by_client(&self) -> bool {
+        !matches!(
+            self,
+            Self::Silent | Self::ShuttingDown | Self::TurnedAway(_)
+        )
+    }
+
     /// The response code of IMAP (RFC 5530), with a space after it; empty if there is none.
     pub(super) fn imap_code(&self) -> &'static str {
         match self.kind() {

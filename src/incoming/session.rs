@@ -115,7 +115,7 @@ impl Session {
                 }
                 Event::Refused(why) => self.log_refusal("", &why),
                 Event::Close(why) => {
-                    if let Some(why) = why {
+                    if let Some(why) = why.filter(Refused::is_by_client) {
                         self.log_refusal("", &why);
                     }
                     return self.flush().await;

@@ -283,7 +283,7 @@ pub(crate) fn needs_sign_in(server: &str) {
 /// A server's sign-in is for sending only, although the server is for reading too.
 pub(crate) fn reading_needs_sign_in(server: &str) {
     warn!(target: TARGET, event = "reading_needs_sign_in", server,
-        "the sign-in is for sending only, and sending goes on: run `mailferry connect` to sign in again, which adds reading");
+        "the sign-in is for sending only, and sending still works: run `mailferry connect` for this server to add reading");
 }
 
 /// A session in which an app reads a mailbox.
