@@ -58,6 +58,7 @@ fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> NewMessage {
         warned: false,
         holds: 0,
         former_lane: None,
+        message_id: None,
     };
     let content = Content::Memory(text.into());
     NewMessage { record, content }

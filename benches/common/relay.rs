@@ -15,7 +15,9 @@ use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::smtp;
 use mailferry::spool::folder::Folder;
 use mailferry::spool::sqlite::{self, SqliteSpool};
-use mailferry::spool::{Content, ContentWriter, Intake, NewMessage, Owner, Record, SpoolFuture};
+use mailferry::spool::{
+    Content, ContentWriter, Intake, NewMessage, Owner, Record, SpoolFuture, Story,
+};
 use mailferry::submission::{
     Answered, Direct, Shared, Submission, SubmissionOptions, SubmissionSettings,
 };
@@ -139,6 +141,8 @@ impl Intake for Bare {
     fn has_room(&self) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(true))
     }
+
+    fn refused(&self, _: Story) {}
 
     fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()> {
         Box::pin(async move {

@@ -62,6 +62,9 @@ pub(crate) const SESSIONS: usize = 10_000;
 /// Default for simultaneous sessions of one address, and of one user: a tenth of all.
 pub(crate) const SESSIONS_PER_ADDRESS: usize = 1_000;
 
+/// The maximum length of a Message-ID by which a message can be found (octets): a line of RFC 5322 §2.1.1.
+pub(crate) const MESSAGE_ID: usize = 998;
+
 /// Default for the octets of memory that all arriving messages together may use.
 pub(crate) const MEMORY: u64 = 256 * 1024 * 1024;
 

@@ -1,7 +1,6 @@
 //! `mailferry queue`: works through the running program, or directly on the spool if no program is running.
 
 mod print;
-pub(super) mod reason;
 mod select;
 mod summary;
 
@@ -15,11 +14,11 @@ use super::common::{ConfigFile, NO, USAGE, plain};
 use super::operator::{self, Reached};
 use crate::base::{MessageId, Timestamp};
 use crate::delivery::ServerState;
+use crate::operator::reason::{self, Servers};
 use crate::operator::{FromResponse, Need, OperatorError, PAGE, Request};
 use crate::platform::files::{Readers, create_new};
 use crate::spool::{Entry, OperatorAction, Page, QueueFilter, Selection, StateFilter, Story};
 pub(super) use print::{story, summary};
-use reason::Servers;
 use select::{Filters, WhichArguments};
 use summary::Summary;
 

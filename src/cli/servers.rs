@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use super::common::{ConfigFile, plain};
 use super::operator::{self, Reached};
-use super::queue::reason::from_now;
 use crate::base::Timestamp;
 use crate::delivery::ServerState;
+use crate::operator::reason::from_now;
 use crate::operator::{Need, OperatorError, Request};
 
 /// The arguments of `mailferry servers`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::common::{ConfigFile, plain};
 use super::operator;
-use super::queue::reason::from_now;
+use crate::operator::reason::from_now;
 use crate::operator::row::Light;
 use crate::operator::status::{ServerRow, Status};
 use crate::operator::{Need, Request};

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::common::{ConfigFile, NO};
-use super::operator;
+use super::common::{ConfigFile, NO, misused};
+use super::operator::{self, Reached};
 use super::queue;
-use crate::base::MessageId;
-use crate::operator::{Need, OperatorError, Request};
-use crate::spool::{Entry, Story};
+use crate::base::{MessageId, Timestamp};
+use crate::operator::{Need, OperatorError, PAGE, Request};
+use crate::spool::{Entry, Story, StoryFilter, StoryResult};
 
 /// The arguments of `mailferry trace`.
 #[derive(clap::Args)]
@@ -17,8 +17,20 @@ pub(super) struct Arguments {
     /// A message's id, as shown in the 250 reply and the Received field; its Message-ID in angle brackets;
     /// or the address, or @DOMAIN, of a sender or recipient
     #[arg(value_name = "ID|ADDRESS")]
-    what: String,
-    /// For an address: show at most this many messages, the newest ones
+    what: Option<String>,
+    /// Only messages that this user of [[user]] sent
+    #[arg(long)]
+    user: Option<String>,
+    /// Only messages with this result for at least one recipient
+    #[arg(long)]
+    result: Option<ResultArgument>,
+    /// Only messages received since this time: an age such as 90min, 2h or 3days, or 2026-11-26T14:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Timestamp>,
+    /// Only messages received before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    before: Option<Timestamp>,
+    /// Show at most this many messages, the newest ones
     #[arg(long, default_value_t = 100)]
     limit: usize,
     /// Print one JSON object per line
@@ -26,52 +38,132 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ResultArgument {
+    /// A server accepted the message
+    Delivered,
+    /// The message failed
+    Failed,
+    /// A server accepted the message, but a report says that it did not arrive
+    Bounced,
+    /// The message was refused when the app sent it
+    Refused,
+    /// The message is in the queue
+    Waiting,
+}
+
+/// Parses a time: an age, or a time of RFC 3339.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(age) = humantime::parse_duration(text) {
+        return Ok(Timestamp::now().before(age));
+    }
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    let time =
+        time.map_err(|_| "expected an age such as 2h, or a time such as 2026-11-26T14:00:00Z");
+    Ok(Timestamp(time?.as_millisecond()))
+}
+
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    operator::run(&arguments.config, Need::Queue, async |reached| {
-        let (operator, what) = (reached.operator(), &arguments.what);
-        if !what.contains('@') {
-            let id: MessageId = what
-                .parse()
-                .map_err(|error| OperatorError::no(format!("{error}")))?;
-            let story: Story = operator.ask(Request::Story(id)).await?;
-            let reasons = if story.ended.is_some() {
-                Vec::new()
-            } else {
-                let entry: Entry = operator.ask(Request::Show(id)).await?;
-                queue::reasons(&reached, &entry).await?
-            };
-            if arguments.json {
-                let mut value = json(&story);
-                if !reasons.is_empty() {
-                    value["waits"] = reasons.join("; ").into();
-                }
-                println!("{value}");
-            } else {
-                queue::story(&story, &reasons);
-            }
-            return Ok(ExitCode::SUCCESS);
+    let filter = filter(arguments);
+    if filter == StoryFilter::default() {
+        return misused(
+            &"name an id, a Message-ID, an address, --user, --result, --since or --before",
+        );
+    }
+    operator::run(
+        &arguments.config,
+        Need::Queue,
+        async |reached| match arguments.what.as_deref().filter(|what| !what.contains('@')) {
+            Some(id) => one(&reached, id, arguments.json).await,
+            None => several(&reached, filter, arguments).await,
+        },
+    )
+}
+
+fn filter(arguments: &Arguments) -> StoryFilter {
+    StoryFilter {
+        about: arguments.what.clone(),
+        user: arguments.user.clone(),
+        result: arguments.result.map(|result| match result {
+            ResultArgument::Delivered => StoryResult::Delivered,
+            ResultArgument::Failed => StoryResult::Failed,
+            ResultArgument::Bounced => StoryResult::Bounced,
+            ResultArgument::Refused => StoryResult::Refused,
+            ResultArgument::Waiting => StoryResult::Waiting,
+        }),
+        since: arguments.since,
+        before: arguments.before,
+        below: None,
+    }
+}
+
+/// Prints one message's story.
+async fn one(reached: &Reached, id: &str, is_json: bool) -> Result<ExitCode, OperatorError> {
+    let operator = reached.operator();
+    let id: MessageId = id.parse().map_err(OperatorError::no)?;
+    let story: Story = operator.ask(Request::Story(id)).await?;
+    let reasons = if story.ended.is_some() {
+        Vec::new()
+    } else {
+        let entry: Entry = operator.ask(Request::Show(id)).await?;
+        queue::reasons(reached, &entry).await?
+    };
+    if is_json {
+        let mut value = json(&story);
+        if !reasons.is_empty() {
+            value["waits"] = reasons.join("; ").into();
         }
-        let request = Request::Stories {
-            address: what.clone(),
-            limit: arguments.limit,
-        };
-        let stories: Vec<Story> = operator.ask(request).await?;
-        for story in &stories {
-            if arguments.json {
-                println!("{}", json(story));
-            } else {
-                println!("{}", queue::summary(story, what));
-            }
-        }
-        if !arguments.json {
-            println!("{}", found(stories.len(), arguments.limit, what));
-        }
-        Ok(if stories.is_empty() {
-            ExitCode::from(NO)
+        println!("{value}");
+    } else {
+        queue::story(&story, &reasons);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line for each story that a filter admits, oldest first.
+async fn several(
+    reached: &Reached,
+    filter: StoryFilter,
+    arguments: &Arguments,
+) -> Result<ExitCode, OperatorError> {
+    let mut stories = newest(reached, filter, arguments.limit).await?;
+    stories.reverse();
+    let what = arguments.what.as_deref().unwrap_or_default();
+    for story in &stories {
+        if arguments.json {
+            println!("{}", json(story));
         } else {
-            ExitCode::SUCCESS
-        })
+            println!("{}", queue::summary(story, what));
+        }
+    }
+    if !arguments.json {
+        println!("{}", found(stories.len(), arguments.limit));
+    }
+    Ok(if stories.is_empty() {
+        ExitCode::from(NO)
+    } else {
+        ExitCode::SUCCESS
     })
+}
+
+/// Returns the newest `limit` stories that a filter admits, newest first.
+async fn newest(
+    reached: &Reached,
+    mut filter: StoryFilter,
+    limit: usize,
+) -> Result<Vec<Story>, OperatorError> {
+    let mut stories: Vec<Story> = Vec::new();
+    while stories.len() < limit {
+        let request = Request::Stories {
+            filter: filter.clone(),
+            limit: PAGE.min(limit - stories.len()),
+        };
+        let page: Vec<Story> = reached.operator().ask(request).await?;
+        let Some(last) = page.last() else { break };
+        filter.below = Some(last.record.id);
+        stories.extend(page);
+    }
+    Ok(stories)
 }
 
 /// Returns a story as JSON. A message that has left the queue has no state there, and no next attempt.
@@ -86,16 +178,28 @@ fn json(story: &Story) -> serde_json::Value {
     value
 }
 
-fn found(count: usize, limit: usize, what: &str) -> String {
+fn found(count: usize, limit: usize) -> String {
     let details = "`mailferry trace ID` shows all details of one message";
-    if count == 0 && what.starts_with('<') {
-        "0 found; a Message-ID is known once a server has accepted the message: look for an address of the message instead"
-            .to_owned()
-    } else if count == 0 {
-        "0 found; a message that was refused is only in the log".to_owned()
+    if count == 0 {
+        "0 found; a message that was refused before its content is only in the log".to_owned()
     } else if count == limit {
         format!("the newest {count}, `--limit` shows more; {details}")
     } else {
         format!("{count} found; {details}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_time_is_an_age_or_a_date() {
+        let at = time("2026-11-26T14:00:00Z").unwrap();
+        assert_eq!(at, Timestamp(1_795_701_600_000));
+        let age = Timestamp::now().since(time("2h").unwrap());
+        assert!((Duration::from_secs(7_199)..=Duration::from_secs(7_201)).contains(&age));
+        assert!(time("yesterday").unwrap_err().contains("expected"));
     }
 }

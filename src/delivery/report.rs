@@ -179,6 +179,7 @@ fn ours(id: MessageId, origin: Origin, envelope: Envelope, lane: String, now: Ti
         warned: false,
         holds: 0,
         former_lane: None,
+        message_id: None,
     }
 }
 

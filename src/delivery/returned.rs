@@ -12,7 +12,7 @@ use super::world::World;
 use crate::base::{Clock, Timestamp};
 use crate::message::{Address, BouncedRecipient, DeliveryReport, Parameters, Recipient};
 use crate::observe::maillog;
-use crate::spool::{Addition, EventKind, SpoolError, Story};
+use crate::spool::{Addition, EventKind, SpoolError, Story, StoryFilter};
 use crate::transport::smtp::reported;
 
 /// The maximum number of stories that a report is compared with.
@@ -152,7 +152,8 @@ async fn find(
     is_last_search: bool,
 ) -> Result<Option<Story>, SpoolError> {
     for id in &report.original_ids {
-        let stories = world.spool.stories_of_message_id(id, STORIES).await?;
+        let mut stories = find_sent(world, id).await?;
+        stories.retain(|story| !accepted(story).is_empty());
         if let Some(story) = named(stories, report) {
             return Ok(Some(story));
         }
@@ -164,7 +165,7 @@ async fn find(
     }
     let mut sent = Vec::new();
     for address in report.failed.iter().flat_map(|failed| &failed.addresses) {
-        sent.extend(world.spool.stories(address.as_str(), STORIES).await?);
+        sent.extend(find_sent(world, address.as_str()).await?);
     }
     sent.sort_by_key(|story| story.record.id);
     sent.dedup_by_key(|story| story.record.id);
@@ -184,6 +185,14 @@ async fn find(
     sent.retain(|story| was_sent_at(story, report, arrival, &world.clock));
     // A match counts only if it is the only one.
     Ok(sent.pop().filter(|_| sent.is_empty()))
+}
+
+/// Returns the newest stories with this Message-ID or address, oldest first.
+async fn find_sent(world: &World, about: &str) -> Result<Vec<Story>, SpoolError> {
+    let filter = StoryFilter::about(about);
+    let mut stories = world.spool.stories(filter, STORIES).await?;
+    stories.reverse();
+    Ok(stories)
 }
 
 /// Chooses among stories with the Message-ID that a report names; several messages may have the same one. Prefers,

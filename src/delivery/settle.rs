@@ -340,6 +340,7 @@ mod tests {
             warned: false,
             holds: 0,
             former_lane: None,
+            message_id: None,
         };
         Tried {
             record,

@@ -173,6 +173,12 @@ pub(crate) fn spool_failed(id: MessageId, reason: &dyn Display) {
     error!(target: TARGET, event = "spool_failed", %id, %reason, "cannot store the message");
 }
 
+/// Messages could not be added to the index of stories. They are found by a search all the same, until the
+/// program ends.
+pub(crate) fn not_indexed(reason: &dyn Display) {
+    warn!(target: TARGET, event = "not_indexed", %reason, "cannot write the index of messages, trying again");
+}
+
 /// The upstream accepted the message for these recipients, with this reply.
 pub(crate) fn delivered(
     id: MessageId,

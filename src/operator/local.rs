@@ -162,8 +162,8 @@ impl Local {
             Request::Show(id) => Response::Entry(Box::new(self.spool()?.get(id).await?)),
             Request::Act { which, deed } => Response::Count(self.act(which, deed).await?),
             Request::Story(id) => Response::Story(Box::new(self.spool()?.story(id).await?)),
-            Request::Stories { address, limit } => {
-                let stories = self.spool()?.stories(&address, limit.min(PAGE));
+            Request::Stories { filter, limit } => {
+                let stories = self.spool()?.stories(filter, limit.min(PAGE));
                 Response::Stories(stories.await?)
             }
             Request::Tokens => Response::Tokens(self.tokens().await?),

@@ -16,12 +16,14 @@ pub(crate) mod control;
 mod error;
 mod local;
 mod metrics;
+pub(crate) mod reason;
 pub(crate) mod reload;
 mod remote;
 mod request;
 mod response;
 pub(crate) mod row;
 pub(crate) mod status;
+pub(crate) mod story;
 
 pub(crate) use accounts::Accounts;
 pub(crate) use ask::Operator;

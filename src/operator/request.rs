@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts::SignInOptions;
 use crate::base::MessageId;
 use crate::message::Address;
-use crate::spool::{OperatorAction, Page, Selection};
+use crate::spool::{OperatorAction, Page, Selection, StoryFilter};
 
 /// The maximum number of messages, or of stories, in one response.
 pub(crate) const PAGE: usize = 1_000;
@@ -55,10 +55,10 @@ pub(crate) enum Request {
     Content(MessageId),
     /// Get the story of a message.
     Story(MessageId),
-    /// Get the newest stories that match `address`, sorted from oldest to newest.
+    /// Get the newest stories that a filter admits, newest first.
     Stories {
-        /// An address, `@domain`, or `<Message-ID>`.
-        address: String,
+        /// The filter.
+        filter: StoryFilter,
         /// The maximum number of stories to return.
         limit: usize,
     },

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, State};
+use super::{Entry, EventKind, State, Story};
 use crate::base::{MessageId, Timestamp};
 
 /// The messages that an operator looks for. A field that is not set admits any value.
@@ -40,6 +40,45 @@ pub enum StateFilter {
     Active,
     /// The message may have arrived already.
     Uncertain,
+}
+
+/// The stories that somebody looks for. A field that is not set admits any story.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoryFilter {
+    /// The sender or a recipient: an address, or `@domain`; or the Message-ID in angle brackets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// The user of the app that sent the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The result for at least one recipient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<StoryResult>,
+    /// Only messages received at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Only messages received before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
+    /// Only messages with a lower id, to continue a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<MessageId>,
+}
+
+/// What became of a message, for at least one recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoryResult {
+    /// A server accepted the message.
+    Delivered,
+    /// The message failed.
+    Failed,
+    /// A server accepted the message, but a report says that it did not arrive.
+    Bounced,
+    /// The message was refused when the app sent it.
+    Refused,
+    /// The message is in the queue.
+    Waiting,
 }
 
 /// A part of the queue, oldest first.
@@ -102,6 +141,64 @@ impl QueueFilter {
             && self.before.is_none_or(|before| record.received < before)
             && self.since.is_none_or(|since| record.received >= since)
     }
+}
+
+impl StoryFilter {
+    /// Returns a filter for an address, `@domain` or Message-ID.
+    pub fn about(about: impl Into<String>) -> Self {
+        let about = Some(about.into());
+        Self {
+            about,
+            ..Self::default()
+        }
+    }
+
+    /// True if the filter admits a story. Does not compare ids.
+    pub fn admits(&self, story: &Story) -> bool {
+        let record = &story.record;
+        let user = match &record.origin {
+            super::Origin::Client { user, .. } => user.as_str(),
+            _ => "",
+        };
+        self.about
+            .as_ref()
+            .is_none_or(|about| mentions(about, story))
+            && self
+                .user
+                .as_ref()
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(user))
+            && self.result.is_none_or(|result| result.is_of(story))
+            && self.since.is_none_or(|since| record.received >= since)
+            && self.before.is_none_or(|before| record.received < before)
+    }
+}
+
+impl StoryResult {
+    fn is_of(self, story: &Story) -> bool {
+        let mut events = story.events.iter().map(|event| &event.what);
+        match self {
+            Self::Delivered => events.any(|event| matches!(event, EventKind::Delivered { .. })),
+            Self::Failed => events.any(|event| matches!(event, EventKind::Failed { .. })),
+            Self::Bounced => events.any(|event| matches!(event, EventKind::Bounced { .. })),
+            Self::Refused => events.any(|event| matches!(event, EventKind::Refused { .. })),
+            Self::Waiting => story.ended.is_none(),
+        }
+    }
+}
+
+/// True if a story contains this address, an address at this domain, or this Message-ID.
+fn mentions(wanted: &str, story: &Story) -> bool {
+    let is_id = |id: &String| id.to_lowercase() == wanted.to_lowercase();
+    let mut sent = story.events.iter().filter_map(|event| match &event.what {
+        EventKind::Delivered { message_id, .. } => Some(message_id),
+        _ => None,
+    });
+    if sent.any(is_id) || story.record.message_id.as_ref().is_some_and(is_id) {
+        return true;
+    }
+    let sender = story.record.envelope.sender.address();
+    let mut all = sender.into_iter().chain(story.recipients());
+    all.any(|address| is(wanted, address.as_str()))
 }
 
 /// True if `address` equals `wanted`, or if `wanted` is `@domain` and `address` is at that domain. Ignores

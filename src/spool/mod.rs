@@ -38,7 +38,9 @@ mod traits;
 pub use claim::{Addition, Claim, Claimed, DigestLines, Fate, Finish, NewMessage};
 pub use content::{Content, ContentWriter};
 pub use error::{DatabaseFault, SpoolError, SpoolFuture};
-pub use filter::{OperatorAction, Page, QueueFilter, Selection, StateFilter};
+pub use filter::{
+    OperatorAction, Page, QueueFilter, Selection, StateFilter, StoryFilter, StoryResult,
+};
 pub use lease::{Count, Entry, Lease, Owner};
 pub use record::{Flow, Origin, Place, Record, State};
 pub use shape::Fingerprint;

@@ -48,6 +48,10 @@ pub struct Record {
     /// message is routed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_lane: Option<String>,
+    /// The Message-ID, in angle brackets: the app's, or the one that the message will get. `None` in records
+    /// from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
 }
 
 fn is_zero(count: &u32) -> bool {

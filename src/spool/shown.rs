@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::{
     Content, Contents, Count, Entry, EventKind, Manage, OperatorAction, Page, QueueFilter, Record,
-    Selection, SpoolFuture, Stories, Story,
+    Selection, SpoolFuture, Stories, Story, StoryFilter,
 };
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 
@@ -108,16 +108,14 @@ impl Stories for ShownSpool {
         Box::pin(async move { Ok(self.story_shown(self.spool.story(id).await?)) })
     }
 
-    fn stories_of_message_id(&self, id: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
-        let stories = self.spool.stories_of_message_id(id, limit);
-        Box::pin(async move {
-            let stories = stories.await?.into_iter();
-            Ok(stories.map(|story| self.story_shown(story)).collect())
-        })
-    }
-
-    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
-        let stories = self.spool.stories(address, limit);
+    fn stories(&self, filter: StoryFilter, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
+        let by = -self.clock.offset();
+        let filter = StoryFilter {
+            before: filter.before.map(|at| at.shifted(by)),
+            since: filter.since.map(|at| at.shifted(by)),
+            ..filter
+        };
+        let stories = self.spool.stories(filter, limit);
         Box::pin(async move {
             let stories = stories.await?.into_iter();
             Ok(stories.map(|story| self.story_shown(story)).collect())

@@ -6,6 +6,7 @@
 //! Operators' reads use separate read-only connections.
 
 mod counts;
+mod index;
 mod queue;
 mod reader;
 mod rows;
@@ -18,7 +19,7 @@ mod writer;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,13 +30,14 @@ use super::folder::Folder;
 use super::{
     Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
     Manage, NewMessage, Notes, OperatorAction, Owner, Page, Place, QueueFilter, Record, Selection,
-    SpoolError, SpoolFuture, Stories, Story, Upkeep, Used, Work,
+    SpoolError, SpoolFuture, Stories, Story, StoryFilter, Upkeep, Used, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
 use crate::base::{BoxFuture, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::platform::files;
+use index::Unindexed;
 use queue::SharedQueue;
 use reader::SpoolReader;
 pub use settings::SpoolSettings;
@@ -49,6 +51,13 @@ const JOBS: usize = 1_024;
 /// The maximum number of messages that an operator's action changes in one transaction.
 const OPERATOR_PAGE: usize = 1_000;
 
+/// The maximum number of refused messages whose stories are kept, an hour: about 1 MB of history. An app that
+/// sends the same wrong message over and over must not fill the disk.
+const REFUSED: usize = 1_000;
+
+/// An hour, in milliseconds.
+const HOUR: i64 = 3_600_000;
+
 /// The spool of one machine, in SQLite.
 pub struct SqliteSpool {
     settings: SpoolSettings,
@@ -56,6 +65,8 @@ pub struct SqliteSpool {
     shared: Arc<SharedQueue>,
     ids: MessageIds,
     contents: Arc<Folder>,
+    /// The present hour, and the number of messages that were refused in it.
+    refused: Mutex<(i64, usize)>,
     writer: Option<JoinHandle<()>>,
     _lock: File,
 }
@@ -84,6 +95,7 @@ impl SqliteSpool {
             queue: Mutex::default(),
             changed: Notify::new(),
             space: Space::new(&settings),
+            unindexed: Unindexed::default(),
         });
         save_damaged_log(&settings.folder)?;
         let is_new = is_empty(&settings.folder.join(store::FILE));
@@ -106,6 +118,7 @@ impl SqliteSpool {
             shared,
             ids: MessageIds::default(),
             contents: Arc::new(contents),
+            refused: Mutex::default(),
             writer: Some(writer),
             _lock: lock,
         })
@@ -184,6 +197,22 @@ impl Intake for SqliteSpool {
 
     fn has_room(&self) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(self.shared.space.has_room()))
+    }
+
+    fn refused(&self, story: Story) {
+        let hour = story.record.received.0 / HOUR;
+        let mut told = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0 != hour {
+            *told = (hour, 0);
+        }
+        told.1 += 1;
+        if told.1 <= REFUSED
+            && let Some(jobs) = &self.jobs
+        {
+            // Nobody waits for the answer. A spool that is too busy to take the job keeps no story.
+            let (answer, _) = oneshot::channel();
+            let _ = jobs.try_send(Job::Tell(Box::new(story), None, answer));
+        }
     }
 
     fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()> {
@@ -305,22 +334,9 @@ impl Stories for SqliteSpool {
         self.read(move |reader| reader.story(id))
     }
 
-    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
-        let address = address.to_owned();
-        self.read(move |reader| {
-            let mut found = reader.stories(&address, limit)?;
-            found.reverse();
-            Ok(found)
-        })
-    }
-
-    fn stories_of_message_id(&self, id: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
-        let id = id.to_lowercase();
-        self.read(move |reader| {
-            let mut found = reader.stories_of_message_id(&id, limit)?;
-            found.reverse();
-            Ok(found)
-        })
+    fn stories(&self, filter: StoryFilter, limit: usize) -> SpoolFuture<'_, Vec<Story>> {
+        let shared = self.shared.clone();
+        self.read(move |reader| reader.stories(&filter, limit, &shared.unindexed))
     }
 }
 

@@ -56,6 +56,11 @@ pub enum EventKind {
         /// The server's reply, or our own text if we gave up.
         reply: String,
     },
+    /// The message was refused at its end, and the app received this reply. It was never in the queue.
+    Refused {
+        /// The reply.
+        reply: String,
+    },
     /// The message is to be tried again.
     Deferred {
         /// The server.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage,
-    OperatorAction, Page, Place, Record, Selection, SpoolFuture, Story, Used,
+    OperatorAction, Page, Place, Record, Selection, SpoolFuture, Story, StoryFilter, Used,
 };
 use crate::base::{BoxFuture, MessageId, Timestamp};
 
@@ -20,6 +20,10 @@ pub trait Intake: Send + Sync + 'static {
 
     /// True if there is room for another message, as far as this can be known in advance.
     fn has_room(&self) -> BoxFuture<'_, bool>;
+
+    /// Stores the story of a message that was refused, in the background. Stores only some of the stories if
+    /// there are very many, and none if the spool is busy.
+    fn refused(&self, story: Story);
 
     /// Accepts all the messages or none: once this returns `Ok`, they are on stable storage.
     fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()>;
@@ -120,13 +124,8 @@ pub trait Stories: Send + Sync + 'static {
     /// kept.
     fn story(&self, id: MessageId) -> SpoolFuture<'_, Story>;
 
-    /// Returns the newest `limit` stories that contain `address`, the oldest of them first. `address` is an
-    /// address, `@domain` for any address at a domain, or a Message-ID in angle brackets.
-    fn stories(&self, address: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
-
-    /// Returns the newest `limit` stories of messages with this Message-ID, in angle brackets, the oldest of
-    /// them first.
-    fn stories_of_message_id(&self, id: &str, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
+    /// Returns the newest `limit` stories that the filter admits, newest first.
+    fn stories(&self, filter: StoryFilter, limit: usize) -> SpoolFuture<'_, Vec<Story>>;
 }
 
 /// The spool for small facts, stored by name.

@@ -144,6 +144,7 @@ fn message(
         warned: false,
         holds: 0,
         former_lane: None,
+        message_id: None,
     };
     let content = Content::Memory(text.into());
     NewMessage { record, content }

@@ -85,6 +85,42 @@ fn a_direct_message_has_a_story_too() {
 }
 
 #[test]
+fn a_message_is_found_by_message_id_user_result_and_time() {
+    let lab = Lab::new();
+    lab.stdout(&["hold", "notifications"]);
+    let message =
+        admitted("waits").replace("Subject:", "Message-ID: <Waits.1@App.example>\r\nSubject:");
+    let id = id_of(&lab.send("notifications@example.com", &message));
+    let looped = "Received: by a\r\n".repeat(101) + &admitted("refused");
+    let refused = lab.client().send(
+        "notifications@example.com",
+        &["someone@example.net"],
+        &looped,
+    );
+    assert!(refused.starts_with("5"), "{refused}");
+    let found = |arguments: &[&str]| {
+        let output = lab.run(&[&["trace"], arguments].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let by_id = found(&["<waits.1@app.example>"]);
+    assert!(by_id.contains(&id) && by_id.contains("1 found"), "{by_id}");
+    let by_user = found(&["--user", "erp", "--result", "waiting"]);
+    assert!(
+        by_user.contains(&id) && by_user.contains("1 found"),
+        "{by_user}"
+    );
+    assert!(found(&["--user", "nobody"]).contains("0 found"));
+    assert!(found(&["--before", "1h"]).contains("0 found"));
+    let told = lab.wait_for("the story of the refused message", || {
+        let told = found(&["--result", "refused", "--since", "1h"]);
+        told.contains("1 found").then_some(told)
+    });
+    assert!(told.contains("refused: 5"), "{told}");
+    let misused = lab.run(&["trace"]);
+    assert_eq!(misused.status.code(), Some(2));
+}
+
+#[test]
 fn messages_are_found_held_released_exported_and_deleted() {
     let lab = Lab::new();
     lab.stdout(&["hold", "notifications"]);
@@ -352,21 +388,6 @@ fn a_reader_may_stop_reading() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("ends");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-}
-
-#[test]
-fn a_message_id_that_no_server_has_accepted_is_explained() {
-    let lab = Lab::new();
-    lab.stdout(&["hold", "notifications"]);
-    let message = "From: notifications@example.com\r\nMessage-ID: <waits@erp>\r\n\r\nx\r\n";
-    lab.send("notifications@example.com", message);
-    let output = lab.run(&["trace", "<waits@erp>"]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        said.contains("look for an address of the message instead"),
-        "{said}"
-    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::shared::{ARRIVAL, DemoResult, PASSWORD};
 use crate::cli::queue;
 use crate::operator::{Operator, Request};
-use crate::spool::{EventKind, Story};
+use crate::spool::{EventKind, Story, StoryFilter};
 
 /// The time from one look at a message's story to the next.
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,7 +50,7 @@ pub(super) async fn bounced(operator: &dyn Operator, recipient: &str) -> DemoRes
     let until = tokio::time::Instant::now() + ARRIVAL;
     loop {
         let request = Request::Stories {
-            address: recipient.to_owned(),
+            filter: StoryFilter::about(recipient),
             limit: 1,
         };
         let stories: Vec<Story> = operator.ask(request).await?;

@@ -4,8 +4,9 @@ use std::fmt::Display;
 
 use crate::cli::common::plain;
 use crate::message::Address;
+use crate::operator::story::{outcome, words};
 use crate::spool::filter;
-use crate::spool::{Entry, EventKind, Origin, Record, State, Story, StoryEvent};
+use crate::spool::{Entry, Origin, Record, State, Story, StoryEvent};
 
 /// The number of recipients that a line shows; further ones are only counted.
 const SHOWN: usize = 3;
@@ -136,50 +137,6 @@ pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
     )
 }
 
-/// Describes the outcome of a message for these recipients.
-fn outcome(story: &Story, asked: &[&Address]) -> String {
-    let decided = |to: &Address| {
-        let mut events = story.events.iter().rev().map(|event| &event.what);
-        events.find(|what| match what {
-            EventKind::Delivered { to: all, .. }
-            | EventKind::Bounced { to: all, .. }
-            | EventKind::Failed { to: all, .. } => all.contains(to),
-            _ => false,
-        })
-    };
-    let fates: Vec<Option<&EventKind>> = asked.iter().map(|to| decided(to)).collect();
-    if let [fate] = fates[..] {
-        let last = fate.or(story.events.last().map(|event| &event.what));
-        return last.map_or("queued".to_owned(), words);
-    }
-    let is_delivered =
-        |fate: &&Option<&EventKind>| matches!(fate, Some(EventKind::Delivered { .. }));
-    let is_bounced = |fate: &&Option<&EventKind>| matches!(fate, Some(EventKind::Bounced { .. }));
-    let delivered = fates.iter().filter(is_delivered).count();
-    let bounced = fates.iter().filter(is_bounced).count();
-    let failed = fates.iter().flatten().count() - delivered - bounced;
-    let waiting = fates.len() - delivered - bounced - failed;
-    let counts = [
-        (delivered, "delivered"),
-        (bounced, "bounced"),
-        (failed, "failed"),
-        (
-            waiting,
-            if story.ended.is_some() {
-                "given up"
-            } else {
-                "waiting"
-            },
-        ),
-    ];
-    let counts: Vec<String> = counts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    counts.join(", ")
-}
-
 fn origin(story: &Story) {
     let record = &story.record;
     row("id", record.id);
@@ -215,53 +172,5 @@ fn origin(story: &Story) {
 fn events(events: &[StoryEvent]) {
     for StoryEvent { at, what } in events {
         println!("  {at}  {}", plain(&words(what)));
-    }
-}
-
-fn words(what: &EventKind) -> String {
-    let list = |to: &[Address]| {
-        let all: Vec<&str> = to.iter().map(|address| address.as_str()).collect();
-        all.join(", ")
-    };
-    match what {
-        EventKind::Delivered {
-            server,
-            to,
-            reply,
-            message_id,
-            sent_as,
-        } => {
-            let to = list(to);
-            let sent_as = sent_as.as_ref().map(|sender| format!(" as {sender}"));
-            let sent_as = sent_as.unwrap_or_default();
-            format!("delivered by {server}{sent_as} to {to}: {reply}; Message-ID {message_id}")
-        }
-        EventKind::Bounced {
-            server, to, reply, ..
-        } => {
-            let to = list(to);
-            format!("bounced: {server} accepted it, but it did not reach {to}: {reply}")
-        }
-        EventKind::Failed { server, to, reply } => {
-            format!("failed at {server} for {}: {reply}", list(to))
-        }
-        EventKind::Deferred {
-            server,
-            until,
-            reason,
-            uncertain,
-        } => {
-            let uncertain = if *uncertain {
-                " (it may have arrived)"
-            } else {
-                ""
-            };
-            format!("deferred by {server} until {until}{uncertain}: {reason}")
-        }
-        EventKind::Held { reason } => format!("held: {reason}"),
-        EventKind::Reported { report, to } => format!("reported to {to} by {report}"),
-        EventKind::Warned { report, to } => format!("delay notice {report} sent to {to}"),
-        EventKind::Retried => "retry requested by an operator".to_owned(),
-        EventKind::Deleted => "deleted by hand".to_owned(),
     }
 }

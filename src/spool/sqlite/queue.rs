@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::counts::{CountedAs, QueueCounts};
+use super::index::Unindexed;
 use super::space::Space;
 use crate::base::{MessageId, Timestamp};
 use crate::spool::{
@@ -35,6 +36,7 @@ pub(super) struct SharedQueue {
     pub(super) queue: Mutex<Queue>,
     pub(super) changed: Notify,
     pub(super) space: Space,
+    pub(super) unindexed: Unindexed,
 }
 
 #[derive(Debug, Default)]

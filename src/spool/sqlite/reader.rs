@@ -1,13 +1,15 @@
 //! Reads the database on separate connections, so that an operator's long read does not block the writer.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
+use super::index::{self, Unindexed};
 use super::rows::{self, select};
 use super::store::FILE;
-use crate::base::{MessageId, Timestamp};
-use crate::spool::{EventKind, Record, SpoolError, Story, filter};
+use crate::base::MessageId;
+use crate::spool::{Record, SpoolError, Story, StoryFilter, StoryResult};
 
 /// The maximum number of rows in one read transaction, so that no transaction delays checkpoints for long.
 const CHUNK: usize = 1_000;
@@ -84,90 +86,33 @@ impl SpoolReader {
     /// Returns the story of a message. A queued message that was never tried has no stored story; the
     /// returned story then has no events.
     pub(super) fn story(&self, id: MessageId) -> Result<Story, SpoolError> {
-        let sql = "SELECT record, ended, events FROM story WHERE id = ?1";
-        let mut statement = self.0.prepare(sql)?;
-        let mut rows = statement.query([id.to_i64()])?;
-        let told = rows.next()?.map(|row| story(id, row)).transpose()?;
-        let queued = match self.get(id) {
-            Err(SpoolError::Missing(_)) => None,
-            found => Some(found?),
-        };
-        match (told, queued) {
-            (Some(told), None) => Ok(told),
-            (told, Some(record)) => Ok(Story {
-                record,
-                ended: None,
-                events: told.map(|told| told.events).unwrap_or_default(),
-            }),
-            (None, None) => Err(SpoolError::Unknown(id)),
-        }
+        rows::story(&self.0, id)
     }
 
-    /// Returns the newest `limit` stories that contain `address`, newest first. `address` is an address,
-    /// `@domain`, or a Message-ID in angle brackets.
-    pub(super) fn stories(&self, address: &str, limit: usize) -> Result<Vec<Story>, SpoolError> {
-        if address.starts_with('<') {
-            let found = self.stories_of_message_id(&address.to_lowercase(), limit)?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-        let wanted = address.trim_matches(['<', '>']).to_lowercase();
-        // In JSON, an address is between quotes. A search for `@domain` keeps only the closing quote.
-        let needle = serde_json::to_string(&wanted).unwrap_or_default();
-        let needle = if wanted.starts_with('@') {
-            needle[1..].to_owned()
-        } else {
-            needle
-        };
-        // SQLite converts only ASCII to lower case. If `needle` contains other letters, the query returns
-        // every story that contains an address, and `mentions_address` picks the matching ones.
-        let needle = if needle.is_ascii() {
-            needle
-        } else {
-            "@".into()
-        };
-        self.search(&needle, limit, |story| mentions_address(&wanted, story))
-    }
-
-    /// Returns the newest `limit` stories of messages with this Message-ID, newest first. `id` is in lower
-    /// case, with its angle brackets.
-    pub(super) fn stories_of_message_id(
+    /// Returns the newest `limit` stories that a filter admits, newest first.
+    pub(super) fn stories(
         &self,
-        id: &str,
+        filter: &StoryFilter,
         limit: usize,
+        unindexed: &Unindexed,
     ) -> Result<Vec<Story>, SpoolError> {
-        let needle = serde_json::to_string(id).unwrap_or_default();
-        self.search(&needle, limit, |story| has_message_id(story, id))
-    }
-
-    /// Returns the newest `limit` stories that contain `needle` (in lower case) and that `is_one` admits,
-    /// newest first.
-    fn search(
-        &self,
-        needle: &str,
-        limit: usize,
-        is_one: impl Fn(&Story) -> bool,
-    ) -> Result<Vec<Story>, SpoolError> {
-        let sql = "
-            SELECT id FROM (
-                SELECT id FROM message WHERE id < ?2 AND instr(lower(sender || ' ' || coalesce(recipient, '')), ?4)
-                UNION
-                SELECT message FROM recipient WHERE message < ?2 AND instr(lower(address), ?4)
-                UNION
-                SELECT id FROM story WHERE id < ?2 AND instr(lower(record || events), ?1)
-            ) ORDER BY id DESC LIMIT ?3";
-        let mut statement = self.0.prepare(sql)?;
-        let bare = needle.trim_matches('"');
-        let (mut found, mut before) = (Vec::new(), i64::MAX);
+        let first = filter
+            .since
+            .map_or(MessageId::from_i64(0), MessageId::first_at);
+        let end = filter.before.map(MessageId::first_at);
+        let end = [end, filter.below].into_iter().flatten().min();
+        let mut end = end.unwrap_or(MessageId::from_i64(i64::MAX));
+        let search = Search::of(filter, unindexed, &self.0, first..end)?;
+        let mut found = Vec::new();
         loop {
-            let rows = statement.query_map(params![needle, before, CHUNK as i64, bare], |row| {
-                row.get(0)
-            })?;
-            let ids: Vec<i64> = rows.collect::<Result<_, _>>()?;
+            let ids = search.ids(&self.0, first..end)?;
             for id in &ids {
-                let story = self.story(MessageId::from_i64(*id))?;
-                if is_one(&story) {
+                // A story may be purged at any time.
+                let story = match self.story(*id) {
+                    Err(SpoolError::Unknown(_)) => continue,
+                    story => story?,
+                };
+                if filter.admits(&story) {
                     found.push(story);
                 }
                 if found.len() == limit {
@@ -175,42 +120,96 @@ impl SpoolReader {
                 }
             }
             match ids.last() {
-                Some(last) if ids.len() == CHUNK => before = *last,
+                Some(last) if ids.len() >= CHUNK => end = *last,
                 _ => return Ok(found),
             }
         }
     }
 }
 
-fn has_message_id(story: &Story, id: &str) -> bool {
-    let mut events = story.events.iter().map(|event| &event.what);
-    events.any(|what| match what {
-        EventKind::Delivered { message_id, .. } => message_id.eq_ignore_ascii_case(id),
-        _ => false,
-    })
+/// The quickest way to find the candidates of a filter.
+enum Search<'u> {
+    /// The full-text table, and the messages that are not in it yet.
+    Mentions(Vec<String>, &'u Unindexed),
+    /// The table of results.
+    Result(&'static str),
+    /// All messages of the queue.
+    Queue,
+    /// All messages of the queue and all stories.
+    All,
 }
 
-fn mentions_address(wanted: &str, story: &Story) -> bool {
-    let sender = story.record.envelope.sender.address();
-    let all = sender.into_iter().chain(story.recipients());
-    all.map(|address| address.as_str())
-        .any(|address| filter::is(wanted, address))
-}
+impl<'u> Search<'u> {
+    fn of(
+        filter: &StoryFilter,
+        unindexed: &'u Unindexed,
+        connection: &Connection,
+        ids: Range<MessageId>,
+    ) -> Result<Self, SpoolError> {
+        let wanted = index::wanted(filter);
+        let result = match filter.result {
+            Some(StoryResult::Failed) => Some(index::FAILED),
+            Some(StoryResult::Bounced) => Some(index::BOUNCED),
+            Some(StoryResult::Refused) => Some(index::REFUSED),
+            Some(StoryResult::Waiting | StoryResult::Delivered) | None => None,
+        };
+        let is_mentioned = !wanted.is_empty();
+        let mentions = Self::Mentions(wanted, unindexed);
+        Ok(match result {
+            // If an address is frequent, messages with such a result are probably fewer.
+            Some(name) if !is_mentioned || mentions.ids(connection, ids)?.len() >= CHUNK => {
+                Self::Result(name)
+            }
+            _ if is_mentioned => mentions,
+            _ if filter.result == Some(StoryResult::Waiting) => Self::Queue,
+            _ => Self::All,
+        })
+    }
 
-fn story(id: MessageId, row: &Row) -> Result<Story, SpoolError> {
-    let text = format!(
-        "[{}]",
-        row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?
-    );
-    let events = serde_json::from_str(&text).map_err(|error| {
-        let kind = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(2, kind, Box::new(error))
-    })?;
-    let ended: Option<i64> = row.get(1)?;
-    let record = serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
-    Ok(Story {
-        record: record.unwrap_or_else(|error| rows::damaged(id, &error.to_string())),
-        ended: ended.map(Timestamp),
-        events,
-    })
+    /// Returns the newest candidates in a range, newest first: all of them, or at least [`CHUNK`].
+    fn ids(
+        &self,
+        connection: &Connection,
+        ids: Range<MessageId>,
+    ) -> Result<Vec<MessageId>, SpoolError> {
+        let (first, end) = (ids.start.to_i64(), ids.end.to_i64());
+        let chunk = CHUNK as i64;
+        let list = |sql, extra: Option<&str>| -> Result<Vec<MessageId>, SpoolError> {
+            let mut statement = connection.prepare_cached(sql)?;
+            let id = |row: &Row| row.get(0).map(MessageId::from_i64);
+            let rows = match extra {
+                Some(extra) => statement.query_map(params![first, end, chunk, extra], id)?,
+                None => statement.query_map(params![first, end, chunk], id)?,
+            };
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        match self {
+            Self::Mentions(wanted, unindexed) => {
+                let sql = "SELECT rowid FROM mention WHERE rowid >= ?1 AND rowid < ?2 AND mention MATCH ?4
+                    ORDER BY rowid DESC LIMIT ?3";
+                let mut found = list(sql, Some(&index::query(wanted)))?;
+                let rest = found.last().filter(|_| found.len() == CHUNK);
+                let rest = rest.copied().unwrap_or(ids.start);
+                found.extend(unindexed.find(wanted, rest..ids.end));
+                found.sort_unstable_by(|one, other| other.cmp(one));
+                found.dedup();
+                Ok(found)
+            }
+            Self::Result(name) => {
+                let sql = "SELECT id FROM result WHERE id >= ?1 AND id < ?2 AND name = ?4
+                    ORDER BY id DESC LIMIT ?3";
+                list(sql, Some(name))
+            }
+            Self::Queue => {
+                let sql =
+                    "SELECT id FROM message WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+                list(sql, None)
+            }
+            Self::All => {
+                let sql = "SELECT id FROM message WHERE id >= ?1 AND id < ?2
+                    UNION SELECT id FROM story WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+                list(sql, None)
+            }
+        }
+    }
 }

@@ -1,20 +1,20 @@
-//! Reads a message's record from its rows.
+//! Reads a message's record and story from their rows.
 
 use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
-use crate::spool::{Flow, Origin, Record, SpoolError, State};
+use crate::spool::{Flow, Origin, Record, SpoolError, State, Story};
 
 /// The number of columns of a record.
-pub(super) const COLUMNS: usize = 23;
+pub(super) const COLUMNS: usize = 24;
 
 /// The columns of a record, in the order in which [`record`] reads them.
 macro_rules! columns {
     () => {
         "id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo, protocol, size, \
-         sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters"
+         sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters, message_id"
     };
 }
 pub(super) use columns;
@@ -96,6 +96,7 @@ pub(super) fn record(connection: &Connection, row: &Row) -> rusqlite::Result<Rec
         warned: row.get(18)?,
         holds: row.get(19)?,
         former_lane: row.get(20)?,
+        message_id: row.get(23)?,
     })
 }
 
@@ -170,6 +171,7 @@ pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
         warned: false,
         holds: 0,
         former_lane: None,
+        message_id: None,
     }
 }
 
@@ -182,4 +184,44 @@ pub(super) fn or_damaged(
         Err(error) if error.is_unreadable_row() => Ok(damaged(id, &error.to_string())),
         read => read,
     }
+}
+
+/// Returns the story of a message. A queued message that was never tried has no stored story; the returned
+/// story then has no events.
+pub(super) fn story(connection: &Connection, id: MessageId) -> Result<Story, SpoolError> {
+    let sql = "SELECT record, ended, events FROM story WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id.to_i64()])?;
+    let told = rows.next()?.map(|row| stored(id, row)).transpose()?;
+    let queued = match find(connection, id).transpose() {
+        None => None,
+        Some(read) => Some(or_damaged(id, read)?),
+    };
+    match (told, queued) {
+        (Some(told), None) => Ok(told),
+        (told, Some(record)) => Ok(Story {
+            record,
+            ended: None,
+            events: told.map(|told| told.events).unwrap_or_default(),
+        }),
+        (None, None) => Err(SpoolError::Unknown(id)),
+    }
+}
+
+fn stored(id: MessageId, row: &Row) -> Result<Story, SpoolError> {
+    let text = format!(
+        "[{}]",
+        row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?
+    );
+    let events = serde_json::from_str(&text).map_err(|error| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(2, kind, Box::new(error))
+    })?;
+    let ended: Option<i64> = row.get(1)?;
+    let record = serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
+    Ok(Story {
+        record: record.unwrap_or_else(|error| damaged(id, &error.to_string())),
+        ended: ended.map(Timestamp),
+        events,
+    })
 }

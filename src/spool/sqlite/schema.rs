@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::spool::SpoolError;
 
 /// The format that this program writes.
-const FORMAT: i64 = 4;
+const FORMAT: i64 = 5;
 
 /// One row per message. The content is last, so that the other columns can be read without it; it is null
 /// if the content is in a file. `flow` is the priority's letter and the user. `about` is null if an app
@@ -48,6 +48,7 @@ const SCHEMA: &str = "
         former_lane TEXT,
         recipient   TEXT,
         recipient_parameters TEXT,
+        message_id  TEXT,
         content     BLOB
     );
     CREATE INDEX message_due ON message (lane, flow, due) WHERE state = 0;
@@ -85,7 +86,20 @@ const SCHEMA: &str = "
         name  TEXT PRIMARY KEY,
         value TEXT NOT NULL
     ) WITHOUT ROWID;
-    PRAGMA user_version = 4;
+    PRAGMA user_version = 5;
+";
+
+/// The index of stories. `tokens` are whole addresses; see `index.rs`. The table stores no content, because the
+/// stories themselves have it. `result` lists
+/// the messages that failed, bounced or were refused.
+const INDEX: &str = "
+    CREATE VIRTUAL TABLE mention USING fts5(tokens, content = '', contentless_delete = 1, detail = none,
+        tokenize = \"ascii tokenchars '@.-_+=<>:'\");
+    CREATE TABLE result (
+        name TEXT    NOT NULL,
+        id   INTEGER NOT NULL,
+        PRIMARY KEY (name, id)
+    ) WITHOUT ROWID;
 ";
 
 /// Renames the table of formats 1 and 2, which stored a message's record as JSON in one column.
@@ -120,10 +134,11 @@ const FROM_FORMER: &str = "
             record ->> '$.former_lane',
             NULL,
             NULL,
+            NULL,
             content
         FROM former WHERE json_valid(record);
     INSERT INTO message
-        SELECT id, lane, 'n', due, 2, 0, '', '', NULL, '', '', '', '', 0, NULL, 0, NULL, 0, 0, 0, NULL, NULL, NULL, content
+        SELECT id, lane, 'n', due, 2, 0, '', '', NULL, '', '', '', '', 0, NULL, 0, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, content
         FROM former WHERE NOT json_valid(record);
     INSERT INTO recipient
         SELECT former.id, key, value ->> '$.address', coalesce(value ->> '$.parameters', ''), 0, NULL
@@ -135,18 +150,24 @@ const FROM_FORMER: &str = "
 const FROM_3: &str = "
     ALTER TABLE message ADD COLUMN recipient TEXT;
     ALTER TABLE message ADD COLUMN recipient_parameters TEXT;
-    PRAGMA user_version = 4;
+";
+
+/// Format 4 had neither the Message-ID nor the index. The writer indexes the old messages when it has time.
+const FROM_4: &str = "
+    ALTER TABLE message ADD COLUMN message_id TEXT;
+    PRAGMA user_version = 5;
 ";
 
 /// Creates the tables, or converts them to the present format.
 pub(super) fn prepare(connection: &Connection, file: &Path) -> Result<(), SpoolError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
-        0 => connection.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;"))?,
+        0 => connection.execute_batch(&format!("BEGIN; {SCHEMA} {INDEX} COMMIT;"))?,
         1 | 2 => connection.execute_batch(&format!(
-            "BEGIN; {SET_ASIDE} {SCHEMA} {FROM_FORMER} COMMIT;"
+            "BEGIN; {SET_ASIDE} {SCHEMA} {INDEX} {FROM_FORMER} COMMIT;"
         ))?,
-        3 => connection.execute_batch(&format!("BEGIN; {FROM_3} COMMIT;"))?,
+        3 => connection.execute_batch(&format!("BEGIN; {FROM_3} {FROM_4} {INDEX} COMMIT;"))?,
+        4 => connection.execute_batch(&format!("BEGIN; {FROM_4} {INDEX} COMMIT;"))?,
         FORMAT => {}
         found => {
             let file = file.display().to_string();

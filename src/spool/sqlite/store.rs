@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::counts::QueueCounts;
+use super::index::{self, Group, Indexer, Unindexed};
 use super::rows::{self, DIGEST, UNREADABLE, WAITING, select};
 use super::schema;
 use crate::base::{MessageId, Timestamp, limits};
@@ -143,7 +144,7 @@ impl Store {
                 "INSERT INTO message (",
                 rows::columns!(),
                 ", content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-                 ?18, ?19, ?20, ?21, ?22, ?23, ?24)"
+                 ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
             ),
             params![
                 record.id.to_i64(),
@@ -169,6 +170,7 @@ impl Store {
                 record.former_lane,
                 only.map(|recipient| recipient.address.as_str()),
                 only.map(|recipient| recipient.parameters.as_str()),
+                record.message_id,
                 content.in_memory().map(|bytes| &bytes[..]),
             ],
         )?;
@@ -403,8 +405,8 @@ impl Store {
         ended: Option<Timestamp>,
         events: &[StoryEvent],
     ) -> Result<(), SpoolError> {
-        let (id, ended, events) = (record.id.to_i64(), ended.map(|at| at.0), listed(events));
-        let record = json(record);
+        let (id, ended, new) = (record.id.to_i64(), ended.map(|at| at.0), events);
+        let (record, events) = (json(record), listed(events));
         let known = self.run(
             "UPDATE story SET ended = ?2, events = events || iif(events = '', '', ',') || ?3, record = ?4
                  WHERE id = ?1",
@@ -416,7 +418,7 @@ impl Store {
                 params![id, ended, events, record],
             )?;
         }
-        Ok(())
+        self.add_results(MessageId::from_i64(id), new)
     }
 
     /// Adds events to a story. Returns false if the story is not kept.
@@ -429,7 +431,33 @@ impl Store {
             "UPDATE story SET events = events || iif(events = '', '', ',') || ?2 WHERE id = ?1",
             params![id.to_i64(), listed(events)],
         )?;
+        if known > 0 {
+            self.add_results(id, events)?;
+        }
         Ok(known > 0)
+    }
+
+    fn add_results(&self, id: MessageId, events: &[StoryEvent]) -> Result<(), SpoolError> {
+        index::add_results(&self.connection, id, events.iter().map(|event| &event.what))
+    }
+
+    /// Returns the writer's part of the index.
+    pub(super) fn indexer(&self) -> Result<Indexer, SpoolError> {
+        Indexer::open(&self.connection)
+    }
+
+    /// Indexes a group of messages.
+    pub(super) fn index(
+        &self,
+        indexer: &Indexer,
+        unindexed: &Unindexed,
+    ) -> Result<Group, SpoolError> {
+        indexer.write(&self.connection, unindexed)
+    }
+
+    /// Removes a message from the index.
+    pub(super) fn unindex(&self, id: MessageId) -> Result<(), SpoolError> {
+        index::remove(&self.connection, id)
     }
 
     /// Writes the story of a message that was never in the queue.
@@ -448,7 +476,7 @@ impl Store {
                 listed(events)
             ],
         )?;
-        Ok(())
+        self.add_results(record.id, events)
     }
 
     /// Adds `used` to the usage of its mailbox.
@@ -494,11 +522,16 @@ impl Store {
     /// if there may be more such stories.
     pub(super) fn purge(&self, before: Timestamp, now: Timestamp) -> Result<bool, SpoolError> {
         self.run("DELETE FROM used WHERE began < ?1", [now.0 - USED_FOR])?;
-        let count = self.run(
-            "DELETE FROM story WHERE id IN (SELECT id FROM story WHERE id < ?1 AND ended < ?2 LIMIT ?3)",
-            params![MessageId::first_at(before).to_i64(), before.0, PURGE as i64],
-        )?;
-        Ok(count == PURGE)
+        let sql = "SELECT id FROM story WHERE id < ?1 AND ended < ?2 LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let first = MessageId::first_at(before).to_i64();
+        let rows = statement.query_map(params![first, before.0, PURGE as i64], |row| row.get(0))?;
+        let ids: Vec<i64> = rows.collect::<Result<_, _>>()?;
+        for id in &ids {
+            self.run("DELETE FROM story WHERE id = ?1", [id])?;
+            self.unindex(MessageId::from_i64(*id))?;
+        }
+        Ok(ids.len() == PURGE)
     }
 
     pub(super) fn note(&self, name: &str, value: Option<&str>) -> Result<(), SpoolError> {

@@ -6,7 +6,7 @@ use crate::base::Simulation;
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use crate::spool::{
     DigestLines, EventKind, Fate, Flow, Lease, Origin, QueueFilter, ShownSpool, State, StateFilter,
-    StoryEvent, time,
+    StoryEvent, StoryResult, time,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -56,6 +56,7 @@ fn new(spool: &SqliteSpool, lane: &str, text: &str) -> NewMessage {
         warned: false,
         holds: 0,
         former_lane: None,
+        message_id: None,
     };
     NewMessage {
         record,
@@ -560,7 +561,7 @@ async fn a_story_outlives_its_message_for_as_long_as_it_is_to() {
         ("@com", 0),
         ("b\"@x.com", 0),
     ] {
-        let found = spool.stories(address, 9).await.unwrap();
+        let found = spool.stories(StoryFilter::about(address), 9).await.unwrap();
         assert_eq!(found.len(), count, "{address}");
     }
     assert!(!spool.purge(NOW).await.unwrap());
@@ -831,12 +832,18 @@ async fn a_spool_of_the_second_format_is_taken_over_with_all_that_is_in_it() {
             .ends_with(b"\r\n\r\nHello.\r\n")
     );
     assert_eq!(spool.content(of[2].id).await.unwrap().size(), 5);
-    let done = spool.stories("done@example.net", 9).await.unwrap();
+    let done = spool
+        .stories(StoryFilter::about("done@example.net"), 9)
+        .await
+        .unwrap();
     assert!(matches!(
         done[0].events[0].what,
         EventKind::Delivered { .. }
     ));
-    let held = spool.stories("held@example.net", 9).await.unwrap();
+    let held = spool
+        .stories(StoryFilter::about("held@example.net"), 9)
+        .await
+        .unwrap();
     assert!(held[0].ended.is_none() && held[0].events.len() == 1);
     assert_eq!(spool.notes("hold/").await.unwrap().len(), 1);
     let used = spool.used(Timestamp(1_795_691_000_000)).await.unwrap();
@@ -917,6 +924,9 @@ async fn format_3_is_read_and_its_recipients_stay_in_their_table() {
         INSERT INTO recipient SELECT id, 0, recipient, recipient_parameters, 0, NULL FROM message;
         ALTER TABLE message DROP COLUMN recipient;
         ALTER TABLE message DROP COLUMN recipient_parameters;
+        ALTER TABLE message DROP COLUMN message_id;
+        DROP TABLE mention;
+        DROP TABLE result;
         PRAGMA user_version = 3;";
     let database = rusqlite::Connection::open(file).unwrap();
     database.execute_batch(earlier).unwrap();
@@ -931,6 +941,174 @@ async fn format_3_is_read_and_its_recipients_stay_in_their_table() {
     for record in records {
         assert_eq!(spool.get(record.id).await.unwrap().record, record);
     }
+}
+
+/// Returns a message of this user to one recipient.
+fn addressed(spool: &SqliteSpool, user: &str, to: &str, message_id: &str) -> NewMessage {
+    let mut message = new(spool, "a", "x");
+    if let Origin::Client { user: its, .. } = &mut message.record.origin {
+        *its = user.into();
+    }
+    message.record.message_id = Some(message_id.into());
+    message.record.envelope.recipients = vec![Recipient {
+        address: Address::parse(to).unwrap(),
+        parameters: Parameters::default(),
+    }];
+    message
+}
+
+async fn found(spool: &SqliteSpool, filter: StoryFilter) -> Vec<MessageId> {
+    let stories = spool.stories(filter, 1_000).await.unwrap();
+    stories.iter().map(|story| story.record.id).collect()
+}
+
+/// Waits until the writer has indexed the messages that it found when it started.
+async fn indexed(spool: &SqliteSpool) {
+    while found(spool, StoryFilter::about("@x.com")).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Ends a message with a permanent failure.
+async fn fail(spool: &SqliteSpool, id: MessageId, to: &str) {
+    let what = EventKind::Failed {
+        server: "a".into(),
+        to: vec![Address::parse(to).unwrap()],
+        reply: "550 5.1.1 no".into(),
+    };
+    let events = vec![StoryEvent { at: NOW, what }];
+    let gone = gone(spool, id).await;
+    finish(spool, Finish { events, ..gone }).await;
+}
+
+/// Checks that each message is found by each of its properties and by no other.
+async fn check_search(spool: &SqliteSpool, [one, two, failed]: [MessageId; 3]) {
+    let about = |text: &str| found(spool, StoryFilter::about(text));
+    assert_eq!(about("ONE@x.com").await, [one]);
+    assert_eq!(about("@X.com").await, [failed, two, one]);
+    assert_eq!(about("<Two@App.Example>").await, [two]);
+    assert_eq!(about("\"o'brien j\"@x.com").await, [two]);
+    assert_eq!(about("@y.com").await, []);
+    let user = |user: &str| {
+        let user = Some(user.to_owned());
+        let filter = StoryFilter {
+            user,
+            ..StoryFilter::default()
+        };
+        found(spool, filter)
+    };
+    assert_eq!(user("erp").await, [failed, one]);
+    assert_eq!(user("one@x.com").await, [two], "a user, not an address");
+    let result = |result| {
+        let result = Some(result);
+        let filter = StoryFilter {
+            result,
+            ..StoryFilter::default()
+        };
+        found(spool, filter)
+    };
+    assert_eq!(result(StoryResult::Failed).await, [failed]);
+    assert_eq!(result(StoryResult::Waiting).await, [two, one]);
+    assert_eq!(result(StoryResult::Bounced).await, []);
+    let below = StoryFilter {
+        below: Some(two),
+        ..StoryFilter::about("@x.com")
+    };
+    assert_eq!(found(spool, below).await, [one]);
+}
+
+#[tokio::test]
+async fn stories_are_found_at_once_and_after_every_kind_of_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let messages = [
+        addressed(&spool, "erp", "one@x.com", "<one@app.example>"),
+        addressed(
+            &spool,
+            "one@x.com",
+            "\"o'brien j\"@x.com",
+            "<two@app.example>",
+        ),
+        addressed(&spool, "erp", "failed@x.com", "<three@app.example>"),
+    ];
+    let ids = messages.each_ref().map(|message| message.record.id);
+    spool.put(messages.into()).await.unwrap();
+    fail(&spool, ids[2], "failed@x.com").await;
+    check_search(&spool, ids).await;
+    drop(spool);
+    let spool = open(settings(folder.path())).unwrap();
+    assert_eq!(spool.shared.unindexed.len(), 0);
+    check_search(&spool, ids).await;
+    drop(spool);
+    // A crash before the messages were indexed.
+    let database = rusqlite::Connection::open(folder.path().join(store::FILE)).unwrap();
+    let empty = "DELETE FROM mention WHERE rowid IN (SELECT id FROM mention_docsize);";
+    database.execute_batch(empty).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    indexed(&spool).await;
+    check_search(&spool, ids).await;
+    drop(spool);
+    let earlier = "
+        ALTER TABLE message DROP COLUMN message_id;
+        DROP TABLE mention;
+        DROP TABLE result;
+        DELETE FROM note;
+        PRAGMA user_version = 4;";
+    database.execute_batch(earlier).unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    indexed(&spool).await;
+    assert_eq!(found(&spool, StoryFilter::about("@x.com")).await.len(), 3);
+    let over = NOW.after(Duration::from_secs(3_601));
+    spool.purge(over).await.unwrap();
+    assert_eq!(found(&spool, StoryFilter::about("failed@x.com")).await, []);
+    let mut left = database
+        .prepare("SELECT count(*) FROM mention_docsize, (SELECT count(*) FROM result)")
+        .unwrap();
+    let left: i64 = left.query_row((), |row| row.get(0)).unwrap();
+    assert_eq!(left, 2, "the messages that wait");
+}
+
+#[tokio::test]
+async fn without_a_history_a_message_is_found_only_while_it_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = Duration::ZERO;
+    let settings = SpoolSettings {
+        history,
+        ..settings(folder.path())
+    };
+    let spool = open(settings).unwrap();
+    let message = addressed(&spool, "erp", "one@x.com", "<one@app.example>");
+    let id = message.record.id;
+    spool.put(vec![message]).await.unwrap();
+    assert_eq!(found(&spool, StoryFilter::about("one@x.com")).await, [id]);
+    finish(&spool, gone(&spool, id).await).await;
+    assert_eq!(found(&spool, StoryFilter::about("one@x.com")).await, []);
+    assert_eq!(spool.shared.unindexed.len(), 0);
+}
+
+#[tokio::test]
+async fn only_so_many_refused_messages_are_kept_an_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    for number in 0..REFUSED + 5 {
+        let record = addressed(&spool, "erp", "one@x.com", &format!("<{number}@x>")).record;
+        let what = EventKind::Refused {
+            reply: "550 5.7.1 no".into(),
+        };
+        let events = vec![StoryEvent { at: NOW, what }];
+        spool.refused(Story {
+            record,
+            ended: Some(NOW),
+            events,
+        });
+    }
+    spool.note("any", None).await.unwrap();
+    let refused = StoryFilter {
+        result: Some(StoryResult::Refused),
+        ..StoryFilter::default()
+    };
+    let kept = spool.stories(refused, 2 * REFUSED).await.unwrap();
+    assert_eq!(kept.len(), REFUSED);
 }
 
 /// Returns the counts that the spool keeps in memory, after checking that the database has the same counts.

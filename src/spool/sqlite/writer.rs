@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::counts::{CountedAs, QueueCounts};
+use super::index::{self, Indexer};
 use super::queue::{Queue, SharedQueue};
 use super::settings::SpoolSettings;
 use super::store::Store;
@@ -78,10 +80,15 @@ struct Effect {
     more: bool,
     /// True if a story was found and extended.
     is_extended: bool,
+    /// New messages, with their tokens for the index.
+    new: Vec<(MessageId, String)>,
+    /// Messages that are not to be found any more.
+    forgotten: Vec<MessageId>,
 }
 
 struct SpoolWriter {
     store: Store,
+    indexer: Indexer,
     settings: SpoolSettings,
     shared: Arc<SharedQueue>,
 }
@@ -93,14 +100,16 @@ pub(super) fn spawn(
     mut jobs: mpsc::Receiver<Job>,
 ) -> Result<JoinHandle<()>, SpoolError> {
     let folder = settings.folder.clone();
-    let writer = SpoolWriter {
+    let indexer = store.indexer()?;
+    let mut writer = SpoolWriter {
         store,
+        indexer,
         settings,
         shared,
     };
     let run = move || {
         let mut group = Vec::with_capacity(GROUP);
-        while let Some(job) = jobs.blocking_recv() {
+        while let Some(job) = writer.next(&mut jobs) {
             group.push(job);
             while group.len() < GROUP
                 && let Ok(job) = jobs.try_recv()
@@ -109,6 +118,7 @@ pub(super) fn spawn(
             }
             writer.group(&mut group);
         }
+        writer.index_all();
     };
     let builder = std::thread::Builder::new().name("spool".into());
     builder
@@ -117,6 +127,41 @@ pub(super) fn spawn(
 }
 
 impl SpoolWriter {
+    /// Waits for the next job. Indexes messages while there is none.
+    fn next(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        while self.shared.unindexed.len() >= index::MOST && !self.indexer.is_stalled {
+            self.index();
+        }
+        while self.indexer.has_group(&self.shared.unindexed) {
+            match jobs.try_recv() {
+                Ok(job) => return Some(job),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.index(),
+            }
+        }
+        self.indexer.is_stalled = false;
+        jobs.blocking_recv()
+    }
+
+    /// Adds a group of messages to the index. If that fails, for example because the disk is full, they stay
+    /// in memory.
+    fn index(&mut self) {
+        let unindexed = &self.shared.unindexed;
+        match self.transaction(|| self.store.index(&self.indexer, unindexed)) {
+            Ok(group) => self.indexer.commit(&group, unindexed),
+            Err(error) => {
+                maillog::not_indexed(&error);
+                self.indexer.is_stalled = true;
+            }
+        }
+    }
+
+    fn index_all(&mut self) {
+        while self.shared.unindexed.len() > 0 && !self.indexer.is_stalled {
+            self.index();
+        }
+    }
+
     /// Answers the jobs that only read, and writes the others in one transaction.
     fn group(&self, jobs: &mut Vec<Job>) {
         let mut writes = Vec::with_capacity(jobs.len());
@@ -217,9 +262,9 @@ impl SpoolWriter {
         let mut effect = Effect::default();
         match job {
             Job::Put(messages, _) => {
-                messages
-                    .iter()
-                    .try_for_each(|new| self.store.insert(&new.record, &new.content))?;
+                for new in messages {
+                    self.insert(&new.record, &new.content, &mut effect)?;
+                }
             }
             Job::Finish(batch, _) => {
                 batch
@@ -258,6 +303,9 @@ impl SpoolWriter {
                 if !self.settings.history.is_zero() {
                     self.store
                         .insert_story(&story.record, story.ended, &story.events)?;
+                    effect
+                        .new
+                        .push((story.record.id, index::tokens(&story.record)));
                 }
             }
             Job::Extend(addition, _) => self.extend(addition, &mut effect)?,
@@ -273,6 +321,26 @@ impl SpoolWriter {
             | Job::Notes(..) => {}
         }
         Ok(effect)
+    }
+
+    fn insert(
+        &self,
+        record: &Record,
+        content: &Content,
+        effect: &mut Effect,
+    ) -> Result<(), SpoolError> {
+        effect.new.push((record.id, index::tokens(record)));
+        self.store.insert(record, content)
+    }
+
+    /// Removes a message of this size (octets). Without a history, nobody can find it any more.
+    fn remove(&self, id: MessageId, size: u64, effect: &mut Effect) -> Result<(), SpoolError> {
+        if self.settings.history.is_zero() {
+            self.store.unindex(id)?;
+            effect.forgotten.push(id);
+        }
+        effect.files.extend(self.store.remove(id, size)?);
+        Ok(())
     }
 
     fn finish(&self, finish: &Finish, effect: &mut Effect) -> Result<(), SpoolError> {
@@ -298,7 +366,7 @@ impl SpoolWriter {
                 effect.due.push((last.place(), last.due));
                 effect.kept.push(last.id);
             }
-            Fate::Gone(last) => effect.files.extend(self.store.remove(last.id, last.size)?),
+            Fate::Gone(last) => self.remove(last.id, last.size, &mut *effect)?,
             Fate::Later(record) => {
                 let queued = Record {
                     state: State::Queued,
@@ -333,7 +401,7 @@ impl SpoolWriter {
         effect: &mut Effect,
     ) -> Result<(), SpoolError> {
         for report in reports {
-            self.store.insert(&report.record, &report.content)?;
+            self.insert(&report.record, &report.content, effect)?;
         }
         let mut lines = lines.iter();
         lines.try_for_each(|lines| self.add_lines(lines, effect))
@@ -355,7 +423,7 @@ impl SpoolWriter {
     ) -> Result<(), SpoolError> {
         if !self.store.exists(digest.id)? {
             let nothing = Content::Memory(Bytes::new());
-            self.store.insert(digest, &nothing)?;
+            self.insert(digest, &nothing, effect)?;
             effect.moved.push((None, counted(digest)));
             effect.due.push((digest.place(), digest.due));
         }
@@ -389,7 +457,7 @@ impl SpoolWriter {
             // The only possible action on an unreadable row is to remove it.
             Err(error) if error.is_unreadable_row() => {
                 if *deed == OperatorAction::Delete {
-                    effect.files.extend(self.store.remove(id, u64::MAX)?);
+                    self.remove(id, u64::MAX, effect)?;
                     effect.counts = Some(self.store.counts()?);
                     effect.count += 1;
                 }
@@ -434,7 +502,7 @@ impl SpoolWriter {
             OperatorAction::Delete => {
                 self.add_story(&record, Some(now), &event(EventKind::Deleted))?;
                 self.has_more(&record, u64::MAX)?;
-                effect.files.extend(self.store.remove(id, record.size)?);
+                self.remove(id, record.size, effect)?;
                 effect.moved.push((before, None));
             }
         }
@@ -452,6 +520,12 @@ impl SpoolWriter {
         for file in &effect.files {
             // If this fails, the file is removed or moved to `lost/` when the spool is next opened.
             let _ = std::fs::remove_file(file);
+        }
+        for (id, tokens) in effect.new {
+            self.shared.unindexed.add(id, tokens);
+        }
+        for id in &effect.forgotten {
+            self.shared.unindexed.remove(*id);
         }
         let mut queue = self.shared.queue();
         for (before, now) in &effect.moved {

@@ -7,11 +7,13 @@ use super::{Connection, Incoming, here, who};
 use crate::base::{MessageId, limits};
 use crate::door::User;
 use crate::door::usage::Amount;
-use crate::message::{Envelope, Headers, Priority};
+use crate::message::{Envelope, Headers, Priority, rewrite};
 use crate::observe::maillog;
 use crate::routing::{Decision, Route};
 use crate::smtp::Reply;
-use crate::spool::{Content, NewMessage, Origin, Record, SpoolError, State};
+use crate::spool::{
+    Content, EventKind, NewMessage, Origin, Record, SpoolError, State, Story, StoryEvent,
+};
 use crate::submission::shared::SubmissionSettings;
 use crate::submission::{permission, wording};
 
@@ -48,8 +50,9 @@ impl Connection {
             Ok(content) => content,
             Err(error) => return not_taken(id, &error),
         };
+        let mut record = self.record(id, envelope, &content);
         if !self.takes_memory(in_memory(&content)) {
-            return self.not_allowed(id, &envelope, wording::out_of_memory());
+            return self.not_allowed(record, wording::out_of_memory());
         }
         let head = match content.head().await {
             Ok(head) => head,
@@ -60,23 +63,25 @@ impl Connection {
             self.door.settings.load_full(),
         );
         let headers = Headers::parse(&head);
+        let message_id = rewrite::message_id(&headers, id, &self.options.session.host);
+        record.message_id = Some(message_id).filter(|it| it.len() <= limits::MESSAGE_ID);
         let allowed = self.user(&at_door).and_then(|user| {
-            let route = self.route(&settings, user, &envelope, &headers)?;
+            let route = self.route(&settings, user, &record.envelope, &headers)?;
             Ok((user, route))
         });
         let (user, route) = match allowed {
             Ok(allowed) => allowed,
-            Err(reply) => return self.not_allowed(id, &envelope, reply),
+            Err(reply) => return self.not_allowed(record, reply),
         };
         let amount = Amount {
             messages: 1,
-            recipients: envelope.recipients.len() as u64,
+            recipients: record.envelope.recipients.len() as u64,
         };
         if let Err(reply) = self.take_limits(user, amount) {
-            return self.not_allowed(id, &envelope, reply);
+            return self.not_allowed(record, reply);
         }
         maillog::author(id, &headers.author(), headers.value("From"));
-        let mut record = self.record(id, envelope, &route, &content);
+        record.lane.clone_from(&route.server);
         record.priority = Priority::of(&headers, user.priority.or(self.options.priority));
         let reply = if settings.direct.contains(&route.server) {
             self.send_direct(record, content).await
@@ -129,13 +134,8 @@ impl Connection {
         usage.give_back(here(&self.endpoint), &self.endpoint.limits, amount);
     }
 
-    fn record(
-        &self,
-        id: MessageId,
-        envelope: Envelope,
-        route: &Route,
-        content: &Content,
-    ) -> Record {
+    /// Returns the record of a message that has just arrived and is not routed yet.
+    fn record(&self, id: MessageId, envelope: Envelope, content: &Content) -> Record {
         let now = self.shared.clock.now();
         let peer = match self.peer {
             IpAddr::V4(address) => address.to_string(),
@@ -154,7 +154,7 @@ impl Connection {
             envelope,
             size: content.size(),
             sum: content.sum(),
-            lane: route.server.clone(),
+            lane: String::new(),
             priority: Priority::Normal,
             state: State::Queued,
             due: now,
@@ -164,6 +164,7 @@ impl Connection {
             warned: false,
             holds: 0,
             former_lane: None,
+            message_id: None,
         }
     }
 
@@ -198,13 +199,26 @@ impl Connection {
         if reply.is_positive() {
             return reply;
         }
-        self.not_allowed(record.id, &record.envelope, reply)
+        self.log_refused(&record, &reply);
+        reply
     }
 
-    fn not_allowed(&self, id: MessageId, envelope: &Envelope, reply: Reply) -> Reply {
-        let user = self.machine.user().unwrap_or_default();
-        maillog::refused_message(id, user, &self.peer, envelope, &reply);
+    /// Refuses a message: logs it, and keeps its story.
+    fn not_allowed(&self, record: Record, reply: Reply) -> Reply {
+        self.log_refused(&record, &reply);
+        let (at, reply_text) = (record.received, reply.to_string());
+        let what = EventKind::Refused { reply: reply_text };
+        self.shared.spool.refused(Story {
+            record,
+            ended: Some(at),
+            events: vec![StoryEvent { at, what }],
+        });
         reply
+    }
+
+    fn log_refused(&self, record: &Record, reply: &Reply) {
+        let user = self.machine.user().unwrap_or_default();
+        maillog::refused_message(record.id, user, &self.peer, &record.envelope, reply);
     }
 }
 

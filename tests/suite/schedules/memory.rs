@@ -12,7 +12,7 @@ use mailferry::spool::folder::Folder;
 use mailferry::spool::{
     Addition, Claim, ClaimFrom, Claimed, Content, ContentWriter, Contents, DigestLines, Fate,
     Finish, Flow, Intake, Ledger, NewMessage, Notes, Place, Record, SpoolError, SpoolFuture, State,
-    Stories, Story, StoryEvent, Upkeep, Used, Work,
+    Stories, Story, StoryEvent, StoryFilter, Upkeep, Used, Work,
 };
 use tokio::sync::Notify;
 
@@ -253,6 +253,8 @@ impl Intake for Memory {
         Box::pin(std::future::ready(true))
     }
 
+    fn refused(&self, _: Story) {}
+
     fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()> {
         let mut inner = self.inner();
         messages.iter().for_each(|new| inner.put(new));
@@ -376,11 +378,7 @@ impl Stories for Memory {
         now(Err(SpoolError::Unknown(id)))
     }
 
-    fn stories(&self, _: &str, _: usize) -> SpoolFuture<'_, Vec<Story>> {
-        now(Ok(Vec::new()))
-    }
-
-    fn stories_of_message_id(&self, _: &str, _: usize) -> SpoolFuture<'_, Vec<Story>> {
+    fn stories(&self, _: StoryFilter, _: usize) -> SpoolFuture<'_, Vec<Story>> {
         now(Ok(Vec::new()))
     }
 }

@@ -5,10 +5,10 @@ use crate::delivery::ServerState;
 use crate::spool::{Entry, State};
 
 /// The state of the servers; `None` if mailferry is not running.
-pub(in crate::cli) type Servers = Option<Vec<ServerState>>;
+pub(crate) type Servers = Option<Vec<ServerState>>;
 
 /// Returns the reason why a message waits; `None` while it is being sent.
-pub(in crate::cli) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -> Option<String> {
+pub(crate) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -> Option<String> {
     let record = &entry.record;
     if entry.lease.is_some() {
         return None;
@@ -49,7 +49,7 @@ pub(in crate::cli) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -
 
 /// Describes how long a message waits at the mailbox's sending rate if `before` messages of its server are
 /// ahead of it.
-pub(in crate::cli) fn pace(entry: &Entry, servers: &Servers, before: usize) -> Option<String> {
+pub(crate) fn pace(entry: &Entry, servers: &Servers, before: usize) -> Option<String> {
     let mut servers = servers.iter().flatten();
     let server = servers.find(|server| server.name == entry.record.lane)?;
     let (_, most) = (server.minute_until?, server.limits.per_minute?);
@@ -59,7 +59,7 @@ pub(in crate::cli) fn pace(entry: &Entry, servers: &Servers, before: usize) -> O
 }
 
 /// Returns a time relative to now, such as `in 3 min` or `2 h ago`.
-pub(in crate::cli) fn from_now(at: Timestamp, now: Timestamp) -> String {
+pub(crate) fn from_now(at: Timestamp, now: Timestamp) -> String {
     let words = |seconds: u64| match seconds {
         0..=89 => format!("{seconds} s"),
         90..=5_399 => format!("{} min", seconds.div_ceil(60)),

@@ -1,0 +1,187 @@
+//! A month of history and a long queue: how long a person waits for an answer.
+//!
+//! `cargo bench --bench history` (makes a spool of about 3 GB below target/, and removes it)
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{median, verdict};
+use mailferry::base::Timestamp;
+use mailferry::message::{Envelope, Parameters, Priority, Recipient, ReversePath};
+use mailferry::spool::sqlite::{SpoolSettings, SqliteSpool};
+use mailferry::spool::{
+    ClaimFrom, Content, EventKind, Intake, Ledger, Manage, NewMessage, Origin, Owner, Record,
+    State, Stories, Story, StoryEvent, StoryFilter, StoryResult, Work,
+};
+use tokio::task::JoinSet;
+
+/// Makes the filter of a search from its number.
+type Filter = fn(usize) -> StoryFilter;
+
+const MESSAGES: usize = 1_000_000;
+const DAY: u64 = 24 * 3_600;
+const SEARCHES: usize = 20;
+
+fn record(spool: &SqliteSpool, number: usize, at: Timestamp) -> Record {
+    Record {
+        id: spool.next_id(at),
+        received: at,
+        origin: Origin::Client {
+            user: format!("user{}", number % 20),
+            listener: "apps".into(),
+            peer: "192.0.2.7".into(),
+            helo: "erp.example.com".into(),
+            protocol: "ESMTPA".into(),
+        },
+        envelope: Envelope {
+            sender: ReversePath::parse("notifications@example.com").expect("an address"),
+            parameters: Parameters::default(),
+            recipients: vec![Recipient {
+                address: format!("customer{}@company{}.example", number / 3, number % 5_000)
+                    .parse()
+                    .expect("an address"),
+                parameters: Parameters::default(),
+            }],
+        },
+        size: 256,
+        sum: None,
+        lane: "n".into(),
+        priority: Priority::Normal,
+        state: State::Queued,
+        due: at,
+        attempts: 0,
+        last: None,
+        uncertain: false,
+        warned: false,
+        holds: 0,
+        former_lane: None,
+        message_id: Some(format!("<{number}.1795701600@erp.example.com>")),
+    }
+}
+
+/// Returns the story of a delivered message, or of a failed one now and then.
+fn story(record: Record, number: usize) -> Story {
+    let at = record.received.after(Duration::from_secs(1));
+    let to = vec![record.envelope.recipients[0].address.clone()];
+    let (server, message_id) = (
+        "n".to_owned(),
+        record.message_id.clone().unwrap_or_default(),
+    );
+    let what = if number.is_multiple_of(500) {
+        let reply = "550 5.1.10 RESOLVER.ADR.RecipientNotFound; recipient not found".to_owned();
+        EventKind::Failed { server, to, reply }
+    } else {
+        EventKind::Delivered {
+            server,
+            to,
+            reply: "250 2.0.0 OK <1.2.3.4@example.com> [Hostname=AM0PR01MB0001.example.com]"
+                .to_owned(),
+            message_id,
+            sent_as: None,
+        }
+    };
+    Story {
+        record,
+        ended: Some(at),
+        events: vec![StoryEvent { at, what }],
+    }
+}
+
+fn fill(runtime: &tokio::runtime::Runtime, spool: &Arc<SqliteSpool>, now: Timestamp) {
+    let step = Duration::from_millis(30 * DAY * 1_000 / MESSAGES as u64);
+    let begin = now.before(step * MESSAGES as u32);
+    for batch in 0..MESSAGES / 1_000 {
+        let numbers = batch * 1_000..(batch + 1) * 1_000;
+        let mut stored = JoinSet::new();
+        for number in numbers {
+            let at = begin.after(step * number as u32);
+            let (story, spool) = (story(record(spool, number, at), number), spool.clone());
+            stored.spawn_on(
+                async move { spool.add_story(story, None).await },
+                runtime.handle(),
+            );
+        }
+        for stored in runtime.block_on(stored.join_all()) {
+            stored.expect("stores");
+        }
+    }
+    println!("  {MESSAGES} stories");
+    for batch in 0..MESSAGES / 1_000 {
+        let numbers = batch * 1_000..(batch + 1) * 1_000;
+        let messages = numbers.map(|number| NewMessage {
+            record: record(spool, number, now),
+            content: Content::Memory("x".repeat(256).into()),
+        });
+        runtime
+            .block_on(spool.put(messages.collect()))
+            .expect("puts");
+        let fresh = spool.claim(ClaimFrom::Fresh, 1_000, now, now);
+        runtime.block_on(fresh).expect("claims");
+    }
+    println!("  {MESSAGES} messages in the queue");
+}
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let settings = SpoolSettings {
+        folder: folder.path().join("data/spool"),
+        reserve: 0,
+        history: Duration::from_secs(31 * DAY),
+    };
+    let begin = Instant::now();
+    let spool = SqliteSpool::open(settings, Owner::new("bench", 1, 1)).expect("opens");
+    let spool = Arc::new(spool);
+    fill(&runtime, &spool, Timestamp::now());
+    println!("  filled in {:.1?}", begin.elapsed());
+    let filters: [(&str, Filter); 6] = [
+        ("an address", |n| {
+            StoryFilter::about(format!(
+                "customer{}@company{}.example",
+                n * 1_000,
+                n * 3_000 % 5_000
+            ))
+        }),
+        ("an address that does not occur", |n| {
+            StoryFilter::about(format!("nobody{n}@company1.example"))
+        }),
+        ("a domain", |n| {
+            StoryFilter::about(format!("@company{n}.example"))
+        }),
+        ("a sender of every message", |_| {
+            StoryFilter::about("notifications@example.com")
+        }),
+        ("a Message-ID", |n| {
+            StoryFilter::about(format!("<{}.1795701600@erp.example.com>", n * 40_000))
+        }),
+        ("failed messages of a user", |n| StoryFilter {
+            user: Some(format!("user{n}")),
+            result: Some(StoryResult::Failed),
+            ..StoryFilter::default()
+        }),
+    ];
+    for (name, filter) in filters {
+        let times = (0..SEARCHES).map(|number| {
+            let begin = Instant::now();
+            let found = runtime.block_on(spool.stories(filter(number), 50));
+            let found = found.expect("searches").len();
+            (begin.elapsed().as_secs_f64() * 1e3, found)
+        });
+        let (times, found): (Vec<f64>, Vec<usize>) = times.unzip();
+        let (worst, time) = (times.iter().copied().fold(0.0, f64::max), median(times));
+        verdict(
+            &format!(
+                "search for {name} ({} found), ms",
+                found.iter().max().unwrap_or(&0)
+            ),
+            format!("{time:.1}, at most {worst:.1}"),
+            "<= 100",
+            time <= 100.0,
+        );
+    }
+    let begin = Instant::now();
+    runtime.block_on(spool.counts()).expect("counts");
+    println!("  counts in {:.1?}", begin.elapsed());
+}
