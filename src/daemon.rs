@@ -19,8 +19,9 @@ use crate::delivery::{self, Delivery};
 use crate::door::accept::Bound;
 use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Protocol, Socket, Users};
 use crate::incoming::{self, Incoming, Mailbox, ReadingProtocol};
-use crate::observe::maillog;
+use crate::observe::{maillog, metrics};
 use crate::operator::accounts::Named;
+use crate::operator::figures::Recorder;
 use crate::operator::{
     self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo, control,
 };
@@ -55,6 +56,9 @@ pub struct Daemon {
     tending: JoinHandle<()>,
     /// Tells the service manager that the program is alive.
     telling: JoinHandle<()>,
+    /// Stores the figures regularly.
+    recording: JoinHandle<()>,
+    figures: Arc<Recorder>,
     grace: Duration,
     fixed: Fixed,
 }
@@ -141,14 +145,18 @@ impl Daemon {
         let incoming = incoming::Shared::new(incoming_settings(&config, &sources)?);
         let about = SharedInfo::default();
         let (ask_reload, reloads) = operator::reload::channel();
-        let operator = Local::running(
-            shown,
-            delivery.clone(),
-            accounts.clone(),
-            incoming.clone(),
-            about.clone(),
-            ask_reload,
-        );
+        let door = Door::new(door_settings(&config, &checks));
+        let figures = Recorder::begin(spool.clone()).await;
+        let operator = Local::running(operator::Parts {
+            spool: shown,
+            delivery: delivery.clone(),
+            accounts: accounts.clone(),
+            incoming: incoming.clone(),
+            door: door.clone(),
+            figures: figures.clone(),
+            about: about.clone(),
+            reloads: ask_reload,
+        });
         let web = match &config.fixed.web {
             Some(settings) => Some(serve_web(settings, operator.clone()).await?),
             None => None,
@@ -163,7 +171,7 @@ impl Daemon {
         let tended = sources.clone();
         let tending = tokio::spawn(async move { tended.tend().await });
         let direct = Arc::new(Through(delivery.clone()));
-        let door = Door::new(door_settings(&config, &checks));
+        let recording = tokio::spawn(figures.clone().run());
         let bounces = Bounces::start(
             delivery.clone(),
             spool.clone(),
@@ -184,6 +192,11 @@ impl Daemon {
             incoming,
         };
         let listeners = serve_all(bound, &configured, &door, &services)?;
+        config
+            .live
+            .servers
+            .iter()
+            .for_each(|server| metrics::show_server(&server.name));
         let started = Timestamp::now();
         about.store(Arc::new(described(&config, &listeners, started)));
         Ok(Self {
@@ -202,6 +215,8 @@ impl Daemon {
             web,
             tending,
             telling,
+            recording,
+            figures,
             grace: config.live.delivery.grace,
             fixed: config.fixed,
         })
@@ -263,6 +278,11 @@ impl Daemon {
         self.delivery.reconfigure(delivery_settings).await;
         let door_settings = door_settings(&config, &self.checks);
         self.door.settings.store(Arc::new(door_settings));
+        config
+            .live
+            .servers
+            .iter()
+            .for_each(|server| metrics::show_server(&server.name));
         let services = &self.services;
         let submission_settings = submission_settings(&config);
         services
@@ -299,6 +319,8 @@ impl Daemon {
         self.listeners.iter().for_each(|it| it.listener.close());
         tokio::join!(self.door.stop(self.grace), self.delivery.stop(self.grace));
         self.tending.abort();
+        self.recording.abort();
+        self.figures.stop().await;
         self.control.close();
         if let Some(web) = &self.web {
             web.close();
@@ -329,10 +351,16 @@ fn described(config: &Config, listeners: &[Serving], since: Timestamp) -> Progra
             Service::Incoming(protocol) => protocol.name().to_owned(),
         },
     });
+    let path = std::path::absolute(&config.path);
     ProgramInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: config.live.host.clone(),
         since,
+        configuration: path
+            .unwrap_or_else(|_| config.path.clone())
+            .display()
+            .to_string(),
+        configured: Timestamp::now(),
         listeners: listeners.collect(),
     }
 }

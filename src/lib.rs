@@ -70,11 +70,12 @@
 //! | whether a message is accepted at its end | `submission/connection/message.rs`, `submission/permission.rs`, `routing/decision.rs` |
 //! | a count on the page or in JSON | `operator/response.rs`, `operator/row.rs` (of a server), `operator/local.rs`, `web/page.rs` |
 //! | a button on the page | `operator/request.rs`, `operator/local.rs`, `web/page.rs` |
+//! | the figures of the last hour, day and month | `operator/figures.rs`; what `mailferry report` sums up, `operator/report.rs` |
 //! | what `mailferry status` shows, and when it warns | `operator/status.rs`, `cli/status.rs` |
 //! | by what a message is found | `spool/filter.rs`, `spool/sqlite/index.rs` (the index), `cli/trace.rs` |
 //! | the words for what happened to a message | `operator/story.rs`; why it waits, `operator/reason.rs` |
 //! | a command | a file in `cli/`, and a `Request` if it asks the running program |
-//! | a metric | `operator/metrics.rs`; events are counted by `observe/metrics.rs` |
+//! | a metric | `operator/metrics.rs`; events are counted by `observe/metrics.rs`; dashboard and alert rules in `config/` |
 //! | a line of the log | `observe/maillog.rs`; what happens to a message, `delivery/fact.rs` |
 //! | text that a sender receives | `delivery/bounce.rs`, `delivery/bounce/digest.rs` |
 //! | another spool, such as PostgreSQL | a folder beside `spool/sqlite/` that implements `spool/traits.rs` |

@@ -11,6 +11,7 @@ mod mailbox;
 mod operator;
 mod queue;
 mod reload;
+mod report;
 mod route;
 mod sandbox;
 mod serve;
@@ -98,6 +99,10 @@ enum CliCommand {
     /// If the configuration is wrong, says what is wrong, and the old one stays in force: exits with 78, or with 1 if
     /// only the running program finds it wrong.
     Reload(reload::Arguments),
+    /// Sum up the mail of a period: accepted, delivered and failed by server, user and recipients' domain
+    ///
+    /// The numbers come from the history, so they include mail from before a restart.
+    Report(report::Arguments),
     /// Show on one screen whether mail flows, and if not, why
     ///
     /// Exits with 0 if all is well, 1 if something needs attention, 2 if a server cannot be used or no mail can be
@@ -177,6 +182,7 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Tokens(arguments) => tokens::run(&arguments),
         CliCommand::Mailbox(arguments) => mailbox::run(&arguments),
         CliCommand::Reload(arguments) => reload::run(&arguments),
+        CliCommand::Report(arguments) => report::run(&arguments),
         CliCommand::Status(arguments) => status::run(&arguments),
         CliCommand::Servers(arguments) => servers::list(&arguments),
         CliCommand::Hold(arguments) => servers::hold(&arguments),

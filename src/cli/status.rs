@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::common::{ConfigFile, plain};
 use super::operator;
+use crate::observe::metrics::Totals;
 use crate::operator::reason::from_now;
 use crate::operator::row::Light;
 use crate::operator::status::{ServerRow, Status};
@@ -65,7 +66,7 @@ fn json(status: &Status) -> String {
 }
 
 fn text(status: &Status) -> String {
-    let (about, events, now) = (&status.about, status.events, status.now);
+    let (about, now) = (&status.about, status.now);
     let listeners = about.listeners.iter();
     let listeners: Vec<String> = listeners
         .map(|it| format!("{} {}", it.protocol, it.address))
@@ -81,14 +82,22 @@ fn text(status: &Status) -> String {
             from_now(about.since, now)
         ),
     );
-    row("listeners", listeners.join(", "));
     row(
-        "since start",
+        "settings",
         format!(
-            "{} accepted, {} delivered, {} deferred, {} failed, {} bounced",
-            events.accepted, events.delivered, events.deferred, events.failed, events.bounced
+            "{}, read {}",
+            about.configuration,
+            from_now(about.configured, now)
         ),
     );
+    let sessions = match status.sessions {
+        1 => "1 session".to_owned(),
+        count => format!("{count} sessions"),
+    };
+    row("listeners", format!("{}; {sessions}", listeners.join(", ")));
+    row("1 hour", totals(&status.hour));
+    row("24 hours", totals(&status.day));
+    row("30 days", totals(&status.month));
     let oldest = status
         .oldest
         .map(|at| format!(", oldest accepted {}", from_now(at, now)));
@@ -117,13 +126,20 @@ fn text(status: &Status) -> String {
     text
 }
 
+fn totals(totals: &Totals) -> String {
+    format!(
+        "{} accepted, {} delivered, {} deferred, {} failed, {} bounced",
+        totals.accepted, totals.delivered, totals.deferred, totals.failed, totals.bounced
+    )
+}
+
 /// Returns a table of the servers, with the reason below each that cannot be used.
 fn servers(status: &Status) -> String {
     let names = status.servers.iter().map(|server| server.name.len());
     let width = names.max().unwrap_or_default().max("SERVER".len());
     let mut text = format!(
-        "{:<width$}  {:<8}  {:>6}  {:>5}  TOKEN\n",
-        "SERVER", "STATE", "QUEUE", "HELD"
+        "{:<width$}  {:<8}  {:>6}  {:>5}  {:<10}  TOKEN\n",
+        "SERVER", "STATE", "QUEUE", "HELD", "OLDEST"
     );
     for server in &status.servers {
         let ServerRow {
@@ -131,12 +147,14 @@ fn servers(status: &Status) -> String {
             queued,
             held,
             token,
+            oldest,
             ..
         } = server;
+        let oldest = oldest.map_or("-".to_owned(), |at| from_now(at, status.now));
         let state = state(server);
         let (begin, end) = colour(server.light);
         text.push_str(&format!(
-            "{name:<width$}  {begin}{state:<8}{end}  {queued:>6}  {held:>5}  {token}\n"
+            "{name:<width$}  {begin}{state:<8}{end}  {queued:>6}  {held:>5}  {oldest:<10}  {token}\n"
         ));
         if let Some(reason) = &server.reason {
             text.push_str(&format!("    {}\n", plain(reason)));

@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     /// or the address, or @DOMAIN, of a sender or recipient
     #[arg(value_name = "ID|ADDRESS")]
     what: Option<String>,
-    /// Only messages that this user of [[user]] sent
+    /// Only messages that this user (a name in the configuration) sent
     #[arg(long)]
     user: Option<String>,
     /// Only messages with this result for at least one recipient

@@ -81,6 +81,11 @@ impl Door {
         self.sessions.of(&())
     }
 
+    /// Returns the current number of sessions at a listener.
+    pub fn sessions_at(&self, listener: &str) -> usize {
+        self.of_listener.of(&listener.to_owned())
+    }
+
     /// Returns a receiver for changes of [`Stopping`].
     pub fn stopping(&self) -> watch::Receiver<Stopping> {
         self.stopping.subscribe()

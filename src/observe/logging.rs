@@ -66,7 +66,7 @@ pub(crate) fn flush() {
 pub(crate) fn start(LogSettings { format, level }: &LogSettings, privacy: &LogPrivacy) {
     let filter = filter(std::env::var("MAILFERRY_LOG").ok().as_deref(), level);
     let of_maillog = Targets::new().with_target(maillog::TARGET, Level::INFO);
-    let registry = tracing_subscriber::registry().with(Counting::begin().with_filter(of_maillog));
+    let registry = tracing_subscriber::registry().with(Counting.with_filter(of_maillog));
     let masked = privacy.mask_addresses;
     let begun = if masked {
         Buffered::new(Masking(std::io::stderr()))

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -55,8 +57,8 @@ impl Control {
     }
 }
 
-async fn measured(State(operator): State<Arc<Local>>) -> String {
-    metrics(&operator).await
+async fn measured(State(operator): State<Arc<Local>>, headers: HeaderMap) -> impl IntoResponse {
+    metrics(&operator, &headers).await
 }
 
 async fn respond(State(operator): State<Arc<Local>>, Json(request): Json<Request>) -> Body {

@@ -10,17 +10,20 @@ use tokio::sync::{mpsc, oneshot};
 use super::accounts::Accounts;
 use super::ask::{Operator, Responses};
 use super::error::OperatorError;
+use super::figures::{Figures, Recorder, Span};
 use super::reload::{ReloadRequest, Reloaded};
+use super::report::{Collected, Report};
 use super::request::{PAGE, Request};
 use super::response::Response;
 use super::row::TokenRow;
-use super::status::{self, Events, ProgramInfo, SharedInfo, Status};
+use super::status::{self, ProgramInfo, SharedInfo, Status};
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
 use crate::delivery::{self, Delivery, ServerState};
+use crate::door::Door;
 use crate::incoming;
 use crate::message::Address;
-use crate::observe::metrics;
-use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError};
+use crate::observe::metrics::totals;
+use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError, StoryFilter};
 use crate::transport::{Step, smtp::Smtp};
 
 /// A function that makes a link to the page.
@@ -36,28 +39,37 @@ pub(crate) struct Local {
     stopped: Option<Arc<delivery::DeliverySettings>>,
     /// The mailboxes that apps read.
     incoming: Option<Arc<incoming::Shared>>,
+    door: Option<Arc<Door>>,
+    figures: Option<Arc<Recorder>>,
     about: SharedInfo,
     link: Arc<OnceLock<PageLink>>,
     reloads: Option<mpsc::Sender<ReloadRequest>>,
 }
 
+/// The parts of the running program that an operator uses.
+pub(crate) struct Parts {
+    pub(crate) spool: Arc<dyn Manage>,
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) incoming: Arc<incoming::Shared>,
+    pub(crate) door: Arc<Door>,
+    pub(crate) figures: Arc<Recorder>,
+    pub(crate) about: SharedInfo,
+    pub(crate) reloads: mpsc::Sender<ReloadRequest>,
+}
+
 impl Local {
     /// Creates an operator with all parts of the running program.
-    pub(crate) fn running(
-        spool: Arc<dyn Manage>,
-        delivery: Arc<Delivery>,
-        accounts: Arc<Accounts>,
-        incoming: Arc<incoming::Shared>,
-        about: SharedInfo,
-        reloads: mpsc::Sender<ReloadRequest>,
-    ) -> Self {
+    pub(crate) fn running(parts: Parts) -> Self {
         Self {
-            about,
-            reloads: Some(reloads),
-            spool: Some(spool),
-            delivery: Some(delivery),
-            accounts: Some(accounts),
-            incoming: Some(incoming),
+            about: parts.about,
+            reloads: Some(parts.reloads),
+            spool: Some(parts.spool),
+            delivery: Some(parts.delivery),
+            accounts: Some(parts.accounts),
+            incoming: Some(parts.incoming),
+            door: Some(parts.door),
+            figures: Some(parts.figures),
             ..Self::default()
         }
     }
@@ -166,6 +178,9 @@ impl Local {
                 let stories = self.spool()?.stories(filter, limit.min(PAGE));
                 Response::Stories(stories.await?)
             }
+            Request::Report { since, until } => {
+                Response::Report(Box::new(self.report(since, until).await?))
+            }
             Request::Tokens => Response::Tokens(self.tokens().await?),
             Request::Unused => Response::Accounts(self.accounts()?.unused()?),
             Request::ForgetUnused => Response::Accounts(self.accounts()?.forget_unused()?),
@@ -200,6 +215,18 @@ impl Local {
         answered.await.map_err(stopping)?.map_err(OperatorError::no)
     }
 
+    /// Returns the number of sessions at a listener.
+    pub(crate) fn sessions_at(&self, listener: &str) -> usize {
+        let door = self.door.as_ref();
+        door.map_or(0, |door| door.sessions_at(listener))
+    }
+
+    /// Returns how much mail there was lately; nothing if this operator is not the running program.
+    pub(crate) fn figures(&self, now: Timestamp) -> Figures {
+        let figures = self.figures.as_ref();
+        figures.map(|figures| figures.now(now)).unwrap_or_default()
+    }
+
     /// Returns the state of the whole program.
     pub(crate) async fn status(&self) -> Result<Status, OperatorError> {
         let spool = self.spool()?;
@@ -208,25 +235,43 @@ impl Local {
             ..Page::default()
         };
         let oldest = spool.list(first).await?;
-        let count = |event| metrics::counted(event);
-        let events = Events {
-            accepted: count("accepted"),
-            delivered: count("delivered"),
-            deferred: count("deferred"),
-            failed: count("failed"),
-            bounced: count("bounced"),
-        };
         let (counts, now) = (spool.counts().await?, Timestamp::now());
+        let measures = spool.measures().await?;
+        let figures = self.figures(now);
+        let servers = status::servers(self.tokens().await?, self.servers().await?, &counts, now);
         Ok(Status {
             about: ProgramInfo::clone(&self.about.load()),
-            servers: status::servers(self.tokens().await?, self.servers().await?, &counts, now),
+            servers: status::with_oldest(servers, &measures),
+            sessions: self.door.as_ref().map_or(0, |door| door.sessions()),
             queued: counts.iter().map(|count| count.queued).sum(),
             held: counts.iter().map(|count| count.held).sum(),
             oldest: oldest.first().map(|entry| entry.record.received),
-            events,
+            since_start: totals(),
+            hour: figures.sum(Span::Hour, now),
+            day: figures.sum(Span::Day, now),
+            month: figures.sum(Span::Month, now),
+            spool_used: measures.used,
+            disk_free: measures.free,
             takes_messages: spool.takes_messages().await,
             now,
         })
+    }
+
+    async fn report(&self, since: Timestamp, until: Timestamp) -> Result<Report, OperatorError> {
+        let (spool, mut collected) = (self.spool()?, Collected::default());
+        let mut filter = StoryFilter {
+            since: Some(since),
+            before: Some(until),
+            ..StoryFilter::default()
+        };
+        loop {
+            let stories = spool.stories(filter.clone(), PAGE).await?;
+            stories.iter().for_each(|story| collected.add(story));
+            match stories.last() {
+                Some(last) if stories.len() == PAGE => filter.below = Some(last.record.id),
+                _ => return Ok(collected.report(since, until)),
+            }
+        }
     }
 
     async fn servers(&self) -> Result<Vec<ServerState>, OperatorError> {

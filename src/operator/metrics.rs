@@ -1,4 +1,7 @@
-//! Metrics of servers and app registrations, measured when somebody asks for them.
+//! Metrics of the present state, measured when somebody asks for them.
+
+use axum::http::header::{self, HeaderMap};
+use axum::response::IntoResponse;
 
 use super::ask::Operator;
 use super::local::Local;
@@ -6,13 +9,44 @@ use super::request::Request;
 use super::row::{Light, TokenRow};
 use super::status::Status;
 use crate::base::Timestamp;
-use crate::observe::metrics::{Measured, render};
-use crate::spool::Count;
+use crate::observe::metrics::{Measured, MetricsFormat, render};
+use crate::spool::{Count, SpoolMeasures, State};
 
-/// Measurements of the whole program. A label without a name belongs to a value that needs none.
-fn of_status(status: &Status) -> Vec<Measured> {
-    let seconds = |at: Timestamp| at.0 as f64 / 1_000.0;
-    let alone = |value: f64| vec![(String::new(), value)];
+fn seconds(at: Timestamp) -> f64 {
+    at.0 as f64 / 1_000.0
+}
+
+/// Makes a measurement without labels.
+fn single(name: &'static str, help: &'static str, value: Option<f64>) -> Measured {
+    Measured {
+        name,
+        help,
+        labels: &[],
+        values: value.map(|value| (Vec::new(), value)).into_iter().collect(),
+    }
+}
+
+/// Makes a measurement with one label.
+fn labelled(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    values: impl Iterator<Item = (String, f64)>,
+) -> Measured {
+    let values = values.map(|(label, value)| (vec![label], value)).collect();
+    Measured {
+        name,
+        help,
+        labels,
+        values,
+    }
+}
+
+const SERVER: &[&str] = &["server"];
+
+/// Returns the measurements of the whole program.
+fn of_status(status: &Status, operator: &Local) -> Vec<Measured> {
+    let about = &status.about;
     let oldest = status.oldest.map(|at| status.now.since(at).as_secs_f64());
     let states = || {
         status
@@ -20,123 +54,202 @@ fn of_status(status: &Status) -> Vec<Measured> {
             .iter()
             .filter_map(|server| server.delivery.as_ref())
     };
-    let recipients = states().map(|state| (state.name.clone(), state.recipients_of_day as f64));
-    let limits =
-        states().filter_map(|state| Some((state.name.clone(), state.limits.per_day? as f64)));
+    let sessions = about.listeners.iter().map(|listener| {
+        let labels = vec![listener.name.clone(), listener.protocol.clone()];
+        (labels, operator.sessions_at(&listener.name) as f64)
+    });
+    let has_room = f64::from(u8::from(status.takes_messages));
+    vec![
+        labelled(
+            "build_info",
+            "1; the label is the version",
+            &["version"],
+            [(about.version.clone(), 1.0)].into_iter(),
+        ),
+        single(
+            "start_time_seconds",
+            "when the program started",
+            Some(seconds(about.since)),
+        ),
+        Measured {
+            name: "sessions",
+            help: "sessions with apps",
+            labels: &["listener", "protocol"],
+            values: sessions.collect(),
+        },
+        single(
+            "queue_oldest_age_seconds",
+            "how long the oldest message of the queue has waited; 0 if the queue is empty",
+            Some(oldest.unwrap_or_default()),
+        ),
+        single(
+            "spool_has_room",
+            "1 if another message can be accepted; 0 if the disk is full",
+            Some(has_room),
+        ),
+        single(
+            "spool_bytes",
+            "octets that the spool takes on the disk",
+            Some(status.spool_used as f64),
+        ),
+        single(
+            "spool_disk_free_bytes",
+            "octets that are free on the spool's disk",
+            status.disk_free.map(|free| free as f64),
+        ),
+        labelled(
+            "recipients_of_day",
+            "recipients of the server's mailbox in the last 24 hours",
+            SERVER,
+            states().map(|state| (state.name.clone(), state.recipients_of_day as f64)),
+        ),
+        labelled(
+            "recipients_of_day_limit",
+            "the limit on the recipients of a day; absent if there is none",
+            SERVER,
+            states().filter_map(|state| Some((state.name.clone(), state.limits.per_day? as f64))),
+        ),
+        labelled(
+            "messages_per_minute_limit",
+            "the limit on the messages of a minute; absent if there is none",
+            SERVER,
+            states()
+                .filter_map(|state| Some((state.name.clone(), state.limits.per_minute? as f64))),
+        ),
+        labelled(
+            "messages_per_minute_used_up",
+            "1 while the limit on the messages of a minute is used up",
+            SERVER,
+            states().map(|state| {
+                (
+                    state.name.clone(),
+                    f64::from(u8::from(state.minute_until.is_some())),
+                )
+            }),
+        ),
+    ]
+}
+
+/// Returns the measurements of the spool by server and state. A server without messages has zeros.
+fn of_spool(
+    measures: &SpoolMeasures,
+    counts: &[Count],
+    rows: &[TokenRow],
+    now: Timestamp,
+) -> Vec<Measured> {
+    let oldest = measures.oldest.iter().map(|(server, state, at)| {
+        let state = match state {
+            State::Queued => "queued",
+            State::Held => "held",
+        };
+        (
+            vec![server.clone(), state.to_owned()],
+            now.since(*at).as_secs_f64(),
+        )
+    });
+    let none = rows.iter().map(|row| (row.server.clone(), 0.0));
+    let by_server = |of: fn(&Count) -> usize| {
+        let counted = counts
+            .iter()
+            .map(move |count| (count.server.clone(), of(count) as f64));
+        none.clone().chain(counted)
+    };
     vec![
         Measured {
-            name: "mailferry_build_info",
-            help: "1; the label is the version",
-            label: "version",
-            values: vec![(status.about.version.clone(), 1.0)],
+            name: "messages_oldest_age_seconds",
+            help: "how long the oldest message of a server has waited, by state; up to 30 seconds out of date",
+            labels: &["server", "state"],
+            values: oldest.collect(),
         },
-        Measured {
-            name: "mailferry_start_time_seconds",
-            help: "when the program started",
-            label: "",
-            values: alone(seconds(status.about.since)),
-        },
-        Measured {
-            name: "mailferry_queue_oldest_age_seconds",
-            help: "how long the oldest message of the queue has waited; 0 if the queue is empty",
-            label: "",
-            values: alone(oldest.unwrap_or_default()),
-        },
-        Measured {
-            name: "mailferry_spool_has_room",
-            help: "1 if another message can be accepted; 0 if the disk is full",
-            label: "",
-            values: alone(f64::from(u8::from(status.takes_messages))),
-        },
-        Measured {
-            name: "mailferry_recipients_of_day",
-            help: "recipients of the server's mailbox in the last 24 hours",
-            label: "server",
-            values: recipients.collect(),
-        },
-        Measured {
-            name: "mailferry_recipients_of_day_limit",
-            help: "the limit on them; absent if there is none",
-            label: "server",
-            values: limits.collect(),
-        },
+        labelled(
+            "messages_queued",
+            "messages waiting for their next attempt or being sent; the label server is empty for messages that will be routed again",
+            SERVER,
+            by_server(|count| count.queued),
+        ),
+        labelled(
+            "messages_held",
+            "messages held until a person acts",
+            SERVER,
+            by_server(|count| count.held),
+        ),
     ]
 }
 
 /// Returns the measurements of servers and app registrations.
-fn of_rows(rows: &[TokenRow], counts: &[Count], now: Timestamp) -> Vec<Measured> {
-    let messages = |of: fn(&Count) -> usize| {
-        let values = counts.iter();
-        values
-            .map(|count| (count.server.clone(), of(count) as f64))
-            .collect()
-    };
-    let seconds = |at: Timestamp| at.0 as f64 / 1_000.0;
-    let server = |row: &TokenRow| row.server.clone();
+fn of_rows(rows: &[TokenRow], now: Timestamp) -> Vec<Measured> {
     let is_held = |row: &TokenRow| f64::from(u8::from(row.held.is_some()));
+    let needs_sign_in = |row: &TokenRow| f64::from(u8::from(row.needs_sign_in(now)));
     let light = |row: &TokenRow| match row.glance(now).0 {
         Light::Green => 2.0,
         Light::Amber => 1.0,
         Light::Red => 0.0,
     };
-    let mut credentials: Vec<(String, f64)> = rows
-        .iter()
-        .filter_map(|row| Some((row.oauth.clone()?, seconds(row.credential_expires?))))
-        .collect();
+    let credential = |row: &TokenRow| Some((row.oauth.clone()?, seconds(row.credential_expires?)));
+    let mut credentials: Vec<(String, f64)> = rows.iter().filter_map(credential).collect();
     credentials.dedup();
+    let by_server = |name, help, value: &dyn Fn(&TokenRow) -> f64| {
+        labelled(
+            name,
+            help,
+            SERVER,
+            rows.iter().map(|row| (row.server.clone(), value(row))),
+        )
+    };
     vec![
-        Measured {
-            name: "mailferry_credential_expiry_timestamp_seconds",
-            help: "when the client secret or certificate of an app registration expires",
-            label: "oauth",
-            values: credentials,
-        },
-        Measured {
-            name: "mailferry_token_expiry_timestamp_seconds",
-            help: "when the present access token expires",
-            label: "server",
-            values: rows
-                .iter()
-                .filter_map(|row| Some((server(row), seconds(row.expires?))))
-                .collect(),
-        },
-        Measured {
-            name: "mailferry_token_state",
-            help: "2 green: all is well; 1 amber: look at it; 0 red: nothing can be sent",
-            label: "server",
-            values: rows.iter().map(|row| (server(row), light(row))).collect(),
-        },
-        Measured {
-            name: "mailferry_messages_queued",
-            help: "messages waiting for their next attempt or being sent; the label server is empty for messages that will be routed again",
-            label: "server",
-            values: messages(|count| count.queued),
-        },
-        Measured {
-            name: "mailferry_messages_held",
-            help: "messages held until a person acts",
-            label: "server",
-            values: messages(|count| count.held),
-        },
-        Measured {
-            name: "mailferry_server_held",
-            help: "1 if the server is held and not used for now",
-            label: "server",
-            values: rows.iter().map(|row| (server(row), is_held(row))).collect(),
-        },
+        labelled(
+            "credential_expiry_timestamp_seconds",
+            "when the client secret or certificate of an app registration expires",
+            &["oauth"],
+            credentials.into_iter(),
+        ),
+        labelled(
+            "token_expiry_timestamp_seconds",
+            "when the present access token expires",
+            SERVER,
+            rows.iter()
+                .filter_map(|row| Some((row.server.clone(), seconds(row.expires?)))),
+        ),
+        by_server(
+            "token_state",
+            "2 green: all is well; 1 amber: look at it; 0 red: nothing can be sent",
+            &light,
+        ),
+        by_server(
+            "token_needs_sign_in",
+            "1 if a person has to sign in",
+            &needs_sign_in,
+        ),
+        by_server(
+            "server_held",
+            "1 if the server is held and not used for now",
+            &is_held,
+        ),
     ]
 }
 
-/// Returns the text for Prometheus, with the present state. A value that is not available now is omitted.
-pub(crate) async fn metrics(operator: &Local) -> String {
-    let counts = match operator.spool() {
-        Ok(spool) => spool.counts().await.unwrap_or_default(),
-        Err(_) => Vec::new(),
-    };
-    let status = operator.status().await.ok();
-    let operator: &dyn Operator = operator;
-    let rows: Vec<TokenRow> = operator.ask(Request::Tokens).await.unwrap_or_default();
-    let mut measured = of_rows(&rows, &counts, Timestamp::now());
-    measured.extend(status.iter().flat_map(of_status));
-    render(measured)
+/// Returns the response to a request for the metrics.
+pub(crate) async fn metrics(operator: &Local, headers: &HeaderMap) -> impl IntoResponse + use<> {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let format = MetricsFormat::accepted(accept.unwrap_or_default());
+    let text = text(operator, format).await;
+    ([(header::CONTENT_TYPE, format.content_type())], text)
+}
+
+/// Returns all metrics as text. A value that is not available now is omitted.
+async fn text(operator: &Local, format: MetricsFormat) -> String {
+    let now = Timestamp::now();
+    let asked: &dyn Operator = operator;
+    let rows: Vec<TokenRow> = asked.ask(Request::Tokens).await.unwrap_or_default();
+    let mut measured = of_rows(&rows, now);
+    if let Ok(spool) = operator.spool()
+        && let (Ok(counts), Ok(measures)) = (spool.counts().await, spool.measures().await)
+    {
+        measured.extend(of_spool(&measures, &counts, &rows, now));
+    }
+    if let Ok(status) = operator.status().await {
+        measured.extend(of_status(&status, operator));
+    }
+    render(measured, format)
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::accounts::SignInOptions;
-use crate::base::MessageId;
+use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::spool::{OperatorAction, Page, Selection, StoryFilter};
 
@@ -61,6 +61,13 @@ pub(crate) enum Request {
         filter: StoryFilter,
         /// The maximum number of stories to return.
         limit: usize,
+    },
+    /// Get a report about the mail of a period.
+    Report {
+        /// The beginning of the period.
+        since: Timestamp,
+        /// The end of the period.
+        until: Timestamp,
     },
     /// Get the state of each server's tokens.
     Tokens,

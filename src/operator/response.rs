@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts::{Disconnected, SignInAttempt, SignInProgress};
 use super::error::OperatorError;
 use super::reload::Reloaded;
+use super::report::Report;
 use super::row::TokenRow;
 use super::status::Status;
 use crate::delivery::ServerState;
@@ -40,6 +41,8 @@ pub(crate) enum Response {
     Story(Box<Story>),
     /// Stories.
     Stories(Vec<Story>),
+    /// A report about the mail of a period.
+    Report(Box<Report>),
     /// The state of tokens.
     Tokens(Vec<TokenRow>),
     /// The names of accounts.
@@ -87,6 +90,7 @@ holds! {
     Response::Piece(it) => Vec<u8> { it },
     Response::Story(it) => Story { *it },
     Response::Stories(it) => Vec<Story> { it },
+    Response::Report(it) => Report { *it },
     Response::Tokens(it) => Vec<TokenRow> { it },
     Response::Accounts(it) => Vec<String> { it },
     Response::Attempt(it) => SignInAttempt { *it },

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::delivery::ServerState;
-use crate::spool::Count;
+use crate::observe::metrics::Totals;
+use crate::spool::{Count, SpoolMeasures};
 
 /// The age at which the oldest message of the queue is a warning: Exchange's own senders are told of a delay
 /// after four hours, and an administrator wants to know before.
@@ -27,6 +28,10 @@ pub(crate) struct ProgramInfo {
     pub host: String,
     /// The time at which the program started.
     pub since: Timestamp,
+    /// The path of the configuration file.
+    pub configuration: String,
+    /// The time at which the configuration was read.
+    pub configured: Timestamp,
     /// The listeners.
     pub listeners: Vec<ListenerRow>,
 }
@@ -43,21 +48,6 @@ pub(crate) struct ListenerRow {
     pub address: String,
     /// The protocol: `smtp`, `imap` or `pop3`.
     pub protocol: String,
-}
-
-/// The number of events since the program started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Events {
-    /// Messages that were accepted.
-    pub accepted: u64,
-    /// Deliveries to a server, one for each message and attempt that succeeded.
-    pub delivered: u64,
-    /// Attempts that failed temporarily; the message will be retried.
-    pub deferred: u64,
-    /// Recipients for whom a message failed.
-    pub failed: u64,
-    /// Recipients for whom a message bounced.
-    pub bounced: u64,
 }
 
 /// A server.
@@ -77,6 +67,8 @@ pub(crate) struct ServerRow {
     pub queued: usize,
     /// The messages that are held until a person acts.
     pub held: usize,
+    /// The time at which the oldest of its messages was accepted. It may be half a minute out of date.
+    pub oldest: Option<Timestamp>,
 }
 
 /// The state of the program.
@@ -94,8 +86,20 @@ pub(crate) struct Status {
     pub held: usize,
     /// The time at which the oldest message of the queue was accepted.
     pub oldest: Option<Timestamp>,
-    /// The events since the start.
-    pub events: Events,
+    /// The mail since the start.
+    pub since_start: Totals,
+    /// The mail of the last hour.
+    pub hour: Totals,
+    /// The mail of the last 24 hours.
+    pub day: Totals,
+    /// The mail of the last 30 days.
+    pub month: Totals,
+    /// The sessions with apps.
+    pub sessions: usize,
+    /// The octets that the spool takes on the disk.
+    pub spool_used: u64,
+    /// The octets that are free on the spool's disk, if the system reports them.
+    pub disk_free: Option<u64>,
     /// True if the spool has room for another message.
     pub takes_messages: bool,
 }
@@ -118,10 +122,22 @@ pub(crate) fn servers(
             delivery: place.map(|place| states.swap_remove(place)),
             queued: count.map_or(0, |count| count.queued),
             held: count.map_or(0, |count| count.held),
+            oldest: None,
             name: row.server,
         }
     });
     servers.collect()
+}
+
+/// Adds to each server the time at which its oldest message was accepted.
+pub(crate) fn with_oldest(mut servers: Vec<ServerRow>, measures: &SpoolMeasures) -> Vec<ServerRow> {
+    for server in &mut servers {
+        let oldest = measures.oldest.iter();
+        let oldest = oldest.filter(|(lane, ..)| *lane == server.name);
+        let oldest = oldest.map(|(_, _, at)| *at).min();
+        server.oldest = oldest.filter(|_| server.queued + server.held > 0);
+    }
+    servers
 }
 
 impl Status {
@@ -211,7 +227,13 @@ mod tests {
             queued: 1,
             held,
             oldest: oldest.map(|ago| Timestamp(now.0 - ago * 1_000)),
-            events: Events::default(),
+            since_start: Totals::default(),
+            hour: Totals::default(),
+            day: Totals::default(),
+            month: Totals::default(),
+            sessions: 0,
+            spool_used: 0,
+            disk_free: None,
             takes_messages: true,
         }
     }

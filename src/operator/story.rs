@@ -3,18 +3,20 @@
 use crate::message::Address;
 use crate::spool::{EventKind, Story};
 
+/// Returns the event that decided about a recipient: the last delivery, bounce or failure.
+pub(crate) fn decided<'a>(story: &'a Story, to: &Address) -> Option<&'a EventKind> {
+    let mut events = story.events.iter().rev().map(|event| &event.what);
+    events.find(|what| match what {
+        EventKind::Delivered { to: all, .. }
+        | EventKind::Bounced { to: all, .. }
+        | EventKind::Failed { to: all, .. } => all.contains(to),
+        _ => false,
+    })
+}
+
 /// Describes the outcome of a message for these recipients.
 pub(crate) fn outcome(story: &Story, asked: &[&Address]) -> String {
-    let decided = |to: &Address| {
-        let mut events = story.events.iter().rev().map(|event| &event.what);
-        events.find(|what| match what {
-            EventKind::Delivered { to: all, .. }
-            | EventKind::Bounced { to: all, .. }
-            | EventKind::Failed { to: all, .. } => all.contains(to),
-            _ => false,
-        })
-    };
-    let fates: Vec<Option<&EventKind>> = asked.iter().map(|to| decided(to)).collect();
+    let fates: Vec<Option<&EventKind>> = asked.iter().map(|to| decided(story, to)).collect();
     if let [fate] = fates[..] {
         let last = fate.or(story.events.last().map(|event| &event.what));
         return last.map_or("queued".to_owned(), words);

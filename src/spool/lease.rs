@@ -74,6 +74,18 @@ impl From<Owner> for String {
     }
 }
 
+/// Measurements of the spool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpoolMeasures {
+    /// The time at which the oldest message of each server and state was accepted; the server is empty for
+    /// messages that will be routed again.
+    pub oldest: Vec<(String, super::State, Timestamp)>,
+    /// The octets that the spool takes on the disk.
+    pub used: u64,
+    /// The octets that are free on the spool's disk, if the system reports them.
+    pub free: Option<u64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,7 +41,7 @@ pub use error::{DatabaseFault, SpoolError, SpoolFuture};
 pub use filter::{
     OperatorAction, Page, QueueFilter, Selection, StateFilter, StoryFilter, StoryResult,
 };
-pub use lease::{Count, Entry, Lease, Owner};
+pub use lease::{Count, Entry, Lease, Owner, SpoolMeasures};
 pub use record::{Flow, Origin, Place, Record, State};
 pub use shape::Fingerprint;
 pub use shown::ShownSpool;

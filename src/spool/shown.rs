@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::{
     Content, Contents, Count, Entry, EventKind, Manage, OperatorAction, Page, QueueFilter, Record,
-    Selection, SpoolFuture, Stories, Story, StoryFilter,
+    Selection, SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter,
 };
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 
@@ -100,6 +100,17 @@ impl Manage for ShownSpool {
 
     fn takes_messages(&self) -> BoxFuture<'_, bool> {
         self.spool.takes_messages()
+    }
+
+    fn measures(&self) -> SpoolFuture<'_, Arc<SpoolMeasures>> {
+        Box::pin(async move {
+            let mut measures = SpoolMeasures::clone(self.spool.measures().await?.as_ref());
+            let by = self.clock.offset();
+            for (_, _, at) in &mut measures.oldest {
+                *at = at.shifted(by);
+            }
+            Ok(Arc::new(measures))
+        })
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{
     Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage,
-    OperatorAction, Page, Place, Record, Selection, SpoolFuture, Story, StoryFilter, Used,
+    OperatorAction, Page, Place, Record, Selection, SpoolFuture, SpoolMeasures, Story, StoryFilter,
+    Used,
 };
 use crate::base::{BoxFuture, MessageId, Timestamp};
 
@@ -155,6 +156,9 @@ pub trait Manage: Contents + Stories {
 
     /// True if there is room for another message, as far as this can be known in advance.
     fn takes_messages(&self) -> BoxFuture<'_, bool>;
+
+    /// Returns measurements that take some time. They may be up to half a minute old.
+    fn measures(&self) -> SpoolFuture<'_, Arc<SpoolMeasures>>;
 }
 
 /// All traits of the spool that delivery uses.

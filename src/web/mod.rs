@@ -251,7 +251,7 @@ fn html(page: maud::Markup) -> Html<String> {
 /// Serves the metrics, but only under a local host name, not under the page's name from outside.
 async fn measured(State(parts): State<Arc<PageParts>>, headers: HeaderMap) -> Response {
     if is_local(&parts, &headers) {
-        metrics(&parts.operator).await.into_response()
+        metrics(&parts.operator, &headers).await.into_response()
     } else {
         StatusCode::NOT_FOUND.into_response()
     }

@@ -26,6 +26,7 @@ mod inputs;
 mod layers;
 mod other_users;
 mod postfix;
+mod prometheus;
 mod reading;
 mod replies;
 mod schedules;

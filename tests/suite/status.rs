@@ -26,7 +26,7 @@ fn one_screen_says_that_all_is_well_or_what_is_not() {
         "on relay.example.com, started ",
         &format!("smtp {}", lab.address),
         "1 accepted, 1 delivered, 0 deferred, 0 failed, 0 bounced",
-        "notifications  in use         0      0  token valid until ",
+        "notifications  in use         0      0  -           token valid until ",
         "All is well.",
     ] {
         assert!(said.contains(words), "{words:?} is not in\n{said}");
@@ -55,7 +55,7 @@ fn one_screen_says_that_all_is_well_or_what_is_not() {
     assert_eq!(json["light"], "amber");
     assert_eq!(json["held"], 1);
     assert_eq!(json["servers"][0]["name"], "notifications");
-    assert_eq!(json["events"]["accepted"], 2);
+    assert_eq!(json["day"]["accepted"], 2);
     lab.stop();
     assert_eq!(status(&lab, &[]).0, 69);
 }
@@ -165,4 +165,56 @@ fn the_service_manager_is_told() {
     lab.signal("TERM");
     heard("STOPPING=1");
     assert!(lab.ended().success());
+}
+
+#[test]
+fn a_report_sums_up_the_history_and_figures_survive_a_restart() {
+    let mut lab = Lab::new();
+    lab.fault(r#"{"stage":"mail","action":{"reply":"451 4.3.2 later"}}"#);
+    lab.send("notifications@example.com", &admitted("one"));
+    lab.delivered(1);
+    lab.fault(r#"{"stage":"rcpt","action":{"reply":"550 5.1.10 RESOLVER.ADR.RecipientNotFound nobody@example.net"}}"#);
+    lab.send("notifications@example.com", &admitted("two"));
+    lab.empties();
+    let parts = [
+        "accepted    2 messages, ",
+        "refused     0 messages",
+        "recipients  1 delivered, 1 failed, 0 bounced, 0 waiting",
+        "deferred    1 attempts",
+        "\nnotifications ",
+        "\nerp ",
+        "\nexample.net ",
+        "     1  failed    notifications: 550 5.1.10 RESOLVER.ADR.RecipientNotFound … (last: ",
+        "     1  deferred  notifications: 451 4.3.2 later (last: ",
+    ];
+    let report = lab.stdout(&["report"]);
+    for part in parts {
+        assert!(report.contains(part), "{part:?} is not in\n{report}");
+    }
+    let json = lab.stdout(&["report", "--day", "today", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["total"]["failed"], 1);
+    assert!(json["delay"]["longest"].as_f64() > Some(0.0));
+    let yesterday = lab.stdout(&["report", "--since", "3days", "--before", "2days"]);
+    assert!(yesterday.contains("accepted    0 messages"), "{yesterday}");
+    lab.stop();
+    assert_eq!(
+        lab.stdout(&["report"]),
+        report_with_period_of(&report, &lab.stdout(&["report"]))
+    );
+    lab.start();
+    let (_, said) = status(&lab, &[]);
+    let line = "24 hours    2 accepted, 2 delivered, 1 deferred, 1 failed, 0 bounced";
+    assert!(said.contains(line), "{said}");
+}
+
+/// Replaces the first line of a report, which contains the period, by that of another report.
+fn report_with_period_of(report: &str, other: &str) -> String {
+    let rest = report.split_once('\n').map(|(_, rest)| rest);
+    let first = other.split_once('\n').map(|(first, _)| first);
+    format!(
+        "{}\n{}",
+        first.unwrap_or_default(),
+        rest.unwrap_or_default()
+    )
 }

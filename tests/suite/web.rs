@@ -262,9 +262,9 @@ fn a_secret_that_expires_soon_is_in_the_log_on_the_page_and_a_metric() {
     let text = text.expect("text");
     let ends = Timestamp::of_date(&date).expect("a date").0 / 1_000;
     for line in [
-        format!("mailferry_credential_expiry_timestamp_seconds{{oauth=\"contoso\"}} {ends}"),
-        "mailferry_token_state{server=\"notifications\"} 1".into(),
-        "mailferry_server_held{server=\"notifications\"} 0".into(),
+        format!("mailferry_credential_expiry_timestamp_seconds{{oauth=\"contoso\"}} {ends}.0"),
+        "mailferry_token_state{server=\"notifications\"} 1.0".into(),
+        "mailferry_server_held{server=\"notifications\"} 0.0".into(),
         "mailferry_events_total{event=\"credential_expires\",server=\"\"} 1".into(),
     ] {
         assert!(
@@ -287,7 +287,7 @@ fn messages_are_counted_by_server_and_state() {
     let text = lab.wait(async { request.send().await.expect("answers").text().await });
     let text = text.expect("text");
     for name in ["queued", "held"] {
-        let line = format!("mailferry_messages_{name}{{server=\"notifications\"}} 1");
+        let line = format!("mailferry_messages_{name}{{server=\"notifications\"}} 1.0");
         assert!(text.lines().any(|told| told == line), "{line}: {text}");
     }
 }
@@ -325,12 +325,12 @@ fn health_and_readiness_are_there_without_a_session() {
     let (_, metrics) = get("/metrics");
     for line in [
         &format!(
-            "mailferry_build_info{{version=\"{}\"}} 1",
+            "mailferry_build_info{{version=\"{}\"}} 1.0",
             env!("CARGO_PKG_VERSION")
         ),
-        "mailferry_queue_oldest_age_seconds 0",
-        "mailferry_spool_has_room 1",
-        "mailferry_recipients_of_day{server=\"notifications\"} 0",
+        "mailferry_queue_oldest_age_seconds 0.0",
+        "mailferry_spool_has_room 1.0",
+        "mailferry_recipients_of_day{server=\"notifications\"} 0.0",
     ] {
         assert!(
             metrics.lines().any(|told| told == line),

@@ -92,7 +92,7 @@ impl Indexer {
         !self.is_stalled && (self.missing_from.is_some() || unindexed.len() >= GROUP)
     }
 
-    /// Indexes a group of messages. The caller has begun a transaction, and calls [`Group::commit`] after it.
+    /// Indexes a group of messages. The caller has begun a transaction, and calls [`Indexer::commit`] after it.
     pub(super) fn write(
         &self,
         connection: &Connection,

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 use super::index::{self, Unindexed};
 use super::rows::{self, select};
 use super::store::FILE;
-use crate::base::MessageId;
-use crate::spool::{Record, SpoolError, Story, StoryFilter, StoryResult};
+use crate::base::{MessageId, Timestamp};
+use crate::spool::{Record, SpoolError, State, Story, StoryFilter, StoryResult};
 
 /// The maximum number of rows in one read transaction, so that no transaction delays checkpoints for long.
 const CHUNK: usize = 1_000;
@@ -76,6 +76,19 @@ impl SpoolReader {
             }
         }
         Ok(found)
+    }
+
+    /// Returns the time at which the oldest message of each server and state was accepted. Reads only indexes.
+    pub(super) fn oldest(&self) -> Result<Vec<(String, State, Timestamp)>, SpoolError> {
+        let sql = "SELECT lane, 0, min(id) FROM message WHERE state = 0 GROUP BY lane
+            UNION ALL SELECT lane, 1, min(id) FROM message WHERE state <> 0 GROUP BY lane";
+        let mut statement = self.0.prepare(sql)?;
+        let rows = statement.query_map((), |row| {
+            let is_held: bool = row.get(1)?;
+            let state = if is_held { State::Held } else { State::Queued };
+            Ok((row.get(0)?, state, MessageId::from_i64(row.get(2)?).time()))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     pub(super) fn get(&self, id: MessageId) -> Result<Record, SpoolError> {
