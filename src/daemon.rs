@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
@@ -22,6 +23,7 @@ use crate::incoming::{self, Incoming, Mailbox, ReadingProtocol};
 use crate::observe::{maillog, metrics};
 use crate::operator::accounts::Named;
 use crate::operator::figures::Recorder;
+use crate::operator::route::{RouteListener, RouteSettings};
 use crate::operator::{
     self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo, control,
 };
@@ -30,7 +32,7 @@ use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upke
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
 use crate::transport::{Upstream, smtp::Smtp};
-use crate::web::{self, Web};
+use crate::web::{self, PageLive, SharedLive, Web};
 pub use error::DaemonError;
 pub use privilege::{PrivilegeError, Root};
 use sockets::Sockets;
@@ -41,6 +43,7 @@ const TELL: Duration = Duration::from_secs(30);
 /// The running program.
 pub struct Daemon {
     about: SharedInfo,
+    page: SharedLive,
     reloads: mpsc::Receiver<ReloadRequest>,
     sockets: Sockets,
     door: Arc<Door>,
@@ -157,8 +160,9 @@ impl Daemon {
             about: about.clone(),
             reloads: ask_reload,
         });
+        let page = Arc::new(ArcSwap::from_pointee(page_live(&config)));
         let web = match &config.fixed.web {
-            Some(settings) => Some(serve_web(settings, operator.clone()).await?),
+            Some(settings) => Some(serve_web(settings, operator.clone(), page.clone()).await?),
             None => None,
         };
         let telling = tokio::spawn(tell_supervisor(operator.clone()));
@@ -201,6 +205,7 @@ impl Daemon {
         about.store(Arc::new(described(&config, &listeners, started)));
         Ok(Self {
             about,
+            page,
             reloads,
             sockets,
             door,
@@ -296,6 +301,7 @@ impl Daemon {
             .retain_mut(|it| it.goes_on(&configured, &self.services));
         let new = serve_all(bound, &configured, &self.door, &self.services)?;
         self.listeners.extend(new);
+        self.page.store(Arc::new(page_live(&config)));
         let since = self.about.load().since;
         let about = described(&config, &self.listeners, since);
         self.about.store(Arc::new(about));
@@ -449,9 +455,22 @@ fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonErr
     config.live.servers.iter().map(account).collect()
 }
 
-async fn serve_web(settings: &web::PageSettings, operator: Local) -> Result<Web, DaemonError> {
+/// Returns the parts of the configuration that the page shows or uses.
+fn page_live(config: &Config) -> PageLive {
+    PageLive {
+        people: config.live.people.clone(),
+        route: route_settings(config),
+        sections: config::effective::sections(config),
+    }
+}
+
+async fn serve_web(
+    settings: &web::PageSettings,
+    operator: Local,
+    live: SharedLive,
+) -> Result<Web, DaemonError> {
     let socket = settings.address.to_string();
-    let served = Web::serve(settings, operator).await;
+    let served = Web::serve(settings, operator, live).await;
     served.map_err(|source| DaemonError::Bind { socket, source })
 }
 
@@ -659,6 +678,20 @@ fn watched(config: &Config, incoming: &incoming::IncomingSettings) -> Vec<Watche
         })
     });
     watched.collect()
+}
+
+/// Returns the settings that decide which server a message takes.
+pub(crate) fn route_settings(config: &Config) -> RouteSettings {
+    let listeners = config.live.listeners.iter().map(|listener| RouteListener {
+        endpoint: listener.endpoint.clone(),
+        assume_from: listener.submission().and_then(|it| it.assume_from.clone()),
+    });
+    RouteSettings {
+        path: config.path.display().to_string(),
+        policy: config.live.policy.clone(),
+        users: config.live.users.clone(),
+        listeners: listeners.collect(),
+    }
 }
 
 fn submission_settings(config: &Config) -> submission::SubmissionSettings {

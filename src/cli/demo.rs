@@ -15,13 +15,14 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::common::{block_on, failed};
-use super::{operator, route};
+use super::operator;
 use crate::base::{Clock, Secret};
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};
 use crate::door::password::hash_password;
 use crate::message::{Address, Headers, ReversePath};
 use crate::observe::logging;
+use crate::operator::route;
 use crate::platform::files::{Readers, create_new};
 use crate::routing::Decision;
 use crate::sandbox::{

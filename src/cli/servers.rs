@@ -88,6 +88,7 @@ fn show(server: &ServerState) {
         mailbox,
         limits,
         recipients_of_day,
+        messages_of_minute,
         minute_until,
         hold,
         needs_sign_in,
@@ -112,7 +113,7 @@ fn show(server: &ServerState) {
     let line = |name: &str, text: String| println!("    {name:<14}{text}");
     line("mailbox", mailbox.clone());
     let pace = match limits.per_minute {
-        Some(most) => format!("{most} messages a minute"),
+        Some(most) => format!("{messages_of_minute} of {most} messages in the last minute"),
         None => "no limit per minute".to_owned(),
     };
     line("limits", format!("{} sessions, {pace}", limits.sessions));

@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 use super::common::ConfigFile;
 use super::operator;
-use crate::operator::{Need, OperatorError, Request};
+use crate::operator::{Need, OperatorError, Request, Role};
 
 /// The arguments of `mailferry web`.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
+    /// Make a link for reading only: it shows everything except the content of messages, and changes nothing
+    #[arg(long)]
+    read_only: bool,
     /// Print the link and do not open a browser
     #[arg(long)]
     no_browser: bool,
@@ -18,7 +21,12 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Running, async |reached| {
-        let link: Option<String> = reached.operator().ask(Request::PageLink).await?;
+        let role = if arguments.read_only {
+            Role::ReadOnly
+        } else {
+            Role::Administrator
+        };
+        let link: Option<String> = reached.operator().ask(Request::PageLink(role)).await?;
         let missing = "the running configuration has no web page; add [web] with address = \"127.0.0.1:2580\", and restart";
         let link = link.ok_or_else(|| OperatorError::no(missing))?;
         println!("{link}");

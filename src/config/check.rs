@@ -6,6 +6,7 @@ mod listener;
 mod oauth;
 mod server;
 mod user;
+mod web;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +28,6 @@ use crate::routing::{Policy, ServerRule, UserRule};
 use crate::spool::sqlite;
 use crate::token;
 use crate::transport::RemoteHost;
-use crate::web;
 use checker::Checker;
 
 /// Returns the servers that mail from each listener may use. Listeners that name no servers are left out.
@@ -97,6 +97,7 @@ impl Checker<'_> {
         let policy = self.policy(&file, rules, &listeners);
         self.warnings
             .extend(file.delivery.doubts().map(str::to_owned));
+        let people = self.people(&file.web);
         let fixed = Fixed {
             vault_key: self.vault_key(&file.vault_key),
             run_as: file.run_as.map(Spanned::into_inner),
@@ -124,6 +125,7 @@ impl Checker<'_> {
             servers,
             direct,
             delivery: file.delivery,
+            people,
         };
         Config {
             path: self.path.to_owned(),
@@ -228,34 +230,6 @@ impl Checker<'_> {
             self.ok(token::vault::check_key(&key), span, "vault_key")?;
         }
         Some(key)
-    }
-
-    fn web(&mut self, web: &Option<text::WebTable>) -> Option<web::PageSettings> {
-        let web = web.as_ref()?;
-        let address = *web.address.get_ref();
-        if !address.ip().is_loopback() {
-            let text = format!(
-                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, and put a proxy with TLS in front of the page (external_url)"
-            );
-            self.problem(web.address.span(), "[web] address", text);
-        }
-        let external_url = web.external_url.as_ref().map(|url| {
-            if url.get_ref().scheme() != "https" {
-                let text =
-                    "the page would cross the network unencrypted; write an https:// address";
-                self.problem(url.span(), "[web] external_url", text);
-            }
-            if url.get_ref().path() != "/" {
-                let text =
-                    "the page needs its own host name and cannot have a path; write https://HOST";
-                self.problem(url.span(), "[web] external_url", text);
-            }
-            url.get_ref().clone()
-        });
-        Some(web::PageSettings {
-            address,
-            external_url,
-        })
     }
 
     fn policy(

@@ -4,6 +4,7 @@
 //! All problems are reported at once, each with file, line, key and remedy.
 
 pub(crate) mod check;
+pub(crate) mod effective;
 mod fixed;
 pub(crate) mod preset;
 pub(crate) mod problem;

@@ -14,6 +14,7 @@ use crate::submission;
 use crate::token;
 use crate::transport::RemoteHost;
 use crate::transport::smtp::{self, SmtpServer};
+use crate::web::Person;
 
 /// A configuration that passed all checks.
 pub struct Config {
@@ -47,6 +48,8 @@ pub struct Live {
     pub direct: HashSet<String>,
     /// The settings of retries, reports and expiry.
     pub delivery: DeliveryOptions,
+    /// The people who may log in to the page.
+    pub people: Vec<Person>,
 }
 
 /// A listener: its socket, the clients that it admits, and the rules for mail there.

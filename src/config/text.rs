@@ -17,6 +17,7 @@ use crate::delivery;
 use crate::door;
 use crate::message::{Priority, Shown};
 use crate::observe::logging::Format;
+use crate::operator::Role;
 use crate::routing::{Key, NullSender, OnMismatch};
 use crate::spool::sqlite;
 use crate::token::Grant;
@@ -81,6 +82,23 @@ pub(super) struct PrivacyTable {
 pub(super) struct WebTable {
     pub address: Spanned<SocketAddr>,
     pub external_url: Option<Spanned<Url>>,
+    #[serde(default)]
+    pub proxy: bool,
+    #[serde(default)]
+    pub user: Vec<PersonTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PersonTable {
+    pub name: Spanned<String>,
+    pub password: Spanned<SecretText>,
+    #[serde(default = "read_only")]
+    pub role: Role,
+}
+
+fn read_only() -> Role {
+    Role::ReadOnly
 }
 
 #[derive(Debug, Deserialize)]

@@ -35,6 +35,9 @@ pub struct ServerState {
     pub limits: MailboxLimits,
     /// The number of recipients in the last 24 hours.
     pub recipients_of_day: u64,
+    /// The number of messages in the last minute; zero if they are not limited.
+    #[serde(default)]
+    pub messages_of_minute: usize,
     /// The time until which the limit per minute is used up, if it is.
     pub minute_until: Option<Timestamp>,
     /// The hold, if the server is held.
@@ -264,6 +267,7 @@ fn state_of(entry: &ServerEntry, clock: &Clock) -> ServerState {
         mailbox: mailbox.unwrap_or_default().to_owned(),
         limits: desk.limits(),
         recipients_of_day: desk.recipients_of_day(now),
+        messages_of_minute: desk.messages_of_minute(now),
         minute_until: desk.minute_until(now).map(|at| clock.shown(at)),
         hold: desk.held().map(|hold| Hold {
             since: clock.shown(hold.since),

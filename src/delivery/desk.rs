@@ -279,6 +279,11 @@ impl Desk {
         self.state().usage.of_day(now)
     }
 
+    /// The number of messages in the last minute, if they are limited.
+    pub(super) fn messages_of_minute(&self, now: Timestamp) -> usize {
+        self.state().usage.of_minute(now)
+    }
+
     /// The time until which the limit per minute is used up, if it is.
     pub(super) fn minute_until(&self, now: Timestamp) -> Option<Timestamp> {
         let state = self.state();

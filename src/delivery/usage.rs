@@ -174,6 +174,12 @@ impl Usage {
         counts.map(|(_, count)| count).sum()
     }
 
+    /// The number of messages in the last minute.
+    pub(crate) fn of_minute(&self, now: Timestamp) -> usize {
+        let counts = self.sent.iter().filter(|at| now < at.after(WINDOW));
+        counts.count()
+    }
+
     /// The time until which the limit per minute is used up, if it is.
     pub(crate) fn minute_until(&self, limits: &MailboxLimits, now: Timestamp) -> Option<Timestamp> {
         let most = limits.per_minute?.max(1);

@@ -414,6 +414,21 @@ pub(crate) fn page_entered() {
     info!(target: TARGET, event = "page_entered", "web page: signed in");
 }
 
+/// A person has logged in to the page with a password.
+pub(crate) fn page_logged_in(name: &str) {
+    info!(target: TARGET, event = "page_logged_in", name, "web page: logged in");
+}
+
+/// Somebody tried to log in to the page with a wrong name or password.
+pub(crate) fn page_refused(name: &str) {
+    warn!(target: TARGET, event = "page_refused", name, "web page: wrong name or password");
+}
+
+/// A person did something on the page; `on` is a server or a message.
+pub(crate) fn page_action(name: &str, action: &str, on: &str) {
+    info!(target: TARGET, event = "page_action", name, action, on, "web page: done by a person");
+}
+
 /// A client secret or certificate is about to expire, or has expired.
 pub(crate) fn credential_expires(oauth: &str, expires: Timestamp) {
     warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires soon, or has expired: make a new one and configure it");

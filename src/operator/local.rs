@@ -15,6 +15,7 @@ use super::reload::{ReloadRequest, Reloaded};
 use super::report::{Collected, Report};
 use super::request::{PAGE, Request};
 use super::response::Response;
+use super::role::Role;
 use super::row::TokenRow;
 use super::status::{self, ProgramInfo, SharedInfo, Status};
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
@@ -27,7 +28,7 @@ use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError, StoryFil
 use crate::transport::{Step, smtp::Smtp};
 
 /// A function that makes a link to the page.
-type PageLink = Box<dyn Fn() -> String + Send + Sync>;
+type PageLink = Box<dyn Fn(Role) -> String + Send + Sync>;
 
 /// An operator that carries out requests in this process.
 #[derive(Clone, Default)]
@@ -98,7 +99,7 @@ impl Local {
     }
 
     /// Records that the page is running, and that `link` makes links to it.
-    pub(crate) fn has_page(&self, link: impl Fn() -> String + Send + Sync + 'static) {
+    pub(crate) fn has_page(&self, link: impl Fn(Role) -> String + Send + Sync + 'static) {
         // A program starts at most one page.
         let _ = self.link.set(Box::new(link));
     }
@@ -201,7 +202,7 @@ impl Local {
                 Response::Disconnected(disconnected)
             }
             Request::RotateVault { key } => Response::Count(self.rotate_vault(key).await?),
-            Request::PageLink => Response::Link(self.link.get().map(|link| link())),
+            Request::PageLink(role) => Response::Link(self.link.get().map(|link| link(role))),
             Request::Test { .. } | Request::Content(_) => Response::Done,
         })
     }
@@ -213,6 +214,11 @@ impl Local {
         reloads.try_send(answer).map_err(busy)?;
         let stopping = |_| OperatorError::unavailable("mailferry is stopping");
         answered.await.map_err(stopping)?.map_err(OperatorError::no)
+    }
+
+    /// Returns facts about the running program.
+    pub(crate) fn about(&self) -> Arc<ProgramInfo> {
+        self.about.load_full()
     }
 
     /// Returns the number of sessions at a listener.
@@ -274,7 +280,8 @@ impl Local {
         }
     }
 
-    async fn servers(&self) -> Result<Vec<ServerState>, OperatorError> {
+    /// Returns the servers for sending, with their holds and limits.
+    pub(crate) async fn servers(&self) -> Result<Vec<ServerState>, OperatorError> {
         let (mut servers, now) = (self.delivery()?.servers(), Timestamp::now());
         for row in self.accounts()?.tokens().await {
             let server = servers.iter_mut().find(|server| server.name == row.server);

@@ -117,8 +117,7 @@ impl Collected {
         let Origin::Client { user, .. } = &record.origin else {
             return;
         };
-        let is_refused = |event: &StoryEvent| matches!(event.what, EventKind::Refused { .. });
-        if story.events.iter().any(is_refused) {
+        if story.was_refused() {
             self.report.refused += 1;
             return;
         }

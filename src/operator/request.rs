@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::accounts::SignInOptions;
+use super::role::Role;
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::spool::{OperatorAction, Page, Selection, StoryFilter};
@@ -98,7 +99,7 @@ pub(crate) enum Request {
         key: Option<String>,
     },
     /// Get a link that admits one browser to the page; `None` if the configuration has no page.
-    PageLink,
+    PageLink(Role),
 }
 
 /// The way to carry out a command's requests if the program is not running.

@@ -49,6 +49,23 @@ pub(crate) fn outcome(story: &Story, asked: &[&Address]) -> String {
     counts.join(", ")
 }
 
+/// Describes the outcome of a message for these recipients in a few words.
+pub(crate) fn brief(story: &Story, asked: &[&Address]) -> String {
+    let [to] = asked else {
+        return outcome(story, asked);
+    };
+    let last = || story.events.last().map(|event| &event.what);
+    match decided(story, to).or_else(last) {
+        None => "waits".to_owned(),
+        Some(EventKind::Delivered { server, .. }) => format!("delivered by {server}"),
+        Some(EventKind::Failed { reply, .. }) => format!("failed: {reply}"),
+        Some(EventKind::Bounced { reply, .. }) => format!("bounced: {reply}"),
+        Some(EventKind::Refused { reply }) => format!("refused: {reply}"),
+        Some(EventKind::Deferred { reason, .. }) => format!("waits: {reason}"),
+        Some(other) => words(other),
+    }
+}
+
 /// Describes an event of a story.
 pub(crate) fn words(what: &EventKind) -> String {
     let list = |to: &[Address]| {

@@ -110,6 +110,12 @@ pub struct Story {
 }
 
 impl Story {
+    /// True if the message was refused when the app sent it.
+    pub fn was_refused(&self) -> bool {
+        let mut events = self.events.iter();
+        events.any(|event| matches!(event.what, EventKind::Refused { .. }))
+    }
+
     /// Returns all recipients of the message, including finished ones, which are no longer in the record.
     pub fn recipients(&self) -> Vec<&Address> {
         let mut all: Vec<&Address> = Vec::new();

@@ -1,151 +1,197 @@
-//! The pages, as text. Pure.
+//! The pages, as text. Pure: the time is an argument.
+
+pub(super) mod errors;
+pub(super) mod messages;
+pub(super) mod overview;
+mod plot;
+pub(super) mod route;
+pub(super) mod servers;
+pub(super) mod settings;
+pub(super) mod sign_in;
 
 use maud::{DOCTYPE, Markup, html};
 
+use super::sessions::PageSession;
 use crate::base::Timestamp;
-use crate::operator::accounts::SignInAttempt;
-use crate::operator::row::{Light, TokenRow};
-use crate::transport::Step;
+use crate::operator::Role;
+use crate::operator::reason::from_now;
+use crate::operator::remedy;
+use crate::operator::row::Light;
 
-/// The style of all pages. It loads nothing from elsewhere.
-pub(super) const STYLE: &str = "
-    body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
-           color: #1f2328; background: #fff; }
-    h1 { font-size: 1.4rem; } a { color: #0b57d0; }
-    table { border-collapse: collapse; width: 100%; } td, th { text-align: left; vertical-align: top;
-           padding: .6rem .5rem; border-top: 1px solid #d0d7de; }
-    form { display: inline; } button, .button { font: inherit; padding: .3rem .9rem; border-radius: 6px;
-           border: 1px solid #8c959f; background: #f6f8fa; color: inherit; cursor: pointer; text-decoration: none; }
-    button.main, .button.main { background: #0b57d0; border-color: #0b57d0; color: #fff; }
-    .light { font-weight: 600; } .green { color: #1a7f37; } .amber { color: #9a6700; } .red { color: #cf222e; }
-    small { color: #57606a; display: block; } code { font-size: 1.3rem; letter-spacing: .1em; }
-    td, li, p { overflow-wrap: anywhere; }
-    @media (max-width: 34rem) { thead { display: none; } tr { display: block; border-top: 1px solid #d0d7de; }
-           td { display: block; border: 0; padding: .2rem 0; } }
-    @media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #0d1117; } a { color: #6ea8fe; }
-           td, th { border-color: #30363d; } button, .button { background: #21262d; border-color: #57606a; }
-           .green { color: #3fb950; } .amber { color: #d29922; } .red { color: #f85149; } small { color: #8b949e; } }
-";
+/// The style of all pages.
+pub(super) const STYLE: &str = include_str!("style.css");
 
-fn page(title: &str, refresh: bool, body: Markup) -> Markup {
+/// The script of all pages. The pages work without it.
+pub(super) const SCRIPT: &str = include_str!("live.js");
+
+/// The parts of the page, with their paths and names.
+const PARTS: [(&str, &str); 6] = [
+    ("/", "Overview"),
+    ("/servers", "Servers"),
+    ("/messages", "Messages"),
+    ("/route", "Who would send this?"),
+    ("/errors", "Errors"),
+    ("/settings", "Settings"),
+];
+
+/// What a page shows around its content.
+pub(super) struct Frame<'a> {
+    /// The session that looks at the page.
+    pub session: &'a PageSession,
+    /// The name of this host.
+    pub host: &'a str,
+    /// The version of the program.
+    pub version: &'a str,
+    /// The present time.
+    pub now: Timestamp,
+}
+
+impl Frame<'_> {
+    /// True if this person may change something.
+    pub(super) fn may_act(&self) -> bool {
+        self.session.role == Role::Administrator
+    }
+
+    /// Makes a page of one of the parts. With `is_live`, it is kept up to date.
+    fn page(&self, path: &str, title: &str, is_live: bool, body: Markup) -> Markup {
+        document(
+            title,
+            None,
+            html! {
+                header {
+                    a.skip href="#main" { "Skip to the content" }
+                    nav aria-label="Parts of the page" {
+                        ul {
+                            @for (to, name) in PARTS {
+                                li { a href=(to) aria-current=[(to == path).then_some("page")] { (name) } }
+                            }
+                        }
+                    }
+                }
+                main #main data-live=[is_live.then_some(&self.session.seen)] { h1 { (title) } (body) }
+                footer {
+                    "mailferry " (self.version) " on " (self.host) ", " (time_of(self.now)) ". "
+                    "You are " (self.session.name) " (" (self.session.role.name()) "). "
+                    form.inline method="post" action="/log-out" {
+                        (self.token())
+                        button { "Log out" }
+                    }
+                }
+            },
+        )
+    }
+
+    /// The session's token against forged forms.
+    fn token(&self) -> Markup {
+        html! { input type="hidden" name="form_token" value=(self.session.form_token); }
+    }
+
+    /// A form with one button; nothing if the person may not act. `label` is the button's full name, for
+    /// people who cannot see what it belongs to.
+    fn button(&self, action: &str, words: &str, label: &str, class: &str) -> Markup {
+        html! {
+            @if self.may_act() {
+                form.inline method="post" action=(action) {
+                    (self.token())
+                    button class=[(!class.is_empty()).then_some(class)] aria-label=(label) { (words) }
+                }
+            }
+        }
+    }
+
+    /// A time relative to now, with the exact time in UTC for those who point at it.
+    fn ago(&self, at: Timestamp) -> Markup {
+        html! { time datetime=(at) title=(at) { (from_now(at, self.now)) } }
+    }
+
+    /// A time in this machine's time zone, and relative to now.
+    fn at(&self, at: Timestamp) -> Markup {
+        html! { time datetime=(at) title=(at) { (time_of(at)) } " (" (from_now(at, self.now)) ")" }
+    }
+}
+
+/// Formats a time in this machine's time zone, with the zone.
+fn time_of(at: Timestamp) -> String {
+    let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    let local = time.to_zoned(jiff::tz::TimeZone::system());
+    local.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// Makes a whole document. `refresh` is the number of seconds after which the browser loads it again.
+fn document(title: &str, refresh: Option<u32>, body: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                @if refresh { meta http-equiv="refresh" content="2"; }
+                @if let Some(seconds) = refresh { meta http-equiv="refresh" content=(seconds); }
                 title { (title) " · mailferry" }
+                link rel="icon" href="data:,";
                 link rel="stylesheet" href="/style.css";
+                script src="/live.js" defer {}
             }
             body { (body) }
         }
     }
 }
 
-/// Formats the list of servers, each with its status light.
-pub(super) fn servers(rows: &[TokenRow], form_token: &str, now: Timestamp) -> Markup {
-    page(
-        "Servers",
-        false,
-        html! {
-            h1 { "Servers" }
-            table {
-                thead { tr { th { "Server" } th { "State" } th {} } }
-                tbody { @for row in rows { (server(row, form_token, now)) } }
-            }
-        },
-    )
+/// A state with a sign, so that the colour is not the only difference.
+fn light(light: Light, words: &str) -> Markup {
+    let (class, sign) = match light {
+        Light::Green => ("green", "●"),
+        Light::Amber => ("amber", "▲"),
+        Light::Red => ("red", "■"),
+    };
+    html! { span class={ "light " (class) } { (sign) " " (words) } }
 }
 
-fn server(row: &TokenRow, form_token: &str, now: Timestamp) -> Markup {
-    let (light, words) = row.glance(now);
-    let (class, said) = match light {
-        Light::Green if row.expires.is_some_and(|expires| now < expires) => {
-            ("green", "Token valid")
-        }
-        Light::Green => ("green", "Ready"),
-        Light::Amber => ("amber", "Needs attention"),
-        Light::Red if row.held.is_some() => ("red", "Held"),
-        Light::Red => ("red", "No token"),
-    };
-    let said = if row.grant.is_none() && row.held.is_none() {
-        "No token needed"
-    } else {
-        said
-    };
+/// A text with parts in back quotes, which are shown as code.
+fn prose(text: &str) -> Markup {
     html! {
-        tr {
-            td { strong { (row.server) } @if let Some(user) = &row.user { small { (user) } } }
-            td {
-                span class={ "light " (class) } { "● " (said) }
-                small { (words) }
-                @if let Some(trouble) = row.reason() { small { (trouble) } }
-                @if let Some(at) = row.credential_expires { small { "client secret or certificate valid until " (at) } }
-            }
-            td {
-                @if row.grant.is_some_and(|grant| grant.is_by_user()) {
-                    @let again = if row.origin.is_some() { "Connect again" } else { "Connect" };
-                    (button("connect", &row.server, again, form_token)) " "
-                }
-                (button("test", &row.server, "Test", form_token))
+        @for (place, part) in text.split('`').enumerate() {
+            @if place.is_multiple_of(2) { (part) } @else { code { (part) } }
+        }
+    }
+}
+
+/// A text with line ends, such as a reason with its remedy, and the commands in it for copying.
+fn explained(text: &str) -> Markup {
+    html! {
+        p { @for line in text.lines() { (prose(line)) br; } }
+        @for command in remedy::commands(text) {
+            div.copy {
+                pre { (command) }
+                button type="button" hidden data-copy=(command) aria-label={ "Copy: " (command) } { "Copy" }
             }
         }
     }
 }
 
-fn button(action: &str, server: &str, words: &str, form_token: &str) -> Markup {
-    html! {
-        form method="post" action={ "/" (action) "/" (server) } {
-            input type="hidden" name="form_token" value=(form_token);
-            button class=[words.eq("Connect").then_some("main")] { (words) }
+/// A number with separators between thousands.
+fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push('\u{202f}');
         }
+        text.push(digit);
     }
+    text
 }
 
-/// Formats a sign-in that waits for the person.
-pub(super) fn waiting(server: &str, attempt: &SignInAttempt) -> Markup {
-    page(
-        "Sign in",
-        true,
-        html! {
-            h1 { "Connect " (server) }
-            p { "Sign in" @if let Some(user) = &attempt.user { " as " strong { (user) } } " at the provider, and confirm." }
-            @if let Some(code) = &attempt.user_code { p { "The code to enter there: " code { (code) } } }
-            p { a class="button main" href=(attempt.url) target="_blank" rel="noopener" { "Sign in at the provider" } }
-            p { "Waiting for the sign-in. This page updates by itself." }
-        },
-    )
-}
-
-/// Formats the steps of a test.
-pub(super) fn steps(server: &str, steps: &[Step]) -> Markup {
-    page(
-        "Test",
-        false,
-        html! {
-            h1 { "Test of " (server) }
-            table { tbody { @for step in steps {
-                tr {
-                    td { span class=(if step.well { "light green" } else { "light red" }) { (if step.well { "ok" } else { "failed" }) } }
-                    td { strong { (step.name) } }
-                    td { (step.text) @if let Some(remedy) = &step.remedy { small { (remedy) } } }
-                }
-            } } }
-            p { a href="/" { "Back to the servers" } }
-        },
-    )
-}
-
-/// Formats a short text with a link back to the servers.
+/// Formats a short text with a link back to the overview.
 pub(super) fn notice(title: &str, words: &str) -> Markup {
-    page(
+    document(
         title,
-        false,
+        None,
         html! {
-            h1 { (title) }
-            p { (words) }
-            p { a href="/" { "Back to the servers" } }
+            main #main {
+                h1 { (title) }
+                (explained(words))
+                p { a href="/" { "To the overview" } }
+            }
         },
     )
 }
@@ -157,6 +203,12 @@ mod tests {
     #[test]
     fn what_comes_from_elsewhere_is_text() {
         let said = notice("<b>", "<script>alert(1)</script>").into_string();
-        assert!(!said.contains("<script>") && said.contains("&lt;script&gt;"));
+        assert!(!said.contains("<script>alert") && said.contains("&lt;script&gt;alert"));
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1_234_567), "1\u{202f}234\u{202f}567");
     }
 }

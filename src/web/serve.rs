@@ -2,16 +2,24 @@
 //! the port cannot disturb mail.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::Frame;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
+
+use crate::base::limits;
 
 /// The maximum number of simultaneous connections: enough for a few browsers, a proxy and Prometheus.
 const CONNECTIONS: usize = 64;
@@ -50,4 +58,54 @@ async fn answer(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER);
     http.serve_connection(TokioIo::new(stream), service).await
+}
+
+/// Returns a body that sends each text as it comes.
+pub(super) fn stream(texts: mpsc::Receiver<String>) -> Body {
+    Body::new(Texts(texts))
+}
+
+struct Texts(mpsc::Receiver<String>);
+
+impl http_body::Body for Texts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let text = self.0.poll_recv(context);
+        text.map(|text| text.map(|text| Ok(Frame::data(Bytes::from(text)))))
+    }
+}
+
+/// Returns a body that sends what `reader` reads.
+pub(super) fn reader(reader: impl AsyncRead + Send + Unpin + 'static) -> Body {
+    Body::new(Reader(reader))
+}
+
+struct Reader<R>(R);
+
+impl<R: AsyncRead + Unpin> http_body::Body for Reader<R> {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        let mut piece = vec![0; limits::FILE_CHUNK];
+        let mut buffer = ReadBuf::new(&mut piece);
+        match Pin::new(&mut self.0).poll_read(context, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+            Poll::Ready(Ok(())) => {
+                let length = buffer.filled().len();
+                piece.truncate(length);
+                let frame = (length > 0).then(|| Ok(Frame::data(Bytes::from(piece))));
+                Poll::Ready(frame)
+            }
+        }
+    }
 }

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::base::Timestamp;
+use crate::operator::Role;
 
 /// The time that a link is valid.
 pub(super) const LINK: Duration = Duration::from_secs(300);
@@ -21,33 +22,45 @@ const MOST: usize = 64;
 /// 256 bits that nobody can guess.
 pub(super) type Random = [u8; 32];
 
-/// A session: its token against forged forms, and its end.
+/// The name of a person who came with a link.
+const BY_LINK: &str = "operator";
+
+/// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PageSession {
+    /// The token against forged forms.
     pub(super) form_token: String,
+    /// The name of the person, for the log.
+    pub(super) name: String,
+    /// What the person may do.
+    pub(super) role: Role,
+    /// True if the person logged in by name, false if the person came with a link.
+    pub(super) is_person: bool,
+    /// The fingerprint of the state when the request came.
+    pub(super) seen: String,
     until: Timestamp,
 }
 
 /// The valid links, and the sessions by their cookies.
 #[derive(Debug, Default)]
 pub(super) struct PageSessions {
-    links: HashMap<String, Timestamp>,
+    links: HashMap<String, (Role, Timestamp)>,
     by_cookie: HashMap<String, PageSession>,
 }
 
 impl PageSessions {
     /// Makes a link that can be used once.
-    pub(super) fn link(&mut self, random: Random, now: Timestamp) -> String {
+    pub(super) fn link(&mut self, random: Random, role: Role, now: Timestamp) -> String {
         let name = text(random);
-        self.links.retain(|_, until| now < *until);
-        let soonest = self.links.iter().min_by_key(|(_, until)| **until);
+        self.links.retain(|_, (_, until)| now < *until);
+        let soonest = self.links.iter().min_by_key(|(_, (_, until))| *until);
         if let Some(oldest) = soonest
             .map(|(name, _)| name.clone())
             .filter(|_| self.links.len() >= MOST)
         {
             self.links.remove(&oldest);
         }
-        self.links.insert(name.clone(), now.after(LINK));
+        self.links.insert(name.clone(), (role, now.after(LINK)));
         name
     }
 
@@ -58,10 +71,51 @@ impl PageSessions {
         random: [Random; 2],
         now: Timestamp,
     ) -> Option<String> {
-        let until = self.links.remove(link)?;
+        let (role, until) = self.links.remove(link)?;
         if now >= until {
             return None;
         }
+        let session = |form_token| PageSession {
+            form_token,
+            name: BY_LINK.to_owned(),
+            role,
+            is_person: false,
+            seen: String::new(),
+            until: now.after(SESSION),
+        };
+        Some(self.add(session, random, now))
+    }
+
+    /// Returns the cookie of a new session of a person who logged in by name.
+    pub(super) fn begin(
+        &mut self,
+        name: &str,
+        role: Role,
+        random: [Random; 2],
+        now: Timestamp,
+    ) -> String {
+        let session = |form_token| PageSession {
+            form_token,
+            name: name.to_owned(),
+            role,
+            is_person: true,
+            seen: String::new(),
+            until: now.after(SESSION),
+        };
+        self.add(session, random, now)
+    }
+
+    /// Ends a session.
+    pub(super) fn end(&mut self, cookie: &str) {
+        self.by_cookie.remove(cookie);
+    }
+
+    fn add(
+        &mut self,
+        session: impl FnOnce(String) -> PageSession,
+        random: [Random; 2],
+        now: Timestamp,
+    ) -> String {
         let [cookie, form_token] = random.map(text);
         self.by_cookie.retain(|_, session| now < session.until);
         let soonest = self
@@ -74,10 +128,8 @@ impl PageSessions {
         {
             self.by_cookie.remove(&oldest);
         }
-        let until = now.after(SESSION);
-        self.by_cookie
-            .insert(cookie.clone(), PageSession { form_token, until });
-        Some(cookie)
+        self.by_cookie.insert(cookie.clone(), session(form_token));
+        cookie
     }
 
     /// Returns the session of a cookie, unless it has expired.
@@ -100,13 +152,17 @@ mod tests {
     #[test]
     fn a_link_is_good_once_and_for_a_while() {
         let mut sessions = PageSessions::default();
-        let link = sessions.link([1; 32], NOW);
+        let link = sessions.link([1; 32], Role::Administrator, NOW);
         assert_eq!(sessions.enter("another", [[2; 32], [3; 32]], NOW), None);
         let cookie = sessions.enter(&link, [[2; 32], [3; 32]], NOW).unwrap();
         assert_eq!(sessions.enter(&link, [[4; 32], [5; 32]], NOW), None);
-        assert!(sessions.session(&cookie, NOW).is_some());
+        let session = sessions.session(&cookie, NOW).unwrap();
+        assert_eq!(
+            (session.role, session.is_person),
+            (Role::Administrator, false)
+        );
         assert!(sessions.session(&cookie, NOW.after(SESSION)).is_none());
-        let late = sessions.link([6; 32], NOW);
+        let late = sessions.link([6; 32], Role::ReadOnly, NOW);
         assert_eq!(
             sessions.enter(&late, [[7; 32], [8; 32]], NOW.after(LINK)),
             None
@@ -114,15 +170,28 @@ mod tests {
     }
 
     #[test]
+    fn a_session_ends_when_the_person_logs_out() {
+        let mut sessions = PageSessions::default();
+        let cookie = sessions.begin("jane", Role::ReadOnly, [[1; 32], [2; 32]], NOW);
+        let session = sessions.session(&cookie, NOW).unwrap();
+        assert_eq!(
+            (session.name.as_str(), session.role),
+            ("jane", Role::ReadOnly)
+        );
+        sessions.end(&cookie);
+        assert!(sessions.session(&cookie, NOW).is_none());
+    }
+
+    #[test]
     fn there_never_are_more_than_so_many() {
         let mut sessions = PageSessions::default();
         for number in 0..100 {
             let at = NOW.after(Duration::from_millis(number));
-            let link = sessions.link([number as u8; 32], at);
+            let link = sessions.link([number as u8; 32], Role::ReadOnly, at);
             sessions
                 .enter(&link, [[number as u8; 32], [0; 32]], at)
                 .unwrap();
-            sessions.link([100 + number as u8; 32], at);
+            sessions.link([100 + number as u8; 32], Role::ReadOnly, at);
         }
         assert!(sessions.links.len() <= MOST && sessions.by_cookie.len() <= MOST);
     }

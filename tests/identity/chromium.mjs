@@ -63,6 +63,8 @@ async function measure(page) {
 try {
   const page = await open();
   await page.goto(link);
+  await measure(page);
+  await press(page, `a[href="/servers"]`);
   saw.before = await light(page);
   await measure(page);
   await press(page, `form[action="/connect/${server}"] button`);

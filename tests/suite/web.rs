@@ -7,7 +7,7 @@ use reqwest::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 
 use crate::connect::{Connect, answered, browse, plan};
-use crate::support::{Lab, Plan, admitted, id_of};
+use crate::support::{Lab, PROGRAM, Plan, admitted, id_of};
 
 const WEB: &str = "[web]\naddress = \"127.0.0.1:0\"\n";
 
@@ -35,7 +35,12 @@ type Answer = (u16, String, String);
 impl<'a> Browser<'a> {
     /// Opens the link that `mailferry web` prints.
     fn enter(lab: &'a Lab) -> (Self, String) {
-        let link = lab.stdout(&["web", "--no-browser"]).trim().to_owned();
+        Self::enter_with(lab, &["web", "--no-browser"])
+    }
+
+    /// Opens the link that a command prints.
+    fn enter_with(lab: &'a Lab, command: &[&str]) -> (Self, String) {
+        let link = lab.stdout(command).trim().to_owned();
         let base = link.split("/in/").next().expect("a base").to_owned();
         let http = reqwest::Client::builder()
             .redirect(Policy::none())
@@ -87,12 +92,16 @@ impl<'a> Browser<'a> {
     }
 
     fn post(&self, path: &str, form_token: &str) -> Answer {
+        self.post_form(path, &format!("form_token={form_token}"))
+    }
+
+    fn post_form(&self, path: &str, body: &str) -> Answer {
         let request = self.http.post(format!("{}{path}", self.base));
         let form = "application/x-www-form-urlencoded";
         let request = request
             .header(COOKIE, &self.cookie)
             .header("content-type", form);
-        self.answer(request.body(format!("form_token={form_token}")))
+        self.answer(request.body(body.to_owned()))
     }
 
     fn form_token(&self) -> String {
@@ -109,7 +118,7 @@ impl<'a> Browser<'a> {
 fn a_person_connects_and_tests_on_the_page() {
     let lab = with_page(plan("authorization_code"));
     let (browser, _) = Browser::enter(&lab);
-    let (status, _, page) = browser.get("/");
+    let (status, _, page) = browser.get("/servers");
     assert!(
         status == 200 && page.contains("No token") && page.contains("Connect"),
         "{page}"
@@ -134,8 +143,8 @@ fn a_person_connects_and_tests_on_the_page() {
         let (status, back, _) = browser.get(&place);
         (status == 303).then_some(back)
     });
-    assert_eq!(back, "/");
-    let (_, _, page) = browser.get("/");
+    assert_eq!(back, "/servers");
+    let (_, _, page) = browser.get("/servers");
     assert!(
         page.contains("Token valid") && page.contains("jane@example.com"),
         "{page}"
@@ -252,7 +261,7 @@ fn a_secret_that_expires_soon_is_in_the_log_on_the_page_and_a_metric() {
     lab.logged(&["credential_expires", "oauth=\"contoso\"", &date]);
     let (browser, _) = Browser::enter(&lab);
     assert!(lab.run(&["test", "notifications"]).status.success());
-    let (_, _, page) = browser.get("/");
+    let (_, _, page) = browser.get("/servers");
     assert!(
         page.contains("Needs attention") && page.contains("secret or certificate expires soon"),
         "{page}"
@@ -343,4 +352,318 @@ fn health_and_readiness_are_there_without_a_session() {
         get("/readyz"),
         (503, "all sending servers are held\n".to_owned())
     );
+}
+
+const PEOPLE: &str = r#"
+[[web.user]]
+name = "victor"
+password = { file = "viewer.argon2" }
+
+[[web.user]]
+name = "ada"
+password = { file = "admin.argon2" }
+role = "administrator"
+"#;
+
+/// Returns a laboratory whose page two people may log in to, and the configuration.
+fn with_people() -> (Lab, String) {
+    let plan = Plan::default();
+    let page = format!("{WEB}{PEOPLE}\n[[listener]]");
+    let configuration = plan.configuration.replacen("[[listener]]", &page, 1);
+    let mut lab = Lab::stopped(Plan {
+        configuration: configuration.clone(),
+        ..plan
+    });
+    for (file, password) in [("viewer.argon2", "look"), ("admin.argon2", "rule")] {
+        let hash = argon2_hash(password);
+        lab.write_private(file, &hash);
+    }
+    lab.start();
+    (lab, configuration)
+}
+
+fn argon2_hash(password: &str) -> String {
+    use std::io::Write;
+    let mut command = std::process::Command::new(PROGRAM);
+    command.arg("hash-password");
+    command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let mut input = child.stdin.take().expect("piped");
+    writeln!(input, "{password}").expect("writes");
+    drop(input);
+    let output = child.wait_with_output().expect("ends");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+impl<'a> Browser<'a> {
+    /// A browser without a session.
+    fn outside(lab: &'a Lab) -> Self {
+        let link = lab.stdout(&["web", "--no-browser"]);
+        let http = reqwest::Client::builder().redirect(Policy::none()).build();
+        Self {
+            lab,
+            http: http.expect("a client"),
+            base: link.split("/in/").next().expect("a base").to_owned(),
+            cookie: String::new(),
+        }
+    }
+
+    /// Logs in. Returns the status.
+    fn log_in(&mut self, name: &str, password: &str) -> u16 {
+        let request = self.http.post(format!("{}/log-in", self.base));
+        let form = request.header("content-type", "application/x-www-form-urlencoded");
+        let form = form.body(format!("name={name}&password={password}"));
+        let response = self.lab.wait(form.send()).expect("answers");
+        if let Some(cookie) = response.headers().get(SET_COOKIE) {
+            let cookie = cookie.to_str().expect("text");
+            self.cookie = cookie.split(';').next().expect("a pair").to_owned();
+        }
+        response.status().as_u16()
+    }
+}
+
+#[test]
+fn people_log_in_with_a_password_and_lose_their_session_with_their_role() {
+    let (lab, configuration) = with_people();
+    let mut viewer = Browser::outside(&lab);
+    assert_eq!(viewer.get("/").1, "/log-in");
+    assert_eq!(viewer.log_in("victor", "rule"), 403);
+    assert_eq!(viewer.log_in("nobody", "look"), 403);
+    assert_eq!(viewer.log_in("victor", "look"), 303);
+    let mut admin = Browser::outside(&lab);
+    assert_eq!(admin.log_in("ada", "rule"), 303);
+    let (_, _, page) = viewer.get("/servers");
+    assert!(page.contains("You are victor (read-only)"), "{page}");
+    assert!(!page.contains("/hold"), "a viewer has no buttons: {page}");
+    let token = viewer.form_token();
+    assert_eq!(viewer.post("/servers/notifications/hold", &token).0, 403);
+    assert_eq!(viewer.post("/test/notifications", &token).0, 403);
+    let token = admin.form_token();
+    assert_eq!(admin.post("/servers/notifications/hold", &token).0, 303);
+    lab.logged(&["event=\"page_action\"", "name=\"ada\"", "action=\"hold\""]);
+    assert!(admin.get("/servers").2.contains("by ada on the page"));
+    assert_eq!(admin.post("/servers/notifications/release", &token).0, 303);
+    // Ada may only look from now on, and Victor has gone.
+    let (before, after) = configuration
+        .split_once("[[web.user]]\nname = \"ada\"")
+        .expect("ada");
+    let (start, _) = before.split_once("[[web.user]]").expect("victor");
+    let demoted = format!("{start}[[web.user]]\nname = \"ada\"{after}");
+    lab.configure(&demoted.replace("role = \"administrator\"", "role = \"read-only\""));
+    lab.stdout(&["reload"]);
+    assert_eq!(viewer.get("/").1, "/log-in", "this session is over");
+    assert_eq!(admin.post("/servers/notifications/hold", &token).0, 403);
+    assert_eq!(admin.get("/servers").0, 200);
+    assert_eq!(admin.post("/log-out", &token).0, 200);
+    assert_eq!(admin.get("/").1, "/log-in");
+}
+
+#[test]
+fn too_many_wrong_passwords_stop_even_the_right_one() {
+    let (lab, _) = with_people();
+    let mut browser = Browser::outside(&lab);
+    // They are counted per name, so one person cannot lock out another.
+    let wrong = std::thread::scope(|scope| {
+        let tries: Vec<_> = (0..10)
+            .map(|_| {
+                let mut browser = Browser::outside(&lab);
+                scope.spawn(move || browser.log_in("victor", "wrong"))
+            })
+            .collect();
+        tries
+            .into_iter()
+            .all(|it| it.join().expect("no panic") == 403)
+    });
+    assert!(wrong);
+    assert_eq!(browser.log_in("victor", "look"), 403);
+    assert_eq!(browser.log_in("ada", "rule"), 303);
+}
+
+#[test]
+fn a_link_for_reading_shows_everything_but_contents_and_changes_nothing() {
+    let lab = with_page(Plan::default());
+    lab.stdout(&["hold", "notifications"]);
+    let id = id_of(&lab.send("notifications@example.com", &admitted("stuck")));
+    let (viewer, _) = Browser::enter_with(&lab, &["web", "--no-browser", "--read-only"]);
+    let (admin, _) = Browser::enter(&lab);
+    let (status, _, page) = viewer.get(&format!("/messages/{id}"));
+    assert!(
+        status == 200 && page.contains("by hand") && !page.contains("Retry"),
+        "{page}"
+    );
+    assert_eq!(viewer.get(&format!("/messages/{id}/export")).0, 403);
+    let token = viewer.form_token();
+    for action in ["retry", "hold", "release", "delete"] {
+        assert_eq!(
+            viewer.post(&format!("/messages/{id}/{action}"), &token).0,
+            403
+        );
+    }
+    assert_eq!(viewer.get("/sign-in/any").0, 403);
+    let (status, _, content) = admin.get(&format!("/messages/{id}/export"));
+    assert!(
+        status == 200 && content.contains("Subject: stuck"),
+        "{content}"
+    );
+    let other = admin.form_token();
+    assert_eq!(
+        viewer.post("/log-out", &other).0,
+        403,
+        "another session's token"
+    );
+    assert_eq!(admin.post(&format!("/messages/{id}/hold"), &other).0, 303);
+    let held = admin.get(&format!("/messages/{id}")).2;
+    assert!(
+        held.contains("by operator on the page") && held.contains("Release"),
+        "{held}"
+    );
+    let (status, _, page) = admin.post(&format!("/messages/{id}/delete"), &other);
+    assert!(
+        status == 200 && page.contains("cannot be brought back"),
+        "it asks: {page}"
+    );
+    let sure = format!("form_token={other}&sure=yes");
+    assert_eq!(
+        admin.post_form(&format!("/messages/{id}/delete"), &sure).0,
+        303
+    );
+    let gone = admin.get(&format!("/messages/{id}")).2;
+    assert!(gone.contains("deleted by hand"), "{gone}");
+    lab.logged(&[
+        "event=\"page_action\"",
+        "action=\"delete\"",
+        &format!("on=\"{id}\""),
+    ]);
+}
+
+#[test]
+fn wrong_and_huge_parameters_get_an_answer() {
+    let lab = with_page(Plan::default());
+    let (browser, _) = Browser::enter(&lab);
+    let long = "x".repeat(5_000);
+    for (path, status) in [
+        ("/messages/0000000000000".to_owned(), 404),
+        ("/messages/..%2f..%2fetc".to_owned(), 404),
+        (format!("/messages/{long}"), 404),
+        (format!("/messages?about={long}"), 200),
+        (
+            "/messages?about=%3Cscript%3E&state=nonsense&from=nonsense".to_owned(),
+            200,
+        ),
+        ("/messages?since=yesterday".to_owned(), 200),
+        ("/messages?state=waiting&server=nobody".to_owned(), 200),
+        (format!("/route?from={long}"), 200),
+        ("/route?from=jane%40example.com&user=nobody".to_owned(), 200),
+        ("/?span=century".to_owned(), 200),
+        ("/nothing".to_owned(), 404),
+    ] {
+        let (found, _, page) = browser.get(&path);
+        assert_eq!(found, status, "{path}: {page}");
+        assert!(!page.contains("<script>"), "{path}");
+    }
+    let token = browser.form_token();
+    assert_eq!(browser.post("/servers/nobody/hold", &token).0, 400);
+    assert_eq!(browser.post("/messages/0000000000000/retry", &token).0, 404);
+    assert_eq!(
+        browser.post("/messages/0000000000000/nonsense", &token).0,
+        404
+    );
+    let huge = format!("form_token={token}&to={}", "x".repeat(3_000_000));
+    let request = browser
+        .http
+        .post(format!("{}/test/notifications", browser.base));
+    let request = request
+        .header(COOKIE, &browser.cookie)
+        .header("content-type", "application/x-www-form-urlencoded");
+    // The connection may be closed before the client has sent everything.
+    let response = lab.wait(request.body(huge).send());
+    assert!(response.is_err() || response.is_ok_and(|it| it.status() == 403));
+    let wrong = format!("form_token={token}&to=nobody");
+    let (status, _, page) = browser.post_form("/test/notifications", &wrong);
+    assert!(status == 400 && page.contains("nobody"), "{page}");
+}
+
+#[test]
+fn a_test_shows_its_steps_and_sends_a_message() {
+    let lab = with_page(Plan::default());
+    let (browser, _) = Browser::enter(&lab);
+    let token = browser.form_token();
+    let form = format!("form_token={token}&to=someone%40example.net");
+    let (status, _, page) = browser.post_form("/test/notifications", &form);
+    assert!(
+        status == 200 && page.contains("All steps succeeded"),
+        "{page}"
+    );
+    assert!(page.trim_end().ends_with("</html>"), "{page}");
+    assert_eq!(
+        lab.delivered(1)[0].recipients[0].as_str(),
+        "someone@example.net"
+    );
+    let unknown = browser
+        .post_form("/test/nobody", &format!("form_token={token}"))
+        .2;
+    assert!(
+        unknown.contains("there is no server named nobody"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn an_open_page_is_told_of_changes() {
+    use std::io::{BufRead, BufReader, Write};
+    let lab = with_page(Plan::default());
+    let (browser, _) = Browser::enter(&lab);
+    let address = browser.base.strip_prefix("http://").expect("an address");
+    let mut stream = std::net::TcpStream::connect(address).expect("connects");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a timeout");
+    let cookie = &browser.cookie;
+    write!(
+        stream,
+        "GET /live HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\n\r\n"
+    )
+    .expect("writes");
+    let mut lines = BufReader::new(stream)
+        .lines()
+        .map(|line| line.expect("a line"));
+    assert!(
+        lines
+            .by_ref()
+            .any(|line| line == "content-type: text/event-stream")
+    );
+    lab.send("notifications@example.com", &admitted("news"));
+    assert!(lines.any(|line| line == "event: changed"));
+}
+
+#[test]
+fn off_loopback_the_page_is_reached_by_address_and_through_the_proxy() {
+    let plan = Plan::default();
+    let page = "[web]\naddress = \"0.0.0.0:0\"\nproxy = true\nexternal_url = \"https://mail.example.com\"\n[[listener]]";
+    let lab = Lab::with(Plan {
+        configuration: plan.configuration.replacen("[[listener]]", page, 1),
+        ..plan
+    });
+    let line = lab.logged(&["event=\"page\""]);
+    let port = line
+        .split("address=\"0.0.0.0:")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let port = port.expect("a port");
+    let status = |path: &str, host: &str| {
+        let request = reqwest::Client::new().get(format!("http://127.0.0.1:{port}{path}"));
+        lab.wait(request.header(HOST, host).send())
+            .expect("answers")
+            .status()
+            .as_u16()
+    };
+    assert_eq!(status("/metrics", &format!("127.0.0.1:{port}")), 200);
+    assert_eq!(status("/metrics", &format!("192.0.2.1:{port}")), 200);
+    assert_eq!(status("/metrics", "mail.example.com"), 404);
+    assert_eq!(status("/", "mail.example.com"), 403);
+    assert_eq!(status("/", "evil.example"), 421);
+    assert_eq!(status("/metrics", "192.0.2.1:1"), 421);
+    assert_eq!(status("/healthz", "any.example"), 200);
 }

@@ -1,0 +1,79 @@
+//! `[web]`: the page's addresses, and the people who may log in.
+
+use std::collections::HashSet;
+
+use super::checker::Checker;
+use crate::base::secret::ExposeSecret;
+use crate::config::settings::Secrets;
+use crate::config::text;
+use crate::door::password::Hash;
+use crate::web::{PageSettings, Person};
+
+impl Checker<'_> {
+    pub(super) fn web(&mut self, web: &Option<text::WebTable>) -> Option<PageSettings> {
+        let web = web.as_ref()?;
+        let address = *web.address.get_ref();
+        if !address.ip().is_loopback() && !web.proxy {
+            let text = format!(
+                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, or put a proxy with TLS in front of \
+                 the page, and say so: proxy = true and external_url = \"https://HOST\""
+            );
+            self.problem(web.address.span(), "[web] address", text);
+        }
+        if web.proxy && web.external_url.is_none() {
+            let text = "proxy = true needs external_url, the page's https:// address at the proxy";
+            self.problem(web.address.span(), "[web]", text);
+        }
+        let external_url = web.external_url.as_ref().map(|url| {
+            if url.get_ref().scheme() != "https" {
+                let text =
+                    "the page would cross the network unencrypted; write an https:// address";
+                self.problem(url.span(), "[web] external_url", text);
+            }
+            if url.get_ref().path() != "/" {
+                let text =
+                    "the page needs its own host name and cannot have a path; write https://HOST";
+                self.problem(url.span(), "[web] external_url", text);
+            }
+            url.get_ref().clone()
+        });
+        Some(PageSettings {
+            address,
+            external_url,
+        })
+    }
+
+    /// Checks the people who may log in. If secrets are not read, there are none.
+    pub(super) fn people(&mut self, web: &Option<text::WebTable>) -> Vec<Person> {
+        let (mut names, mut people) = (HashSet::new(), Vec::new());
+        for table in web.iter().flat_map(|web| &web.user) {
+            let (name, password) = (&table.name, &table.password);
+            let key = format!("[[web.user]] {:?}", name.get_ref());
+            if name.get_ref().trim().is_empty() || !names.insert(name.get_ref().clone()) {
+                self.problem(
+                    name.span(),
+                    &key,
+                    "the name is empty, or two people have it; choose another one",
+                );
+            }
+            let hash = self.secret(&Some(password.clone()), &format!("{key} password"));
+            let hash = hash.filter(|_| self.secrets != Secrets::Left);
+            let Some(hash) = hash.filter(|hash| !hash.expose_secret().is_empty()) else {
+                continue;
+            };
+            match Hash::parse(hash.expose_secret()) {
+                Some(hash) => people.push(Person {
+                    name: name.get_ref().clone(),
+                    hash,
+                    role: table.role,
+                }),
+                None => {
+                    let text =
+                        "it is not an argon2id hash; make one with `mailferry hash-password`";
+                    self.problem(password.span(), &format!("{key} password"), text);
+                }
+            }
+        }
+        people
+    }
+}

@@ -1,0 +1,23 @@
+//! The roles of people on the page.
+
+use serde::{Deserialize, Serialize};
+
+/// What a person may do on the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// May read everything except the content of messages, and change nothing.
+    ReadOnly,
+    /// May do everything.
+    Administrator,
+}
+
+impl Role {
+    /// Returns the name, as in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read-only",
+            Self::Administrator => "administrator",
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The overview: one look says whether mail flows.
+
+use maud::{Markup, html};
+
+use super::{Frame, light, number, plot, prose};
+use crate::operator::figures::{Figures, Span};
+use crate::operator::row::Light;
+use crate::operator::status::Status;
+
+/// The spans, with their names in the address and for people, and the length of one bar.
+const SPANS: [(&str, Span, &str, &str); 3] = [
+    ("hour", Span::Hour, "Last hour", "minute"),
+    ("day", Span::Day, "Last 24 hours", "half hour"),
+    ("month", Span::Month, "Last 30 days", "day"),
+];
+
+/// Formats the overview; `span` is the name of the span that the charts show.
+pub(in crate::web) fn page(
+    frame: &Frame,
+    status: &Status,
+    figures: &Figures,
+    span: &str,
+) -> Markup {
+    let body = html! {
+        (verdict(status))
+        (now(frame, status))
+        h2 { "Mail" }
+        (charts(frame, figures, span))
+        h2 { "Listeners" }
+        table.stacked {
+            thead { tr { th { "Name" } th { "Protocol" } th { "Address" } } }
+            tbody { @for listener in &status.about.listeners {
+                tr { th scope="row" { (listener.name) } td { (listener.protocol) } td { (listener.address) } }
+            } }
+        }
+    };
+    frame.page("/", "Overview", true, body)
+}
+
+/// The state in one sentence, and the warnings.
+fn verdict(status: &Status) -> Markup {
+    let (state, warnings) = (status.light(), status.warnings());
+    let words = match state {
+        Light::Green => "All is well: mail flows.",
+        Light::Amber => "Mail flows, but something needs attention.",
+        Light::Red if !status.takes_messages => "No mail can be accepted.",
+        Light::Red => "At least one server cannot be used.",
+    };
+    let class = match state {
+        Light::Green => "green",
+        Light::Amber => "amber",
+        Light::Red => "red",
+    };
+    html! {
+        div class={ "notice " (class) } role="status" { p { (light(state, words)) } }
+        @for server in status.servers.iter().filter(|server| server.light != Light::Green) {
+            div class={ "notice " (if server.light == Light::Red { "red" } else { "amber" }) } {
+                p { a href={ "/servers#" (server.name) } { "Server " (server.name) } ": " (server.token) }
+                @if let Some(reason) = &server.reason { p { (prose(reason)) } }
+            }
+        }
+        @for warning in &warnings { div.notice { p { (prose(warning)) } } }
+    }
+}
+
+fn now(frame: &Frame, status: &Status) -> Markup {
+    let about = &status.about;
+    html! {
+        dl.figures {
+            div { dt { "Waiting" } dd { a href="/messages?state=waiting" { (number(status.queued as u64)) } } }
+            div { dt { "Held until you act" } dd { a href="/messages?state=held" { (number(status.held as u64)) } } }
+            div { dt { "Oldest message" } dd { @match status.oldest { Some(at) => { (frame.ago(at)) }, None => { "–" } } } }
+            div { dt { "Delivered in 24 hours" } dd { (number(status.day.delivered)) } }
+            div { dt { "Sessions with apps" } dd { (number(status.sessions as u64)) } }
+            div { dt { "Running since" } dd { (frame.ago(about.since)) } }
+        }
+    }
+}
+
+fn charts(frame: &Frame, figures: &Figures, wanted: &str) -> Markup {
+    let found = SPANS.iter().find(|(name, ..)| *name == wanted);
+    let (current, span, _, period) = found.unwrap_or(&SPANS[0]);
+    let periods = figures.periods(*span, frame.now);
+    let values = |of: fn(&crate::operator::Totals) -> u64| -> Vec<u64> {
+        periods.iter().map(|(_, totals)| of(totals)).collect()
+    };
+    html! {
+        ul.tabs aria-label="Time span" {
+            @for (name, _, words, _) in SPANS {
+                li { a href={ "/?span=" (name) } aria-current=[(name == *current).then_some("true")] { (words) } }
+            }
+        }
+        div.plots {
+            (plot::bars("accepted", &values(|it| it.accepted), period))
+            (plot::bars("delivered", &values(|it| it.delivered), period))
+            (plot::bars("deferred", &values(|it| it.deferred), period))
+            (plot::bars("failed", &values(|it| it.failed), period))
+            (plot::bars("bounced", &values(|it| it.bounced), period))
+        }
+    }
+}
