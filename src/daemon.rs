@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::alerts::Alerts;
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
 use crate::bounces::{Bounces, WatchedMailbox};
 use crate::config::{self, Config, Fixed, ServerConfig, ServiceConfig};
@@ -62,6 +63,7 @@ pub struct Daemon {
     /// Stores the figures regularly.
     recording: JoinHandle<()>,
     figures: Arc<Recorder>,
+    alerts: Alerts,
     grace: Duration,
     fixed: Fixed,
 }
@@ -166,6 +168,12 @@ impl Daemon {
             None => None,
         };
         let telling = tokio::spawn(tell_supervisor(operator.clone()));
+        let alerts = Alerts::start(
+            operator.clone(),
+            delivery.clone(),
+            spool.clone(),
+            config.live.alerts.clone(),
+        );
         let control = Control::serve(&socket, operator);
         let control = control.map_err(|source| DaemonError::Control {
             path: socket.display().to_string(),
@@ -222,6 +230,7 @@ impl Daemon {
             telling,
             recording,
             figures,
+            alerts,
             grace: config.live.delivery.grace,
             fixed: config.fixed,
         })
@@ -302,6 +311,7 @@ impl Daemon {
         let new = serve_all(bound, &configured, &self.door, &self.services)?;
         self.listeners.extend(new);
         self.page.store(Arc::new(page_live(&config)));
+        self.alerts.reconfigure(config.live.alerts.clone());
         let since = self.about.load().since;
         let about = described(&config, &self.listeners, since);
         self.about.store(Arc::new(about));
@@ -321,6 +331,7 @@ impl Daemon {
         maillog::stopping(self.grace);
         supervisor::stopping();
         self.telling.abort();
+        self.alerts.stop();
         self.bounces.stop();
         self.listeners.iter().for_each(|it| it.listener.close());
         tokio::join!(self.door.stop(self.grace), self.delivery.stop(self.grace));

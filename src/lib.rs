@@ -43,7 +43,7 @@
 //! | 8 | [`delivery`]: a desk for each mailbox, attempts, reports, [`door`]: sockets, TLS, users, limits, for any protocol |
 //! | 9 | [`submission`]: SMTP from apps, which does not know delivery, [`incoming`]: IMAP and POP3 from apps, passed through to the mailbox |
 //! | 10 | [`bounces`]: reads delivery reports (bounces) in mailboxes, [`operator`]: everything a person can ask and do, in this process or over the control socket |
-//! | 11 | [`web`]: the page |
+//! | 11 | [`web`]: the page, [`alerts`]: tells a person in time |
 //! | 12 | [`config`]: the file, checked, as `Fixed` (restart) and `Live` (reload) |
 //! | 13 | [`daemon`]: starts, reloads and stops all parts, [`cli`]: the commands |
 //!
@@ -78,6 +78,7 @@
 //! | by what a message is found | `spool/filter.rs`, `spool/sqlite/index.rs` (the index), `cli/trace.rs` |
 //! | the words for what happened to a message | `operator/story.rs`; why it waits, `operator/reason.rs` |
 //! | a command | a file in `cli/`, and a `Request` if it asks the running program |
+//! | what people are alerted of, and in which words | `alerts/conditions.rs`, `alerts/message.rs`; a new channel, `alerts/channel.rs`, `alerts/send.rs` |
 //! | a metric | `operator/metrics.rs`; events are counted by `observe/metrics.rs`; dashboard and alert rules in `config/` |
 //! | a line of the log | `observe/maillog.rs`; what happens to a message, `delivery/fact.rs` |
 //! | text that a sender receives | `delivery/bounce.rs`, `delivery/bounce/digest.rs` |
@@ -138,6 +139,7 @@ pub mod door;
 pub mod incoming;
 pub mod submission;
 
+mod alerts;
 mod operator;
 mod web;
 

@@ -15,7 +15,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
     /// The server's `name` in the configuration
-    server: String,
+    #[arg(required_unless_present = "alert")]
+    server: Option<String>,
+    /// Send a test by the [[alert]] of this name instead; mailferry must be running
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["server", "to"])]
+    alert: Option<String>,
     /// Also send a real message to this address, as the last step
     #[arg(long, value_name = "ADDR")]
     to: Option<String>,
@@ -25,6 +29,14 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(name) = &arguments.alert {
+        return operator::run(&arguments.config, Need::Running, async |reached| {
+            let request = Request::TestAlert(name.clone());
+            reached.operator().ask::<()>(request).await?;
+            println!("{name} took the test alert.");
+            Ok(ExitCode::SUCCESS)
+        });
+    }
     operator::run(&arguments.config, Need::Accounts, async |reached| {
         test(&reached, arguments).await
     })
@@ -42,7 +54,7 @@ async fn test(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, Oper
             show(&step);
         }
     };
-    let server = arguments.server.clone();
+    let server = arguments.server.clone().unwrap_or_default();
     let request = Request::Test { server, to };
     reached.operator().each(request, shown).await?;
     Ok(if is_well {

@@ -1,5 +1,6 @@
 //! Builds the settings from the text, and finds mistakes in the text before the program starts.
 
+mod alert;
 mod checker;
 mod doubtful;
 mod listener;
@@ -18,6 +19,7 @@ use super::problem::{self, ConfigError, Problem};
 use super::secret::SecretText;
 use super::text;
 use super::{Config, Fixed, ListenerConfig, Live, Secrets, ServerConfig};
+use crate::alerts::AlertSettings;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use crate::door::Socket;
@@ -94,6 +96,7 @@ impl Checker<'_> {
         let listeners = self.listeners(&file, &users, &rules, &host);
         self.circles(&servers, &listeners, &host);
         self.doubtful(&file, &servers, &rules);
+        let (alerts, alert_host) = (self.alerts(&file, &rules), host.clone());
         let policy = self.policy(&file, rules, &listeners);
         self.warnings
             .extend(file.delivery.doubts().map(str::to_owned));
@@ -126,6 +129,11 @@ impl Checker<'_> {
             direct,
             delivery: file.delivery,
             people,
+            alerts: AlertSettings {
+                thresholds: file.alerts,
+                channels: alerts,
+                host: alert_host,
+            },
         };
         Config {
             path: self.path.to_owned(),

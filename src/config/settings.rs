@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::fixed::Fixed;
+use crate::alerts::AlertSettings;
 use crate::bounces::Handled;
 use crate::delivery::{DeliveryOptions, MailboxLimits};
 use crate::door::{self, Endpoint, User};
@@ -50,6 +51,8 @@ pub struct Live {
     pub delivery: DeliveryOptions,
     /// The people who may log in to the page.
     pub people: Vec<Person>,
+    /// When and how people are told that something needs them.
+    pub alerts: AlertSettings,
 }
 
 /// A listener: its socket, the clients that it admits, and the rules for mail there.

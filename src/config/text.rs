@@ -12,6 +12,7 @@ use url::Url;
 
 use super::preset::{Cloud, Provider};
 use super::secret::SecretText;
+use crate::alerts::{AlertThresholds, WebhookForm};
 use crate::base::written::{Network, Wait, some_count, some_positive};
 use crate::delivery;
 use crate::door;
@@ -36,6 +37,10 @@ pub(crate) struct File {
     pub(super) privacy: PrivacyTable,
     pub(super) run_as: Option<Spanned<String>>,
     pub(super) web: Option<WebTable>,
+    #[serde(default)]
+    pub(super) alerts: AlertThresholds,
+    #[serde(default)]
+    pub(super) alert: Vec<AlertTable>,
     #[serde(default)]
     pub(super) listener: Vec<ListenerTable>,
     #[serde(default)]
@@ -86,6 +91,18 @@ pub(super) struct WebTable {
     pub proxy: bool,
     #[serde(default)]
     pub user: Vec<PersonTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AlertTable {
+    pub name: Spanned<String>,
+    pub url: Option<Spanned<String>>,
+    pub secret_url: Option<Spanned<SecretText>>,
+    pub form: Option<Spanned<WebhookForm>>,
+    pub command: Option<Spanned<Vec<String>>>,
+    pub mail: Option<Spanned<String>>,
+    pub servers: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -165,6 +165,23 @@ impl Delivery {
         test::test(&self.world, &server, to, steps).await
     }
 
+    /// Sends a message of ours at once through this server, even if it is held. It counts towards the mailbox's
+    /// limits. The error says why it was not sent.
+    pub async fn send_notice(
+        &self,
+        server: &str,
+        to: &Address,
+        subject: &str,
+        text: &str,
+    ) -> Result<(), String> {
+        let own = test::OwnMessage {
+            to: to.clone(),
+            subject: subject.to_owned(),
+            text: text.to_owned(),
+        };
+        test::send_own(&self.world, server, own).await
+    }
+
     /// True if a server with this name is configured.
     pub fn has(&self, server: &str) -> bool {
         self.world.plan().entry(server).is_some()

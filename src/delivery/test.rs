@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
@@ -14,6 +16,7 @@ use super::sending::{Dispatcher, NotSent, Sendable};
 use super::settings::DeliverySettings;
 use super::world::World;
 use crate::base::{Clock, Timestamp};
+use crate::message::header::unstructured;
 use crate::message::rewrite::Composed;
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::spool::Content;
@@ -26,8 +29,26 @@ const MESSAGE: Duration = Duration::from_secs(60);
 /// The name of the last step.
 const STEP: &str = "message";
 
-/// The text of the test message.
-const TEXT: &[u8] = b"The connection works: this message came through mailferry.\r\n";
+/// A message of ours that is sent at once.
+pub(super) struct OwnMessage {
+    /// The recipient.
+    pub(super) to: Address,
+    /// The subject, in ASCII or not.
+    pub(super) subject: String,
+    /// The text, with line ends of any kind.
+    pub(super) text: String,
+}
+
+impl OwnMessage {
+    /// Returns the message of a test.
+    fn of_test(to: Address) -> Self {
+        Self {
+            to,
+            subject: "mailferry test".to_owned(),
+            text: "The connection works: this message came through mailferry.".to_owned(),
+        }
+    }
+}
 
 /// Tests the connection to a server while delivery is running, even if its mailbox is held. The test message
 /// counts towards the mailbox's limits. Returns false if there is no such server.
@@ -43,7 +64,8 @@ pub(super) async fn test(
     };
     let (sender, receiver) = mpsc::channel(1);
     let walking = async {
-        go(&world.sender, &plan, entry, to, &sender, &world.clock).await;
+        let message = to.map(OwnMessage::of_test);
+        go(&world.sender, &plan, entry, message, &sender, &world.clock).await;
         drop(sender);
     };
     let ((), is_well) = tokio::join!(walking, passed_on(receiver, steps));
@@ -66,7 +88,8 @@ pub async fn test_stopped(
         return false;
     };
     let sender = Dispatcher::new(transport, clock.clone());
-    go(&sender, &plan, entry, to, steps, &clock).await;
+    let message = to.map(OwnMessage::of_test);
+    go(&sender, &plan, entry, message, steps, &clock).await;
     true
 }
 
@@ -84,7 +107,7 @@ async fn go(
     sender: &Dispatcher,
     plan: &Plan,
     entry: &ServerEntry,
-    to: Option<Address>,
+    own: Option<OwnMessage>,
     steps: &Steps,
     clock: &Clock,
 ) {
@@ -92,11 +115,11 @@ async fn go(
     let Some(link) = sender.transport().test(upstream, steps).await else {
         return;
     };
-    let Some(to) = to else {
+    let Some(own) = own else {
         return link.quit().await;
     };
     let step = match from(plan, entry) {
-        Some(from) => message(sender, plan, entry, link, &from, &to, clock).await,
+        Some(from) => message(sender, plan, entry, link, &from, &own, clock).await,
         None => Step::wrong(
             STEP,
             format!("{} has no address to send as", entry.name()),
@@ -121,7 +144,7 @@ async fn message(
     entry: &ServerEntry,
     link: Box<dyn Link>,
     from: &Address,
-    to: &Address,
+    own: &OwnMessage,
     clock: &Clock,
 ) -> Step {
     let admission = match entry.desk.admit_test(clock.now()) {
@@ -142,12 +165,12 @@ async fn message(
         sender: sender_path.clone(),
         parameters: Parameters::default(),
         recipients: vec![Recipient {
-            address: to.clone(),
+            address: own.to.clone(),
             parameters: Parameters::default(),
         }],
     };
     let composed = Composed {
-        head: head(from, to, clock.wall(), rand::random(), &plan.settings.host),
+        head: head(from, own, clock.wall(), rand::random(), &plan.settings.host),
         body: 0,
     };
     let letter = Sendable {
@@ -155,7 +178,7 @@ async fn message(
         author: Some(from),
         envelope: &envelope,
         composed: &composed,
-        content: &Content::Memory(Bytes::from_static(TEXT)),
+        content: &Content::Memory(body(&own.text)),
         all_or_none: true,
     };
     let mut seat = entry.desk.sessions.beside(link, &entry.server.upstream);
@@ -166,7 +189,7 @@ async fn message(
     let reached = matches!(&sent, Ok(Ok(outcome)) if !outcome.delivered.is_empty());
     entry.desk.settle(admission, usize::from(reached));
     match sent {
-        Ok(Ok(outcome)) => judged(&outcome, to),
+        Ok(Ok(outcome)) => judged(&outcome, &own.to),
         Ok(Err(NotSent::Interrupted(interruption))) => {
             let finding = interruption.finding.map(|finding| finding.reason());
             Step::wrong(STEP, finding.unwrap_or(interruption.reason), None)
@@ -176,13 +199,65 @@ async fn message(
     }
 }
 
-fn head(from: &Address, to: &Address, now: Timestamp, nonce: u64, host: &str) -> Vec<u8> {
+fn head(from: &Address, own: &OwnMessage, now: Timestamp, nonce: u64, host: &str) -> Vec<u8> {
+    let (to, subject) = (&own.to, unstructured(&own.subject, "Subject: ".len()));
     format!(
-        "Date: {}\r\nFrom: {from}\r\nTo: {to}\r\nSubject: mailferry test\r\nMessage-ID: <{nonce:016x}.mailferry@{host}>\r\n\
-         MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n",
+        "Date: {}\r\nFrom: {from}\r\nTo: {to}\r\nSubject: {subject}\r\nMessage-ID: <{nonce:016x}.mailferry@{host}>\r\n\
+         MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\
+         Auto-Submitted: auto-generated\r\n\r\n",
         now.rfc5322(),
     )
     .into_bytes()
+}
+
+/// Encodes a text as lines of base64 (RFC 2045 §6.8), so that any text passes any server.
+fn body(text: &str) -> Bytes {
+    let text: String = text.lines().flat_map(|line| [line, "\r\n"]).collect();
+    let encoded = BASE64_STANDARD.encode(text);
+    let lines = encoded.as_bytes().chunks(76);
+    lines
+        .flat_map(|line| [line, b"\r\n"])
+        .flatten()
+        .copied()
+        .collect()
+}
+
+/// Sends a message of ours at once, even if the server is held. It counts towards the mailbox's limits. The error
+/// says why it was not sent.
+pub(super) async fn send_own(
+    world: &Arc<World>,
+    server: &str,
+    own: OwnMessage,
+) -> Result<(), String> {
+    let plan = world.plan();
+    let entry = plan
+        .entry(server)
+        .ok_or("there is no such server for sending")?;
+    let (sender, mut receiver) = mpsc::channel(1);
+    let walking = async {
+        go(
+            &world.sender,
+            &plan,
+            entry,
+            Some(own),
+            &sender,
+            &world.clock,
+        )
+        .await;
+        drop(sender);
+    };
+    let last = async {
+        let mut last = None;
+        while let Some(step) = receiver.recv().await {
+            last = Some(step);
+        }
+        last
+    };
+    match tokio::join!(walking, last).1 {
+        Some(step) if step.well && step.name == STEP => Ok(()),
+        Some(step) => Err(format!("{}: {}", step.name, step.text)),
+        None => Err("not sent".to_owned()),
+    }
 }
 
 /// Returns the result of the test message, with the remedy if it failed.

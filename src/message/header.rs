@@ -200,6 +200,15 @@ fn field_colon(line: &[u8]) -> Option<usize> {
     (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(colon)
 }
 
+/// Writes a text as the value of a field such as Subject (RFC 5322 §2.2.1), folded, with RFC 2047 encoded words if
+/// the text is not ASCII. `column` is the number of characters before it.
+pub(crate) fn unstructured(text: &str, column: usize) -> String {
+    use mail_builder::headers::{Header, text::Text};
+    let mut value = Vec::new();
+    Text::new(text).write_header(&mut value, column);
+    String::from_utf8_lossy(&value).trim_end().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,5 +282,13 @@ mod tests {
             prop_assert_eq!(at, headers.end);
             prop_assert!(headers.body == at || &message[at..headers.body] == "\r\n");
         }
+    }
+
+    #[test]
+    fn a_text_becomes_one_field() {
+        assert_eq!(unstructured("mailferry test", 9), "mailferry test");
+        assert_eq!(unstructured("Größe", 9), "=?utf-8?B?R3LDtsOfZQ==?=");
+        let injected = unstructured("a\r\nBcc: b", 9);
+        assert!(!injected.contains("\nBcc"), "{injected}");
     }
 }

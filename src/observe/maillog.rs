@@ -429,6 +429,26 @@ pub(crate) fn page_action(name: &str, action: &str, on: &str) {
     info!(target: TARGET, event = "page_action", name, action, on, "web page: done by a person");
 }
 
+/// Something needs a person, and the configured channels tell one.
+pub(crate) fn alert(kind: &str, subject: &str, since: Timestamp, what: &str, remedy: &str) {
+    error!(target: TARGET, event = "alert", kind, subject, %since, what, remedy, "needs a person");
+}
+
+/// What an alert was about is over.
+pub(crate) fn alert_over(kind: &str, subject: &str, delivered: u64, waiting: usize) {
+    info!(target: TARGET, event = "alert_over", kind, subject, delivered, waiting, "needs a person no more");
+}
+
+/// A channel took an alert.
+pub(crate) fn alert_sent(channel: &str, title: &str) {
+    info!(target: TARGET, event = "alert_sent", channel, title, "alert sent");
+}
+
+/// A channel did not take an alert.
+pub(crate) fn alert_failed(channel: &str, reason: &str) {
+    error!(target: TARGET, event = "alert_failed", channel, reason, "alert not sent");
+}
+
 /// A client secret or certificate is about to expire, or has expired.
 pub(crate) fn credential_expires(oauth: &str, expires: Timestamp) {
     warn!(target: TARGET, event = "credential_expires", oauth, expires = %expires, "the app's client secret or certificate expires soon, or has expired: make a new one and configure it");

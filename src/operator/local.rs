@@ -17,7 +17,7 @@ use super::request::{PAGE, Request};
 use super::response::Response;
 use super::role::Role;
 use super::row::TokenRow;
-use super::status::{self, ProgramInfo, SharedInfo, Status};
+use super::status::{self, AlertRow, ProgramInfo, SharedAlerts, SharedInfo, Status};
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
 use crate::delivery::{self, Delivery, ServerState};
 use crate::door::Door;
@@ -29,6 +29,9 @@ use crate::transport::{Step, smtp::Smtp};
 
 /// A function that makes a link to the page.
 type PageLink = Box<dyn Fn(Role) -> String + Send + Sync>;
+
+/// A function that sends a test by the channel of this name.
+type TestAlert = Box<dyn Fn(String) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// An operator that carries out requests in this process.
 #[derive(Clone, Default)]
@@ -44,6 +47,8 @@ pub(crate) struct Local {
     figures: Option<Arc<Recorder>>,
     about: SharedInfo,
     link: Arc<OnceLock<PageLink>>,
+    alerts: SharedAlerts,
+    test_alert: Arc<OnceLock<TestAlert>>,
     reloads: Option<mpsc::Sender<ReloadRequest>>,
 }
 
@@ -102,6 +107,20 @@ impl Local {
     pub(crate) fn has_page(&self, link: impl Fn(Role) -> String + Send + Sync + 'static) {
         // A program starts at most one page.
         let _ = self.link.set(Box::new(link));
+    }
+
+    /// Records that alerts are running, and that `test` sends a test by the channel of a name.
+    pub(crate) fn has_alerts(
+        &self,
+        test: impl Fn(String) -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
+    ) {
+        // A program starts alerts once.
+        let _ = self.test_alert.set(Box::new(test));
+    }
+
+    /// Shows these alerts from now on.
+    pub(crate) fn show_alerts(&self, alerts: Vec<AlertRow>) {
+        self.alerts.store(Arc::new(alerts));
     }
 
     /// Returns the queue, or an error if this operator has none.
@@ -202,6 +221,11 @@ impl Local {
                 Response::Disconnected(disconnected)
             }
             Request::RotateVault { key } => Response::Count(self.rotate_vault(key).await?),
+            Request::TestAlert(name) => {
+                let test = self.test_alert.get().ok_or_else(not_running)?;
+                test(name).await.map_err(OperatorError::no)?;
+                Response::Done
+            }
             Request::PageLink(role) => Response::Link(self.link.get().map(|link| link(role))),
             Request::Test { .. } | Request::Content(_) => Response::Done,
         })
@@ -259,6 +283,7 @@ impl Local {
             spool_used: measures.used,
             disk_free: measures.free,
             takes_messages: spool.takes_messages().await,
+            alerts: self.alerts.load().to_vec(),
             now,
         })
     }

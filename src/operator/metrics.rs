@@ -66,6 +66,16 @@ fn of_status(status: &Status, operator: &Local) -> Vec<Measured> {
             &["version"],
             [(about.version.clone(), 1.0)].into_iter(),
         ),
+        Measured {
+            name: "alert_active",
+            help: "1 for each active alert",
+            labels: &["kind", "subject"],
+            values: status
+                .alerts
+                .iter()
+                .map(|alert| (vec![alert.kind.clone(), alert.subject.clone()], 1.0))
+                .collect(),
+        },
         single(
             "start_time_seconds",
             "when the program started",

@@ -98,6 +98,8 @@ pub(crate) enum Request {
         /// The key, as `mailferry vault new-key` prints it.
         key: Option<String>,
     },
+    /// Send a test by the [[alert]] of this name.
+    TestAlert(String),
     /// Get a link that admits one browser to the page; `None` if the configuration has no page.
     PageLink(Role),
 }

@@ -50,6 +50,24 @@ pub(crate) struct ListenerRow {
     pub protocol: String,
 }
 
+/// An active alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AlertRow {
+    /// The kind, such as `held`.
+    pub kind: String,
+    /// The server or app registration; empty if the alert concerns the whole program.
+    pub subject: String,
+    /// The time at which the condition began.
+    pub since: Timestamp,
+    /// What is wrong.
+    pub what: String,
+    /// What a person can do.
+    pub remedy: String,
+}
+
+/// The active alerts.
+pub(crate) type SharedAlerts = Arc<ArcSwap<Vec<AlertRow>>>;
+
 /// A server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ServerRow {
@@ -102,6 +120,8 @@ pub(crate) struct Status {
     pub disk_free: Option<u64>,
     /// True if the spool has room for another message.
     pub takes_messages: bool,
+    /// The alerts that are active.
+    pub alerts: Vec<AlertRow>,
 }
 
 /// Puts together what is known of each server.
@@ -210,6 +230,13 @@ impl Status {
                 "the oldest message has waited since {oldest}: `mailferry queue list` says why"
             ));
         }
+        // The others are among the servers and the warnings above.
+        let others = ["credential", "bounces", "clock"];
+        let others = self
+            .alerts
+            .iter()
+            .filter(|alert| others.contains(&alert.kind.as_str()));
+        warnings.extend(others.map(|alert| format!("{} {}", alert.what, alert.remedy)));
         warnings
     }
 }
@@ -235,6 +262,7 @@ mod tests {
             spool_used: 0,
             disk_free: None,
             takes_messages: true,
+            alerts: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 mod bounces;
 mod support;
 
+mod alerts;
 mod chromium;
 mod clients;
 mod commands;

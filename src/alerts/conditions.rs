@@ -1,0 +1,284 @@
+//! The conditions that a person should know of. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Timestamp, written};
+use crate::operator::row::TokenRow;
+use crate::operator::status::Status;
+
+/// The days before the end of a client secret or certificate on which people are told.
+const DAYS: [u64; 4] = [30, 14, 7, 1];
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// The minimum number of bounces in 24 hours for an alert, whatever their rate.
+const BOUNCES: u64 = 10;
+
+/// The table `[alerts]` of the configuration: when a condition is worth an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AlertThresholds {
+    /// The time for which a server may be held.
+    #[serde(deserialize_with = "written::wait")]
+    pub(crate) held_for: Duration,
+    /// The age that the oldest message of the queue may have.
+    #[serde(deserialize_with = "written::wait")]
+    pub(crate) queue_age: Duration,
+    /// The free space (octets) on the spool's disk below which people are told.
+    pub(crate) disk_free: u64,
+    /// The bounced recipients of 24 hours, in percent of the deliveries, above which people are told.
+    pub(crate) bounce_rate: u64,
+}
+
+impl Default for AlertThresholds {
+    /// A quarter of an hour lets temporary trouble pass. Microsoft blocks senders whose mail bounces often;
+    /// 5 % is a usual bound.
+    fn default() -> Self {
+        Self {
+            held_for: Duration::from_secs(900),
+            queue_age: Duration::from_secs(3_600),
+            disk_free: 256 * 1024 * 1024,
+            bounce_rate: 5,
+        }
+    }
+}
+
+/// A condition, present or past.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Condition {
+    /// The kind, such as `held`.
+    pub(crate) kind: String,
+    /// The server or app registration; empty if the condition concerns the whole program.
+    pub(crate) subject: String,
+    /// The beginning, as far as known.
+    pub(crate) since: Timestamp,
+    /// What is wrong.
+    pub(crate) what: String,
+    /// What a person can do.
+    pub(crate) remedy: String,
+    /// The time that the condition must last before it is worth an alert.
+    pub(crate) after: Duration,
+    /// Rises as the condition gets more urgent. A higher stage is a new alert.
+    pub(crate) stage: u64,
+}
+
+/// Returns the present conditions. `clock` says what is wrong with this machine's clock.
+pub(super) fn conditions(
+    status: &Status,
+    tokens: &[TokenRow],
+    clock: Option<String>,
+    thresholds: &AlertThresholds,
+) -> Vec<Condition> {
+    let now = status.now;
+    let whole = |kind: &str, since, what: String, remedy: &str| Condition {
+        kind: kind.to_owned(),
+        subject: String::new(),
+        since,
+        what,
+        remedy: remedy.to_owned(),
+        after: Duration::ZERO,
+        stage: 0,
+    };
+    let mut all: Vec<Condition> = tokens.iter().filter_map(|row| sign_in(row, now)).collect();
+    all.extend(held(status, tokens, thresholds.held_for));
+    all.extend(credentials(tokens, now));
+    if let Some(oldest) = status
+        .oldest
+        .filter(|oldest| now.since(*oldest) >= thresholds.queue_age)
+    {
+        let what = format!(
+            "The oldest message has waited since {oldest}; {} messages wait.",
+            status.queued
+        );
+        all.push(whole(
+            "queue",
+            oldest,
+            what,
+            "`mailferry queue list` says why each message waits.",
+        ));
+    }
+    let free = status.disk_free.filter(|free| *free < thresholds.disk_free);
+    if !status.takes_messages {
+        let what =
+            "The spool's disk is full: apps receive 452, and no mail is accepted.".to_owned();
+        let disk = whole(
+            "disk",
+            now,
+            what,
+            "Free some space on the disk of mailferry's data folder.",
+        );
+        all.push(Condition { stage: 1, ..disk });
+    } else if let Some(free) = free {
+        let what = format!("The spool's disk fills: {} MB are free.", free / 1_000_000);
+        all.push(whole(
+            "disk",
+            now,
+            what,
+            "Free some space on the disk of mailferry's data folder.",
+        ));
+    }
+    let day = &status.day;
+    if day.bounced >= BOUNCES && day.bounced * 100 > thresholds.bounce_rate * day.delivered {
+        let what = format!(
+            "{} recipients bounced in the last 24 hours, of {} deliveries.",
+            day.bounced, day.delivered
+        );
+        all.push(whole("bounces", now, what, "`mailferry trace --result bounced` lists them. Microsoft blocks senders whose mail bounces often."));
+    }
+    if let Some(words) = clock {
+        let what = format!("The clock is wrong: {words}.");
+        all.push(whole(
+            "clock",
+            now,
+            what,
+            "Certificates and tokens may be refused until the clock is right.",
+        ));
+    }
+    all
+}
+
+fn sign_in(row: &TokenRow, now: Timestamp) -> Option<Condition> {
+    row.needs_sign_in(now).then(|| Condition {
+        kind: "sign-in".to_owned(),
+        subject: row.server.clone(),
+        since: now,
+        what: format!("Somebody has to sign in for server {}.", row.server),
+        remedy: format!(
+            "Run `mailferry connect {}`, or press Connect on the page.",
+            row.server
+        ),
+        after: Duration::ZERO,
+        stage: 0,
+    })
+}
+
+/// Servers that are held. If somebody has to sign in, that is the alert.
+fn held<'a>(
+    status: &'a Status,
+    tokens: &'a [TokenRow],
+    after: Duration,
+) -> impl Iterator<Item = Condition> + 'a {
+    status.servers.iter().filter_map(move |server| {
+        let hold = server.delivery.as_ref()?.hold.as_ref()?;
+        let row = tokens.iter().find(|row| row.server == server.name);
+        if row.is_some_and(|row| row.needs_sign_in(status.now)) {
+            return None;
+        }
+        Some(Condition {
+            kind: "held".to_owned(),
+            subject: server.name.clone(),
+            since: hold.since,
+            what: format!(
+                "Server {} is held and sends nothing; {} messages wait for it.",
+                server.name, server.queued
+            ),
+            remedy: hold.reason.clone(),
+            after,
+            stage: 0,
+        })
+    })
+}
+
+fn credentials(tokens: &[TokenRow], now: Timestamp) -> Vec<Condition> {
+    let mut all: Vec<Condition> = Vec::new();
+    for row in tokens {
+        let (Some(oauth), Some(end)) = (&row.oauth, row.credential_expires) else {
+            continue;
+        };
+        let left = end.since(now);
+        let passed = DAYS.iter().filter(|days| left <= DAY * **days as u32);
+        let stage = passed.count() as u64 + u64::from(end <= now);
+        if stage == 0 || all.iter().any(|known| known.subject == *oauth) {
+            continue;
+        }
+        let what = if end <= now {
+            format!("The client secret or certificate of [oauth.{oauth}] has expired on {end}.")
+        } else {
+            let days = left.as_secs().div_ceil(DAY.as_secs());
+            format!(
+                "The client secret or certificate of [oauth.{oauth}] expires on {end}, in {days} days."
+            )
+        };
+        all.push(Condition {
+            kind: "credential".to_owned(),
+            subject: oauth.clone(),
+            since: now,
+            what,
+            remedy: "Make a new one in the Entra admin center and configure it. mailferry accepts an old and a new one at the same time.".to_owned(),
+            after: Duration::ZERO,
+            stage,
+        });
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::metrics::Totals;
+    use crate::operator::ProgramInfo;
+
+    const NOW: Timestamp = Timestamp(1_795_701_600_000);
+
+    fn status() -> Status {
+        Status {
+            about: ProgramInfo::default(),
+            now: NOW,
+            servers: Vec::new(),
+            queued: 2,
+            held: 0,
+            oldest: None,
+            since_start: Totals::default(),
+            hour: Totals::default(),
+            day: Totals::default(),
+            month: Totals::default(),
+            sessions: 0,
+            spool_used: 0,
+            disk_free: Some(u64::MAX),
+            takes_messages: true,
+            alerts: Vec::new(),
+        }
+    }
+
+    fn kinds(status: &Status, tokens: &[TokenRow], clock: Option<&str>) -> Vec<(String, u64)> {
+        let clock = clock.map(str::to_owned);
+        let found = conditions(status, tokens, clock, &AlertThresholds::default());
+        found.into_iter().map(|it| (it.kind, it.stage)).collect()
+    }
+
+    #[tokio::test]
+    async fn each_condition_has_its_threshold() {
+        assert_eq!(kinds(&status(), &[], None), []);
+        let mut it = status();
+        it.oldest = Some(NOW.before(Duration::from_secs(3_600)));
+        it.disk_free = Some(1_000_000);
+        it.day.bounced = 10;
+        it.day.delivered = 199;
+        let all = ["queue", "disk", "bounces", "clock"].map(|kind| (kind.to_owned(), 0));
+        assert_eq!(kinds(&it, &[], Some("it is 10m ahead")), all);
+        it.oldest = Some(NOW.before(Duration::from_secs(3_599)));
+        it.takes_messages = false;
+        it.day.delivered = 200;
+        assert_eq!(kinds(&it, &[], None), [("disk".to_owned(), 1)]);
+        let mut row = TokenRow::of("a", None).await;
+        row.oauth = Some("contoso".into());
+        let stage = |row: &mut TokenRow, days: u64| {
+            row.credential_expires = Some(NOW.after(DAY * days as u32));
+            kinds(&status(), std::slice::from_ref(row), None)
+        };
+        let of = |stage| vec![("credential".to_owned(), stage)];
+        assert_eq!(stage(&mut row, 31), []);
+        assert_eq!(stage(&mut row, 30), of(1));
+        assert_eq!(stage(&mut row, 7), of(3));
+        assert_eq!(stage(&mut row, 1), of(4));
+        assert_eq!(stage(&mut row, 0), of(5));
+        let twice = [row.clone(), row];
+        assert_eq!(
+            kinds(&status(), &twice, None).len(),
+            1,
+            "one app registration"
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Alerts: tells a person in time that something needs a person, once per cause, and when it is over.
+//!
+//! ```text
+//! state of the program ─▶ conditions ─▶ active ─▶ log, metric, page
+//!                                          └─ Notice ─▶ channels: webhook, command, mail
+//! ```
+
+mod active;
+mod channel;
+mod conditions;
+mod message;
+mod send;
+mod watch;
+
+pub(crate) use channel::{AlertChannel, Way, WebhookForm};
+pub(crate) use conditions::AlertThresholds;
+pub(crate) use watch::{AlertSettings, Alerts};
