@@ -634,6 +634,7 @@ fn door_settings(config: &Config, checks: &Arc<Checks>) -> door::DoorSettings {
     door::DoorSettings {
         users: Users::new(config.live.users.clone(), checks.clone()),
         limits: door_limits(config),
+        dialogues: config.live.dialogues.clone(),
     }
 }
 

@@ -79,6 +79,7 @@
 //! | the words for what happened to a message | `operator/story.rs`; why it waits, `operator/reason.rs` |
 //! | a command | a file in `cli/`, and a `Request` if it asks the running program |
 //! | what people are alerted of, and in which words | `alerts/conditions.rs`, `alerts/message.rs`; a new channel, `alerts/channel.rs`, `alerts/send.rs` |
+//! | which part of a session's dialogue the log shows | `smtp/transcript.rs`; of which sessions, `door/shared.rs` |
 //! | a metric | `operator/metrics.rs`; events are counted by `observe/metrics.rs`; dashboard and alert rules in `config/` |
 //! | a line of the log | `observe/maillog.rs`; what happens to a message, `delivery/fact.rs` |
 //! | text that a sender receives | `delivery/bounce.rs`, `delivery/bounce/digest.rs` |

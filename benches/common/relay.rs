@@ -63,6 +63,7 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
         ..DoorLimits::default()
     };
     let door = Door::new(door::DoorSettings {
+        dialogues: door::Dialogues::default(),
         users: Users::new(vec![user], Arc::default()),
         limits,
     });

@@ -22,7 +22,7 @@ use super::{Config, Fixed, ListenerConfig, Live, Secrets, ServerConfig};
 use crate::alerts::AlertSettings;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
-use crate::door::Socket;
+use crate::door::{self, Socket};
 use crate::message::{Address, address};
 use crate::observe::logging;
 use crate::platform::identity;
@@ -101,6 +101,10 @@ impl Checker<'_> {
         self.warnings
             .extend(file.delivery.doubts().map(str::to_owned));
         let people = self.people(&file.web);
+        let dialogues = door::Dialogues {
+            peers: file.log.debug_peers.iter().map(|it| it.0).collect(),
+            users: file.log.debug_users,
+        };
         let fixed = Fixed {
             vault_key: self.vault_key(&file.vault_key),
             run_as: file.run_as.map(Spanned::into_inner),
@@ -128,6 +132,7 @@ impl Checker<'_> {
             servers,
             direct,
             delivery: file.delivery,
+            dialogues,
             people,
             alerts: AlertSettings {
                 thresholds: file.alerts,

@@ -49,6 +49,8 @@ pub struct Live {
     pub direct: HashSet<String>,
     /// The settings of retries, reports and expiry.
     pub delivery: DeliveryOptions,
+    /// The sessions whose dialogue is logged.
+    pub dialogues: door::Dialogues,
     /// The people who may log in to the page.
     pub people: Vec<Person>,
     /// When and how people are told that something needs them.

@@ -64,6 +64,8 @@ pub(crate) struct File {
 pub(super) struct LogTable {
     pub format: Format,
     pub level: Spanned<String>,
+    pub debug_peers: Vec<Network>,
+    pub debug_users: Vec<String>,
 }
 
 impl Default for LogTable {
@@ -71,6 +73,8 @@ impl Default for LogTable {
         Self {
             format: Format::Human,
             level: Spanned::new(0..0, "info".into()),
+            debug_peers: Vec::new(),
+            debug_users: Vec::new(),
         }
     }
 }

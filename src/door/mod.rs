@@ -29,7 +29,7 @@ pub use endpoint::{Endpoint, ListenerCertificate, ListenerTls, Socket};
 pub use limits::{BareNewlines, DoorLimits};
 pub use password::Checks;
 pub use service::{Protocol, Visitor};
-pub use shared::{Door, DoorSettings, SessionSlots, Stopping};
+pub use shared::{Dialogues, Door, DoorSettings, SessionSlots, Stopping};
 pub use sign_in::NotSignedIn;
 pub use turned_away::TurnedAway;
 pub use users::{User, Users};

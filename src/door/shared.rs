@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::counts::{Counted, Counts, Memory};
@@ -25,6 +26,31 @@ pub struct DoorSettings {
     pub users: Users,
     /// How much is allowed at once, and how slow clients may be.
     pub limits: DoorLimits,
+    /// The sessions whose dialogue is logged.
+    pub dialogues: Dialogues,
+}
+
+/// The sessions whose dialogue is logged, whatever the log's level.
+#[derive(Debug, Clone, Default)]
+pub struct Dialogues {
+    /// Sessions of clients in these networks.
+    pub peers: Vec<IpNet>,
+    /// Sessions of these users.
+    pub users: Vec<String>,
+}
+
+impl Dialogues {
+    /// True if the dialogue of this session is logged; `None` if that depends on the user, who is not known yet.
+    pub fn admit(&self, peer: IpAddr, user: Option<&str>) -> Option<bool> {
+        if self.peers.iter().any(|network| network.contains(&peer)) {
+            return Some(true);
+        }
+        match user {
+            _ if self.users.is_empty() => Some(false),
+            Some(user) => Some(self.users.iter().any(|known| known == user)),
+            None => None,
+        }
+    }
 }
 
 /// The state that all listeners share.
@@ -135,5 +161,33 @@ impl Door {
             .of_listener
             .take(endpoint.name.clone(), endpoint.sessions)?;
         Some((of_all, here))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dialogue_is_logged_by_network_at_once_and_by_user_once_known() {
+        let peer = |text: &str| text.parse::<IpAddr>().unwrap();
+        let dialogues = Dialogues {
+            peers: vec!["192.0.2.0/24".parse().unwrap()],
+            users: vec!["erp".into()],
+        };
+        assert_eq!(dialogues.admit(peer("192.0.2.9"), None), Some(true));
+        assert_eq!(dialogues.admit(peer("198.51.100.1"), None), None);
+        assert_eq!(
+            dialogues.admit(peer("198.51.100.1"), Some("erp")),
+            Some(true)
+        );
+        assert_eq!(
+            dialogues.admit(peer("198.51.100.1"), Some("web")),
+            Some(false)
+        );
+        assert_eq!(
+            Dialogues::default().admit(peer("192.0.2.9"), None),
+            Some(false)
+        );
     }
 }

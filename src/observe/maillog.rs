@@ -8,12 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tracing::{error, info, warn};
+use tracing::{Level, debug, enabled, error, info, warn};
 
 use crate::base::tls::TlsError;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Author, Envelope, ReversePath};
-use crate::smtp::Reply;
+use crate::smtp::{Reply, Said};
 
 /// Maximum number of characters of a From header that are logged.
 const FROM: usize = 200;
@@ -161,6 +161,26 @@ pub(crate) fn refused_message(
 /// this line.
 pub(crate) fn auth_failed(listener: &str, user: &str, peer: &IpAddr, failures: u64, reason: &str) {
     warn!(target: TARGET, event = "auth_failed", %peer, failures, listener, user, reason, "authentication failed");
+}
+
+/// A line of a session's dialogue, without secrets. `is_asked` is true if the configuration names this session.
+pub(crate) fn dialogue(listener: &str, peer: &IpAddr, user: &str, said: &Said, is_asked: bool) {
+    let from = if said.by_client {
+        "client"
+    } else {
+        "mailferry"
+    };
+    let text = said.text.as_str();
+    if is_asked {
+        info!(target: TARGET, event = "dialogue", listener, %peer, user, from, text, "dialogue");
+    } else {
+        debug!(target: TARGET, event = "dialogue", listener, %peer, user, from, text, "dialogue");
+    }
+}
+
+/// True if dialogues are logged because of the log's level.
+pub(crate) fn logs_dialogues() -> bool {
+    enabled!(target: TARGET, Level::DEBUG)
 }
 
 /// A session could not continue.

@@ -12,6 +12,7 @@ use super::command::{self, Assumed, Command, CommandError};
 use super::data::Decoder;
 use super::line::{Line, LineReader};
 use super::reply::Reply;
+use super::transcript::{Said, Transcript};
 use crate::base::limits;
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 
@@ -141,6 +142,7 @@ pub struct Machine {
     transaction: Option<Transaction>,
     commands: u32,
     errors: u32,
+    transcript: Transcript,
 }
 
 impl Machine {
@@ -167,6 +169,7 @@ impl Machine {
             transaction: None,
             commands: 0,
             errors: 0,
+            transcript: Transcript::default(),
             protection,
             settings,
         };
@@ -277,6 +280,21 @@ impl Machine {
         self.transaction = None;
     }
 
+    /// Records the dialogue from now on, or stops recording it.
+    pub fn record(&mut self, on: bool) {
+        self.transcript.switch(on);
+    }
+
+    /// True if the dialogue is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.transcript.is_on()
+    }
+
+    /// Takes the recorded lines of the dialogue, without secrets.
+    pub fn take_dialogue(&mut self) -> Vec<Said> {
+        self.transcript.take()
+    }
+
     /// Takes the replies to be sent, in order.
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
@@ -365,6 +383,7 @@ impl Machine {
     }
 
     fn reply(&mut self, reply: &Reply) {
+        self.transcript.reply(reply);
         reply.write(&mut self.out);
     }
 
@@ -420,8 +439,14 @@ impl Machine {
             }
         };
         match phase {
-            Phase::Command => self.command(&text),
-            phase => self.auth_response(phase, &text),
+            Phase::Command => {
+                self.transcript.command(&text);
+                self.command(&text)
+            }
+            phase => {
+                self.transcript.secret(&text);
+                self.auth_response(phase, &text)
+            }
         }
     }
 
@@ -570,6 +595,7 @@ impl Machine {
                 Some(Event::Discard)
             }
             None => {
+                self.transcript.content(receiving.size);
                 self.content = receiving.content;
                 self.ask(Question::Message, Event::Message(envelope))
             }

@@ -554,3 +554,36 @@ fn ipv4_reaches_a_listener_of_ipv6_unless_it_may_not() {
     assert!(by_v4(&configured("")).is_ok());
     assert!(by_v4(&configured("only_ipv6 = true")).is_err());
 }
+
+#[test]
+fn the_dialogue_of_one_user_is_logged_without_secrets_until_a_reload() {
+    let usual = Plan::default().configuration;
+    let configuration = format!("{usual}\n[log]\ndebug_users = [\"erp\"]\n");
+    let lab = Lab::with(Plan {
+        configuration: configuration.clone(),
+        ..Plan::default()
+    });
+    let mut client = lab.client();
+    client.send(
+        "notifications@example.com",
+        &["someone@example.net"],
+        MESSAGE,
+    );
+    client.command("c2VjcmV0LXBhc3N3b3Jk");
+    lab.logged(&[
+        "event=\"dialogue\"",
+        "from=\"client\"",
+        "text=\"MAIL FROM:<notifications@example.com>\"",
+    ]);
+    lab.logged(&["event=\"dialogue\"", "from=\"mailferry\"", "text=\"250 "]);
+    lab.logged(&["text=\"(content, "]);
+    lab.logged(&["text=\"AUTH PLAIN (secret)\""]);
+    lab.logged(&["text=\"(not a command, 20 octets)\""]);
+    assert!(!lab.log().contains("c2VjcmV0"), "{}", lab.log());
+    lab.configure(&configuration.replace("debug_users = [\"erp\"]", ""));
+    lab.stdout(&["reload"]);
+    let before = lab.log().matches("event=\"dialogue\"").count();
+    client.command("NOOP");
+    client.command("NOOP");
+    assert_eq!(lab.log().matches("event=\"dialogue\"").count(), before);
+}

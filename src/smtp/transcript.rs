@@ -1,0 +1,128 @@
+//! The dialogue of a session, without secrets, for the log. Pure.
+
+use super::reply::Reply;
+
+/// The maximum number of lines that wait to be logged. While it is not known yet whether the session's user is
+/// one whose dialogue is logged, lines wait.
+const WAITING: usize = 200;
+
+/// The commands that are logged. A line that begins with another word may be a password.
+const COMMANDS: [&str; 14] = [
+    "EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP",
+    "STARTTLS", "AUTH",
+];
+
+/// A line of the dialogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// True if the client sent it, false if we did.
+    pub by_client: bool,
+    /// The text, without secrets.
+    pub text: String,
+}
+
+/// The lines of a dialogue that were not logged yet; `None` if the dialogue is not recorded.
+#[derive(Debug, Default)]
+pub(super) struct Transcript(Option<Vec<Said>>);
+
+impl Transcript {
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn switch(&mut self, on: bool) {
+        match on {
+            true => drop(self.0.get_or_insert_default()),
+            false => self.0 = None,
+        }
+    }
+
+    /// Takes the lines.
+    pub(super) fn take(&mut self) -> Vec<Said> {
+        self.0.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn add(&mut self, by_client: bool, text: impl FnOnce() -> String) {
+        if let Some(lines) = &mut self.0
+            && lines.len() < WAITING
+        {
+            let text = text();
+            lines.push(Said { by_client, text });
+        }
+    }
+
+    /// Records a command.
+    pub(super) fn command(&mut self, line: &str) {
+        self.add(true, || masked(line));
+    }
+
+    /// Records a line that is or may be a secret.
+    pub(super) fn secret(&mut self, line: &str) {
+        self.add(true, || format!("(secret, {} octets)", line.len()));
+    }
+
+    /// Records a message's content.
+    pub(super) fn content(&mut self, octets: u64) {
+        self.add(true, || format!("(content, {octets} octets)"));
+    }
+
+    /// Records a reply.
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        self.add(false, || reply.to_string());
+    }
+}
+
+/// Returns a command without its secrets.
+fn masked(line: &str) -> String {
+    let mut words = line.split(' ');
+    let verb = words.next().unwrap_or_default().to_ascii_uppercase();
+    if !COMMANDS.contains(&verb.as_str()) {
+        return format!("(not a command, {} octets)", line.len());
+    }
+    if verb != "AUTH" {
+        return line.to_owned();
+    }
+    let mechanism = words.next().unwrap_or_default();
+    match words.next() {
+        Some(_) => format!("AUTH {mechanism} (secret)"),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn secrets_are_masked() {
+        assert_eq!(masked("AUTH PLAIN AGVycABzZWNyZXQ="), "AUTH PLAIN (secret)");
+        assert_eq!(masked("auth login"), "auth login");
+        assert_eq!(masked("c2VjcmV0"), "(not a command, 8 octets)");
+        assert_eq!(
+            masked("MAIL FROM:<a@x.com> SIZE=5"),
+            "MAIL FROM:<a@x.com> SIZE=5"
+        );
+    }
+
+    #[test]
+    fn what_is_off_records_nothing_and_what_is_on_has_a_bound() {
+        let mut transcript = Transcript::default();
+        transcript.command("NOOP");
+        assert_eq!(transcript.take(), []);
+        transcript.switch(true);
+        (0..2 * WAITING).for_each(|_| transcript.command("NOOP"));
+        assert_eq!(transcript.take().len(), WAITING);
+        transcript.secret("abc");
+        assert_eq!(transcript.take()[0].text, "(secret, 3 octets)");
+    }
+
+    proptest! {
+        #[test]
+        fn an_initial_response_is_never_shown(mechanism in "[A-Za-z0-9]{1,9}", secret in "[A-Za-z0-9+/=]{12,40}") {
+            let shown = masked(&format!("AUTH {mechanism} {secret}"));
+            prop_assert!(!shown.contains(&secret));
+            prop_assert!(!masked(&secret).contains(&secret));
+        }
+    }
+}
