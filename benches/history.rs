@@ -3,17 +3,20 @@
 //! `cargo bench --bench history` (makes a spool of about 3 GB below target/, and removes it)
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{median, verdict};
+use common::{median, processor_time, verdict};
 use mailferry::base::Timestamp;
 use mailferry::message::{Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::spool::sqlite::{SpoolSettings, SqliteSpool};
 use mailferry::spool::{
-    ClaimFrom, Content, EventKind, Intake, Ledger, Manage, NewMessage, Origin, Owner, Record,
-    State, Stories, Story, StoryEvent, StoryFilter, StoryResult, Work,
+    ClaimFrom, Content, EventKind, Intake, Ledger, NewMessage, Origin, Owner, Record, State,
+    Stories, Story, StoryEvent, StoryFilter, StoryResult, Work,
 };
 use tokio::task::JoinSet;
 
@@ -181,7 +184,94 @@ fn main() {
             time <= 100.0,
         );
     }
-    let begin = Instant::now();
-    runtime.block_on(spool.counts()).expect("counts");
-    println!("  counts in {:.1?}", begin.elapsed());
+    drop(spool);
+    pages(&runtime, folder.path());
+}
+
+/// Starts the program, and loads each page as a person's browser does. Nothing can be sent, so the queue stays.
+fn pages(runtime: &tokio::runtime::Runtime, folder: &Path) {
+    mailferry::base::tls::install_provider();
+    let (port, page) = (program::free_port(), program::free_port());
+    let closed = program::free_port();
+    std::fs::write(folder.join("ca.pem"), program::certificate()).expect("writes");
+    program::configuration(folder, closed, "https://localhost:1/token", port, "");
+    let file = folder.join("mailferry.toml");
+    let text = std::fs::read_to_string(&file).expect("a configuration");
+    let web = format!("[web]\naddress = \"127.0.0.1:{page}\"\n[[listener]]");
+    std::fs::write(&file, text.replacen("[[listener]]", &web, 1)).expect("writes");
+    let relay = program::serve(folder, port);
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(program::PROGRAM);
+        command.args(arguments).arg("--config").arg(&file);
+        command.output().expect("runs").stdout
+    };
+    let link = String::from_utf8(run(&["web", "--no-browser"])).expect("text");
+    let http = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
+    let http = http.expect("a client");
+    let entered = runtime
+        .block_on(http.get(link.trim()).send())
+        .expect("answers");
+    let cookie = entered.headers()["set-cookie"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    let base = link.split("/in/").next().expect("a base").to_owned();
+    let load = |path: &str| {
+        let request = http.get(format!("{base}{path}")).header("cookie", &cookie);
+        let body = async { request.send().await?.error_for_status()?.text().await };
+        runtime.block_on(body).expect("a page").len()
+    };
+    let list = [
+        "/",
+        "/?span=month",
+        "/servers",
+        "/messages",
+        "/messages?state=waiting",
+        "/messages?state=failed",
+        "/messages?about=customer1000@company0.example",
+        "/route?from=jane@example.com",
+        "/errors",
+        "/settings",
+    ];
+    for path in list {
+        load(path);
+        let times = (0..SEARCHES).map(|_| {
+            let begin = Instant::now();
+            load(path);
+            begin.elapsed().as_secs_f64() * 1e3
+        });
+        let time = median(times.collect());
+        verdict(
+            &format!("page {path}, ms"),
+            format!("{time:.1}"),
+            "<= 50",
+            time <= 50.0,
+        );
+    }
+    let times = (0..SEARCHES).map(|_| {
+        let begin = Instant::now();
+        run(&["status"]);
+        begin.elapsed().as_secs_f64() * 1e3
+    });
+    let time = median(times.collect());
+    verdict(
+        "`mailferry status`, with the start of the process, ms",
+        format!("{time:.1}"),
+        "<= 50",
+        time <= 50.0,
+    );
+    let scrapes = 100;
+    let before = processor_time(relay.0.id());
+    for _ in 0..scrapes {
+        load("/metrics");
+    }
+    let used = (processor_time(relay.0.id()) - before) * 1e3 / f64::from(scrapes);
+    verdict(
+        "processor time of a scrape of the metrics, ms",
+        format!("{used:.2}"),
+        "<= 10",
+        used <= 10.0,
+    );
 }

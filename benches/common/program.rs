@@ -54,6 +54,12 @@ pub fn configuration(folder: &Path, smtp: u16, token_url: &str, port: u16, keys:
     assert!(hash.expect("runs").success());
 }
 
+/// Returns a certificate that signs nothing here, for a configuration that needs a file.
+pub fn certificate() -> String {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]);
+    made.expect("makes").cert.pem()
+}
+
 pub fn free_port() -> u16 {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     socket.local_addr().expect("bound").port()

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::common::ConfigFile;
 use crate::base::Service;
 use crate::bounces::Handled;
-use crate::config::{Config, Secrets};
+use crate::config::{Config, Secrets, effective};
 use crate::config::{ListenerConfig, ServiceConfig};
 use crate::message::{Address, Author, ReversePath};
 use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
@@ -26,6 +26,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if arguments.config.json {
+        println!("{}", json(&config));
+        return ExitCode::SUCCESS;
+    }
     listeners(&config);
     users(&config);
     servers(&config);
@@ -35,6 +39,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
     println!("\n{}: ok", config.path.display());
     ExitCode::SUCCESS
+}
+
+/// Returns the settings in force, without secrets, and the warnings.
+fn json(config: &Config) -> serde_json::Value {
+    let sections = effective::sections(config).into_iter().map(|section| {
+        let rows = section.rows.into_iter();
+        let rows = rows.map(|(key, value)| serde_json::json!({ "key": key, "value": value }));
+        serde_json::json!({ "table": section.title, "settings": rows.collect::<Vec<_>>() })
+    });
+    serde_json::json!({
+        "file": config.path,
+        "warnings": config.warnings,
+        "tables": sections.collect::<Vec<_>>(),
+    })
 }
 
 fn listeners(config: &Config) {

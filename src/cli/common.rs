@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::{self, Config, Secrets};
 
@@ -17,18 +17,56 @@ pub(super) const BAD_CONFIG: u8 = 78;
 /// Something outside the program prevents the work: a port in use, a full disk (EX_UNAVAILABLE).
 pub(super) const UNAVAILABLE: u8 = 69;
 
-#[derive(Args)]
+/// The options that every command takes, before or after its name: the configuration file, and `--json`.
 pub(super) struct ConfigFile {
-    /// The configuration file
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "MAILFERRY_CONFIG",
-        default_value = "mailferry.toml"
-    )]
     config: PathBuf,
+    /// True if the output is JSON, one object per line.
+    pub(super) json: bool,
+}
+
+/// Adds the options that every command takes.
+pub(super) fn with_globals(command: Command) -> Command {
+    let config = Arg::new("config")
+        .short('c')
+        .long("config")
+        .global(true)
+        .value_name("FILE")
+        .env("MAILFERRY_CONFIG")
+        .default_value("mailferry.toml")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("The configuration file");
+    let json = Arg::new("json")
+        .long("json")
+        .global(true)
+        .action(ArgAction::SetTrue)
+        .help("Print JSON, one object per line, for scripts");
+    command.arg(config).arg(json)
+}
+
+// clap gives the values of global options to every command.
+impl Args for ConfigFile {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
+}
+
+impl FromArgMatches for ConfigFile {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let config = matches.get_one::<PathBuf>("config").cloned();
+        Ok(Self {
+            config: config.unwrap_or_default(),
+            json: matches.get_flag("json"),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl ConfigFile {

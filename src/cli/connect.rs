@@ -50,7 +50,12 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
     let attempt: SignInAttempt = operator.ask(request).await?;
     // Catch Ctrl-C before the sign-in is shown to anybody, so that no sign-in continues after Ctrl-C.
     let mut interrupt = Interrupt::catch().map_err(OperatorError::unavailable)?;
-    tell(&attempt, arguments);
+    if arguments.config.json {
+        let told = serde_json::json!({ "url": attempt.url, "code": attempt.user_code, "user": attempt.user });
+        println!("{told}");
+    } else {
+        tell(&attempt, arguments);
+    }
     let ended = loop {
         tokio::select! {
             progress = operator.ask(Request::Progress(attempt.id.clone())) => match progress? {
@@ -66,6 +71,14 @@ async fn connect(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, O
         }
     };
     Ok(match ended {
+        SignInProgress::Done(user) if arguments.config.json => {
+            let server = &arguments.server;
+            println!(
+                "{}",
+                serde_json::json!({ "server": server, "connected": true, "user": user })
+            );
+            ExitCode::SUCCESS
+        }
         SignInProgress::Done(Some(user)) => {
             println!(
                 "{user} has signed in: server {} is connected.",

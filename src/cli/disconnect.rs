@@ -25,6 +25,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let operator = reached.operator();
         let Some(server) = &arguments.server else {
             let unused: Vec<String> = operator.ask(Request::ForgetUnused).await?;
+            if arguments.config.json {
+                println!("{}", serde_json::json!({ "accounts": unused }));
+                return Ok(ExitCode::SUCCESS);
+            }
             println!(
                 "Deleted the tokens of {} unused accounts: {}",
                 unused.len(),
@@ -36,6 +40,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             server: server.clone(),
         };
         let done: Disconnected = operator.ask(request).await?;
+        if arguments.config.json {
+            println!("{}", serde_json::json!(done));
+            return Ok(ExitCode::SUCCESS);
+        }
         match (done.had_tokens, &done.servers[..]) {
             (false, _) => println!("Server {server} had no tokens."),
             (true, [_, _, ..]) => println!(

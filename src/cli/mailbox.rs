@@ -20,9 +20,6 @@ pub(super) struct Arguments {
     /// The protocol that the app uses
     #[arg(long, value_enum, default_value_t)]
     protocol: CliProtocol,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
 }
 
 /// A protocol, as an argument.
@@ -50,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             .mailbox(name, protocol)
             .map_err(|why| why.to_string()),
     };
-    let shown = match (&found, arguments.json) {
+    let shown = match (&found, arguments.config.json) {
         (Ok(mailbox), false) => explained(name.user, mailbox, protocol),
         (Err(why), false) => format!("refused:   {why}\n"),
         (Ok(mailbox), true) => {

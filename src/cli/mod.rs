@@ -25,7 +25,7 @@ mod web;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::observe::logging;
 use common::UNAVAILABLE;
@@ -164,7 +164,9 @@ fn end_with_the_reader() {
 pub fn run() -> ExitCode {
     end_with_the_reader();
     crate::base::tls::install_provider();
-    let ended = run_command(Cli::parse().command);
+    let matches = common::with_globals(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let ended = run_command(cli.command);
     logging::flush();
     ended
 }

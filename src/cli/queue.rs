@@ -37,17 +37,11 @@ enum QueueAction {
     List {
         #[command(flatten)]
         filters: Filters,
-        /// Print one JSON object per line
-        #[arg(long)]
-        json: bool,
     },
     /// Show everything that is known about a message, with every attempt
     Show {
         /// The message's id, as shown in the 250 reply
         id: MessageId,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Retry messages now, including held ones. Held messages that may already have been delivered are
     /// skipped unless you name their ids; `release` includes them
@@ -64,9 +58,6 @@ enum QueueAction {
     Summary {
         #[command(flatten)]
         filters: Filters,
-        /// Print one JSON object per line
-        #[arg(long)]
-        json: bool,
     },
     /// Release held messages for delivery
     Release(WhichArguments),
@@ -90,32 +81,50 @@ enum QueueAction {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Queue, async |reached| {
-        act(&reached, &arguments.action).await
+        act(&reached, &arguments.action, arguments.config.json).await
     })
 }
 
-async fn act(reached: &Reached, action: &QueueAction) -> Result<ExitCode, OperatorError> {
+async fn act(
+    reached: &Reached,
+    action: &QueueAction,
+    json: bool,
+) -> Result<ExitCode, OperatorError> {
     match action {
-        QueueAction::List { filters, json } => list(reached, filters.filter(), *json).await?,
-        QueueAction::Show { id, json } => show(reached, *id, *json).await?,
+        QueueAction::List { filters } => list(reached, filters.filter(), json).await?,
+        QueueAction::Show { id } => show(reached, *id, json).await?,
         QueueAction::Retry(which) => {
-            return each(reached, which, OperatorAction::Retry, "to be tried again").await;
+            return each(
+                reached,
+                which,
+                OperatorAction::Retry,
+                "to be tried again",
+                json,
+            )
+            .await;
         }
         QueueAction::Hold { which, reason } => {
-            return each(reached, which, OperatorAction::Hold(reason.clone()), "held").await;
+            return each(
+                reached,
+                which,
+                OperatorAction::Hold(reason.clone()),
+                "held",
+                json,
+            )
+            .await;
         }
         QueueAction::Release(which) => {
-            return each(reached, which, OperatorAction::Release, "released").await;
+            return each(reached, which, OperatorAction::Release, "released", json).await;
         }
-        QueueAction::Summary { filters, json } => {
-            summarize(reached, filters.filter(), *json).await?;
+        QueueAction::Summary { filters } => {
+            summarize(reached, filters.filter(), json).await?;
         }
         QueueAction::Delete { which, yes } => {
             if !yes && !is_meant(reached, which).await? {
                 println!("0 deleted");
                 return Ok(ExitCode::from(NO));
             }
-            return each(reached, which, OperatorAction::Delete, "deleted").await;
+            return each(reached, which, OperatorAction::Delete, "deleted", json).await;
         }
         QueueAction::Export { id, output } => export(reached, *id, output.as_ref()).await?,
     }
@@ -127,6 +136,7 @@ async fn each(
     which: &WhichArguments,
     deed: OperatorAction,
     done: &str,
+    json: bool,
 ) -> Result<ExitCode, OperatorError> {
     let Some(which) = which.selection() else {
         eprintln!(
@@ -140,7 +150,14 @@ async fn each(
     };
     let request = Request::Act { which, deed };
     let count: usize = reached.operator().ask(request).await?;
-    println!("{count} {done}");
+    if json {
+        println!(
+            "{}",
+            serde_json::json!({ "changed": count, "named": named })
+        );
+    } else {
+        println!("{count} {done}");
+    }
     if count < named {
         eprintln!(
             "mailferry: {} left unchanged: they are being sent now, or are already in the requested state",
@@ -212,13 +229,19 @@ async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), 
     let is_filtered = filter != QueueFilter::default();
     let mut count = 0;
     let (servers, now) = (servers(reached).await?, Timestamp::now());
+    let names = reached.config.live.servers.iter();
+    let width = names.map(|server| server.name.len()).max();
+    let width = width.unwrap_or_default().max("SERVER".len());
     pages(reached, filter, |entry| {
+        if count == 0 && !json {
+            println!("{}", print::header(width));
+        }
         count += 1;
         let reason = reason::reason(entry, &servers, now);
         if json {
             println!("{}", with_reasons(entry, reason.as_slice()));
         } else {
-            println!("{}", print::line(entry, reason.as_deref()));
+            println!("{}", print::line(entry, reason.as_deref(), width, now));
         }
     })
     .await?;

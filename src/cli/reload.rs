@@ -11,15 +11,12 @@ use crate::operator::{Need, Reloaded, Request};
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Running, async |reached| {
         let reloaded: Reloaded = reached.operator().ask(Request::Reload).await?;
-        if arguments.json {
+        if arguments.config.json {
             println!("{}", serde_json::json!(reloaded));
             return Ok(ExitCode::SUCCESS);
         }

@@ -27,9 +27,6 @@ pub(super) struct Arguments {
     /// Only mail before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     before: Option<Timestamp>,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
 }
 
 /// Parses a day. Returns its beginning and its end.
@@ -63,7 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Queue, async |reached| {
         let request = Request::Report { since, until };
         let report: Report = reached.operator().ask(request).await?;
-        if arguments.json {
+        if arguments.config.json {
             println!("{}", serde_json::json!(report));
         } else {
             print!("{}", text(&report));

@@ -24,9 +24,6 @@ pub(super) struct Arguments {
     /// The value of the From header; without it, the envelope sender's address
     #[arg(long, value_name = "VALUE")]
     header_from: Option<String>,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -41,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let decision = question.decide(&settings.policy);
     let RouteQuestion { sender, header, .. } = &question;
-    match (&decision, arguments.json) {
+    match (&decision, arguments.config.json) {
         (Ok(route), true) => {
             println!("{}", route_json(route, sender, header.as_deref()))
         }

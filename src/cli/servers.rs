@@ -14,9 +14,6 @@ use crate::operator::{Need, OperatorError, Request};
 pub(super) struct ListArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Print one JSON object per line
-    #[arg(long)]
-    json: bool,
 }
 
 /// The arguments of `mailferry hold`.
@@ -44,7 +41,7 @@ pub(super) fn list(arguments: &ListArguments) -> ExitCode {
     ask(&arguments.config, async |reached| {
         let servers: Vec<ServerState> = reached.operator().ask(Request::Servers).await?;
         for server in servers {
-            if arguments.json {
+            if arguments.config.json {
                 println!("{}", serde_json::json!(server))
             } else {
                 show(&server)
@@ -60,8 +57,13 @@ pub(super) fn hold(arguments: &HoldArguments) -> ExitCode {
         server: server.clone(),
         reason: reason.clone(),
     };
+    let json = arguments.config.json;
     ask(&arguments.config, async |reached| {
         reached.operator().ask::<()>(request).await?;
+        if json {
+            println!("{}", serde_json::json!({ "server": server, "held": true }));
+            return Ok(());
+        }
         println!("Server {server} is held; `mailferry release {server}` ends the hold.");
         Ok(())
     })
@@ -72,8 +74,13 @@ pub(super) fn release(arguments: &ReleaseArguments) -> ExitCode {
     let request = Request::Release {
         server: server.clone(),
     };
+    let json = arguments.config.json;
     ask(&arguments.config, async |reached| {
-        if reached.operator().ask(request).await? {
+        let was_held: bool = reached.operator().ask(request).await?;
+        if json {
+            let told = serde_json::json!({ "server": server, "held": false, "was_held": was_held });
+            println!("{told}");
+        } else if was_held {
             println!("Server {server} is released; its next message shows if the server works.")
         } else {
             println!("Server {server} was not held.")

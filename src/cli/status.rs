@@ -21,9 +21,6 @@ const WARNING: u8 = 1;
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
     /// Print again every SECONDS seconds (default 2) until Ctrl-C
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..))]
     watch: Option<u64>,
@@ -33,7 +30,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Running, async |reached| {
         loop {
             let status: Status = reached.operator().ask(Request::Status).await?;
-            let shown = match arguments.json {
+            let shown = match arguments.config.json {
                 true => json(&status),
                 false => text(&status),
             };

@@ -23,9 +23,6 @@ pub(super) struct Arguments {
     /// Also send a real message to this address, as the last step
     #[arg(long, value_name = "ADDR")]
     to: Option<String>,
-    /// Print one JSON object per line
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -33,7 +30,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         return operator::run(&arguments.config, Need::Running, async |reached| {
             let request = Request::TestAlert(name.clone());
             reached.operator().ask::<()>(request).await?;
-            println!("{name} took the test alert.");
+            if arguments.config.json {
+                println!("{}", serde_json::json!({ "alert": name, "sent": true }));
+            } else {
+                println!("{name} took the test alert.");
+            }
             Ok(ExitCode::SUCCESS)
         });
     }
@@ -48,7 +49,7 @@ async fn test(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, Oper
     let mut is_well = true;
     let shown = |step: Step| {
         is_well &= step.well;
-        if arguments.json {
+        if arguments.config.json {
             println!("{}", serde_json::json!(step));
         } else {
             show(&step);

@@ -15,9 +15,6 @@ use crate::token::{Grant, TokenOrigin};
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Print one JSON object per line
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -28,13 +25,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         for row in rows {
             let (light, words) = row.glance(now);
             lacks_one |= row.lacks_token(now);
-            if arguments.json {
+            if arguments.config.json {
                 println!("{}", json(&row, light, &words));
             } else {
                 show(&row, light, &words);
             }
         }
-        if !arguments.json {
+        if !arguments.config.json {
             let unused: Vec<String> = operator.ask(Request::Unused).await?;
             for account in unused {
                 println!(

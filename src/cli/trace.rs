@@ -33,9 +33,6 @@ pub(super) struct Arguments {
     /// Show at most this many messages, the newest ones
     #[arg(long, default_value_t = 100)]
     limit: usize,
-    /// Print one JSON object per line
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -74,7 +71,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         &arguments.config,
         Need::Queue,
         async |reached| match arguments.what.as_deref().filter(|what| !what.contains('@')) {
-            Some(id) => one(&reached, id, arguments.json).await,
+            Some(id) => one(&reached, id, arguments.config.json).await,
             None => several(&reached, filter, arguments).await,
         },
     )
@@ -130,13 +127,13 @@ async fn several(
     stories.reverse();
     let what = arguments.what.as_deref().unwrap_or_default();
     for story in &stories {
-        if arguments.json {
+        if arguments.config.json {
             println!("{}", json(story));
         } else {
             println!("{}", queue::summary(story, what));
         }
     }
-    if !arguments.json {
+    if !arguments.config.json {
         println!("{}", found(stories.len(), arguments.limit));
     }
     Ok(if stories.is_empty() {

@@ -32,18 +32,27 @@ enum VaultAction {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match &arguments.action {
         VaultAction::NewKey => {
-            println!("{}", vault::new_key().as_str());
+            let key = vault::new_key();
+            if arguments.config.json {
+                println!("{}", serde_json::json!({ "key": key.as_str() }));
+            } else {
+                println!("{}", key.as_str());
+            }
             ExitCode::SUCCESS
         }
         VaultAction::Rotate { new_key } => {
             operator::run(&arguments.config, Need::Accounts, async |reached| {
-                rotate(&reached, new_key.as_ref()).await
+                rotate(&reached, new_key.as_ref(), arguments.config.json).await
             })
         }
     }
 }
 
-async fn rotate(reached: &Reached, new_key: Option<&PathBuf>) -> Result<ExitCode, OperatorError> {
+async fn rotate(
+    reached: &Reached,
+    new_key: Option<&PathBuf>,
+    json: bool,
+) -> Result<ExitCode, OperatorError> {
     let key = match (new_key, &reached.config.fixed.vault_key) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path);
@@ -61,6 +70,10 @@ async fn rotate(reached: &Reached, new_key: Option<&PathBuf>) -> Result<ExitCode
     };
     let request = Request::RotateVault { key };
     let count: usize = reached.operator().ask(request).await?;
+    if json {
+        println!("{}", serde_json::json!({ "accounts": count }));
+        return Ok(ExitCode::SUCCESS);
+    }
     let accounts = if count == 1 {
         "account is"
     } else {

@@ -29,8 +29,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let link: Option<String> = reached.operator().ask(Request::PageLink(role)).await?;
         let missing = "the running configuration has no web page; add [web] with address = \"127.0.0.1:2580\", and restart";
         let link = link.ok_or_else(|| OperatorError::no(missing))?;
-        println!("{link}");
-        if !arguments.no_browser && open::that_detached(&link).is_err() {
+        if arguments.config.json {
+            println!("{}", serde_json::json!({ "link": link, "role": role }));
+        } else {
+            println!("{link}");
+        }
+        if !arguments.no_browser && !arguments.config.json && open::that_detached(&link).is_err() {
             eprintln!(
                 "No browser could be opened. Open the link in a browser on this machine; to use another machine, forward the port first, such as: \
                  ssh -L 2580:127.0.0.1:2580 this-machine"

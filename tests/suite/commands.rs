@@ -466,3 +466,46 @@ fn a_reload_names_what_only_a_restart_changes() {
     lab.send("notifications@example.com", &admitted("goes on"));
     lab.delivered(1);
 }
+
+#[test]
+fn the_configuration_and_json_are_named_before_or_after_the_command() {
+    let lab = Lab::new();
+    let file = lab.path("mailferry.toml").display().to_string();
+    for arguments in [
+        ["-c", &file, "--json", "queue", "list"],
+        ["--json", "queue", "-c", &file, "list"],
+        ["queue", "list", "--json", "--config", &file],
+    ] {
+        let output = Command::new(PROGRAM)
+            .args(arguments)
+            .output()
+            .expect("runs");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        assert!(
+            output.stdout.is_empty(),
+            "{arguments:?}: an empty queue has no lines"
+        );
+    }
+    let value = |arguments: &[&str]| -> Value {
+        let output = lab.run(arguments);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"))
+    };
+    assert_eq!(value(&["hold", "notifications", "--json"])["held"], true);
+    assert_eq!(
+        value(&["release", "notifications", "--json"])["was_held"],
+        true
+    );
+    assert_eq!(value(&["queue", "retry", "--all", "--json"])["changed"], 0);
+    assert_eq!(
+        value(&["check", "--json"])["warnings"],
+        serde_json::json!([])
+    );
+    assert!(value(&["vault", "new-key", "--json"])["key"].is_string());
+    assert_eq!(value(&["vault", "rotate", "--json"])["accounts"], 0);
+    assert_eq!(
+        value(&["disconnect", "--unused", "--json"])["accounts"],
+        serde_json::json!([])
+    );
+    assert!(value(&["reload", "--json"])["needs_restart"].is_array());
+}

@@ -2,8 +2,10 @@
 
 use std::fmt::Display;
 
+use crate::base::Timestamp;
 use crate::cli::common::plain;
 use crate::message::Address;
+use crate::operator::reason::from_now;
 use crate::operator::story::{outcome, words};
 use crate::spool::filter;
 use crate::spool::{Entry, Origin, Record, State, Story, StoryEvent};
@@ -14,15 +16,29 @@ const SHOWN: usize = 3;
 /// The number of characters of a reason that a line shows; `queue show` prints the whole reason.
 const REASON: usize = 200;
 
-/// Returns a line about a message, with the reason why it waits.
-pub(super) fn line(Entry { record, lease }: &Entry, reason: Option<&str>) -> String {
+/// Returns the header of a list of messages; `width` is the length of the longest server name.
+pub(super) fn header(width: usize) -> String {
+    format!(
+        "{:<13}  {:<11}  {:<15}  {:<width$}  FROM -> TO",
+        "ID", "ACCEPTED", "STATE", "SERVER"
+    )
+}
+
+/// Returns a line about a message, and a second one with the reason why it waits.
+pub(super) fn line(
+    Entry { record, lease }: &Entry,
+    reason: Option<&str>,
+    width: usize,
+    now: Timestamp,
+) -> String {
     let state = match record.state {
         _ if lease.is_some() => "active".to_owned(),
         State::Held => "held".to_owned(),
-        State::Queued if record.attempts == 0 => "queued".to_owned(),
-        State::Queued => format!("next {}", record.due),
+        State::Queued if record.attempts == 0 || record.due <= now => "queued".to_owned(),
+        State::Queued => format!("next {}", from_now(record.due, now)),
     };
     let uncertain = if record.uncertain { " uncertain" } else { "" };
+    let state = state + uncertain;
     let to: Vec<&str> = record
         .envelope
         .recipients
@@ -30,12 +46,12 @@ pub(super) fn line(Entry { record, lease }: &Entry, reason: Option<&str>) -> Str
         .map(|r| r.address.as_str())
         .collect();
     let reason = reason.map_or(String::new(), |reason| {
-        format!("  {}", cut(&plain(reason), REASON))
+        format!("\n    {}", cut(&plain(reason), REASON))
     });
     format!(
-        "{}  {}  {state}{uncertain}  {}  <{}> -> {}  {} octets{reason}",
+        "{}  {:<11}  {state:<15}  {:<width$}  <{}> -> {}  {} octets{reason}",
         record.id,
-        record.received,
+        from_now(record.received, now),
         lane(record, "-"),
         record.envelope.sender,
         shown(&to),
