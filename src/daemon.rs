@@ -379,6 +379,7 @@ fn described(config: &Config, listeners: &[Serving], since: Timestamp) -> Progra
             .to_string(),
         configured: Timestamp::now(),
         listeners: listeners.collect(),
+        queue_age: config.live.alerts.thresholds.queue_age.as_secs(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! program fills in as it starts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -11,10 +12,6 @@ use crate::base::Timestamp;
 use crate::delivery::ServerState;
 use crate::observe::metrics::Totals;
 use crate::spool::{Count, SpoolMeasures};
-
-/// The age at which the oldest message of the queue is a warning: Exchange's own senders are told of a delay
-/// after four hours, and an administrator wants to know before.
-const OLD: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// The text for a disk whose free space has fallen to the reserve.
 const LOW_SPACE: &str = "too little free disk space for new messages";
@@ -34,6 +31,8 @@ pub(crate) struct ProgramInfo {
     pub configured: Timestamp,
     /// The listeners.
     pub listeners: Vec<ListenerRow>,
+    /// The age (seconds) at which the oldest message of the queue is a warning: `[alerts] queue_age`.
+    pub queue_age: u64,
 }
 
 /// The current [`ProgramInfo`].
@@ -200,10 +199,16 @@ impl Status {
         if sending.peek().is_some() && sending.all(|state| state.hold.is_some()) {
             reasons.push("all sending servers are held".to_owned());
         }
-        if let Some(oldest) = self.oldest.filter(|oldest| self.now.since(*oldest) >= OLD) {
+        if let Some(oldest) = self.too_old() {
             reasons.push(format!("the oldest message has waited since {oldest}"));
         }
         reasons
+    }
+
+    /// Returns the time at which the oldest message was accepted, if that is too long ago.
+    fn too_old(&self) -> Option<Timestamp> {
+        let most = Duration::from_secs(self.about.queue_age);
+        self.oldest.filter(|oldest| self.now.since(*oldest) >= most)
     }
 
     /// Returns warnings that do not concern a single server.
@@ -225,7 +230,7 @@ impl Status {
                 self.held
             ));
         }
-        if let Some(oldest) = self.oldest.filter(|oldest| self.now.since(*oldest) >= OLD) {
+        if let Some(oldest) = self.too_old() {
             warnings.push(format!(
                 "the oldest message has waited since {oldest}: `mailferry queue list` says why"
             ));
@@ -248,7 +253,10 @@ mod tests {
     fn status(held: usize, oldest: Option<i64>) -> Status {
         let now = Timestamp(10_000_000);
         Status {
-            about: ProgramInfo::default(),
+            about: ProgramInfo {
+                queue_age: 3_600,
+                ..ProgramInfo::default()
+            },
             now,
             servers: Vec::new(),
             queued: 1,
