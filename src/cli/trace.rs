@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::common::{ConfigFile, NO, misused};
+use super::common::{ConfigFile, NO, misused, plain};
 use super::operator::{self, Reached};
 use super::queue;
 use crate::base::{MessageId, Timestamp};
-use crate::operator::{Need, OperatorError, PAGE, Request};
+use crate::operator::{ErrorKind, Need, OperatorError, PAGE, Request};
 use crate::spool::{Entry, Story, StoryFilter, StoryResult};
 
 /// The arguments of `mailferry trace`.
@@ -99,22 +99,39 @@ async fn one(reached: &Reached, id: &str, is_json: bool) -> Result<ExitCode, Ope
     let operator = reached.operator();
     let id: MessageId = id.parse().map_err(OperatorError::no)?;
     let story: Story = operator.ask(Request::Story(id)).await?;
-    let reasons = if story.ended.is_some() {
-        Vec::new()
-    } else {
-        let entry: Entry = operator.ask(Request::Show(id)).await?;
-        queue::reasons(reached, &entry).await?
-    };
+    let reasons = waits(reached, &story).await?;
     if is_json {
-        let mut value = json(&story);
-        if !reasons.is_empty() {
-            value["waits"] = reasons.join("; ").into();
-        }
-        println!("{value}");
+        println!("{}", with_reasons(&story, &reasons));
     } else {
         queue::story(&story, &reasons);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the reasons why a message waits; none if it has left the queue.
+async fn waits(reached: &Reached, story: &Story) -> Result<Vec<String>, OperatorError> {
+    if story.ended.is_some() {
+        return Ok(Vec::new());
+    }
+    match reached
+        .operator()
+        .ask::<Entry>(Request::Show(story.record.id))
+        .await
+    {
+        Ok(entry) => queue::reasons(reached, &entry).await,
+        // It has left the queue meanwhile.
+        Err(error) if error.kind == ErrorKind::No => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns a story as JSON, with the reasons why the message waits.
+fn with_reasons(story: &Story, reasons: &[String]) -> serde_json::Value {
+    let mut value = json(story);
+    if !reasons.is_empty() {
+        value["waits"] = reasons.join("; ").into();
+    }
+    value
 }
 
 /// Prints a line for each story that a filter admits, oldest first.
@@ -127,10 +144,14 @@ async fn several(
     stories.reverse();
     let what = arguments.what.as_deref().unwrap_or_default();
     for story in &stories {
+        let reasons = waits(reached, story).await?;
         if arguments.config.json {
-            println!("{}", json(story));
+            println!("{}", with_reasons(story, &reasons));
         } else {
             println!("{}", queue::summary(story, what));
+            for reason in &reasons {
+                println!("    waits: {}", plain(reason));
+            }
         }
     }
     if !arguments.config.json {

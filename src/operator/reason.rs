@@ -40,7 +40,8 @@ pub(crate) fn reason(entry: &Entry, servers: &Servers, now: Timestamp) -> Option
         let most = server.limits.per_minute.unwrap_or_default();
         let mailbox = &server.mailbox;
         return Some(format!(
-            "mailbox {mailbox} may send {most} messages a minute; the next one can be sent {}",
+            "mailbox {mailbox} may send {most} message{} a minute; the next one can be sent {}",
+            if most == 1 { "" } else { "s" },
             from_now(until, now)
         ));
     }

@@ -492,7 +492,9 @@ impl Connection {
 
     async fn data(&mut self) {
         if !self.shared.spool.has_room().await {
-            return self.machine.answer(wording::out_of_space());
+            let reply = wording::out_of_space();
+            self.session_refused(&reply);
+            return self.machine.answer(reply);
         }
         let id = self.shared.spool.next_id(self.shared.clock.now());
         self.incoming = Some(Incoming {

@@ -32,6 +32,7 @@ mod reading;
 mod replies;
 mod schedules;
 mod simulated;
+mod states;
 mod status;
 mod stories;
 mod tokens;
