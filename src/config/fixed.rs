@@ -94,6 +94,7 @@ mod tests {
             web: Some(web::PageSettings {
                 address: "127.0.0.1:2580".parse().unwrap(),
                 external_url: None,
+                certificate: None,
             }),
             spool: sqlite::SpoolSettings {
                 reserve: 1,

@@ -93,6 +93,8 @@ pub(super) struct WebTable {
     pub external_url: Option<Spanned<Url>>,
     #[serde(default)]
     pub proxy: bool,
+    pub certificate: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
     #[serde(default)]
     pub user: Vec<PersonTable>,
 }

@@ -19,16 +19,20 @@ mod views;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use crate::base::certificate::{self, Files};
+use crate::base::tls::TlsError;
 use crate::observe::maillog;
 use crate::operator::Local;
 use parts::PageParts;
@@ -42,6 +46,20 @@ pub struct PageSettings {
     pub address: SocketAddr,
     /// The page's URL from outside, if it is behind a proxy.
     pub external_url: Option<Url>,
+    /// The files with the certificate and the key, if the page itself uses TLS.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl PageSettings {
+    /// Returns the TLS settings, if the page itself uses TLS. A changed certificate is used from then on.
+    pub(crate) fn tls(&self) -> Option<Result<ServerConfig, TlsError>> {
+        let (chain, key) = self.certificate.clone()?;
+        let files = vec![Files { chain, key }];
+        Some(certificate::server_config(
+            files,
+            maillog::certificate_taken,
+        ))
+    }
 }
 
 /// The maximum length of a form (octets). The longest has an address, a name or a password.
@@ -87,11 +105,13 @@ impl Web {
         operator: Local,
         live: SharedLive,
     ) -> io::Result<Self> {
+        let tls = settings.tls().transpose().map_err(io::Error::other)?;
         let listener = TcpListener::bind(settings.address).await?;
         let address = listener.local_addr()?;
         maillog::page(address);
         let parts = Arc::new(PageParts::new(
             settings.external_url.as_ref(),
+            tls.is_some(),
             address,
             operator,
             live,
@@ -103,7 +123,7 @@ impl Web {
                 .unwrap_or_default()
         });
         let router = router(parts);
-        let task = tokio::spawn(async move { match serve::serve(listener, router).await {} });
+        let task = tokio::spawn(async move { match serve::serve(listener, tls, router).await {} });
         Ok(Self { task })
     }
 

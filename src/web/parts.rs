@@ -96,11 +96,13 @@ impl PageParts {
 impl PageParts {
     pub(super) fn new(
         external_url: Option<&Url>,
+        has_tls: bool,
         address: SocketAddr,
         operator: Local,
         live: SharedLive,
     ) -> Self {
-        let mut base = format!("http://{address}");
+        let scheme = if has_tls { "https" } else { "http" };
+        let mut base = format!("{scheme}://{address}");
         let mut outer_host = None;
         if let Some(url) = external_url {
             base = url.as_str().trim_end_matches('/').to_owned();

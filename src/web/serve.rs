@@ -14,10 +14,12 @@ use http_body::Frame;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::base::limits;
 
@@ -34,7 +36,12 @@ const LIFE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the page on `listener`, and never returns. Connections beyond [`CONNECTIONS`] are closed at once.
-pub(super) async fn serve(listener: TcpListener, router: Router) -> Infallible {
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<ServerConfig>,
+    router: Router,
+) -> Infallible {
+    let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -44,16 +51,31 @@ pub(super) async fn serve(listener: TcpListener, router: Router) -> Infallible {
         let Ok(place) = places.clone().try_acquire_owned() else {
             continue;
         };
-        let router = router.clone();
+        let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
-            // A connection that ends early is not our problem.
-            let _ = timeout(LIFE, answer(stream, router)).await;
+            // A connection that ends early is not our problem, and neither is a failed handshake.
+            let _ = timeout(LIFE, async {
+                match tls {
+                    None => drop(answer(stream, router).await),
+                    Some(tls) => {
+                        if let Ok(Ok(stream)) =
+                            timeout(limits::TLS_HANDSHAKE, tls.accept(stream)).await
+                        {
+                            drop(answer(stream, router).await);
+                        }
+                    }
+                }
+            })
+            .await;
             drop(place);
         });
     }
 }
 
-async fn answer(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+) -> Result<(), hyper::Error> {
     let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER);

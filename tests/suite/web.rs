@@ -667,3 +667,41 @@ fn off_loopback_the_page_is_reached_by_address_and_through_the_proxy() {
     assert_eq!(status("/metrics", "192.0.2.1:1"), 421);
     assert_eq!(status("/healthz", "any.example"), 200);
 }
+
+#[test]
+fn with_a_certificate_the_page_uses_tls_itself_and_may_listen_elsewhere() {
+    let plan = Plan::default();
+    let page = "[web]\naddress = \"0.0.0.0:0\"\ncertificate = \"page.pem\"\nkey = \"page.key\"\n[[listener]]";
+    let mut lab = Lab::stopped(Plan {
+        configuration: plan.configuration.replacen("[[listener]]", page, 1),
+        ..plan
+    });
+    let missing = lab.run(&["check"]);
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(said.contains("[web] certificate: "), "{said}");
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("makes");
+    lab.write("page.pem", &made.cert.pem());
+    lab.write_private("page.key", &made.signing_key.serialize_pem());
+    lab.start();
+    let link = lab
+        .stdout(&["web", "--no-browser"])
+        .replace("0.0.0.0", "127.0.0.1");
+    assert!(link.starts_with("https://127.0.0.1:"), "{link}");
+    let root = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("a certificate");
+    let http = reqwest::Client::builder()
+        .tls_certs_only([root])
+        .redirect(Policy::none());
+    let http = http.build().expect("a client");
+    let response = lab.wait(http.get(link.trim()).send()).expect("answers");
+    assert_eq!(response.status(), 303);
+    let cookie = response.headers()[SET_COOKIE].to_str().expect("text");
+    assert!(cookie.contains("; Secure"), "{cookie}");
+    // A client without TLS gets nothing, and does not disturb the next one.
+    let plain = link.trim().replacen("https", "http", 1);
+    assert!(lab.wait(reqwest::get(plain)).is_err());
+    let base = link.split("/in/").next().expect("a base");
+    let healthy = lab
+        .wait(http.get(format!("{base}/healthz")).send())
+        .expect("answers");
+    assert_eq!(healthy.status(), 200);
+}

@@ -1,6 +1,9 @@
 //! `[web]`: the page's addresses, and the people who may log in.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
+
+use toml::Spanned;
 
 use super::checker::Checker;
 use crate::base::secret::ExposeSecret;
@@ -13,9 +16,10 @@ impl Checker<'_> {
     pub(super) fn web(&mut self, web: &Option<text::WebTable>) -> Option<PageSettings> {
         let web = web.as_ref()?;
         let address = *web.address.get_ref();
-        if !address.ip().is_loopback() && !web.proxy {
+        let certificate = self.certificate_of_page(web);
+        if !address.ip().is_loopback() && !web.proxy && certificate.is_none() {
             let text = format!(
-                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, or put a proxy with TLS in front of \
+                "{address} is not on loopback, and the page has no TLS; write 127.0.0.1:PORT, or add certificate and key, or put a proxy with TLS in front of \
                  the page, and say so: proxy = true and external_url = \"https://HOST\""
             );
             self.problem(web.address.span(), "[web] address", text);
@@ -37,10 +41,36 @@ impl Checker<'_> {
             }
             url.get_ref().clone()
         });
-        Some(PageSettings {
+        let settings = PageSettings {
             address,
             external_url,
-        })
+            certificate,
+        };
+        if let Some(Err(error)) = settings.tls() {
+            let span = web.certificate.as_ref().map(Spanned::span);
+            self.problem(span.unwrap_or_default(), "[web] certificate", error);
+        }
+        Some(settings)
+    }
+
+    /// Returns the files of the page's certificate and key, which belong together.
+    fn certificate_of_page(&mut self, web: &text::WebTable) -> Option<(PathBuf, PathBuf)> {
+        match (&web.certificate, &web.key) {
+            (Some(chain), Some(key)) => {
+                Some((self.beside(chain.get_ref()), self.beside(key.get_ref())))
+            }
+            (Some(only), None) => {
+                let text = "a certificate needs its key; add key = \"FILE\"";
+                self.problem(only.span(), "[web] certificate", text);
+                None
+            }
+            (None, Some(only)) => {
+                let text = "a key needs its certificate; add certificate = \"FILE\"";
+                self.problem(only.span(), "[web] key", text);
+                None
+            }
+            (None, None) => None,
+        }
     }
 
     /// Checks the people who may log in. If secrets are not read, there are none.
