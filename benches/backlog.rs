@@ -28,37 +28,30 @@ fn message(spool: &SqliteSpool, number: usize, now: Timestamp) -> NewMessage {
     );
     let recipient = format!("someone{number}@example.net");
     let record = Record {
-        id: spool.next_id(now),
-        received: now,
-        origin: Origin::Client {
-            user: format!("user{}", number % USERS),
-            listener: String::new(),
-            peer: "127.0.0.1".into(),
-            helo: "app.example.com".into(),
-            protocol: "ESMTPA".into(),
-        },
-        envelope: Envelope {
-            sender: ReversePath::parse("notifications@example.com").expect("an address"),
-            parameters: Parameters::default(),
-            recipients: vec![Recipient {
-                address: recipient.parse().expect("an address"),
-                parameters: Parameters::default(),
-            }],
-        },
         size: text.len() as u64,
-        sum: None,
         lane: "n".into(),
-        priority: Priority::Normal,
         state: State::Queued,
-        // Spread over the past, so that messages are not due in the order of their arrival.
+        // Spread over the past, so that messages are not due in the order of their arrival.,
         due: now.before(Duration::from_millis((number as u64 * 7_919) % 1_000_000)),
-        attempts: 0,
-        last: None,
-        uncertain: false,
-        warned: false,
-        holds: 0,
-        former_lane: None,
-        message_id: None,
+        ..Record::new(
+            spool.next_id(now),
+            now,
+            Origin::Client {
+                user: format!("user{}", number % USERS),
+                listener: String::new(),
+                peer: "127.0.0.1".into(),
+                helo: "app.example.com".into(),
+                protocol: "ESMTPA".into(),
+            },
+            Envelope {
+                sender: ReversePath::parse("notifications@example.com").expect("an address"),
+                parameters: Parameters::default(),
+                recipients: vec![Recipient {
+                    address: recipient.parse().expect("an address"),
+                    parameters: Parameters::default(),
+                }],
+            },
+        )
     };
     let content = Content::Memory(text.into());
     NewMessage { record, content }

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use common::{median, processor_time, verdict};
 use mailferry::base::Timestamp;
-use mailferry::message::{Envelope, Parameters, Priority, Recipient, ReversePath};
+use mailferry::message::{Envelope, Parameters, Recipient, ReversePath};
 use mailferry::spool::sqlite::{SpoolSettings, SqliteSpool};
 use mailferry::spool::{
-    ClaimFrom, Content, EventKind, Intake, Ledger, NewMessage, Origin, Owner, Record, State,
-    Stories, Story, StoryEvent, StoryFilter, StoryResult, Work,
+    ClaimFrom, Content, EventKind, Intake, Ledger, NewMessage, Origin, Owner, Record, Stories,
+    Story, StoryEvent, StoryFilter, StoryResult, Work,
 };
 use tokio::task::JoinSet;
 
@@ -29,38 +29,30 @@ const SEARCHES: usize = 20;
 
 fn record(spool: &SqliteSpool, number: usize, at: Timestamp) -> Record {
     Record {
-        id: spool.next_id(at),
-        received: at,
-        origin: Origin::Client {
-            user: format!("user{}", number % 20),
-            listener: "apps".into(),
-            peer: "192.0.2.7".into(),
-            helo: "erp.example.com".into(),
-            protocol: "ESMTPA".into(),
-        },
-        envelope: Envelope {
-            sender: ReversePath::parse("notifications@example.com").expect("an address"),
-            parameters: Parameters::default(),
-            recipients: vec![Recipient {
-                address: format!("customer{}@company{}.example", number / 3, number % 5_000)
-                    .parse()
-                    .expect("an address"),
-                parameters: Parameters::default(),
-            }],
-        },
         size: 256,
-        sum: None,
         lane: "n".into(),
-        priority: Priority::Normal,
-        state: State::Queued,
-        due: at,
-        attempts: 0,
-        last: None,
-        uncertain: false,
-        warned: false,
-        holds: 0,
-        former_lane: None,
         message_id: Some(format!("<{number}.1795701600@erp.example.com>")),
+        ..Record::new(
+            spool.next_id(at),
+            at,
+            Origin::Client {
+                user: format!("user{}", number % 20),
+                listener: "apps".into(),
+                peer: "192.0.2.7".into(),
+                helo: "erp.example.com".into(),
+                protocol: "ESMTPA".into(),
+            },
+            Envelope {
+                sender: ReversePath::parse("notifications@example.com").expect("an address"),
+                parameters: Parameters::default(),
+                recipients: vec![Recipient {
+                    address: format!("customer{}@company{}.example", number / 3, number % 5_000)
+                        .parse()
+                        .expect("an address"),
+                    parameters: Parameters::default(),
+                }],
+            },
+        )
     }
 }
 

@@ -11,10 +11,8 @@ use super::plan::Plan;
 use super::settle::{Settled, untold};
 use super::world::World;
 use crate::base::{MessageId, Timestamp};
-use crate::message::{Address, Envelope, Priority};
-use crate::spool::{
-    Claim, Content, DigestLines, Finish, NewMessage, Origin, Record, SpoolError, State,
-};
+use crate::message::{Address, Envelope};
+use crate::spool::{Claim, Content, DigestLines, Finish, NewMessage, Origin, Record, SpoolError};
 
 /// The message that a notice is about.
 pub(super) struct About<'a> {
@@ -163,23 +161,8 @@ pub(super) fn why_untold(record: &Record) -> String {
 /// Returns the record of a message from this program that is due at once.
 fn ours(id: MessageId, origin: Origin, envelope: Envelope, lane: String, now: Timestamp) -> Record {
     Record {
-        id,
-        received: now,
-        origin,
-        envelope,
-        size: 0,
-        sum: None,
         lane,
-        priority: Priority::Normal,
-        state: State::Queued,
-        due: now,
-        attempts: 0,
-        last: None,
-        uncertain: false,
-        warned: false,
-        holds: 0,
-        former_lane: None,
-        message_id: None,
+        ..Record::new(id, now, origin, envelope)
     }
 }
 

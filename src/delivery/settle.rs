@@ -309,8 +309,8 @@ fn after_attempt(given: &Circumstances, tried: &Tried, attempts: u32) -> Next {
 mod tests {
     use super::*;
     use crate::base::MessageId;
-    use crate::message::{Envelope, Parameters, Priority, ReversePath};
-    use crate::spool::{Origin, State};
+    use crate::message::{Envelope, Parameters, ReversePath};
+    use crate::spool::Origin;
     use crate::transport::{FailedRecipient, Finding, Until};
     use proptest::prelude::*;
 
@@ -320,27 +320,17 @@ mod tests {
             parameters: Parameters::default(),
         };
         let record = Record {
-            id: MessageId::from_i64(1),
-            received: Timestamp(0),
-            origin: Origin::Report(MessageId::from_i64(2)),
-            envelope: Envelope {
-                sender: ReversePath::Null,
-                parameters: Parameters::default(),
-                recipients: vec![recipient],
-            },
-            size: 0,
-            sum: None,
-            lane: String::new(),
-            priority: Priority::Normal,
-            state: State::Queued,
-            due: Timestamp(0),
-            attempts: 0,
-            last: None,
             uncertain: was_uncertain,
-            warned: false,
-            holds: 0,
-            former_lane: None,
-            message_id: None,
+            ..Record::new(
+                MessageId::from_i64(1),
+                Timestamp(0),
+                Origin::Report(MessageId::from_i64(2)),
+                Envelope {
+                    sender: ReversePath::Null,
+                    parameters: Parameters::default(),
+                    recipients: vec![recipient],
+                },
+            )
         };
         Tried {
             record,

@@ -77,6 +77,29 @@ pub struct Place {
 }
 
 impl Record {
+    /// Creates the record of a message that is queued in no lane yet, and due at once. Its size is unknown.
+    pub fn new(id: MessageId, received: Timestamp, origin: Origin, envelope: Envelope) -> Self {
+        Self {
+            id,
+            received,
+            origin,
+            envelope,
+            size: 0,
+            sum: None,
+            lane: String::new(),
+            priority: Priority::Normal,
+            state: State::Queued,
+            due: received,
+            attempts: 0,
+            last: None,
+            uncertain: false,
+            warned: false,
+            holds: 0,
+            former_lane: None,
+            message_id: None,
+        }
+    }
+
     /// Returns the place where the message waits.
     pub fn place(&self) -> Place {
         let user = match &self.origin {

@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use mailferry::base::Service;
 use mailferry::base::{MessageId, Simulation, Timestamp, tls};
 use mailferry::delivery::{self, Delivery, DeliveryOptions, MailboxLimits};
-use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
+use mailferry::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::spool::{Content, EventKind, Intake, NewMessage, Origin, Record, State};
 use mailferry::transport::smtp::{Auth, SmtpServer};
@@ -118,33 +118,24 @@ fn message(
     let text = format!("From: <{sender}>\r\nMessage-ID: <{number}>\r\nSubject: x\r\n\r\nHello\r\n");
     let id = spool.next_id(now);
     let record = Record {
-        id,
-        received: now,
-        origin: Origin::Client {
-            user: format!("user{}", number % 3),
-            listener: String::new(),
-            peer: "127.0.0.1".into(),
-            helo: "app".into(),
-            protocol: "ESMTPA".into(),
-        },
-        envelope: Envelope {
-            sender: ReversePath::Mailbox(address(&sender)),
-            parameters: Parameters::default(),
-            recipients,
-        },
         size: text.len() as u64,
-        sum: None,
         lane: format!("s{}", number % MAILBOXES),
-        priority: Priority::Normal,
-        state: State::Queued,
-        due: now,
-        attempts: 0,
-        last: None,
-        uncertain: false,
-        warned: false,
-        holds: 0,
-        former_lane: None,
-        message_id: None,
+        ..Record::new(
+            id,
+            now,
+            Origin::Client {
+                user: format!("user{}", number % 3),
+                listener: String::new(),
+                peer: "127.0.0.1".into(),
+                helo: "app".into(),
+                protocol: "ESMTPA".into(),
+            },
+            Envelope {
+                sender: ReversePath::Mailbox(address(&sender)),
+                parameters: Parameters::default(),
+                recipients,
+            },
+        )
     };
     let content = Content::Memory(text.into());
     NewMessage { record, content }

@@ -4,7 +4,7 @@ use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::base::{MessageId, Timestamp};
-use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
+use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::spool::{Flow, Origin, Record, SpoolError, State, Story};
 
 /// The number of columns of a record.
@@ -142,36 +142,27 @@ fn unreadable(
 pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
     let unknown = String::new;
     Record {
-        id,
-        received: id.time(),
-        origin: Origin::Client {
-            user: unknown(),
-            listener: unknown(),
-            peer: unknown(),
-            helo: unknown(),
-            protocol: unknown(),
-        },
-        envelope: Envelope {
-            sender: ReversePath::Null,
-            parameters: Parameters::default(),
-            recipients: Vec::new(),
-        },
-        size: 0,
-        sum: None,
-        lane: String::new(),
-        priority: Priority::Normal,
         state: State::Held,
-        due: id.time(),
-        attempts: 0,
         last: Some(format!(
             "the message's record in spool.sqlite is damaged ({reason}): `queue export {id}` saves its content, `queue \
              delete {id}` removes it"
         )),
-        uncertain: false,
-        warned: false,
-        holds: 0,
-        former_lane: None,
-        message_id: None,
+        ..Record::new(
+            id,
+            id.time(),
+            Origin::Client {
+                user: unknown(),
+                listener: unknown(),
+                peer: unknown(),
+                helo: unknown(),
+                protocol: unknown(),
+            },
+            Envelope {
+                sender: ReversePath::Null,
+                parameters: Parameters::default(),
+                recipients: Vec::new(),
+            },
+        )
     }
 }
 

@@ -30,33 +30,24 @@ fn open(settings: SpoolSettings) -> Result<SqliteSpool, SpoolError> {
 
 fn new(spool: &SqliteSpool, lane: &str, text: &str) -> NewMessage {
     let record = Record {
-        id: spool.next_id(NOW),
-        received: NOW,
-        origin: Origin::Client {
-            user: "u".into(),
-            listener: String::new(),
-            peer: "127.0.0.1".into(),
-            helo: "h".into(),
-            protocol: "ESMTP".into(),
-        },
-        envelope: Envelope {
-            sender: ReversePath::Null,
-            parameters: Parameters::default(),
-            recipients: vec![],
-        },
         size: text.len() as u64,
-        sum: None,
         lane: lane.into(),
-        priority: Priority::Normal,
-        state: State::Queued,
-        due: NOW,
-        attempts: 0,
-        last: None,
-        uncertain: false,
-        warned: false,
-        holds: 0,
-        former_lane: None,
-        message_id: None,
+        ..Record::new(
+            spool.next_id(NOW),
+            NOW,
+            Origin::Client {
+                user: "u".into(),
+                listener: String::new(),
+                peer: "127.0.0.1".into(),
+                helo: "h".into(),
+                protocol: "ESMTP".into(),
+            },
+            Envelope {
+                sender: ReversePath::Null,
+                parameters: Parameters::default(),
+                recipients: vec![],
+            },
+        )
     };
     NewMessage {
         record,

@@ -11,9 +11,7 @@ use crate::message::{Envelope, Headers, Priority, rewrite};
 use crate::observe::maillog;
 use crate::routing::{Decision, Route};
 use crate::smtp::Reply;
-use crate::spool::{
-    Content, EventKind, NewMessage, Origin, Record, SpoolError, State, Story, StoryEvent,
-};
+use crate::spool::{Content, EventKind, NewMessage, Origin, Record, SpoolError, Story, StoryEvent};
 use crate::submission::shared::SubmissionSettings;
 use crate::submission::{permission, wording};
 
@@ -142,29 +140,20 @@ impl Connection {
             IpAddr::V6(address) => format!("IPv6:{address}"),
         };
         Record {
-            id,
-            received: now,
-            origin: Origin::Client {
-                user: self.machine.user().unwrap_or_default().to_owned(),
-                listener: self.endpoint.name.clone(),
-                peer,
-                helo: self.machine.helo().to_owned(),
-                protocol: self.machine.protocol().to_owned(),
-            },
-            envelope,
             size: content.size(),
             sum: content.sum(),
-            lane: String::new(),
-            priority: Priority::Normal,
-            state: State::Queued,
-            due: now,
-            attempts: 0,
-            last: None,
-            uncertain: false,
-            warned: false,
-            holds: 0,
-            former_lane: None,
-            message_id: None,
+            ..Record::new(
+                id,
+                now,
+                Origin::Client {
+                    user: self.machine.user().unwrap_or_default().to_owned(),
+                    listener: self.endpoint.name.clone(),
+                    peer,
+                    helo: self.machine.helo().to_owned(),
+                    protocol: self.machine.protocol().to_owned(),
+                },
+                envelope,
+            )
         }
     }
 
