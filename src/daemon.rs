@@ -149,6 +149,8 @@ impl Daemon {
         let shown: Arc<dyn Manage> = Arc::new(ShownSpool::new(spool.clone(), clock.clone()));
         let incoming = incoming::Shared::new(incoming_settings(&config, &sources)?);
         let about = SharedInfo::default();
+        let started = Timestamp::now();
+        about.store(Arc::new(described(&config, &[], started)));
         let (ask_reload, reloads) = operator::reload::channel();
         let door = Door::new(door_settings(&config, &checks));
         let figures = Recorder::begin(spool.clone()).await;
@@ -209,7 +211,6 @@ impl Daemon {
             .servers
             .iter()
             .for_each(|server| metrics::show_server(&server.name));
-        let started = Timestamp::now();
         about.store(Arc::new(described(&config, &listeners, started)));
         Ok(Self {
             about,

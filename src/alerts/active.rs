@@ -1,4 +1,4 @@
-//! Which alerts are active, and when a person is told. Pure.
+//! Decides which alerts are active, and when to notify people. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,13 +22,13 @@ struct Seen {
     condition: Condition,
     /// The time since which the condition has been absent.
     absent: Option<Timestamp>,
-    /// The stage that people were told of; `None` if they were not told.
+    /// The stage of the last notification; `None` if there was none.
     told: Option<u64>,
     /// The number of deliveries since the process began, when people were told.
     delivered: u64,
 }
 
-/// Something to tell people.
+/// A notice for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// A condition that lasts.
@@ -54,7 +54,7 @@ pub(super) struct Mail {
 }
 
 impl Active {
-    /// Takes the present conditions. Returns what to tell people.
+    /// Takes the present conditions. Returns the notices to send.
     pub(super) fn take(
         &mut self,
         conditions: Vec<Condition>,
@@ -76,6 +76,8 @@ impl Active {
             seen.absent = None;
             let since = seen.condition.since.min(condition.since);
             seen.condition = Condition { since, ..condition };
+            // A condition may get less urgent, for example if a certificate is replaced.
+            seen.told = seen.told.map(|told| told.min(seen.condition.stage));
             let is_due = now.since(since) >= seen.condition.after;
             if is_due && seen.told.is_none_or(|told| told < seen.condition.stage) {
                 seen.told = Some(seen.condition.stage);
@@ -84,7 +86,12 @@ impl Active {
             }
         }
         let is_over = |seen: &Seen| {
-            let quiet = seen.condition.after.min(ABSENT);
+            let after = seen.condition.after;
+            let quiet = if after.is_zero() {
+                ABSENT
+            } else {
+                after.min(ABSENT)
+            };
             seen.absent.is_some_and(|since| now.since(since) >= quiet)
         };
         let over = self.0.extract_if(.., |_, seen| is_over(seen));
@@ -95,6 +102,19 @@ impl Active {
             condition: seen.condition,
         }));
         notices
+    }
+
+    /// Continues with the state of an earlier process, whose deliveries are not counted any more.
+    pub(super) fn resumed(mut self) -> Self {
+        self.0.values_mut().for_each(|seen| seen.delivered = 0);
+        self
+    }
+
+    /// Returns the part that must survive a restart.
+    pub(super) fn essence(&self) -> Vec<(String, Option<u64>, bool)> {
+        let all = self.0.iter();
+        all.map(|(key, seen)| (key.clone(), seen.told, seen.absent.is_some()))
+            .collect()
     }
 
     /// Returns the conditions that people were told of, and that are not over.

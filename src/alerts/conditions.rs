@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Timestamp, written};
+use crate::operator::reason::from_now;
 use crate::operator::row::TokenRow;
 use crate::operator::status::Status;
 
@@ -45,7 +46,7 @@ impl Default for AlertThresholds {
     }
 }
 
-/// A condition, present or past.
+/// A problem that may be worth an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Condition {
     /// The kind, such as `held`.
@@ -111,7 +112,10 @@ pub(super) fn conditions(
         );
         all.push(Condition { stage: 1, ..disk });
     } else if let Some(free) = free {
-        let what = format!("The spool's disk fills: {} MB are free.", free / 1_000_000);
+        let what = format!(
+            "The spool's disk is almost full: {} MB are free.",
+            free / 1_000_000
+        );
         all.push(whole(
             "disk",
             now,
@@ -171,7 +175,7 @@ fn held<'a>(
             subject: server.name.clone(),
             since: hold.since,
             what: format!(
-                "Server {} is held and sends nothing; {} messages wait for it.",
+                "Server {} is held and sends nothing. Waiting messages: {}.",
                 server.name, server.queued
             ),
             remedy: hold.reason.clone(),
@@ -194,12 +198,10 @@ fn credentials(tokens: &[TokenRow], now: Timestamp) -> Vec<Condition> {
             continue;
         }
         let what = if end <= now {
-            format!("The client secret or certificate of [oauth.{oauth}] has expired on {end}.")
+            format!("The client secret or certificate of [oauth.{oauth}] expired on {end}.")
         } else {
-            let days = left.as_secs().div_ceil(DAY.as_secs());
-            format!(
-                "The client secret or certificate of [oauth.{oauth}] expires on {end}, in {days} days."
-            )
+            let left = from_now(end, now);
+            format!("The client secret or certificate of [oauth.{oauth}] expires on {end}, {left}.")
         };
         all.push(Condition {
             kind: "credential".to_owned(),

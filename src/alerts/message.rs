@@ -62,7 +62,7 @@ pub(super) fn message(notice: &Notice, host: &str) -> AlertMessage {
             (
                 format!("mailferry on {host}: {about} is over"),
                 format!(
-                    "This is over: {what}\nIt began: {since}\nMessages delivered since the alert: {delivered}; {waiting} still wait."
+                    "This problem has ended: {what}\nIt began: {since}\nMessages delivered since the alert: {delivered}. Still waiting: {waiting}."
                 ),
             )
         }
@@ -165,7 +165,9 @@ mod tests {
         };
         let cleared = message(&cleared, "relay");
         assert!(
-            cleared.text.ends_with("since the alert: 5; 1 still wait."),
+            cleared
+                .text
+                .ends_with("since the alert: 5. Still waiting: 1."),
             "{}",
             cleared.text
         );

@@ -1,4 +1,4 @@
-//! Alerts: tells a person in time that something needs a person, once per cause, and when it is over.
+//! Notifies people of problems that need action: once per cause, and again when the problem ends.
 //!
 //! ```text
 //! state of the program ─▶ conditions ─▶ active ─▶ log, metric, page

@@ -32,6 +32,9 @@ pub(super) async fn send(
     }
 }
 
+/// The maximum number of characters of a command's error that are logged.
+const SAID: usize = 500;
+
 async fn post(
     http: &reqwest::Client,
     url: &Secret,
@@ -86,22 +89,23 @@ async fn run(command: &[String], message: &AlertMessage) -> Result<(), String> {
         .kill_on_drop(true)
         .spawn();
     let mut child = child.map_err(|error| format!("cannot run {program}: {error}"))?;
-    if let Some(mut input) = child.stdin.take() {
-        // A command that does not read its input is fine.
-        let _ = input.write_all(message.fields.to_string().as_bytes()).await;
-    }
-    let ended = timeout(LONGEST, child.wait_with_output()).await;
+    let input = child.stdin.take();
+    let ended = timeout(LONGEST, async {
+        if let Some(mut input) = input {
+            // A command that does not read its input is fine.
+            let _ = input.write_all(message.fields.to_string().as_bytes()).await;
+        }
+        child.wait_with_output().await
+    });
+    let ended = ended.await;
     let ended = ended.map_err(|_| format!("{program} did not end in {} s", LONGEST.as_secs()))?;
     let output = ended.map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "{program} failed ({}): {}",
-        output.status,
-        said.trim()
-    ))
+    let said: String = said.trim().chars().take(SAID).collect();
+    Err(format!("{program} failed ({}): {said}", output.status))
 }
 
 /// Sends a message by the first server that accepts it. The server that the alert is about comes last.

@@ -1,11 +1,14 @@
-//! Watches the program, and tells people.
+//! Checks the state of the program regularly, and sends alerts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use reqwest::redirect::Policy;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::active::{Active, Mail, Notice};
 use super::channel::AlertChannel;
@@ -24,12 +27,14 @@ use crate::token::clock_words;
 /// The interval at which the conditions are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The pauses before further attempts to send an alert.
-const RETRIES: [Duration; 3] = [
-    Duration::from_secs(10),
-    Duration::from_secs(60),
-    Duration::from_secs(300),
-];
+/// The pauses before the next attempts to send an alert.
+const RETRIES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+
+/// The pause before each further attempt.
+const LATER: Duration = Duration::from_secs(300);
+
+/// The time after which an alert is not sent any more.
+const GIVE_UP: Duration = Duration::from_secs(24 * 3_600);
 
 /// The maximum number of alerts that wait to be sent. There are few causes, so more means that all channels fail.
 const WAITING: usize = 100;
@@ -70,12 +75,16 @@ impl Alerts {
         notes: Arc<dyn Notes>,
         settings: AlertSettings,
     ) -> Self {
+        // A webhook's URL is a secret: it is sent to no other host.
+        let http = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .referer(false);
         let shared = Arc::new(Shared {
             operator,
             delivery,
             notes,
             settings: ArcSwap::from_pointee(settings),
-            http: reqwest::Client::new(),
+            http: http.build().unwrap_or_default(),
         });
         let (queue, waiting) = mpsc::channel(WAITING);
         let test = Arc::downgrade(&shared);
@@ -111,11 +120,11 @@ impl Shared {
     async fn watch(self: Arc<Self>, queue: mpsc::Sender<AlertMessage>) {
         let mut active = self.stored().await;
         loop {
-            let before = active.clone();
+            let before = active.essence();
             for notice in self.look(&mut active).await {
                 self.tell(&notice, &queue);
             }
-            if active != before {
+            if active.essence() != before {
                 self.store(&active).await;
             }
             self.show(&active);
@@ -128,7 +137,11 @@ impl Shared {
             return Vec::new();
         };
         let asked: &dyn Operator = &self.operator;
-        let tokens: Vec<TokenRow> = asked.ask(Request::Tokens).await.unwrap_or_default();
+        let tokens: Result<Vec<TokenRow>, _> = asked.ask(Request::Tokens).await;
+        // Without the tokens, some conditions would seem to be over.
+        let Ok(tokens) = tokens else {
+            return Vec::new();
+        };
         let settings = self.settings.load();
         let present = conditions(&status, &tokens, clock_words(), &settings.thresholds);
         let mail = Mail {
@@ -168,26 +181,52 @@ impl Shared {
         self.operator.show_alerts(rows.collect());
     }
 
-    /// Sends each alert by all channels at once. A channel that fails does not delay the others.
+    /// Gives each alert to the queue of each channel. A channel that fails does not delay the others.
     async fn send_all(self: Arc<Self>, mut waiting: mpsc::Receiver<AlertMessage>) {
+        let mut queues: HashMap<String, mpsc::Sender<Arc<AlertMessage>>> = HashMap::new();
+        // Dropping the set, when alerts stop, ends the channels' tasks.
+        let mut tasks = JoinSet::new();
         while let Some(message) = waiting.recv().await {
-            let (message, mut sending) = (Arc::new(message), JoinSet::new());
-            for channel in self.settings.load().channels.clone() {
-                sending.spawn(self.clone().send_or_retry(channel, message.clone()));
+            let message = Arc::new(message);
+            for channel in &self.settings.load().channels {
+                let name = &channel.name;
+                let queue = queues.entry(name.clone()).or_insert_with(|| {
+                    let (queue, alerts) = mpsc::channel(WAITING);
+                    tasks.spawn(self.clone().send_in_order(name.clone(), alerts));
+                    queue
+                });
+                if queue.try_send(message.clone()).is_err() {
+                    maillog::alert_failed(name, "too many alerts wait to be sent");
+                }
             }
-            // The next alert may go while this one is retried, but an all-clear must not overtake its alert.
-            sending.join_all().await;
         }
     }
 
-    async fn send_or_retry(self: Arc<Self>, channel: AlertChannel, message: Arc<AlertMessage>) {
-        for pause in RETRIES.into_iter().map(Some).chain([None]) {
-            match send(&channel, &message, &self.http, &self.delivery).await {
-                Ok(()) => return maillog::alert_sent(&channel.name, &message.title),
-                Err(reason) => maillog::alert_failed(&channel.name, &reason),
-            }
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
+    /// Sends the alerts of one channel one after another, so that an all-clear does not overtake its alert.
+    async fn send_in_order(
+        self: Arc<Self>,
+        name: String,
+        mut alerts: mpsc::Receiver<Arc<AlertMessage>>,
+    ) {
+        while let Some(message) = alerts.recv().await {
+            let until = Instant::now() + GIVE_UP;
+            let mut pauses = RETRIES.into_iter();
+            while Instant::now() < until {
+                let settings = self.settings.load_full();
+                let channel = settings
+                    .channels
+                    .iter()
+                    .find(|channel| channel.name == name);
+                // A reload has removed the channel.
+                let Some(channel) = channel else { break };
+                match send(channel, &message, &self.http, &self.delivery).await {
+                    Ok(()) => {
+                        maillog::alert_sent(&name, &message.title);
+                        break;
+                    }
+                    Err(reason) => maillog::alert_failed(&name, &reason),
+                }
+                tokio::time::sleep(pauses.next().unwrap_or(LATER)).await;
             }
         }
     }
@@ -222,8 +261,8 @@ impl Shared {
     async fn stored(&self) -> Active {
         let notes = self.notes.notes(NOTE).await.unwrap_or_default();
         let mut stored = notes.into_iter().filter(|(name, _)| name == NOTE);
-        let active = stored.find_map(|(_, text)| serde_json::from_str(&text).ok());
-        active.unwrap_or_default()
+        let active: Option<Active> = stored.find_map(|(_, text)| serde_json::from_str(&text).ok());
+        active.map(Active::resumed).unwrap_or_default()
     }
 
     async fn store(&self, active: &Active) {

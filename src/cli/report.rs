@@ -7,6 +7,7 @@ use super::common::{ConfigFile, misused, plain};
 use super::operator;
 use super::trace::time;
 use crate::base::Timestamp;
+use crate::operator::day;
 use crate::operator::report::{Delay, Outcomes, Reason, Report};
 use crate::operator::{Need, Request};
 
@@ -19,7 +20,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
     /// The mail of one day, in local time: 2026-11-26, today or yesterday
-    #[arg(long, value_name = "DAY", value_parser = day, conflicts_with_all = ["since", "before"])]
+    #[arg(long, value_name = "DAY", value_parser = day::bounds, conflicts_with_all = ["since", "before"])]
     day: Option<(Timestamp, Timestamp)>,
     /// The mail since this time (default: 24 hours ago): an age such as 2h or 7days, or 2026-11-26T14:00:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -27,25 +28,6 @@ pub(super) struct Arguments {
     /// Only mail before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     before: Option<Timestamp>,
-}
-
-/// Parses a day. Returns its beginning and its end.
-fn day(text: &str) -> Result<(Timestamp, Timestamp), String> {
-    let zone = jiff::tz::TimeZone::system();
-    let today = || jiff::Timestamp::now().to_zoned(zone.clone()).date();
-    let date = match text {
-        "today" => Ok(today()),
-        "yesterday" => today().yesterday(),
-        date => date.parse(),
-    };
-    let date: jiff::civil::Date =
-        date.map_err(|_| "expected a day such as 2026-11-26, today or yesterday")?;
-    let start = |date: jiff::civil::Date| -> Result<Timestamp, jiff::Error> {
-        let start = date.to_zoned(zone.clone())?;
-        Ok(Timestamp(start.timestamp().as_millisecond()))
-    };
-    let bounds = start(date).and_then(|first| Ok((first, start(date.tomorrow()?)?)));
-    bounds.map_err(|error| error.to_string())
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -101,9 +83,12 @@ fn outcomes(it: &Outcomes) -> String {
         failed,
         bounced,
         waiting,
+        deleted,
         ..
     } = it;
-    format!("{delivered} delivered, {failed} failed, {bounced} bounced, {waiting} waiting")
+    format!(
+        "{delivered} delivered, {failed} failed, {bounced} bounced, {waiting} waiting, {deleted} deleted"
+    )
 }
 
 fn delays(delay: &Delay) -> String {
@@ -169,18 +154,4 @@ fn reasons(reasons: &[Reason]) -> String {
         ));
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_has_a_beginning_and_an_end() {
-        let (since, until) = day("2026-11-26").unwrap();
-        assert_eq!(until.since(since), DAY);
-        assert!(day("today").unwrap().1 > Timestamp::now());
-        assert!(day("yesterday").unwrap().1 <= Timestamp::now());
-        assert!(day("26.11.").unwrap_err().contains("expected a day"));
-    }
 }

@@ -6,6 +6,7 @@ use super::common::{ConfigFile, NO, misused, plain};
 use super::operator::{self, Reached};
 use super::queue;
 use crate::base::{MessageId, Timestamp};
+use crate::operator::day;
 use crate::operator::{ErrorKind, Need, OperatorError, PAGE, Request};
 use crate::spool::{Entry, Story, StoryFilter, StoryResult};
 
@@ -54,9 +55,12 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(age) = humantime::parse_duration(text) {
         return Ok(Timestamp::now().before(age));
     }
+    if let Ok((start, _)) = day::bounds(text) {
+        return Ok(start);
+    }
     let time: Result<jiff::Timestamp, _> = text.parse();
     let time =
-        time.map_err(|_| "expected an age such as 2h, or a time such as 2026-11-26T14:00:00Z");
+        time.map_err(|_| "expected an age such as 2h, a day such as 2026-11-26, or a time such as 2026-11-26T14:00:00Z");
     Ok(Timestamp(time?.as_millisecond()))
 }
 
@@ -70,7 +74,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(
         &arguments.config,
         Need::Queue,
-        async |reached| match arguments.what.as_deref().filter(|what| !what.contains('@')) {
+        async |reached| match arguments
+            .what
+            .as_deref()
+            .filter(|what| !what.contains('@') && !what.starts_with('<'))
+        {
             Some(id) => one(&reached, id, arguments.config.json).await,
             None => several(&reached, filter, arguments).await,
         },
@@ -199,7 +207,7 @@ fn json(story: &Story) -> serde_json::Value {
 fn found(count: usize, limit: usize) -> String {
     let details = "`mailferry trace ID` shows all details of one message";
     if count == 0 {
-        "0 found; a message that was refused before its content is only in the log".to_owned()
+        "0 found; mail that was refused before its content (at MAIL or RCPT) is only in the log: event=\"refused\"".to_owned()
     } else if count == limit {
         format!("the newest {count}, `--limit` shows more; {details}")
     } else {
@@ -218,6 +226,6 @@ mod tests {
         assert_eq!(at, Timestamp(1_795_701_600_000));
         let age = Timestamp::now().since(time("2h").unwrap());
         assert!((Duration::from_secs(7_199)..=Duration::from_secs(7_201)).contains(&age));
-        assert!(time("yesterday").unwrap_err().contains("expected"));
+        assert!(time("tea time").unwrap_err().contains("expected"));
     }
 }

@@ -10,6 +10,8 @@ use argon2::password_hash::CustomizedPasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -70,6 +72,11 @@ impl Hash {
             salt: rand::random::<[u8; SALT]>().to_vec(),
             output: rand::random::<[u8; OUTPUT]>().to_vec(),
         }
+    }
+
+    /// Returns a text that differs if the hash or its salt differs.
+    pub(crate) fn digest(&self) -> String {
+        BASE64_STANDARD.encode([self.salt.as_slice(), &self.output].concat())
     }
 
     /// Returns the cost of a check: memory (KiB), passes, lanes.

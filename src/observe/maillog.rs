@@ -193,8 +193,8 @@ pub(crate) fn spool_failed(id: MessageId, reason: &dyn Display) {
     error!(target: TARGET, event = "spool_failed", %id, %reason, "cannot store the message");
 }
 
-/// Messages could not be added to the index of stories. They are found by a search all the same, until the
-/// program ends.
+/// Messages could not be added to the index of stories. Until the program ends,
+/// searches find them in memory.
 pub(crate) fn not_indexed(reason: &dyn Display) {
     warn!(target: TARGET, event = "not_indexed", %reason, "cannot write the index of messages, trying again");
 }
@@ -444,27 +444,32 @@ pub(crate) fn page_refused(name: &str) {
     warn!(target: TARGET, event = "page_refused", name, "web page: wrong name or password");
 }
 
+/// An operator's action was applied to messages; `ids` are the first of them, if they were named.
+pub(crate) fn queue_action(action: &str, count: usize, ids: &str) {
+    info!(target: TARGET, event = "queue_action", action, count, ids, "messages changed by an operator");
+}
+
 /// A person did something on the page; `on` is a server or a message.
 pub(crate) fn page_action(name: &str, action: &str, on: &str) {
     info!(target: TARGET, event = "page_action", name, action, on, "web page: done by a person");
 }
 
-/// Something needs a person, and the configured channels tell one.
+/// A problem needs a person; the configured channels send an alert.
 pub(crate) fn alert(kind: &str, subject: &str, since: Timestamp, what: &str, remedy: &str) {
-    error!(target: TARGET, event = "alert", kind, subject, %since, what, remedy, "needs a person");
+    error!(target: TARGET, event = "alert", kind, subject, %since, what, remedy, "alert");
 }
 
-/// What an alert was about is over.
+/// The problem of an alert has ended.
 pub(crate) fn alert_over(kind: &str, subject: &str, delivered: u64, waiting: usize) {
-    info!(target: TARGET, event = "alert_over", kind, subject, delivered, waiting, "needs a person no more");
+    info!(target: TARGET, event = "alert_over", kind, subject, delivered, waiting, "alert cleared");
 }
 
-/// A channel took an alert.
+/// An alert was sent.
 pub(crate) fn alert_sent(channel: &str, title: &str) {
     info!(target: TARGET, event = "alert_sent", channel, title, "alert sent");
 }
 
-/// A channel did not take an alert.
+/// An alert could not be sent.
 pub(crate) fn alert_failed(channel: &str, reason: &str) {
     error!(target: TARGET, event = "alert_failed", channel, reason, "alert not sent");
 }

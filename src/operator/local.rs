@@ -23,6 +23,7 @@ use crate::delivery::{self, Delivery, ServerState};
 use crate::door::Door;
 use crate::incoming;
 use crate::message::Address;
+use crate::observe::maillog;
 use crate::observe::metrics::totals;
 use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError, StoryFilter};
 use crate::transport::{Step, smtp::Smtp};
@@ -123,6 +124,11 @@ impl Local {
         self.alerts.store(Arc::new(alerts));
     }
 
+    /// Returns the active alerts.
+    pub(crate) fn alerts(&self) -> Arc<Vec<AlertRow>> {
+        self.alerts.load_full()
+    }
+
     /// Returns the queue, or an error if this operator has none.
     pub(crate) fn spool(&self) -> Result<&Arc<dyn Manage>, OperatorError> {
         self.spool.as_ref().ok_or_else(not_running)
@@ -166,6 +172,9 @@ impl Operator for Local {
         })
     }
 }
+
+/// The maximum number of ids in the log line of an action.
+const LOGGED: usize = 20;
 
 type Responder = mpsc::Sender<Result<Response, OperatorError>>;
 
@@ -334,6 +343,16 @@ impl Local {
     /// servers, so those servers are used again.
     async fn act(&self, which: Selection, deed: OperatorAction) -> Result<usize, OperatorError> {
         let spool = self.spool()?;
+        let action = match deed {
+            OperatorAction::Retry => "retry",
+            OperatorAction::Release => "release",
+            OperatorAction::Hold(_) => "hold",
+            OperatorAction::Delete => "delete",
+        };
+        let named: Vec<String> = match &which {
+            Selection::Ids(ids) => ids.iter().take(LOGGED).map(ToString::to_string).collect(),
+            Selection::Matching(_) => Vec::new(),
+        };
         let Some(delivery) = &self.delivery else {
             return Ok(spool.act(which, deed, Timestamp::now()).await?);
         };
@@ -347,7 +366,9 @@ impl Local {
         // failure.
         servers.iter().for_each(|server| delivery.mended(server));
         drop(pause);
-        Ok(count?)
+        let count = count?;
+        maillog::queue_action(action, count, &named.join(","));
+        Ok(count)
     }
 
     async fn content(

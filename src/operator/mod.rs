@@ -14,6 +14,7 @@ mod ask;
 mod callback;
 mod cause;
 pub(crate) mod control;
+pub(crate) mod day;
 mod error;
 pub(crate) mod figures;
 mod local;

@@ -11,7 +11,7 @@ use crate::base::Timestamp;
 use crate::message::Address;
 use crate::spool::{EventKind, Origin, Story, StoryEvent};
 
-/// The maximum number of users, of domains and of reasons in a report. Further ones are summed up.
+/// The maximum number of users, of domains and of reasons in a report. Further users and domains are summed up.
 const MOST: usize = 20;
 
 /// The maximum number of characters in a key of a table, such as a domain from an address.
@@ -55,6 +55,8 @@ pub(crate) struct Outcomes {
     pub bounced: u64,
     /// Recipients that still wait.
     pub waiting: u64,
+    /// Recipients for whom an operator deleted the message.
+    pub deleted: u64,
     /// Attempts that were deferred.
     pub deferred: u64,
 }
@@ -110,13 +112,13 @@ pub(crate) struct Collected {
 impl Collected {
     /// Adds a story.
     pub(crate) fn add(&mut self, story: &Story) {
-        for event in &story.events {
-            self.add_event(story, event);
-        }
         let record = &story.record;
         let Origin::Client { user, .. } = &record.origin else {
             return;
         };
+        for event in &story.events {
+            self.add_event(story, event);
+        }
         if story.was_refused() {
             self.report.refused += 1;
             return;
@@ -211,6 +213,7 @@ impl Outcomes {
             Some(EventKind::Bounced { .. }) => outcome.bounced = 1,
             Some(EventKind::Failed { .. }) => outcome.failed = 1,
             _ if story.ended.is_none() => outcome.waiting = 1,
+            _ if story.was_deleted() => outcome.deleted = 1,
             _ => outcome.failed = 1,
         }
         outcome
@@ -221,12 +224,13 @@ impl Outcomes {
         self.failed += other.failed;
         self.bounced += other.bounced;
         self.waiting += other.waiting;
+        self.deleted += other.deleted;
         self.deferred += other.deferred;
     }
 
     /// Returns the number of recipients.
     pub(crate) fn recipients(&self) -> u64 {
-        self.delivered + self.failed + self.bounced + self.waiting
+        self.delivered + self.failed + self.bounced + self.waiting + self.deleted
     }
 }
 

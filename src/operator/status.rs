@@ -196,8 +196,9 @@ impl Status {
         let mut sending = sending
             .filter_map(|server| server.delivery.as_ref())
             .peekable();
-        if sending.peek().is_some() && sending.all(|state| state.hold.is_some()) {
-            reasons.push("all sending servers are held".to_owned());
+        let is_unusable = |state: &ServerState| state.hold.is_some() || state.needs_sign_in;
+        if sending.peek().is_some() && sending.all(is_unusable) {
+            reasons.push("all sending servers are held or need a sign-in".to_owned());
         }
         if let Some(oldest) = self.too_old() {
             reasons.push(format!("the oldest message has waited since {oldest}"));

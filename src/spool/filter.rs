@@ -188,7 +188,9 @@ impl StoryResult {
 
 /// True if a story contains this address, an address at this domain, or this Message-ID.
 fn mentions(wanted: &str, story: &Story) -> bool {
-    let is_id = |id: &String| id.to_lowercase() == wanted.to_lowercase();
+    let bare = |text: &str| text.trim_matches(['<', '>']).to_lowercase();
+    let bare_wanted = bare(wanted);
+    let is_id = |id: &String| bare(id) == bare_wanted;
     let mut sent = story.events.iter().filter_map(|event| match &event.what {
         EventKind::Delivered { message_id, .. } => Some(message_id),
         _ => None,

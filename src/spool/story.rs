@@ -116,6 +116,12 @@ impl Story {
         events.any(|event| matches!(event.what, EventKind::Refused { .. }))
     }
 
+    /// True if an operator deleted the message.
+    pub fn was_deleted(&self) -> bool {
+        let mut events = self.events.iter();
+        events.any(|event| event.what == EventKind::Deleted)
+    }
+
     /// Returns all recipients of the message, including finished ones, which are no longer in the record.
     pub fn recipients(&self) -> Vec<&Address> {
         let mut all: Vec<&Address> = Vec::new();

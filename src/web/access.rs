@@ -1,6 +1,7 @@
-//! Who may see what: the checks in front of every response.
+//! Access checks before every response.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Form, FromRequest, FromRequestParts, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
@@ -8,6 +9,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::fingerprint::fingerprint;
 use super::page;
@@ -74,13 +76,18 @@ pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
 
 impl PageParts {
     /// Returns the session of a cookie. The role of a person who logged in with a password is the one that the
-    /// configuration has now; the session of a person who is no longer configured is over.
+    /// configuration has now; the session of a person who is no longer configured, or has
+    /// another password, is over.
     pub(super) fn session(&self, cookie: &str) -> Option<PageSession> {
         let mut session = self.sessions().session(cookie, Timestamp::now())?;
-        if session.is_person {
+        if let Some(password) = &session.password {
             let live = self.live.load();
             let mut people = live.people.iter();
-            session.role = people.find(|person| person.name == session.name)?.role;
+            let person = people.find(|person| person.name == session.name)?;
+            if person.hash.digest() != *password {
+                return None;
+            }
+            session.role = person.role;
         }
         Some(session)
     }
@@ -104,6 +111,16 @@ pub(super) async fn only_sessions(
         return Redirect::to("/log-in").into_response();
     }
     (StatusCode::FORBIDDEN, html(page::sign_in::link_needed())).into_response()
+}
+
+/// The time that a request to log in may take, with its body and the pause after a wrong password. People without a
+/// session must not occupy connections for long.
+const LOG_IN: Duration = Duration::from_secs(30);
+
+/// Ends a request that takes too long.
+pub(super) async fn in_time(request: Request, next: Next) -> Response {
+    let answered = timeout(LOG_IN, next.run(request)).await;
+    answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 /// Lets through only requests of administrators.

@@ -32,5 +32,6 @@ pub(super) async fn fingerprint(parts: &PageParts) -> String {
             (server.name, hold, server.needs_sign_in).hash(&mut hasher);
         }
     }
+    parts.operator.alerts().len().hash(&mut hasher);
     format!("{:x}", hasher.finish())
 }

@@ -23,8 +23,12 @@ function isEditing() {
   return active && active.matches("main input, main select") && active.type !== "hidden";
 }
 
+let isStale = false;
+document.addEventListener("focusout", () => { if (isStale) setTimeout(refresh, 200); });
+
 async function refresh() {
-  if (isEditing()) return;
+  isStale = isEditing();
+  if (isStale) return;
   const response = await fetch(location.href);
   if (!response.ok || response.redirected) return location.reload();
   const page = new DOMParser().parseFromString(await response.text(), "text/html");

@@ -162,7 +162,12 @@ fn router(parts: Arc<PageParts>) -> Router {
         ));
     Router::new()
         .route("/in/{link}", get(sign_in::enter))
-        .route("/log-in", get(sign_in::form).post(sign_in::log_in))
+        .route(
+            "/log-in",
+            get(sign_in::form)
+                .post(sign_in::log_in)
+                .layer(middleware::from_fn(access::in_time)),
+        )
         .route("/metrics", get(health::measured))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

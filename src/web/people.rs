@@ -1,6 +1,7 @@
 //! The people who may log in to the page with a password.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::base::window::Window;
@@ -24,24 +25,30 @@ pub struct Person {
     pub role: Role,
 }
 
-/// The recent wrong passwords. All names that nobody has count as one, so that the number of names is bounded.
+/// The number of counters for wrong passwords. Names share them, so that nobody learns from a refusal if a name
+/// exists, and so that their number is bounded.
+const COUNTERS: u64 = 1_024;
+
+/// The recent wrong passwords.
 #[derive(Default)]
-pub(super) struct Failures(HashMap<String, Window>);
+pub(super) struct Failures(HashMap<u64, Window>);
 
 impl Failures {
-    fn window(&mut self, person: Option<&Person>) -> &mut Window {
-        let name = person.map(|person| person.name.clone()).unwrap_or_default();
-        self.0.entry(name).or_insert_with(|| Window::new(PERIOD))
+    fn window(&mut self, name: &str) -> &mut Window {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let counter = hasher.finish() % COUNTERS;
+        self.0.entry(counter).or_insert_with(|| Window::new(PERIOD))
     }
 
-    /// True if there were too many wrong passwords for a person, or for nobody.
-    pub(super) fn are_too_many(&mut self, person: Option<&Person>, now: Instant) -> bool {
-        self.window(person).count(now) >= FAILURES
+    /// True if there were too many wrong passwords for a name.
+    pub(super) fn are_too_many(&mut self, name: &str, now: Instant) -> bool {
+        self.window(name).count(now) >= FAILURES
     }
 
     /// Counts a wrong password.
-    pub(super) fn add(&mut self, person: Option<&Person>, now: Instant) {
-        self.window(person).add(1, now);
+    pub(super) fn add(&mut self, name: &str, now: Instant) {
+        self.window(name).add(1, now);
     }
 }
 
@@ -50,13 +57,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_many_wrong_passwords_close_the_door_for_a_time() {
+    fn too_many_wrong_passwords_block_a_name_for_a_time() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         for _ in 0..FAILURES {
-            assert!(!failures.are_too_many(None, now));
-            failures.add(None, now);
+            assert!(!failures.are_too_many("jane", now));
+            failures.add("jane", now);
         }
-        assert!(failures.are_too_many(None, now));
-        assert!(!failures.are_too_many(None, now + PERIOD * 2));
+        assert!(failures.are_too_many("jane", now));
+        assert!(!failures.are_too_many("jane", now + PERIOD * 2));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use super::people::Person;
 use crate::base::Timestamp;
 use crate::operator::Role;
 
@@ -34,8 +35,8 @@ pub(super) struct PageSession {
     pub(super) name: String,
     /// What the person may do.
     pub(super) role: Role,
-    /// True if the person logged in by name, false if the person came with a link.
-    pub(super) is_person: bool,
+    /// A digest of the password that the person logged in with; `None` if the person came with a link.
+    pub(super) password: Option<String>,
     /// The fingerprint of the state when the request came.
     pub(super) seen: String,
     until: Timestamp,
@@ -79,7 +80,7 @@ impl PageSessions {
             form_token,
             name: BY_LINK.to_owned(),
             role,
-            is_person: false,
+            password: None,
             seen: String::new(),
             until: now.after(SESSION),
         };
@@ -87,18 +88,12 @@ impl PageSessions {
     }
 
     /// Returns the cookie of a new session of a person who logged in by name.
-    pub(super) fn begin(
-        &mut self,
-        name: &str,
-        role: Role,
-        random: [Random; 2],
-        now: Timestamp,
-    ) -> String {
+    pub(super) fn begin(&mut self, person: &Person, random: [Random; 2], now: Timestamp) -> String {
         let session = |form_token| PageSession {
             form_token,
-            name: name.to_owned(),
-            role,
-            is_person: true,
+            name: person.name.clone(),
+            role: person.role,
+            password: Some(person.hash.digest()),
             seen: String::new(),
             until: now.after(SESSION),
         };
@@ -158,7 +153,7 @@ mod tests {
         assert_eq!(sessions.enter(&link, [[4; 32], [5; 32]], NOW), None);
         let session = sessions.session(&cookie, NOW).unwrap();
         assert_eq!(
-            (session.role, session.is_person),
+            (session.role, session.password.is_some()),
             (Role::Administrator, false)
         );
         assert!(sessions.session(&cookie, NOW.after(SESSION)).is_none());
@@ -172,7 +167,12 @@ mod tests {
     #[test]
     fn a_session_ends_when_the_person_logs_out() {
         let mut sessions = PageSessions::default();
-        let cookie = sessions.begin("jane", Role::ReadOnly, [[1; 32], [2; 32]], NOW);
+        let jane = Person {
+            name: "jane".into(),
+            hash: crate::door::password::Hash::decoy(None),
+            role: Role::ReadOnly,
+        };
+        let cookie = sessions.begin(&jane, [[1; 32], [2; 32]], NOW);
         let session = sessions.session(&cookie, NOW).unwrap();
         assert_eq!(
             (session.name.as_str(), session.role),

@@ -86,25 +86,22 @@ pub(super) async fn log_in(
         let page = page::sign_in::log_in(Some(words));
         (StatusCode::FORBIDDEN, html(page)).into_response()
     };
-    if failures(&parts).are_too_many(person, Instant::now()) {
+    if failures(&parts).are_too_many(&name, Instant::now()) {
         return refused("There were too many wrong passwords. Try again in ten minutes.");
     }
-    match is_right(&parts, person, password.into()).await {
+    match is_right(&parts, &live.people, person, password.into()).await {
         None => refused("Too many people are logging in at once. Try again."),
         Some(false) => {
-            failures(&parts).add(person, Instant::now());
-            maillog::page_refused(&name);
+            failures(&parts).add(&name, Instant::now());
+            // A person may have typed a password as the name.
+            maillog::page_refused(person.map_or("(unknown)", |person| &person.name));
             tokio::time::sleep(PAUSE).await;
             refused("The name or the password is wrong.")
         }
         Some(true) => {
             let random = [rand::random(), rand::random()];
-            let role = person.map(|person| person.role);
-            let cookie = role.map(|role| {
-                parts
-                    .sessions()
-                    .begin(&name, role, random, Timestamp::now())
-            });
+            let cookie =
+                person.map(|person| parts.sessions().begin(person, random, Timestamp::now()));
             maillog::page_logged_in(&name);
             begun(&parts, &cookie.unwrap_or_default())
         }
@@ -120,9 +117,17 @@ fn failures(parts: &PageParts) -> std::sync::MutexGuard<'_, super::people::Failu
 
 /// Checks a password. For a name that nobody has, this takes as long. Returns `None` if too many passwords are
 /// being checked.
-async fn is_right(parts: &PageParts, person: Option<&Person>, password: Secret) -> Option<bool> {
+async fn is_right(
+    parts: &PageParts,
+    people: &[Person],
+    person: Option<&Person>,
+    password: Secret,
+) -> Option<bool> {
     let turn = parts.checks.turn().await.ok()?;
-    let hash = person.map_or_else(|| Hash::decoy(None), |person| person.hash.clone());
+    let hash = match person {
+        Some(person) => person.hash.clone(),
+        None => Hash::decoy(people.first().map(|person| &person.hash)),
+    };
     let is_right = turn.check(hash, password).await.ok()?;
     Some(is_right && person.is_some())
 }

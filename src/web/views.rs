@@ -12,11 +12,14 @@ use super::page::{self, Frame};
 use super::parts::{PageParts, failed, html};
 use super::sessions::PageSession;
 use crate::base::{MessageId, Timestamp};
+use crate::operator::day;
 use crate::operator::report::{Collected, Reason};
 use crate::operator::route::{Asked, RouteQuestion, explained};
 use crate::operator::row::TokenRow;
 use crate::operator::{ErrorKind, OperatorError, Request as Ask, reason};
-use crate::spool::{Entry, Page, QueueFilter, StateFilter, Story, StoryFilter, StoryResult};
+use crate::spool::{
+    Entry, Page, QueueFilter, State as QueueState, StateFilter, Story, StoryFilter, StoryResult,
+};
 
 /// The number of messages on one page.
 const MESSAGES: usize = 50;
@@ -27,7 +30,7 @@ const ERRORS: usize = 300;
 /// The number of days that the errors are collected from.
 const ERROR_DAYS: u64 = 7;
 
-const DAY: i64 = 24 * 3_600_000;
+const DAY: u64 = 24 * 3_600;
 
 /// Makes a page with its frame.
 pub(super) fn framed(
@@ -117,15 +120,16 @@ fn next(search: &Search, found: &Found) -> Option<String> {
     Some(format!("/messages?{}", search.query()))
 }
 
-/// Returns the time at which a day begins in this machine's time zone.
-fn day(text: &str, after: i64) -> Result<Option<Timestamp>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let date: Result<jiff::civil::Date, _> = text.parse();
-    let start = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::system()));
-    let start = start.map_err(|_| format!("{text} is not a day; write it as 2026-11-26"))?;
-    Ok(Some(Timestamp(start.timestamp().as_millisecond() + after)))
+/// Returns the period between the search's days; the error says which day is wrong.
+fn period(search: &Search) -> Result<(Option<Timestamp>, Option<Timestamp>), String> {
+    let bounds = |text: &str| match text {
+        "" => Ok(None),
+        day => day::bounds(day)
+            .map(Some)
+            .map_err(|error| format!("{day}: {error}")),
+    };
+    let (first, last) = (bounds(&search.since)?, bounds(&search.until)?);
+    Ok((first.map(|day| day.0), last.map(|day| day.1)))
 }
 
 fn filled(text: &str) -> Option<String> {
@@ -134,9 +138,9 @@ fn filled(text: &str) -> Option<String> {
 }
 
 async fn stories(parts: &PageParts, search: &Search) -> Result<Found, OperatorError> {
-    let (since, before) = match (day(&search.since, 0), day(&search.until, DAY)) {
-        (Ok(since), Ok(before)) => (since, before),
-        (Err(why), _) | (_, Err(why)) => return Ok(Found::Wrong(why)),
+    let (since, before) = match period(search) {
+        Ok(period) => period,
+        Err(why) => return Ok(Found::Wrong(why)),
     };
     let filter = StoryFilter {
         about: filled(&search.about),
@@ -157,13 +161,19 @@ async fn stories(parts: &PageParts, search: &Search) -> Result<Found, OperatorEr
         filter,
         limit: MESSAGES,
     };
-    Ok(Found::Stories(parts.operator().ask(request).await?))
+    let mut stories: Vec<Story> = parts.operator().ask(request).await?;
+    stories.retain(|story| match search.state.as_str() {
+        "held" => story.record.state == QueueState::Held,
+        "uncertain" => story.record.uncertain,
+        _ => true,
+    });
+    Ok(Found::Stories(stories))
 }
 
 async fn waiting(parts: &PageParts, search: &Search) -> Result<Found, OperatorError> {
-    let (since, before) = match (day(&search.since, 0), day(&search.until, DAY)) {
-        (Ok(since), Ok(before)) => (since, before),
-        (Err(why), _) | (_, Err(why)) => return Ok(Found::Wrong(why)),
+    let (since, before) = match period(search) {
+        Ok(period) => period,
+        Err(why) => return Ok(Found::Wrong(why)),
     };
     let page = Page {
         after: search.from.parse().ok(),
@@ -271,7 +281,7 @@ pub(super) async fn errors(State(parts): State<Arc<PageParts>>, session: PageSes
 /// Collects the errors of recent messages.
 async fn reasons(parts: &PageParts) -> Result<Vec<Reason>, OperatorError> {
     let now = Timestamp::now();
-    let since = now.before(std::time::Duration::from_millis(ERROR_DAYS * DAY as u64));
+    let since = now.before(std::time::Duration::from_secs(ERROR_DAYS * DAY));
     let mut collected = Collected::default();
     let results = [
         StoryResult::Failed,

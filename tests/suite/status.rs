@@ -179,7 +179,7 @@ fn a_report_sums_up_the_history_and_figures_survive_a_restart() {
     let parts = [
         "accepted    2 messages, ",
         "refused     0 messages",
-        "recipients  1 delivered, 1 failed, 0 bounced, 0 waiting",
+        "recipients  1 delivered, 1 failed, 0 bounced, 0 waiting, 0 deleted",
         "deferred    1 attempts",
         "\nnotifications ",
         "\nerp ",

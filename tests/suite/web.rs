@@ -350,7 +350,10 @@ fn health_and_readiness_are_there_without_a_session() {
     assert_eq!(get("/healthz").0, 200);
     assert_eq!(
         get("/readyz"),
-        (503, "all sending servers are held\n".to_owned())
+        (
+            503,
+            "all sending servers are held or need a sign-in\n".to_owned()
+        )
     );
 }
 

@@ -8,7 +8,7 @@ use crate::cli::common::plain;
 use crate::spool::{Entry, State};
 
 /// The number of characters of a reason in a row.
-const REASON: usize = 120;
+const REASON: usize = 400;
 
 /// Messages that wait for the same server for the same reason.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]

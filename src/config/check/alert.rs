@@ -71,8 +71,8 @@ impl Checker<'_> {
         let span = table.url.as_ref().map(Spanned::span);
         let span = span.or(table.secret_url.as_ref().map(Spanned::span))?;
         let is_left = self.secrets == Secrets::Left && table.secret_url.is_some();
-        let is_url =
-            Url::parse(url.expose_secret()).is_ok_and(|url| url.scheme().starts_with("http"));
+        let is_url = Url::parse(url.expose_secret())
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !is_left && !is_url {
             // A secret is not repeated in an error.
             let text = "it is not a URL; write https://HOST/PATH";
@@ -119,7 +119,7 @@ impl Checker<'_> {
         let servers: Vec<String> = named.unwrap_or_else(all);
         if servers.len() == 1 {
             self.warnings.push(format!(
-                "{key}: there is only one server to send by, so nobody hears of trouble with server {}; add a webhook or a command",
+                "{key}: there is only one server to send by, so no alert can be sent if server {} fails; add a webhook or a command",
                 servers[0]
             ));
         }

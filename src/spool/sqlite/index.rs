@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -25,9 +25,12 @@ const GROUP: usize = 256;
 /// A message's tokens take about 150 octets.
 pub(super) const MOST: usize = 50_000;
 
-/// The longest time between the choice of a message's id and the message's commit: the longest time that a
-/// client takes to send a message.
-const LATE: Duration = Duration::from_secs(2 * 3_600);
+/// More than the longest time between the choice of a message's id and the message's commit, during which a client
+/// sends the message: the default of `session_time` is an hour.
+const LATE: Duration = Duration::from_secs(24 * 3_600);
+
+/// The pause after a failure, for example because the disk is full.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// The note with the id from which on messages may be missing in the index.
 const INDEXED: &str = "indexed";
@@ -54,10 +57,14 @@ impl Unindexed {
     }
 
     /// Returns the messages in this range that have all the tokens, newest first.
-    pub(super) fn find(&self, wanted: &[String], ids: Range<MessageId>) -> Vec<MessageId> {
+    pub(super) fn find(&self, wanted: &[Wanted], ids: Range<MessageId>) -> Vec<MessageId> {
         let messages = self.messages();
         let has_all = |tokens: &str| {
-            let has = |wanted: &String| tokens.split(' ').any(|token| token == wanted);
+            let has = |wanted: &Wanted| {
+                tokens
+                    .split(' ')
+                    .any(|token| wanted.0.iter().any(|it| it == token))
+            };
             wanted.iter().all(has)
         };
         let found = messages.range(ids).rev();
@@ -70,8 +77,8 @@ impl Unindexed {
 pub(super) struct Indexer {
     /// The next id to look at for a message that is missing in the index; `None` if none can be missing.
     missing_from: Option<MessageId>,
-    /// True if the last attempt failed. The next attempt follows other work.
-    pub(super) is_stalled: bool,
+    /// The time until which nothing is indexed, because the last attempt failed.
+    paused: Option<Instant>,
 }
 
 impl Indexer {
@@ -83,13 +90,30 @@ impl Indexer {
         let noted = noted.and_then(|id| id.parse::<MessageId>().ok());
         Ok(Self {
             missing_from: Some(noted.unwrap_or(MessageId::from_i64(0))),
-            is_stalled: false,
+            paused: None,
         })
     }
 
     /// True if there is a group to index.
     pub(super) fn has_group(&self, unindexed: &Unindexed) -> bool {
-        !self.is_stalled && (self.missing_from.is_some() || unindexed.len() >= GROUP)
+        !self.is_paused() && (self.missing_from.is_some() || unindexed.len() >= GROUP)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Indexes nothing for a while. Forgets the messages in memory if there are too many: they are in the
+    /// database, where they are found later like those that a crash left.
+    pub(super) fn pause(&mut self, unindexed: &Unindexed) {
+        self.paused = Some(Instant::now() + PAUSE);
+        let mut messages = unindexed.messages();
+        if messages.len() >= MOST
+            && let Some((first, _)) = messages.pop_first()
+        {
+            self.missing_from = Some(self.missing_from.map_or(first, |from| from.min(first)));
+            messages.clear();
+        }
     }
 
     /// Indexes a group of messages. The caller has begun a transaction, and calls [`Indexer::commit`] after it.
@@ -223,23 +247,30 @@ pub(super) fn add_results<'e>(
     Ok(())
 }
 
-/// Returns the query of the full-text table for tokens.
-pub(super) fn query(tokens: &[String]) -> String {
-    let quoted = tokens.iter().map(|token| format!("\"{token}\""));
-    quoted.collect::<Vec<_>>().join(" AND ")
+/// Tokens of which a story must have at least one.
+#[derive(Debug)]
+pub(super) struct Wanted(Vec<String>);
+
+/// Returns the query of the full-text table.
+pub(super) fn query(wanted: &[Wanted]) -> String {
+    let any = |Wanted(tokens): &Wanted| {
+        let quoted = tokens.iter().map(|token| format!("\"{token}\""));
+        format!("({})", quoted.collect::<Vec<_>>().join(" OR "))
+    };
+    wanted.iter().map(any).collect::<Vec<_>>().join(" AND ")
 }
 
 /// Returns the tokens that a story must have to match a filter.
-pub(super) fn wanted(filter: &StoryFilter) -> Vec<String> {
+pub(super) fn wanted(filter: &StoryFilter) -> Vec<Wanted> {
+    // A Message-ID looks like an address, and people write both with or without angle brackets.
     let about = filter.about.iter().map(|about| {
-        let is_message_id = about.starts_with('<') && about.ends_with('>');
-        token(if is_message_id {
-            about
-        } else {
-            about.trim_matches(['<', '>'])
-        })
+        let bare = about.trim_matches(['<', '>']);
+        Wanted(vec![token(bare), token(&format!("<{bare}>"))])
     });
-    let user = filter.user.iter().map(|user| token_of_user(user));
+    let user = filter
+        .user
+        .iter()
+        .map(|user| Wanted(vec![token_of_user(user)]));
     about.chain(user).collect()
 }
 
@@ -319,7 +350,7 @@ mod tests {
             let wanted = token(&text);
             add(&connection, MessageId::from_i64(7), &format!("before {wanted} after")).unwrap();
             let sql = "SELECT rowid FROM mention WHERE mention MATCH ?1";
-            let found: i64 = connection.query_row(sql, [query(&[wanted])], |row| row.get(0)).unwrap();
+            let found: i64 = connection.query_row(sql, [query(&[Wanted(vec![wanted])])], |row| row.get(0)).unwrap();
             prop_assert_eq!(found, 7);
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::index::{self, Unindexed};
+use super::index::{self, Unindexed, Wanted};
 use super::rows::{self, select};
 use super::store::FILE;
 use crate::base::{MessageId, Timestamp};
@@ -115,6 +115,9 @@ impl SpoolReader {
         let end = filter.before.map(MessageId::first_at);
         let end = [end, filter.below].into_iter().flatten().min();
         let mut end = end.unwrap_or(MessageId::from_i64(i64::MAX));
+        if first >= end {
+            return Ok(Vec::new());
+        }
         let search = Search::of(filter, unindexed, &self.0, first..end)?;
         let mut found = Vec::new();
         loop {
@@ -143,7 +146,7 @@ impl SpoolReader {
 /// The quickest way to find the candidates of a filter.
 enum Search<'u> {
     /// The full-text table, and the messages that are not in it yet.
-    Mentions(Vec<String>, &'u Unindexed),
+    Mentions(Vec<Wanted>, &'u Unindexed),
     /// The table of results.
     Result(&'static str),
     /// All messages of the queue.
@@ -200,10 +203,13 @@ impl<'u> Search<'u> {
             Self::Mentions(wanted, unindexed) => {
                 let sql = "SELECT rowid FROM mention WHERE rowid >= ?1 AND rowid < ?2 AND mention MATCH ?4
                     ORDER BY rowid DESC LIMIT ?3";
+                // First the messages in memory: those that are indexed meanwhile are found in the table too.
+                let mut unindexed = unindexed.find(wanted, ids.clone());
                 let mut found = list(sql, Some(&index::query(wanted)))?;
                 let rest = found.last().filter(|_| found.len() == CHUNK);
                 let rest = rest.copied().unwrap_or(ids.start);
-                found.extend(unindexed.find(wanted, rest..ids.end));
+                unindexed.retain(|id| *id >= rest);
+                found.extend(unindexed);
                 found.sort_unstable_by(|one, other| other.cmp(one));
                 found.dedup();
                 Ok(found)

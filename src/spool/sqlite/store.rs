@@ -32,7 +32,7 @@ const SLICE: i64 = 300_000;
 const USED_FOR: i64 = 24 * 3_600_000 + 2 * SLICE;
 
 /// The maximum number of stories that are removed in one transaction.
-const PURGE: usize = 1_000;
+pub(super) const PURGE: usize = 1_000;
 
 /// Octets in a page of the database. Three messages of the usual size fit in one, so a group commit writes
 /// fewer pages (`cargo bench --bench spool`: a tenth faster than 8 KiB at 16 sessions, the same at one).
@@ -518,9 +518,13 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Removes usage that no longer counts, and some of the stories that ended before `before`. Returns true
-    /// if there may be more such stories.
-    pub(super) fn purge(&self, before: Timestamp, now: Timestamp) -> Result<bool, SpoolError> {
+    /// Removes usage that no longer counts, and at most [`PURGE`] of the stories that ended before `before`. Returns
+    /// the removed ones.
+    pub(super) fn purge(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<MessageId>, SpoolError> {
         self.run("DELETE FROM used WHERE began < ?1", [now.0 - USED_FOR])?;
         let sql = "SELECT id FROM story WHERE id < ?1 AND ended < ?2 LIMIT ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -531,7 +535,7 @@ impl Store {
             self.run("DELETE FROM story WHERE id = ?1", [id])?;
             self.unindex(MessageId::from_i64(*id))?;
         }
-        Ok(ids.len() == PURGE)
+        Ok(ids.into_iter().map(MessageId::from_i64).collect())
     }
 
     pub(super) fn note(&self, name: &str, value: Option<&str>) -> Result<(), SpoolError> {

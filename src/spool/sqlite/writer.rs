@@ -13,7 +13,7 @@ use super::counts::{CountedAs, QueueCounts};
 use super::index::{self, Indexer};
 use super::queue::{Queue, SharedQueue};
 use super::settings::SpoolSettings;
-use super::store::Store;
+use super::store::{self, Store};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::spool::{
@@ -129,7 +129,7 @@ pub(super) fn spawn(
 impl SpoolWriter {
     /// Waits for the next job. Indexes messages while there is none.
     fn next(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
-        while self.shared.unindexed.len() >= index::MOST && !self.indexer.is_stalled {
+        while self.shared.unindexed.len() >= index::MOST && !self.indexer.is_paused() {
             self.index();
         }
         while self.indexer.has_group(&self.shared.unindexed) {
@@ -139,7 +139,6 @@ impl SpoolWriter {
                 Err(TryRecvError::Empty) => self.index(),
             }
         }
-        self.indexer.is_stalled = false;
         jobs.blocking_recv()
     }
 
@@ -151,13 +150,13 @@ impl SpoolWriter {
             Ok(group) => self.indexer.commit(&group, unindexed),
             Err(error) => {
                 maillog::not_indexed(&error);
-                self.indexer.is_stalled = true;
+                self.indexer.pause(&self.shared.unindexed);
             }
         }
     }
 
     fn index_all(&mut self) {
-        while self.shared.unindexed.len() > 0 && !self.indexer.is_stalled {
+        while self.shared.unindexed.len() > 0 && !self.indexer.is_paused() {
             self.index();
         }
     }
@@ -311,7 +310,9 @@ impl SpoolWriter {
             Job::Extend(addition, _) => self.extend(addition, &mut effect)?,
             Job::Purge(now, _) => {
                 let before = now.before(self.settings.history);
-                effect.more = self.store.purge(before, *now)?;
+                let purged = self.store.purge(before, *now)?;
+                effect.more = purged.len() == store::PURGE;
+                effect.forgotten.extend(purged);
             }
             Job::Note(name, value, _) => self.store.note(name, value.as_deref())?,
             Job::Claim { .. }
@@ -458,6 +459,8 @@ impl SpoolWriter {
             Err(error) if error.is_unreadable_row() => {
                 if *deed == OperatorAction::Delete {
                     self.remove(id, u64::MAX, effect)?;
+                    self.store.unindex(id)?;
+                    effect.forgotten.push(id);
                     effect.counts = Some(self.store.counts()?);
                     effect.count += 1;
                 }
