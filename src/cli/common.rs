@@ -70,6 +70,11 @@ impl FromArgMatches for ConfigFile {
 }
 
 impl ConfigFile {
+    /// Returns the folder of the spool, if the configuration is wrong otherwise.
+    pub(super) fn spool_of_wrong(&self) -> Option<PathBuf> {
+        config::spool_of_wrong(&self.config)
+    }
+
     /// Returns the configuration, or prints its errors to standard error.
     pub(super) fn load(&self, secrets: Secrets) -> Result<Config, ExitCode> {
         config::load(&self.config, secrets).map_err(|error| {

@@ -23,7 +23,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The operator and the configuration that a command works with.
 pub(super) struct Reached {
     operator: Box<dyn Operator>,
-    pub(super) config: Config,
+    /// The configuration; `None` if the file is wrong, and the program runs with an earlier one.
+    pub(super) config: Option<Config>,
     /// True if the program is running.
     pub(super) is_running: bool,
 }
@@ -47,13 +48,13 @@ where
     // The running program has the secrets; this command needs them only if no program runs.
     let found = match config.load(Secrets::Left) {
         Ok(config) => config,
-        Err(code) => return code,
+        Err(code) => return with_wrong_config(config, code, work),
     };
     block_on(async {
         let reached = match running(&found).await {
             Ok(Some(remote)) => Ok(Reached {
                 operator: Box::new(remote),
-                config: found,
+                config: Some(found),
                 is_running: true,
             }),
             Ok(None) if need == Need::Accounts => match config.load(Secrets::Read) {
@@ -68,6 +69,35 @@ where
             Ok(reached) => ended(work(reached).await),
             Err(error) => ended(Err(error)),
         }
+    })
+}
+
+/// Runs a command although the configuration file is wrong, if the program still runs with an earlier one. The file's
+/// errors are printed already; `code` is their exit code.
+fn with_wrong_config<W>(
+    config: &ConfigFile,
+    code: ExitCode,
+    work: impl FnOnce(Reached) -> W,
+) -> ExitCode
+where
+    W: Future<Output = Result<ExitCode, OperatorError>>,
+{
+    let Some(folder) = config.spool_of_wrong() else {
+        return code;
+    };
+    block_on(async {
+        let Ok(Some(remote)) = Remote::connect(&socket(&folder)).await else {
+            return code;
+        };
+        eprintln!(
+            "mailferry: the configuration file is wrong; mailferry is running with an earlier configuration"
+        );
+        let reached = Reached {
+            operator: Box::new(remote),
+            config: None,
+            is_running: true,
+        };
+        ended(work(reached).await)
     })
 }
 
@@ -115,7 +145,7 @@ async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
     let shown = Arc::new(ShownSpool::new(Arc::new(spool), clock));
     Ok(Reached {
         operator: Box::new(Local::of_queue(shown)),
-        config,
+        config: Some(config),
         is_running: false,
     })
 }
@@ -134,7 +164,7 @@ fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
     let (accounts, servers, incoming) = parts.map_err(OperatorError::unavailable)?;
     Ok(Reached {
         operator: Box::new(Local::of_accounts(accounts, servers, incoming)),
-        config,
+        config: Some(config),
         is_running: false,
     })
 }

@@ -229,7 +229,8 @@ async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), 
     let is_filtered = filter != QueueFilter::default();
     let mut count = 0;
     let (servers, now) = (servers(reached).await?, Timestamp::now());
-    let names = reached.config.live.servers.iter();
+    let config = reached.config.as_ref();
+    let names = config.into_iter().flat_map(|config| &config.live.servers);
     let width = names.map(|server| server.name.len()).max();
     let width = width.unwrap_or_default().max("SERVER".len());
     pages(reached, filter, |entry| {

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::common::ConfigFile;
+use super::common::{BAD_CONFIG, ConfigFile};
 use super::operator;
-use crate::operator::{Need, Reloaded, Request};
+use crate::operator::{Need, OperatorError, Reloaded, Request};
 
 /// The arguments of `mailferry reload`.
 #[derive(clap::Args)]
@@ -15,7 +15,15 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Running, async |reached| {
-        let reloaded: Reloaded = reached.operator().ask(Request::Reload).await?;
+        if reached.config.is_none() {
+            eprintln!("mailferry: not reloaded: the earlier configuration stays in force");
+            return Ok(ExitCode::from(BAD_CONFIG));
+        }
+        let reloaded = reached.operator().ask(Request::Reload).await;
+        let reloaded: Reloaded = reloaded.map_err(|error| OperatorError {
+            text: format!("{error}\nThe earlier configuration stays in force."),
+            ..error
+        })?;
         if arguments.config.json {
             println!("{}", serde_json::json!(reloaded));
             return Ok(ExitCode::SUCCESS);

@@ -53,7 +53,10 @@ async fn rotate(
     new_key: Option<&PathBuf>,
     json: bool,
 ) -> Result<ExitCode, OperatorError> {
-    let key = match (new_key, &reached.config.fixed.vault_key) {
+    let Some(config) = &reached.config else {
+        return Err(OperatorError::no("correct the configuration first"));
+    };
+    let key = match (new_key, &config.fixed.vault_key) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path);
             let failed = |error| OperatorError::no(format!("{}: {error}", path.display()));

@@ -84,6 +84,20 @@ pub(crate) fn check(
     }
 }
 
+/// The folder of the spool, in `data_dir`.
+pub(super) const SPOOL: &str = "spool";
+
+/// Returns the configured folder; otherwise systemd's StateDirectory; otherwise a folder beside the
+/// configuration. A relative path starts at the configuration's folder.
+pub(super) fn data_dir(path: &Path, written: Option<&str>, state: Option<String>) -> PathBuf {
+    let beside = |folder: &str| path.parent().unwrap_or(Path::new("")).join(folder);
+    match (written, state) {
+        (Some(folder), _) => beside(folder),
+        (None, Some(folder)) => PathBuf::from(folder),
+        (None, None) => beside("mailferry-data"),
+    }
+}
+
 impl Checker<'_> {
     fn config(&mut self, file: text::File) -> Config {
         let page = file.web.as_ref().and_then(|web| web.external_url.as_ref());
@@ -117,7 +131,7 @@ impl Checker<'_> {
             },
             web: self.web(&file.web),
             spool: sqlite::SpoolSettings {
-                folder: data_dir.join("spool"),
+                folder: data_dir.join(SPOOL),
                 ..file.spool
             },
             data_dir,
@@ -226,14 +240,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Returns the configured folder; otherwise systemd's StateDirectory; otherwise a folder beside the
-    /// configuration.
     fn data_dir(&self, written: &Option<String>) -> PathBuf {
-        match (written, (self.env)("STATE_DIRECTORY")) {
-            (Some(folder), _) => self.beside(folder),
-            (None, Some(folder)) => PathBuf::from(folder),
-            (None, None) => self.beside("mailferry-data"),
-        }
+        data_dir(self.path, written.as_deref(), (self.env)("STATE_DIRECTORY"))
     }
 
     fn vault_key(&mut self, text: &Option<Spanned<SecretText>>) -> Option<Secret> {

@@ -12,7 +12,7 @@ pub(crate) mod secret;
 mod settings;
 pub(crate) mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::platform::identity;
 pub use fixed::Fixed;
@@ -29,6 +29,16 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, ConfigError> {
     let text = String::from_utf8(octets);
     let text = text.map_err(|_| unreadable("it is not UTF-8 text; save it as UTF-8".to_owned()))?;
     check::check(path, &text, secrets, &|name| std::env::var(name).ok())
+}
+
+/// Returns the folder of the spool that a wrong configuration file names, so that commands reach the program that
+/// still runs with an earlier one. `None` if the file cannot be read, or is not TOML.
+pub(crate) fn spool_of_wrong(path: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let table: toml::Table = text.parse().ok()?;
+    let data_dir = table.get("data_dir").and_then(toml::Value::as_str);
+    let data_dir = check::data_dir(path, data_dir, std::env::var("STATE_DIRECTORY").ok());
+    Some(data_dir.join(check::SPOOL))
 }
 
 fn why_unreadable(error: &std::io::Error) -> String {

@@ -509,3 +509,34 @@ fn the_configuration_and_json_are_named_before_or_after_the_command() {
     );
     assert!(value(&["reload", "--json"])["needs_restart"].is_array());
 }
+
+#[test]
+fn a_mistake_in_the_file_does_not_disable_the_commands_of_the_running_program() {
+    let lab = Lab::new();
+    let right = std::fs::read_to_string(lab.path("mailferry.toml")).expect("a configuration");
+    let id = id_of(&lab.send("notifications@example.com", &admitted("one")));
+    lab.delivered(1);
+    lab.write("mailferry.toml", &format!("{right}bogus = 1\n"));
+    let said = |arguments: &[&str], code: i32| {
+        let output = lab.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(
+            errors.contains("bogus") && errors.contains("running with an earlier configuration"),
+            "{errors}"
+        );
+    };
+    said(&["status"], 0);
+    said(&["queue", "list"], 0);
+    said(&["hold", "notifications"], 0);
+    said(&["release", "notifications"], 0);
+    said(&["trace", &id], 0);
+    let reloaded = lab.run(&["reload"]);
+    let errors = String::from_utf8_lossy(&reloaded.stderr).into_owned();
+    assert!(
+        !reloaded.status.success() && errors.contains("stays in force"),
+        "{errors}"
+    );
+    lab.write("mailferry.toml", "not TOML [");
+    assert_eq!(lab.run(&["status"]).status.code(), Some(78));
+}
