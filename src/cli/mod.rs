@@ -121,7 +121,7 @@ enum CliCommand {
     ///
     /// The server is used again at once, whatever the reason for the hold.
     Release(servers::ReleaseArguments),
-    /// Open the web page: each server's tokens, with Connect and Test
+    /// Open the web page: how mail flows, servers, messages, errors and settings
     ///
     /// Needs the running program, and `[web]` in its configuration. The link works once, within five minutes;
     /// the browser that opens it can then use the page for twelve hours.

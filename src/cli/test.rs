@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     /// The server's `name` in the configuration
     #[arg(required_unless_present = "alert")]
     server: Option<String>,
-    /// Send a test by the [[alert]] of this name instead; mailferry must be running
+    /// Send a test by the alert channel of this name instead; mailferry must be running
     #[arg(long, value_name = "NAME", conflicts_with_all = ["server", "to"])]
     alert: Option<String>,
     /// Also send a real message to this address, as the last step

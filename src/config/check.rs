@@ -115,6 +115,13 @@ impl Checker<'_> {
         self.warnings
             .extend(file.delivery.doubts().map(str::to_owned));
         let people = self.people(&file.web);
+        for name in &file.log.debug_users {
+            if !users.iter().any(|user| user.name == *name) {
+                self.warnings.push(format!(
+                    "[log] debug_users: there is no [[user]] named {name:?}, so no dialogue is logged for it"
+                ));
+            }
+        }
         let dialogues = door::Dialogues {
             peers: file.log.debug_peers.iter().map(|it| it.0).collect(),
             users: file.log.debug_users,

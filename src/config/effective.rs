@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::settings::{Config, ListenerConfig, ServerConfig, ServiceConfig};
+use crate::alerts::Way;
 use crate::door::{DoorLimits, User};
 use crate::operator::settings::Section;
 use crate::routing::{Filter, Policy};
@@ -16,6 +17,7 @@ pub(crate) fn sections(config: &Config) -> Vec<Section> {
         sender(&live.policy),
         limits(&live.limits),
         delivery(config),
+        alerts(config),
     ];
     sections.extend(live.listeners.iter().map(listener));
     sections.extend(live.users.iter().map(|user| self::user(user, &live.policy)));
@@ -58,6 +60,9 @@ fn general(config: &Config) -> Section {
     section.add_or("vault_key", key, "the file vault.key in data_dir");
     section.add("[log] format", written(fixed.log.format));
     section.add("[log] level", &fixed.log.level);
+    let dialogues = &config.live.dialogues;
+    section.add_or("[log] debug_peers", list(&dialogues.peers), "none");
+    section.add_or("[log] debug_users", list(&dialogues.users), "none");
     section.add("[privacy] mask_addresses", fixed.privacy.mask_addresses);
     section.add("[spool] reserve", format!("{} octets", fixed.spool.reserve));
     section.add("[spool] history", time(fixed.spool.history));
@@ -127,6 +132,28 @@ fn delivery(config: &Config) -> Section {
     section.add("warn_after", time(delivery.warn_after));
     section.add("reports_per_hour", delivery.reports_per_hour);
     section.add("grace", time(delivery.grace));
+    section
+}
+
+fn alerts(config: &Config) -> Section {
+    let alerts = &config.live.alerts;
+    let thresholds = &alerts.thresholds;
+    let mut section = Section::new("[alerts]");
+    section.add("held_for", time(thresholds.held_for));
+    section.add("queue_age", time(thresholds.queue_age));
+    section.add("disk_free", format!("{} octets", thresholds.disk_free));
+    section.add("bounce_rate", format!("{} %", thresholds.bounce_rate));
+    for channel in &alerts.channels {
+        let way = match &channel.way {
+            Way::Webhook { .. } => "webhook".to_owned(),
+            // The arguments may contain secrets.
+            Way::Command(command) => {
+                format!("command {}", command.first().map_or("", String::as_str))
+            }
+            Way::Mail { to, servers } => format!("mail to {to} through {}", servers.join(", ")),
+        };
+        section.add("[[alert]]", format!("{}: {way}", channel.name));
+    }
     section
 }
 
@@ -223,6 +250,8 @@ fn server(server: &ServerConfig, config: &Config) -> Section {
         section.add("oauth", &token.oauth);
         section.add("client_id", &token.client_id);
         section.add("grant", written(token.grant));
+        let expires = token.credential.expires();
+        section.add_or("client secret or certificate expires", expires, "unknown");
         section.add_or("account", token.user.as_ref(), "the app itself");
     }
     let limits = &server.limits;
@@ -233,7 +262,7 @@ fn server(server: &ServerConfig, config: &Config) -> Section {
     let mode = if config.live.direct.contains(&server.name) {
         "direct"
     } else {
-        "queue"
+        "queued"
     };
     section.add("mode", mode);
     section.add(

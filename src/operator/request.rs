@@ -98,7 +98,7 @@ pub(crate) enum Request {
         /// The key, as `mailferry vault new-key` prints it.
         key: Option<String>,
     },
-    /// Send a test by the [[alert]] of this name.
+    /// Send a test by the alert channel of this name.
     TestAlert(String),
     /// Get a link that admits one browser to the page; `None` if the configuration has no page.
     PageLink(Role),

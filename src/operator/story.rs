@@ -56,6 +56,7 @@ pub(crate) fn brief(story: &Story, asked: &[&Address]) -> String {
     };
     let last = || story.events.last().map(|event| &event.what);
     match decided(story, to).or_else(last) {
+        _ if story.was_deleted() => "deleted by an operator".to_owned(),
         None => "waits".to_owned(),
         Some(EventKind::Delivered { server, .. }) => format!("delivered by {server}"),
         Some(EventKind::Failed { reply, .. }) => format!("failed: {reply}"),
@@ -112,6 +113,6 @@ pub(crate) fn words(what: &EventKind) -> String {
         EventKind::Reported { report, to } => format!("reported to {to} by {report}"),
         EventKind::Warned { report, to } => format!("delay notice {report} sent to {to}"),
         EventKind::Retried => "retry requested by an operator".to_owned(),
-        EventKind::Deleted => "deleted by hand".to_owned(),
+        EventKind::Deleted => "deleted by an operator".to_owned(),
     }
 }

@@ -86,6 +86,21 @@ pub struct SpoolMeasures {
     pub free: Option<u64>,
 }
 
+impl SpoolMeasures {
+    /// True if every server and state with messages has an oldest one.
+    pub(super) fn has_all(&self, counts: &[Count]) -> bool {
+        use super::State;
+        let has = |server: &str, state: State| {
+            let mut oldest = self.oldest.iter();
+            oldest.any(|(its, of, _)| its == server && *of == state)
+        };
+        counts.iter().all(|count| {
+            (count.queued == 0 || has(&count.server, State::Queued))
+                && (count.held == 0 || has(&count.server, State::Held))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -415,8 +415,10 @@ impl Manage for SqliteSpool {
         let folder = self.settings.folder.clone();
         Box::pin(async move {
             let mut last = self.measures.lock().await;
+            let counts = self.shared.queue().counts.all();
             if let Some((until, measures)) = &*last
                 && Instant::now() < *until
+                && measures.has_all(&counts)
             {
                 return Ok(measures.clone());
             }

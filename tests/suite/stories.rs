@@ -194,7 +194,10 @@ fn messages_are_found_held_released_exported_and_deleted() {
         lab.stdout(&["queue", "delete", "--recipient", "c@one.example"]),
         "1 deleted\n"
     );
-    assert!(lab.stdout(&["trace", &three]).contains("deleted by hand"));
+    assert!(
+        lab.stdout(&["trace", &three])
+            .contains("deleted by an operator")
+    );
     lab.stdout(&["release", "notifications"]);
     assert_eq!(lab.delivered(1).len(), 1);
     assert_eq!(lab.stdout(&["queue", "release", "--all"]), "1 released\n");

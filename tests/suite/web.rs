@@ -533,7 +533,7 @@ fn a_link_for_reading_shows_everything_but_contents_and_changes_nothing() {
         303
     );
     let gone = admin.get(&format!("/messages/{id}")).2;
-    assert!(gone.contains("deleted by hand"), "{gone}");
+    assert!(gone.contains("deleted by an operator"), "{gone}");
     lab.logged(&[
         "event=\"page_action\"",
         "action=\"delete\"",

@@ -125,6 +125,7 @@ fn because(reasons: &[String]) {
 pub(in crate::cli) fn story(story: &Story, reasons: &[String]) {
     origin(story);
     let state = match (story.ended, story.record.state) {
+        (Some(ended), _) if story.was_deleted() => format!("deleted {ended}"),
         (Some(ended), _) => format!("ended {ended}"),
         (None, State::Held) => "in the queue, held".to_owned(),
         (None, State::Queued) => "in the queue".to_owned(),

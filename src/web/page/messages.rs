@@ -174,8 +174,8 @@ fn result(story: &Story, asked: &[&Address]) -> Markup {
     };
     let state = match story.ended {
         _ if events.clone().any(is_bad) => Light::Red,
-        Some(_) => Light::Green,
-        None => Light::Amber,
+        Some(_) if !story.was_deleted() => Light::Green,
+        _ => Light::Amber,
     };
     light(state, &brief(story, asked))
 }
