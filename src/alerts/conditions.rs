@@ -83,6 +83,7 @@ pub(super) fn conditions(
         stage: 0,
     };
     let mut all: Vec<Condition> = tokens.iter().filter_map(|row| sign_in(row, now)).collect();
+    all.extend(tokens.iter().filter_map(|row| renewal(row, now)));
     all.extend(held(status, tokens, thresholds.held_for));
     all.extend(credentials(tokens, now));
     if let Some(oldest) = status
@@ -153,6 +154,23 @@ fn sign_in(row: &TokenRow, now: Timestamp) -> Option<Condition> {
             "Run `mailferry connect {}`, or press Connect on the page.",
             row.server
         ),
+        after: Duration::ZERO,
+        stage: 0,
+    })
+}
+
+/// A token that cannot be renewed until a person fixes something, while the present one is still valid.
+fn renewal(row: &TokenRow, now: Timestamp) -> Option<Condition> {
+    let trouble = row.trouble.as_ref().filter(|_| row.needs_person)?;
+    if row.held.is_some() || row.needs_sign_in(now) {
+        return None;
+    }
+    Some(Condition {
+        kind: "token".to_owned(),
+        subject: row.server.clone(),
+        since: now,
+        what: format!("The token of server {} cannot be renewed.", row.server),
+        remedy: trouble.clone(),
         after: Duration::ZERO,
         stage: 0,
     })

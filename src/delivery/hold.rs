@@ -62,6 +62,8 @@ pub(super) type SenderRefusal = (Answer, String);
 #[derive(Debug, Default)]
 pub(super) struct Holding {
     hold: Option<Hold>,
+    /// The start of the first of the holds between which no message was accepted.
+    since: Option<Timestamp>,
     probe: Probe,
     /// Messages whose attempts caused the hold; the oldest are forgotten first.
     suspects: Vec<MessageId>,
@@ -106,13 +108,18 @@ impl Holding {
     /// Notes that the server accepted a message or the sign-in. Returns true if that ends the probing after a
     /// hold.
     pub(super) fn is_well(&mut self) -> bool {
+        self.since = None;
         std::mem::take(&mut self.probe) != Probe::None
     }
 
-    /// Begins a hold. An operator's hold is replaced only by another operator's hold.
-    pub(super) fn begin(&mut self, hold: Hold) {
+    /// Begins a hold. An operator's hold is replaced only by another operator's hold. If a probe has failed, the
+    /// hold continues the one before it.
+    pub(super) fn begin(&mut self, mut hold: Hold) {
         let is_by_hand = self.hold.as_ref().is_some_and(|hold| hold.until.is_none());
-        if hold.until.is_none() || !is_by_hand {
+        if hold.until.is_none() {
+            self.hold = Some(hold);
+        } else if !is_by_hand {
+            hold.since = *self.since.get_or_insert(hold.since);
             self.hold = Some(hold);
         }
     }
@@ -197,6 +204,23 @@ mod tests {
         assert_eq!(holding.gate(), Gate::OneMessage);
         assert!(holding.is_well() && !holding.is_well());
         assert_eq!(holding.gate(), Gate::Open);
+    }
+
+    #[test]
+    fn a_hold_after_a_failed_probe_continues_the_one_before() {
+        let at = |since| Hold {
+            since: Timestamp(since),
+            ..hold(Some(since + 10))
+        };
+        let mut holding = Holding::default();
+        holding.begin(at(0));
+        holding.end(Timestamp(10));
+        holding.begin(at(11));
+        assert_eq!(holding.hold().map(|hold| hold.since), Some(Timestamp(0)));
+        holding.end(Timestamp(30));
+        holding.is_well();
+        holding.begin(at(40));
+        assert_eq!(holding.hold().map(|hold| hold.since), Some(Timestamp(40)));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Source {
     clock: Clock,
     current: ArcSwapOption<Access>,
     tokens: Arc<Tokens>,
+    /// True if a reload has changed the settings.
+    is_changed: bool,
     /// True once these settings have been applied to the account from the vault.
     is_applied: AtomicBool,
     /// The last failure, until a request succeeds. New settings do not inherit it.
@@ -102,12 +104,13 @@ impl Source {
 
     /// Returns the same account with other settings.
     pub(super) fn reconfigured(&self, settings: AccountSettings) -> Result<Self, TlsError> {
-        let source = Self::with(
+        let mut source = Self::with(
             settings,
             self.vault.clone(),
             self.clock.clone(),
             self.tokens.clone(),
         )?;
+        source.is_changed = true;
         let last_used = self.last_used.load(Ordering::Relaxed);
         source.last_used.store(last_used, Ordering::Relaxed);
         Ok(source)
@@ -132,6 +135,7 @@ impl Source {
             clock,
             current: ArcSwapOption::empty(),
             tokens,
+            is_changed: false,
             is_applied: AtomicBool::new(false),
             failure: std::sync::Mutex::default(),
             share: rand::random(),
@@ -416,6 +420,10 @@ impl Source {
                 account.configure(token, digest, self.clock.now());
             }
             account.ask_for(self.settings.request_digest());
+            if self.is_changed {
+                // The next request shows if the new settings are right.
+                account.trouble = None;
+            }
             // After a start, continue to renew the token that the previous run kept ready.
             if let (Some(access), 0) = (account.access(), self.last_used.load(Ordering::Relaxed)) {
                 self.last_used.store(access.issued.0, Ordering::Relaxed);

@@ -116,13 +116,27 @@ pub(super) async fn test(
     Html(serve::stream(body)).into_response()
 }
 
+#[derive(serde::Deserialize)]
+pub(super) struct HoldForm {
+    #[serde(default)]
+    reason: String,
+}
+
+/// Returns the reason of a hold, with the person who holds.
+fn reason_of(session: &PageSession, reason: &str) -> String {
+    match reason.trim() {
+        "" => format!("by {} on the page", session.name),
+        reason => format!("{reason} (by {} on the page)", session.name),
+    }
+}
+
 pub(super) async fn hold(
     State(parts): State<Arc<PageParts>>,
     session: PageSession,
     Path(server): Path<String>,
-    _: OwnForm,
+    OwnForm(HoldForm { reason }): OwnForm<HoldForm>,
 ) -> Response {
-    let reason = format!("by {} on the page", session.name);
+    let reason = reason_of(&session, &reason);
     let request = Ask::Hold {
         server: server.clone(),
         reason,
@@ -169,7 +183,7 @@ pub(super) async fn act(
     let deed = match action.as_str() {
         "retry" => OperatorAction::Retry,
         "release" => OperatorAction::Release,
-        "hold" => OperatorAction::Hold(format!("by {} on the page", session.name)),
+        "hold" => OperatorAction::Hold(reason_of(&session, "")),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     match apply(&parts, &session, &id, &action, deed).await {

@@ -356,3 +356,24 @@ fn a_server_that_nobody_has_signed_in_for_is_named() {
         "{servers}"
     );
 }
+
+#[test]
+fn a_reload_with_other_settings_forgets_why_the_token_could_not_be_renewed() {
+    let lab = Lab::new();
+    lab.stdout(&["test", "notifications"]);
+    let wrong = r#"401 {\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: Invalid client secret provided.\"}"#;
+    lab.fault(&format!(
+        r#"{{"stage":"token","action":{{"reply":"{wrong}"}}}}"#
+    ));
+    assert!(!lab.run(&["test", "notifications"]).status.success());
+    let tokens = || String::from_utf8_lossy(&lab.run(&["tokens"]).stdout).into_owned();
+    assert!(tokens().contains("cannot be renewed"), "{}", tokens());
+    let file = std::fs::read_to_string(lab.path("mailferry.toml")).expect("a configuration");
+    let expires = "[oauth.contoso]\nclient_secret_expires = 2099-01-01\n";
+    lab.write(
+        "mailferry.toml",
+        &file.replacen("[oauth.contoso]\n", expires, 1),
+    );
+    lab.stdout(&["reload"]);
+    assert!(!tokens().contains("cannot be renewed"), "{}", tokens());
+}

@@ -139,8 +139,18 @@ fn buttons(frame: &Frame, server: &ServerRow, token: Option<&TokenRow>) -> Marku
                 @if server.delivery.is_some() {
                     @if is_held {
                         (frame.button(&format!("/servers/{name}/release"), "Release", &format!("Release {name}"), ""))
-                    } @else {
-                        (frame.button(&format!("/servers/{name}/hold"), "Hold", &format!("Hold {name}"), ""))
+                    }
+                }
+            }
+            @if server.delivery.is_some() && !is_held {
+                form method="post" action={ "/servers/" (name) "/hold" } {
+                    (frame.token())
+                    div.buttons {
+                        div {
+                            label for={ "reason-" (name) } { "Reason to hold it (optional)" }
+                            input id={ "reason-" (name) } name="reason" autocomplete="off";
+                        }
+                        button aria-label={ "Hold " (name) } { "Hold" }
                     }
                 }
             }
