@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
+use crate::base::Timestamp;
 use crate::config::{self, Config, Secrets};
+use crate::operator::reason::from_now;
 
 /// The answer is no: for example, a sender is refused or a message does not exist.
 pub(super) const NO: u8 = 1;
@@ -82,6 +84,18 @@ impl ConfigFile {
             ExitCode::from(BAD_CONFIG)
         })
     }
+}
+
+/// Formats a time for people: in UTC, in this machine's time zone if that differs, and relative to now.
+pub(super) fn when(at: Timestamp, now: Timestamp) -> String {
+    let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    let local = time.to_zoned(jiff::tz::TimeZone::system());
+    let there = if local.offset().is_zero() {
+        String::new()
+    } else {
+        local.strftime("%H:%M:%S %Z, ").to_string()
+    };
+    format!("{at} ({there}{})", from_now(at, now))
 }
 
 /// Makes text from elsewhere safe for a terminal: replaces control characters, which could move the cursor or

@@ -12,6 +12,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::common::{ConfigFile, NO, USAGE, plain};
 use super::operator::{self, Reached};
+use super::progress::Progress;
 use crate::base::{MessageId, Timestamp};
 use crate::delivery::ServerState;
 use crate::operator::reason::{self, Servers};
@@ -149,7 +150,8 @@ async fn each(
         Selection::Matching(_) => 0,
     };
     let request = Request::Act { which, deed };
-    let count: usize = reached.operator().ask(request).await?;
+    let asked = reached.operator().ask(request);
+    let count: usize = Progress::new("changing messages").during(asked).await?;
     if json {
         println!(
             "{}",
@@ -318,10 +320,13 @@ async fn copy(
     to: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), OperatorError> {
     let mut pieces = reached.operator().call(Request::Content(id)).await;
+    let (mut progress, mut octets) = (Progress::new("exporting"), 0);
     while let Some(piece) = pieces.recv().await {
         let piece = Vec::<u8>::from_response(piece?)?;
         let written = to.write_all(&piece).await;
         written.map_err(OperatorError::unavailable)?;
+        octets += piece.len();
+        progress.show(&format!("{octets} octets"));
     }
     to.flush().await.map_err(OperatorError::unavailable)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::common::{ConfigFile, misused, plain};
 use super::operator;
+use super::progress::Progress;
 use super::trace::time;
 use crate::base::Timestamp;
 use crate::operator::day;
@@ -41,7 +42,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
     operator::run(&arguments.config, Need::Queue, async |reached| {
         let request = Request::Report { since, until };
-        let report: Report = reached.operator().ask(request).await?;
+        let asked = reached.operator().ask(request);
+        let report: Report = Progress::new("reading the history").during(asked).await?;
         if arguments.config.json {
             println!("{}", serde_json::json!(report));
         } else {

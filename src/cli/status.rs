@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::common::{ConfigFile, plain};
+use super::common::{ConfigFile, plain, when};
 use super::operator;
 use crate::observe::metrics::Totals;
 use crate::operator::reason::from_now;
@@ -162,8 +162,8 @@ fn servers(status: &Status) -> String {
             .and_then(|state| state.hold.as_ref());
         if let Some(until) = hold.and_then(|hold| hold.until) {
             text.push_str(&format!(
-                "    next attempt at {until} ({})\n",
-                from_now(until, status.now)
+                "    next attempt at {}\n",
+                when(until, status.now)
             ));
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use crate::base::Timestamp;
-use crate::cli::common::plain;
+use crate::cli::common::{plain, when};
 use crate::message::Address;
 use crate::operator::reason::from_now;
 use crate::operator::story::{outcome, words};
@@ -101,7 +101,8 @@ pub(super) fn entry(entry: &Entry, story: &Story, reasons: &[String]) {
     match lease {
         Some(lease) => row("active", format!("{} until {}", lease.owner, lease.until)),
         None if record.state == State::Held => row("next try", "when it is released"),
-        None => row("next try", record.due),
+        None if record.due <= Timestamp::now() => row("next try", "as soon as its server takes it"),
+        None => row("next try", when(record.due, Timestamp::now())),
     }
     row("attempts", record.attempts);
     row("last", record.last.as_deref().unwrap_or("-"));
@@ -125,8 +126,10 @@ fn because(reasons: &[String]) {
 pub(in crate::cli) fn story(story: &Story, reasons: &[String]) {
     origin(story);
     let state = match (story.ended, story.record.state) {
-        (Some(ended), _) if story.was_deleted() => format!("deleted {ended}"),
-        (Some(ended), _) => format!("ended {ended}"),
+        (Some(ended), _) if story.was_deleted() => {
+            format!("deleted {}", when(ended, Timestamp::now()))
+        }
+        (Some(ended), _) => format!("ended {}", when(ended, Timestamp::now())),
         (None, State::Held) => "in the queue, held".to_owned(),
         (None, State::Queued) => "in the queue".to_owned(),
     };
@@ -157,7 +160,7 @@ pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
 fn origin(story: &Story) {
     let record = &story.record;
     row("id", record.id);
-    row("received", record.received);
+    row("received", when(record.received, Timestamp::now()));
     match &record.origin {
         Origin::Client {
             user,
