@@ -135,7 +135,10 @@ impl Indexer {
             first.map(|(id, tokens)| (*id, tokens.clone())).collect()
         };
         for (id, tokens) in &waiting {
-            add(connection, *id, tokens)?;
+            // A second insertion would be an error, and would stop the index.
+            if !is_indexed(connection, *id)? {
+                add(connection, *id, tokens)?;
+            }
         }
         group.done = waiting.into_iter().map(|(id, _)| id).collect();
         if let Some(from) = group.missing_from.or_else(|| group.next()) {
