@@ -30,9 +30,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Running, async |reached| {
         loop {
             let status: Status = reached.operator().ask(Request::Status).await?;
-            let shown = match arguments.config.json {
-                true => json(&status),
-                false => text(&status),
+            let shown = if arguments.config.json {
+                json(&status)
+            } else {
+                text(&status)
             };
             let Some(seconds) = arguments.watch else {
                 print!("{shown}");
@@ -113,13 +114,7 @@ fn text(status: &Status) -> String {
     for warning in &warnings {
         text.push_str(&format!("Warning: {}\n", plain(warning)));
     }
-    let verdict = match status.light() {
-        Light::Green => "All is well.",
-        Light::Amber => "Mail flows, but something above needs attention.",
-        Light::Red if !status.takes_messages => "No mail can be accepted.",
-        Light::Red => "At least one server cannot be used; see the table above.",
-    };
-    text.push_str(&format!("{verdict}\n"));
+    text.push_str(&format!("{}\n", status.verdict()));
     text
 }
 
@@ -135,7 +130,7 @@ fn servers(status: &Status) -> String {
     let names = status.servers.iter().map(|server| server.name.len());
     let width = names.max().unwrap_or_default().max("SERVER".len());
     let mut text = format!(
-        "{:<width$}  {:<8}  {:>6}  {:>5}  {:<10}  TOKEN\n",
+        "{:<width$}  {:<9}  {:>6}  {:>5}  {:<10}  TOKEN\n",
         "SERVER", "STATE", "QUEUE", "HELD", "OLDEST"
     );
     for server in &status.servers {
@@ -151,7 +146,7 @@ fn servers(status: &Status) -> String {
         let state = state(server);
         let (begin, end) = colour(server.light);
         text.push_str(&format!(
-            "{name:<width$}  {begin}{state:<8}{end}  {queued:>6}  {held:>5}  {oldest:<10}  {token}\n"
+            "{name:<width$}  {begin}{state:<9}{end}  {queued:>6}  {held:>5}  {oldest:<10}  {token}\n"
         ));
         if let Some(reason) = &server.reason {
             text.push_str(&format!("    {}\n", plain(reason)));
@@ -174,6 +169,7 @@ fn state(server: &ServerRow) -> &'static str {
     match &server.delivery {
         Some(state) if state.hold.is_some() => "held",
         _ if server.light == Light::Red => "no token",
+        Some(_) if server.light == Light::Amber => "attention",
         Some(_) => "in use",
         None => "reading",
     }

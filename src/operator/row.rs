@@ -50,6 +50,17 @@ pub enum Light {
     Red,
 }
 
+impl Light {
+    /// Returns the colour's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Amber => "amber",
+            Self::Red => "red",
+        }
+    }
+}
+
 impl TokenRow {
     /// Returns the state of a server that gets its tokens from `source`, if it needs tokens.
     pub async fn of(server: &str, source: Option<&Source>) -> Self {

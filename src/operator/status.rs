@@ -173,6 +173,16 @@ impl Status {
         worst.max(rest)
     }
 
+    /// Returns the state in one sentence.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self.light() {
+            Light::Green => "All is well.",
+            Light::Amber => "Mail flows, but something needs attention.",
+            Light::Red if !self.takes_messages => "No mail can be accepted.",
+            Light::Red => "At least one server cannot be used.",
+        }
+    }
+
     /// Returns one line for people.
     pub(crate) fn line(&self) -> String {
         let mut line = format!("{} waiting, {} held", self.queued, self.held);

@@ -138,12 +138,12 @@ fn document(title: &str, refresh: Option<u32>, body: Markup) -> Markup {
 
 /// A state with a sign, so that the colour is not the only difference.
 fn light(light: Light, words: &str) -> Markup {
-    let (class, sign) = match light {
-        Light::Green => ("green", "●"),
-        Light::Amber => ("amber", "▲"),
-        Light::Red => ("red", "■"),
+    let sign = match light {
+        Light::Green => "●",
+        Light::Amber => "▲",
+        Light::Red => "■",
     };
-    html! { span class={ "light " (class) } { (sign) " " (words) } }
+    html! { span class={ "light " (light.name()) } { (sign) " " (words) } }
 }
 
 /// A text with parts in back quotes, which are shown as code.

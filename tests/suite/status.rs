@@ -26,7 +26,7 @@ fn one_screen_says_that_all_is_well_or_what_is_not() {
         "on relay.example.com, started ",
         &format!("smtp {}", lab.address),
         "1 accepted, 1 delivered, 0 deferred, 0 failed, 0 bounced",
-        "notifications  in use         0      0  -           token valid until ",
+        "notifications  in use          0      0  -           token valid until ",
         "All is well.",
     ] {
         assert!(said.contains(words), "{words:?} is not in\n{said}");

@@ -40,21 +40,10 @@ pub(in crate::web) fn page(
 /// The state in one sentence, and the warnings.
 fn verdict(status: &Status) -> Markup {
     let (state, warnings) = (status.light(), status.warnings());
-    let words = match state {
-        Light::Green => "All is well: mail flows.",
-        Light::Amber => "Mail flows, but something needs attention.",
-        Light::Red if !status.takes_messages => "No mail can be accepted.",
-        Light::Red => "At least one server cannot be used.",
-    };
-    let class = match state {
-        Light::Green => "green",
-        Light::Amber => "amber",
-        Light::Red => "red",
-    };
     html! {
-        div class={ "notice " (class) } role="status" { p { (light(state, words)) } }
+        div class={ "notice " (state.name()) } role="status" { p { (light(state, status.verdict())) } }
         @for server in status.servers.iter().filter(|server| server.light != Light::Green) {
-            div class={ "notice " (if server.light == Light::Red { "red" } else { "amber" }) } {
+            div class={ "notice " (server.light.name()) } {
                 p { a href={ "/servers#" (server.name) } { "Server " (server.name) } ": " (server.token) }
                 @if let Some(reason) = &server.reason { p { (prose(reason)) } }
             }

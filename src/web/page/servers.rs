@@ -43,7 +43,7 @@ fn card(frame: &Frame, server: &ServerRow, token: Option<&TokenRow>) -> Markup {
             h2 id={ "name-" (server.name) } { (server.name) }
             p { (light(server.light, state(server, token))) }
             @if let Some(reason) = &server.reason {
-                div class={ "notice " (if server.light == Light::Red { "red" } else { "amber" }) } { (explained(reason)) }
+                div class={ "notice " (server.light.name()) } { (explained(reason)) }
             } @else if server.light == Light::Amber {
                 div class="notice amber" { p { (server.token) } }
             }
