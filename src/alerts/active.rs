@@ -190,6 +190,25 @@ mod tests {
     }
 
     #[test]
+    fn a_value_near_its_threshold_does_not_flap() {
+        let mut active = Active::default();
+        let old = Condition {
+            kind: "queue".into(),
+            after: Duration::ZERO,
+            ..held(NOW)
+        };
+        let counts = (0..20).map(|look| {
+            let conditions = if look % 2 == 0 {
+                vec![old.clone()]
+            } else {
+                Vec::new()
+            };
+            active.take(conditions, mail(0), later(look * 5)).len()
+        });
+        assert_eq!(counts.sum::<usize>(), 1);
+    }
+
+    #[test]
     fn a_higher_stage_is_told_again() {
         let mut active = Active::default();
         let ends = |stage| Condition {

@@ -1006,6 +1006,16 @@ async fn check_search(spool: &SqliteSpool, [one, two, failed]: [MessageId; 3]) {
         ..StoryFilter::about("@x.com")
     };
     assert_eq!(found(spool, below).await, [one]);
+    let backwards = StoryFilter {
+        since: Some(UNTIL),
+        before: Some(NOW),
+        ..StoryFilter::about("@x.com")
+    };
+    assert_eq!(found(spool, backwards).await, []);
+    assert_eq!(
+        found(spool, StoryFilter::about("two@app.example")).await,
+        [two]
+    );
 }
 
 #[tokio::test]
