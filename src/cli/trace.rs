@@ -48,6 +48,10 @@ enum ResultArgument {
     Refused,
     /// The message is in the queue
     Waiting,
+    /// The message is in the queue until an operator releases it
+    Held,
+    /// The message is in the queue, and may already have been delivered
+    Uncertain,
 }
 
 /// Parses a time: an age, or a time of RFC 3339.
@@ -95,6 +99,8 @@ fn filter(arguments: &Arguments) -> StoryFilter {
             ResultArgument::Bounced => StoryResult::Bounced,
             ResultArgument::Refused => StoryResult::Refused,
             ResultArgument::Waiting => StoryResult::Waiting,
+            ResultArgument::Held => StoryResult::Held,
+            ResultArgument::Uncertain => StoryResult::Uncertain,
         }),
         since: arguments.since,
         before: arguments.before,

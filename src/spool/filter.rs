@@ -79,6 +79,10 @@ pub enum StoryResult {
     Refused,
     /// The message is in the queue.
     Waiting,
+    /// The message is in the queue, and waits for an operator.
+    Held,
+    /// The message is in the queue, and may have arrived already.
+    Uncertain,
 }
 
 /// A part of the queue, oldest first.
@@ -153,6 +157,12 @@ impl StoryFilter {
         }
     }
 
+    /// True if the filter admits only messages of the queue.
+    pub fn is_of_queue(&self) -> bool {
+        use StoryResult::{Held, Uncertain, Waiting};
+        matches!(self.result, Some(Waiting | Held | Uncertain))
+    }
+
     /// True if the filter admits a story. Does not compare ids.
     pub fn admits(&self, story: &Story) -> bool {
         let record = &story.record;
@@ -182,6 +192,8 @@ impl StoryResult {
             Self::Bounced => events.any(|event| matches!(event, EventKind::Bounced { .. })),
             Self::Refused => events.any(|event| matches!(event, EventKind::Refused { .. })),
             Self::Waiting => story.ended.is_none(),
+            Self::Held => story.ended.is_none() && story.record.state == State::Held,
+            Self::Uncertain => story.ended.is_none() && story.record.uncertain,
         }
     }
 }

@@ -17,9 +17,7 @@ use crate::operator::report::{Collected, Reason};
 use crate::operator::route::{Asked, RouteQuestion, explained};
 use crate::operator::row::TokenRow;
 use crate::operator::{ErrorKind, OperatorError, Request as Ask, reason};
-use crate::spool::{
-    Entry, Page, QueueFilter, State as QueueState, StateFilter, Story, StoryFilter, StoryResult,
-};
+use crate::spool::{Entry, Page, QueueFilter, StateFilter, Story, StoryFilter, StoryResult};
 
 /// The number of messages on one page.
 const MESSAGES: usize = 50;
@@ -150,7 +148,9 @@ async fn stories(parts: &PageParts, search: &Search) -> Result<Found, OperatorEr
             "failed" => Some(StoryResult::Failed),
             "bounced" => Some(StoryResult::Bounced),
             "refused" => Some(StoryResult::Refused),
-            "waiting" | "held" | "uncertain" => Some(StoryResult::Waiting),
+            "waiting" => Some(StoryResult::Waiting),
+            "held" => Some(StoryResult::Held),
+            "uncertain" => Some(StoryResult::Uncertain),
             _ => None,
         },
         since,
@@ -161,13 +161,7 @@ async fn stories(parts: &PageParts, search: &Search) -> Result<Found, OperatorEr
         filter,
         limit: MESSAGES,
     };
-    let mut stories: Vec<Story> = parts.operator().ask(request).await?;
-    stories.retain(|story| match search.state.as_str() {
-        "held" => story.record.state == QueueState::Held,
-        "uncertain" => story.record.uncertain,
-        _ => true,
-    });
-    Ok(Found::Stories(stories))
+    Ok(Found::Stories(parts.operator().ask(request).await?))
 }
 
 async fn waiting(parts: &PageParts, search: &Search) -> Result<Found, OperatorError> {

@@ -517,6 +517,10 @@ fn a_link_for_reading_shows_everything_but_contents_and_changes_nothing() {
         "another session's token"
     );
     assert_eq!(admin.post(&format!("/messages/{id}/hold"), &other).0, 303);
+    let found = admin.get("/messages?state=held&user=erp").2;
+    assert!(found.contains(&id), "{found}");
+    let found = admin.get("/messages?state=uncertain&user=erp").2;
+    assert!(!found.contains(&id), "{found}");
     let held = admin.get(&format!("/messages/{id}")).2;
     assert!(
         held.contains("by operator on the page") && held.contains("Release"),

@@ -167,7 +167,7 @@ impl<'u> Search<'u> {
             Some(StoryResult::Failed) => Some(index::FAILED),
             Some(StoryResult::Bounced) => Some(index::BOUNCED),
             Some(StoryResult::Refused) => Some(index::REFUSED),
-            Some(StoryResult::Waiting | StoryResult::Delivered) | None => None,
+            _ => None,
         };
         let is_mentioned = !wanted.is_empty();
         let mentions = Self::Mentions(wanted, unindexed);
@@ -177,7 +177,7 @@ impl<'u> Search<'u> {
                 Self::Result(name)
             }
             _ if is_mentioned => mentions,
-            _ if filter.result == Some(StoryResult::Waiting) => Self::Queue,
+            _ if filter.is_of_queue() => Self::Queue,
             _ => Self::All,
         })
     }
