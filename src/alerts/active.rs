@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditions::Condition;
 use crate::base::Timestamp;
+use crate::operator::status::AlertRow;
 
 /// The longest time for which a condition must be absent before it is over. A held server is tested now and then,
 /// and is not held during the test.
@@ -32,11 +33,11 @@ struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// A condition that lasts.
-    Raised(Condition),
+    Raised(AlertRow),
     /// A condition is over.
     Cleared {
-        /// The condition, as it was last seen.
-        condition: Condition,
+        /// The alert, as it was last seen.
+        alert: AlertRow,
         /// The number of messages that were delivered since people were told.
         delivered: u64,
         /// The number of messages that still wait.
@@ -66,7 +67,7 @@ impl Active {
             seen.absent = seen.absent.or(Some(now));
         }
         for condition in conditions {
-            let key = format!("{} {}", condition.kind, condition.subject);
+            let key = format!("{} {}", condition.alert.kind, condition.alert.subject);
             let seen = self.0.entry(key).or_insert_with(|| Seen {
                 condition: condition.clone(),
                 absent: None,
@@ -74,15 +75,16 @@ impl Active {
                 delivered: 0,
             });
             seen.absent = None;
-            let since = seen.condition.since.min(condition.since);
-            seen.condition = Condition { since, ..condition };
+            let since = seen.condition.alert.since.min(condition.alert.since);
+            seen.condition = condition;
+            seen.condition.alert.since = since;
             // A condition may get less urgent, for example if a certificate is replaced.
             seen.told = seen.told.map(|told| told.min(seen.condition.stage));
             let is_due = now.since(since) >= seen.condition.after;
             if is_due && seen.told.is_none_or(|told| told < seen.condition.stage) {
                 seen.told = Some(seen.condition.stage);
                 seen.delivered = mail.delivered;
-                notices.push(Notice::Raised(seen.condition.clone()));
+                notices.push(Notice::Raised(seen.condition.alert.clone()));
             }
         }
         let is_over = |seen: &Seen| {
@@ -99,7 +101,7 @@ impl Active {
         notices.extend(over.map(|(_, seen)| Notice::Cleared {
             delivered: mail.delivered.saturating_sub(seen.delivered),
             waiting: mail.waiting,
-            condition: seen.condition,
+            alert: seen.condition.alert,
         }));
         notices
     }
@@ -118,9 +120,9 @@ impl Active {
     }
 
     /// Returns the conditions that people were told of, and that are not over.
-    pub(super) fn told(&self) -> impl Iterator<Item = &Condition> {
+    pub(super) fn told(&self) -> impl Iterator<Item = &AlertRow> {
         let told = self.0.values().filter(|seen| seen.told.is_some());
-        told.map(|seen| &seen.condition)
+        told.map(|seen| &seen.condition.alert)
     }
 }
 
@@ -136,11 +138,13 @@ mod tests {
 
     fn held(since: Timestamp) -> Condition {
         Condition {
-            kind: "held".into(),
-            subject: "a".into(),
-            since,
-            what: String::new(),
-            remedy: String::new(),
+            alert: AlertRow {
+                kind: "held".into(),
+                subject: "a".into(),
+                since,
+                what: String::new(),
+                remedy: String::new(),
+            },
             after: Duration::from_secs(900),
             stage: 0,
         }
@@ -166,13 +170,13 @@ mod tests {
             };
             told.extend(active.take(conditions, mail(7), at));
         }
-        assert_eq!(told, [Notice::Raised(held(NOW))]);
+        assert_eq!(told, [Notice::Raised(held(NOW).alert)]);
         assert_eq!(active.told().count(), 1);
         let quiet = [3_600, 3_700].map(|at| active.take(Vec::new(), mail(9), later(at)));
         assert!(quiet.iter().all(Vec::is_empty), "{quiet:?}");
         let over = active.take(Vec::new(), mail(12), later(3_800));
         let cleared = Notice::Cleared {
-            condition: held(NOW),
+            alert: held(NOW).alert,
             delivered: 5,
             waiting: 3,
         };
@@ -193,7 +197,6 @@ mod tests {
     fn a_value_near_its_threshold_does_not_flap() {
         let mut active = Active::default();
         let old = Condition {
-            kind: "queue".into(),
             after: Duration::ZERO,
             ..held(NOW)
         };
@@ -212,7 +215,6 @@ mod tests {
     fn a_higher_stage_is_told_again() {
         let mut active = Active::default();
         let ends = |stage| Condition {
-            kind: "credential".into(),
             after: Duration::ZERO,
             stage,
             ..held(NOW)

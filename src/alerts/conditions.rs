@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::{Timestamp, written};
 use crate::operator::reason::from_now;
 use crate::operator::row::TokenRow;
-use crate::operator::status::Status;
+use crate::operator::status::{AlertRow, Status};
 
-/// The days before the end of a client secret or certificate on which people are told.
+/// The days before the end of a client secret or certificate on which there is an alert.
 const DAYS: [u64; 4] = [30, 14, 7, 1];
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -27,9 +27,9 @@ pub(crate) struct AlertThresholds {
     /// The age that the oldest message of the queue may have.
     #[serde(deserialize_with = "written::wait")]
     pub(crate) queue_age: Duration,
-    /// The free space (octets) on the spool's disk below which people are told.
+    /// The free space (octets) on the spool's disk below which there is an alert.
     pub(crate) disk_free: u64,
-    /// The bounced recipients of 24 hours, in percent of the deliveries, above which people are told.
+    /// The bounced recipients of 24 hours, in percent of the deliveries, above which there is an alert.
     pub(crate) bounce_rate: u64,
 }
 
@@ -49,20 +49,29 @@ impl Default for AlertThresholds {
 /// A problem that may be worth an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Condition {
-    /// The kind, such as `held`.
-    pub(crate) kind: String,
-    /// The server or app registration; empty if the condition concerns the whole program.
-    pub(crate) subject: String,
-    /// The beginning, as far as known.
-    pub(crate) since: Timestamp,
-    /// What is wrong.
-    pub(crate) what: String,
-    /// What a person can do.
-    pub(crate) remedy: String,
+    /// The alert: its kind and subject are the cause, by which conditions are compared.
+    pub(crate) alert: AlertRow,
     /// The time that the condition must last before it is worth an alert.
     pub(crate) after: Duration,
     /// Rises as the condition gets more urgent. A higher stage is a new alert.
     pub(crate) stage: u64,
+}
+
+impl Condition {
+    /// Creates a condition that is worth an alert at once.
+    fn new(kind: &str, subject: &str, since: Timestamp, what: String, remedy: String) -> Self {
+        Self {
+            alert: AlertRow {
+                kind: kind.to_owned(),
+                subject: subject.to_owned(),
+                since,
+                what,
+                remedy,
+            },
+            after: Duration::ZERO,
+            stage: 0,
+        }
+    }
 }
 
 /// Returns the present conditions. `clock` says what is wrong with this machine's clock.
@@ -73,14 +82,8 @@ pub(super) fn conditions(
     thresholds: &AlertThresholds,
 ) -> Vec<Condition> {
     let now = status.now;
-    let whole = |kind: &str, since, what: String, remedy: &str| Condition {
-        kind: kind.to_owned(),
-        subject: String::new(),
-        since,
-        what,
-        remedy: remedy.to_owned(),
-        after: Duration::ZERO,
-        stage: 0,
+    let whole = |kind: &str, since, what: String, remedy: &str| {
+        Condition::new(kind, "", since, what, remedy.to_owned())
     };
     let mut all: Vec<Condition> = tokens.iter().filter_map(|row| sign_in(row, now)).collect();
     all.extend(tokens.iter().filter_map(|row| renewal(row, now)));
@@ -102,28 +105,20 @@ pub(super) fn conditions(
         ));
     }
     let free = status.disk_free.filter(|free| *free < thresholds.disk_free);
-    if !status.takes_messages {
-        let what =
-            "The spool's disk is full: apps receive 452, and no mail is accepted.".to_owned();
-        let disk = whole(
-            "disk",
-            now,
-            what,
-            "Free some space on the disk of mailferry's data folder.",
-        );
-        all.push(Condition { stage: 1, ..disk });
-    } else if let Some(free) = free {
-        let what = format!(
-            "The spool's disk is almost full: {} MB are free.",
-            free / 1_000_000
-        );
-        all.push(whole(
-            "disk",
-            now,
-            what,
-            "Free some space on the disk of mailferry's data folder.",
-        ));
-    }
+    let disk = match free {
+        _ if !status.takes_messages => Some((
+            1,
+            "full: apps receive 452, and no mail is accepted".to_owned(),
+        )),
+        Some(free) => Some((0, format!("almost full: {} MB are free", free / 1_000_000))),
+        None => None,
+    };
+    all.extend(disk.map(|(stage, state)| {
+        let what = format!("The spool's disk is {state}.");
+        let remedy = "Free some space on the disk of mailferry's data folder.";
+        let disk = whole("disk", now, what, remedy);
+        Condition { stage, ..disk }
+    }));
     let day = &status.day;
     if day.bounced >= BOUNCES && day.bounced * 100 > thresholds.bounce_rate * day.delivered {
         let what = format!(
@@ -145,35 +140,19 @@ pub(super) fn conditions(
 }
 
 fn sign_in(row: &TokenRow, now: Timestamp) -> Option<Condition> {
-    row.needs_sign_in(now).then(|| Condition {
-        kind: "sign-in".to_owned(),
-        subject: row.server.clone(),
-        since: now,
-        what: format!("Somebody has to sign in for server {}.", row.server),
-        remedy: format!(
-            "Run `mailferry connect {}`, or press Connect on the page.",
-            row.server
-        ),
-        after: Duration::ZERO,
-        stage: 0,
-    })
+    let server = &row.server;
+    let what = format!("Somebody has to sign in for server {server}.");
+    let remedy = format!("Run `mailferry connect {server}`, or press Connect on the page.");
+    row.needs_sign_in(now)
+        .then(|| Condition::new("sign-in", server, now, what, remedy))
 }
 
 /// A token that cannot be renewed until a person fixes something, while the present one is still valid.
 fn renewal(row: &TokenRow, now: Timestamp) -> Option<Condition> {
     let trouble = row.trouble.as_ref().filter(|_| row.needs_person)?;
-    if row.held.is_some() || row.needs_sign_in(now) {
-        return None;
-    }
-    Some(Condition {
-        kind: "token".to_owned(),
-        subject: row.server.clone(),
-        since: now,
-        what: format!("The token of server {} cannot be renewed.", row.server),
-        remedy: trouble.clone(),
-        after: Duration::ZERO,
-        stage: 0,
-    })
+    let what = format!("The token of server {} cannot be renewed.", row.server);
+    let is_other = row.held.is_some() || row.needs_sign_in(now);
+    (!is_other).then(|| Condition::new("token", &row.server, now, what, trouble.clone()))
 }
 
 /// Servers that are held. If somebody has to sign in, that is the alert.
@@ -188,18 +167,12 @@ fn held<'a>(
         if row.is_some_and(|row| row.needs_sign_in(status.now)) {
             return None;
         }
-        Some(Condition {
-            kind: "held".to_owned(),
-            subject: server.name.clone(),
-            since: hold.since,
-            what: format!(
-                "Server {} is held and sends nothing. Waiting messages: {}.",
-                server.name, server.queued
-            ),
-            remedy: hold.reason.clone(),
-            after,
-            stage: 0,
-        })
+        let what = format!(
+            "Server {} is held and sends nothing. Waiting messages: {}.",
+            server.name, server.queued
+        );
+        let held = Condition::new("held", &server.name, hold.since, what, hold.reason.clone());
+        Some(Condition { after, ..held })
     })
 }
 
@@ -212,7 +185,7 @@ fn credentials(tokens: &[TokenRow], now: Timestamp) -> Vec<Condition> {
         let left = end.since(now);
         let passed = DAYS.iter().filter(|days| left <= DAY * **days as u32);
         let stage = passed.count() as u64 + u64::from(end <= now);
-        if stage == 0 || all.iter().any(|known| known.subject == *oauth) {
+        if stage == 0 || all.iter().any(|known| known.alert.subject == *oauth) {
             continue;
         }
         let what = if end <= now {
@@ -221,15 +194,9 @@ fn credentials(tokens: &[TokenRow], now: Timestamp) -> Vec<Condition> {
             let left = from_now(end, now);
             format!("The client secret or certificate of [oauth.{oauth}] expires on {end}, {left}.")
         };
-        all.push(Condition {
-            kind: "credential".to_owned(),
-            subject: oauth.clone(),
-            since: now,
-            what,
-            remedy: "Make a new one in the Entra admin center and configure it. mailferry accepts an old and a new one at the same time.".to_owned(),
-            after: Duration::ZERO,
-            stage,
-        });
+        let remedy = "Make a new one in the Entra admin center and configure it. mailferry accepts an old and a new one at the same time.";
+        let ending = Condition::new("credential", oauth, now, what, remedy.to_owned());
+        all.push(Condition { stage, ..ending });
     }
     all
 }
@@ -237,35 +204,26 @@ fn credentials(tokens: &[TokenRow], now: Timestamp) -> Vec<Condition> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::metrics::Totals;
-    use crate::operator::ProgramInfo;
 
     const NOW: Timestamp = Timestamp(1_795_701_600_000);
 
     fn status() -> Status {
         Status {
-            about: ProgramInfo::default(),
             now: NOW,
-            servers: Vec::new(),
             queued: 2,
-            held: 0,
-            oldest: None,
-            since_start: Totals::default(),
-            hour: Totals::default(),
-            day: Totals::default(),
-            month: Totals::default(),
-            sessions: 0,
-            spool_used: 0,
             disk_free: Some(u64::MAX),
             takes_messages: true,
-            alerts: Vec::new(),
+            ..Status::default()
         }
     }
 
     fn kinds(status: &Status, tokens: &[TokenRow], clock: Option<&str>) -> Vec<(String, u64)> {
         let clock = clock.map(str::to_owned);
         let found = conditions(status, tokens, clock, &AlertThresholds::default());
-        found.into_iter().map(|it| (it.kind, it.stage)).collect()
+        found
+            .into_iter()
+            .map(|it| (it.alert.kind, it.stage))
+            .collect()
     }
 
     #[tokio::test]

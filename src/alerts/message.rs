@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::active::Notice;
 use super::channel::WebhookForm;
-use super::conditions::Condition;
+use crate::operator::status::AlertRow;
 
 /// An alert in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,18 +23,17 @@ pub(super) struct AlertMessage {
 
 /// Words a notice from the program on `host`.
 pub(super) fn message(notice: &Notice, host: &str) -> AlertMessage {
-    let (condition, is_raised) = match notice {
-        Notice::Raised(condition) => (condition, true),
-        Notice::Cleared { condition, .. } => (condition, false),
+    let (alert, is_raised) = match notice {
+        Notice::Raised(alert) => (alert, true),
+        Notice::Cleared { alert, .. } => (alert, false),
     };
-    let Condition {
+    let AlertRow {
         kind,
         subject,
         since,
         what,
         remedy,
-        ..
-    } = condition;
+    } = alert;
     let about = if subject.is_empty() {
         kind.clone()
     } else {
@@ -137,16 +136,14 @@ mod tests {
 
     #[test]
     fn an_alert_says_what_since_when_and_what_to_do() {
-        let condition = Condition {
+        let alert = AlertRow {
             kind: "held".into(),
             subject: "invoices".into(),
             since: Timestamp(1_795_701_600_000),
             what: "Server invoices is held.".into(),
             remedy: "Run this.".into(),
-            after: std::time::Duration::ZERO,
-            stage: 0,
         };
-        let raised = message(&Notice::Raised(condition.clone()), "relay");
+        let raised = message(&Notice::Raised(alert.clone()), "relay");
         assert_eq!(raised.title, "mailferry on relay: held invoices");
         assert_eq!(
             raised.text,
@@ -159,7 +156,7 @@ mod tests {
             "Attention"
         );
         let cleared = Notice::Cleared {
-            condition,
+            alert,
             delivered: 5,
             waiting: 1,
         };

@@ -19,7 +19,6 @@ use crate::delivery::Delivery;
 use crate::observe::maillog;
 use crate::observe::metrics::totals;
 use crate::operator::row::TokenRow;
-use crate::operator::status::AlertRow;
 use crate::operator::{Local, Operator, Request};
 use crate::spool::Notes;
 use crate::token::clock_words;
@@ -158,10 +157,10 @@ impl Shared {
                 maillog::alert(&it.kind, &it.subject, it.since, &it.what, &it.remedy)
             }
             Notice::Cleared {
-                condition,
+                alert,
                 delivered,
                 waiting,
-            } => maillog::alert_over(&condition.kind, &condition.subject, *delivered, *waiting),
+            } => maillog::alert_over(&alert.kind, &alert.subject, *delivered, *waiting),
         }
         let message = message::message(notice, &self.settings.load().host);
         if queue.try_send(message).is_err() {
@@ -171,14 +170,7 @@ impl Shared {
 
     /// Shows the active alerts on the page, in `mailferry status` and as metrics.
     fn show(&self, active: &Active) {
-        let rows = active.told().map(|condition| AlertRow {
-            kind: condition.kind.clone(),
-            subject: condition.subject.clone(),
-            since: condition.since,
-            what: condition.what.clone(),
-            remedy: condition.remedy.clone(),
-        });
-        self.operator.show_alerts(rows.collect());
+        self.operator.show_alerts(active.told().cloned().collect());
     }
 
     /// Gives each alert to the queue of each channel. A channel that fails does not delay the others.

@@ -58,9 +58,9 @@ pub(crate) struct AlertRow {
     pub subject: String,
     /// The time at which the condition began.
     pub since: Timestamp,
-    /// What is wrong.
+    /// The problem.
     pub what: String,
-    /// What a person can do.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct ServerRow {
 }
 
 /// The state of the program.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Status {
     /// Facts about the running program.
     pub about: ProgramInfo,
@@ -269,19 +269,11 @@ mod tests {
                 ..ProgramInfo::default()
             },
             now,
-            servers: Vec::new(),
             queued: 1,
             held,
             oldest: oldest.map(|ago| Timestamp(now.0 - ago * 1_000)),
-            since_start: Totals::default(),
-            hour: Totals::default(),
-            day: Totals::default(),
-            month: Totals::default(),
-            sessions: 0,
-            spool_used: 0,
-            disk_free: None,
             takes_messages: true,
-            alerts: Vec::new(),
+            ..Status::default()
         }
     }
 
