@@ -108,7 +108,7 @@ pub(super) fn line(input: &mut BytesMut) -> Option<BytesMut> {
     Some(line)
 }
 
-/// What the tests of both machines share.
+/// The parts that the tests of both machines share.
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;

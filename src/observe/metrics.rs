@@ -161,7 +161,7 @@ struct Counted {
 /// The counters by the text of [`CountKey`].
 static COUNTED: LazyLock<DashMap<String, Counted>> = LazyLock::new(DashMap::new);
 
-/// Returns what was counted since the program started.
+/// Returns the totals since the program started.
 pub(crate) fn totals() -> Totals {
     let AtomicTotals {
         accepted,

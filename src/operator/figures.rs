@@ -1,4 +1,4 @@
-//! How much mail was accepted, delivered, deferred, failed and bounced in the last hour, day and month. The
+//! The numbers of accepted, delivered, deferred, failed and bounced mail in the last hour, day and month. The
 //! figures survive a restart: they are stored as a note in the spool.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What the process tells the service manager, by the protocol of systemd (sd_notify(3)). If there is no
+//! Messages to the service manager, by the protocol of systemd (sd_notify(3)). If there is no
 //! service manager, or it wants no messages, nothing happens.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What an administrator can do. Each action leaves a line in the log, with who did it.
+//! The actions of an administrator. Each action leaves a line in the log, with who did it.
 
 use std::sync::Arc;
 

@@ -34,7 +34,7 @@ const PARTS: [(&str, &str); 6] = [
     ("/settings", "Settings"),
 ];
 
-/// What a page shows around its content.
+/// The data of a page's header and footer.
 pub(super) struct Frame<'a> {
     /// The session that looks at the page.
     pub session: &'a PageSession,

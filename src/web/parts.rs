@@ -1,4 +1,4 @@
-//! What the page's handlers share.
+//! The state that the page's handlers share.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -21,7 +21,7 @@ pub struct Person {
     pub name: String,
     /// The hash of the password.
     pub hash: Hash,
-    /// What the person may do.
+    /// The person's rights.
     pub role: Role,
 }
 

@@ -33,7 +33,7 @@ pub(super) struct PageSession {
     pub(super) form_token: String,
     /// The name of the person, for the log.
     pub(super) name: String,
-    /// What the person may do.
+    /// The person's rights.
     pub(super) role: Role,
     /// A digest of the password that the person logged in with; `None` if the person came with a link.
     pub(super) password: Option<String>,
