@@ -206,11 +206,7 @@ impl Daemon {
             incoming,
         };
         let listeners = serve_all(bound, &configured, &door, &services)?;
-        config
-            .live
-            .servers
-            .iter()
-            .for_each(|server| metrics::show_server(&server.name));
+        show_servers(&config);
         about.store(Arc::new(described(&config, &listeners, started)));
         Ok(Self {
             about,
@@ -293,11 +289,7 @@ impl Daemon {
         self.delivery.reconfigure(delivery_settings).await;
         let door_settings = door_settings(&config, &self.checks);
         self.door.settings.store(Arc::new(door_settings));
-        config
-            .live
-            .servers
-            .iter()
-            .for_each(|server| metrics::show_server(&server.name));
+        show_servers(&config);
         let services = &self.services;
         let submission_settings = submission_settings(&config);
         services
@@ -356,6 +348,13 @@ async fn tell_supervisor(operator: Local) {
         let line = status.ok().and_then(Result::ok).map(|status| status.line());
         supervisor::alive(line.as_deref().unwrap_or("the spool does not answer"));
         tokio::time::sleep(interval).await;
+    }
+}
+
+/// Shows the counters of all servers in the metrics.
+fn show_servers(config: &Config) {
+    for server in &config.live.servers {
+        metrics::show_server(&server.name);
     }
 }
 

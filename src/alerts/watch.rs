@@ -20,7 +20,7 @@ use crate::observe::maillog;
 use crate::observe::metrics::totals;
 use crate::operator::row::TokenRow;
 use crate::operator::{Local, Operator, Request};
-use crate::spool::Notes;
+use crate::spool::{Notes, keep, kept};
 use crate::token::clock_words;
 
 /// The interval at which the conditions are looked at.
@@ -117,14 +117,15 @@ impl Alerts {
 impl Shared {
     /// Looks at the conditions regularly. Never returns.
     async fn watch(self: Arc<Self>, queue: mpsc::Sender<AlertMessage>) {
-        let mut active = self.stored().await;
+        let active: Option<Active> = kept(self.notes.as_ref(), NOTE).await;
+        let mut active = active.map(Active::resumed).unwrap_or_default();
         loop {
             let before = active.essence();
             for notice in self.look(&mut active).await {
                 self.tell(&notice, &queue);
             }
             if active.essence() != before {
-                self.store(&active).await;
+                keep(self.notes.as_ref(), NOTE, &active).await;
             }
             self.show(&active);
             tokio::time::sleep(LOOK).await;
@@ -226,41 +227,18 @@ impl Shared {
     /// Sends a test by one channel.
     async fn test(&self, name: &str) -> Result<(), String> {
         let settings = self.settings.load_full();
-        let channel = settings
-            .channels
-            .iter()
-            .find(|channel| channel.name == name);
-        let names = || {
-            settings
-                .channels
-                .iter()
-                .map(|channel| channel.name.as_str())
-        };
-        let channel = channel.ok_or_else(|| match names().next() {
-            None => "the running configuration has no [[alert]]".to_owned(),
-            Some(_) => {
-                let names: Vec<&str> = names().collect();
-                format!(
-                    "there is no [[alert]] named {name:?}; there are: {}",
-                    names.join(", ")
-                )
-            }
+        let mut channels = settings.channels.iter();
+        let channel = channels.clone().find(|channel| channel.name == name);
+        let channel = channel.ok_or_else(|| {
+            let names: Vec<&str> = channels.by_ref().map(|it| it.name.as_str()).collect();
+            let names = if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            };
+            format!("there is no [[alert]] named {name:?}; there are: {names}")
         })?;
         let message = message::test(&settings.host);
         send(channel, &message, &self.http, &self.delivery).await
-    }
-
-    async fn stored(&self) -> Active {
-        let notes = self.notes.notes(NOTE).await.unwrap_or_default();
-        let mut stored = notes.into_iter().filter(|(name, _)| name == NOTE);
-        let active: Option<Active> = stored.find_map(|(_, text)| serde_json::from_str(&text).ok());
-        active.map(Active::resumed).unwrap_or_default()
-    }
-
-    async fn store(&self, active: &Active) {
-        // If the disk is full, the next change is stored with this one.
-        if let Ok(text) = serde_json::to_string(active) {
-            let _ = self.notes.note(NOTE, Some(text)).await;
-        }
     }
 }

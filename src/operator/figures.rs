@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Timestamp;
 use crate::observe::metrics::{Totals, totals};
-use crate::spool::Notes;
+use crate::spool::{Notes, keep, kept};
 
 /// The interval at which the figures are stored. A crash loses the figures of at most this time.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -93,9 +93,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Continues with the stored figures. If they cannot be read, begins anew.
     pub(crate) async fn begin(notes: Arc<dyn Notes>) -> Arc<Self> {
-        let stored = notes.notes(NOTE).await.unwrap_or_default();
-        let mut stored = stored.into_iter().filter(|(name, _)| name == NOTE);
-        let figures = stored.find_map(|(_, text)| serde_json::from_str(&text).ok());
+        let figures = kept(notes.as_ref(), NOTE).await;
         let figures = Mutex::new((figures.unwrap_or_default(), totals()));
         Arc::new(Self { notes, figures })
     }
@@ -121,7 +119,7 @@ impl Recorder {
             tokio::time::sleep(INTERVAL).await;
             let figures = self.now(Timestamp::now());
             if stored.as_ref() != Some(&figures) {
-                self.store(&figures).await;
+                keep(self.notes.as_ref(), NOTE, &figures).await;
                 stored = Some(figures);
             }
         }
@@ -130,14 +128,7 @@ impl Recorder {
     /// Stores the figures before the program ends.
     pub(crate) async fn stop(&self) {
         let figures = self.now(Timestamp::now());
-        self.store(&figures).await;
-    }
-
-    async fn store(&self, figures: &Figures) {
-        // If the disk is full, the figures of the next interval are stored with these.
-        if let Ok(text) = serde_json::to_string(figures) {
-            let _ = self.notes.note(NOTE, Some(text)).await;
-        }
+        keep(self.notes.as_ref(), NOTE, &figures).await;
     }
 }
 

@@ -33,7 +33,6 @@ pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod story;
 
-pub(crate) use crate::observe::metrics::Totals;
 pub(crate) use accounts::Accounts;
 pub(crate) use ask::Operator;
 pub(crate) use control::Control;

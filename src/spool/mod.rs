@@ -48,5 +48,5 @@ pub use shown::ShownSpool;
 pub use sqlite::SqliteSpool;
 pub use story::{EventKind, Story, StoryEvent, Used};
 pub use traits::{
-    ClaimFrom, Contents, Intake, Ledger, Manage, Notes, Spool, Stories, Upkeep, Work,
+    ClaimFrom, Contents, Intake, Ledger, Manage, Notes, Spool, Stories, Upkeep, Work, keep, kept,
 };

@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{
     Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage,
     OperatorAction, Page, Place, Record, Selection, SpoolFuture, SpoolMeasures, Story, StoryFilter,
@@ -136,6 +139,20 @@ pub trait Notes: Send + Sync + 'static {
 
     /// Returns the names that begin with `prefix`, with their facts.
     fn notes(&self, prefix: &str) -> SpoolFuture<'_, Vec<(String, String)>>;
+}
+
+/// Returns a fact that [`keep`] stored as JSON; `None` if there is none, or if it cannot be read.
+pub async fn kept<T: DeserializeOwned>(notes: &dyn Notes, name: &str) -> Option<T> {
+    let notes = notes.notes(name).await.unwrap_or_default();
+    let (_, text) = notes.into_iter().find(|(its, _)| its == name)?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Stores a fact as JSON. If that fails, for example because the disk is full, the earlier one stays.
+pub async fn keep<T: Serialize>(notes: &dyn Notes, name: &str, fact: &T) {
+    if let Ok(text) = serde_json::to_string(fact) {
+        let _ = notes.note(name, Some(text)).await;
+    }
 }
 
 /// The spool for operators.

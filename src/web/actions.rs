@@ -72,6 +72,9 @@ pub(super) async fn sign_in(
     }
 }
 
+/// More than the number of steps of a test, for sending and reading together.
+const STEPS: usize = 64;
+
 #[derive(serde::Deserialize)]
 pub(super) struct TestForm {
     #[serde(default)]
@@ -93,23 +96,17 @@ pub(super) async fn test(
         },
     };
     maillog::page_action(&session.name, "test", &server);
-    let (sender, body) = mpsc::channel(1);
+    let (sender, body) = mpsc::channel(STEPS);
     tokio::spawn(async move {
         // A send fails only if the browser has gone; the test goes on all the same.
-        let _ = sender.send(page::servers::test_begins(&server)).await;
-        let asked = Ask::Test { server, to };
-        let mut responses = crate::operator::Operator::call(&parts.operator, asked).await;
-        let (mut is_well, mut words) = (true, None);
-        while let Some(response) = responses.recv().await {
-            let step = response.and_then(<Step as crate::operator::FromResponse>::from_response);
-            match step {
-                Ok(step) => {
-                    is_well &= step.well;
-                    let _ = sender.send(page::servers::step(&step)).await;
-                }
-                Err(error) => (is_well, words) = (false, Some(error.text)),
-            }
-        }
+        let _ = sender.try_send(page::servers::test_begins(&server));
+        let mut is_well = true;
+        let shown = |step: Step| {
+            is_well &= step.well;
+            let _ = sender.try_send(page::servers::step(&step));
+        };
+        let done = parts.operator().each(Ask::Test { server, to }, shown).await;
+        let words = done.err().map(|error| error.text);
         let end = page::servers::test_ends(is_well, words.as_deref());
         let _ = sender.send(end).await;
     });

@@ -1,7 +1,7 @@
-//! The page for people: an overview, the servers, the messages, and what a person can do about them.  It is protected even on loopback, because any page in the same browser can reach
-//! loopback: a session begins with a one-time link from `mailferry web` or with a password, its cookie is
-//! `SameSite=Strict`, the Host must be ours (against DNS rebinding), each form carries the session's token,
-//! and no other page may frame this one.
+//! The page for people: an overview, the servers, the messages, and the actions of an operator. It is protected
+//! even on loopback, because any page in the same browser can reach loopback: a session begins with a one-time
+//! link from `mailferry web` or with a password, its cookie is `SameSite=Strict`, the Host must be ours (against
+//! DNS rebinding), each form carries the session's token, and no other page may frame this one.
 
 mod access;
 mod actions;

@@ -53,14 +53,7 @@ impl PageSessions {
     /// Makes a link that can be used once.
     pub(super) fn link(&mut self, random: Random, role: Role, now: Timestamp) -> String {
         let name = text(random);
-        self.links.retain(|_, (_, until)| now < *until);
-        let soonest = self.links.iter().min_by_key(|(_, (_, until))| *until);
-        if let Some(oldest) = soonest
-            .map(|(name, _)| name.clone())
-            .filter(|_| self.links.len() >= MOST)
-        {
-            self.links.remove(&oldest);
-        }
+        make_room(&mut self.links, now, |(_, until)| *until);
         self.links.insert(name.clone(), (role, now.after(LINK)));
         name
     }
@@ -112,17 +105,7 @@ impl PageSessions {
         now: Timestamp,
     ) -> String {
         let [cookie, form_token] = random.map(text);
-        self.by_cookie.retain(|_, session| now < session.until);
-        let soonest = self
-            .by_cookie
-            .iter()
-            .min_by_key(|(_, session)| session.until);
-        if let Some(oldest) = soonest
-            .map(|(name, _)| name.clone())
-            .filter(|_| self.by_cookie.len() >= MOST)
-        {
-            self.by_cookie.remove(&oldest);
-        }
+        make_room(&mut self.by_cookie, now, |session| session.until);
         self.by_cookie.insert(cookie.clone(), session(form_token));
         cookie
     }
@@ -131,6 +114,16 @@ impl PageSessions {
     pub(super) fn session(&self, cookie: &str, now: Timestamp) -> Option<PageSession> {
         let session = self.by_cookie.get(cookie)?;
         (now < session.until).then(|| session.clone())
+    }
+}
+
+/// Removes what is over, and the oldest one if there is still no room for another.
+fn make_room<T>(all: &mut HashMap<String, T>, now: Timestamp, until: impl Fn(&T) -> Timestamp) {
+    all.retain(|_, it| now < until(it));
+    if all.len() >= MOST {
+        let oldest = all.iter().min_by_key(|(_, it)| until(it));
+        let oldest = oldest.map(|(name, _)| name.clone());
+        oldest.and_then(|name| all.remove(&name));
     }
 }
 

@@ -87,11 +87,13 @@ pub(super) async fn messages(
     if let Ok(id) = search.about.trim().parse::<MessageId>() {
         return Redirect::to(&format!("/messages/{id}")).into_response();
     }
-    let found = match search.state.as_str() {
-        "waiting" | "held" | "uncertain" if search.about.is_empty() && search.user.is_empty() => {
-            waiting(&parts, &search).await
+    let is_about_all = search.about.is_empty() && search.user.is_empty();
+    let found = match (period(&search), search.state.as_str()) {
+        (Err(why), _) => Ok(Found::Wrong(why)),
+        (Ok(period), "waiting" | "held" | "uncertain") if is_about_all => {
+            waiting(&parts, &search, period).await
         }
-        _ => stories(&parts, &search).await,
+        (Ok(period), _) => stories(&parts, &search, period).await,
     };
     match found {
         Ok(found) => {
@@ -118,8 +120,11 @@ fn next(search: &Search, found: &Found) -> Option<String> {
     Some(format!("/messages?{}", search.query()))
 }
 
+/// The beginning and the end of a period, each if it is limited.
+type Period = (Option<Timestamp>, Option<Timestamp>);
+
 /// Returns the period between the search's days; the error says which day is wrong.
-fn period(search: &Search) -> Result<(Option<Timestamp>, Option<Timestamp>), String> {
+fn period(search: &Search) -> Result<Period, String> {
     let bounds = |text: &str| match text {
         "" => Ok(None),
         day => day::bounds(day)
@@ -135,11 +140,12 @@ fn filled(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-async fn stories(parts: &PageParts, search: &Search) -> Result<Found, OperatorError> {
-    let (since, before) = match period(search) {
-        Ok(period) => period,
-        Err(why) => return Ok(Found::Wrong(why)),
-    };
+async fn stories(
+    parts: &PageParts,
+    search: &Search,
+    period: Period,
+) -> Result<Found, OperatorError> {
+    let (since, before) = period;
     let filter = StoryFilter {
         about: filled(&search.about),
         user: filled(&search.user),
@@ -164,11 +170,12 @@ async fn stories(parts: &PageParts, search: &Search) -> Result<Found, OperatorEr
     Ok(Found::Stories(parts.operator().ask(request).await?))
 }
 
-async fn waiting(parts: &PageParts, search: &Search) -> Result<Found, OperatorError> {
-    let (since, before) = match period(search) {
-        Ok(period) => period,
-        Err(why) => return Ok(Found::Wrong(why)),
-    };
+async fn waiting(
+    parts: &PageParts,
+    search: &Search,
+    period: Period,
+) -> Result<Found, OperatorError> {
+    let (since, before) = period;
     let page = Page {
         after: search.from.parse().ok(),
         limit: MESSAGES,

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::{Frame, light, number, plot, prose};
+use crate::observe::metrics::Totals;
 use crate::operator::figures::{Figures, Span};
 use crate::operator::row::Light;
 use crate::operator::status::Status;
@@ -70,7 +71,7 @@ fn charts(frame: &Frame, figures: &Figures, wanted: &str) -> Markup {
     let found = SPANS.iter().find(|(name, ..)| *name == wanted);
     let (current, span, _, period) = found.unwrap_or(&SPANS[0]);
     let periods = figures.periods(*span, frame.now);
-    let values = |of: fn(&crate::operator::Totals) -> u64| -> Vec<u64> {
+    let values = |of: fn(&Totals) -> u64| -> Vec<u64> {
         periods.iter().map(|(_, totals)| of(totals)).collect()
     };
     html! {
