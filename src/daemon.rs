@@ -471,6 +471,7 @@ fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonErr
 fn page_live(config: &Config) -> PageLive {
     PageLive {
         people: config.live.people.clone(),
+        oidc: config.live.oidc.clone(),
         route: route_settings(config),
         sections: config::effective::sections(config),
     }

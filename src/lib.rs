@@ -70,7 +70,7 @@
 //! | whether a message is accepted at its end | `submission/connection/message.rs`, `submission/permission.rs`, `routing/decision.rs` |
 //! | a count on the page or in JSON | `operator/status.rs`, `operator/row.rs` (of a server), `operator/local.rs`, a file in `web/page/` |
 //! | a button on the page | `operator/request.rs`, `operator/local.rs`, a file in `web/page/`, `web/actions.rs` |
-//! | who may see or do what on the page | `web/access.rs`, `web/mod.rs` (the routes), `web/sign_in.rs` |
+//! | who may see or do what on the page | `web/access.rs`, `web/mod.rs` (the routes), `web/sign_in.rs`; through an OpenID provider, `web/oidc/settings.rs` |
 //! | what an open page notices by itself | `web/fingerprint.rs`, `web/live.js` |
 //! | the settings that the page shows | `config/effective.rs` |
 //! | the figures of the last hour, day and month | `operator/figures.rs`; what `mailferry report` sums up, `operator/report.rs` |

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::channel::{AlertChannel, Way, WebhookForm};
 use super::message::AlertMessage;
 use crate::base::Secret;
+use crate::base::http::reasons;
 use crate::base::secret::ExposeSecret;
 use crate::delivery::Delivery;
 use crate::message::Address;
@@ -60,16 +61,6 @@ async fn post(
     } else {
         Err(format!("the webhook answered {}", response.status()))
     }
-}
-
-/// Returns an error with its causes, because reqwest's own text leaves them out.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    let texts = causes.map(ToString::to_string);
-    std::iter::once(error.to_string())
-        .chain(texts)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 /// Runs a command. It gets the text in environment variables, and all fields as JSON on standard input.

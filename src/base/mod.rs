@@ -3,6 +3,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod clock;
+pub(crate) mod http;
 pub mod id;
 pub(crate) mod limits;
 pub(crate) mod lock;

@@ -5,6 +5,7 @@ mod checker;
 mod doubtful;
 mod listener;
 mod oauth;
+mod oidc;
 mod server;
 mod user;
 mod web;
@@ -114,7 +115,7 @@ impl Checker<'_> {
         let policy = self.policy(&file, rules, &listeners);
         self.warnings
             .extend(file.delivery.doubts().map(str::to_owned));
-        let people = self.people(&file.web);
+        let (people, oidc) = (self.people(&file.web), self.oidc(&file.web));
         for name in &file.log.debug_users {
             if !users.iter().any(|user| user.name == *name) {
                 self.warnings.push(format!(
@@ -155,6 +156,7 @@ impl Checker<'_> {
             delivery: file.delivery,
             dialogues,
             people,
+            oidc,
             alerts: AlertSettings {
                 thresholds: file.alerts,
                 channels: alerts,

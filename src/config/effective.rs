@@ -74,6 +74,15 @@ fn general(config: &Config) -> Section {
         let role = written(person.role);
         section.add("[[web.user]]", format!("{} ({role})", person.name));
     }
+    if let Some(oidc) = &config.live.oidc {
+        let none = "none";
+        section.add("[web.oidc] issuer", &oidc.issuer);
+        section.add("[web.oidc] client_id", &oidc.client_id);
+        section.add("[web.oidc] claim", &oidc.claim);
+        let people = list(&oidc.administrators);
+        section.add_or("[web.oidc] administrators", people, none);
+        section.add_or("[web.oidc] readers", list(&oidc.readers), none);
+    }
     section
 }
 

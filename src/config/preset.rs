@@ -22,6 +22,12 @@ pub(crate) enum Cloud {
     China,
 }
 
+/// True for a host at which Entra ID signs people in.
+pub(crate) fn is_entra(host: &str) -> bool {
+    let clouds = [Cloud::Worldwide, Cloud::Usgov, Cloud::Dod, Cloud::China];
+    clouds.iter().any(|cloud| cloud.authority() == host)
+}
+
 impl Cloud {
     fn authority(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::fixed::Fixed;
 use crate::alerts::AlertSettings;
@@ -15,7 +16,7 @@ use crate::submission;
 use crate::token;
 use crate::transport::RemoteHost;
 use crate::transport::smtp::{self, SmtpServer};
-use crate::web::Person;
+use crate::web::{OidcSettings, Person};
 
 /// A configuration that passed all checks.
 pub struct Config {
@@ -53,6 +54,8 @@ pub struct Live {
     pub dialogues: door::Dialogues,
     /// The people who may log in to the page.
     pub people: Vec<Person>,
+    /// The OpenID provider at which people sign in to the page, if there is one.
+    pub oidc: Option<Arc<OidcSettings>>,
     /// When and how people are told that something needs them.
     pub alerts: AlertSettings,
 }

@@ -97,6 +97,25 @@ pub(super) struct WebTable {
     pub key: Option<Spanned<String>>,
     #[serde(default)]
     pub user: Vec<PersonTable>,
+    pub oidc: Option<Spanned<OidcTable>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OidcTable {
+    pub issuer: Spanned<String>,
+    pub client_id: String,
+    pub client_secret: Option<Spanned<SecretText>>,
+    #[serde(default = "user_name")]
+    pub claim: String,
+    #[serde(default)]
+    pub administrators: Vec<String>,
+    #[serde(default)]
+    pub readers: Vec<String>,
+}
+
+fn user_name() -> String {
+    "preferred_username".to_owned()
 }
 
 #[derive(Debug, Deserialize)]

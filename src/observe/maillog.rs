@@ -434,7 +434,7 @@ pub(crate) fn page_entered() {
     info!(target: TARGET, event = "page_entered", "web page: signed in");
 }
 
-/// A person has logged in to the page with a password.
+/// A person has logged in to the page with a password or at the OpenID provider.
 pub(crate) fn page_logged_in(name: &str) {
     info!(target: TARGET, event = "page_logged_in", name, "web page: logged in");
 }
@@ -442,6 +442,17 @@ pub(crate) fn page_logged_in(name: &str) {
 /// Somebody tried to log in to the page with a wrong name or password.
 pub(crate) fn page_refused(name: &str) {
     warn!(target: TARGET, event = "page_refused", name, "web page: wrong name or password");
+}
+
+/// A sign-in to the page at the OpenID provider did not succeed.
+pub(crate) fn page_sign_in_failed(error: &str) {
+    warn!(target: TARGET, event = "page_sign_in_failed", error, "web page: no sign-in");
+}
+
+/// A person who signed in at the OpenID provider may not use the page; `claim` is the claim that decides.
+pub(crate) fn page_not_admitted(name: &str, claim: &str, values: &[String]) {
+    let values = values.join(", ");
+    warn!(target: TARGET, event = "page_not_admitted", name, claim, values, "web page: not an administrator or reader");
 }
 
 /// An operator's action was applied to messages; `ids` are the first of them, if they were named.

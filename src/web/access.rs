@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::fingerprint::fingerprint;
 use super::page;
 use super::parts::{PageParts, html};
-use super::sessions::PageSession;
+use super::sessions::{Origin, PageSession};
 use crate::base::Timestamp;
 use crate::operator::Role;
 
@@ -61,8 +61,8 @@ pub(super) fn host(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::HOST)?.to_str().ok()
 }
 
-/// Returns the session's cookie.
-pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
+/// Returns the value of a cookie.
+pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let cookies = headers
         .get_all(header::COOKIE)
         .iter()
@@ -70,24 +70,25 @@ pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
     let mut pairs = cookies
         .flat_map(|cookies| cookies.split(';'))
         .map(str::trim);
-    let found = pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='));
+    let found = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     found.map(str::to_owned)
 }
 
 impl PageParts {
-    /// Returns the session of a cookie. The role of a person who logged in with a password is the one that the
-    /// configuration has now; the session of a person who is no longer configured, or has
-    /// another password, is over.
-    pub(super) fn session(&self, cookie: &str) -> Option<PageSession> {
-        let mut session = self.sessions().session(cookie, Timestamp::now())?;
-        if let Some(password) = &session.password {
-            let live = self.live.load();
-            let mut people = live.people.iter();
-            let person = people.find(|person| person.name == session.name)?;
-            if person.hash.digest() != *password {
-                return None;
+    /// Returns the session of a request. A person has the role that the configuration has now; the session of a
+    /// person who is no longer configured, or has another password, is over.
+    pub(super) fn session(&self, headers: &HeaderMap) -> Option<PageSession> {
+        let cookie = cookie(headers, COOKIE)?;
+        let mut session = self.sessions().session(&cookie, Timestamp::now())?;
+        let live = self.live.load();
+        match &session.origin {
+            Origin::Link => {}
+            Origin::Password(digest) => {
+                let mut people = live.people.iter();
+                let person = people.find(|person| person.name == session.name)?;
+                session.role = (person.hash.digest() == *digest).then_some(person.role)?;
             }
-            session.role = person.role;
+            Origin::Provider(person) => session.role = live.oidc.as_ref()?.role(person)?,
         }
         Some(session)
     }
@@ -99,15 +100,13 @@ pub(super) async fn only_sessions(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let session = cookie(request.headers()).and_then(|cookie| parts.session(&cookie));
-    if let Some(mut session) = session {
+    if let Some(mut session) = parts.session(request.headers()) {
         // Before the page is made: a later change is then noticed.
         session.seen = fingerprint(&parts).await;
         request.extensions_mut().insert(session);
         return next.run(request).await;
     }
-    let can_log_in = !parts.live.load().people.is_empty();
-    if can_log_in && request.method() == Method::GET {
+    if parts.live.load().can_log_in() && request.method() == Method::GET {
         return Redirect::to("/log-in").into_response();
     }
     (StatusCode::FORBIDDEN, html(page::sign_in::link_needed())).into_response()

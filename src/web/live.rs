@@ -8,7 +8,6 @@ use axum::http::header::{self, HeaderMap};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
-use super::access::cookie;
 use super::fingerprint::fingerprint;
 use super::parts::PageParts;
 use super::serve;
@@ -32,11 +31,10 @@ pub(super) async fn live(
     Query(Seen { seen }): Query<Seen>,
     headers: HeaderMap,
 ) -> Response {
-    let cookie = cookie(&headers).unwrap_or_default();
     let (sender, body) = mpsc::channel(1);
     tokio::spawn(async move {
         let (mut last, mut quiet) = (seen, 0);
-        while parts.session(&cookie).is_some() {
+        while parts.session(&headers).is_some() {
             tokio::time::sleep(LOOK).await;
             let now = fingerprint(&parts).await;
             quiet += 1;

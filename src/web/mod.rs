@@ -8,6 +8,7 @@ mod actions;
 mod fingerprint;
 mod health;
 mod live;
+mod oidc;
 mod page;
 mod parts;
 mod people;
@@ -34,6 +35,7 @@ use crate::base::certificate::{self, Files};
 use crate::base::tls::TlsError;
 use crate::observe::maillog;
 use crate::operator::Local;
+pub(crate) use oidc::OidcSettings;
 use parts::PageParts;
 pub(crate) use parts::{PageLive, SharedLive};
 pub(crate) use people::Person;
@@ -159,6 +161,10 @@ fn router(parts: Arc<PageParts>) -> Router {
             parts.clone(),
             access::only_sessions,
         ));
+    let provider = Router::new()
+        .route(oidc::BEGIN, get(oidc::visit::begin))
+        .route(oidc::RETURN, get(oidc::visit::come_back))
+        .route_layer(middleware::from_fn(access::in_time));
     Router::new()
         .route("/in/{link}", get(sign_in::enter))
         .route(
@@ -167,6 +173,7 @@ fn router(parts: Arc<PageParts>) -> Router {
                 .post(sign_in::log_in)
                 .layer(middleware::from_fn(access::in_time)),
         )
+        .merge(provider)
         .route("/metrics", get(health::measured))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

@@ -117,8 +117,9 @@ fn time_of(at: Timestamp) -> String {
     local.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
-/// Makes a whole document. `refresh` is the number of seconds after which the browser loads it again.
-fn document(title: &str, refresh: Option<u32>, body: Markup) -> Markup {
+/// Makes a whole document. `refresh` is the number of seconds after which the browser loads it again, or another
+/// page: `0; url=/`.
+fn document(title: &str, refresh: Option<&str>, body: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {

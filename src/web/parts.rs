@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use url::Url;
 
+use super::oidc::{OidcProvider, OidcSettings};
 use super::page;
 use super::people::{Failures, Person};
 use super::sessions::PageSessions;
@@ -23,10 +24,19 @@ use crate::operator::{Local, Operator, OperatorError, Role};
 pub(crate) struct PageLive {
     /// The people who may log in.
     pub(crate) people: Vec<Person>,
+    /// The OpenID provider at which people sign in, if there is one.
+    pub(crate) oidc: Option<Arc<OidcSettings>>,
     /// The settings of routing.
     pub(crate) route: RouteSettings,
     /// The settings in force.
     pub(crate) sections: Vec<Section>,
+}
+
+impl PageLive {
+    /// True if people can log in without a link.
+    pub(super) fn can_log_in(&self) -> bool {
+        !self.people.is_empty() || self.oidc.is_some()
+    }
 }
 
 /// The current [`PageLive`].
@@ -41,6 +51,7 @@ pub(super) struct PageParts {
     pub(super) attempts: Mutex<HashMap<String, (String, SignInAttempt)>>,
     pub(super) failures: Mutex<Failures>,
     pub(super) checks: Checks,
+    pub(super) oidc: OidcProvider,
     /// The page's host names on this machine.
     pub(super) own_hosts: [String; 2],
     /// The page's host name from outside, if it is behind a proxy.
@@ -118,6 +129,7 @@ impl PageParts {
             attempts: Mutex::default(),
             failures: Mutex::default(),
             checks: Checks::default(),
+            oidc: OidcProvider::default(),
             own_hosts: [address.to_string(), format!("localhost:{}", address.port())],
             outer_host,
             open_port: (!address.ip().is_loopback()).then_some(address.port()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::people::Person;
+use super::oidc::Identity;
 use crate::base::Timestamp;
 use crate::operator::Role;
 
@@ -26,6 +26,17 @@ pub(super) type Random = [u8; 32];
 /// The name of a person who came with a link.
 const BY_LINK: &str = "operator";
 
+/// How a person got in. What the person may do is decided again with each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// With a link from `mailferry web`.
+    Link,
+    /// With a password, of whose hash this is the digest.
+    Password(String),
+    /// By a sign-in at the OpenID provider.
+    Provider(Identity),
+}
+
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PageSession {
@@ -35,8 +46,8 @@ pub(super) struct PageSession {
     pub(super) name: String,
     /// The person's rights.
     pub(super) role: Role,
-    /// A digest of the password that the person logged in with; `None` if the person came with a link.
-    pub(super) password: Option<String>,
+    /// How the person got in.
+    pub(super) origin: Origin,
     /// The fingerprint of the state when the request came.
     pub(super) seen: String,
     until: Timestamp,
@@ -53,7 +64,7 @@ impl PageSessions {
     /// Makes a link that can be used once.
     pub(super) fn link(&mut self, random: Random, role: Role, now: Timestamp) -> String {
         let name = text(random);
-        make_room(&mut self.links, now, |(_, until)| *until);
+        make_room(&mut self.links, MOST, now, |(_, until)| *until);
         self.links.insert(name.clone(), (role, now.after(LINK)));
         name
     }
@@ -69,45 +80,35 @@ impl PageSessions {
         if now >= until {
             return None;
         }
-        let session = |form_token| PageSession {
-            form_token,
-            name: BY_LINK.to_owned(),
-            role,
-            password: None,
-            seen: String::new(),
-            until: now.after(SESSION),
-        };
-        Some(self.add(session, random, now))
+        Some(self.begin(BY_LINK, role, Origin::Link, random, now))
     }
 
-    /// Returns the cookie of a new session of a person who logged in by name.
-    pub(super) fn begin(&mut self, person: &Person, random: [Random; 2], now: Timestamp) -> String {
-        let session = |form_token| PageSession {
+    /// Returns the cookie of a new session.
+    pub(super) fn begin(
+        &mut self,
+        name: &str,
+        role: Role,
+        origin: Origin,
+        random: [Random; 2],
+        now: Timestamp,
+    ) -> String {
+        let [cookie, form_token] = random.map(text);
+        let session = PageSession {
             form_token,
-            name: person.name.clone(),
-            role: person.role,
-            password: Some(person.hash.digest()),
+            name: name.to_owned(),
+            role,
+            origin,
             seen: String::new(),
             until: now.after(SESSION),
         };
-        self.add(session, random, now)
+        make_room(&mut self.by_cookie, MOST, now, |session| session.until);
+        self.by_cookie.insert(cookie.clone(), session);
+        cookie
     }
 
     /// Ends a session.
     pub(super) fn end(&mut self, cookie: &str) {
         self.by_cookie.remove(cookie);
-    }
-
-    fn add(
-        &mut self,
-        session: impl FnOnce(String) -> PageSession,
-        random: [Random; 2],
-        now: Timestamp,
-    ) -> String {
-        let [cookie, form_token] = random.map(text);
-        make_room(&mut self.by_cookie, now, |session| session.until);
-        self.by_cookie.insert(cookie.clone(), session(form_token));
-        cookie
     }
 
     /// Returns the session of a cookie, unless it has expired.
@@ -117,10 +118,15 @@ impl PageSessions {
     }
 }
 
-/// Removes what is over, and the oldest one if there is still no room for another.
-fn make_room<T>(all: &mut HashMap<String, T>, now: Timestamp, until: impl Fn(&T) -> Timestamp) {
+/// Removes what is over, and the oldest one if there still are `most`.
+pub(super) fn make_room<T>(
+    all: &mut HashMap<String, T>,
+    most: usize,
+    now: Timestamp,
+    until: impl Fn(&T) -> Timestamp,
+) {
     all.retain(|_, it| now < until(it));
-    if all.len() >= MOST {
+    if all.len() >= most {
         let oldest = all.iter().min_by_key(|(_, it)| until(it));
         let oldest = oldest.map(|(name, _)| name.clone());
         oldest.and_then(|name| all.remove(&name));
@@ -146,8 +152,8 @@ mod tests {
         assert_eq!(sessions.enter(&link, [[4; 32], [5; 32]], NOW), None);
         let session = sessions.session(&cookie, NOW).unwrap();
         assert_eq!(
-            (session.role, session.password.is_some()),
-            (Role::Administrator, false)
+            (session.role, session.origin),
+            (Role::Administrator, Origin::Link)
         );
         assert!(sessions.session(&cookie, NOW.after(SESSION)).is_none());
         let late = sessions.link([6; 32], Role::ReadOnly, NOW);
@@ -160,12 +166,9 @@ mod tests {
     #[test]
     fn a_session_ends_when_the_person_logs_out() {
         let mut sessions = PageSessions::default();
-        let jane = Person {
-            name: "jane".into(),
-            hash: crate::door::password::Hash::decoy(None),
-            role: Role::ReadOnly,
-        };
-        let cookie = sessions.begin(&jane, [[1; 32], [2; 32]], NOW);
+        let origin = Origin::Password("digest".into());
+        let random = [[1; 32], [2; 32]];
+        let cookie = sessions.begin("jane", Role::ReadOnly, origin, random, NOW);
         let session = sessions.session(&cookie, NOW).unwrap();
         assert_eq!(
             (session.name.as_str(), session.role),

@@ -8,12 +8,13 @@ use axum::extract::{Form, Path, Query, State};
 use axum::http::header::{self, HeaderMap};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
+use maud::Markup;
 
 use super::access::{COOKIE, OwnForm, cookie};
 use super::page;
-use super::parts::{PageParts, html};
+use super::parts::{PageLive, PageParts, html};
 use super::people::Person;
-use super::sessions::{PageSession, SESSION};
+use super::sessions::{Origin, PageSession, SESSION};
 use crate::base::{Secret, Timestamp};
 use crate::door::password::Hash;
 use crate::observe::maillog;
@@ -33,8 +34,7 @@ pub(super) async fn enter(
     if method == Method::HEAD {
         return StatusCode::OK.into_response();
     }
-    let known = cookie(&headers);
-    if known.is_some_and(|cookie| parts.session(&cookie).is_some()) {
+    if parts.session(&headers).is_some() {
         return Redirect::to("/").into_response();
     }
     let random = [rand::random(), rand::random()];
@@ -48,24 +48,32 @@ pub(super) async fn enter(
 }
 
 /// Responds with a new session's cookie.
-fn begun(parts: &PageParts, cookie: &str) -> Response {
-    let secure = if parts.is_secure { "; Secure" } else { "" };
-    let age = SESSION.as_secs();
-    let cookie =
-        format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/; Max-Age={age}{secure}");
+fn begun(parts: &PageParts, session: &str) -> Response {
+    let cookie = session_cookie(parts, session);
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
-/// Shows the form for people with a password.
+/// Returns the cookie of a session, as a browser is sent it.
+pub(super) fn session_cookie(parts: &PageParts, session: &str) -> String {
+    let secure = if parts.is_secure { "; Secure" } else { "" };
+    let age = SESSION.as_secs();
+    format!("{COOKIE}={session}; HttpOnly; SameSite=Strict; Path=/; Max-Age={age}{secure}")
+}
+
+/// Shows the ways to log in.
 pub(super) async fn form(State(parts): State<Arc<PageParts>>, headers: HeaderMap) -> Response {
-    let known = cookie(&headers);
-    if known.is_some_and(|cookie| parts.session(&cookie).is_some()) {
+    if parts.session(&headers).is_some() {
         return Redirect::to("/").into_response();
     }
-    if parts.live.load().people.is_empty() {
+    let live = parts.live.load();
+    if !live.can_log_in() {
         return (StatusCode::FORBIDDEN, html(page::sign_in::link_needed())).into_response();
     }
-    html(page::sign_in::log_in(None)).into_response()
+    html(log_in_page(&live, None)).into_response()
+}
+
+fn log_in_page(live: &PageLive, error: Option<&str>) -> Markup {
+    page::sign_in::log_in(!live.people.is_empty(), live.oidc.as_deref(), error)
 }
 
 #[derive(serde::Deserialize)]
@@ -83,8 +91,7 @@ pub(super) async fn log_in(
     let live = parts.live.load_full();
     let person = live.people.iter().find(|person| person.name == name);
     let refused = |words: &str| {
-        let page = page::sign_in::log_in(Some(words));
-        (StatusCode::FORBIDDEN, html(page)).into_response()
+        (StatusCode::FORBIDDEN, html(log_in_page(&live, Some(words)))).into_response()
     };
     if failures(&parts).are_too_many(&name, Instant::now()) {
         return refused("There were too many wrong passwords. Try again in ten minutes.");
@@ -99,13 +106,18 @@ pub(super) async fn log_in(
             refused("The name or the password is wrong.")
         }
         Some(true) => {
-            let random = [rand::random(), rand::random()];
-            let cookie =
-                person.map(|person| parts.sessions().begin(person, random, Timestamp::now()));
+            let session = person.map(|person| begin(&parts, person));
             maillog::page_logged_in(&name);
-            begun(&parts, &cookie.unwrap_or_default())
+            begun(&parts, &session.unwrap_or_default())
         }
     }
+}
+
+fn begin(parts: &PageParts, person: &Person) -> String {
+    let random = [rand::random(), rand::random()];
+    let origin = Origin::Password(person.hash.digest());
+    let mut sessions = parts.sessions();
+    sessions.begin(&person.name, person.role, origin, random, Timestamp::now())
 }
 
 fn failures(parts: &PageParts) -> std::sync::MutexGuard<'_, super::people::Failures> {
@@ -139,7 +151,7 @@ pub(super) async fn log_out(
     headers: HeaderMap,
     _: OwnForm,
 ) -> Response {
-    if let Some(cookie) = cookie(&headers) {
+    if let Some(cookie) = cookie(&headers, COOKIE) {
         parts.sessions().end(&cookie);
     }
     let forgotten = format!("{COOKIE}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");

@@ -1,5 +1,6 @@
 """A person at the provider's pages: `browser.py URL ACCOUNT [USER_CODE]`. Fills in the form that a
-page has and sends it, until there is none; prints the last page without its markup."""
+page has and sends it, until there is none; prints the last page without its markup. If the provider sends the
+browser to mailferry's page, prints the address instead."""
 
 import http.cookiejar
 import re
@@ -11,7 +12,17 @@ import urllib.request
 url, account = sys.argv[1:3]
 known = {"login": account, "password": "any", "user_code": sys.argv[3] if len(sys.argv) > 3 else ""}
 cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-opener = urllib.request.build_opener(cookies)
+
+
+class Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request, file, code, message, headers, target):
+        if target.startswith("https://mail.example.com"):
+            print(target)
+            sys.exit()
+        return super().redirect_request(request, file, code, message, headers, target)
+
+
+opener = urllib.request.build_opener(cookies, Redirects)
 
 
 def load(url, form=None):

@@ -4,6 +4,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { press, signIn, text } from "./sign_in.mjs";
 
 const [modules, link, account, server] = process.argv.slice(2);
 const { default: puppeteer } = await import(`${modules}/puppeteer-core/lib/esm/puppeteer/puppeteer-core.js`);
@@ -17,7 +18,6 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
 });
 
-const text = (page) => page.$eval("body", (body) => body.innerText);
 const light = (page) => page.$eval(".light", (light) => `${light.className}: ${light.innerText}`);
 
 async function open() {
@@ -26,31 +26,6 @@ async function open() {
   // A small telephone.
   await page.setViewport({ width: 360, height: 740 });
   return page;
-}
-
-async function press(page, selector) {
-  await Promise.all([page.waitForNavigation(), page.click(selector)]);
-}
-
-// Whatever the provider asks for, until it asks for nothing more.
-async function signIn(page) {
-  for (let step = 0; step < 8; step++) {
-    if (await page.$("input[name=login]")) {
-      // The provider may have filled it in from the login hint.
-      await page.click("input[name=login]", { count: 3 });
-      await page.type("input[name=login]", account);
-      await page.type("input[name=password]", "any");
-      await press(page, "button[type=submit], input[type=submit]");
-    } else if (await page.$(`input[name=user][value="${account}"]`)) {
-      await page.click(`input[name=user][value="${account}"]`);
-      await press(page, "button[value=yes]");
-    } else if (await page.$("form button[type=submit]")) {
-      await press(page, "form button[type=submit]");
-    } else {
-      return text(page);
-    }
-  }
-  return text(page);
 }
 
 const saw = { width: 0 };
@@ -72,7 +47,8 @@ try {
   const provider = await page.$eval("a.main", (there) => there.href);
   const tab = await open();
   await tab.goto(provider);
-  saw.back = await signIn(tab);
+  await signIn(tab, account);
+  saw.back = await text(tab);
   await page.bringToFront();
   await page.waitForSelector(`form[action="/test/${server}"]`, { timeout: 30000 });
   saw.after = await light(page);

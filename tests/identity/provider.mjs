@@ -1,7 +1,13 @@
 // A certified OpenID provider that we did not write, as a configuration may name it:
-// `node provider.mjs MODULES PORT JWKS`, the last being the public keys of the app that signs.
-const [modules, port, jwks] = process.argv.slice(2);
+// `node provider.mjs MODULES PORT JWKS PAGE`: JWKS are the public keys of the app that signs, and PAGE is the URL of
+// mailferry's page. The ID tokens of some accounts are spoiled; the account's name says how.
+import { generateKeyPairSync, randomUUID } from "node:crypto";
+
+const [modules, port, jwks, page] = process.argv.slice(2);
 const { default: Provider } = await import(`${modules}/oidc-provider/lib/index.js`);
+const { SignJWT, UnsecuredJWT, decodeJwt } = await import(`${modules}/jose/dist/webapi/index.js`);
+const [key, foreign] = [1, 2].map(() => generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey);
+const kid = randomUUID();
 
 const device = "urn:ietf:params:oauth:grant-type:device_code";
 const app = { response_types: [], redirect_uris: [], grant_types: ["client_credentials"], scope: "mail" };
@@ -23,8 +29,16 @@ const provider = new Provider(`http://localhost:${port}`, {
       token_endpoint_auth_signing_alg: "PS256",
       jwks: JSON.parse(jwks),
     },
+    {
+      client_id: "page",
+      client_secret: "page-secret",
+      token_endpoint_auth_method: "client_secret_post",
+      grant_types: ["authorization_code"],
+      redirect_uris: [`${page}/log-in/return`],
+      response_types: ["code"],
+    },
   ],
-  claims: { openid: ["sub"], profile: ["preferred_username"] },
+  claims: { openid: ["sub"], profile: ["preferred_username", "roles"], email: ["email", "email_verified"] },
   conformIdTokenClaims: false,
   cookies: { keys: ["only for tests"] },
   features: {
@@ -34,11 +48,38 @@ const provider = new Provider(`http://localhost:${port}`, {
   },
   findAccount: async (_, id) => ({
     accountId: id,
-    claims: async () => ({ sub: id, preferred_username: id }),
+    claims: async () => ({
+      sub: id,
+      preferred_username: id,
+      roles: [`role of ${id}`],
+      email: id,
+      email_verified: !id.startsWith("unverified"),
+    }),
   }),
+  jwks: { keys: [{ ...key.export({ format: "jwk" }), kid, alg: "RS256", use: "sig" }] },
   pkce: { required: () => true },
   rotateRefreshToken: true,
-  scopes: ["openid", "offline_access", "profile", "mail"],
+  scopes: ["openid", "offline_access", "profile", "email", "mail"],
   ttl: { AccessToken: 3600, ClientCredentials: 3600, IdToken: 3600, RefreshToken: 86400, Grant: 86400, Session: 600, Interaction: 600, DeviceCode: 600 },
+});
+
+function signed(claims, by = key) {
+  return new SignJWT(claims).setProtectedHeader({ alg: "RS256", kid }).sign(by);
+}
+
+const spoiled = {
+  "audience@example.com": (claims) => signed({ ...claims, aud: "another" }),
+  "issuer@example.com": (claims) => signed({ ...claims, iss: "https://elsewhere.example" }),
+  "nonce@example.com": (claims) => signed({ ...claims, nonce: "another" }),
+  "expired@example.com": (claims) => signed({ ...claims, exp: claims.iat - 60 }),
+  "forged@example.com": (claims) => signed(claims, foreign),
+  "unsigned@example.com": (claims) => new UnsecuredJWT(claims).encode(),
+};
+
+provider.use(async (context, next) => {
+  await next();
+  const token = context.path === "/token" && context.body?.id_token;
+  const claims = token && decodeJwt(token);
+  if (claims) context.body.id_token = (await spoiled[claims.sub]?.(claims)) ?? token;
 });
 provider.listen(Number(port), "127.0.0.1", () => console.log("listening"));

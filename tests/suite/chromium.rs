@@ -37,7 +37,7 @@ fn person_with_chromium(lab: &Lab) -> [String; 4] {
     })
 }
 
-fn has_chromium() -> bool {
+pub fn has_chromium() -> bool {
     have(
         "chromium",
         &[module_or_none("puppeteer-core"), "node", "chromium"],

@@ -19,7 +19,7 @@ pub const JANE: &str = "jane@example.com";
 /// The provider's process, which ends when this value is dropped.
 pub struct Provider {
     child: Child,
-    url: String,
+    pub url: String,
 }
 
 impl Drop for Provider {
@@ -55,10 +55,19 @@ pub fn module_or_none(name: &'static str) -> &'static str {
 
 impl Provider {
     pub fn start(jwks: &str) -> Self {
-        let port = free_port();
+        Self::start_for(free_port(), "https://mail.example.com", jwks)
+    }
+
+    /// Starts the provider on this port, with new keys, for a page at this URL.
+    pub fn start_for(port: u16, page: &str, jwks: &str) -> Self {
         let mut child = Command::new("node")
             .arg(file("provider.mjs"))
-            .args([&modules().display().to_string(), &port.to_string(), jwks])
+            .args([
+                &modules().display().to_string(),
+                &port.to_string(),
+                jwks,
+                page,
+            ])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -107,8 +116,9 @@ ca = "ca.pem"
     }
 }
 
-/// Acts as the person on the provider's pages. Returns the text of the last page.
-fn person(arguments: &[&str]) -> String {
+/// Acts as the person on the provider's pages. Returns the text of the last page, or the address on mailferry's
+/// page to which the provider sends the browser.
+pub fn person(arguments: &[&str]) -> String {
     let output = Command::new("python3")
         .arg(file("browser.py"))
         .args(arguments)

@@ -21,7 +21,7 @@ const WORLD: [&str; 8] = [
 const OUR_WORLD: [&str; 3] = ["observe::maillog", "base::tls", "base::stream"];
 
 /// Crates, and parts of crates, that only one room may use.
-const HOMES: [(&str, &str); 12] = [
+const HOMES: [(&str, &str); 13] = [
     ("rustix", "platform"),
     ("nix", "platform"),
     ("sd_listen_fds", "platform"),
@@ -31,6 +31,7 @@ const HOMES: [(&str, &str); 12] = [
     ("tokio::net::UnixStream", "platform"),
     ("mail_send", "transport"),
     ("oauth2", "token"),
+    ("openidconnect", "web"),
     ("mail_parser", "message"),
     ("mail_builder", "message"),
     ("rusqlite", "spool"),

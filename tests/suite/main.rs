@@ -25,6 +25,7 @@ mod house;
 mod identity;
 mod inputs;
 mod layers;
+mod oidc;
 mod other_users;
 mod postfix;
 mod prometheus;

@@ -18,7 +18,7 @@ use crate::token::{self, AppSecret, Certificate, Credential, Endpoints, Grant, S
 use crate::web;
 
 /// Tenant names that stand for several tenants. No app-only tokens are issued for these names.
-const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
+pub(super) const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
 
 /// The browser's redirect target after a sign-in, unless the configuration sets one. Entra ignores the port
 /// of a loopback address, so any free port will do; the path must match.
@@ -348,7 +348,7 @@ impl Checker<'_> {
 }
 
 /// True for eight, four, four, four and twelve hexadecimal digits, with dashes between.
-fn is_guid(text: &str) -> bool {
+pub(super) fn is_guid(text: &str) -> bool {
     let lengths = text.split('-').map(|part| {
         let is_hex = part.bytes().all(|b| b.is_ascii_hexdigit());
         if is_hex { part.len() } else { 0 }
@@ -361,7 +361,7 @@ fn tenant_span(oauth: &text::OAuthTable) -> Range<usize> {
     tenant.unwrap_or_else(|| oauth.client_id.span())
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -16,11 +16,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use super::skew;
-use crate::base::Timestamp;
+use crate::base::{Timestamp, http};
 use crate::token::error::ProviderRefusal;
-
-/// The size limit of a token endpoint's response (octets).
-const ANSWER: usize = 256 * 1024;
 
 /// The longest pause that we accept: mail is waiting, and the next refusal can request another pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
@@ -63,11 +60,11 @@ impl ResponseFacts {
 
 /// Performs a request of the oauth2 crate.
 pub(super) async fn perform(
-    http: reqwest::Client,
+    client: reqwest::Client,
     request: HttpRequest,
     seen: ResponseFacts,
 ) -> Result<HttpResponse, reqwest::Error> {
-    let mut response = http.execute(request.try_into()?).await?;
+    let response = http::send(client, request).await?;
     let now = Timestamp::now();
     let header = |name| response.headers().get(name)?.to_str().ok();
     if let Some(date) = header(DATE).and_then(Timestamp::of_http) {
@@ -79,16 +76,7 @@ pub(super) async fn perform(
         .store(response.status().as_u16(), Ordering::Relaxed);
     let pause = pause.map_or(0, |pause| pause.as_secs());
     seen.0.1.store(pause, Ordering::Relaxed);
-    let mut answer = HttpResponse::new(Vec::new());
-    *answer.status_mut() = response.status();
-    *answer.headers_mut() = response.headers().clone();
-    while let Some(piece) = response.chunk().await? {
-        answer.body_mut().extend_from_slice(&piece);
-        if answer.body().len() > ANSWER {
-            break;
-        }
-    }
-    Ok(answer)
+    Ok(response)
 }
 
 /// Reads the pause in a `Retry-After` header (RFC 9110 §10.2.3): seconds, or a date.

@@ -172,7 +172,7 @@ fn buttons(frame: &Frame, server: &ServerRow, token: Option<&TokenRow>) -> Marku
 pub(in crate::web) fn waiting(server: &str, attempt: &SignInAttempt) -> Markup {
     document(
         "Sign in",
-        Some(2),
+        Some("2"),
         html! {
             main #main {
                 h1 { "Connect " (server) }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::document;
+use crate::web::oidc::OidcSettings;
 
 /// Tells a browser without a session how to get one, if only links are possible.
 pub(in crate::web) fn link_needed() -> Markup {
@@ -12,8 +13,13 @@ pub(in crate::web) fn link_needed() -> Markup {
     )
 }
 
-/// The form for people with a password. `error` says why the last attempt failed.
-pub(in crate::web) fn log_in(error: Option<&str>) -> Markup {
+/// The ways to log in: with a password if people have one, and at the OpenID provider. `error` says why the last
+/// attempt failed.
+pub(in crate::web) fn log_in(
+    has_people: bool,
+    provider: Option<&OidcSettings>,
+    error: Option<&str>,
+) -> Markup {
     document(
         "Log in",
         None,
@@ -21,14 +27,33 @@ pub(in crate::web) fn log_in(error: Option<&str>) -> Markup {
             main #main {
                 h1 { "Log in to mailferry" }
                 @if let Some(error) = error { div.notice role="alert" { p { (error) } } }
-                form method="post" action="/log-in" {
-                    fieldset {
-                        div { label for="name" { "Name" } input id="name" name="name" autocomplete="username" required; }
-                        div { label for="password" { "Password" } input id="password" name="password" type="password" autocomplete="current-password" required; }
-                        button.main { "Log in" }
+                @if let Some(provider) = provider {
+                    p { a.button.main href=(provider.begin()) { "Sign in at " (provider.host()) } }
+                }
+                @if has_people {
+                    form method="post" action="/log-in" {
+                        fieldset {
+                            div { label for="name" { "Name" } input id="name" name="name" autocomplete="username" required; }
+                            div { label for="password" { "Password" } input id="password" name="password" type="password" autocomplete="current-password" required; }
+                            button.main { "Log in" }
+                        }
                     }
                 }
                 p.quiet { "Or run the command \u{201c}mailferry web\u{201d} on this machine, and open the link that it prints." }
+            }
+        },
+    )
+}
+
+/// Tells a person who has signed in at the OpenID provider, and goes on to the overview.
+pub(in crate::web) fn signed_in(name: &str) -> Markup {
+    document(
+        "Signed in",
+        Some("0; url=/"),
+        html! {
+            main #main {
+                h1 { "You are signed in as " (name) }
+                p { a href="/" { "To the overview" } }
             }
         },
     )

@@ -1,0 +1,296 @@
+//! The conversation with an OpenID provider: its metadata (OpenID Connect Discovery 1.0), the address at which a
+//! person signs in, and the ID token that says who it was (OpenID Connect Core 1.0 §3.1).
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use openidconnect::core::{
+    CoreAuthDisplay, CoreAuthPrompt, CoreClientAuthMethod, CoreErrorResponseType, CoreGenderClaim,
+    CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
+    CoreProviderMetadata, CoreResponseType, CoreRevocableToken, CoreRevocationErrorResponse,
+    CoreTokenIntrospectionResponse, CoreTokenType,
+};
+use openidconnect::{
+    AdditionalClaims, AuthType, AuthenticationFlow, AuthorizationCode, ClaimsVerificationError,
+    Client, ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet,
+    EndpointNotSet, EndpointSet, HttpRequest, IdTokenClaims, IdTokenFields, IssuerUrl, Nonce,
+    PkceCodeChallenge, RedirectUrl, RequestTokenError, Scope, SignatureVerificationError,
+    StandardErrorResponse, StandardTokenResponse, TokenResponse,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+use tokio::sync;
+use url::Url;
+
+use super::pending::{Pending, SignIn};
+use super::settings::{Identity, OidcSettings};
+use crate::base::secret::ExposeSecret;
+use crate::base::{Timestamp, http};
+
+/// The time that the provider may take for one response.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// The time for which the provider's metadata and keys are kept. A key that is not among them is looked for again.
+const AGE: Duration = Duration::from_secs(600);
+
+/// The claims for which there is no field in the standard.
+#[derive(Debug, Serialize, Deserialize)]
+struct OtherClaims {
+    #[serde(flatten)]
+    all: HashMap<String, Value>,
+}
+
+impl AdditionalClaims for OtherClaims {}
+
+type Fields = IdTokenFields<
+    OtherClaims,
+    EmptyExtraTokenFields,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJwsSigningAlgorithm,
+>;
+
+type OidcClient = Client<
+    OtherClaims,
+    CoreAuthDisplay,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJsonWebKey,
+    CoreAuthPrompt,
+    StandardErrorResponse<CoreErrorResponseType>,
+    StandardTokenResponse<Fields, CoreTokenType>,
+    CoreTokenIntrospectionResponse,
+    CoreRevocableToken,
+    CoreRevocationErrorResponse,
+    EndpointSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointMaybeSet,
+    EndpointMaybeSet,
+>;
+
+/// The reason why a sign-in did not begin or end.
+#[derive(Debug, Error)]
+pub(super) enum OidcError {
+    /// The provider's metadata could not be read.
+    #[error(
+        "the provider's metadata could not be read: {0}; check [web.oidc] issuer, and that this machine can reach it"
+    )]
+    Metadata(String),
+    /// The provider has no token endpoint.
+    #[error("the provider has no token endpoint; check [web.oidc] issuer")]
+    NoTokenEndpoint,
+    /// The provider did not accept the code or the app.
+    #[error(
+        "the provider refused the request for an ID token: {0}; check [web.oidc] client_id and client_secret, and the redirect URI in the app's registration"
+    )]
+    Token(String),
+    /// There is no ID token in the response.
+    #[error(
+        "the provider's response contains no ID token; the app's registration must allow OpenID Connect"
+    )]
+    NoIdToken,
+    /// The ID token is not for us, or not valid.
+    #[error("the ID token is not valid: {0}")]
+    NotValid(ClaimsVerificationError),
+}
+
+/// The provider, as far as it is known, and the sign-ins that have begun.
+pub(in crate::web) struct OidcProvider {
+    http: reqwest::Client,
+    /// The metadata with its keys, and when it was read.
+    metadata: sync::Mutex<Option<(Instant, Arc<CoreProviderMetadata>)>>,
+    pending: Mutex<Pending>,
+}
+
+impl Default for OidcProvider {
+    fn default() -> Self {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(REQUEST)
+            .build();
+        Self {
+            http: http.unwrap_or_default(),
+            metadata: sync::Mutex::default(),
+            pending: Mutex::default(),
+        }
+    }
+}
+
+impl OidcProvider {
+    /// Begins a sign-in. Returns the address at which the person signs in, and the `state` that the browser keeps
+    /// meanwhile.
+    pub(super) async fn begin(&self, settings: &OidcSettings) -> Result<(Url, String), OidcError> {
+        let metadata = self.metadata(settings, AGE).await?;
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let (url, state, nonce) = client(settings, &metadata)?
+            .authorize_url(
+                AuthenticationFlow::<CoreResponseType>::AuthorizationCode,
+                CsrfToken::new_random,
+                Nonce::new_random,
+            )
+            .add_scope(Scope::new("profile".to_owned()))
+            .add_scope(Scope::new("email".to_owned()))
+            .set_pkce_challenge(challenge)
+            .url();
+        let state = state.into_secret();
+        let sign_in = SignIn { nonce, verifier };
+        self.pending().add(state.clone(), sign_in, Timestamp::now());
+        Ok((url, state))
+    }
+
+    /// Takes the sign-in to which a `state` belongs; nobody else can take it again.
+    pub(super) fn take(&self, state: &str) -> Option<SignIn> {
+        self.pending().take(state, Timestamp::now())
+    }
+
+    /// Exchanges the code for an ID token, checks the token, and returns the person.
+    pub(super) async fn end(
+        &self,
+        settings: &OidcSettings,
+        sign_in: SignIn,
+        code: String,
+    ) -> Result<Identity, OidcError> {
+        let metadata = self.metadata(settings, AGE).await?;
+        let http = |request: HttpRequest| http::send(self.http.clone(), request);
+        let response = client(settings, &metadata)?
+            .exchange_code(AuthorizationCode::new(code))
+            .map_err(|_| OidcError::NoTokenEndpoint)?
+            .set_pkce_verifier(sign_in.verifier)
+            .request_async(&http)
+            .await
+            .map_err(refused)?;
+        let token = response.id_token().ok_or(OidcError::NoIdToken)?;
+        let known = client(settings, &metadata)?;
+        let checked = token.claims(&known.id_token_verifier(), &sign_in.nonce);
+        if !checked.as_ref().is_err_and(is_unknown_key) {
+            return Ok(identity(settings, checked.map_err(OidcError::NotValid)?));
+        }
+        // The provider has changed its keys since.
+        let metadata = self.metadata(settings, Duration::ZERO).await?;
+        let known = client(settings, &metadata)?;
+        let checked = token.claims(&known.id_token_verifier(), &sign_in.nonce);
+        Ok(identity(settings, checked.map_err(OidcError::NotValid)?))
+    }
+
+    /// Returns the provider's metadata, which is at most so old.
+    async fn metadata(
+        &self,
+        settings: &OidcSettings,
+        age: Duration,
+    ) -> Result<Arc<CoreProviderMetadata>, OidcError> {
+        let mut kept = self.metadata.lock().await;
+        if let Some((since, metadata)) = &*kept
+            && metadata.issuer().as_str() == settings.issuer
+            && since.elapsed() < age
+        {
+            return Ok(metadata.clone());
+        }
+        let issuer = IssuerUrl::new(settings.issuer.clone()).map_err(unreadable)?;
+        let http = |request: HttpRequest| http::send(self.http.clone(), request);
+        let read = CoreProviderMetadata::discover_async(issuer, &http).await;
+        let metadata = Arc::new(read.map_err(unreadable)?);
+        *kept = Some((Instant::now(), metadata.clone()));
+        Ok(metadata)
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn client(
+    settings: &OidcSettings,
+    metadata: &CoreProviderMetadata,
+) -> Result<OidcClient, OidcError> {
+    let secret = settings.client_secret.as_ref();
+    let secret = secret.map(|secret| ClientSecret::new(secret.expose_secret().to_owned()));
+    let id = ClientId::new(settings.client_id.clone());
+    let redirect = RedirectUrl::new(settings.redirect()).map_err(unreadable)?;
+    // A provider that does not say how clients authenticate accepts only the HTTP Basic scheme (OpenID Connect
+    // Discovery §3).
+    let ways = metadata.token_endpoint_auth_methods_supported();
+    let takes_post =
+        ways.is_some_and(|ways| ways.contains(&CoreClientAuthMethod::ClientSecretPost));
+    let way = match takes_post {
+        true => AuthType::RequestBody,
+        false => AuthType::BasicAuth,
+    };
+    let client = Client::from_provider_metadata(metadata.clone(), id, secret);
+    Ok(client.set_redirect_uri(redirect).set_auth_type(way))
+}
+
+/// Returns the person of a valid ID token.
+fn identity(
+    settings: &OidcSettings,
+    claims: &IdTokenClaims<OtherClaims, CoreGenderClaim>,
+) -> Identity {
+    let user = claims.preferred_username().map(|name| name.as_str());
+    let email = claims.email().map(|email| email.as_str());
+    // An address that the provider has not verified can be anybody's.
+    let verified = email.filter(|_| claims.email_verified() == Some(true));
+    let values = match settings.claim.as_str() {
+        "sub" => vec![claims.subject().as_str().to_owned()],
+        "preferred_username" => user.into_iter().map(str::to_owned).collect(),
+        "email" => verified.into_iter().map(str::to_owned).collect(),
+        other => claims
+            .additional_claims()
+            .all
+            .get(other)
+            .map_or_else(Vec::new, texts),
+    };
+    Identity {
+        issuer: settings.issuer.clone(),
+        client_id: settings.client_id.clone(),
+        name: user.or(email).unwrap_or(claims.subject()).to_owned(),
+        claim: settings.claim.clone(),
+        values,
+    }
+}
+
+/// Returns the texts of a claim, which is a text or a list of texts.
+fn texts(claim: &Value) -> Vec<String> {
+    let all = match claim {
+        Value::Array(all) => all.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let texts = all.iter().filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
+}
+
+fn is_unknown_key(error: &ClaimsVerificationError) -> bool {
+    matches!(
+        error,
+        ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey)
+    )
+}
+
+fn refused(
+    error: RequestTokenError<reqwest::Error, StandardErrorResponse<CoreErrorResponseType>>,
+) -> OidcError {
+    OidcError::Token(match error {
+        RequestTokenError::ServerResponse(refusal) => refusal.to_string(),
+        other => http::reasons(&other),
+    })
+}
+
+fn unreadable(error: impl Error) -> OidcError {
+    OidcError::Metadata(http::reasons(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_a_text_or_a_list_of_texts() {
+        let read = |text: &str| texts(&serde_json::from_str(text).unwrap());
+        assert_eq!(read("\"one\""), ["one"]);
+        assert_eq!(read("[\"one\", 2, \"three\"]"), ["one", "three"]);
+        assert_eq!(read("{\"one\": 1}"), Vec::<String>::new());
+    }
+}
