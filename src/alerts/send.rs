@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::channel::{AlertChannel, Way, WebhookForm};
 use super::message::AlertMessage;
 use crate::base::Secret;
-use crate::base::http::reasons;
+use crate::base::http::{CLIENT, reasons};
 use crate::base::secret::ExposeSecret;
 use crate::delivery::Delivery;
 use crate::message::Address;
@@ -23,11 +23,10 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(super) async fn send(
     channel: &AlertChannel,
     message: &AlertMessage,
-    http: &reqwest::Client,
     delivery: &Arc<Delivery>,
 ) -> Result<(), String> {
     match &channel.way {
-        Way::Webhook { url, form } => post(http, url, *form, message).await,
+        Way::Webhook { url, form } => post(url, *form, message).await,
         Way::Command(command) => run(command, message).await,
         Way::Mail { to, servers } => mail(delivery, to, servers, message).await,
     }
@@ -36,13 +35,8 @@ pub(super) async fn send(
 /// The maximum number of characters of a command's error that are logged.
 const SAID: usize = 500;
 
-async fn post(
-    http: &reqwest::Client,
-    url: &Secret,
-    form: WebhookForm,
-    message: &AlertMessage,
-) -> Result<(), String> {
-    let request = http.post(url.expose_secret()).timeout(LONGEST);
+async fn post(url: &Secret, form: WebhookForm, message: &AlertMessage) -> Result<(), String> {
+    let request = CLIENT.post(url.expose_secret()).timeout(LONGEST);
     let request = match message.body(form) {
         Some(body) => request.json(&body),
         None => {

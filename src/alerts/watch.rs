@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use reqwest::redirect::Policy;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -63,7 +62,6 @@ struct Shared {
     delivery: Arc<Delivery>,
     notes: Arc<dyn Notes>,
     settings: ArcSwap<AlertSettings>,
-    http: reqwest::Client,
 }
 
 impl Alerts {
@@ -74,16 +72,11 @@ impl Alerts {
         notes: Arc<dyn Notes>,
         settings: AlertSettings,
     ) -> Self {
-        // A webhook's URL is a secret: it is sent to no other host.
-        let http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .referer(false);
         let shared = Arc::new(Shared {
             operator,
             delivery,
             notes,
             settings: ArcSwap::from_pointee(settings),
-            http: http.build().unwrap_or_default(),
         });
         let (queue, waiting) = mpsc::channel(WAITING);
         let test = Arc::downgrade(&shared);
@@ -212,7 +205,7 @@ impl Shared {
                     .find(|channel| channel.name == name);
                 // A reload has removed the channel.
                 let Some(channel) = channel else { break };
-                match send(channel, &message, &self.http, &self.delivery).await {
+                match send(channel, &message, &self.delivery).await {
                     Ok(()) => {
                         maillog::alert_sent(&name, &message.title);
                         break;
@@ -239,6 +232,6 @@ impl Shared {
             format!("there is no [[alert]] named {name:?}; there are: {names}")
         })?;
         let message = message::test(&settings.host);
-        send(channel, &message, &self.http, &self.delivery).await
+        send(channel, &message, &self.delivery).await
     }
 }

@@ -1,6 +1,23 @@
-//! HTTP requests that libraries make, sent with our client.
+//! HTTP requests to other programs than token endpoints, and requests that libraries make.
+
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use http::{Request, Response};
+use reqwest::redirect::Policy;
+
+/// The longest time for a whole response, unless the request has its own limit.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The client of webhooks and the OpenID provider. It follows no redirects, because a request may contain secrets. It
+/// is made when it is first used, because the certificates that it trusts take a megabyte.
+pub(crate) static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let http = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .referer(false)
+        .timeout(PATIENCE);
+    http.build().unwrap_or_default()
+});
 
 /// The size limit of a response (octets). Token responses and keys of providers are much smaller.
 const RESPONSE: usize = 256 * 1024;

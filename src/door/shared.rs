@@ -15,6 +15,8 @@ use super::limits::DoorLimits;
 use super::turned_away::TurnedAway;
 use super::usage::DoorUsage;
 use super::users::{User, Users};
+use crate::observe::maillog;
+use crate::smtp::Transcript;
 
 /// After [`Stopping::AtOnce`], the time that sessions have to notify their clients and end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -134,6 +136,29 @@ impl Door {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         while self.sessions() + self.lingering.of(&()) > 0 {
             tick.tick().await;
+        }
+    }
+
+    /// True if the dialogue of this session is logged, or may be once its user is known.
+    pub fn records(&self, peer: IpAddr, user: Option<&str>) -> bool {
+        let asked = self.settings.load().dialogues.admit(peer, user);
+        asked != Some(false) || maillog::logs_dialogues()
+    }
+
+    /// Logs the recorded lines of a session, once it is certain that they are to be logged.
+    pub fn log_dialogue(
+        &self,
+        listener: &str,
+        peer: IpAddr,
+        user: Option<&str>,
+        transcript: &mut Transcript,
+    ) {
+        let is_asked = self.settings.load().dialogues.admit(peer, user) == Some(true);
+        if !is_asked && !maillog::logs_dialogues() {
+            return;
+        }
+        for said in transcript.take() {
+            maillog::dialogue(listener, &peer, user.unwrap_or_default(), &said, is_asked);
         }
     }
 

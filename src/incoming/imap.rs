@@ -7,6 +7,7 @@ use command::{Command, Part};
 
 use super::machine::{COMMAND, Event, Patience, Protection, SignInMachine, is_http, line};
 use super::refused::Refused;
+use crate::smtp::Transcript;
 use crate::smtp::auth::{self, Credentials};
 
 /// The machine of one IMAP session.
@@ -15,6 +16,7 @@ pub struct ImapMachine {
     protection: Protection,
     patience: Patience,
     output: Vec<u8>,
+    transcript: Transcript,
     state: State,
 }
 
@@ -58,6 +60,7 @@ impl ImapMachine {
             patience: Patience::new(&protection),
             protection,
             output: Vec::new(),
+            transcript: Transcript::default(),
             state: State::Command(Arriving::default()),
         };
         let greeting = format!("* OK [{}] mailferry is ready", machine.capabilities());
@@ -79,6 +82,7 @@ impl ImapMachine {
     }
 
     fn say(&mut self, text: &str) {
+        self.transcript.server(|| text.to_owned());
         self.output.extend_from_slice(text.as_bytes());
         self.output.extend_from_slice(b"\r\n");
     }
@@ -241,6 +245,7 @@ impl ImapMachine {
 
     /// Takes the client's response; `*` cancels the exchange (RFC 9051 §6.2.2).
     fn response(&mut self, tag: String, step: Step, response: &str) -> Option<Event> {
+        self.transcript.secret(response);
         if response == "*" {
             self.fail(&format!("{tag} BAD AUTHENTICATE cancelled"));
             return None;
@@ -297,7 +302,10 @@ impl SignInMachine for ImapMachine {
                     self.response(tag, step, &response)
                 }
                 State::Command(_) => match self.arrive(input) {
-                    Some(parts) => self.command(&parts),
+                    Some(parts) => {
+                        self.transcript.client(|| command::shown(&parts));
+                        self.command(&parts)
+                    }
                     None if matches!(self.state, State::Closed(_)) => continue,
                     None => return Event::NeedInput,
                 },
@@ -310,6 +318,10 @@ impl SignInMachine for ImapMachine {
 
     fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)
+    }
+
+    fn transcript(&mut self) -> &mut Transcript {
+        &mut self.transcript
     }
 
     fn tls_established(&mut self) {

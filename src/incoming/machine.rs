@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 
 use super::refused::Refused;
+use crate::smtp::Transcript;
 use crate::smtp::auth::Credentials;
 
 /// The maximum number of octets of one command, its literals included. A sign-in needs a few hundred.
@@ -46,6 +47,9 @@ pub trait SignInMachine: Send + Sync {
 
     /// Removes and returns the output so far.
     fn take_output(&mut self) -> Vec<u8>;
+
+    /// Returns the record of the dialogue.
+    fn transcript(&mut self) -> &mut Transcript;
 
     /// Continues after the TLS handshake.
     fn tls_established(&mut self);

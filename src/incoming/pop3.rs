@@ -6,6 +6,10 @@ use zeroize::Zeroizing;
 use super::machine::{COMMAND, Event, Patience, Protection, SignInMachine, is_http, line};
 use super::refused::Refused;
 use crate::smtp::auth::{self, Credentials};
+use crate::smtp::transcript::{self, Transcript};
+
+/// The commands that are known, but allowed only after the sign-in.
+const AFTER_SIGN_IN: [&str; 7] = ["STAT", "LIST", "RETR", "DELE", "RSET", "TOP", "UIDL"];
 
 /// The machine of one POP3 session.
 #[derive(Debug)]
@@ -13,6 +17,7 @@ pub struct Pop3Machine {
     protection: Protection,
     patience: Patience,
     output: Vec<u8>,
+    transcript: Transcript,
     state: State,
 }
 
@@ -47,6 +52,7 @@ impl Pop3Machine {
             patience: Patience::new(&protection),
             protection,
             output: Vec::new(),
+            transcript: Transcript::default(),
             state: State::Command { user: None },
         };
         machine.say("+OK mailferry is ready");
@@ -54,6 +60,7 @@ impl Pop3Machine {
     }
 
     fn say(&mut self, text: &str) {
+        self.transcript.server(|| text.to_owned());
         self.output.extend_from_slice(text.as_bytes());
         self.output.extend_from_slice(b"\r\n");
     }
@@ -88,6 +95,7 @@ impl Pop3Machine {
     }
 
     fn command(&mut self, text: &str, user: Option<String>) -> Option<Event> {
+        self.transcript.client(|| shown(text));
         if !self.patience.command() {
             self.close(&Refused::TooMany);
             return None;
@@ -129,9 +137,7 @@ impl Pop3Machine {
                 None => self.fail("Send USER first"),
             },
             "AUTH" => return self.auth(argument),
-            "STAT" | "LIST" | "RETR" | "DELE" | "RSET" | "TOP" | "UIDL" => {
-                self.fail("Sign in first")
-            }
+            known if AFTER_SIGN_IN.contains(&known) => self.fail("Sign in first"),
             _ => self.fail("Unknown command; this is POP3"),
         }
         None
@@ -171,6 +177,7 @@ impl Pop3Machine {
 
     /// Takes the client's response; `*` cancels the exchange (RFC 5034 §4).
     fn response(&mut self, step: Step, response: &str) -> Option<Event> {
+        self.transcript.secret(response);
         if response == "*" {
             self.fail("AUTH cancelled");
             return None;
@@ -200,6 +207,19 @@ impl Pop3Machine {
     fn ask(&mut self, credentials: Credentials) -> Event {
         self.state = State::Asked;
         Event::SignIn(credentials)
+    }
+}
+
+/// Returns a command as the log shows it, without secrets.
+fn shown(text: &str) -> String {
+    let (name, argument) = text.split_once(' ').unwrap_or((text, ""));
+    match name.to_ascii_uppercase().as_str() {
+        "PASS" => "PASS (secret)".to_owned(),
+        "AUTH" if argument.is_empty() => "AUTH".to_owned(),
+        "AUTH" => format!("AUTH {}", transcript::mechanism(argument.split(' '))),
+        "USER" | "CAPA" | "NOOP" | "QUIT" | "STLS" => text.to_owned(),
+        known if AFTER_SIGN_IN.contains(&known) => text.to_owned(),
+        _ => transcript::unknown(text.as_bytes()),
     }
 }
 
@@ -233,6 +253,10 @@ impl SignInMachine for Pop3Machine {
 
     fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)
+    }
+
+    fn transcript(&mut self) -> &mut Transcript {
+        &mut self.transcript
     }
 
     fn tls_established(&mut self) {

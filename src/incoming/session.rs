@@ -40,6 +40,8 @@ pub(super) struct Session {
     protocol: ReadingProtocol,
     machine: Box<dyn SignInMachine>,
     input: BytesMut,
+    /// The user, once the password was right.
+    user: Option<String>,
     user_slot: Option<Counted<String>>,
     door: Arc<Door>,
     shared: Arc<Shared>,
@@ -80,6 +82,7 @@ impl Session {
                 ReadingProtocol::Pop3 => Box::new(Pop3Machine::new(protection)),
             },
             input: BytesMut::new(),
+            user: None,
             user_slot: None,
             stopping: visitor.door.stopping(),
             door: visitor.door,
@@ -99,7 +102,11 @@ impl Session {
 
     async fn converse(&mut self) -> Result<(), Broken> {
         loop {
-            match self.machine.next(&mut self.input) {
+            let is_recorded = self.door.records(self.peer, self.user.as_deref());
+            self.machine.transcript().switch(is_recorded);
+            let event = self.machine.next(&mut self.input);
+            self.log_dialogue();
+            match event {
                 Event::NeedInput => {
                     self.flush().await?;
                     self.read().await?;
@@ -109,6 +116,7 @@ impl Session {
                     let name = credentials.name.clone();
                     if let Some((mailbox, signed_in)) = self.sign_in(credentials).await {
                         self.machine.signed_in(signed_in.greeting.as_deref());
+                        self.log_dialogue();
                         self.flush().await?;
                         return self.read_mail(&name, &mailbox, signed_in).await;
                     }
@@ -121,6 +129,15 @@ impl Session {
                     return self.flush().await;
                 }
             }
+        }
+    }
+
+    fn log_dialogue(&mut self) {
+        let (listener, user) = (&self.endpoint.name, self.user.as_deref());
+        let transcript = self.machine.transcript();
+        if transcript.is_on() {
+            self.door
+                .log_dialogue(listener, self.peer, user, transcript);
         }
     }
 
@@ -224,6 +241,7 @@ impl Session {
         let Some(user) = users.users.get(name.user) else {
             return Err((Refused::Wrong, false));
         };
+        self.user = Some(user.name.clone());
         let mailbox = settings.mailbox(name, self.protocol).map_err(|why| {
             self.log_refusal(name.user, &why);
             (why, false)

@@ -12,7 +12,7 @@ use super::command::{self, Assumed, Command, CommandError};
 use super::data::Decoder;
 use super::line::{Line, LineReader};
 use super::reply::Reply;
-use super::transcript::{Said, Transcript};
+use super::transcript::Transcript;
 use crate::base::limits;
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 
@@ -280,19 +280,9 @@ impl Machine {
         self.transaction = None;
     }
 
-    /// Records the dialogue from now on, or stops recording it.
-    pub fn record(&mut self, on: bool) {
-        self.transcript.switch(on);
-    }
-
-    /// True if the dialogue is recorded.
-    pub fn is_recorded(&self) -> bool {
-        self.transcript.is_on()
-    }
-
-    /// Takes the recorded lines of the dialogue, without secrets.
-    pub fn take_dialogue(&mut self) -> Vec<Said> {
-        self.transcript.take()
+    /// Returns the record of the dialogue.
+    pub fn transcript(&mut self) -> &mut Transcript {
+        &mut self.transcript
     }
 
     /// Takes the replies to be sent, in order.

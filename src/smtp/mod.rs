@@ -16,8 +16,8 @@ pub mod data;
 pub(crate) mod line;
 pub(crate) mod machine;
 pub(crate) mod reply;
-mod transcript;
+pub(crate) mod transcript;
 
 pub use machine::{Event, Machine, Protection, SessionSettings, Transaction};
 pub use reply::Reply;
-pub use transcript::Said;
+pub use transcript::{Said, Transcript};

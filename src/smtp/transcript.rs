@@ -1,4 +1,4 @@
-//! The dialogue of a session, without secrets, for the log. Pure.
+//! The dialogue of a session of any protocol, without secrets, for the log. Pure.
 
 use super::reply::Reply;
 
@@ -12,7 +12,7 @@ const COMMANDS: [&str; 14] = [
     "STARTTLS", "AUTH",
 ];
 
-/// The mechanisms whose names are logged.
+/// The SASL mechanisms whose names are logged. Another word may be a password.
 const MECHANISMS: [&str; 6] = [
     "PLAIN",
     "LOGIN",
@@ -33,14 +33,16 @@ pub struct Said {
 
 /// The lines of a dialogue that were not logged yet; `None` if the dialogue is not recorded.
 #[derive(Debug, Default)]
-pub(super) struct Transcript(Option<Vec<Said>>);
+pub struct Transcript(Option<Vec<Said>>);
 
 impl Transcript {
-    pub(super) fn is_on(&self) -> bool {
+    /// True if the dialogue is recorded.
+    pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    pub(super) fn switch(&mut self, on: bool) {
+    /// Records the dialogue from now on, or stops recording it.
+    pub fn switch(&mut self, on: bool) {
         if on {
             self.0.get_or_insert_default();
         } else {
@@ -48,8 +50,8 @@ impl Transcript {
         }
     }
 
-    /// Takes the lines.
-    pub(super) fn take(&mut self) -> Vec<Said> {
+    /// Takes the recorded lines.
+    pub fn take(&mut self) -> Vec<Said> {
         self.0.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -62,24 +64,34 @@ impl Transcript {
         }
     }
 
-    /// Records a command.
+    /// Records what the client sent, without its secrets.
+    pub(crate) fn client(&mut self, text: impl FnOnce() -> String) {
+        self.add(true, text);
+    }
+
+    /// Records what we sent.
+    pub(crate) fn server(&mut self, text: impl FnOnce() -> String) {
+        self.add(false, text);
+    }
+
+    /// Records a command of SMTP.
     pub(super) fn command(&mut self, line: &str) {
-        self.add(true, || masked(line));
+        self.client(|| masked(line));
     }
 
     /// Records a line that is or may be a secret.
-    pub(super) fn secret(&mut self, line: &str) {
-        self.add(true, || format!("(secret, {} octets)", line.len()));
+    pub(crate) fn secret(&mut self, line: &str) {
+        self.client(|| format!("(secret, {} octets)", line.len()));
     }
 
     /// Records a message's content.
     pub(super) fn content(&mut self, octets: u64) {
-        self.add(true, || format!("(content, {octets} octets)"));
+        self.client(|| format!("(content, {octets} octets)"));
     }
 
     /// Records a reply.
     pub(super) fn reply(&mut self, reply: &Reply) {
-        self.add(false, || reply.to_string());
+        self.server(|| reply.to_string());
     }
 }
 
@@ -88,11 +100,16 @@ fn masked(line: &str) -> String {
     let mut words = line.split_ascii_whitespace();
     let verb = words.next().unwrap_or_default().to_ascii_uppercase();
     if !COMMANDS.contains(&verb.as_str()) {
-        return format!("(not a command, {} octets)", line.len());
+        return unknown(line.as_bytes());
     }
-    if verb != "AUTH" {
-        return line.to_owned();
+    match verb.as_str() {
+        "AUTH" => format!("AUTH {}", mechanism(words)),
+        _ => line.to_owned(),
     }
+}
+
+/// Returns the words after AUTH (SMTP, POP3) or AUTHENTICATE (IMAP), without a secret.
+pub(crate) fn mechanism<'a>(mut words: impl Iterator<Item = &'a str>) -> String {
     // A client may send its response without the name of a mechanism.
     let mechanism = words.next().filter(|it| {
         MECHANISMS
@@ -100,10 +117,15 @@ fn masked(line: &str) -> String {
             .any(|known| it.eq_ignore_ascii_case(known))
     });
     match (mechanism, words.next()) {
-        (Some(mechanism), None) => format!("AUTH {mechanism}"),
-        (Some(mechanism), Some(_)) => format!("AUTH {mechanism} (secret)"),
-        (None, _) => "AUTH (secret)".to_owned(),
+        (Some(mechanism), None) => mechanism.to_owned(),
+        (Some(mechanism), Some(_)) => format!("{mechanism} (secret)"),
+        (None, _) => "(secret)".to_owned(),
     }
+}
+
+/// Returns the words for a line that is no command. It may be a password.
+pub(crate) fn unknown(line: &[u8]) -> String {
+    format!("(not a command, {} octets)", line.len())
 }
 
 #[cfg(test)]

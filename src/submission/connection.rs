@@ -142,9 +142,12 @@ impl Connection {
 
     async fn converse(&mut self) -> Result<(), Broken> {
         loop {
-            self.record_dialogue();
+            let is_recorded = self.door.records(self.peer, self.machine.user());
+            self.machine.transcript().switch(is_recorded);
             let event = self.machine.next(&mut self.input);
-            self.log_dialogue();
+            if is_recorded {
+                self.log_dialogue();
+            }
             for reply in self.machine.take_refusals() {
                 self.session_refused(&reply);
             }
@@ -175,35 +178,12 @@ impl Connection {
         }
     }
 
-    /// Records the dialogue if it is or may be logged.
-    fn record_dialogue(&mut self) {
-        let door = self.door.settings.load();
-        let asked = door.dialogues.admit(self.peer, self.machine.user());
-        let on = asked != Some(false) || maillog::logs_dialogues();
-        if on != self.machine.is_recorded() {
-            self.machine.record(on);
-        }
-    }
-
-    /// Logs the recorded lines, once it is certain that they are to be logged.
     fn log_dialogue(&mut self) {
-        if !self.machine.is_recorded() {
-            return;
-        }
-        let asked = self
-            .door
-            .settings
-            .load()
-            .dialogues
-            .admit(self.peer, self.machine.user());
-        let is_asked = asked == Some(true);
-        if !is_asked && !maillog::logs_dialogues() {
-            return;
-        }
-        let user = self.machine.user().unwrap_or_default().to_owned();
-        for said in self.machine.take_dialogue() {
-            maillog::dialogue(&self.endpoint.name, &self.peer, &user, &said, is_asked);
-        }
+        let user = self.machine.user().map(str::to_owned);
+        let transcript = self.machine.transcript();
+        let listener = &self.endpoint.name;
+        self.door
+            .log_dialogue(listener, self.peer, user.as_deref(), transcript);
     }
 
     fn stream(&mut self) -> Result<&mut ClientStream, Broken> {

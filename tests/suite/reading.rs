@@ -38,6 +38,42 @@ fn message(number: usize) -> Vec<u8> {
 }
 
 #[test]
+fn the_dialogue_up_to_the_sign_in_is_logged_without_secrets() {
+    for (protocol, sign_in, answers, shown) in [
+        (
+            "imap",
+            &b"a LOGIN erp load\r\nb SELECT INBOX\r\n"[..],
+            "a OK",
+            ["text=\"a LOGIN (secret)\"", "text=\"a OK "],
+        ),
+        (
+            "pop3",
+            b"USER erp\r\nPASS load\r\n",
+            "+OK",
+            ["text=\"PASS (secret)\"", "text=\"+OK "],
+        ),
+    ] {
+        let configuration = format!("{}\n[log]\ndebug_users = [\"erp\"]\n", reading(protocol));
+        let lab = Lab::with(Plan {
+            configuration,
+            mailboxes: vec![MAILBOX],
+            ..Plan::default()
+        });
+        let mut client = connect(&lab);
+        client.raw(sign_in);
+        client.until(answers);
+        for text in shown {
+            lab.logged(&["event=\"dialogue\"", "user=\"erp\"", text]);
+        }
+        let log = lab.log();
+        assert!(
+            !log.contains("b SELECT") && !log.contains("erp load") && !log.contains("PASS load"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
 fn an_app_reads_its_mailbox_by_imap() {
     let lab = lab("imap");
     for number in 0..3 {

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use crate::base::Secret;
+use crate::smtp::transcript;
 
 /// A part of a command: a line or piece of a line, or a literal. It may contain a password.
 #[derive(Debug)]
@@ -70,6 +71,41 @@ const AFTER_SIGN_IN: [&str; 25] = [
     "UNSELECT",
     "UNSUBSCRIBE",
 ];
+
+/// The commands that are allowed before the sign-in.
+const BEFORE_SIGN_IN: [&str; 7] = [
+    "CAPABILITY",
+    "NOOP",
+    "ID",
+    "LOGOUT",
+    "STARTTLS",
+    "LOGIN",
+    "AUTHENTICATE",
+];
+
+/// Returns a command as the log shows it: its tag and name, without its arguments. A line whose second word is not
+/// the name of a command may be a password.
+pub(super) fn shown(parts: &[Part]) -> String {
+    let mut words = Words::of(parts);
+    words.atom();
+    let name = words.atom().unwrap_or_default().to_ascii_uppercase();
+    let is_known = [&BEFORE_SIGN_IN[..], &AFTER_SIGN_IN[..]]
+        .concat()
+        .contains(&name.as_str());
+    match tag(parts).filter(|_| is_known) {
+        Some(tag) if name == "LOGIN" => format!("{tag} LOGIN (secret)"),
+        Some(tag) if name == "AUTHENTICATE" => {
+            let words = [words.atom(), words.atom()];
+            let words = words.iter().flatten().map(String::as_str);
+            format!("{tag} AUTHENTICATE {}", transcript::mechanism(words))
+        }
+        Some(tag) => format!("{tag} {name}"),
+        None => match parts.first() {
+            Some(Part::Line(line)) => transcript::unknown(line),
+            _ => transcript::unknown(b""),
+        },
+    }
+}
 
 /// Splits a line into its text and the literal that it announces: `{N}` or `{N+}` at its end.
 pub(super) fn split_literal(line: &[u8]) -> (&[u8], Option<Literal>) {
@@ -224,5 +260,41 @@ impl<'a> Words<'a> {
 
     fn is_at_end(&self) -> bool {
         self.rest.is_empty() && self.parts.len() <= 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(line: &str) -> String {
+        super::shown(&[Part::Line(line.as_bytes().to_vec().into())])
+    }
+
+    #[test]
+    fn the_log_shows_tag_and_name() {
+        assert_eq!(shown("a1 login erp hunter2"), "a1 LOGIN (secret)");
+        assert_eq!(
+            shown("a1 AUTHENTICATE PLAIN AGVy"),
+            "a1 AUTHENTICATE PLAIN (secret)"
+        );
+        assert_eq!(shown("a1 AUTHENTICATE LOGIN"), "a1 AUTHENTICATE LOGIN");
+        assert_eq!(shown("a1 AUTHENTICATE AGVy"), "a1 AUTHENTICATE (secret)");
+        assert_eq!(shown("a1 ID (\"name\" \"x\")"), "a1 ID");
+        assert_eq!(shown("a1 SELECT INBOX"), "a1 SELECT");
+        assert_eq!(shown("hunter2"), "(not a command, 7 octets)");
+    }
+
+    proptest! {
+        #[test]
+        fn an_argument_is_never_shown(name in "[A-Za-z]{0,12}", gap in "[ \t]{1,2}", secret in "[a-z0-9+/=]{17,40}") {
+            let lines = [format!("a1{gap}{name}{gap}{secret}"), format!("{secret}{gap}{name}x"), secret.clone()];
+            for line in lines {
+                let shown = shown(&line);
+                prop_assert!(!shown.contains(&secret), "{}", shown);
+            }
+        }
     }
 }

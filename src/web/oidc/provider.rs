@@ -15,9 +15,9 @@ use openidconnect::core::{
 use openidconnect::{
     AdditionalClaims, AuthType, AuthenticationFlow, AuthorizationCode, ClaimsVerificationError,
     Client, ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, HttpRequest, IdTokenClaims, IdTokenFields, IssuerUrl, Nonce,
-    PkceCodeChallenge, RedirectUrl, RequestTokenError, Scope, SignatureVerificationError,
-    StandardErrorResponse, StandardTokenResponse, TokenResponse,
+    EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenClaims, IdTokenFields,
+    IssuerUrl, Nonce, PkceCodeChallenge, RedirectUrl, RequestTokenError, Scope,
+    SignatureVerificationError, StandardErrorResponse, StandardTokenResponse, TokenResponse,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,9 +29,6 @@ use super::pending::{Pending, SignIn};
 use super::settings::{Identity, OidcSettings};
 use crate::base::secret::ExposeSecret;
 use crate::base::{Timestamp, http};
-
-/// The time that the provider may take for one response.
-const REQUEST: Duration = Duration::from_secs(10);
 
 /// The time for which the provider's metadata and keys are kept. A key that is not among them is looked for again.
 const AGE: Duration = Duration::from_secs(600);
@@ -100,25 +97,11 @@ pub(super) enum OidcError {
 }
 
 /// The provider, as far as it is known, and the sign-ins that have begun.
+#[derive(Default)]
 pub(in crate::web) struct OidcProvider {
-    http: reqwest::Client,
     /// The metadata with its keys, and when it was read.
     metadata: sync::Mutex<Option<(Instant, Arc<CoreProviderMetadata>)>>,
     pending: Mutex<Pending>,
-}
-
-impl Default for OidcProvider {
-    fn default() -> Self {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(REQUEST)
-            .build();
-        Self {
-            http: http.unwrap_or_default(),
-            metadata: sync::Mutex::default(),
-            pending: Mutex::default(),
-        }
-    }
 }
 
 impl OidcProvider {
@@ -156,12 +139,11 @@ impl OidcProvider {
         code: String,
     ) -> Result<Identity, OidcError> {
         let metadata = self.metadata(settings, AGE).await?;
-        let http = |request: HttpRequest| http::send(self.http.clone(), request);
         let response = client(settings, &metadata)?
             .exchange_code(AuthorizationCode::new(code))
             .map_err(|_| OidcError::NoTokenEndpoint)?
             .set_pkce_verifier(sign_in.verifier)
-            .request_async(&http)
+            .request_async(&send)
             .await
             .map_err(refused)?;
         let token = response.id_token().ok_or(OidcError::NoIdToken)?;
@@ -191,8 +173,7 @@ impl OidcProvider {
             return Ok(metadata.clone());
         }
         let issuer = IssuerUrl::new(settings.issuer.clone()).map_err(unreadable)?;
-        let http = |request: HttpRequest| http::send(self.http.clone(), request);
-        let read = CoreProviderMetadata::discover_async(issuer, &http).await;
+        let read = CoreProviderMetadata::discover_async(issuer, &send).await;
         let metadata = Arc::new(read.map_err(unreadable)?);
         *kept = Some((Instant::now(), metadata.clone()));
         Ok(metadata)
@@ -201,6 +182,10 @@ impl OidcProvider {
     fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn send(request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {
+    http::send(http::CLIENT.clone(), request).await
 }
 
 fn client(
