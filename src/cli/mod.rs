@@ -9,6 +9,7 @@ mod disconnect;
 mod hash_password;
 mod mailbox;
 mod operator;
+mod paint;
 mod progress;
 mod queue;
 mod reload;

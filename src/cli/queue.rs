@@ -150,8 +150,13 @@ async fn each(
         Selection::Matching(_) => 0,
     };
     let request = Request::Act { which, deed };
-    let asked = reached.operator().ask(request);
-    let count: usize = Progress::new("changing messages").during(asked).await?;
+    let (mut count, mut progress) = (0, Progress::new("changing messages"));
+    let show = |so_far: usize| {
+        count = so_far;
+        progress.show(&format!("{so_far} so far"));
+    };
+    reached.operator().each(request, show).await?;
+    drop(progress);
     if json {
         println!(
             "{}",
@@ -228,7 +233,7 @@ async fn pages(
 }
 
 async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), OperatorError> {
-    let is_filtered = filter != QueueFilter::default();
+    let (is_filtered, server) = (filter != QueueFilter::default(), filter.server.clone());
     let mut count = 0;
     let (servers, now) = (servers(reached).await?, Timestamp::now());
     let config = reached.config.as_ref();
@@ -248,6 +253,11 @@ async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), 
         }
     })
     .await?;
+    if count == 0
+        && let Some(name) = server.filter(|name| !is_server(reached, name))
+    {
+        return Err(OperatorError::no_server(&name));
+    }
     if json {
         return Ok(());
     }
@@ -271,6 +281,12 @@ async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), 
         );
     }
     Ok(())
+}
+
+/// True if the configuration has a server of this name, or could not be read.
+fn is_server(reached: &Reached, name: &str) -> bool {
+    let config = reached.config.as_ref();
+    config.is_none_or(|config| config.live.servers.iter().any(|server| server.name == name))
 }
 
 /// Returns an entry as JSON, with the reasons why the message waits.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::common::{BAD_CONFIG, ConfigFile};
 use super::operator;
-use crate::operator::{Need, OperatorError, Reloaded, Request};
+use crate::operator::{ErrorKind, Need, Reloaded, Request};
 
 /// The arguments of `mailferry reload`.
 #[derive(clap::Args)]
@@ -19,11 +19,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             eprintln!("mailferry: not reloaded: the earlier configuration stays in force");
             return Ok(ExitCode::from(BAD_CONFIG));
         }
-        let reloaded = reached.operator().ask(Request::Reload).await;
-        let reloaded: Reloaded = reloaded.map_err(|error| OperatorError {
-            text: format!("{error}\nThe earlier configuration stays in force."),
-            ..error
-        })?;
+        let reloaded: Reloaded = match reached.operator().ask(Request::Reload).await {
+            Ok(reloaded) => reloaded,
+            Err(error) if error.kind == ErrorKind::No => {
+                eprintln!("{error}\nThe earlier configuration stays in force.");
+                return Ok(ExitCode::from(BAD_CONFIG));
+            }
+            Err(error) => return Err(error),
+        };
         if arguments.config.json {
             println!("{}", serde_json::json!(reloaded));
             return Ok(ExitCode::SUCCESS);

@@ -24,8 +24,8 @@ pub(super) struct HoldArguments {
     /// The server; other servers with the same mailbox are held too
     server: String,
     /// The reason, shown to administrators
-    #[arg(long, default_value = "by hand")]
-    reason: String,
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 /// The arguments of `mailferry release`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::common::{ConfigFile, plain, when};
 use super::operator;
+use super::paint::painted;
 use crate::observe::metrics::Totals;
 use crate::operator::reason::from_now;
 use crate::operator::row::Light;
@@ -114,7 +115,8 @@ fn text(status: &Status) -> String {
     for warning in &warnings {
         text.push_str(&format!("Warning: {}\n", plain(warning)));
     }
-    text.push_str(&format!("{}\n", status.verdict()));
+    let verdict = painted(status.light(), status.verdict());
+    text.push_str(&format!("{verdict}\n"));
     text
 }
 
@@ -144,9 +146,9 @@ fn servers(status: &Status) -> String {
         } = server;
         let oldest = oldest.map_or("-".to_owned(), |at| from_now(at, status.now));
         let state = state(server);
-        let (begin, end) = colour(server.light);
+        let state = painted(server.light, &format!("{state:<9}"));
         text.push_str(&format!(
-            "{name:<width$}  {begin}{state:<9}{end}  {queued:>6}  {held:>5}  {oldest:<10}  {token}\n"
+            "{name:<width$}  {state}  {queued:>6}  {held:>5}  {oldest:<10}  {token}\n"
         ));
         if let Some(reason) = &server.reason {
             text.push_str(&format!("    {}\n", plain(reason)));
@@ -173,16 +175,4 @@ fn state(server: &ServerRow) -> &'static str {
         Some(_) => "in use",
         None => "reading",
     }
-}
-
-fn colour(light: Light) -> (String, &'static str) {
-    if !std::io::stdout().is_terminal() {
-        return (String::new(), "");
-    }
-    let code = match light {
-        Light::Green => 32,
-        Light::Amber => 33,
-        Light::Red => 31,
-    };
-    (format!("\x1b[{code}m"), "\x1b[0m")
 }

@@ -1,11 +1,12 @@
 //! `mailferry test`: tests the connection to a server.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO};
 use super::operator::{self, Reached};
+use super::paint::painted;
 use crate::message::Address;
+use crate::operator::row::Light;
 use crate::operator::{Need, OperatorError, Request};
 use crate::transport::Step;
 
@@ -66,15 +67,10 @@ async fn test(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, Oper
 }
 
 fn show(step: &Step) {
-    let (mark, colour) = if step.well {
-        ("ok", "32")
+    let mark = if step.well {
+        painted(Light::Green, "ok     ")
     } else {
-        ("FAILED", "31")
-    };
-    let mark = if std::io::stdout().is_terminal() {
-        format!("\x1b[{colour}m{mark:<7}\x1b[0m")
-    } else {
-        format!("{mark:<7}")
+        painted(Light::Red, "FAILED ")
     };
     println!("{mark} {:<8} {}", step.name, step.text);
     if let Some(remedy) = &step.remedy {

@@ -1,10 +1,10 @@
 //! `mailferry tokens`.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::common::{ConfigFile, NO, plain};
 use super::operator;
+use super::paint::painted;
 use crate::base::Timestamp;
 use crate::operator::row::{Light, TokenRow};
 use crate::operator::{Need, Request};
@@ -63,16 +63,7 @@ fn json(row: &TokenRow, light: Light, words: &str) -> String {
 }
 
 fn show(row: &TokenRow, light: Light, words: &str) {
-    let colour = match light {
-        Light::Green => "32",
-        Light::Amber => "33",
-        Light::Red => "31",
-    };
-    if std::io::stdout().is_terminal() {
-        println!("\x1b[{colour}m●\x1b[0m {}  {words}", row.server)
-    } else {
-        println!("{}  {words}", row.server)
-    }
+    println!("{}  {}", row.server, painted(light, words));
     let line = |name: &str, text: String| println!("    {name:<14}{text}");
     if let Some(grant) = row.grant {
         line("obtained", obtained(row, grant));

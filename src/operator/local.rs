@@ -19,7 +19,7 @@ use super::role::Role;
 use super::row::TokenRow;
 use super::status::{self, AlertRow, ProgramInfo, SharedAlerts, SharedInfo, Status};
 use crate::base::{BoxFuture, Secret, Timestamp, limits};
-use crate::delivery::{self, Delivery, ServerState};
+use crate::delivery::{self, Delivery, Hold, ServerState};
 use crate::door::Door;
 use crate::incoming;
 use crate::message::Address;
@@ -163,6 +163,13 @@ impl Operator for Local {
                         }
                     });
                 }
+                Request::Act { which, deed } => {
+                    let local = self.clone();
+                    tokio::spawn(async move {
+                        let count = local.act(which, deed, &sender).await;
+                        let _ = sender.send(count.map(Response::Count)).await;
+                    });
+                }
                 request => {
                     let response = self.respond(request).await;
                     let _ = sender.send(response).await;
@@ -172,6 +179,9 @@ impl Operator for Local {
         })
     }
 }
+
+/// The reason of a hold for which a person gives no reason.
+const BY_HAND: &str = "by hand";
 
 /// The maximum number of ids in the log line of an action.
 const LOGGED: usize = 20;
@@ -185,7 +195,13 @@ impl Local {
             Request::Status => Response::Status(Box::new(self.status().await?)),
             Request::Servers => Response::Servers(self.servers().await?),
             Request::Hold { server, reason } => {
-                if self.delivery()?.hold(&server, reason).await? {
+                let delivery = self.delivery()?;
+                let by_hand = |(name, hold): (String, Hold)| {
+                    (name == server && hold.until.is_none()).then_some(hold.reason)
+                };
+                let reason = reason.or_else(|| delivery.holds().into_iter().find_map(by_hand));
+                let reason = reason.unwrap_or_else(|| BY_HAND.to_owned());
+                if delivery.hold(&server, reason).await? {
                     Response::Done
                 } else {
                     return Err(OperatorError::no_server(&server));
@@ -201,7 +217,6 @@ impl Local {
                 Response::Entries(self.spool()?.list(page).await?)
             }
             Request::Show(id) => Response::Entry(Box::new(self.spool()?.get(id).await?)),
-            Request::Act { which, deed } => Response::Count(self.act(which, deed).await?),
             Request::Story(id) => Response::Story(Box::new(self.spool()?.story(id).await?)),
             Request::Stories { filter, limit } => {
                 let stories = self.spool()?.stories(filter, limit.min(PAGE));
@@ -236,7 +251,7 @@ impl Local {
                 Response::Done
             }
             Request::PageLink(role) => Response::Link(self.link.get().map(|link| link(role))),
-            Request::Test { .. } | Request::Content(_) => Response::Done,
+            Request::Act { .. } | Request::Test { .. } | Request::Content(_) => Response::Done,
         })
     }
 
@@ -339,9 +354,14 @@ impl Local {
         Ok(rows)
     }
 
-    /// Applies `deed` to messages. A person who retries messages has probably fixed something about their
-    /// servers, so those servers are used again.
-    async fn act(&self, which: Selection, deed: OperatorAction) -> Result<usize, OperatorError> {
+    /// Applies `deed` to messages, and responds with the number so far while there are more. A person who retries
+    /// messages has probably fixed something about their servers, so those servers are used again.
+    async fn act(
+        &self,
+        which: Selection,
+        deed: OperatorAction,
+        sender: &Responder,
+    ) -> Result<usize, OperatorError> {
         let spool = self.spool()?;
         let action = match deed {
             OperatorAction::Retry => "retry",
@@ -353,15 +373,17 @@ impl Local {
             Selection::Ids(ids) => ids.iter().take(LOGGED).map(ToString::to_string).collect(),
             Selection::Matching(_) => Vec::new(),
         };
+        // A person who does not read the numbers must not stop the action.
+        let so_far = |count| drop(sender.try_send(Ok(Response::Count(count))));
         let Some(delivery) = &self.delivery else {
-            return Ok(spool.act(which, deed, Timestamp::now()).await?);
+            return Ok(spool.act(which, deed, Timestamp::now(), &so_far).await?);
         };
         let servers = match deed {
             OperatorAction::Retry => servers_of(spool.as_ref(), &which).await?,
             _ => HashSet::new(),
         };
         let pause = delivery.pause();
-        let count = spool.act(which, deed, Timestamp::now()).await;
+        let count = spool.act(which, deed, Timestamp::now(), &so_far).await;
         // Do this before the pause ends: otherwise the first message would fail because of a remembered
         // failure.
         servers.iter().for_each(|server| delivery.mended(server));

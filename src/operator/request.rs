@@ -25,8 +25,8 @@ pub(crate) enum Request {
     Hold {
         /// The server's name.
         server: String,
-        /// The reason, shown to people who look at the server.
-        reason: String,
+        /// The reason, shown to people who look at the server. Without one, an earlier person's reason remains.
+        reason: Option<String>,
     },
     /// Use a server again. The response is true if the server was held.
     Release {
@@ -45,7 +45,8 @@ pub(crate) enum Request {
     List(Page),
     /// Show one message of the queue.
     Show(MessageId),
-    /// Apply an action to messages. The response is the number of messages that it was applied to.
+    /// Apply an action to messages. The responses are the number of changed messages so far; the last one is the
+    /// number of all.
     Act {
         /// The messages.
         which: Selection,

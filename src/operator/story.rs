@@ -1,5 +1,6 @@
 //! The story of a message in words, for the commands and for the page. Pure.
 
+use super::row::Light;
 use crate::message::Address;
 use crate::spool::{EventKind, Story};
 
@@ -47,6 +48,20 @@ pub(crate) fn outcome(story: &Story, asked: &[&Address]) -> String {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     counts.join(", ")
+}
+
+/// Returns the outcome of a message for these recipients at a glance: red if the message failed for one of them.
+pub(crate) fn light(story: &Story, asked: &[&Address]) -> Light {
+    let fates = asked.iter().map(|to| decided(story, to));
+    let is_bad = |fate: Option<&EventKind>| match fate {
+        Some(EventKind::Failed { .. } | EventKind::Bounced { .. }) => true,
+        _ => story.was_refused(),
+    };
+    match story.ended {
+        _ if fates.clone().any(is_bad) => Light::Red,
+        Some(_) if !story.was_deleted() => Light::Green,
+        _ => Light::Amber,
+    }
 }
 
 /// Describes the outcome of a message for these recipients in a few words.

@@ -80,18 +80,19 @@ impl Manage for ShownSpool {
         Box::pin(async move { Ok(self.entry_shown(self.spool.get(id).await?)) })
     }
 
-    fn act(
-        &self,
+    fn act<'a>(
+        &'a self,
         which: Selection,
         deed: OperatorAction,
         now: Timestamp,
-    ) -> SpoolFuture<'_, usize> {
+        so_far: &'a (dyn Fn(usize) + Sync),
+    ) -> SpoolFuture<'a, usize> {
         let which = match which {
             Selection::Matching(filter) => Selection::Matching(self.filter(filter)),
             ids => ids,
         };
-        self.spool
-            .act(which, deed, now.shifted(-self.clock.offset()))
+        let now = now.shifted(-self.clock.offset());
+        self.spool.act(which, deed, now, so_far)
     }
 
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {

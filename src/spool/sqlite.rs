@@ -373,12 +373,13 @@ impl Manage for SqliteSpool {
         self.read(move |reader| Ok(shared.entry(reader.get(id)?)))
     }
 
-    fn act(
-        &self,
+    fn act<'a>(
+        &'a self,
         which: Selection,
         deed: OperatorAction,
         now: Timestamp,
-    ) -> SpoolFuture<'_, usize> {
+        so_far: &'a (dyn Fn(usize) + Sync),
+    ) -> SpoolFuture<'a, usize> {
         Box::pin(async move {
             let filter = match which {
                 Selection::Ids(ids) => return self.act_on(ids, deed, now, true).await,
@@ -398,6 +399,7 @@ impl Manage for SqliteSpool {
                 };
                 after = Some(*last);
                 count += self.act_on(ids, deed.clone(), now, false).await?;
+                so_far(count);
             }
         })
     }

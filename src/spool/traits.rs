@@ -163,9 +163,15 @@ pub trait Manage: Contents + Stories {
     /// Returns one message.
     fn get(&self, id: MessageId) -> SpoolFuture<'_, Entry>;
 
-    /// Applies an action to messages that nobody has claimed. Returns the number of changed messages.
-    fn act(&self, which: Selection, deed: OperatorAction, now: Timestamp)
-    -> SpoolFuture<'_, usize>;
+    /// Applies an action to messages that nobody has claimed. Returns the number of changed messages, and tells
+    /// `so_far` that number again and again while there are more messages.
+    fn act<'a>(
+        &'a self,
+        which: Selection,
+        deed: OperatorAction,
+        now: Timestamp,
+        so_far: &'a (dyn Fn(usize) + Sync),
+    ) -> SpoolFuture<'a, usize>;
 
     /// Returns the number of messages by server and state. The call takes the same time however many messages
     /// there are.

@@ -136,7 +136,7 @@ pub(super) async fn hold(
     let reason = reason_of(&session, &reason);
     let request = Ask::Hold {
         server: server.clone(),
-        reason,
+        reason: Some(reason),
     };
     let done: Result<(), OperatorError> = parts.operator().ask(request).await;
     back_to_server(&session, "hold", &server, done)

@@ -4,9 +4,11 @@ use std::fmt::Display;
 
 use crate::base::Timestamp;
 use crate::cli::common::{plain, when};
+use crate::cli::paint::painted;
 use crate::message::Address;
 use crate::operator::reason::from_now;
-use crate::operator::story::{outcome, words};
+use crate::operator::row::Light;
+use crate::operator::story::{self, outcome, words};
 use crate::spool::filter;
 use crate::spool::{Entry, Origin, Record, State, Story, StoryEvent};
 
@@ -38,7 +40,12 @@ pub(super) fn line(
         State::Queued => format!("next {}", from_now(record.due, now)),
     };
     let uncertain = if record.uncertain { " uncertain" } else { "" };
-    let state = state + uncertain;
+    let state = format!("{:<15}", state + uncertain);
+    let state = match (record.state, record.last.is_some()) {
+        (State::Held, _) => painted(Light::Red, &state),
+        (State::Queued, true) => painted(Light::Amber, &state),
+        (State::Queued, false) => state,
+    };
     let to: Vec<&str> = record
         .envelope
         .recipients
@@ -49,7 +56,7 @@ pub(super) fn line(
         format!("\n    {}", cut(&plain(reason), REASON))
     });
     format!(
-        "{}  {:<11}  {state:<15}  {:<width$}  <{}> -> {}  {} octets{reason}",
+        "{}  {:<11}  {state}  {:<width$}  <{}> -> {}  {} octets{reason}",
         record.id,
         from_now(record.received, now),
         lane(record, "-"),
@@ -153,7 +160,7 @@ pub(in crate::cli) fn summary(story: &Story, whose: &str) -> String {
         record.received,
         record.envelope.sender,
         shown(&to),
-        plain(&outcome(story, asked))
+        painted(story::light(story, asked), &plain(&outcome(story, asked)))
     )
 }
 

@@ -99,7 +99,7 @@ async fn act(
     which: Selection,
     deed: OperatorAction,
 ) -> Result<usize, SpoolError> {
-    spool.act(which, deed, NOW).await
+    spool.act(which, deed, NOW, &|_| {}).await
 }
 
 fn all() -> Selection {
@@ -1190,4 +1190,19 @@ async fn what_is_released_while_another_claim_looks_is_not_forgotten() {
     assert_eq!(due(&spool, "a"), Some(Timestamp(0)));
     assert_eq!(claim(&spool, "a", 9, NOW).await, [claimed.id]);
     assert_eq!(due(&spool, "a"), None, "nothing else waits");
+}
+
+#[tokio::test]
+async fn a_person_who_changes_many_messages_learns_how_many_so_far() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(settings(folder.path())).unwrap();
+    let messages = (0..2_500).map(|_| new(&spool, "a", "x")).collect();
+    spool.put(messages).await.unwrap();
+    let told = Mutex::new(Vec::new());
+    let so_far = |count| told.lock().unwrap().push(count);
+    let deed = OperatorAction::Hold("many".into());
+    let count = spool.act(all(), deed, NOW, &so_far).await.unwrap();
+    let told = told.into_inner().unwrap();
+    assert!(told.len() == 3 && told.is_sorted(), "{told:?}");
+    assert_eq!(told.last(), Some(&count));
 }

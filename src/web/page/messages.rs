@@ -4,9 +4,8 @@ use maud::{Markup, html};
 
 use super::{Frame, explained, light, number, prose};
 use crate::message::{Address, ReversePath};
-use crate::operator::row::Light;
-use crate::operator::story::{brief, decided, outcome, words};
-use crate::spool::{Entry, EventKind, Origin, State, Story};
+use crate::operator::story::{self, brief, outcome, words};
+use crate::spool::{Entry, Origin, State, Story};
 
 /// The search that a person filled in, as it stands in the page's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -167,17 +166,7 @@ fn sender(sender: &ReversePath) -> String {
 
 /// The result for these recipients: a light, and what happened in a few words.
 fn result(story: &Story, asked: &[&Address]) -> Markup {
-    let events = asked.iter().map(|to| decided(story, to));
-    let is_bad = |event: Option<&EventKind>| match event {
-        Some(EventKind::Failed { .. } | EventKind::Bounced { .. }) => true,
-        _ => story.was_refused(),
-    };
-    let state = match story.ended {
-        _ if events.clone().any(is_bad) => Light::Red,
-        Some(_) if !story.was_deleted() => Light::Green,
-        _ => Light::Amber,
-    };
-    light(state, &brief(story, asked))
+    light(story::light(story, asked), &brief(story, asked))
 }
 
 /// The first recipients, and the number of further ones.
