@@ -104,18 +104,13 @@ pub(super) struct WebTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct OidcTable {
     pub issuer: Spanned<String>,
-    pub client_id: String,
+    pub client_id: Spanned<String>,
     pub client_secret: Option<Spanned<SecretText>>,
-    #[serde(default = "user_name")]
-    pub claim: String,
+    pub claim: Option<Spanned<String>>,
     #[serde(default)]
     pub administrators: Vec<String>,
     #[serde(default)]
     pub readers: Vec<String>,
-}
-
-fn user_name() -> String {
-    "preferred_username".to_owned()
 }
 
 #[derive(Debug, Deserialize)]

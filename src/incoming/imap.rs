@@ -82,7 +82,7 @@ impl ImapMachine {
     }
 
     fn say(&mut self, text: &str) {
-        self.transcript.server(|| text.to_owned());
+        self.transcript.server(|| command::without_tag(text));
         self.output.extend_from_slice(text.as_bytes());
         self.output.extend_from_slice(b"\r\n");
     }
@@ -245,7 +245,7 @@ impl ImapMachine {
 
     /// Takes the client's response; `*` cancels the exchange (RFC 9051 §6.2.2).
     fn response(&mut self, tag: String, step: Step, response: &str) -> Option<Event> {
-        self.transcript.secret(response);
+        self.transcript.secret();
         if response == "*" {
             self.fail(&format!("{tag} BAD AUTHENTICATE cancelled"));
             return None;

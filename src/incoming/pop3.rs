@@ -177,7 +177,7 @@ impl Pop3Machine {
 
     /// Takes the client's response; `*` cancels the exchange (RFC 5034 §4).
     fn response(&mut self, step: Step, response: &str) -> Option<Event> {
-        self.transcript.secret(response);
+        self.transcript.secret();
         if response == "*" {
             self.fail("AUTH cancelled");
             return None;
@@ -217,9 +217,10 @@ fn shown(text: &str) -> String {
         "PASS" => "PASS (secret)".to_owned(),
         "AUTH" if argument.is_empty() => "AUTH".to_owned(),
         "AUTH" => format!("AUTH {}", transcript::mechanism(argument.split(' '))),
-        "USER" | "CAPA" | "NOOP" | "QUIT" | "STLS" => text.to_owned(),
-        known if AFTER_SIGN_IN.contains(&known) => text.to_owned(),
-        _ => transcript::unknown(text.as_bytes()),
+        "USER" => format!("USER {}", argument.split(' ').next().unwrap_or_default()),
+        "CAPA" | "NOOP" | "QUIT" | "STLS" => name.to_owned(),
+        known if AFTER_SIGN_IN.contains(&known) => name.to_owned(),
+        _ => transcript::unknown(),
     }
 }
 

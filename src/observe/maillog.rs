@@ -431,12 +431,12 @@ pub(crate) fn vault_rotated(accounts: usize) {
 
 /// A browser has signed in with a link from `mailferry web`.
 pub(crate) fn page_entered() {
-    info!(target: TARGET, event = "page_entered", "web page: signed in");
+    info!(target: TARGET, event = "page_entered", "web page: logged in with a link");
 }
 
-/// A person has logged in to the page with a password or at the OpenID provider.
-pub(crate) fn page_logged_in(name: &str) {
-    info!(target: TARGET, event = "page_logged_in", name, "web page: logged in");
+/// A person has logged in to the page: `by` is "password", or the provider's identifier of the person.
+pub(crate) fn page_logged_in(name: &str, by: &str) {
+    info!(target: TARGET, event = "page_logged_in", name, by, "web page: logged in");
 }
 
 /// Somebody tried to log in to the page with a wrong name or password.
@@ -446,13 +446,12 @@ pub(crate) fn page_refused(name: &str) {
 
 /// A sign-in to the page at the OpenID provider did not succeed.
 pub(crate) fn page_sign_in_failed(error: &str) {
-    warn!(target: TARGET, event = "page_sign_in_failed", error, "web page: no sign-in");
+    warn!(target: TARGET, event = "page_sign_in_failed", error, "web page: not logged in");
 }
 
-/// A person who signed in at the OpenID provider may not use the page; `claim` is the claim that decides.
-pub(crate) fn page_not_admitted(name: &str, claim: &str, values: &[String]) {
-    let values = values.join(", ");
-    warn!(target: TARGET, event = "page_not_admitted", name, claim, values, "web page: not an administrator or reader");
+/// A person who signed in at the OpenID provider may not use the page.
+pub(crate) fn page_not_admitted(name: &str, reason: &str) {
+    warn!(target: TARGET, event = "page_not_admitted", name, reason, "web page: not an administrator or reader");
 }
 
 /// An operator's action was applied to messages; `ids` are the first of them, if they were named.

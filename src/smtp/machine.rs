@@ -434,7 +434,7 @@ impl Machine {
                 self.command(&text)
             }
             phase => {
-                self.transcript.secret(&text);
+                self.transcript.secret();
                 self.auth_response(phase, &text)
             }
         }

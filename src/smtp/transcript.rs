@@ -79,9 +79,9 @@ impl Transcript {
         self.client(|| masked(line));
     }
 
-    /// Records a line that is or may be a secret.
-    pub(crate) fn secret(&mut self, line: &str) {
-        self.client(|| format!("(secret, {} octets)", line.len()));
+    /// Records that the client sent a line that is or may be a secret.
+    pub(crate) fn secret(&mut self) {
+        self.client(|| "(secret)".to_owned());
     }
 
     /// Records a message's content.
@@ -100,7 +100,7 @@ fn masked(line: &str) -> String {
     let mut words = line.split_ascii_whitespace();
     let verb = words.next().unwrap_or_default().to_ascii_uppercase();
     if !COMMANDS.contains(&verb.as_str()) {
-        return unknown(line.as_bytes());
+        return unknown();
     }
     match verb.as_str() {
         "AUTH" => format!("AUTH {}", mechanism(words)),
@@ -123,9 +123,9 @@ pub(crate) fn mechanism<'a>(mut words: impl Iterator<Item = &'a str>) -> String 
     }
 }
 
-/// Returns the words for a line that is no command. It may be a password.
-pub(crate) fn unknown(line: &[u8]) -> String {
-    format!("(not a command, {} octets)", line.len())
+/// Returns the words for a line that is no command. It may be a password, so its length is not shown either.
+pub(crate) fn unknown() -> String {
+    "(not a command)".to_owned()
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
             "AUTH PLAIN (secret)"
         );
         assert_eq!(masked("AUTH AGVycABzZWNyZXQ="), "AUTH (secret)");
-        assert_eq!(masked("c2VjcmV0"), "(not a command, 8 octets)");
+        assert_eq!(masked("c2VjcmV0"), "(not a command)");
         assert_eq!(
             masked("MAIL FROM:<a@x.com> SIZE=5"),
             "MAIL FROM:<a@x.com> SIZE=5"
@@ -157,8 +157,8 @@ mod tests {
         transcript.switch(true);
         (0..2 * WAITING).for_each(|_| transcript.command("NOOP"));
         assert_eq!(transcript.take().len(), WAITING);
-        transcript.secret("abc");
-        assert_eq!(transcript.take()[0].text, "(secret, 3 octets)");
+        transcript.secret();
+        assert_eq!(transcript.take()[0].text, "(secret)");
     }
 
     proptest! {

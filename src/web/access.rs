@@ -88,7 +88,7 @@ impl PageParts {
                 let person = people.find(|person| person.name == session.name)?;
                 session.role = (person.hash.digest() == *digest).then_some(person.role)?;
             }
-            Origin::Provider(person) => session.role = live.oidc.as_ref()?.role(person)?,
+            Origin::Provider(person) => session.role = self.provider()?.role(person)?,
         }
         Some(session)
     }
@@ -106,7 +106,7 @@ pub(super) async fn only_sessions(
         request.extensions_mut().insert(session);
         return next.run(request).await;
     }
-    if parts.live.load().can_log_in() && request.method() == Method::GET {
+    if parts.can_log_in() && request.method() == Method::GET {
         return Redirect::to("/log-in").into_response();
     }
     (StatusCode::FORBIDDEN, html(page::sign_in::link_needed())).into_response()

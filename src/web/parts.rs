@@ -32,13 +32,6 @@ pub(crate) struct PageLive {
     pub(crate) sections: Vec<Section>,
 }
 
-impl PageLive {
-    /// True if people can log in without a link.
-    pub(super) fn can_log_in(&self) -> bool {
-        !self.people.is_empty() || self.oidc.is_some()
-    }
-}
-
 /// The current [`PageLive`].
 pub(crate) type SharedLive = Arc<ArcSwap<PageLive>>;
 
@@ -58,6 +51,7 @@ pub(super) struct PageParts {
     pub(super) outer_host: Option<String>,
     /// The page's port, if the page listens on more than loopback.
     pub(super) open_port: Option<u16>,
+    /// The page's address, without a slash at its end.
     pub(super) base: String,
     pub(super) is_secure: bool,
 }
@@ -79,6 +73,23 @@ impl PageParts {
             Ok(accounts) => accounts.look(id),
             Err(error) => SignInProgress::Failed(error.text),
         }
+    }
+
+    /// Returns the address of one of the page's paths.
+    pub(super) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// Returns the OpenID provider, if people can sign in there: the browser comes back to the page's name from
+    /// outside, and gets its cookie under this name.
+    pub(super) fn provider(&self) -> Option<Arc<OidcSettings>> {
+        self.outer_host.as_ref()?;
+        self.live.load().oidc.clone()
+    }
+
+    /// True if people can log in without a link.
+    pub(super) fn can_log_in(&self) -> bool {
+        !self.live.load().people.is_empty() || self.provider().is_some()
     }
 
     pub(super) fn operator(&self) -> &dyn Operator {

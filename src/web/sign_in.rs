@@ -11,8 +11,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::Markup;
 
 use super::access::{COOKIE, OwnForm, cookie};
+use super::oidc;
 use super::page;
-use super::parts::{PageLive, PageParts, html};
+use super::parts::{PageParts, html};
 use super::people::Person;
 use super::sessions::{Origin, PageSession, SESSION};
 use crate::base::{Secret, Timestamp};
@@ -65,15 +66,19 @@ pub(super) async fn form(State(parts): State<Arc<PageParts>>, headers: HeaderMap
     if parts.session(&headers).is_some() {
         return Redirect::to("/").into_response();
     }
-    let live = parts.live.load();
-    if !live.can_log_in() {
+    if !parts.can_log_in() {
         return (StatusCode::FORBIDDEN, html(page::sign_in::link_needed())).into_response();
     }
-    html(log_in_page(&live, None)).into_response()
+    html(log_in_page(&parts, None)).into_response()
 }
 
-fn log_in_page(live: &PageLive, error: Option<&str>) -> Markup {
-    page::sign_in::log_in(!live.people.is_empty(), live.oidc.as_deref(), error)
+fn log_in_page(parts: &PageParts, error: Option<&str>) -> Markup {
+    let has_people = !parts.live.load().people.is_empty();
+    let provider = parts.provider();
+    let provider = provider
+        .as_ref()
+        .map(|it| (it.host(), parts.address(oidc::BEGIN)));
+    page::sign_in::log_in(has_people, provider, error)
 }
 
 #[derive(serde::Deserialize)]
@@ -91,7 +96,11 @@ pub(super) async fn log_in(
     let live = parts.live.load_full();
     let person = live.people.iter().find(|person| person.name == name);
     let refused = |words: &str| {
-        (StatusCode::FORBIDDEN, html(log_in_page(&live, Some(words)))).into_response()
+        (
+            StatusCode::FORBIDDEN,
+            html(log_in_page(&parts, Some(words))),
+        )
+            .into_response()
     };
     if failures(&parts).are_too_many(&name, Instant::now()) {
         return refused("There were too many wrong passwords. Try again in ten minutes.");
@@ -107,7 +116,7 @@ pub(super) async fn log_in(
         }
         Some(true) => {
             let session = person.map(|person| begin(&parts, person));
-            maillog::page_logged_in(&name);
+            maillog::page_logged_in(&name, "password");
             begun(&parts, &session.unwrap_or_default())
         }
     }

@@ -42,13 +42,13 @@ fn the_dialogue_up_to_the_sign_in_is_logged_without_secrets() {
     for (protocol, sign_in, answers, shown) in [
         (
             "imap",
-            &b"a LOGIN erp load\r\nb SELECT INBOX\r\n"[..],
+            &b"c2VjcmV0LXBhc3N3b3Jk\r\na LOGIN erp load\r\nb SELECT INBOX\r\n"[..],
             "a OK",
-            ["text=\"a LOGIN (secret)\"", "text=\"a OK "],
+            ["text=\"LOGIN (secret)\"", "text=\"OK "],
         ),
         (
             "pop3",
-            b"USER erp\r\nPASS load\r\n",
+            b"c2VjcmV0LXBhc3N3b3Jk\r\nUSER erp\r\nPASS load\r\n",
             "+OK",
             ["text=\"PASS (secret)\"", "text=\"+OK "],
         ),

@@ -34,9 +34,14 @@ impl Checker<'_> {
                     "the page would cross the network unencrypted; write an https:// address";
                 self.problem(url.span(), "[web] external_url", text);
             }
-            if url.get_ref().path() != "/" {
+            let plain = url.get_ref();
+            let is_plain = plain.path() == "/"
+                && plain.query().is_none()
+                && plain.fragment().is_none()
+                && plain.username().is_empty();
+            if !is_plain {
                 let text =
-                    "the page needs its own host name and cannot have a path; write https://HOST";
+                    "the page needs its own host name, without a path and a user name; write https://HOST";
                 self.problem(url.span(), "[web] external_url", text);
             }
             url.get_ref().clone()

@@ -72,38 +72,32 @@ const AFTER_SIGN_IN: [&str; 25] = [
     "UNSUBSCRIBE",
 ];
 
-/// The commands that are allowed before the sign-in.
-const BEFORE_SIGN_IN: [&str; 7] = [
-    "CAPABILITY",
-    "NOOP",
-    "ID",
-    "LOGOUT",
-    "STARTTLS",
-    "LOGIN",
-    "AUTHENTICATE",
-];
+/// The commands that are allowed before the sign-in, and contain no secret.
+const BEFORE_SIGN_IN: [&str; 5] = ["CAPABILITY", "NOOP", "ID", "LOGOUT", "STARTTLS"];
 
-/// Returns a command as the log shows it: its tag and name, without its arguments. A line whose second word is not
-/// the name of a command may be a password.
+/// Returns a command as the log shows it: its name, without its arguments. Its tag is not shown, because it may be a
+/// password that a client sends at the wrong moment.
 pub(super) fn shown(parts: &[Part]) -> String {
     let mut words = Words::of(parts);
     words.atom();
     let name = words.atom().unwrap_or_default().to_ascii_uppercase();
-    let is_known = [&BEFORE_SIGN_IN[..], &AFTER_SIGN_IN[..]]
-        .concat()
-        .contains(&name.as_str());
-    match tag(parts).filter(|_| is_known) {
-        Some(tag) if name == "LOGIN" => format!("{tag} LOGIN (secret)"),
-        Some(tag) if name == "AUTHENTICATE" => {
+    match name.as_str() {
+        "LOGIN" => "LOGIN (secret)".to_owned(),
+        "AUTHENTICATE" => {
             let words = [words.atom(), words.atom()];
             let words = words.iter().flatten().map(String::as_str);
-            format!("{tag} AUTHENTICATE {}", transcript::mechanism(words))
+            format!("AUTHENTICATE {}", transcript::mechanism(words))
         }
-        Some(tag) => format!("{tag} {name}"),
-        None => match parts.first() {
-            Some(Part::Line(line)) => transcript::unknown(line),
-            _ => transcript::unknown(b""),
-        },
+        known if BEFORE_SIGN_IN.contains(&known) || AFTER_SIGN_IN.contains(&known) => name,
+        _ => transcript::unknown(),
+    }
+}
+
+/// Returns an answer as the log shows it, without the command's tag.
+pub(super) fn without_tag(answer: &str) -> String {
+    match answer.split_once(' ') {
+        Some((first, rest)) if first != "*" && first != "+" => rest.to_owned(),
+        _ => answer.to_owned(),
     }
 }
 
@@ -274,17 +268,17 @@ mod tests {
     }
 
     #[test]
-    fn the_log_shows_tag_and_name() {
-        assert_eq!(shown("a1 login erp hunter2"), "a1 LOGIN (secret)");
+    fn the_log_shows_the_name() {
+        assert_eq!(shown("a1 login erp hunter2"), "LOGIN (secret)");
         assert_eq!(
             shown("a1 AUTHENTICATE PLAIN AGVy"),
-            "a1 AUTHENTICATE PLAIN (secret)"
+            "AUTHENTICATE PLAIN (secret)"
         );
-        assert_eq!(shown("a1 AUTHENTICATE LOGIN"), "a1 AUTHENTICATE LOGIN");
-        assert_eq!(shown("a1 AUTHENTICATE AGVy"), "a1 AUTHENTICATE (secret)");
-        assert_eq!(shown("a1 ID (\"name\" \"x\")"), "a1 ID");
-        assert_eq!(shown("a1 SELECT INBOX"), "a1 SELECT");
-        assert_eq!(shown("hunter2"), "(not a command, 7 octets)");
+        assert_eq!(shown("a1 AUTHENTICATE LOGIN"), "AUTHENTICATE LOGIN");
+        assert_eq!(shown("a1 AUTHENTICATE AGVy"), "AUTHENTICATE (secret)");
+        assert_eq!(shown("a1 ID (\"name\" \"x\")"), "ID");
+        assert_eq!(shown("a1 SELECT INBOX"), "SELECT");
+        assert_eq!(shown("hunter2"), "(not a command)");
     }
 
     proptest! {

@@ -165,3 +165,37 @@ proptest! {
         prop_assert_eq!(talk(open, &[&input]), talk(open, &pieces));
     }
 }
+
+/// Records the dialogue of a session in which the client sends these lines; no sign-in succeeds.
+fn recorded(lines: &[&str], takes_passwords: bool) -> String {
+    let mut machine = ImapMachine::new(protection(false, takes_passwords));
+    machine.transcript().switch(true);
+    let mut input = BytesMut::from(lines.join("\r\n").as_str());
+    input.extend_from_slice(b"\r\n");
+    loop {
+        match machine.next(&mut input) {
+            Event::SignIn(_) => machine.refuse(&Refused::Wrong),
+            Event::NeedInput | Event::Close(_) | Event::StartTls => break,
+            Event::Refused(_) => {}
+        }
+    }
+    let said = machine.transcript().take();
+    said.into_iter().map(|said| said.text + "\n").collect()
+}
+
+proptest! {
+    #[test]
+    fn neither_side_of_a_recorded_dialogue_has_a_secret(secret in "[a-zA-Z0-9/=]{17,40}", at in 0_usize..7, tls in any::<bool>()) {
+        let line = match at {
+            0 => secret.clone(),
+            1 => format!("{secret} foo"),
+            2 => format!("{secret} LIST"),
+            3 => format!("a LOGIN erp {secret}"),
+            4 => format!("a {secret}"),
+            5 => format!("a AUTHENTICATE {secret}"),
+            _ => format!("a AUTHENTICATE PLAIN {secret}"),
+        };
+        let said = recorded(&["a AUTHENTICATE LOGIN", "not base64", &line, &secret], tls);
+        prop_assert!(!said.contains(&secret), "{}", said);
+    }
+}

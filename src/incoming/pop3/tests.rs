@@ -133,10 +133,10 @@ proptest! {
 
 #[test]
 fn the_log_shows_no_secrets() {
-    assert_eq!(shown("USER erp"), "USER erp");
+    assert_eq!(shown("USER erp hunter2"), "USER erp");
     assert_eq!(shown("pass hunter2 and more"), "PASS (secret)");
     assert_eq!(shown("AUTH PLAIN AGVy"), "AUTH PLAIN (secret)");
     assert_eq!(shown("AUTH AGVy"), "AUTH (secret)");
-    assert_eq!(shown("hunter2"), "(not a command, 7 octets)");
-    assert_eq!(shown("PASS\thunter2"), "(not a command, 12 octets)");
+    assert_eq!(shown("hunter2"), "(not a command)");
+    assert_eq!(shown("PASS\thunter2"), "(not a command)");
 }

@@ -1,7 +1,5 @@
 //! The page's registration at an OpenID provider, and what its people may do. Pure.
 
-use url::Url;
-
 use crate::base::Secret;
 use crate::operator::Role;
 
@@ -26,8 +24,6 @@ pub struct OidcSettings {
     pub administrators: Vec<String>,
     /// The values of the claim that let a person read.
     pub readers: Vec<String>,
-    /// The page's address from outside.
-    pub page: Url,
 }
 
 /// A person who has signed in.
@@ -39,6 +35,8 @@ pub(in crate::web) struct Identity {
     pub(in crate::web) client_id: String,
     /// The name to show.
     pub(in crate::web) name: String,
+    /// The provider's identifier of the person, which no other person gets.
+    pub(in crate::web) subject: String,
     /// The claim that decides what the person may do.
     pub(in crate::web) claim: String,
     /// The claim's values.
@@ -60,21 +58,6 @@ impl OidcSettings {
             return Some(Role::Administrator);
         }
         is_among(&self.readers).then_some(Role::ReadOnly)
-    }
-
-    /// Returns the address at which a sign-in begins. It is under the page's outer name, because the browser comes
-    /// back there with the cookie that it gets here.
-    pub(in crate::web) fn begin(&self) -> String {
-        self.address(BEGIN)
-    }
-
-    /// Returns the redirect URI.
-    pub(super) fn redirect(&self) -> String {
-        self.address(RETURN)
-    }
-
-    fn address(&self, path: &str) -> String {
-        format!("{}{path}", self.page.as_str().trim_end_matches('/'))
     }
 
     /// Returns the provider's host name, for people.
@@ -101,7 +84,6 @@ mod tests {
             claim: "preferred_username".into(),
             administrators: vec!["Jane@example.com".into()],
             readers: vec!["joe@example.com".into(), "jane@example.com".into()],
-            page: "https://mail.example.com".parse().unwrap(),
         }
     }
 
@@ -111,6 +93,7 @@ mod tests {
             issuer: settings.issuer,
             client_id: settings.client_id,
             name: value.into(),
+            subject: "1".into(),
             claim: settings.claim,
             values: vec![value.into()],
         }
@@ -148,12 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_under_the_outer_name() {
-        assert_eq!(
-            settings().redirect(),
-            "https://mail.example.com/log-in/return"
-        );
-        assert_eq!(settings().begin(), "https://mail.example.com/log-in/begin");
+    fn people_are_told_the_providers_host() {
         assert_eq!(settings().host(), "login.example.com");
     }
 }

@@ -3,7 +3,6 @@
 use maud::{Markup, html};
 
 use super::document;
-use crate::web::oidc::OidcSettings;
 
 /// Tells a browser without a session how to get one, if only links are possible.
 pub(in crate::web) fn link_needed() -> Markup {
@@ -13,11 +12,12 @@ pub(in crate::web) fn link_needed() -> Markup {
     )
 }
 
-/// The ways to log in: with a password if people have one, and at the OpenID provider. `error` says why the last
+/// The ways to log in: with a password if people have one, and at the OpenID provider, of which `provider` is the
+/// host and the address at which a sign-in begins. `error` says why the last
 /// attempt failed.
 pub(in crate::web) fn log_in(
     has_people: bool,
-    provider: Option<&OidcSettings>,
+    provider: Option<(&str, String)>,
     error: Option<&str>,
 ) -> Markup {
     document(
@@ -27,8 +27,8 @@ pub(in crate::web) fn log_in(
             main #main {
                 h1 { "Log in to mailferry" }
                 @if let Some(error) = error { div.notice role="alert" { p { (error) } } }
-                @if let Some(provider) = provider {
-                    p { a.button.main href=(provider.begin()) { "Sign in at " (provider.host()) } }
+                @if let Some((host, begin)) = provider {
+                    p { a.button.main href=(begin) { "Sign in at " (host) } }
                 }
                 @if has_people {
                     form method="post" action="/log-in" {
@@ -54,6 +54,21 @@ pub(in crate::web) fn signed_in(name: &str) -> Markup {
             main #main {
                 h1 { "You are signed in as " (name) }
                 p { a href="/" { "To the overview" } }
+            }
+        },
+    )
+}
+
+/// Tells a person why a sign-in at the OpenID provider did not lead to the page.
+pub(in crate::web) fn refused(title: &str, words: &str) -> Markup {
+    document(
+        title,
+        None,
+        html! {
+            main #main {
+                h1 { (title) }
+                p { (words) }
+                p { a href="/log-in" { "Log in" } }
             }
         },
     )
