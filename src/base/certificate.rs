@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::clock::Timestamp;
 use super::tls::{self, TlsError};
 use crate::platform::files::{self, Readers};
 
@@ -97,12 +98,47 @@ impl KeyKind {
 
 /// Creates a self-signed certificate for a key, as PEM.
 fn signed_by_itself(key: &KeyPair, host: &str, names: Vec<String>) -> Result<String, rcgen::Error> {
+    Ok(parameters(host, names)?.self_signed(key)?.pem())
+}
+
+fn parameters(subject: &str, names: Vec<String>) -> Result<rcgen::CertificateParams, rcgen::Error> {
     let mut parameters = rcgen::CertificateParams::new(names)?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters
         .distinguished_name
-        .push(rcgen::DnType::CommonName, host);
-    Ok(parameters.self_signed(key)?.pem())
+        .push(rcgen::DnType::CommonName, subject);
+    Ok(parameters)
+}
+
+/// A certificate of an app registration, and its key, both as PEM.
+pub(crate) struct AppCertificate {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// The years that an app's certificate is valid. The warnings before its end begin a month earlier.
+const APP_YEARS: i32 = 2;
+
+/// Creates a self-signed certificate with which an app signs in at Entra ID (RSA, because its assertions are signed
+/// with PS256). It is valid for [`APP_YEARS`] years from `now` on.
+pub(crate) fn for_app(subject: &str, now: Timestamp) -> Result<AppCertificate, rcgen::Error> {
+    let key = KeyKind::Rsa.generate()?;
+    let mut parameters = parameters(subject, Vec::new())?;
+    // A certificate of today could lie in the future for a machine whose clock is late.
+    let begin = now.before(Duration::from_secs(24 * 3_600)).to_string();
+    let number = |range: std::ops::Range<usize>| begin[range].parse::<u16>().unwrap_or(1);
+    let (year, month, day) = (
+        i32::from(number(0..4)),
+        number(5..7) as u8,
+        number(8..10) as u8,
+    );
+    parameters.not_before = rcgen::date_time_ymd(year, month, day);
+    // The 29th of February is not in every year.
+    parameters.not_after = rcgen::date_time_ymd(year + APP_YEARS, month, day.min(28));
+    Ok(AppCertificate {
+        certificate: parameters.self_signed(&key)?.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 /// Writes the file under another name first, so that a half-written file never has the final name.

@@ -18,6 +18,7 @@ mod route;
 mod sandbox;
 mod serve;
 mod servers;
+mod setup;
 mod status;
 mod test;
 mod tokens;
@@ -52,6 +53,11 @@ enum CliCommand {
     /// Accepts mail until SIGTERM or Ctrl-C, then finishes the work in progress and ends. SIGHUP rereads the
     /// configuration; if the new one is wrong, the old one stays in force.
     Serve(serve::Arguments),
+    /// Set mailferry up: asks what you need, and writes the configuration, keys, and a script for Microsoft 365
+    ///
+    /// At a terminal it asks; otherwise it takes options. The private key never leaves this machine. The script runs in
+    /// Azure Cloud Shell, can be run again, says what it would do with -WhatIf, and takes all back with -Undo.
+    Setup(setup::Arguments),
     /// Check a configuration and show its effect: users, servers, and who sends as whom
     ///
     /// Starts nothing and changes nothing. If the configuration is wrong, exits with 78 and shows the file,
@@ -176,6 +182,7 @@ pub fn run() -> ExitCode {
 fn run_command(command: CliCommand) -> ExitCode {
     match command {
         CliCommand::Serve(arguments) => serve::run(&arguments),
+        CliCommand::Setup(arguments) => setup::run(&arguments),
         CliCommand::Check(arguments) => check::run(&arguments),
         CliCommand::Route(arguments) => route::run(&arguments),
         CliCommand::Demo(arguments) => demo::run(&arguments),

@@ -1,6 +1,7 @@
 //! `mailferry test`: tests the connection to a server.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use super::common::{ConfigFile, NO};
 use super::operator::{self, Reached};
@@ -24,7 +25,18 @@ pub(super) struct Arguments {
     /// Also send a real message to this address, as the last step
     #[arg(long, value_name = "ADDR")]
     to: Option<String>,
+    /// Wait until Microsoft has applied a new app or permission, which takes up to two hours: while the sign-in
+    /// fails, try again after PAUSE (default: 1m)
+    #[arg(long, value_name = "PAUSE", num_args = 0..=1, require_equals = true, default_missing_value = "1m", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
 }
+
+/// The longest wait: Exchange may take two hours to apply a permission (`transport/smtp/exchange_online.md`).
+const LONGEST: Duration = Duration::from_secs(2 * 3_600 + 600);
+
+/// The errors of the token endpoint while a new app is not known everywhere yet: no such app, no enterprise
+/// application, no such certificate.
+const EARLY: [&str; 3] = ["AADSTS700016", "AADSTS7000229", "AADSTS700027"];
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if let Some(name) = &arguments.alert {
@@ -40,37 +52,56 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         });
     }
     operator::run(&arguments.config, Need::Accounts, async |reached| {
-        test(&reached, arguments).await
+        let begun = Instant::now();
+        loop {
+            let steps = test(&reached, arguments).await?;
+            let Some(failed) = steps.iter().find(|step| !step.well) else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            let pause = arguments.wait.filter(|_| may_be_early(failed));
+            let Some(pause) = pause.filter(|_| begun.elapsed() < LONGEST) else {
+                return Ok(ExitCode::from(NO));
+            };
+            eprintln!(
+                "Not yet, after {} minutes: Microsoft may take two hours. Next try in {}.\n",
+                begun.elapsed().as_secs() / 60,
+                humantime::format_duration(pause)
+            );
+            tokio::time::sleep(pause).await;
+        }
     })
 }
 
-async fn test(reached: &Reached, arguments: &Arguments) -> Result<ExitCode, OperatorError> {
+/// Tests the server, and shows each step as it is done.
+async fn test(reached: &Reached, arguments: &Arguments) -> Result<Vec<Step>, OperatorError> {
     let to = arguments.to.as_deref().map(Address::parse).transpose();
     let to = to.map_err(|error| OperatorError::no(format!("--to: {error}")))?;
-    let mut is_well = true;
+    let mut steps = Vec::new();
     let shown = |step: Step| {
-        is_well &= step.well;
         if arguments.config.json {
             println!("{}", serde_json::json!(step));
         } else {
-            show(&step);
+            show(&step, arguments.wait.is_some());
         }
+        steps.push(step);
     };
     let server = arguments.server.clone().unwrap_or_default();
     let request = Request::Test { server, to };
     reached.operator().each(request, shown).await?;
-    Ok(if is_well {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(NO)
-    })
+    Ok(steps)
 }
 
-fn show(step: &Step) {
-    let mark = if step.well {
-        painted(Light::Green, "ok     ")
-    } else {
-        painted(Light::Red, "FAILED ")
+/// True if a step may have failed only because a new app or permission is not applied yet.
+fn may_be_early(step: &Step) -> bool {
+    let is_early = EARLY.iter().any(|code| step.text.contains(code));
+    step.name == "AUTH" || step.name == "token" && is_early
+}
+
+fn show(step: &Step, waits: bool) {
+    let mark = match step.well {
+        true => painted(Light::Green, "ok     "),
+        false if waits && may_be_early(step) => painted(Light::Amber, "not yet"),
+        false => painted(Light::Red, "FAILED "),
     };
     println!("{mark} {:<8} {}", step.name, step.text);
     if let Some(remedy) = &step.remedy {

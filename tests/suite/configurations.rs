@@ -145,7 +145,7 @@ fn password_file(folder: &Path) {
     assert!(made.expect("runs").success());
 }
 
-/// Writes a certificate and a key like those that README makes with openssl.
+/// Writes a certificate and a key like those that people make with openssl.
 fn app_files(folder: &Path) {
     use std::os::unix::fs::OpenOptionsExt;
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");

@@ -32,6 +32,7 @@ mod prometheus;
 mod reading;
 mod replies;
 mod schedules;
+mod setup;
 mod simulated;
 mod states;
 mod status;

@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 
@@ -343,9 +345,15 @@ impl Lab {
 
     /// Connects a client and signs it in.
     pub fn client(&self) -> Smtp {
+        self.client_as("erp", "load")
+    }
+
+    /// Connects a client and signs it in as this user.
+    pub fn client_as(&self, user: &str, password: &str) -> Smtp {
+        let credentials = BASE64_STANDARD.encode(format!("\0{user}\0{password}"));
         let mut client = Smtp::connect(self.address);
         client.expect("EHLO test", "250");
-        client.expect("AUTH PLAIN AGVycABsb2Fk", "235");
+        client.expect(&format!("AUTH PLAIN {credentials}"), "235");
         client
     }
 

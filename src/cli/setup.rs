@@ -1,0 +1,291 @@
+//! `mailferry setup`: from nothing to a configuration, and a script for Microsoft's side.
+
+mod answers;
+mod talk;
+mod text;
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use ipnet::IpNet;
+
+use super::common::{BAD_CONFIG, failed, misused};
+use crate::base::certificate;
+use crate::base::{Secret, Timestamp};
+use crate::config::{self, Secrets};
+use crate::door::password::hash_password;
+use crate::message::Address;
+use crate::platform::files::{Readers, create_new};
+use crate::platform::identity;
+use answers::{Answers, SignIn};
+use talk::Talk;
+
+/// The configuration's name.
+const CONFIGURATION: &str = "mailferry.toml";
+
+/// The script's name.
+const SCRIPT: &str = "microsoft365.ps1";
+
+/// The octets of randomness in the password that apps get: 120 bits.
+const PASSWORD: usize = 15;
+
+/// The arguments of `mailferry setup`.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The folder for the files; existing files are never overwritten
+    #[arg(short, long, value_name = "FOLDER", default_value = ".")]
+    output: PathBuf,
+    /// A mailbox to send through; may be repeated
+    #[arg(long = "mailbox", value_name = "ADDRESS", value_parser = Address::parse)]
+    mailboxes: Vec<Address>,
+    /// Who signs in at Microsoft: the app itself, or a person in a browser, once
+    #[arg(long, value_enum)]
+    sign_in: Option<SignIn>,
+    /// The tenant: its id, or one of its domains [default: the domain of the first mailbox]
+    #[arg(long)]
+    tenant: Option<String>,
+    /// The application (client) id of an app that exists already
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// An address or a domain that a mailbox sends as besides its own address, as MAILBOX=FILTER; may be repeated
+    #[arg(long = "from-filter", value_name = "MAILBOX=FILTER", value_parser = filter)]
+    filters: Vec<(Address, String)>,
+    /// The mailbox that mail of any other sender leaves from, or "none" to refuse such mail [default: the first mailbox]
+    #[arg(long, value_name = "ADDRESS")]
+    default_from: Option<String>,
+    /// The address that apps connect to [default: 127.0.0.1:2525]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// The name that apps sign in with
+    #[arg(long, default_value = "apps")]
+    user: String,
+    /// A network whose clients need no password; may be repeated
+    #[arg(long = "network", value_name = "NETWORK")]
+    networks: Vec<IpNet>,
+    /// Apps also read these mailboxes by IMAP
+    #[arg(long)]
+    reading: bool,
+    /// Print clicks for the portals instead of writing a script
+    #[arg(long)]
+    portal: bool,
+    /// The name of the app in Entra ID
+    #[arg(long, default_value = "mailferry")]
+    app_name: String,
+}
+
+/// Reads `MAILBOX=FILTER`.
+fn filter(text: &str) -> Result<(Address, String), String> {
+    let (mailbox, filter) = text
+        .split_once('=')
+        .ok_or("write MAILBOX=FILTER, such as info@example.com=example.com")?;
+    let mailbox = Address::parse(mailbox).map_err(|error| error.to_string())?;
+    Ok((mailbox, filter.to_owned()))
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let is_terminal = std::io::stdin().is_terminal();
+    if arguments.mailboxes.is_empty() && !is_terminal {
+        return misused(
+            &"name a mailbox with --mailbox, or run this command at a terminal, where it asks",
+        );
+    }
+    let mut talk = Talk::new(is_terminal);
+    let answers = match ask(arguments, &mut talk) {
+        Ok(answers) => answers,
+        Err(error) => return failed(&error),
+    };
+    match write(arguments, &answers) {
+        Ok(password) => {
+            next_steps(arguments, &answers, &password);
+            check(&arguments.output.join(CONFIGURATION))
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Takes the answers from the options, and asks for the rest at a terminal.
+fn ask(arguments: &Arguments, talk: &mut Talk) -> Result<Answers, String> {
+    let addresses = match arguments.mailboxes.as_slice() {
+        [] => talk.addresses("Which mailboxes of Microsoft 365 shall mail be sent through? (addresses, with commas between)")?,
+        given => given.to_vec(),
+    };
+    let first = addresses.first().ok_or("there is no mailbox")?.clone();
+    let filters = match arguments.filters.as_slice() {
+        [] => talk.filters(&addresses)?,
+        given => given.to_vec(),
+    };
+    if let Some((stranger, _)) = filters
+        .iter()
+        .find(|(mailbox, _)| !addresses.contains(mailbox))
+    {
+        return Err(format!(
+            "--from-filter: {stranger} is not one of the mailboxes; add --mailbox {stranger}"
+        ));
+    }
+    let sign_in = match arguments.sign_in {
+        Some(sign_in) => sign_in,
+        None => {
+            let question = "Who signs in at Microsoft: mailferry itself, with a certificate (app), or a person in a browser (person)?";
+            match talk.ask(question, "app")?.as_str() {
+                "app" => SignIn::App,
+                "person" => SignIn::Person,
+                other => return Err(format!("{other:?} is neither app nor person")),
+            }
+        }
+    };
+    let tenant = match &arguments.tenant {
+        Some(tenant) => tenant.clone(),
+        None => talk.ask(
+            "Your tenant: its id, or one of its domains",
+            answers::domain(&first),
+        )?,
+    };
+    let default_from = match &arguments.default_from {
+        Some(sender) => sender.clone(),
+        None => talk.ask(
+            "The mailbox that mail of any other sender leaves from, or none to refuse such mail",
+            first.as_str(),
+        )?,
+    };
+    let default_from = match default_from.as_str() {
+        "none" => None,
+        sender => {
+            Some(Address::parse(sender).map_err(|error| format!("the default sender: {error}"))?)
+        }
+    };
+    let listen = match arguments.listen {
+        Some(listen) => listen,
+        None => {
+            let text = talk.ask(
+                "The address that apps connect to; 0.0.0.0:2525 for apps on other machines",
+                "127.0.0.1:2525",
+            )?;
+            text.parse().map_err(|_| {
+                format!("{text:?} is not an address with a port, such as 127.0.0.1:2525")
+            })?
+        }
+    };
+    let networks = match arguments.networks.as_slice() {
+        [] => talk.networks(
+            "Networks whose clients need no password, such as 192.168.7.0/24 (with commas between)",
+        )?,
+        given => given.to_vec(),
+    };
+    Ok(Answers {
+        mailboxes: answers::mailboxes(&addresses, &filters),
+        sign_in,
+        tenant,
+        client_id: arguments.client_id.clone(),
+        default_from,
+        listen,
+        user: arguments.user.clone(),
+        networks,
+        reading: arguments.reading,
+    })
+}
+
+/// Writes all files. Returns the password for apps.
+fn write(arguments: &Arguments, answers: &Answers) -> Result<String, String> {
+    let folder = &arguments.output;
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let configuration = folder.join(CONFIGURATION);
+    if configuration.exists() {
+        return Err(format!(
+            "{} exists already; move it away, or choose another folder with --output",
+            configuration.display()
+        ));
+    }
+    let certificate = match answers.sign_in {
+        SignIn::App => app_certificate(folder, &arguments.app_name)?,
+        SignIn::Person => String::new(),
+    };
+    let password = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; PASSWORD]>());
+    let hash = hash_password(&Secret::from(password.clone())).map_err(|error| error.to_string())?;
+    create(
+        &folder.join(text::password_file(answers)),
+        Readers::Owner,
+        &(hash + "\n"),
+    )?;
+    if !arguments.portal {
+        let script = text::script(answers, &arguments.app_name, &certificate);
+        create(&folder.join(SCRIPT), Readers::All, &script)?;
+    }
+    create(&configuration, Readers::All, &text::configuration(answers))?;
+    Ok(password)
+}
+
+/// Creates the app's certificate and key, unless they exist. Returns the certificate as base64 of DER.
+fn app_certificate(folder: &Path, name: &str) -> Result<String, String> {
+    let (chain, key) = (folder.join(text::CERTIFICATE), folder.join(text::KEY));
+    if !chain.exists() || !key.exists() {
+        let subject = format!("{name} on {}", identity::host_name());
+        let made = certificate::for_app(&subject, Timestamp::now());
+        let made = made.map_err(|error| format!("the certificate: {error}"))?;
+        create(&key, Readers::Owner, &made.key)?;
+        create(&chain, Readers::All, &made.certificate)?;
+    }
+    let text = std::fs::read(&chain).map_err(|error| format!("{}: {error}", chain.display()))?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&text)
+        .map_err(|error| format!("{}: {error}", chain.display()))?;
+    Ok(BASE64_STANDARD.encode(pem.contents))
+}
+
+fn create(path: &Path, readers: Readers, text: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => format!(
+            "{} exists already; move it away, or choose another folder with --output",
+            path.display()
+        ),
+        _ => format!("{}: {error}", path.display()),
+    };
+    let mut file = create_new(readers).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}
+
+fn next_steps(arguments: &Arguments, answers: &Answers, password: &str) {
+    let folder = arguments.output.display();
+    println!("\nWritten to {folder}: {CONFIGURATION} and the files that it names.");
+    println!(
+        "Apps sign in as {} with this password, which is shown only now: {password}",
+        answers.user
+    );
+    println!("\nWhat remains:\n");
+    if arguments.portal {
+        println!("{}", text::clicks(answers, &arguments.app_name));
+    } else {
+        println!(
+            "1. In https://shell.azure.com (PowerShell) upload {SCRIPT} (Manage files > Upload), and run"
+        );
+        println!("     ./{SCRIPT} -WhatIf       # says what it would do");
+        println!("     ./{SCRIPT}");
+        if answers.client_id.is_none() {
+            println!(
+                "2. Write the application (client) id, its last line, into {CONFIGURATION}, client_id."
+            );
+        }
+    }
+    let server = answers.mailboxes.first().map_or("", |it| it.name.as_str());
+    println!("Then, in {folder}:\n");
+    if answers.sign_in == SignIn::Person {
+        for mailbox in &answers.mailboxes {
+            println!("     mailferry connect {}", mailbox.name);
+        }
+    }
+    println!("     mailferry test {server} --wait --to you@example.com");
+    println!("     mailferry serve\n");
+}
+
+/// Checks the configuration that was written, as `mailferry check` does.
+fn check(path: &Path) -> ExitCode {
+    match config::load(path, Secrets::Looked) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(BAD_CONFIG)
+        }
+    }
+}

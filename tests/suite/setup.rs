@@ -1,0 +1,300 @@
+//! `mailferry setup`, by options and at a terminal: what it writes is right, and delivers in the sandbox.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use mailferry::sandbox::App;
+
+use crate::support::{Lab, PROGRAM, Plan, have};
+
+const CLIENT_ID: &str = "12345678-1234-1234-1234-123456789abc";
+
+const MAILBOX: &str = "notifications@example.com";
+
+/// Runs `mailferry setup` in this folder without a terminal. Returns the exit code and both outputs.
+fn setup(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(PROGRAM)
+        .arg("setup")
+        .arg("--output")
+        .arg(folder)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).expect(name)
+}
+
+/// Returns the parts of a script that are not PowerShell.
+fn errors(script: &str) -> Vec<String> {
+    let mut parser = tree_sitter::Parser::new();
+    let language = tree_sitter_powershell::LANGUAGE.into();
+    parser.set_language(&language).expect("a language");
+    let tree = parser.parse(script, None).expect("a tree");
+    let mut found = Vec::new();
+    let mut nodes = vec![tree.root_node()];
+    while let Some(node) = nodes.pop() {
+        if node.is_error() || node.is_missing() {
+            found.push(format!(
+                "{}: {}",
+                node.start_position(),
+                &script[node.byte_range()]
+            ));
+        }
+        nodes.extend(node.children(&mut node.walk()));
+    }
+    found
+}
+
+#[test]
+fn by_options_it_writes_what_check_accepts_and_the_sandbox_delivers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let options = [
+        "--mailbox",
+        MAILBOX,
+        "--mailbox",
+        "o'brien@example.com",
+        "--from-filter",
+        "notifications@example.com=example.org",
+        "--client-id",
+        CLIENT_ID,
+        "--network",
+        "192.0.2.0/24",
+    ];
+    let (code, said, errors_said) = setup(path, &options);
+    assert_eq!(code, Some(0), "{said}{errors_said}");
+    let key = std::fs::metadata(path.join("app.key")).expect("a key");
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    let script = read(path, "microsoft365.ps1");
+    assert_eq!(errors(&script), Vec::<String>::new());
+    assert!(
+        script.contains("@('notifications@example.com', 'o''brien@example.com')"),
+        "{script}"
+    );
+    let certificate = read(path, "app.pem");
+    let encoded: String = certificate
+        .lines()
+        .filter(|line| !line.starts_with("---"))
+        .collect();
+    let der = BASE64_STANDARD.decode(&encoded).expect("base64");
+    assert!(script.contains(&format!("'{encoded}'")) && der.len() > 500);
+    assert!(!script.contains("PRIVATE") && !read(path, "mailferry.toml").contains("PRIVATE"));
+
+    // The same configuration, with the sandbox in place of Microsoft's hosts.
+    let configuration = read(path, "mailferry.toml");
+    let ours = "token_url = \"{token_url}\"\nca = \"ca.pem\"\n";
+    let host =
+        "grant = \"client_credentials\"\nhost = \"localhost\"\nport = {smtp}\nca = \"ca.pem\"\n";
+    let configuration = configuration
+        .replace("127.0.0.1:2525", "127.0.0.1:0")
+        .replace("[oauth.microsoft]\n", &format!("[oauth.microsoft]\n{ours}"))
+        .replace("grant = \"client_credentials\"\n", host);
+    let mut lab = Lab::stopped(Plan {
+        mailboxes: vec![MAILBOX, "o'brien@example.com"],
+        send_as: vec!["x@example.org"],
+        apps: vec![App {
+            id: CLIENT_ID.into(),
+            certificates: vec![der.into()],
+            ..App::default()
+        }],
+        configuration,
+        ..Plan::default()
+    });
+    for (name, private) in [("app.pem", false), ("app.key", true), ("apps.argon2", true)] {
+        match private {
+            true => lab.write_private(name, &read(path, name)),
+            false => lab.write(name, &read(path, name)),
+        }
+    }
+    lab.start();
+    let password = said
+        .split("shown only now: ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next());
+    let mut client = lab.client_as("apps", password.expect("a password"));
+    for sender in [
+        "notifications@example.com",
+        "x@example.org",
+        "somebody@elsewhere.example",
+    ] {
+        let message = format!("From: {sender}\r\nSubject: x\r\n\r\nx\r\n");
+        assert!(
+            client
+                .send(sender, &["a@example.net"], &message)
+                .starts_with("250"),
+            "{sender}"
+        );
+    }
+    lab.delivered(3);
+
+    let (code, _, said) = setup(path, &options);
+    assert!(
+        code == Some(69) && said.contains("mailferry.toml exists already"),
+        "{said}"
+    );
+}
+
+#[test]
+fn for_a_person_there_is_no_key_and_reading_gets_its_own_listener() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let (code, said, _) = setup(
+        path,
+        &[
+            "--mailbox",
+            MAILBOX,
+            "--sign-in",
+            "person",
+            "--reading",
+            "--default-from",
+            "none",
+        ],
+    );
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!path.join("app.key").exists() && said.contains("mailferry connect notifications"));
+    let configuration = read(path, "mailferry.toml");
+    for part in [
+        "grant = \"authorization_code\"",
+        "protocol = \"imap\"",
+        "00000000-0000-0000-0000-000000000000",
+    ] {
+        assert!(configuration.contains(part), "{part}: {configuration}");
+    }
+    assert!(!configuration.contains("default_from ="), "{configuration}");
+    let script = read(path, "microsoft365.ps1");
+    assert_eq!(errors(&script), Vec::<String>::new());
+    assert!(script.contains("[bool] $Reading = $true"), "{script}");
+}
+
+#[test]
+fn the_same_as_clicks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, said, _) = setup(folder.path(), &["--mailbox", MAILBOX, "--portal"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!folder.path().join("microsoft365.ps1").exists());
+    for part in [
+        "1. https://entra.microsoft.com",
+        "Upload certificate: app.pem",
+        "New-ServicePrincipal -AppId",
+        "Test-ServicePrincipalAuthorization",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn wrong_options_are_told_and_nothing_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (options, part) in [
+        (&[][..], "name a mailbox with --mailbox"),
+        (
+            &[
+                "--mailbox",
+                MAILBOX,
+                "--from-filter",
+                "x@example.com=example.org",
+            ],
+            "add --mailbox x@example.com",
+        ),
+        (&["--mailbox", "nobody"], "nobody"),
+        (
+            &["--mailbox", MAILBOX, "--from-filter", "example.org"],
+            "MAILBOX=FILTER",
+        ),
+    ] {
+        let (code, _, said) = setup(folder.path(), options);
+        assert!(
+            code != Some(0) && said.contains(part),
+            "{options:?}: {said}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("reads").count(), 0);
+}
+
+#[test]
+fn at_a_terminal_it_asks() {
+    if !have("setup at a terminal", &["script"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let command = format!("{PROGRAM} setup --output {}", folder.path().display());
+    let mut child = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let answers = "not an address\nnotifications@example.com, info@example.com\nexample.org\n\n\ncontoso.onmicrosoft.com\n\n0.0.0.0:2525\n192.0.2.0/24\n";
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(answers.as_bytes()).expect("takes");
+    let output = child.wait_with_output().expect("ends");
+    drop(input);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    let configuration = read(folder.path(), "mailferry.toml");
+    for part in [
+        "tenant = \"contoso.onmicrosoft.com\"",
+        "from_filter = \"notifications@example.com, example.org\"",
+        "default_from = \"notifications@example.com\"",
+        "address = \"0.0.0.0:2525\"\n# mailferry makes",
+        "networks = [\"192.0.2.0/24\"]",
+        "name = \"info\"",
+    ] {
+        assert!(
+            configuration.contains(part),
+            "{part}: {configuration}\n{said}"
+        );
+    }
+}
+
+#[test]
+fn a_test_waits_until_a_permission_works() {
+    let lab = Lab::new();
+    let refused = "535 5.7.3 Authentication unsuccessful";
+    lab.fault(&format!(
+        r#"{{"stage":"auth","times":3,"action":{{"reply":"{refused}"}}}}"#
+    ));
+    let output = lab.run(&[
+        "test",
+        "notifications",
+        "--wait=10ms",
+        "--to",
+        "a@example.net",
+    ]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("not yet AUTH")
+            && said.contains("Next try in 10ms")
+            && !said.contains("FAILED"),
+        "{said}"
+    );
+    lab.fault(r#"{"stage":"rcpt","action":{"reply":"550 5.1.1 nobody"}}"#);
+    let output = lab.run(&[
+        "test",
+        "notifications",
+        "--wait=10ms",
+        "--to",
+        "a@example.net",
+    ]);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "what does not mend itself is not waited for"
+    );
+}
