@@ -100,14 +100,30 @@ fn wrong_kind(message: &str) -> Option<String> {
     Some(format!("this is {found}; write {kind}"))
 }
 
+/// The similarity of two names (Jaro-Winkler, 0 to 1) from which on one is probably a misspelling of the other.
+const SIMILAR: f64 = 0.85;
+
+/// Returns the name that was probably meant by `written`: the most similar of the names between backticks in
+/// `expected`, if it is similar enough.
+fn nearest<'e>(written: &str, expected: &'e str) -> Option<&'e str> {
+    let written = written.trim_matches('`').replace('-', "_").to_lowercase();
+    let names = expected.split('`').skip(1).step_by(2);
+    let rated = names.map(|name| (strsim::jaro_winkler(&written, name), name));
+    let best = rated.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 >= SIMILAR).then_some(best.1)
+}
+
 fn with_remedy(message: &str) -> String {
     let message = message.trim();
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let (field, expected) = rest.split_once(", ").unwrap_or((rest, ""));
-        return format!(
-            "there is no key {field} here; remove it, or write {}",
-            expected.replace("expected ", "")
-        );
+        let expected = expected.replace("expected ", "");
+        return match nearest(field, &expected) {
+            Some(near) => format!(
+                "there is no key {field} here; did you mean `{near}`? Otherwise remove it, or write {expected}"
+            ),
+            None => format!("there is no key {field} here; remove it, or write {expected}"),
+        };
     }
     if message.starts_with("missing field ") {
         return format!("{message}: add it");
@@ -119,8 +135,13 @@ fn with_remedy(message: &str) -> String {
     if message.starts_with("invalid value") {
         return message.to_owned();
     }
-    if message.starts_with("unknown variant") {
-        return format!("{message}; write one of these");
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        let (written, expected) = rest.split_once(", ").unwrap_or((rest, ""));
+        let near = nearest(written, expected);
+        let meant = near.map_or(String::new(), |near| {
+            format!("did you mean `{near}`? Otherwise ")
+        });
+        return format!("{message}; {meant}write one of these");
     }
     if message.starts_with("invalid socket address") {
         return "it must be an IP address and a port, such as \"127.0.0.1:2525\" or \"[::]:25\""
@@ -130,5 +151,22 @@ fn with_remedy(message: &str) -> String {
         message.to_owned()
     } else {
         format!("{message}; correct the TOML there")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelled_name_is_recognized_and_a_strange_one_is_not() {
+        let expected = "one of `address`, `client_secret`, `from_filter`, `default_from`";
+        let near = |written| nearest(written, expected);
+        assert_eq!(near("`adress`"), Some("address"));
+        assert_eq!(near("`from-filter`"), Some("from_filter"));
+        assert_eq!(near("`From_Filtr`"), Some("from_filter"));
+        assert_eq!(near("`clientsecret`"), Some("client_secret"));
+        assert_eq!(near("`colour`"), None);
+        assert_eq!(nearest("`x`", ""), None);
     }
 }
