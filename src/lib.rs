@@ -72,6 +72,7 @@
 //! | a button on the page | `operator/request.rs`, `operator/local.rs`, a file in `web/page/`, `web/actions.rs` |
 //! | who may see or do what on the page | `web/access.rs`, `web/mod.rs` (the routes), `web/sign_in.rs`; through an OpenID provider, `web/oidc/settings.rs` |
 //! | what an open page notices by itself | `web/fingerprint.rs`, `web/live.js` |
+//! | which setting admits a refused client | `operator/clients.rs`; which refusals are remembered, `door/knocks.rs` |
 //! | the settings that the page shows | `config/effective.rs` |
 //! | the figures of the last hour, day and month | `operator/figures.rs`; what `mailferry report` sums up, `operator/report.rs` |
 //! | what `mailferry status` shows, and when it warns | `operator/status.rs`, `cli/status.rs` |

@@ -2,6 +2,7 @@
 //! for scripts.
 
 mod check;
+mod clients;
 mod common;
 mod connect;
 mod demo;
@@ -116,6 +117,11 @@ enum CliCommand {
     /// Exits with 0 if all is well, 1 if something needs attention, 2 if a server cannot be used or no mail can be
     /// accepted, and 69 if mailferry is not running. Monitoring can run it.
     Status(status::Arguments),
+    /// Show the clients that were refused, why, and which setting would admit them
+    ///
+    /// Shows scanners without a password, apps with a wrong one, clients that use TLS in another way than the listener,
+    /// and senders that no server admits, since mailferry started.
+    Clients(clients::Arguments),
     /// Show each server: its mailbox, its limits, and the reason if it is not in use
     ///
     /// Shows each server of the running program: its mailbox, how much of the mailbox's limits is used, and the
@@ -195,6 +201,7 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Reload(arguments) => reload::run(&arguments),
         CliCommand::Report(arguments) => report::run(&arguments),
         CliCommand::Status(arguments) => status::run(&arguments),
+        CliCommand::Clients(arguments) => clients::run(&arguments),
         CliCommand::Servers(arguments) => servers::list(&arguments),
         CliCommand::Hold(arguments) => servers::hold(&arguments),
         CliCommand::Release(arguments) => servers::release(&arguments),

@@ -95,6 +95,9 @@ impl Arrival {
             Err(why) => {
                 let said = self.service.farewell(&why);
                 maillog::turned_away(&self.endpoint.name, &peer, &said);
+                let text = String::from_utf8_lossy(&said);
+                self.door
+                    .refused(&self.endpoint.name, peer, "", text.trim());
                 drop(self.places);
                 return turn_away(self.stream, said, self.endpoint.clone(), self.door).await;
             }
@@ -105,6 +108,7 @@ impl Arrival {
             match implicit_tls(self.stream, &self.endpoint).await {
                 Ok(stream) => stream,
                 Err(reason) => {
+                    self.door.refused(&self.endpoint.name, peer, "", &reason);
                     return maillog::session_failed(&self.endpoint.name, &peer, &reason);
                 }
             }

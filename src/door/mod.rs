@@ -13,6 +13,7 @@ mod arrival;
 pub(crate) mod counts;
 mod endpoint;
 pub(crate) mod guard;
+mod knocks;
 pub(crate) mod limits;
 pub(crate) mod password;
 pub(crate) mod proxy;
@@ -26,6 +27,7 @@ pub(crate) mod users;
 
 pub use accept::Listener;
 pub use endpoint::{Endpoint, ListenerCertificate, ListenerTls, Socket};
+pub use knocks::Knock;
 pub use limits::{BareNewlines, DoorLimits};
 pub use password::Checks;
 pub use service::{Protocol, Visitor};

@@ -1,7 +1,7 @@
 //! The state that all listeners share.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use super::counts::{Counted, Counts, Memory};
 use super::endpoint::Endpoint;
 use super::guard::Guard;
+use super::knocks::{Knock, Knocks};
 use super::limits::DoorLimits;
 use super::turned_away::TurnedAway;
 use super::usage::DoorUsage;
 use super::users::{User, Users};
+use crate::base::Timestamp;
 use crate::observe::maillog;
 use crate::smtp::Transcript;
 
@@ -70,6 +72,7 @@ pub struct Door {
     /// The recent usage of users and listeners.
     pub usage: DoorUsage,
     pub(super) guard: Guard,
+    knocks: Mutex<Knocks>,
     stopping: watch::Sender<Stopping>,
 }
 
@@ -100,6 +103,7 @@ impl Door {
             memory: Arc::default(),
             usage: DoorUsage::default(),
             guard: Guard::default(),
+            knocks: Mutex::default(),
             stopping: watch::Sender::new(Stopping::No),
         })
     }
@@ -137,6 +141,18 @@ impl Door {
         while self.sessions() + self.lingering.of(&()) > 0 {
             tick.tick().await;
         }
+    }
+
+    /// Remembers that a client was refused; `said` is the reply that it got, or the reason that it was not told.
+    pub fn refused(&self, listener: &str, peer: IpAddr, user: &str, said: &str) {
+        let mut knocks = self.knocks.lock().unwrap_or_else(PoisonError::into_inner);
+        knocks.add(listener, peer, user, said, Timestamp::now());
+    }
+
+    /// Returns the clients that were refused since the program started, the latest first.
+    pub fn knocks(&self) -> Vec<Knock> {
+        let knocks = self.knocks.lock().unwrap_or_else(PoisonError::into_inner);
+        knocks.all()
     }
 
     /// True if the dialogue of this session is logged, or may be once its user is known.

@@ -58,6 +58,7 @@ impl Door {
         drop(turn);
         let reason = self.why_not(endpoint, name);
         maillog::auth_failed(&endpoint.name, name, &peer, then.failures, reason);
+        self.refused(&endpoint.name, peer, name, reason);
         tokio::time::sleep(then.pause).await;
         if !then.is_shut_out {
             return Err(NotSignedIn::Wrong);

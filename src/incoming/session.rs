@@ -143,6 +143,8 @@ impl Session {
 
     fn log_refusal(&self, user: &str, why: &Refused) {
         maillog::reading_refused(&self.endpoint.name, user, &self.peer, why);
+        let (listener, said) = (&self.endpoint.name, why.to_string());
+        self.door.refused(listener, self.peer, user, &said);
     }
 
     fn stream(&mut self) -> Result<&mut ClientStream, Broken> {

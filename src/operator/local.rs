@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::accounts::Accounts;
 use super::ask::{Operator, Responses};
+use super::clients::ClientRow;
 use super::error::OperatorError;
 use super::figures::{Figures, Recorder, Span};
 use super::reload::{ReloadRequest, Reloaded};
@@ -245,6 +246,10 @@ impl Local {
                 Response::Disconnected(disconnected)
             }
             Request::RotateVault { key } => Response::Count(self.rotate_vault(key).await?),
+            Request::Clients => {
+                let door = self.door.as_ref().ok_or_else(not_running)?;
+                Response::Clients(door.knocks().into_iter().map(ClientRow::new).collect())
+            }
             Request::TestAlert(name) => {
                 let test = self.test_alert.get().ok_or_else(not_running)?;
                 test(name).await.map_err(OperatorError::no)?;

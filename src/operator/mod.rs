@@ -13,6 +13,7 @@ pub(crate) mod accounts;
 mod ask;
 mod callback;
 mod cause;
+pub(crate) mod clients;
 pub(crate) mod control;
 pub(crate) mod day;
 mod error;

@@ -99,6 +99,8 @@ pub(crate) enum Request {
         /// The key, as `mailferry vault new-key` prints it.
         key: Option<String>,
     },
+    /// List the clients that were refused since the program started.
+    Clients,
     /// Send a test by the alert channel of this name.
     TestAlert(String),
     /// Get a link that admits one browser to the page; `None` if the configuration has no page.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{Disconnected, SignInAttempt, SignInProgress};
+use super::clients::ClientRow;
 use super::error::OperatorError;
 use super::reload::Reloaded;
 use super::report::Report;
@@ -53,6 +54,8 @@ pub(crate) enum Response {
     Progress(SignInProgress),
     /// The result of a disconnect.
     Disconnected(Disconnected),
+    /// Clients that were refused.
+    Clients(Vec<ClientRow>),
     /// A link to the page, if the configuration has one.
     Link(Option<String>),
 }
@@ -96,6 +99,7 @@ holds! {
     Response::Attempt(it) => SignInAttempt { *it },
     Response::Progress(it) => SignInProgress { it },
     Response::Disconnected(it) => Disconnected { it },
+    Response::Clients(it) => Vec<ClientRow> { it },
     Response::Link(it) => Option<String> { it },
 }
 

@@ -133,9 +133,15 @@ impl Connection {
             Ok(()) => return self.stream,
             Err(Broken::Closed) if self.machine.lacks_tls() => {
                 maillog::left_without_tls(&self.endpoint.name, &self.peer);
+                self.remember("left without STARTTLS");
             }
             Err(Broken::Closed) if self.machine.is_between_messages() => {}
-            Err(broken) => maillog::session_failed(&self.endpoint.name, &self.peer, &broken),
+            Err(broken) => {
+                maillog::session_failed(&self.endpoint.name, &self.peer, &broken);
+                if matches!(broken, Broken::Tls(_)) {
+                    self.remember(&broken.to_string());
+                }
+            }
         }
         None
     }
@@ -273,6 +279,7 @@ impl Connection {
         if self.machine.is_before_helo_in_clear() && self.input.starts_with(&TLS_HANDSHAKE) {
             let reply = Reply::tls_in_clear();
             maillog::tls_unexpected(&self.endpoint.name, &self.peer);
+            self.remember(&reply.to_string());
             self.input.clear();
             return self.machine.close(&reply);
         }
@@ -345,6 +352,7 @@ impl Connection {
     fn is_turned_away(&self, reply: &Reply) {
         let said = reply.to_string();
         maillog::turned_away(&self.endpoint.name, &self.peer, said.as_bytes());
+        self.remember(&said);
     }
 
     /// Makes this the session's user, unless the user already has too many sessions.
@@ -447,11 +455,20 @@ impl Connection {
         let user = self.machine.user().unwrap_or_default();
         let to = recipient.map(|recipient| &recipient.address);
         maillog::refused(user, &self.peer, sender, to, reply);
+        self.remember(&reply.to_string());
     }
 
     fn session_refused(&self, reply: &Reply) {
         let user = self.machine.user().unwrap_or_default();
         maillog::refused_command(&self.endpoint.name, user, &self.peer, reply);
+        self.remember(&reply.to_string());
+    }
+
+    /// Remembers a refusal for `mailferry clients`.
+    fn remember(&self, said: &str) {
+        let user = self.machine.user().unwrap_or_default();
+        self.door
+            .refused(&self.endpoint.name, self.peer, user, said);
     }
 
     /// Returns the session's user, or a refusal if the configuration no longer has that user.

@@ -24,6 +24,7 @@ mod holds;
 mod house;
 mod identity;
 mod inputs;
+mod knocks;
 mod layers;
 mod oidc;
 mod other_users;

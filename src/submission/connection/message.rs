@@ -208,6 +208,7 @@ impl Connection {
     fn log_refused(&self, record: &Record, reply: &Reply) {
         let user = self.machine.user().unwrap_or_default();
         maillog::refused_message(record.id, user, &self.peer, &record.envelope, reply);
+        self.remember(&reply.to_string());
     }
 }
 
