@@ -9,6 +9,7 @@ mod demo;
 mod disconnect;
 mod hash_password;
 mod mailbox;
+mod manual;
 mod operator;
 mod paint;
 mod progress;
@@ -153,6 +154,10 @@ enum CliCommand {
     /// Works whether or not `mailferry serve` runs. Messages are found for as long as `[spool] history` keeps
     /// them.
     Trace(trace::Arguments),
+    /// Print completions for a shell: bash, zsh, fish, elvish or powershell
+    Completions(manual::CompletionsArguments),
+    /// Write man pages for the program and each command
+    Manual(manual::ManualArguments),
     /// Run only the stand-ins for Entra ID and Exchange Online, for tests and staging
     Sandbox(sandbox::Arguments),
 }
@@ -209,6 +214,12 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Vault(arguments) => vault::run(&arguments),
         CliCommand::Queue(arguments) => queue::run(&arguments),
         CliCommand::Trace(arguments) => trace::run(&arguments),
+        CliCommand::Completions(arguments) => {
+            manual::completions(&arguments, common::with_globals(Cli::command()))
+        }
+        CliCommand::Manual(arguments) => {
+            manual::manual(&arguments, common::with_globals(Cli::command()))
+        }
         CliCommand::Sandbox(arguments) => sandbox::run(&arguments),
     }
 }

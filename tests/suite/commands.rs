@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Lab, PROGRAM, Plan, SERVER, USUAL, admitted, free_port, id_of};
+use crate::support::{Lab, PROGRAM, Plan, SERVER, USUAL, admitted, free_port, have, id_of};
 
 fn route(lab: &Lab, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = lab.run(&[&["route", "--json"], arguments].concat());
@@ -541,4 +541,47 @@ fn a_mistake_in_the_file_does_not_disable_the_commands_of_the_running_program() 
     assert_eq!(reloaded.status.code(), Some(78));
     lab.write("mailferry.toml", "not TOML [");
     assert_eq!(lab.run(&["status"]).status.code(), Some(78));
+}
+
+#[test]
+fn packages_get_completions_and_man_pages() {
+    if !have("man pages", &["mandoc", "bash"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = Command::new(PROGRAM)
+        .args(["manual", "--output"])
+        .arg(folder.path())
+        .output();
+    assert!(made.expect("runs").status.success());
+    let pages = std::fs::read_dir(folder.path()).expect("reads");
+    let pages: Vec<_> = pages.map(|page| page.expect("a page").path()).collect();
+    for name in ["mailferry.1", "mailferry-serve.1", "mailferry-queue-list.1"] {
+        assert!(
+            pages.contains(&folder.path().join(name)),
+            "{name}: {pages:?}"
+        );
+    }
+    let lint = Command::new("mandoc")
+        .args(["-T", "lint", "-W", "error"])
+        .args(&pages)
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&lint.stdout);
+    assert!(lint.status.success() && said.is_empty(), "{said}");
+    let completions = Command::new(PROGRAM)
+        .args(["completions", "bash"])
+        .output()
+        .expect("runs");
+    let file = folder.path().join("completions");
+    std::fs::write(&file, completions.stdout).expect("writes");
+    let typed = format!(
+        "set -e; source {}; COMP_WORDS=(mailferry queue li); COMP_CWORD=2; _mailferry mailferry li queue; echo \"${{COMPREPLY[@]}}\"",
+        file.display()
+    );
+    let completed = Command::new("bash")
+        .args(["-c", &typed])
+        .output()
+        .expect("runs");
+    assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "list");
 }
