@@ -1,6 +1,7 @@
 //! `mailferry setup`: from nothing to a configuration, and a script for Microsoft's side.
 
 mod answers;
+mod import;
 mod talk;
 mod text;
 
@@ -34,11 +35,17 @@ const SCRIPT: &str = "microsoft365.ps1";
 const PASSWORD: usize = 15;
 
 /// The arguments of `mailferry setup`.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct Arguments {
     /// The folder for the files; existing files are never overwritten
     #[arg(short, long, value_name = "FOLDER", default_value = ".")]
     output: PathBuf,
+    /// Take over what the configuration of email-oauth2-proxy says; what cannot be carried over is listed
+    #[arg(long, value_name = "FILE", conflicts_with = "from_msmtp")]
+    from_emailproxy: Option<PathBuf>,
+    /// Take over what the configuration of msmtp says; what cannot be carried over is listed
+    #[arg(long, value_name = "FILE")]
+    from_msmtp: Option<PathBuf>,
     /// A mailbox to send through; may be repeated
     #[arg(long = "mailbox", value_name = "ADDRESS", value_parser = Address::parse)]
     mailboxes: Vec<Address>,
@@ -87,6 +94,52 @@ fn filter(text: &str) -> Result<(Address, String), String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let (arguments, left) = match with_imported(arguments.clone()) {
+        Ok(found) => found,
+        Err(error) => return failed(&error),
+    };
+    let ended = set_up(&arguments);
+    if !left.is_empty() {
+        println!("\nNot carried over:\n");
+        left.iter().for_each(|it| println!("- {it}"));
+    }
+    ended
+}
+
+/// Adds what another tool's configuration says to the options; options that were given count more. Also returns what
+/// is not carried over.
+fn with_imported(mut arguments: Arguments) -> Result<(Arguments, Vec<String>), String> {
+    type Import = fn(&str) -> Result<import::Imported, String>;
+    let (file, import): (&Path, Import) = match (&arguments.from_emailproxy, &arguments.from_msmtp)
+    {
+        (Some(file), _) => (file, import::emailproxy),
+        (None, Some(file)) => (file, import::msmtp),
+        (None, None) => return Ok((arguments, Vec::new())),
+    };
+    let named = |error: String| format!("{}: {error}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
+    let imported = import(&text).map_err(named)?;
+    if imported.mailboxes.is_empty() {
+        let left = imported.left.join("\n- ");
+        return Err(named(format!(
+            "there is no account of Microsoft 365\n- {left}"
+        )));
+    }
+    if arguments.mailboxes.is_empty() {
+        arguments.mailboxes = imported.mailboxes;
+        arguments.filters.extend(imported.filters);
+    }
+    arguments.sign_in = arguments.sign_in.or(imported.sign_in);
+    arguments.tenant = arguments.tenant.or(imported.tenant);
+    arguments.client_id = arguments.client_id.or(imported.client_id);
+    arguments.listen = arguments.listen.or(imported.listen);
+    let sender = imported.default_from.map(|sender| sender.to_string());
+    arguments.default_from = arguments.default_from.or(sender);
+    arguments.reading |= imported.reading;
+    Ok((arguments, imported.left))
+}
+
+fn set_up(arguments: &Arguments) -> ExitCode {
     let is_terminal = std::io::stdin().is_terminal();
     if arguments.mailboxes.is_empty() && !is_terminal {
         return misused(

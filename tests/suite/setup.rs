@@ -298,3 +298,49 @@ fn a_test_waits_until_a_permission_works() {
         "what does not mend itself is not waited for"
     );
 }
+
+#[test]
+fn accounts_of_other_tools_are_taken_over_and_the_rest_is_listed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let msmtprc = "account office\nhost smtp.office365.com\nfrom reports@example.com\nuser info@example.com\npassword s3cret\naccount default : office\n";
+    let emailproxy = format!(
+        "[SMTP-1587]\nserver_address = smtp.office365.com\nlocal_address = 127.0.0.1\n\n[{MAILBOX}]\ntoken_url = https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token\noauth2_flow = client_credentials\nclient_id = {CLIENT_ID}\nclient_secret = s3cret\n"
+    );
+    for (option, text, configured, left) in [
+        (
+            "--from-msmtp",
+            msmtprc,
+            "from_filter = \"info@example.com, reports@example.com\"",
+            "- account office, password: Microsoft 365 takes no passwords",
+        ),
+        (
+            "--from-emailproxy",
+            emailproxy.as_str(),
+            "address = \"127.0.0.1:1587\"",
+            "client_secret: the new configuration uses a certificate",
+        ),
+    ] {
+        let old = folder.path().join("old");
+        std::fs::write(&old, text).expect("writes");
+        let new = folder.path().join(option);
+        let (code, said, errors) = setup(&new, &[option, &old.display().to_string()]);
+        assert_eq!(code, Some(0), "{said}{errors}");
+        let configuration = read(&new, "mailferry.toml");
+        assert!(configuration.contains(configured), "{configuration}");
+        assert!(
+            said.contains("Not carried over") && said.contains(left),
+            "{said}"
+        );
+        assert!(!said.contains("s3cret") && !configuration.contains("s3cret"));
+    }
+    let old = folder.path().join("old");
+    std::fs::write(&old, "account a\nhost mail.example.net\n").expect("writes");
+    let (code, _, said) = setup(
+        &folder.path().join("none"),
+        &["--from-msmtp", &old.display().to_string()],
+    );
+    assert!(
+        code == Some(69) && said.contains("there is no account of Microsoft 365"),
+        "{said}"
+    );
+}
