@@ -91,7 +91,9 @@ fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str
         ServiceConfig::Submission(_) => None,
         ServiceConfig::Incoming(protocol) => Some(format!("{protocol}, for reading")),
     };
-    let servers = config.live.policy.listeners.get(&endpoint.name);
+    let rule = config.live.policy.listeners.get(&endpoint.name);
+    let servers = rule.and_then(|rule| rule.servers.as_ref());
+    let sender = rule.and_then(|rule| rule.default_from.as_ref());
     let listed = |words: Vec<String>| words.join(", ");
     let shown = |networks: &[IpNet]| listed(networks.iter().map(ToString::to_string).collect());
     let users = endpoint.users.as_ref().map(|users| {
@@ -112,6 +114,7 @@ fn restrictions(config: &Config, listener: &ListenerConfig) -> Vec<(&'static str
             proxies.map(|proxies| shown(proxies)),
         ),
         ("servers", servers.map(|servers| servers.join(", "))),
+        ("default_from", sender.map(ToString::to_string)),
         (
             "devices without an address send as",
             submission.and_then(|options| options.assume_from.as_ref().map(ToString::to_string)),

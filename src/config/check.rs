@@ -27,24 +27,14 @@ use crate::door::{self, Socket};
 use crate::message::{Address, address};
 use crate::observe::logging;
 use crate::platform::identity;
-use crate::routing::{Policy, ServerRule, UserRule};
+use crate::routing::{ListenerRule, Policy, ServerRule, UserRule};
 use crate::spool::sqlite;
 use crate::token;
 use crate::transport::RemoteHost;
 use checker::Checker;
 
-/// Returns the servers that mail from each listener may use. Listeners that name no servers are left out.
-fn servers_here(file: &text::File, listeners: &[ListenerConfig]) -> HashMap<String, Vec<String>> {
-    let said = listeners
-        .iter()
-        .zip(&file.listener)
-        .filter_map(|(listener, text)| {
-            let servers = text.servers.as_ref()?.iter();
-            let servers = servers.map(|name| name.get_ref().clone()).collect();
-            Some((listener.endpoint.name.clone(), servers))
-        });
-    said.collect()
-}
+/// The keys `default_from` and `catchall_domain` of a table.
+type SenderKeys<'t> = (&'t Option<Spanned<String>>, &'t Option<Spanned<String>>);
 
 /// Checks a configuration's text. `env` looks up an environment variable.
 pub(crate) fn check(
@@ -278,25 +268,38 @@ impl Checker<'_> {
                 "write \"envelope\", \"header\" or both, each once",
             );
         }
-        let default_from = self.default_from(sender);
-        if let Some(from) = &default_from
-            && !servers.iter().any(|rule| {
-                rule.filter
-                    .as_ref()
-                    .is_none_or(|filter| filter.admits(from))
-            })
-        {
-            self.warnings.push(format!("[sender] default_from: no server's from_filter admits {from}, so it is never used; add it to a from_filter"));
-        }
-        let rule = |user: &text::UserTable| {
-            let servers = user.servers.as_ref();
+        let general = (&sender.default_from, &sender.catchall_domain);
+        let default_from = self.default_from(general, general, "[sender]", &servers);
+        let mut users = HashMap::new();
+        for user in &file.user {
+            let key = format!("[[user]] {:?}", user.name.get_ref());
+            let own = (&user.default_from, &user.catchall_domain);
+            let names = user.servers.as_ref();
             let rule = UserRule {
                 pinned: user.server.as_ref().map(|name| name.get_ref().clone()),
-                servers: servers
+                servers: names
                     .map(|names| names.iter().map(|name| name.get_ref().clone()).collect()),
+                default_from: self.default_from(own, general, &key, &servers),
             };
-            (user.name.get_ref().clone(), rule)
-        };
+            users.insert(user.name.get_ref().clone(), rule);
+        }
+        let mut rules = HashMap::new();
+        for (listener, text) in listeners.iter().zip(&file.listener) {
+            let name = &listener.endpoint.name;
+            let own = (&text.default_from, &text.catchall_domain);
+            let names = text.servers.as_ref();
+            let rule = ListenerRule {
+                servers: names
+                    .map(|names| names.iter().map(|name| name.get_ref().clone()).collect()),
+                default_from: self.default_from(
+                    own,
+                    general,
+                    &format!("[[listener]] {name}"),
+                    &servers,
+                ),
+            };
+            rules.insert(name.clone(), rule);
+        }
         Policy {
             servers,
             default_from,
@@ -305,30 +308,50 @@ impl Checker<'_> {
             on_mismatch: sender.on_mismatch,
             null_sender: sender.null_sender,
             reply_to: sender.reply_to,
-            users: file.user.iter().map(rule).collect::<HashMap<_, _>>(),
-            listeners: servers_here(file, listeners),
+            users,
+            listeners: rules,
         }
     }
 
-    /// Returns the default sender: `default_from` itself if it contains `@`; otherwise `default_from` as the
-    /// local part at the catch-all domain. Returns `None` if `default_from` or the needed domain is missing.
-    fn default_from(&mut self, sender: &text::SenderTable) -> Option<Address> {
-        let from = sender
-            .default_from
-            .as_ref()
-            .filter(|from| !from.get_ref().is_empty())?;
-        let domain = sender
-            .catchall_domain
-            .as_ref()
-            .filter(|domain| !domain.get_ref().is_empty());
-        let text = match (from.get_ref().contains('@'), domain) {
-            (true, _) => from.get_ref().clone(),
-            (false, Some(domain)) => format!("{}@{}", from.get_ref(), domain.get_ref()),
-            (false, None) => {
-                self.warnings.push("[sender] default_from: it has no domain and catchall_domain is not set, so it is ignored; add a domain, or set catchall_domain".into());
+    /// Returns the default sender of a table: its `default_from` if that contains `@`; otherwise `default_from` as the
+    /// local part at its `catchall_domain`. What the table lacks comes from `[sender]`, but a table that has neither
+    /// key has no default sender of its own.
+    fn default_from(
+        &mut self,
+        own: SenderKeys,
+        general: SenderKeys,
+        table: &str,
+        servers: &[ServerRule],
+    ) -> Option<Address> {
+        let is_set =
+            |text: &Option<Spanned<String>>| text.clone().filter(|text| !text.get_ref().is_empty());
+        let (from, domain) = (is_set(own.0), is_set(own.1));
+        if from.is_none() && domain.is_none() {
+            return None;
+        }
+        let from = from.or(is_set(general.0))?;
+        let domain = domain.or(is_set(general.1));
+        let text = match (from.get_ref().split_once('@'), domain) {
+            // A domain of its own replaces the domain of the general address.
+            (Some((local, _)), Some(domain)) if own.0.is_none() => {
+                format!("{local}@{}", domain.get_ref())
+            }
+            (Some(_), _) => from.get_ref().clone(),
+            (None, Some(domain)) => format!("{}@{}", from.get_ref(), domain.get_ref()),
+            (None, None) => {
+                self.warnings.push(format!("{table} default_from: it has no domain and catchall_domain is not set, so it is ignored; add a domain, or set catchall_domain"));
                 return None;
             }
         };
-        self.ok(Address::parse(&text), from.span(), "[sender] default_from")
+        let key = format!("{table} default_from");
+        let address = self.ok(Address::parse(&text), from.span(), &key)?;
+        let admits = |rule: &ServerRule| {
+            let filter = rule.filter.as_ref();
+            filter.is_none_or(|filter| filter.admits(&address))
+        };
+        if !servers.iter().any(admits) {
+            self.warnings.push(format!("{key}: no server's from_filter admits {address}, so it is never used; add it to a from_filter"));
+        }
+        Some(address)
     }
 }

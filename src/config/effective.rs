@@ -225,6 +225,9 @@ fn user(user: &User, policy: &Policy) -> Section {
     section.add_or("server", pinned, "by routing");
     let servers = rule.and_then(|rule| list(rule.servers.iter().flatten()));
     section.add_or("servers", servers, "all");
+    if let Some(sender) = rule.and_then(|rule| rule.default_from.as_ref()) {
+        section.add("default_from", sender);
+    }
     for limit in &user.limits {
         section.add(limit.setting, limit.most);
     }

@@ -167,6 +167,8 @@ pub(super) struct ListenerTable {
     pub bare_lf_commands: bool,
     pub refuse_early_talkers: Option<Wait>,
     pub assume_from: Option<Spanned<String>>,
+    pub default_from: Option<Spanned<String>>,
+    pub catchall_domain: Option<Spanned<String>>,
     #[serde(default)]
     pub proxies: Vec<Network>,
 }
@@ -243,6 +245,8 @@ pub(super) struct UserTable {
     pub recipients_per_day: Option<u64>,
     pub sessions: Option<usize>,
     pub assume_from: Option<Spanned<String>>,
+    pub default_from: Option<Spanned<String>>,
+    pub catchall_domain: Option<Spanned<String>>,
     pub priority: Option<Priority>,
 }
 

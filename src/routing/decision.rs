@@ -103,12 +103,19 @@ impl Policy {
     /// Returns the rules for a user at a listener. A user or listener that is not (or no longer) configured
     /// has no rules.
     pub fn caller(&self, user: &str, listener: &str) -> Caller<'_> {
-        let rule = self.users.get(user);
+        let (rule, here) = (self.users.get(user), self.listeners.get(listener));
+        let own = rule.and_then(|rule| rule.default_from.as_ref());
         Caller {
             pinned: rule.and_then(|rule| rule.pinned.as_deref()),
             servers: rule.and_then(|rule| rule.servers.as_deref()),
-            here: self.listeners.get(listener).map(Vec::as_slice),
+            here: here.and_then(|rule| rule.servers.as_deref()),
+            default_from: own.or(here.and_then(|rule| rule.default_from.as_ref())),
         }
+    }
+
+    /// Returns the default sender that counts for a user at a listener.
+    fn default_from<'a>(&'a self, caller: &Caller<'a>) -> Option<&'a Address> {
+        caller.default_from.or(self.default_from.as_ref())
     }
 
     /// Chooses the route of a message, or refuses the message.
@@ -119,7 +126,8 @@ impl Policy {
                 Reason::NotAdmitted,
             );
         };
-        let from = match self.rewritten_from(&choice, author) {
+        let default_from = self.default_from(&caller);
+        let from = match self.rewritten_from(&choice, author, default_from) {
             Ok(from) => from,
             Err(refusal) => return Decision::Refused(refusal),
         };
@@ -184,7 +192,8 @@ impl Policy {
     /// Returns the servers that can send a report, each with the address that it sends as.
     fn report_ways(&self) -> Vec<(&ServerRule, Address)> {
         let all: Vec<&ServerRule> = self.servers.iter().collect();
-        let by_default = self.by_default(&all).map(|choice| choice.server);
+        let by_default = Self::by_default(&all, self.default_from.as_ref());
+        let by_default = by_default.map(|choice| choice.server);
         let unfiltered = all.iter().copied().find(|server| server.filter.is_none());
         let first = by_default.into_iter().chain(unfiltered);
         let mut ways: Vec<(&ServerRule, Address)> = Vec::new();

@@ -8,4 +8,4 @@ pub(crate) mod policy;
 
 pub use decision::{Decision, NotRouted, Reason, Refusal, Route};
 pub use filter::{Filter, FilterError};
-pub use policy::{Caller, Key, NullSender, OnMismatch, Policy, ServerRule, UserRule};
+pub use policy::{Caller, Key, ListenerRule, NullSender, OnMismatch, Policy, ServerRule, UserRule};

@@ -27,8 +27,8 @@ pub struct Policy {
     pub reply_to: bool,
     /// The rules for individual users, by name.
     pub users: HashMap<String, UserRule>,
-    /// The servers that may send mail from a listener, by the listener's name. No entry means all servers.
-    pub listeners: HashMap<String, Vec<String>>,
+    /// The rules for individual listeners, by name.
+    pub listeners: HashMap<String, ListenerRule>,
 }
 
 /// The routing rule of a user.
@@ -38,6 +38,17 @@ pub struct UserRule {
     pub pinned: Option<String>,
     /// The servers that may send the user's mail; `None` means all.
     pub servers: Option<Vec<String>>,
+    /// The user's own `default_from`, in place of the listener's and the policy's.
+    pub default_from: Option<Address>,
+}
+
+/// The routing rule of a listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListenerRule {
+    /// The servers that may send mail from the listener; `None` means all.
+    pub servers: Option<Vec<String>>,
+    /// The listener's own `default_from`, in place of the policy's.
+    pub default_from: Option<Address>,
 }
 
 /// The routing rule of a server.
@@ -85,7 +96,7 @@ pub enum NullSender {
     Identity,
 }
 
-/// The restrictions that the user and the listener put on the choice of servers.
+/// What the user and the listener change: the restrictions on the choice of servers, and the default sender.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Caller<'a> {
     /// The server that sends all mail of this user.
@@ -94,6 +105,8 @@ pub struct Caller<'a> {
     pub servers: Option<&'a [String]>,
     /// The servers that may send mail from the listener; `None` means all.
     pub here: Option<&'a [String]>,
+    /// The `default_from` of the user, or else of the listener; `None` means the policy's.
+    pub default_from: Option<&'a Address>,
 }
 
 impl Caller<'_> {

@@ -585,3 +585,49 @@ fn packages_get_completions_and_man_pages() {
         .expect("runs");
     assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "list");
 }
+
+#[test]
+fn each_company_has_its_own_default_sender() {
+    let usual = Plan::default().configuration;
+    let configuration = usual
+        .replace(
+            "notifications@example.com\"\n\n[[user]]",
+            "notifications\"\ncatchall_domain = \"example.com\"\n\n[[user]]",
+        )
+        .replace(
+            "name = \"erp\"",
+            "name = \"erp\"\ncatchall_domain = \"example.org\"",
+        )
+        .replace(
+            "from_filter = \"notifications@example.com\"",
+            "from_filter = \"example.com, example.org\"",
+        );
+    let lab = Lab::with(Plan {
+        send_as: vec!["notifications@example.org"],
+        configuration,
+        ..Plan::default()
+    });
+    let arguments = [
+        "route",
+        "--from",
+        "jane@elsewhere.example",
+        "--header-from",
+        "Jane <jane@elsewhere.example>",
+        "--json",
+    ];
+    let route = |more: &[&str]| -> Value {
+        let output = lab.run(&[&arguments, more].concat());
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    assert_eq!(
+        route(&["--user", "erp"])["envelope_from"],
+        "notifications@example.org"
+    );
+    assert_eq!(route(&[])["envelope_from"], "notifications@example.com");
+    lab.send(
+        "jane@elsewhere.example",
+        "From: Jane <jane@elsewhere.example>\r\n\r\nx\r\n",
+    );
+    let delivered = lab.delivered(1);
+    assert_eq!(delivered[0].sender, "notifications@example.org");
+}

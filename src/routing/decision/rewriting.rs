@@ -11,6 +11,7 @@ impl Policy {
         &self,
         choice: &Choice,
         author: &Author,
+        default_from: Option<&Address>,
     ) -> Result<Option<Mailbox>, Refusal> {
         let Choice {
             server,
@@ -36,7 +37,7 @@ impl Policy {
                 (false, OnMismatch::Reject) => return Err(mismatch(server, address)),
             },
             _ if *reason == Reason::LastResort && self.on_mismatch == OnMismatch::Keep => true,
-            _ if *reason == Reason::Unfiltered && self.default_from.is_none() => true,
+            _ if *reason == Reason::Unfiltered && default_from.is_none() => true,
             _ => address.is_some() && address == identity.as_ref(),
         };
         if stays {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::routing::filter::Filter;
-use crate::routing::policy::{OnMismatch, ServerRule};
+use crate::routing::policy::{ListenerRule, OnMismatch, ServerRule, UserRule};
 use proptest::prelude::*;
 
 const N: &str = "notifications@example.com";
@@ -287,6 +287,16 @@ fn pins_and_restrictions() {
         shown(decision, "any@where.org"),
         format!("d | {N} | \"C\" <{N}>")
     );
+    let own = Address::parse("bills@example.com").unwrap();
+    let with_own = Caller {
+        default_from: Some(&own),
+        ..Caller::default()
+    };
+    let decision = route(&policy, "any@where.org", "\"C\" <any@where.org>", with_own);
+    assert_eq!(
+        shown(decision, "any@where.org"),
+        "d | bills@example.com | \"C\" <bills@example.com>"
+    );
     let only = ["d".to_owned()];
     let restricted = Caller {
         servers: Some(&only),
@@ -398,4 +408,35 @@ proptest! {
             prop_assert!(server.admits(&from.address));
         }
     }
+}
+
+#[test]
+fn the_users_default_sender_counts_before_the_listeners() {
+    let address = |text: &str| Some(Address::parse(text).unwrap());
+    let mut policy = policy("n: N", Some(N), &[Key::Header]);
+    let users = ["own", "none"].map(|name| {
+        let default_from = address("user@example.com").filter(|_| name == "own");
+        let rule = UserRule {
+            default_from,
+            ..UserRule::default()
+        };
+        (name.to_owned(), rule)
+    });
+    policy.users = users.into();
+    let rule = ListenerRule {
+        default_from: address("listener@example.com"),
+        ..ListenerRule::default()
+    };
+    policy.listeners = [("here".to_owned(), rule)].into();
+    let sender = |user, listener| {
+        let caller = policy.caller(user, listener);
+        policy.default_from(&caller).map(ToString::to_string)
+    };
+    assert_eq!(sender("own", "here").as_deref(), Some("user@example.com"));
+    assert_eq!(
+        sender("none", "here").as_deref(),
+        Some("listener@example.com")
+    );
+    assert_eq!(sender("none", "there").as_deref(), Some(N));
+    assert_eq!(sender("", "").as_deref(), Some(N));
 }
