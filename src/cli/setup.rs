@@ -167,6 +167,12 @@ fn ask(arguments: &Arguments, talk: &mut Talk) -> Result<Answers, String> {
         given => given.to_vec(),
     };
     let first = addresses.first().ok_or("there is no mailbox")?.clone();
+    if arguments.user.is_empty() || arguments.user.contains('/') {
+        return Err(format!(
+            "--user: {:?} cannot be part of a file name; write a name such as apps",
+            arguments.user
+        ));
+    }
     let filters = match arguments.filters.as_slice() {
         [] => talk.filters(&addresses)?,
         given => given.to_vec(),
@@ -246,11 +252,12 @@ fn write(arguments: &Arguments, answers: &Answers) -> Result<String, String> {
     let folder = &arguments.output;
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let configuration = folder.join(CONFIGURATION);
-    if configuration.exists() {
-        return Err(format!(
-            "{} exists already; move it away, or choose another folder with --output",
-            configuration.display()
-        ));
+    let hash_file = folder.join(text::password_file(answers));
+    let script_file = folder.join(SCRIPT);
+    // Before the first file is written, so that an error leaves nothing half done.
+    let files = [&configuration, &hash_file, &script_file];
+    if let Some(file) = files.into_iter().find(|file| file.exists()) {
+        return Err(exists(file));
     }
     let certificate = match answers.sign_in {
         SignIn::App => app_certificate(folder, &arguments.app_name)?,
@@ -258,14 +265,10 @@ fn write(arguments: &Arguments, answers: &Answers) -> Result<String, String> {
     };
     let password = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; PASSWORD]>());
     let hash = hash_password(&Secret::from(password.clone())).map_err(|error| error.to_string())?;
-    create(
-        &folder.join(text::password_file(answers)),
-        Readers::Owner,
-        &(hash + "\n"),
-    )?;
+    create(&hash_file, Readers::Owner, &(hash + "\n"))?;
     if !arguments.portal {
         let script = text::script(answers, &arguments.app_name, &certificate);
-        create(&folder.join(SCRIPT), Readers::All, &script)?;
+        create(&script_file, Readers::All, &script)?;
     }
     create(&configuration, Readers::All, &text::configuration(answers))?;
     Ok(password)
@@ -287,12 +290,16 @@ fn app_certificate(folder: &Path, name: &str) -> Result<String, String> {
     Ok(BASE64_STANDARD.encode(pem.contents))
 }
 
+fn exists(path: &Path) -> String {
+    format!(
+        "{} exists already; move it away, or choose another folder with --output",
+        path.display()
+    )
+}
+
 fn create(path: &Path, readers: Readers, text: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => format!(
-            "{} exists already; move it away, or choose another folder with --output",
-            path.display()
-        ),
+        std::io::ErrorKind::AlreadyExists => exists(path),
         _ => format!("{}: {error}", path.display()),
     };
     let mut file = create_new(readers).open(path).map_err(failed)?;

@@ -212,6 +212,10 @@ fn wrong_options_are_told_and_nothing_is_written() {
         ),
         (&["--mailbox", "nobody"], "nobody"),
         (
+            &["--mailbox", MAILBOX, "--user", "../x"],
+            "cannot be part of a file name",
+        ),
+        (
             &["--mailbox", MAILBOX, "--from-filter", "example.org"],
             "MAILBOX=FILTER",
         ),
@@ -223,6 +227,13 @@ fn wrong_options_are_told_and_nothing_is_written() {
         );
     }
     assert_eq!(std::fs::read_dir(folder.path()).expect("reads").count(), 0);
+    std::fs::write(folder.path().join("apps.argon2"), "").expect("writes");
+    let (code, _, said) = setup(folder.path(), &["--mailbox", MAILBOX]);
+    assert!(
+        code == Some(69) && said.contains("apps.argon2 exists already"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).expect("reads").count(), 1);
 }
 
 #[test]
