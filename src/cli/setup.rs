@@ -277,7 +277,14 @@ fn write(arguments: &Arguments, answers: &Answers) -> Result<String, String> {
 /// Creates the app's certificate and key, unless they exist. Returns the certificate as base64 of DER.
 fn app_certificate(folder: &Path, name: &str) -> Result<String, String> {
     let (chain, key) = (folder.join(text::CERTIFICATE), folder.join(text::KEY));
-    if !chain.exists() || !key.exists() {
+    if chain.exists() != key.exists() {
+        return Err(format!(
+            "only one of {} and {} exists; they belong together: add the other one, or move it away",
+            chain.display(),
+            key.display()
+        ));
+    }
+    if !chain.exists() {
         let subject = format!("{name} on {}", identity::host_name());
         let made = certificate::for_app(&subject, Timestamp::now());
         let made = made.map_err(|error| format!("the certificate: {error}"))?;
@@ -285,9 +292,12 @@ fn app_certificate(folder: &Path, name: &str) -> Result<String, String> {
         create(&chain, Readers::All, &made.certificate)?;
     }
     let text = std::fs::read(&chain).map_err(|error| format!("{}: {error}", chain.display()))?;
-    let (_, pem) = x509_parser::pem::parse_x509_pem(&text)
-        .map_err(|error| format!("{}: {error}", chain.display()))?;
-    Ok(BASE64_STANDARD.encode(pem.contents))
+    // The file may contain the private key too, which must not get into the script.
+    let mut blocks = x509_parser::pem::Pem::iter_from_buffer(&text).flatten();
+    let certificate = blocks.find(|block| block.label == "CERTIFICATE");
+    let certificate =
+        certificate.ok_or_else(|| format!("{}: it contains no certificate", chain.display()))?;
+    Ok(BASE64_STANDARD.encode(certificate.contents))
 }
 
 fn exists(path: &Path) -> String {

@@ -355,3 +355,21 @@ fn accounts_of_other_tools_are_taken_over_and_the_rest_is_listed() {
         "{said}"
     );
 }
+
+#[test]
+fn a_private_key_never_gets_into_the_script() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let made = rcgen::generate_simple_self_signed(vec!["app".to_owned()]).expect("makes");
+    let (key, certificate) = (made.signing_key.serialize_pem(), made.cert.pem());
+    std::fs::write(path.join("app.pem"), format!("{key}{certificate}")).expect("writes");
+    let (code, _, said) = setup(path, &["--mailbox", MAILBOX]);
+    assert!(code == Some(69) && said.contains("only one of"), "{said}");
+    std::fs::write(path.join("app.key"), &key).expect("writes");
+    let (_, _, said) = setup(path, &["--mailbox", MAILBOX]);
+    let script = read(path, "microsoft365.ps1");
+    let secret = key.lines().nth(1).expect("a line");
+    assert!(!script.contains(secret), "{said}");
+    let public = BASE64_STANDARD.encode(made.cert.der());
+    assert!(script.contains(&public), "{said}");
+}

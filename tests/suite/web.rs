@@ -578,9 +578,9 @@ fn wrong_and_huge_parameters_get_an_answer() {
         404
     );
     let huge = format!("form_token={token}&to={}", "x".repeat(3_000_000));
-    let request = browser
-        .http
-        .post(format!("{}/test/notifications", browser.base));
+    // By a client of its own: the page closes this connection, which must not be used for the next request.
+    let alone = reqwest::Client::new();
+    let request = alone.post(format!("{}/test/notifications", browser.base));
     let request = request
         .header(COOKIE, &browser.cookie)
         .header("content-type", "application/x-www-form-urlencoded");
