@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     /// A mailbox to send through; may be repeated
     #[arg(long = "mailbox", value_name = "ADDRESS", value_parser = Address::parse)]
     mailboxes: Vec<Address>,
-    /// Who signs in at Microsoft: the app itself, or a person in a browser, once
+    /// The one who signs in at Microsoft: the app itself, or a person in a browser, once
     #[arg(long, value_enum)]
     sign_in: Option<SignIn>,
     /// The tenant: its id, or one of its domains [default: the domain of the first mailbox]
@@ -135,7 +135,6 @@ fn with_imported(mut arguments: Arguments) -> Result<(Arguments, Vec<String>), S
     arguments.listen = arguments.listen.or(imported.listen);
     let sender = imported.default_from.map(|sender| sender.to_string());
     arguments.default_from = arguments.default_from.or(sender);
-    arguments.reading |= imported.reading;
     Ok((arguments, imported.left))
 }
 

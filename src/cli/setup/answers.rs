@@ -1,4 +1,4 @@
-//! What the person who sets mailferry up wants. Pure.
+//! The answers of the person who sets mailferry up. Pure.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::message::Address;
 pub(super) struct Answers {
     /// The mailboxes that mail is sent through; at least one.
     pub(super) mailboxes: Vec<MailboxAnswer>,
-    /// Who signs in.
+    /// The one who signs in: the app itself, or a person.
     pub(super) sign_in: SignIn,
     /// The tenant: its id, or one of its domains.
     pub(super) tenant: String,
@@ -40,7 +40,7 @@ pub(super) struct MailboxAnswer {
     pub(super) filter: Vec<String>,
 }
 
-/// Who signs in at Microsoft.
+/// The one who signs in at Microsoft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum SignIn {
     /// mailferry itself, with a certificate.

@@ -1,4 +1,4 @@
-//! What the configuration of another tool says, as answers for `setup`. Pure: the file's text is an argument.
+//! The configurations of other tools, as answers for `setup`. Pure: the file's text is an argument.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,14 +9,14 @@ use super::answers::SignIn;
 use crate::config::preset;
 use crate::message::Address;
 
-/// What another tool's configuration says, and what of it cannot be carried over.
+/// The answers in another tool's configuration, and the parts that cannot be carried over.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Imported {
     /// The mailboxes of Microsoft 365.
     pub(super) mailboxes: Vec<Address>,
     /// Other senders that a mailbox sends as.
     pub(super) filters: Vec<(Address, String)>,
-    /// Who signs in.
+    /// The one who signs in.
     pub(super) sign_in: Option<SignIn>,
     /// The tenant.
     pub(super) tenant: Option<String>,
@@ -26,9 +26,7 @@ pub(super) struct Imported {
     pub(super) listen: Option<SocketAddr>,
     /// The mailbox of the default account.
     pub(super) default_from: Option<Address>,
-    /// True if apps read mail too.
-    pub(super) reading: bool,
-    /// What is not carried over, and why.
+    /// The parts that are not carried over, each with the reason.
     pub(super) left: Vec<String>,
 }
 
@@ -55,7 +53,9 @@ pub(super) fn emailproxy(text: &str) -> Result<Imported, String> {
         let value = |key: &str| keys.get(key).and_then(Option::as_deref).unwrap_or_default();
         match section.split_once('-') {
             Some(("smtp", port)) => imported.smtp(section, port, value("local_address"), value("server_address")),
-            Some(("imap", _)) => imported.reading = true,
+            Some(("imap", _)) => imported.left.push(format!(
+                "[{section}]: if apps read mail there, run setup with --reading, which lets the app read these mailboxes"
+            )),
             Some(("pop", _)) => imported.left.push(format!(
                 "[{section}]: setup makes a listener for IMAP only; add one with protocol = \"pop3\""
             )),
@@ -332,11 +332,11 @@ encrypt_client_secret_on_first_use = True
             Some("12345678-1234-1234-1234-123456789abc")
         );
         assert_eq!(imported.listen, Some("0.0.0.0:1587".parse().unwrap()));
-        assert!(imported.reading);
         let left = imported.left.join("\n");
         for part in [
             "[smtp-2465]: smtp.gmail.com is not Microsoft 365",
             "[info@example.com] client_secret: the new configuration uses a certificate",
+            "[imap-1993]: if apps read mail there",
             "[jane@example.com]: it belongs to another app",
             "[me@gmail.com]: its token_url is not Microsoft's",
             "[@example.org]: accounts for a whole domain",

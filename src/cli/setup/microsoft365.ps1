@@ -20,7 +20,7 @@ param(
     [string] $AppId = {app_id},
     # The app's certificate (base64 of DER). Its private key stays where mailferry runs. Empty if a person signs in.
     [string] $Certificate = {certificate},
-    # Apps also read these mailboxes by IMAP and POP3.
+    # Apps also read these mailboxes by IMAP.
     [bool] $Reading = {reading},
     # Takes everything back.
     [switch] $Undo
@@ -45,6 +45,22 @@ $tenant = (Get-AzContext).Tenant.Id
 
 $app = if ($AppId) { Get-AzADApplication -ApplicationId $AppId } else {
     Get-AzADApplication -DisplayName $Name | Select-Object -First 1
+}
+
+# An app of this name without this certificate belongs to something else, such as mailferry on another machine.
+$given = if ($signsInItself) {
+    [System.Security.Cryptography.X509Certificates.X509Certificate2]::new([Convert]::FromBase64String($Certificate))
+}
+$known = if ($app -and $given) {
+    Get-AzADAppCredential -ObjectId $app.Id | Where-Object {
+        $identifier = $_.CustomKeyIdentifier
+        $hex = if ($identifier) { [Convert]::ToHexString($identifier) }
+        $text = if ($identifier) { [Convert]::ToBase64String($identifier) }
+        $given.Thumbprint -in $hex, $text
+    }
+}
+if ($app -and $given -and -not $known -and -not $AppId) {
+    throw "There is an app $Name already, without this certificate. Use another -Name, or name the app with -AppId."
 }
 
 if ($Undo) {
@@ -78,7 +94,7 @@ if ($Undo) {
             Remove-AzADApplication -ObjectId $app.Id
         }
     }
-    Write-Step 'Everything is taken back.'
+    if (-not $WhatIfPreference) { Write-Step 'The steps above are taken back.' }
     return
 }
 
@@ -97,12 +113,9 @@ if (-not $app) {
     return
 }
 if ($signsInItself) {
-    $given = [System.Security.Cryptography.X509Certificates.X509Certificate2]::new([Convert]::FromBase64String($Certificate))
-    $known = Get-AzADAppCredential -ObjectId $app.Id | Where-Object {
-        $_.CustomKeyIdentifier -and [Convert]::ToHexString($_.CustomKeyIdentifier) -eq $given.Thumbprint
-    }
     if (-not $known -and $PSCmdlet.ShouldProcess($Name, "Add the certificate $($given.Thumbprint)")) {
-        New-AzADAppCredential -ObjectId $app.Id -CertValue $Certificate -EndDate $given.NotAfter | Out-Null
+        New-AzADAppCredential -ObjectId $app.Id -CertValue $Certificate `
+            -CustomKeyIdentifier ([Convert]::ToBase64String($given.GetCertHash())) -EndDate $given.NotAfter | Out-Null
         Write-Step 'Added the certificate.'
     }
 }
@@ -114,8 +127,8 @@ if (-not $principal -and $PSCmdlet.ShouldProcess($Name, 'Create the enterprise a
 
 # A person who signs in: the permission to send as that person, consented for the tenant.
 if (-not $signsInItself) {
-    # SMTP.Send, IMAP.AccessAsUser.All and POP.AccessAsUser.All, found by their names.
-    $wanted = @('SMTP.Send') + @(if ($Reading) { 'IMAP.AccessAsUser.All', 'POP.AccessAsUser.All' })
+    # SMTP.Send and IMAP.AccessAsUser.All, found by their names.
+    $wanted = @('SMTP.Send') + @(if ($Reading) { 'IMAP.AccessAsUser.All' })
     $scopes = (Get-AzADServicePrincipal -ApplicationId $graph).Oauth2PermissionScope
     $held = Get-AzADAppPermission -ObjectId $app.Id
     foreach ($value in $wanted) {
@@ -153,7 +166,7 @@ if ($signsInItself -and $principal) {
     if ($Reading) {
         $api = Get-AzADServicePrincipal -ApplicationId $exchangeOnline
         $granted = Get-AzADServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id
-        foreach ($value in 'IMAP.AccessAsApp', 'POP.AccessAsApp') {
+        foreach ($value in 'IMAP.AccessAsApp') {
             $id = ($api.AppRole | Where-Object Value -eq $value).Id
             if ($granted.AppRoleId -notcontains $id -and $PSCmdlet.ShouldProcess($Name, "Grant $value")) {
                 New-AzADServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id -ResourceId $api.Id -AppRoleId $id | Out-Null

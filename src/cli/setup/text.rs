@@ -1,4 +1,4 @@
-//! What `setup` writes: the configuration, the script for Microsoft's side, and the same as clicks. Pure.
+//! The texts that `setup` makes: the configuration, the script for Microsoft's side, and the same as clicks. Pure.
 
 use super::answers::{Answers, SignIn};
 
@@ -138,7 +138,7 @@ pub(super) fn clicks(answers: &Answers, name: &str) -> String {
         SignIn::Person => {
             steps.push("In the app: Authentication > Add a platform > Mobile and desktop applications: http://localhost/callback.".to_owned());
             let reading = if answers.reading {
-                ", IMAP.AccessAsUser.All and POP.AccessAsUser.All"
+                " and IMAP.AccessAsUser.All"
             } else {
                 ""
             };
