@@ -42,6 +42,7 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
             name: "n".into(),
             address: None,
             filter,
+            ..ServerRule::default()
         }],
         keys: vec![Key::Envelope, Key::Header],
         ..Policy::default()

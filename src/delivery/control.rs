@@ -83,17 +83,17 @@ impl Delivery {
         let world = &self.world;
         let old = world.replan(settings);
         let new = world.plan();
-        let names = new.entries().map(|entry| entry.name().to_owned()).collect();
-        let removed = old
-            .entries()
-            .filter(|entry| new.entry(entry.name()).is_none());
+        let names = new.settings.servers.iter();
+        let names = names.map(|server| server.name().to_owned()).collect();
+        let removed = old.entries().into_iter();
+        let removed = removed.filter(|entry| world.entry(&new, entry.name()).is_none());
         let held = removed.filter_map(|entry| {
-            let reason = reason_of_orphans(entry)?;
+            let reason = reason_of_orphans(&entry)?;
             Some((entry.name().to_owned(), reason))
         });
         let held = held.collect();
         // The change may have fixed the fault for which a server is held.
-        changed(&old, &new).for_each(|entry| world.mended(entry));
+        changed(&old, &new).for_each(|entry| world.mended(&entry));
         drop(old);
         for desk in world.desks.all() {
             world.give_back(&desk);
@@ -137,8 +137,8 @@ impl Delivery {
     /// when it is next needed. The server's mailbox is used again at once, unless an operator holds the
     /// mailbox.
     pub fn mended(&self, server: &str) {
-        if let Some(entry) = self.world.plan().entry(server) {
-            self.world.mended(entry);
+        if let Some(entry) = self.world.plan().known(server) {
+            self.world.mended(&entry);
         }
     }
 
@@ -147,7 +147,7 @@ impl Delivery {
     pub fn signed_in(&self, server: &str) {
         let plan = self.world.plan();
         let sharing = plan.sharing(server);
-        sharing.for_each(|entry| self.world.mended(entry));
+        sharing.for_each(|entry| self.world.mended(&entry));
     }
 
     /// Closes the sessions with a server and with all servers that share its account. This is needed when the
@@ -182,19 +182,24 @@ impl Delivery {
         test::send_own(&self.world, server, own).await
     }
 
+    /// True if a server signs in as each sender, and the name does not say which mailbox is meant.
+    pub fn lacks_mailbox(&self, server: &str) -> bool {
+        self.world.plan().lacks_mailbox(server)
+    }
+
     /// True if a server with this name is configured.
     pub fn has(&self, server: &str) -> bool {
-        self.world.plan().entry(server).is_some()
+        self.world.entry(&self.world.plan(), server).is_some()
     }
 
     /// Holds a server's mailbox until an operator releases it. The hold survives a restart. Returns false if
     /// there is no such server.
     pub async fn hold(&self, server: &str, reason: String) -> Result<bool, SpoolError> {
         let plan = self.world.plan();
-        let Some(entry) = plan.entry(server) else {
+        let Some(entry) = self.world.entry(&plan, server) else {
             return Ok(false);
         };
-        self.world.hold_by_hand(entry, reason);
+        self.world.hold_by_hand(&entry, reason);
         note_hold(&entry.desk, self.world.spool.as_ref()).await?;
         Ok(true)
     }
@@ -203,10 +208,10 @@ impl Delivery {
     /// if there is no such server.
     pub async fn release(&self, server: &str) -> Result<Option<bool>, SpoolError> {
         let plan = self.world.plan();
-        let Some(entry) = plan.entry(server) else {
+        let Some(entry) = self.world.entry(&plan, server) else {
             return Ok(None);
         };
-        let was_held = self.world.release_hold(entry, true);
+        let was_held = self.world.release_hold(&entry, true);
         if was_held {
             note_hold(&entry.desk, self.world.spool.as_ref()).await?;
         }
@@ -216,16 +221,15 @@ impl Delivery {
     /// The state of each server, in the order of the configuration.
     pub fn servers(&self) -> Vec<ServerState> {
         let (plan, clock) = (self.world.plan(), &self.world.clock);
-        let states = plan.entries().map(|entry| state_of(entry, clock));
-        states.collect()
+        let entries = plan.entries();
+        entries.iter().map(|entry| state_of(entry, clock)).collect()
     }
 
     /// The servers that are held, with their holds.
     pub fn holds(&self) -> Vec<(String, Hold)> {
         let plan = self.world.plan();
-        let held = plan
-            .entries()
-            .filter_map(|entry| Some((entry.name().to_owned(), entry.desk.held()?)));
+        let entries = plan.entries().into_iter();
+        let held = entries.filter_map(|entry| Some((entry.name().to_owned(), entry.desk.held()?)));
         held.collect()
     }
 
@@ -257,9 +261,9 @@ impl Delivery {
 }
 
 /// Returns the servers that are in both configurations, but with different settings.
-fn changed<'a>(old: &'a Plan, new: &'a Plan) -> impl Iterator<Item = &'a Arc<ServerEntry>> {
-    new.entries().filter(|entry| {
-        let former = old.entry(entry.name());
+fn changed(old: &Plan, new: &Plan) -> impl Iterator<Item = Arc<ServerEntry>> {
+    new.entries().into_iter().filter(|entry| {
+        let former = old.known(entry.name());
         former.is_some_and(|former| !former.server.is_same(&entry.server))
     })
 }

@@ -216,6 +216,14 @@ impl Desk {
         !self.state().queue.is_empty()
     }
 
+    /// True if the desk can be forgotten: nothing waits or is being sent, there is no hold, and the mailbox has sent
+    /// nothing in the last day.
+    pub(super) fn is_idle(&self, now: Timestamp) -> bool {
+        let state = self.state();
+        let is_unused = state.workers == 0 && state.queue.is_empty();
+        is_unused && state.holding.gate() == Gate::Open && state.usage.of_day(now) == 0
+    }
+
     /// True if no worker is active.
     pub(super) fn is_quiet(&self) -> bool {
         self.state().workers == 0

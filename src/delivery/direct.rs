@@ -29,7 +29,7 @@ pub enum DirectOutcome {
 /// Sends a message at once.
 pub(super) async fn send(world: &World, record: &Record, content: &Content) -> DirectOutcome {
     let plan = world.plan();
-    let Some(entry) = plan.entry(&record.lane) else {
+    let Some(entry) = world.entry(&plan, &record.lane) else {
         return DirectOutcome::Unavailable;
     };
     let Ok(head) = content.head().await else {
@@ -44,7 +44,7 @@ pub(super) async fn send(world: &World, record: &Record, content: &Content) -> D
     match policy.decide(&record.envelope.sender, &headers.author(), caller) {
         Decision::Refused(refusal) => DirectOutcome::Refused(refusal),
         Decision::Route(route) => {
-            through(world, &plan, entry, &route, record, &headers, content).await
+            through(world, &plan, &entry, &route, record, &headers, content).await
         }
     }
 }

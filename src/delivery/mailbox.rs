@@ -111,7 +111,10 @@ impl World {
 
     /// Ends the holds that are over. Returns the time at which the next one ends.
     pub(super) fn end_holds(&self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
-        let held = plan.entries().filter(|entry| entry.desk.is_held());
+        let held = plan
+            .entries()
+            .into_iter()
+            .filter(|entry| entry.desk.is_held());
         let ends = held.filter_map(|entry| {
             if entry.desk.end_hold(now) {
                 maillog::server_probing(entry.name());

@@ -65,6 +65,8 @@ impl Patrol {
             }
         }
         let plan = world.plan();
+        plan.forget_idle(now);
+        world.desks.sweep();
         self.can_report = plan.can_report();
         if let Err(error) = self.reroute_reports(world, &plan, now).await {
             return maillog::claim_failed("", &error);

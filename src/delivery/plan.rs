@@ -1,20 +1,24 @@
 //! One configuration in use: its servers, each with the desk of its mailbox.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::desk::Desk;
 use super::desks::Desks;
 use super::server::Server;
 use super::settings::DeliverySettings;
+use crate::base::Timestamp;
 use crate::message::Address;
-use crate::routing::Route;
+use crate::routing::{Route, lane};
 
 /// One configuration in use.
 pub(super) struct Plan {
     pub(super) settings: Arc<DeliverySettings>,
     entries: HashMap<String, Arc<ServerEntry>>,
+    /// The mailboxes of servers that sign in as each sender, by their names (see `routing/lane.rs`). An entry
+    /// is made when the first message needs it.
+    per_sender: RwLock<HashMap<String, Arc<ServerEntry>>>,
     is_rerouted: AtomicBool,
 }
 
@@ -51,6 +55,7 @@ impl Plan {
         });
         Self {
             entries: entries.collect(),
+            per_sender: RwLock::default(),
             is_rerouted: AtomicBool::new(false),
             settings,
         }
@@ -67,33 +72,118 @@ impl Plan {
         self.is_rerouted.load(Ordering::Acquire)
     }
 
-    /// Returns the server with this name, if it is configured.
-    pub(super) fn entry(&self, server: &str) -> Option<&Arc<ServerEntry>> {
-        self.entries.get(server)
+    /// Returns the server with this name, if it is configured. `desks` has or gets the desk of a mailbox whose
+    /// server signs in as each sender.
+    pub(super) fn entry(&self, name: &str, desks: &Desks) -> Option<Arc<ServerEntry>> {
+        if let Some(entry) = self.known(name) {
+            return Some(entry);
+        }
+        let (server, mailbox) = lane::parts(name);
+        let (server, mailbox) = (self.entries.get(server)?, mailbox?);
+        if !self.signs_in_as(server.name(), &mailbox) {
+            return None;
+        }
+        let server = server.server.of_mailbox(name, &mailbox);
+        // A configured server may sign in to the same mailbox: then the stricter limits apply.
+        let mut all = self.settings.servers.clone();
+        all.push(server.clone());
+        let desk = desks.of(&all).remove(name)?;
+        let entry = Arc::new(ServerEntry { server, desk });
+        let per_sender = self.per_sender.write();
+        let mut per_sender = per_sender.unwrap_or_else(PoisonError::into_inner);
+        Some(per_sender.entry(name.to_owned()).or_insert(entry).clone())
     }
 
-    /// All servers, in the order of the configuration.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<ServerEntry>> {
+    /// Returns the server with this name, if it is configured and, for a mailbox of a server that signs in as each
+    /// sender, if it has been used.
+    pub(super) fn known(&self, name: &str) -> Option<Arc<ServerEntry>> {
+        let configured = self.entries.get(name).cloned();
+        configured.or_else(|| self.per_sender().get(name).cloned())
+    }
+
+    fn per_sender(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<ServerEntry>>> {
+        self.per_sender
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if a server signs in as each sender, and may sign in as this one.
+    fn signs_in_as(&self, server: &str, mailbox: &Address) -> bool {
+        let mut rules = self.settings.policy.servers.iter();
+        rules.any(|rule| rule.name == server && rule.is_per_sender && rule.admits(mailbox))
+    }
+
+    /// True if a server signs in as each sender, and the name contains no mailbox.
+    pub(super) fn lacks_mailbox(&self, name: &str) -> bool {
+        let mut rules = self.settings.policy.servers.iter();
+        rules.any(|rule| rule.name == name && rule.is_per_sender)
+    }
+
+    /// Returns the name of a server for a message of ours. If the server signs in as each sender, the mailbox is
+    /// the first address of its filter, or else `default_from`; `None` if there is neither.
+    pub(super) fn for_own(&self, name: &str) -> Option<String> {
+        let policy = &self.settings.policy;
+        let mut rules = policy.servers.iter();
+        let Some(rule) = rules.find(|rule| rule.name == name && rule.is_per_sender) else {
+            return Some(name.to_owned());
+        };
+        let admitted = |address: &&Address| rule.admits(address);
+        let default_from = policy.default_from.as_ref().filter(admitted);
+        let first = rule
+            .filter
+            .as_ref()
+            .and_then(|filter| filter.addresses().first());
+        Some(lane::of(name, first.or(default_from)?))
+    }
+
+    /// All servers, in the order of the configuration, and then the mailboxes of servers that sign in as each
+    /// sender, in the order of the alphabet.
+    pub(super) fn entries(&self) -> Vec<Arc<ServerEntry>> {
         let servers = self.settings.servers.iter();
-        servers.filter_map(|server| self.entries.get(server.name()))
+        let servers = servers.filter_map(|server| self.entries.get(server.name()).cloned());
+        let mut all: Vec<_> = servers.collect();
+        let configured = all.len();
+        all.extend(self.per_sender().values().cloned());
+        all[configured..].sort_by(|one, other| one.name().cmp(other.name()));
+        all
+    }
+
+    /// Forgets mailboxes of servers that sign in as each sender, if they are not in use and have sent nothing in the
+    /// last day.
+    pub(super) fn forget_idle(&self, now: Timestamp) {
+        let per_sender = self.per_sender.write();
+        let mut per_sender = per_sender.unwrap_or_else(PoisonError::into_inner);
+        per_sender.retain(|_, entry| !entry.desk.is_idle(now));
+    }
+
+    /// Uses the mailboxes of an earlier plan, so that their holds and usage stay known.
+    pub(super) fn carry_over(&self, former: &Self, desks: &Desks) {
+        let former: Vec<String> = former.per_sender().keys().cloned().collect();
+        for name in former {
+            self.entry(&name, desks);
+        }
     }
 
     /// Returns this server and all other servers that share its account. Returns no server if this server has
     /// no account.
-    pub(super) fn sharing(&self, server: &str) -> impl Iterator<Item = &Arc<ServerEntry>> {
+    pub(super) fn sharing(&self, server: &str) -> impl Iterator<Item = Arc<ServerEntry>> {
         let account = |entry: &ServerEntry| {
             let token = entry.server.upstream.token.as_ref()?;
             Some(token.settings().account.clone())
         };
-        let ours = self.entry(server).and_then(|entry| account(entry));
+        let ours = self.known(server).and_then(|entry| account(&entry));
         self.entries()
+            .into_iter()
             .filter(move |entry| ours.is_some() && account(entry) == ours)
     }
 
     /// True if a server is configured and not held.
     pub(super) fn works(&self, server: &str) -> bool {
-        let entry = self.entry(server);
-        entry.is_some_and(|entry| entry.desk.held().is_none())
+        let is_configured = |name: &str| self.entries.contains_key(name);
+        match self.known(server) {
+            Some(entry) => entry.desk.held().is_none(),
+            None => is_configured(lane::server(server)),
+        }
     }
 
     /// Returns the route that reports take at present, and the address that they are sent from. `None` if no
@@ -128,12 +218,12 @@ impl Plan {
 
     /// The reason why a server is held, if it is.
     pub(super) fn reason_of(&self, server: &str) -> Option<String> {
-        Some(self.entry(server)?.desk.held()?.reason)
+        Some(self.known(server)?.desk.held()?.reason)
     }
 
     /// Returns the host of a server, or the server's name if the server is not configured.
     pub(super) fn host_of<'a>(&'a self, server: &'a str) -> &'a str {
-        let entry = self.entry(server);
+        let entry = self.entries.get(lane::server(server));
         entry.map_or(server, |entry| &entry.server.upstream.smtp.remote.host)
     }
 }

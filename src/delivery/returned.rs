@@ -290,8 +290,10 @@ fn is_recorded(story: &Story, report: &DeliveryReport) -> bool {
 fn failed(plan: &Plan, story: &Story, found: &Match) -> Failed {
     let Accepted { to, sent_as, .. } = found.accepted;
     let sender = sent_as.or(story.record.envelope.sender.address());
-    let upstream = plan.entry(found.accepted.server);
-    let upstream = upstream.map(|entry| entry.server.upstream.as_ref());
+    let upstream = plan.known(found.accepted.server);
+    let upstream = upstream
+        .as_ref()
+        .map(|entry| entry.server.upstream.as_ref());
     let (answer, remedy) = reported(upstream, sender, found.said);
     let mut recipients = story.record.envelope.recipients.iter();
     let recipient = recipients.find(|it| it.address == *to).cloned();

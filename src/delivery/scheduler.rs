@@ -59,10 +59,11 @@ async fn round(world: &Arc<World>) -> Result<Timestamp, SpoolError> {
     let plan = world.plan();
     if world.follow_wall_clock().await? {
         // The wrong time may have caused recent failures.
-        let tokens = plan
-            .entries()
-            .filter_map(|entry| entry.server.upstream.token.as_ref());
-        tokens.for_each(|token| token.clear_failure());
+        for entry in plan.entries() {
+            if let Some(token) = &entry.server.upstream.token {
+                token.clear_failure();
+            }
+        }
     }
     let now = world.clock.now();
     take_fresh(world, &plan, now).await?;
@@ -101,7 +102,7 @@ fn room(world: &World, plan: &Plan, place: &Place) -> usize {
     if place.lane.is_empty() {
         return AT_ONCE;
     }
-    match plan.entry(&place.lane) {
+    match world.entry(plan, &place.lane) {
         _ if world.is_paused() => 0,
         Some(entry) => entry.desk.room(place).min(AT_ONCE),
         // The server is no longer configured: its messages are routed again.
@@ -138,7 +139,7 @@ async fn take(
 /// server is no longer configured, the message is routed again.
 fn push(world: &Arc<World>, plan: &Plan, message: Claimed) {
     world.fates.remember(message.claim, message.until);
-    let Some(entry) = plan.entry(&message.record.lane) else {
+    let Some(entry) = world.entry(plan, &message.record.lane) else {
         return world.release(world.unassign(message));
     };
     if world.is_paused() {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::usage::MailboxLimits;
 use crate::base::Service;
+use crate::message::Address;
 use crate::transport::Upstream;
+use crate::transport::smtp::Auth;
 
 /// A configured server: its connection and its limits.
 #[derive(Clone)]
@@ -21,6 +23,19 @@ impl Server {
     /// The server's name in the configuration.
     pub fn name(&self) -> &str {
         &self.upstream.name
+    }
+
+    /// Returns the server for one mailbox, if the server signs in as each sender. `name` is the name of both together.
+    pub(super) fn of_mailbox(&self, name: &str, mailbox: &Address) -> Self {
+        let mut upstream = Upstream::clone(&self.upstream);
+        upstream.name = name.to_owned();
+        upstream.smtp.auth = Auth::XOAuth2 {
+            username: mailbox.to_string(),
+        };
+        Self {
+            upstream: Arc::new(upstream),
+            ..self.clone()
+        }
     }
 
     /// True if the connection, the sign-in and the limits are the same.

@@ -3,7 +3,7 @@
 use super::options::DeliveryOptions;
 use super::server::Server;
 use crate::message::Shown;
-use crate::routing::Policy;
+use crate::routing::{Policy, lane};
 
 /// The settings of delivery.
 pub struct DeliverySettings {
@@ -22,6 +22,7 @@ pub struct DeliverySettings {
 impl DeliverySettings {
     /// True if a server with this name is configured.
     pub fn has(&self, server: &str) -> bool {
+        let server = lane::server(server);
         self.servers.iter().any(|known| known.name() == server)
     }
 }

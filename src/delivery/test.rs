@@ -19,6 +19,7 @@ use crate::base::{Clock, Timestamp};
 use crate::message::header::unstructured;
 use crate::message::rewrite::Composed;
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
+use crate::routing::lane;
 use crate::spool::Content;
 use crate::transport::{Link, Outcome, Step, Steps, Transport};
 
@@ -59,9 +60,17 @@ pub(super) async fn test(
     steps: Steps,
 ) -> bool {
     let plan = world.plan();
-    let Some(entry) = plan.entry(server) else {
+    let Some(entry) = world.entry(&plan, server) else {
         return false;
     };
+    let Some(entry) = plan
+        .for_own(server)
+        .and_then(|name| world.entry(&plan, &name))
+    else {
+        let _ = steps.send(without_mailbox(entry.name())).await;
+        return true;
+    };
+    let entry = &entry;
     let (sender, receiver) = mpsc::channel(1);
     let walking = async {
         let message = to.map(OwnMessage::of_test);
@@ -83,14 +92,31 @@ pub async fn test_stopped(
     to: Option<Address>,
     steps: &Steps,
 ) -> bool {
-    let (plan, clock) = (Plan::new(settings, &Desks::default()), Clock::default());
-    let Some(entry) = plan.entry(server) else {
+    let (desks, clock) = (Desks::default(), Clock::default());
+    let plan = Plan::new(settings, &desks);
+    let Some(entry) = plan.entry(server, &desks) else {
         return false;
+    };
+    let own = plan.for_own(server);
+    let Some(entry) = own.and_then(|name| plan.entry(&name, &desks)) else {
+        let _ = steps.send(without_mailbox(entry.name())).await;
+        return true;
     };
     let sender = Dispatcher::new(transport, clock.clone());
     let message = to.map(OwnMessage::of_test);
-    go(&sender, &plan, entry, message, steps, &clock).await;
+    go(&sender, &plan, &entry, message, steps, &clock).await;
     true
+}
+
+/// Returns the result of a test of a server that signs in as each sender, if it is not known as whom to sign in.
+fn without_mailbox(server: &str) -> Step {
+    Step::wrong(
+        "mailbox",
+        format!("server {server} signs in as each sender, so the test needs to know a mailbox"),
+        Some(format!(
+            "name one: mailferry test {server}/name@example.com"
+        )),
+    )
 }
 
 /// Forwards each step as it is done. Returns true if all of them succeeded.
@@ -131,6 +157,9 @@ async fn go(
 
 /// Returns an address that the server may send as.
 fn from(plan: &Plan, entry: &ServerEntry) -> Option<Address> {
+    if let (_, Some(mailbox)) = lane::parts(entry.name()) {
+        return Some(mailbox);
+    }
     let policy = &plan.settings.policy;
     let mut rules = policy.servers.iter();
     let rule = rules.find(|rule| rule.name == entry.name());
@@ -231,14 +260,15 @@ pub(super) async fn send_own(
 ) -> Result<(), String> {
     let plan = world.plan();
     let entry = plan
-        .entry(server)
-        .ok_or("there is no such server for sending")?;
+        .for_own(server)
+        .and_then(|name| world.entry(&plan, &name));
+    let entry = entry.ok_or("there is no such server for sending, or no address to send as")?;
     let (sender, mut receiver) = mpsc::channel(1);
     let walking = async {
         go(
             &world.sender,
             &plan,
-            entry,
+            &entry,
             Some(own),
             &sender,
             &world.clock,

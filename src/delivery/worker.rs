@@ -62,10 +62,13 @@ impl Worker {
     async fn handle(&mut self, seat: &mut SessionSlot, message: Claimed) {
         let (world, desk) = (self.world.clone(), self.desk.clone());
         let plan = world.plan();
-        let entry = plan.entry(&message.record.lane);
+        let entry = world.entry(&plan, &message.record.lane);
         // If a new configuration has given the server another mailbox, or removed the server, the message
         // returns to the spool.
-        let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.desk, &desk)) else {
+        let Some(entry) = entry
+            .as_ref()
+            .filter(|entry| Arc::ptr_eq(&entry.desk, &desk))
+        else {
             return world.release(Some(message));
         };
         if world.fates.is_stuck() {

@@ -12,7 +12,7 @@ use super::clock_step::{self, Noted};
 use super::desk::Desk;
 use super::desks::Desks;
 use super::fates::{FINISHES, Fates};
-use super::plan::Plan;
+use super::plan::{Plan, ServerEntry};
 use super::sending::Dispatcher;
 use super::settings::DeliverySettings;
 use super::settle::BEHIND_OTHERS;
@@ -84,7 +84,13 @@ impl World {
     /// Uses these settings from now on. Returns the previous plan.
     pub(super) fn replan(&self, settings: DeliverySettings) -> Arc<Plan> {
         let plan = Plan::new(Arc::new(settings), &self.desks);
+        plan.carry_over(&self.plan(), &self.desks);
         self.plan.swap(Arc::new(plan))
+    }
+
+    /// Returns the server with this name under a plan, if it is configured.
+    pub(super) fn entry(&self, plan: &Plan, server: &str) -> Option<Arc<ServerEntry>> {
+        plan.entry(server, &self.desks)
     }
 
     /// Makes the scheduler start another round.

@@ -18,6 +18,8 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::routing::lane;
+
 /// Names of labels with their values.
 type Labels = Vec<(&'static str, String)>;
 
@@ -310,7 +312,8 @@ impl Visit for CountKey {
                 self.key.insert_str(0, value);
                 self.event = value.len();
             }
-            "server" => self.key.push_str(value),
+            // A label for each mailbox would make too many time series.
+            "server" => self.key.push_str(lane::server(value)),
             _ => {}
         }
     }

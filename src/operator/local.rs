@@ -26,6 +26,7 @@ use crate::incoming;
 use crate::message::Address;
 use crate::observe::maillog;
 use crate::observe::metrics::totals;
+use crate::routing::lane;
 use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError, StoryFilter};
 use crate::transport::{Step, smtp::Smtp};
 
@@ -197,6 +198,7 @@ impl Local {
             Request::Servers => Response::Servers(self.servers().await?),
             Request::Hold { server, reason } => {
                 let delivery = self.delivery()?;
+                self.needs_mailbox(&server)?;
                 let by_hand = |(name, hold): (String, Hold)| {
                     (name == server && hold.until.is_none()).then_some(hold.reason)
                 };
@@ -209,6 +211,7 @@ impl Local {
                 }
             }
             Request::Release { server } => {
+                self.needs_mailbox(&server)?;
                 let was_held = self.delivery()?.release(&server).await?;
                 Response::Was(was_held.ok_or_else(|| OperatorError::no_server(&server))?)
             }
@@ -258,6 +261,17 @@ impl Local {
             Request::PageLink(role) => Response::Link(self.link.get().map(|link| link(role))),
             Request::Act { .. } | Request::Test { .. } | Request::Content(_) => Response::Done,
         })
+    }
+
+    /// Returns an error if a server signs in as each sender, and the name does not say which mailbox is meant.
+    fn needs_mailbox(&self, server: &str) -> Result<(), OperatorError> {
+        if !self.delivery()?.lacks_mailbox(server) {
+            return Ok(());
+        }
+        Err(OperatorError::no(format!(
+            "server {server} signs in as each sender: name the mailbox, such as {server}/name@example.com; `mailferry \
+             servers` lists those in use"
+        )))
     }
 
     async fn reload(&self) -> Result<Reloaded, OperatorError> {
@@ -351,9 +365,22 @@ impl Local {
         let mut rows = self.accounts()?.tokens().await;
         let holds = self.delivery.iter().flat_map(|delivery| delivery.holds());
         for (server, hold) in holds {
-            let row = rows.iter_mut().find(|row| row.server == server);
-            if let Some(row) = row {
+            if let Some(row) = rows.iter_mut().find(|row| row.server == server) {
                 row.held = Some(hold.reason);
+                continue;
+            }
+            // A mailbox of a server that signs in as each sender. It is shown while it needs somebody.
+            let place = rows
+                .iter()
+                .rposition(|row| lane::server(&row.server) == lane::server(&server));
+            if let Some(place) = place {
+                let held = Some(hold.reason);
+                let row = TokenRow {
+                    server,
+                    held,
+                    ..rows[place].clone()
+                };
+                rows.insert(place + 1, row);
             }
         }
         Ok(rows)

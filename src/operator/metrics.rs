@@ -1,5 +1,7 @@
 //! Metrics of the present state, measured when somebody asks for them.
 
+use std::collections::BTreeMap;
+
 use axum::http::header::{self, HeaderMap};
 use axum::response::IntoResponse;
 
@@ -10,6 +12,7 @@ use super::row::{Light, TokenRow};
 use super::status::Status;
 use crate::base::Timestamp;
 use crate::observe::metrics::{Measured, MetricsFormat, render};
+use crate::routing::lane;
 use crate::spool::{Count, SpoolMeasures, State};
 
 fn seconds(at: Timestamp) -> f64 {
@@ -147,29 +150,32 @@ fn of_spool(
     rows: &[TokenRow],
     now: Timestamp,
 ) -> Vec<Measured> {
-    let oldest = measures.oldest.iter().map(|(server, state, at)| {
+    let mut oldest: BTreeMap<Vec<String>, f64> = BTreeMap::new();
+    for (name, state, at) in &measures.oldest {
         let state = match state {
             State::Queued => "queued",
             State::Held => "held",
         };
-        (
-            vec![server.clone(), state.to_owned()],
-            now.since(*at).as_secs_f64(),
-        )
-    });
+        let labels = vec![lane::server(name).to_owned(), state.to_owned()];
+        let age = oldest.entry(labels).or_default();
+        *age = age.max(now.since(*at).as_secs_f64());
+    }
     let none = rows.iter().map(|row| (row.server.clone(), 0.0));
     let by_server = |of: fn(&Count) -> usize| {
-        let counted = counts
-            .iter()
-            .map(move |count| (count.server.clone(), of(count) as f64));
-        none.clone().chain(counted)
+        let mut sums: BTreeMap<String, f64> = none.clone().collect();
+        for count in counts {
+            *sums
+                .entry(lane::server(&count.server).to_owned())
+                .or_default() += of(count) as f64;
+        }
+        sums.into_iter()
     };
     vec![
         Measured {
             name: "messages_oldest_age_seconds",
             help: "how long the oldest message of a server has waited, by state; up to 30 seconds out of date",
             labels: &["server", "state"],
-            values: oldest.collect(),
+            values: oldest.into_iter().collect(),
         },
         labelled(
             "messages_queued",

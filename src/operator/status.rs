@@ -1,6 +1,7 @@
 //! The state of the whole program for people and monitoring to see. Pure, except for [`ProgramInfo`], which the
 //! program fills in as it starts.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::delivery::ServerState;
 use crate::observe::metrics::Totals;
+use crate::routing::lane;
 use crate::spool::{Count, SpoolMeasures};
 
 /// The text for a disk whose free space has fallen to the reserve.
@@ -130,17 +132,29 @@ pub(crate) fn servers(
     counts: &[Count],
     now: Timestamp,
 ) -> Vec<ServerRow> {
+    let names: HashSet<String> = rows.iter().map(|row| row.server.clone()).collect();
+    // The mail of a mailbox without a row counts for the server, which signs in as each sender.
+    let row_of = |count: &Count| match names.contains(&count.server) {
+        true => count.server.clone(),
+        false => lane::server(&count.server).to_owned(),
+    };
+    let mut sums: HashMap<String, (usize, usize)> = HashMap::new();
+    for count in counts {
+        let (queued, held) = sums.entry(row_of(count)).or_default();
+        *queued += count.queued;
+        *held += count.held;
+    }
     let servers = rows.into_iter().map(|row| {
         let (light, token) = row.glance(now);
         let place = states.iter().position(|state| state.name == row.server);
-        let count = counts.iter().find(|count| count.server == row.server);
+        let (queued, held) = sums.remove(&row.server).unwrap_or_default();
         ServerRow {
             light,
             token,
             reason: row.reason().map(str::to_owned),
             delivery: place.map(|place| states.swap_remove(place)),
-            queued: count.map_or(0, |count| count.queued),
-            held: count.map_or(0, |count| count.held),
+            queued,
+            held,
             oldest: None,
             name: row.server,
         }
@@ -152,7 +166,8 @@ pub(crate) fn servers(
 pub(crate) fn with_oldest(mut servers: Vec<ServerRow>, measures: &SpoolMeasures) -> Vec<ServerRow> {
     for server in &mut servers {
         let oldest = measures.oldest.iter();
-        let oldest = oldest.filter(|(lane, ..)| *lane == server.name);
+        let oldest =
+            oldest.filter(|(name, ..)| *name == server.name || lane::server(name) == server.name);
         let oldest = oldest.map(|(_, _, at)| *at).min();
         server.oldest = oldest.filter(|_| server.queued + server.held > 0);
     }

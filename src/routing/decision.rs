@@ -5,6 +5,7 @@ mod rewriting;
 
 use std::fmt;
 
+use super::lane;
 use super::policy::{Caller, Key, NullSender, Policy, ServerRule};
 use crate::message::{Address, Author, Mailbox, ReplyTo, ReversePath, Rewriting};
 
@@ -27,7 +28,7 @@ impl Decision {
 /// The route of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The server's name.
+    /// The server's name. If the server signs in as each sender, the name is followed by `/` and the mailbox.
     pub server: String,
     /// The changes to the message.
     pub plan: Rewriting,
@@ -72,6 +73,12 @@ pub enum NotRouted {
         "Server {0} has no address to send this message as: set default_from, or the server's `address`"
     )]
     NoIdentity(String),
+    /// The chosen server signs in as each sender, and its filter admits no address of the message.
+    #[error(
+        "Server {0} signs in as each sender, and its from_filter admits no address to send this message as: add \
+         the sender or default_from to it"
+    )]
+    NoMailbox(String),
 }
 
 /// The step that decided, with the address that it matched.
@@ -131,7 +138,17 @@ impl Policy {
             Ok(from) => from,
             Err(refusal) => return Decision::Refused(refusal),
         };
-        let envelope_sender = self.rewritten_sender(&choice, sender, author, from.as_ref());
+        let mailbox = match Self::mailbox(&choice, author, from.as_ref()) {
+            Ok(mailbox) => mailbox,
+            Err(refusal) => return Decision::Refused(refusal),
+        };
+        let envelope_sender = match (&mailbox, sender) {
+            // Exchange lets a mailbox send only as itself.
+            (Some(mailbox), ReversePath::Mailbox(address)) if address != mailbox => {
+                ReversePath::Mailbox(mailbox.clone())
+            }
+            _ => self.rewritten_sender(&choice, sender, author, from.as_ref()),
+        };
         let own = author.mailbox().map(|mailbox| &mailbox.address);
         let is_for_another = from.as_ref().is_some_and(|from| own != Some(&from.address));
         let reply_to = match author {
@@ -140,7 +157,7 @@ impl Policy {
             _ => None,
         };
         Decision::Route(Route {
-            server: choice.server.name.clone(),
+            server: named(choice.server, mailbox.as_ref()),
             plan: Rewriting {
                 reply_to: reply_to.filter(|_| self.reply_to && is_for_another),
                 is_for_another,
@@ -182,7 +199,7 @@ impl Policy {
             reply_to: None,
         };
         let route = Route {
-            server: server.name.clone(),
+            server: named(server, server.is_per_sender.then_some(identity)),
             plan,
             reason: Reason::Report,
         };
@@ -228,6 +245,13 @@ impl Policy {
             sender: named.to_string(),
             which: caller.narrowed(),
         }
+    }
+}
+
+fn named(server: &ServerRule, mailbox: Option<&Address>) -> String {
+    match mailbox {
+        Some(mailbox) => lane::of(&server.name, mailbox),
+        None => server.name.clone(),
     }
 }
 

@@ -69,6 +69,11 @@ impl Filter {
         own.any(|domain| domain == address.domain_key()) || self.has_domain(address)
     }
 
+    /// Returns the filter's addresses.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
     /// Returns the filter's domains.
     pub fn domains(&self) -> &[String] {
         &self.domains

@@ -4,6 +4,7 @@
 
 pub(crate) mod decision;
 pub(crate) mod filter;
+pub(crate) mod lane;
 pub(crate) mod policy;
 
 pub use decision::{Decision, NotRouted, Reason, Refusal, Route};

@@ -52,7 +52,7 @@ pub struct ListenerRule {
 }
 
 /// The routing rule of a server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ServerRule {
     /// The server's name.
     pub name: String,
@@ -60,6 +60,9 @@ pub struct ServerRule {
     pub address: Option<Address>,
     /// The filter of admitted addresses; `None` admits everything.
     pub filter: Option<Filter>,
+    /// True if the server signs in as the address that a message is sent as (`username = "{from}"`). Such a
+    /// server has a filter.
+    pub is_per_sender: bool,
 }
 
 /// The source of an address that is compared with the servers' filters.
@@ -136,7 +139,8 @@ impl Caller<'_> {
 }
 
 impl ServerRule {
-    pub(super) fn admits(&self, address: &Address) -> bool {
+    /// True if the filter admits `address`, or if there is no filter.
+    pub(crate) fn admits(&self, address: &Address) -> bool {
         self.filter
             .as_ref()
             .is_none_or(|filter| filter.admits(address))

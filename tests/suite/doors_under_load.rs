@@ -215,6 +215,7 @@ fn a_panic_ends_its_session_and_no_other() {
             name: "n".into(),
             address: None,
             filter: None,
+            ..ServerRule::default()
         };
         let user = User {
             networks: vec!["127.0.0.1/32".parse().expect("a network")],

@@ -28,6 +28,7 @@ mod knocks;
 mod layers;
 mod oidc;
 mod other_users;
+mod per_sender;
 mod postfix;
 mod prometheus;
 mod reading;

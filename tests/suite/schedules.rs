@@ -52,6 +52,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::DeliverySettings
         name: format!("s{number}"),
         address: Some(address(&mailbox(number))),
         filter: Filter::parse(&mailbox(number)).expect("a filter"),
+        ..ServerRule::default()
     };
     let server = |number| delivery::Server {
         upstream: Arc::new(Upstream {

@@ -17,11 +17,15 @@ use crate::delivery::MailboxLimits;
 use crate::incoming::ReadingProtocol;
 use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
+use crate::token::Grant;
 use crate::transport::smtp::{self, SmtpServer};
 use crate::transport::{RemoteHost, Tls};
 
 /// The submission port (RFC 6409 §3.1), and the port for implicit TLS (RFC 8314 §7.3).
 const PORTS: (u16, u16) = (587, 465);
+
+/// The value of `username` with which a server signs in as each sender.
+const PER_SENDER: &str = "{from}";
 
 impl Checker<'_> {
     pub(super) fn servers(
@@ -96,6 +100,7 @@ impl Checker<'_> {
             name: server.name.get_ref().clone(),
             address,
             filter,
+            is_per_sender: is_per_sender(server),
         }
     }
 
@@ -216,11 +221,37 @@ impl Checker<'_> {
             self.problem(span, &format!("{key} auth"), text);
         }
         let sends = server.is_for(Protocol::Smtp);
+        if is_per_sender(server) {
+            self.per_sender(server, key);
+        }
         if let (false, Some(filter)) = (sends, &server.from_filter) {
             let text =
                 "the server is not used for sending; remove the key, or add \"smtp\" to `use`";
             self.problem(filter.span(), &format!("{key} from_filter"), text);
         }
+    }
+
+    /// Checks a server that signs in as each sender: only the app itself can do that, and only a filter bounds as
+    /// whom.
+    fn per_sender(&mut self, server: &text::ServerTable, key: &str) {
+        let span = server.username.as_ref().map(Spanned::span);
+        let span = span.unwrap_or_default();
+        let is_app = |grant: &Spanned<Grant>| *grant.get_ref() == Grant::ClientCredentials;
+        let reads = server.is_for(Protocol::Imap) || server.is_for(Protocol::Pop3);
+        let text = if !server.grant.as_ref().is_none_or(is_app) || server.oauth.is_none() {
+            "\"{from}\" needs an app that signs in by itself; add oauth = \"NAME\" and grant = \"client_credentials\""
+        } else if server.from_filter.is_none() {
+            "with \"{from}\" the server signs in as each sender; add from_filter with the domains or addresses whose mailboxes \
+             it may use"
+        } else if reads {
+            "reading needs one mailbox; write its address here, or remove \"imap\" and \"pop3\" from `use`"
+        } else if let Some(address) = &server.address {
+            let text = "with username = \"{from}\" the server sends as the mailbox that it signs in as; remove this key";
+            return self.problem(address.span(), &format!("{key} address"), text);
+        } else {
+            return;
+        };
+        self.problem(span, &format!("{key} username"), text);
     }
 
     /// The reports of a mailbox are read once, and one setting says what is done with them.
@@ -473,7 +504,7 @@ impl Checker<'_> {
             &format!("{key} username"),
         )?;
         if wanted == AuthMethod::XOAuth2 {
-            if !username.contains('@') {
+            if !username.contains('@') && username != PER_SENDER {
                 let span = server.username.as_ref().map(Spanned::span);
                 let text = format!(
                     "{username:?} is not an address; write the mailbox's address, such as name@example.com"
@@ -526,6 +557,12 @@ impl Checker<'_> {
             None => Some(Vec::new()),
         }
     }
+}
+
+/// True if the server signs in as each sender.
+fn is_per_sender(server: &text::ServerTable) -> bool {
+    let username = server.username.as_ref();
+    username.is_some_and(|name| name.get_ref() == PER_SENDER)
 }
 
 /// Returns the protocols by which mail of this server is read.

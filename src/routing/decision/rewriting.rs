@@ -55,6 +55,30 @@ impl Policy {
         }
     }
 
+    /// Returns the mailbox that a server which signs in as each sender uses: the address that the message is sent
+    /// as. `None` for other servers.
+    pub(super) fn mailbox(
+        choice: &Choice,
+        author: &Author,
+        from: Option<&Mailbox>,
+    ) -> Result<Option<Address>, Refusal> {
+        let server = choice.server;
+        if !server.is_per_sender {
+            return Ok(None);
+        }
+        let speaks_as = from.or(author.mailbox()).map(|mailbox| &mailbox.address);
+        let admitted = |address: &&Address| server.admits(address);
+        let mailbox = speaks_as.filter(admitted);
+        let mailbox = mailbox.or(choice.identity.as_ref().filter(admitted));
+        match mailbox {
+            Some(mailbox) => Ok(Some(mailbox.clone())),
+            None => Err(Refusal {
+                why: NotRouted::NoMailbox(server.name.clone()),
+                reason: Reason::NoIdentity,
+            }),
+        }
+    }
+
     /// Returns the reverse-path to send. The original is replaced if the server does not admit it, or if it
     /// is the author's address and From was rewritten.
     pub(super) fn rewritten_sender(

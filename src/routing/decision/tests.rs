@@ -15,6 +15,7 @@ fn policy(servers: &str, default_from: Option<&str>, keys: &[Key]) -> Policy {
             name: name.trim().into(),
             address: Some(Address::parse(&format!("{}@servers.test", name.trim())).unwrap()),
             filter: Filter::parse(if filter == "-" { "" } else { &filter }).unwrap(),
+            ..ServerRule::default()
         }
     };
     Policy {
@@ -203,6 +204,7 @@ fn the_cases_of_the_specification() {
             name: "s".into(),
             address: None,
             filter: Filter::parse("one.org;two.org").unwrap(),
+            ..ServerRule::default()
         },
     );
     assert_eq!(
@@ -228,6 +230,69 @@ fn the_cases_of_the_specification() {
             "q@two.org"
         ),
         "a | q@two.org | same".replace("q@two.org", "same")
+    );
+}
+
+#[test]
+fn a_server_signs_in_as_the_address_that_a_message_is_sent_as() {
+    let both = &[Key::Envelope, Key::Header];
+    let mut policy = policy("s: example.com", Some(N), both);
+    policy.servers[0].is_per_sender = true;
+    policy.servers[0].address = None;
+    let cases = [
+        (
+            "ann@example.com",
+            "Ann <Ann@Example.com>",
+            "s/ann@example.com | same | same",
+        ),
+        (
+            "bounce@example.com",
+            "ann@example.com",
+            "s/ann@example.com | ann@example.com | same",
+        ),
+        (
+            "bounce@x.com",
+            "ann@example.com",
+            "s/ann@example.com | ann@example.com | same",
+        ),
+        (
+            "ann@example.com",
+            "Jo <jo@x.com>",
+            "s/notifications@example.com | N | \"Jo\" <N>",
+        ),
+        (
+            "jo@x.com",
+            "Jo <jo@x.com>",
+            "s/notifications@example.com | N | \"Jo\" <N>",
+        ),
+        ("<>", "ann@example.com", "s/ann@example.com |  | same"),
+    ];
+    for (sender, from, expected) in cases {
+        let got = shown(route(&policy, sender, from, Caller::default()), sender);
+        assert_eq!(
+            got.replace(N, "N")
+                .replace("s/N", "s/notifications@example.com"),
+            expected,
+            "{sender} / {from}"
+        );
+    }
+    policy.default_from = None;
+    policy.last_resort = true;
+    let refused = route(&policy, "jo@x.com", "jo@x.com", Caller::default());
+    assert!(matches!(
+        refused,
+        Decision::Refused(Refusal {
+            why: NotRouted::NoIdentity(_) | NotRouted::NoMailbox(_),
+            ..
+        })
+    ));
+    let (report, identity) = {
+        policy.default_from = Address::parse(N).ok();
+        policy.report_route(|_| true).unwrap()
+    };
+    assert_eq!(
+        (report.server.as_str(), identity.as_str()),
+        ("s/notifications@example.com", N)
     );
 }
 

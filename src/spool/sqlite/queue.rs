@@ -12,6 +12,7 @@ use super::counts::{CountedAs, QueueCounts};
 use super::index::Unindexed;
 use super::space::Space;
 use crate::base::{MessageId, Timestamp};
+use crate::routing::lane;
 use crate::spool::{
     Claim, Claimed, Content, Entry, Fate, Finish, Flow, Lease, NewMessage, Owner, Place, Record,
     State,
@@ -196,7 +197,7 @@ impl Queue {
             let (lane, state) = &mut out.counted;
             if held.iter().any(|(held, _)| held == lane) {
                 *state = State::Held;
-            } else if !lanes.contains(lane) {
+            } else if !lanes.iter().any(|name| name == lane::server(lane)) {
                 lane.clear();
             }
         }

@@ -16,6 +16,7 @@ use super::settings::SpoolSettings;
 use super::store::{self, Store};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
+use crate::routing::lane;
 use crate::spool::{
     Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, EventKind, Fate, Finish, NewMessage,
     OperatorAction, Origin, Place, Record, SpoolError, State, Story, StoryEvent, Used,
@@ -275,7 +276,8 @@ impl SpoolWriter {
                     self.store.hold_lane(lane, reason)?;
                 }
                 for (place, due) in self.store.earliest_due()? {
-                    if !place.lane.is_empty() && !lanes.contains(&place.lane) {
+                    let server = lane::server(&place.lane);
+                    if !server.is_empty() && !lanes.iter().any(|name| name == server) {
                         self.store.empty_lane(&place.lane)?;
                         let lane = String::new();
                         effect.due.push((Place { lane, ..place }, due));

@@ -9,7 +9,7 @@ use crate::door::User;
 use crate::door::usage::Amount;
 use crate::message::{Envelope, Headers, Priority, rewrite};
 use crate::observe::maillog;
-use crate::routing::{Decision, Route};
+use crate::routing::{Decision, Route, lane};
 use crate::smtp::Reply;
 use crate::spool::{Content, EventKind, NewMessage, Origin, Record, SpoolError, Story, StoryEvent};
 use crate::submission::shared::SubmissionSettings;
@@ -81,7 +81,7 @@ impl Connection {
         maillog::author(id, &headers.author(), headers.value("From"));
         record.lane.clone_from(&route.server);
         record.priority = Priority::of(&headers, user.priority.or(self.options.priority));
-        let reply = if settings.direct.contains(&route.server) {
+        let reply = if settings.direct.contains(lane::server(&route.server)) {
             self.send_direct(record, content).await
         } else {
             self.put(record, content, &route).await
