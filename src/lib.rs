@@ -67,7 +67,7 @@
 //! | how the header From is read | `message/mailbox.rs`, `message/header.rs` |
 //! | what is rewritten | `message/rewrite.rs`; the decision in `routing/decision/rewriting.rs` |
 //! | the name of a server that signs in as each sender | `routing/lane.rs`; its mailboxes, `delivery/plan.rs` |
-//! | which server a sender takes | `routing/decision/choice.rs`; what a from_filter admits, `routing/filter.rs` |
+//! | which server a sender takes | `routing/decision/choice.rs`; by recipient, `routing/decision/recipients.rs`, and how a message is split, `delivery/lanes.rs`; what a from_filter admits, `routing/filter.rs` |
 //! | whether a message is accepted at its end | `submission/connection/message.rs`, `submission/permission.rs`, `routing/decision.rs` |
 //! | a count on the page or in JSON | `operator/status.rs`, `operator/row.rs` (of a server), `operator/local.rs`, a file in `web/page/` |
 //! | a button on the page | `operator/request.rs`, `operator/local.rs`, a file in `web/page/`, `web/actions.rs` |

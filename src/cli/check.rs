@@ -235,8 +235,13 @@ fn routing(policy: &Policy) {
     let keys: Vec<String> = policy.keys.iter().map(Key::to_string).collect();
     println!("\nRouting (by {})", keys.join(", then "));
     for server in &policy.servers {
-        if let Some(filter) = &server.filter {
-            println!("  {filter}  ->  {}", server.name);
+        let to = server.to.as_ref().map(|to| format!(", to {to}"));
+        match (&server.filter, to) {
+            (Some(filter), to) => {
+                println!("  {filter}{}  ->  {}", to.unwrap_or_default(), server.name);
+            }
+            (None, Some(to)) => println!("  everybody{to}  ->  {}", server.name),
+            (None, None) => {}
         }
     }
     println!("  everybody else  ->  {}", everybody_else(policy));
@@ -255,7 +260,12 @@ fn everybody_else(policy: &Policy) -> String {
         return String::new();
     };
     let author = Author::of_value(sender.to_string().as_bytes());
-    match policy.decide(&sender, &author, Caller::default()) {
+    // To a recipient that no to_filter lists.
+    let caller = Caller {
+        recipient: sender.address(),
+        ..Caller::default()
+    };
+    match policy.decide(&sender, &author, caller) {
         Decision::Route(Route { server, plan, .. }) => match plan.from {
             Some(from) => format!("{server}, sent as {}", from.address),
             None => format!("{server}, From unchanged"),

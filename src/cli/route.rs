@@ -24,6 +24,9 @@ pub(super) struct Arguments {
     /// The value of the From header; without it, the envelope sender's address
     #[arg(long, value_name = "VALUE")]
     header_from: Option<String>,
+    /// A recipient; without it, servers are chosen as if they had no `to_filter`
+    #[arg(long, value_name = "ADDRESS")]
+    to: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -62,5 +65,6 @@ fn asked(arguments: &Arguments) -> Asked {
         listener: arguments.listener.clone(),
         from: arguments.from.clone(),
         header_from: arguments.header_from.clone(),
+        to: arguments.to.clone(),
     }
 }

@@ -6,8 +6,8 @@ use super::common::{ConfigFile, NO, misused, plain};
 use super::operator::{self, Reached};
 use super::queue;
 use crate::base::{MessageId, Timestamp};
-use crate::operator::day;
 use crate::operator::{ErrorKind, Need, OperatorError, PAGE, Request};
+use crate::operator::{day, story};
 use crate::spool::{Entry, Story, StoryFilter, StoryResult};
 
 /// The arguments of `mailferry trace`.
@@ -127,16 +127,25 @@ async fn waits(reached: &Reached, story: &Story) -> Result<Vec<String>, Operator
     if story.ended.is_some() {
         return Ok(Vec::new());
     }
-    match reached
-        .operator()
-        .ask::<Entry>(Request::Show(story.record.id))
-        .await
-    {
-        Ok(entry) => queue::reasons(reached, &entry).await,
-        // It has left the queue meanwhile.
-        Err(error) if error.kind == ErrorKind::No => Ok(Vec::new()),
-        Err(error) => Err(error),
+    let mut reasons = Vec::new();
+    let parts = story::parts(story);
+    for id in [story.record.id].into_iter().chain(parts.iter().copied()) {
+        match reached.operator().ask::<Entry>(Request::Show(id)).await {
+            Ok(entry) => {
+                let own = queue::reasons(reached, &entry).await?.into_iter();
+                let to = entry.record.envelope.recipients.iter();
+                let to: Vec<&str> = to.map(|it| it.address.as_str()).collect();
+                reasons.extend(own.map(|reason| match parts.is_empty() {
+                    true => reason,
+                    false => format!("to {}: {reason}", to.join(", ")),
+                }));
+            }
+            // It has left the queue.
+            Err(error) if error.kind == ErrorKind::No => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(reasons)
 }
 
 /// Returns a story as JSON, with the reasons why the message waits.

@@ -291,6 +291,7 @@ pub(super) struct ServerTable {
     pub account: Option<Spanned<String>>,
     pub address: Option<Spanned<String>>,
     pub from_filter: Option<Spanned<String>>,
+    pub to_filter: Option<Spanned<String>>,
     pub oauth: Option<Spanned<String>>,
     pub grant: Option<Spanned<Grant>>,
     pub refresh_token: Option<Spanned<SecretText>>,

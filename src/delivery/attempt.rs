@@ -4,16 +4,17 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::fact::{self, Fact};
+use super::lanes;
 use super::plan::{Plan, ServerEntry};
 use super::report::{About, conclude, digest};
 use super::sending::{NotSent, Sendable};
 use super::sessions::SessionSlot;
-use super::settle::{self, Circumstances, Tried, settle};
+use super::settle::{Circumstances, Tried, settle};
 use super::world::World;
 use crate::base::Timestamp;
 use crate::message::rewrite::{self, Composed};
 use crate::message::{Address, Envelope, Headers, ReversePath, Trace};
-use crate::routing::{Decision, Reason, Route};
+use crate::routing::{Reason, Route};
 use crate::spool::{
     Claim, Claimed, Content, Fate, Fingerprint, Finish, Origin, Record, SpoolError,
 };
@@ -104,9 +105,10 @@ impl Attempt<'_> {
     /// Sends a message whose content is loaded.
     async fn send(&self, seat: &mut SessionSlot, mut record: Record, loaded: Loaded) -> Ended {
         let headers = Headers::parse(&loaded.head);
-        let route = match self.routed(&record, &headers) {
-            Ok(route) => route,
-            Err(finish) => return Ended::with(*finish),
+        let route = match self.routed(&record, &headers, &loaded.content).await {
+            Ok(Ok(route)) => route,
+            Ok(Err(finish)) => return Ended::with(*finish),
+            Err(error) => return self.unreadable(record, &error),
         };
         let mut at_once = recipients_at_once(self.entry, &record);
         let (tenant, now) = (self.entry.tenant(), self.now());
@@ -132,7 +134,7 @@ impl Attempt<'_> {
         let host = &self.plan.settings.host;
         let sent_as = sent_as(&route.plan.envelope_sender, &record.envelope.sender);
         let tried = Tried {
-            message_id: rewrite::message_id(&headers, record.id, host),
+            message_id: message_id(&record, &headers, host),
             sent_as,
             record,
             outcome: Outcome::default(),
@@ -282,28 +284,32 @@ impl Attempt<'_> {
                 let tried = Record { attempts, ..record };
                 Ended::with(waits(self.claim, tried, until, reason))
             }
-            _ => Ended::with(held(self.world, self.claim, record, reason)),
+            _ => Ended::with(lanes::held(self.world, self.claim, record, reason)),
         }
     }
 
-    /// Finds the message's route under the current configuration. If the route leads to another server, this
-    /// attempt ends and the message moves to that server's lane.
-    fn routed(&self, record: &Record, headers: &Headers) -> Result<Route, Box<Finish>> {
-        match route(self.plan, record, headers) {
-            Ok(route) if route.server == self.entry.name() => Ok(route),
-            Ok(route) => {
-                let (record, now) = (record.clone(), self.now());
-                let lane = record.lane.clone();
-                tell_rerouted(self.world, &record, &lane, &route.server);
-                Err(Box::new(moved(self.claim, record, route.server, now)))
-            }
-            Err(reason) => Err(Box::new(held(
-                self.world,
-                self.claim,
-                record.clone(),
-                reason,
-            ))),
+    /// Finds the message's route under the current configuration. If the route leads to another server, or if the
+    /// recipients take different routes, this attempt ends and the message moves to the right lanes. The
+    /// inner error is the message's fate then.
+    async fn routed(
+        &self,
+        record: &Record,
+        headers: &Headers<'_>,
+        content: &Content,
+    ) -> Result<Result<Route, Box<Finish>>, SpoolError> {
+        let ways = lanes::ways(self.plan, record, headers);
+        if let [
+            lanes::Way {
+                route: Ok(route), ..
+            },
+        ] = &ways[..]
+            && route.server == self.entry.name()
+        {
+            return Ok(Ok(route.clone()));
         }
+        let message = (self.claim, record.clone());
+        let finish = lanes::assigned(self.world, message, content, ways).await?;
+        Ok(Err(Box::new(finish)))
     }
 }
 
@@ -317,6 +323,12 @@ fn external_last(plan: &Plan, record: &mut Record) -> usize {
     let count = own.len();
     *recipients = own.into_iter().chain(external).collect();
     count
+}
+
+/// Returns the Message-ID that recipients see. Parts of one message share it.
+pub(super) fn message_id(record: &Record, headers: &Headers, host: &str) -> String {
+    let known = record.message_id.clone();
+    known.unwrap_or_else(|| rewrite::message_id(headers, record.id, host))
 }
 
 /// Returns the envelope sender that a message is sent with, if it is not the app's own.
@@ -335,34 +347,6 @@ fn first(envelope: &Envelope, count: usize) -> Cow<'_, Envelope> {
     })
 }
 
-/// Assigns a lane to a message without one, under the current configuration. Returns `None` if its content
-/// cannot be read now.
-pub(super) async fn assign(world: &World, plan: &Plan, message: Claimed) -> Option<Finish> {
-    let Claimed { claim, record, .. } = message;
-    let content = world.spool.content(record.id).await.ok()?;
-    let head = content.head().await.ok()?;
-    match route(plan, &record, &Headers::parse(&head)) {
-        Ok(route) => {
-            if let Some(former) = &record.former_lane {
-                tell_rerouted(world, &record, former, &route.server);
-            }
-            Some(moved(claim, record, route.server, world.clock.now()))
-        }
-        Err(reason) => Some(held(world, claim, record, reason)),
-    }
-}
-
-fn tell_rerouted(world: &World, record: &Record, from: &str, to: &str) {
-    if from == to {
-        return;
-    }
-    let fact = Fact::Rerouted {
-        from: from.to_owned(),
-        to: to.to_owned(),
-    };
-    fact::tell(vec![fact], record.id, to, &world.clock);
-}
-
 /// Returns the fate of a message that stays queued until the given time, for this reason.
 fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Finish {
     let later = Record {
@@ -371,48 +355,6 @@ fn waits(claim: Claim, record: Record, until: Timestamp, reason: String) -> Fini
         ..record
     };
     Finish::new(claim, Fate::Later(Box::new(later)))
-}
-
-/// Logs that a message is held, and returns its fate: the message is held until an operator decides.
-fn held(world: &World, claim: Claim, record: Record, reason: String) -> Finish {
-    let (id, lane, mut facts) = (record.id, record.lane.clone(), Vec::new());
-    let fate = settle::hold(record, reason, &mut facts);
-    Finish {
-        events: fact::tell(facts, id, &lane, &world.clock),
-        ..Finish::new(claim, fate)
-    }
-}
-
-/// Returns the fate of a message that moves to another server's lane and is due there at once.
-fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
-    let moved = Record {
-        lane,
-        former_lane: None,
-        due: now,
-        ..record
-    };
-    Finish::new(claim, Fate::Later(Box::new(moved)))
-}
-
-/// Returns the route of a queued message under the current configuration, or the reason why the message has
-/// no route.
-fn route(plan: &Plan, record: &Record, headers: &Headers) -> Result<Route, String> {
-    let policy = &plan.settings.policy;
-    let Origin::Client { user, listener, .. } = &record.origin else {
-        let route = plan.report_route().map(|(route, _)| route);
-        return route.ok_or("no server can send reports: set default_from".into());
-    };
-    match policy.decide(
-        &record.envelope.sender,
-        &headers.author(),
-        policy.caller(user, listener),
-    ) {
-        Decision::Route(route) => Ok(route),
-        Decision::Refused(refusal) => Err(format!(
-            "the current configuration refuses it: {}",
-            refusal.why
-        )),
-    }
 }
 
 /// Composes the header section that is sent.
@@ -438,6 +380,7 @@ pub(super) fn compose(
     };
     let trace = Trace {
         id: record.id,
+        message_id: record.message_id.as_deref(),
         received: world.clock.shown(record.received),
         helo,
         peer,

@@ -1,13 +1,12 @@
 //! Direct mode, for an app that waits for the upstream's own reply: its message is sent at once, to all
 //! recipients or to none, and is never queued.
 
-use super::attempt::{compose, sent_as};
+use super::attempt::{compose, message_id, sent_as};
 use super::desk::NotNow;
 use super::fact::{self, Fact};
 use super::plan::{Plan, ServerEntry};
 use super::sending::{NotSent, Sendable};
 use super::world::World;
-use crate::message::rewrite;
 use crate::message::{Address, Headers};
 use crate::routing::{Decision, Refusal, Route};
 use crate::spool::{Content, Origin, Record, Story};
@@ -81,7 +80,7 @@ async fn through(
     let answered = answered(world, plan, entry, sent);
     world.end_probe(probe);
     if let DirectOutcome::Upstream(answer) = &answered {
-        let message_id = rewrite::message_id(headers, record.id, &plan.settings.host);
+        let message_id = message_id(record, headers, &plan.settings.host);
         let sent_as = sent_as(&route.plan.envelope_sender, &record.envelope.sender);
         tell(world, entry, record, answer, message_id, sent_as);
     }

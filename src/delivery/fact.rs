@@ -53,6 +53,13 @@ pub(super) enum Fact {
     Held { reason: String },
     /// The message goes through another server because the configuration has changed.
     Rerouted { from: String, to: String },
+    /// The route depends on the recipients: these ones take another route, as a message of their own.
+    Split {
+        part: MessageId,
+        /// The server of the part; empty if there is none.
+        server: String,
+        to: Vec<Address>,
+    },
     /// A report about the message was put into the queue.
     Reported {
         report: MessageId,
@@ -114,6 +121,7 @@ impl Fact {
             } => maillog::deferred(id, server, clock.shown(*until), *attempts, reason, false),
             Self::Held { reason } => maillog::held(id, reason),
             Self::Rerouted { from, to } => maillog::rerouted(id, from, to),
+            Self::Split { part, server, to } => maillog::split(id, *part, server, to),
             Self::Reported { report, to, kind } => {
                 maillog::reported(id, *report, to, kind.action());
             }
@@ -164,6 +172,7 @@ impl Fact {
                 uncertain: may_have_arrived,
             },
             Self::Held { reason } => EventKind::Held { reason },
+            Self::Split { part, server, to } => EventKind::Split { part, server, to },
             Self::Reported { report, to, kind } => match kind {
                 ReportKind::Delayed(_) => EventKind::Warned { report, to },
                 ReportKind::Failed | ReportKind::Relayed => EventKind::Reported { report, to },

@@ -22,6 +22,7 @@ mod fact;
 pub(crate) mod fair;
 mod fates;
 mod hold;
+mod lanes;
 mod mailbox;
 mod options;
 mod patrol;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::attempt;
 use super::desk::Pushed;
 use super::fates::SPOOL_PAUSE;
+use super::lanes;
 use super::patrol::Patrol;
 use super::plan::Plan;
 use super::worker::Worker;
@@ -91,8 +91,13 @@ async fn take_fresh(world: &Arc<World>, plan: &Plan, now: Timestamp) -> Result<(
         if fresh.is_empty() {
             return Ok(());
         }
-        for message in fresh {
+        let (routed, unrouted): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|it| !it.record.lane.is_empty());
+        for message in routed {
             push(world, plan, message);
+        }
+        if !unrouted.is_empty() {
+            assign(world, plan, unrouted).await;
         }
     }
 }
@@ -159,7 +164,7 @@ async fn assign(world: &World, plan: &Plan, claimed: Vec<Claimed>) {
     let (mut assigned, mut places) = (Vec::new(), Vec::new());
     for message in claimed {
         let place = (message.claim, message.record.place());
-        match attempt::assign(world, plan, message).await {
+        match lanes::assign(world, plan, message).await {
             Some(finish) => {
                 assigned.push(finish);
                 places.push(place);

@@ -49,6 +49,8 @@ pub enum Shown {
 pub struct Trace<'a> {
     /// The message's id.
     pub id: MessageId,
+    /// The Message-ID to add if the message has none. `None` makes one from the id and the host.
+    pub message_id: Option<&'a str>,
     /// The time when the message was accepted.
     pub received: Timestamp,
     /// The name that the client gave in EHLO.
@@ -161,6 +163,7 @@ fn received(head: &mut Vec<u8>, envelope: &Envelope, trace: &Trace) {
         protocol,
         host,
         shown,
+        ..
     } = trace;
     // The client's name may be empty or not ASCII, but the field must be ASCII (RFC 5321 §4.4).
     let named = helo.is_ascii() && !helo.is_empty();
@@ -200,7 +203,8 @@ fn missing(head: &mut Vec<u8>, headers: &Headers, trace: &Trace) {
         head.extend_from_slice(format!("Date: {}\r\n", trace.received.rfc5322()).as_bytes());
     }
     if headers.value("Message-ID").is_none() {
-        let id = message_id(headers, trace.id, trace.host);
+        let known = trace.message_id.map(str::to_owned);
+        let id = known.unwrap_or_else(|| message_id(headers, trace.id, trace.host));
         head.extend_from_slice(format!("Message-ID: {id}\r\n").as_bytes());
     }
 }
@@ -232,6 +236,7 @@ mod tests {
     fn trace() -> Trace<'static> {
         Trace {
             id: MessageId::from_i64(1),
+            message_id: None,
             received: Timestamp(0),
             helo: "erp",
             peer: "127.0.0.1",

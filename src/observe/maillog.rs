@@ -271,6 +271,12 @@ pub(crate) fn rerouted(id: MessageId, from: &str, to: &str) {
     info!(target: TARGET, event = "rerouted", %id, from, server = to, "rerouted");
 }
 
+/// Some recipients of a message take another route, as a message of their own.
+pub(crate) fn split(id: MessageId, part: MessageId, server: &str, to: &[Address]) {
+    let to: Vec<&str> = to.iter().map(Address::as_str).collect();
+    info!(target: TARGET, event = "split", %id, %part, server, to = to.join(","), "split by recipients");
+}
+
 /// A token was renewed before it was needed.
 pub(crate) fn token_renewed(server: &str, expires: Timestamp) {
     info!(target: TARGET, event = "token_renewed", server, expires = %expires, "token renewed");

@@ -19,7 +19,8 @@ use super::response::Response;
 use super::role::Role;
 use super::row::TokenRow;
 use super::status::{self, AlertRow, ProgramInfo, SharedAlerts, SharedInfo, Status};
-use crate::base::{BoxFuture, Secret, Timestamp, limits};
+use super::story;
+use crate::base::{BoxFuture, MessageId, Secret, Timestamp, limits};
 use crate::delivery::{self, Delivery, Hold, ServerState};
 use crate::door::Door;
 use crate::incoming;
@@ -27,7 +28,9 @@ use crate::message::Address;
 use crate::observe::maillog;
 use crate::observe::metrics::totals;
 use crate::routing::lane;
-use crate::spool::{Manage, OperatorAction, Page, Selection, SpoolError, StoryFilter};
+use crate::spool::{
+    Manage, OperatorAction, Origin, Page, Selection, SpoolError, Story, StoryFilter,
+};
 use crate::transport::{Step, smtp::Smtp};
 
 /// A function that makes a link to the page.
@@ -185,6 +188,9 @@ impl Operator for Local {
 /// The reason of a hold for which a person gives no reason.
 const BY_HAND: &str = "by hand";
 
+/// How often a part of a message may have been split again.
+const SPLITS: usize = 5;
+
 /// The maximum number of ids in the log line of an action.
 const LOGGED: usize = 20;
 
@@ -221,7 +227,7 @@ impl Local {
                 Response::Entries(self.spool()?.list(page).await?)
             }
             Request::Show(id) => Response::Entry(Box::new(self.spool()?.get(id).await?)),
-            Request::Story(id) => Response::Story(Box::new(self.spool()?.story(id).await?)),
+            Request::Story(id) => Response::Story(Box::new(self.story(id).await?)),
             Request::Stories { filter, limit } => {
                 let stories = self.spool()?.stories(filter, limit.min(PAGE));
                 Response::Stories(stories.await?)
@@ -329,6 +335,44 @@ impl Local {
             alerts: self.alerts.load().to_vec(),
             now,
         })
+    }
+
+    /// Returns the story of a message. If the message was split by recipients, the story has the events of all its
+    /// parts, whichever part's id was given.
+    async fn story(&self, id: MessageId) -> Result<Story, OperatorError> {
+        let spool = self.spool()?;
+        let mut story = spool.story(id).await?;
+        for _ in 0..SPLITS {
+            match self.split_from(&story).await? {
+                Some(whole) => story = whole,
+                None => break,
+            }
+        }
+        let mut next = story::parts(&story);
+        while let Some(part) = next.pop() {
+            // The story of a part may have expired earlier.
+            if let Ok(part) = spool.story(part).await {
+                next.extend(story::parts(&part));
+                story = story::joined(story, part);
+            }
+        }
+        Ok(story)
+    }
+
+    /// Returns the story of the message that this one was split from, if there is one. Both have the same Message-ID.
+    async fn split_from(&self, part: &Story) -> Result<Option<Story>, OperatorError> {
+        let record = &part.record;
+        let (Origin::Client { .. }, Some(message_id)) = (&record.origin, &record.message_id) else {
+            return Ok(None);
+        };
+        let filter = StoryFilter {
+            about: Some(format!("<{}>", message_id.trim_matches(['<', '>']))),
+            before: Some(Timestamp(record.received.0 + 1)),
+            since: Some(record.received),
+            ..StoryFilter::default()
+        };
+        let mut same = self.spool()?.stories(filter, PAGE).await?.into_iter();
+        Ok(same.find(|story| story::parts(story).contains(&record.id)))
     }
 
     async fn report(&self, since: Timestamp, until: Timestamp) -> Result<Report, OperatorError> {

@@ -48,6 +48,8 @@ pub(crate) struct Asked {
     pub(crate) from: String,
     /// The value of the From header; `None` for the envelope sender's address.
     pub(crate) header_from: Option<String>,
+    /// A recipient; `None` for one that every server takes mail to.
+    pub(crate) to: Option<String>,
 }
 
 /// A message to decide about: its user, its listener and its sender addresses.
@@ -56,6 +58,7 @@ pub(crate) struct RouteQuestion<'a> {
     listener: Option<&'a RouteListener>,
     pub(crate) sender: ReversePath,
     pub(crate) header: Option<String>,
+    recipient: Option<Address>,
 }
 
 impl<'a> RouteQuestion<'a> {
@@ -84,6 +87,7 @@ impl<'a> RouteQuestion<'a> {
             }
             (sender, _) => sender.map_err(|error| format!("from: {error}"))?,
         };
+        let recipient = asked.to.as_deref().map(Address::parse).transpose();
         let header = asked.header_from.clone();
         let header = header.or(sender.address().map(ToString::to_string));
         Ok(Self {
@@ -91,6 +95,7 @@ impl<'a> RouteQuestion<'a> {
             listener,
             sender,
             header,
+            recipient: recipient.map_err(|error| format!("to: {error}"))?,
         })
     }
 
@@ -104,15 +109,19 @@ impl<'a> RouteQuestion<'a> {
                 reason: "the listener's `users` or `auth` do not admit this user".to_owned(),
             });
         }
-        let caller = policy.caller(
-            self.user.map_or("", |user| &user.name),
-            self.listener.map_or("", |listener| &listener.endpoint.name),
-        );
+        let caller = Caller {
+            recipient: self.recipient.as_ref(),
+            ..policy.caller(
+                self.user.map_or("", |user| &user.name),
+                self.listener.map_or("", |listener| &listener.endpoint.name),
+            )
+        };
         let decision = decide(policy, caller, &self.sender, self.header.as_deref());
         if let Some(Err(why)) = self.user.map(|user| self.allowed(user, &decision)) {
             return Err(RefusedMail {
                 reply: wording::not_allowed(&why),
-                reason: "the user's `senders` do not include this address".to_owned(),
+                reason: "the user's `senders` or `recipients` do not include this address"
+                    .to_owned(),
             });
         }
         match decision {
@@ -127,6 +136,9 @@ impl<'a> RouteQuestion<'a> {
     /// Checks that the user may send as both the envelope sender and the author.
     fn allowed(&self, user: &User, decision: &Decision) -> Result<(), NotAllowed> {
         permission::sender(user, &self.sender)?;
+        if let Some(recipient) = &self.recipient {
+            permission::recipient(user, recipient)?;
+        }
         let author = author(self.header.as_deref());
         permission::author(user, &author, decision.replaces_from())
     }

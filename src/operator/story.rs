@@ -1,8 +1,9 @@
 //! The story of a message in words, for the commands and for the page. Pure.
 
 use super::row::Light;
+use crate::base::MessageId;
 use crate::message::Address;
-use crate::spool::{EventKind, Story};
+use crate::spool::{EventKind, Record, Story};
 
 /// Returns the event that decided about a recipient: the last delivery, bounce or failure.
 pub(crate) fn decided<'a>(story: &'a Story, to: &Address) -> Option<&'a EventKind> {
@@ -13,6 +14,36 @@ pub(crate) fn decided<'a>(story: &'a Story, to: &Address) -> Option<&'a EventKin
         | EventKind::Failed { to: all, .. } => all.contains(to),
         _ => false,
     })
+}
+
+/// Returns the ids of the parts into which a message was split.
+pub(crate) fn parts(story: &Story) -> Vec<MessageId> {
+    let parts = story.events.iter().filter_map(|event| match event.what {
+        EventKind::Split { part, .. } => Some(part),
+        _ => None,
+    });
+    parts.collect()
+}
+
+/// Returns the story of a message together with that of one of its parts. It goes on as long as the message or the
+/// part is in the queue.
+pub(crate) fn joined(mut whole: Story, part: Story) -> Story {
+    let mut waiting = std::mem::take(&mut whole.record.envelope.recipients);
+    waiting.extend(part.record.envelope.recipients.iter().cloned());
+    if whole.ended.is_some() && part.ended.is_none() {
+        whole.record = Record {
+            id: whole.record.id,
+            ..part.record
+        };
+    }
+    whole.record.envelope.recipients = waiting;
+    whole.ended = whole
+        .ended
+        .zip(part.ended)
+        .map(|(one, other)| one.max(other));
+    whole.events.extend(part.events);
+    whole.events.sort_by_key(|event| event.at);
+    whole
 }
 
 /// Describes the outcome of a message for these recipients.
@@ -122,6 +153,9 @@ pub(crate) fn words(what: &EventKind) -> String {
                 ""
             };
             format!("deferred by {server} until {until}{uncertain}: {reason}")
+        }
+        EventKind::Split { part, server, to } => {
+            format!("to {}: through {server}, as {part}", list(to))
         }
         EventKind::Refused { reply } => format!("refused: {reply}"),
         EventKind::Held { reason } => format!("held: {reason}"),

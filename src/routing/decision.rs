@@ -1,6 +1,7 @@
 //! The routing decision, with its steps numbered as in `routing/rules.md`.
 
 mod choice;
+mod recipients;
 mod rewriting;
 
 use std::fmt;
@@ -68,6 +69,20 @@ pub enum NotRouted {
         /// The server.
         server: String,
     },
+    /// No server takes mail to these recipients from this sender.
+    #[error("{sender}, to {recipients}: {}", if *.is_taken {
+        "none of the servers whose to_filter admits these recipients has a from_filter that admits this sender"
+    } else {
+        "no server's to_filter admits these recipients"
+    })]
+    Recipients {
+        /// The sender's address in angle brackets, as in [`NotRouted::Sender`].
+        sender: String,
+        /// The recipients' addresses in angle brackets.
+        recipients: String,
+        /// True if a server takes mail to these recipients from other senders.
+        is_taken: bool,
+    },
     /// The chosen server has no address that it could send as.
     #[error(
         "Server {0} has no address to send this message as: set default_from, or the server's `address`"
@@ -117,6 +132,7 @@ impl Policy {
             servers: rule.and_then(|rule| rule.servers.as_deref()),
             here: here.and_then(|rule| rule.servers.as_deref()),
             default_from: own.or(here.and_then(|rule| rule.default_from.as_ref())),
+            recipient: None,
         }
     }
 
@@ -128,10 +144,8 @@ impl Policy {
     /// Chooses the route of a message, or refuses the message.
     pub fn decide(&self, sender: &ReversePath, author: &Author, caller: Caller) -> Decision {
         let Some(choice) = self.choose(sender, author.mailbox().map(|m| &m.address), caller) else {
-            return refused(
-                self.not_admitted(sender, author, caller),
-                Reason::NotAdmitted,
-            );
+            let why = self.not_admitted(sender, author, caller);
+            return refused(self.with_recipient(why, &caller), Reason::NotAdmitted);
         };
         let default_from = self.default_from(&caller);
         let from = match self.rewritten_from(&choice, author, default_from) {
@@ -208,7 +222,9 @@ impl Policy {
 
     /// Returns the servers that can send a report, each with the address that it sends as.
     fn report_ways(&self) -> Vec<(&ServerRule, Address)> {
-        let all: Vec<&ServerRule> = self.servers.iter().collect();
+        // A report may be for anybody.
+        let all = self.servers.iter().filter(|server| server.to.is_none());
+        let all: Vec<&ServerRule> = all.collect();
         let by_default = Self::by_default(&all, self.default_from.as_ref());
         let by_default = by_default.map(|choice| choice.server);
         let unfiltered = all.iter().copied().find(|server| server.filter.is_none());

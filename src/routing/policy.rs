@@ -60,6 +60,8 @@ pub struct ServerRule {
     pub address: Option<Address>,
     /// The filter of admitted addresses; `None` admits everything.
     pub filter: Option<Filter>,
+    /// The filter of recipients (`to_filter`); `None` takes mail to everybody.
+    pub to: Option<Filter>,
     /// True if the server signs in as the address that a message is sent as (`username = "{from}"`). Such a
     /// server has a filter.
     pub is_per_sender: bool,
@@ -110,6 +112,8 @@ pub struct Caller<'a> {
     pub here: Option<&'a [String]>,
     /// The `default_from` of the user, or else of the listener; `None` means the policy's.
     pub default_from: Option<&'a Address>,
+    /// The recipient; `None` if servers are chosen whatever the recipient.
+    pub recipient: Option<&'a Address>,
 }
 
 impl Caller<'_> {
@@ -130,11 +134,12 @@ impl Caller<'_> {
     }
 
     /// True if the server may send the mail.
-    pub(super) fn may_use(&self, server: &str) -> bool {
-        let has = |names: Option<&[String]>| {
-            names.is_none_or(|names| names.iter().any(|name| name == server))
-        };
-        has(self.servers) && has(self.here)
+    pub(super) fn may_use(&self, server: &ServerRule) -> bool {
+        let has = |names: Option<&[String]>| names.is_none_or(|names| names.contains(&server.name));
+        let takes = self
+            .recipient
+            .is_none_or(|recipient| server.takes(recipient));
+        takes && has(self.servers) && has(self.here)
     }
 }
 
@@ -144,6 +149,11 @@ impl ServerRule {
         self.filter
             .as_ref()
             .is_none_or(|filter| filter.admits(address))
+    }
+
+    /// True if the server takes mail to this recipient.
+    pub(super) fn takes(&self, recipient: &Address) -> bool {
+        self.to.as_ref().is_none_or(|to| to.admits(recipient))
     }
 
     /// True if the server's filter has the domain of `address`, or any address in that domain.

@@ -78,6 +78,15 @@ pub enum EventKind {
         /// The reason.
         reason: String,
     },
+    /// These recipients take another route, so they are the recipients of a message of their own in the queue.
+    Split {
+        /// The id of that message.
+        part: MessageId,
+        /// The server that it waits for.
+        server: String,
+        /// The recipients.
+        to: Vec<Address>,
+    },
     /// A report told the sender that the message failed.
     Reported {
         /// The report's id.

@@ -21,7 +21,7 @@ use crate::door::counts::{Counted, Share};
 use crate::door::stream::{self, ClientStream};
 use crate::door::usage::{Amount, LimitOwner};
 use crate::door::{Door, DoorLimits, DoorSettings, Endpoint, NotSignedIn, Stopping, User, Visitor};
-use crate::message::{Recipient, ReversePath};
+use crate::message::{Address, Recipient, ReversePath};
 use crate::observe::maillog;
 use crate::smtp::auth::Credentials;
 use crate::smtp::{Event, Machine, Protection, Reply};
@@ -434,7 +434,8 @@ impl Connection {
             .user(&settings)
             .and_then(|user| {
                 let allowed = permission::recipient(user, &recipient.address);
-                allowed.map_err(|why| wording::not_allowed(&why))
+                allowed.map_err(|why| wording::not_allowed(&why))?;
+                self.routes_to(user, &recipient.address)
             })
             .and_then(|()| self.check_limits(&settings, so_far));
         let allowed = allowed.and_then(|()| {
@@ -449,6 +450,17 @@ impl Connection {
         }
         self.machine
             .answer(allowed.err().unwrap_or(Reply::recipient_ok()));
+    }
+
+    /// Checks that a server takes mail to this recipient, as far as this can be known before the header.
+    fn routes_to(&self, user: &User, recipient: &Address) -> Result<(), Reply> {
+        let (settings, sender) = (self.shared.settings.load(), self.machine.sender());
+        let caller = settings.policy.caller(&user.name, &self.endpoint.name);
+        let sender = sender.unwrap_or(&ReversePath::Null);
+        match settings.policy.refuses_at_rcpt(sender, recipient, caller) {
+            Some(why) => Err(wording::not_routed(&why)),
+            None => Ok(()),
+        }
     }
 
     fn refused(&self, sender: &ReversePath, recipient: Option<&Recipient>, reply: &Reply) {

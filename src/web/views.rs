@@ -252,6 +252,7 @@ pub(super) async fn route(
         listener: filled(&question.listener),
         from: from.trim().to_owned(),
         header_from: filled(&question.header_from),
+        to: filled(&question.to),
     });
     let answer = asked.map(|asked| match RouteQuestion::of(&asked, &live.route) {
         Err(why) => Answer::Wrong(why),

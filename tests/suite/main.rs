@@ -4,6 +4,7 @@
 //! MAILFERRY_TESTS=all, which `tests/run` sets, a missing server or client is a failure.
 
 mod bounces;
+mod by_recipient;
 mod support;
 
 mod alerts;

@@ -78,13 +78,11 @@ impl Checker<'_> {
 
     fn rule(&mut self, server: &text::ServerTable, key: &str) -> ServerRule {
         let filter = server.from_filter.as_ref().and_then(|filter| {
-            self.ok(
-                Filter::parse(filter.get_ref()),
-                filter.span(),
-                &format!("{key} from_filter"),
-            )
-            .flatten()
+            let parsed = Filter::parse(filter.get_ref());
+            self.ok(parsed, filter.span(), &format!("{key} from_filter"))
+                .flatten()
         });
+        let to = self.filter(&server.to_filter, &format!("{key} to_filter"));
         let address = match &server.address {
             Some(address) => self.ok(
                 Address::parse(address.get_ref()),
@@ -100,6 +98,7 @@ impl Checker<'_> {
             name: server.name.get_ref().clone(),
             address,
             filter,
+            to,
             is_per_sender: is_per_sender(server),
         }
     }
@@ -224,10 +223,16 @@ impl Checker<'_> {
         if is_per_sender(server) {
             self.per_sender(server, key);
         }
-        if let (false, Some(filter)) = (sends, &server.from_filter) {
-            let text =
-                "the server is not used for sending; remove the key, or add \"smtp\" to `use`";
-            self.problem(filter.span(), &format!("{key} from_filter"), text);
+        let filters = [
+            (&server.from_filter, "from_filter"),
+            (&server.to_filter, "to_filter"),
+        ];
+        for (filter, name) in filters {
+            if let (false, Some(filter)) = (sends, filter) {
+                let text =
+                    "the server is not used for sending; remove the key, or add \"smtp\" to `use`";
+                self.problem(filter.span(), &format!("{key} {name}"), text);
+            }
         }
     }
 

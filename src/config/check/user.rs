@@ -185,7 +185,7 @@ impl Checker<'_> {
         self.ok(Address::parse(address.get_ref()), address.span(), key)
     }
 
-    fn filter(&mut self, filter: &Option<Spanned<String>>, key: &str) -> Option<Filter> {
+    pub(super) fn filter(&mut self, filter: &Option<Spanned<String>>, key: &str) -> Option<Filter> {
         let filter = filter.as_ref()?;
         let text = filter.get_ref();
         if text.is_empty() {

@@ -22,10 +22,10 @@ impl Policy {
         let default_from = self.default_from(&caller);
         if let Some(name) = caller.pinned {
             let mut servers = self.servers.iter();
-            let server = servers.find(|server| server.name == name && caller.may_use(name))?;
+            let server = servers.find(|server| server.name == name && caller.may_use(server))?;
             return Some(pinned(server, author, default_from));
         }
-        let may = |server: &&ServerRule| caller.may_use(&server.name);
+        let may = |server: &&ServerRule| caller.may_use(server);
         let candidates: Vec<&ServerRule> = self.servers.iter().filter(may).collect();
         let keys: Vec<(Key, &Address)> = self
             .keys

@@ -233,6 +233,67 @@ fn the_cases_of_the_specification() {
     );
 }
 
+fn addresses(texts: &[&str]) -> Vec<Address> {
+    texts
+        .iter()
+        .map(|text| Address::parse(text).unwrap())
+        .collect()
+}
+
+/// Formats the decisions of a message, each with its recipients.
+fn each(policy: &Policy, sender: &str, recipients: &[&str]) -> Vec<String> {
+    let recipients = addresses(recipients);
+    let path = ReversePath::parse(sender).unwrap();
+    let author = Author::of_value(sender.as_bytes());
+    let decisions = policy.decide_each(&path, &author, Caller::default(), recipients.iter());
+    let decisions = decisions.into_iter().map(|(decision, places)| {
+        let name = match decision {
+            Decision::Route(route) => route.server,
+            Decision::Refused(refusal) => refusal.why.to_string(),
+        };
+        format!("{name} {places:?}")
+    });
+    decisions.collect()
+}
+
+#[test]
+fn recipients_take_the_routes_of_servers_that_take_mail_to_them() {
+    let mut policy = policy("i: example.com; o: example.com", None, &[Key::Envelope]);
+    policy.servers[0].to = Filter::parse("example.com, vip@x.com").unwrap();
+    let ann = "ann@example.com";
+    let all = ["a@example.com", "b@y.com", "vip@x.com", "c@x.com"];
+    assert_eq!(each(&policy, ann, &all), ["i [0, 2]", "o [1, 3]"]);
+    assert_eq!(each(&policy, ann, &["b@y.com"]), ["o [0]"]);
+    policy.servers.truncate(1);
+    let said = each(&policy, ann, &all);
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[1].contains("to <b@y.com>, <c@x.com>: no server's to_filter")
+            && said[1].ends_with("[1, 3]"),
+        "{said:?}"
+    );
+    let refuses = |sender: &str, to: &str| {
+        let sender = ReversePath::parse(sender).unwrap();
+        policy.refuses_at_rcpt(&sender, &addresses(&[to])[0], Caller::default())
+    };
+    assert_eq!(refuses(ann, "a@example.com"), None);
+    assert!(
+        refuses(ann, "b@y.com")
+            .unwrap()
+            .to_string()
+            .contains("no server's to_filter")
+    );
+    assert!(
+        refuses("q@z.com", "a@example.com")
+            .unwrap()
+            .to_string()
+            .contains("from_filter that admits")
+    );
+    policy.servers[0].filter = None;
+    policy.servers[0].address = None;
+    assert!(policy.report_route(|_| true).is_none());
+}
+
 #[test]
 fn a_server_signs_in_as_the_address_that_a_message_is_sent_as() {
     let both = &[Key::Envelope, Key::Header];
@@ -452,6 +513,34 @@ fn reports_go_through_the_default_server() {
 }
 
 proptest! {
+    #[test]
+    fn each_recipient_takes_one_route(to in prop::collection::vec(0usize..4, 1..12), filters in prop::collection::vec(0usize..5, 3)) {
+        let mut policy = policy("a: example.com; b: example.com; c: example.com", None, &[Key::Envelope]);
+        let choices = ["r0.test", "r1.test", "r0.test, r2.test", "x@r3.test", ""];
+        for (server, choice) in policy.servers.iter_mut().zip(filters) {
+            server.to = Filter::parse(choices[choice]).unwrap();
+        }
+        let recipients: Vec<String> = to.iter().map(|place| format!("x@r{place}.test")).collect();
+        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+        let all = addresses(&recipients);
+        let path = ReversePath::parse("a@example.com").unwrap();
+        let decisions = policy.decide_each(&path, &Author::Missing, Caller::default(), all.iter());
+        let mut seen: Vec<usize> = decisions.iter().flat_map(|(_, places)| places.clone()).collect();
+        seen.sort();
+        prop_assert_eq!(seen, (0..all.len()).collect::<Vec<_>>());
+        for (decision, places) in &decisions {
+            for place in places {
+                let caller = Caller { recipient: Some(&all[*place]), ..Caller::default() };
+                let alone = policy.decide(&path, &Author::Missing, caller);
+                let is_same = match (decision, &alone) {
+                    (Decision::Refused(_), Decision::Refused(_)) => true,
+                    (one, other) => one == other,
+                };
+                prop_assert!(is_same, "{:?} {:?}", decision, alone);
+            }
+        }
+    }
+
     /// Every message is sent as an address that the chosen server admits, unless the server is pinned or
     /// the last resort.
     #[test]

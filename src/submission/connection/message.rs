@@ -64,10 +64,10 @@ impl Connection {
         let message_id = rewrite::message_id(&headers, id, &self.options.session.host);
         record.message_id = Some(message_id).filter(|it| it.len() <= limits::MESSAGE_ID);
         let allowed = self.user(&at_door).and_then(|user| {
-            let route = self.route(&settings, user, &record.envelope, &headers)?;
-            Ok((user, route))
+            let routes = self.routes(&settings, user, &record.envelope, &headers)?;
+            Ok((user, routes))
         });
-        let (user, route) = match allowed {
+        let (user, routes) = match allowed {
             Ok(allowed) => allowed,
             Err(reply) => return self.not_allowed(record, reply),
         };
@@ -79,12 +79,16 @@ impl Connection {
             return self.not_allowed(record, reply);
         }
         maillog::author(id, &headers.author(), headers.value("From"));
-        record.lane.clone_from(&route.server);
+        if let [only] = &routes[..] {
+            record.lane.clone_from(&only.server);
+        }
         record.priority = Priority::of(&headers, user.priority.or(self.options.priority));
-        let reply = if settings.direct.contains(lane::server(&route.server)) {
+        // A message that takes several routes is split in the queue. It cannot be sent directly, because there
+        // is one reply for all recipients.
+        let reply = if settings.direct.contains(lane::server(&record.lane)) {
             self.send_direct(record, content).await
         } else {
-            self.put(record, content, &route).await
+            self.put(record, content, &routes).await
         };
         if !reply.is_positive() {
             self.give_limits_back(user, amount);
@@ -92,13 +96,13 @@ impl Connection {
         reply
     }
 
-    fn route(
+    fn routes(
         &self,
         settings: &SubmissionSettings,
         user: &User,
         envelope: &Envelope,
         headers: &Headers,
-    ) -> Result<Route, Reply> {
+    ) -> Result<Vec<Route>, Reply> {
         if headers.body > limits::HEADER_SECTION {
             return Err(wording::header_too_large());
         }
@@ -108,13 +112,20 @@ impl Connection {
         }
         let author = headers.author();
         let caller = settings.policy.caller(&user.name, &self.endpoint.name);
-        let decision = settings.policy.decide(&envelope.sender, &author, caller);
-        let allowed = permission::author(user, &author, decision.replaces_from());
+        let recipients = envelope.recipients.iter().map(|it| &it.address);
+        let decisions = settings
+            .policy
+            .decide_each(&envelope.sender, &author, caller, recipients);
+        let is_replaced = decisions
+            .iter()
+            .all(|(decision, _)| decision.replaces_from());
+        let allowed = permission::author(user, &author, is_replaced);
         allowed.map_err(|why| wording::not_allowed(&why))?;
-        match decision {
+        let routes = decisions.into_iter().map(|(decision, _)| match decision {
             Decision::Route(route) => Ok(route),
             Decision::Refused(refusal) => Err(wording::not_routed(&refusal.why)),
-        }
+        });
+        routes.collect()
     }
 
     fn take_limits(&self, user: &User, amount: Amount) -> Result<(), Reply> {
@@ -157,7 +168,7 @@ impl Connection {
         }
     }
 
-    async fn put(&self, record: Record, content: Content, route: &Route) -> Reply {
+    async fn put(&self, record: Record, content: Content, routes: &[Route]) -> Reply {
         let (id, size) = (record.id, record.size);
         let envelope = record.envelope.clone();
         if let Err(error) = self
@@ -169,16 +180,11 @@ impl Connection {
             return not_taken(id, &error);
         }
         let user = self.machine.user().unwrap_or_default();
-        let reason = route.reason.to_string();
-        maillog::accepted(
-            id,
-            user,
-            &self.peer,
-            &envelope,
-            size,
-            &route.server,
-            &reason,
-        );
+        let (server, reason) = match routes {
+            [only] => (only.server.as_str(), only.reason.to_string()),
+            several => ("", by_recipient(several)),
+        };
+        maillog::accepted(id, user, &self.peer, &envelope, size, server, &reason);
         Reply::queued(id)
     }
 
@@ -210,6 +216,15 @@ impl Connection {
         maillog::refused_message(record.id, user, &self.peer, &record.envelope, reply);
         self.remember(&reply.to_string());
     }
+}
+
+/// Describes the routes of a message that several servers send.
+fn by_recipient(routes: &[Route]) -> String {
+    let routes = routes.iter();
+    let routes: Vec<String> = routes
+        .map(|route| format!("{}: {}", route.server, route.reason))
+        .collect();
+    format!("by recipient: {}", routes.join("; "))
 }
 
 /// Returns the octets of memory that a message takes until it is in the spool: its whole content, or only its

@@ -11,6 +11,7 @@ use crate::operator::route::{RefusedMail, RouteSettings};
 pub(in crate::web) struct Question {
     pub(in crate::web) from: Option<String>,
     pub(in crate::web) header_from: String,
+    pub(in crate::web) to: String,
     pub(in crate::web) user: String,
     pub(in crate::web) listener: String,
 }
@@ -45,6 +46,10 @@ pub(in crate::web) fn page(
                 div {
                     label for="header_from" { "From header, if it differs" }
                     input id="header_from" name="header_from" value=(question.header_from) autocomplete="off";
+                }
+                div {
+                    label for="to" { "Recipient, if a server has a to_filter" }
+                    input id="to" name="to" value=(question.to) autocomplete="off";
                 }
                 (choice("user", "User", "any user", users.collect(), &question.user))
                 (choice("listener", "Listener", "any listener", listeners.collect(), &question.listener))

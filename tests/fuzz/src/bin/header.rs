@@ -42,6 +42,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let trace = Trace {
         id: MessageId::from_i64(1),
+        message_id: None,
         received: Timestamp(0),
         helo: "h",
         peer: "127.0.0.1",
