@@ -66,6 +66,25 @@ impl Cloud {
     }
 }
 
+/// The values of High Volume Email (`transport/smtp/exchange_online.md`, "High Volume Email").
+pub(crate) mod high_volume_email {
+    use crate::delivery::MailboxLimits;
+
+    /// The host for submission.
+    pub(crate) const HOST: &str = "smtp.hve.mx.microsoft";
+
+    /// The largest message, in octets.
+    pub(crate) const MESSAGE_SIZE: u64 = 10 * 1024 * 1024;
+
+    /// The limits of an account. Microsoft documents none on sessions, minutes and days.
+    pub(crate) const LIMITS: MailboxLimits = MailboxLimits {
+        sessions: 3,
+        per_minute: None,
+        per_day: None,
+        recipients: 50,
+    };
+}
+
 /// An endpoint of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OAuthEndpoint {

@@ -292,6 +292,7 @@ pub(super) struct ServerTable {
     pub address: Option<Spanned<String>>,
     pub from_filter: Option<Spanned<String>>,
     pub to_filter: Option<Spanned<String>>,
+    pub preset: Option<Spanned<ServerPreset>>,
     pub oauth: Option<Spanned<String>>,
     pub grant: Option<Spanned<Grant>>,
     pub refresh_token: Option<Spanned<SecretText>>,
@@ -308,6 +309,16 @@ pub(super) struct ServerTable {
     pub messages_per_minute: Option<usize>,
     pub recipients_per_day: Option<u64>,
     pub recipients_per_message: Option<Spanned<usize>>,
+    #[serde(default, deserialize_with = "some_positive")]
+    pub message_size: Option<u64>,
+}
+
+/// A kind of account with values of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ServerPreset {
+    /// An account of Microsoft's High Volume Email (`transport/smtp/exchange_online.md`).
+    HighVolumeEmail,
 }
 
 /// The host of a server for a protocol by which mail is read.
@@ -324,6 +335,12 @@ pub(super) struct RemoteTable {
 }
 
 impl ServerTable {
+    /// True if the server is an account of High Volume Email.
+    pub(super) fn is_hve(&self) -> bool {
+        let preset = self.preset.as_ref().map(|preset| *preset.get_ref());
+        preset == Some(ServerPreset::HighVolumeEmail)
+    }
+
     /// True if the server is used for this protocol.
     pub(super) fn is_for(&self, protocol: Protocol) -> bool {
         match &self.uses {

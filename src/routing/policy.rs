@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
+use super::lane;
 use crate::message::Address;
 
 /// The administrator's rules for routing.
@@ -29,6 +30,17 @@ pub struct Policy {
     pub users: HashMap<String, UserRule>,
     /// The rules for individual listeners, by name.
     pub listeners: HashMap<String, ListenerRule>,
+}
+
+impl Policy {
+    /// Returns the largest message, in octets, that a server takes; `None` if it has no limit. The name may contain a
+    /// mailbox (`routing/lane.rs`).
+    pub fn message_size(&self, server: &str) -> Option<u64> {
+        let mut rules = self.servers.iter();
+        rules
+            .find(|rule| rule.name == lane::server(server))?
+            .message_size
+    }
 }
 
 /// The routing rule of a user.
@@ -65,6 +77,11 @@ pub struct ServerRule {
     /// True if the server signs in as the address that a message is sent as (`username = "{from}"`). Such a
     /// server has a filter.
     pub is_per_sender: bool,
+    /// True if the server refuses mail whose envelope sender or From is not its own address, as High Volume Email
+    /// does. Its filter is that address.
+    pub sends_only_as_itself: bool,
+    /// The largest message that the server takes, in octets; `None` if there is no limit.
+    pub message_size: Option<u64>,
 }
 
 /// The source of an address that is compared with the servers' filters.

@@ -114,6 +114,14 @@ pub(super) fn out_of_space() -> Reply {
     Reply::new(452, "4.3.1", text)
 }
 
+/// Refuses a message that its server would refuse because of its size (RFC 1870 §6.1).
+pub(super) fn too_large_for(server: &str, limit: u64) -> Reply {
+    let text = format!(
+        "Message too large: server {server} takes {limit} octets (setting `message_size` of the server)"
+    );
+    Reply::new(552, "5.3.4", text)
+}
+
 /// Refuses a message with a header section larger than [`limits::HEADER_SECTION`].
 pub(super) fn header_too_large() -> Reply {
     let most = limits::HEADER_SECTION;

@@ -154,3 +154,57 @@ fn a_new_to_filter_splits_what_is_queued() {
         "{story}"
     );
 }
+
+/// High Volume Email: internal mail of a user goes through its account, rewritten to it.
+#[test]
+fn high_volume_email_gets_only_what_it_accepts() {
+    let account = SERVER
+        .replace(
+            "name = \"notifications\"",
+            "name = \"volume\"\npreset = \"high_volume_email\"",
+        )
+        .replace(
+            "username = \"notifications@example.com\"",
+            "username = \"internal@example.com\"",
+        )
+        .replace(
+            "from_filter = \"notifications@example.com\"",
+            "to_filter = \"example.com\"\nmessage_size = 2000",
+        );
+    let configuration = USUAL.replace(
+        "default_from = \"notifications@example.com\"",
+        "default_from = \"internal@example.com\"\non_mismatch = \"keep\"",
+    ) + &account
+        + SERVER;
+    let lab = lab(&configuration);
+    let mut client = lab.client();
+    let from = "From: Jo <jo@erp.test>\r\nSubject: Hello\r\n\r\n";
+    id_of(&client.send(
+        "jo@erp.test",
+        &["ann@example.com"],
+        &format!("{from}Hello\r\n"),
+    ));
+    let delivered = lab.delivered(1).remove(0);
+    assert_eq!(
+        (delivered.mailbox.as_str(), delivered.sender.as_str()),
+        (INTERNAL, INTERNAL)
+    );
+    assert!(
+        delivered
+            .text
+            .contains("From: \"Jo\" <internal@example.com>"),
+        "{}",
+        delivered.text
+    );
+    // The account takes no other sender, not even the null sender.
+    id_of(&client.send("", &["ann@example.com"], &format!("{from}Hello\r\n")));
+    assert_eq!(lab.delivered(2)[1].sender, INTERNAL);
+    let large = format!("{from}{}", "0123456789\r\n".repeat(200));
+    client.expect("MAIL FROM:<jo@erp.test>", "250");
+    client.expect("RCPT TO:<ann@example.com>", "250");
+    client.expect("DATA", "354");
+    client.raw(large.as_bytes());
+    let said = client.expect(".", "552 5.3.4");
+    assert!(said.contains("server volume takes 2000 octets"), "{said}");
+    lab.empties();
+}

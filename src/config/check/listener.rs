@@ -51,8 +51,8 @@ impl Checker<'_> {
                 continue;
             };
             self.is_new(listener, &socket, &built);
-            let names = (host, postmaster.as_ref());
-            built.push(self.built(file, listener, socket, users, names));
+            let shared = (host, postmaster.as_ref(), largest(rules));
+            built.push(self.built(file, listener, socket, users, shared));
         }
         built
     }
@@ -113,7 +113,7 @@ impl Checker<'_> {
         listener: &text::ListenerTable,
         socket: Socket,
         users: &[User],
-        (host, postmaster): (&str, Option<&Address>),
+        (host, postmaster, largest): (&str, Option<&Address>, u64),
     ) -> ListenerConfig {
         let name = name_of(listener, &socket);
         let allowed = self.users_of(listener, users);
@@ -154,7 +154,10 @@ impl Checker<'_> {
         let limits = &file.limits;
         let session = smtp::SessionSettings {
             host: host.to_owned(),
-            message_size: listener.message_size.unwrap_or(limits.message_size),
+            message_size: listener
+                .message_size
+                .unwrap_or(limits.message_size)
+                .min(largest),
             recipients: limits.recipients,
             commands: limits.commands,
             errors: limits.errors,
@@ -375,6 +378,15 @@ fn place_of(listener: &text::ListenerTable) -> Range<usize> {
     let address = listener.address.as_ref().map(|address| address.span());
     let systemd = listener.systemd.as_ref().map(|name| name.span());
     address.or(systemd).unwrap_or(0..0)
+}
+
+/// Returns the size in octets of the largest message that a server takes. Apps see it as SIZE (RFC 1870), so that they
+/// need not send what would be refused.
+fn largest(rules: &[ServerRule]) -> u64 {
+    let sizes = rules
+        .iter()
+        .map(|rule| rule.message_size.unwrap_or(u64::MAX));
+    sizes.max().unwrap_or(u64::MAX)
 }
 
 fn name_of(listener: &text::ListenerTable, socket: &Socket) -> String {

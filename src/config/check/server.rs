@@ -11,7 +11,7 @@ use crate::base::tls;
 use crate::base::{Service, written};
 use crate::bounces::{Folder, Handled};
 use crate::config::ServerConfig;
-use crate::config::preset::Provider;
+use crate::config::preset::{Provider, high_volume_email};
 use crate::config::text::{self, AuthMethod, Mode, Protocol};
 use crate::delivery::MailboxLimits;
 use crate::incoming::ReadingProtocol;
@@ -82,6 +82,12 @@ impl Checker<'_> {
             self.ok(parsed, filter.span(), &format!("{key} from_filter"))
                 .flatten()
         });
+        // High Volume Email refuses every other sender.
+        let own = || {
+            let account = server.username.as_ref()?.get_ref();
+            Filter::parse(account).ok().flatten()
+        };
+        let filter = filter.or_else(|| own().filter(|_| server.is_hve()));
         let to = self.filter(&server.to_filter, &format!("{key} to_filter"));
         let address = match &server.address {
             Some(address) => self.ok(
@@ -100,6 +106,15 @@ impl Checker<'_> {
             filter,
             to,
             is_per_sender: is_per_sender(server),
+            sends_only_as_itself: server.is_hve(),
+            message_size: match server.is_hve() {
+                true => Some(
+                    server
+                        .message_size
+                        .unwrap_or(high_volume_email::MESSAGE_SIZE),
+                ),
+                false => server.message_size,
+            },
         }
     }
 
@@ -223,6 +238,9 @@ impl Checker<'_> {
         if is_per_sender(server) {
             self.per_sender(server, key);
         }
+        if server.is_hve() {
+            self.high_volume_email(server, key);
+        }
         let filters = [
             (&server.from_filter, "from_filter"),
             (&server.to_filter, "to_filter"),
@@ -257,6 +275,32 @@ impl Checker<'_> {
             return;
         };
         self.problem(span, &format!("{key} username"), text);
+    }
+
+    /// Checks an account of High Volume Email, which has rules of its own: it sends only as itself, and only to
+    /// recipients within the tenant.
+    fn high_volume_email(&mut self, server: &text::ServerTable, key: &str) {
+        let span = server.preset.as_ref().map(Spanned::span);
+        let span = span.unwrap_or_default();
+        if server.to_filter.is_none() {
+            let text = "High Volume Email sends to recipients within the tenant only; add to_filter with the tenant's domains";
+            self.problem(span.clone(), &format!("{key} to_filter"), text);
+        }
+        if server.oauth.is_none() || is_per_sender(server) {
+            let text = "a High Volume Email account signs in with OAuth as itself; add oauth = \"NAME\", and write its address as username";
+            self.problem(span, &format!("{key} preset"), text);
+        }
+        let account = server.username.as_ref().map(|name| name.get_ref());
+        let parse = |text: &str| Filter::parse(text).ok().flatten();
+        if let (Some(filter), Some(account)) = (&server.from_filter, account)
+            && parse(filter.get_ref()) != parse(account)
+        {
+            let text = format!(
+                "High Volume Email accepts no sender but the account itself; write {account:?}, or remove the key. Other senders come here \
+                 through default_from, or by a user's `server`, and their From is rewritten"
+            );
+            self.problem(filter.span(), &format!("{key} from_filter"), text);
+        }
     }
 
     /// The reports of a mailbox are read once, and one setting says what is done with them.
@@ -335,7 +379,9 @@ impl Checker<'_> {
         registration: Option<&text::OAuthTable>,
         key: &str,
     ) -> Option<(String, Tls)> {
-        let preset = registration.and_then(|registration| {
+        let hve = server.is_hve().then_some(high_volume_email::HOST);
+        let preset = hve.or_else(|| {
+            let registration = registration?;
             let tenant = registration.tenant.as_ref();
             let tenant = tenant.map(|tenant| tenant.get_ref().as_str());
             registration
@@ -423,7 +469,10 @@ impl Checker<'_> {
         provider: Provider,
         key: &str,
     ) -> Option<MailboxLimits> {
-        let preset = provider.limits();
+        let preset = match server.is_hve() {
+            true => high_volume_email::LIMITS,
+            false => provider.limits(),
+        };
         let at_least_one = [
             (&server.sessions, "sessions"),
             (&server.recipients_per_message, "recipients_per_message"),

@@ -24,19 +24,24 @@ impl Policy {
             Reason::Pinned | Reason::Address(..) | Reason::Domain(..)
         );
         let address = author.mailbox().map(|mailbox| &mailbox.address);
+        let on_mismatch = match self.on_mismatch {
+            // The server would refuse the From.
+            OnMismatch::Keep if server.sends_only_as_itself => OnMismatch::Rewrite,
+            other => other,
+        };
         let stays = match author {
             Author::Missing => false,
             _ if is_pinned_free => true,
-            Author::Malformed(_) if by_filter && self.on_mismatch == OnMismatch::Reject => {
+            Author::Malformed(_) if by_filter && on_mismatch == OnMismatch::Reject => {
                 return Err(mismatch(server, address));
             }
             Author::Malformed(_) => false,
-            _ if by_filter => match (address.is_some_and(|a| server.admits(a)), self.on_mismatch) {
+            _ if by_filter => match (address.is_some_and(|a| server.admits(a)), on_mismatch) {
                 (true, _) | (false, OnMismatch::Keep) => true,
                 (false, OnMismatch::Rewrite) => false,
                 (false, OnMismatch::Reject) => return Err(mismatch(server, address)),
             },
-            _ if *reason == Reason::LastResort && self.on_mismatch == OnMismatch::Keep => true,
+            _ if *reason == Reason::LastResort && on_mismatch == OnMismatch::Keep => true,
             _ if *reason == Reason::Unfiltered && default_from.is_none() => true,
             _ => address.is_some() && address == identity.as_ref(),
         };
@@ -89,7 +94,11 @@ impl Policy {
         from: Option<&Mailbox>,
     ) -> ReversePath {
         let Some(address) = sender.address() else {
-            return match (self.null_sender, &choice.identity) {
+            let null_sender = match choice.server.sends_only_as_itself {
+                true => NullSender::Identity,
+                false => self.null_sender,
+            };
+            return match (null_sender, &choice.identity) {
                 (NullSender::Identity, Some(identity)) => ReversePath::Mailbox(identity.clone()),
                 _ => ReversePath::Null,
             };

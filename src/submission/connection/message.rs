@@ -9,7 +9,7 @@ use crate::door::User;
 use crate::door::usage::Amount;
 use crate::message::{Envelope, Headers, Priority, rewrite};
 use crate::observe::maillog;
-use crate::routing::{Decision, Route, lane};
+use crate::routing::{Decision, Policy, Route, lane};
 use crate::smtp::Reply;
 use crate::spool::{Content, EventKind, NewMessage, Origin, Record, SpoolError, Story, StoryEvent};
 use crate::submission::shared::SubmissionSettings;
@@ -71,6 +71,9 @@ impl Connection {
             Ok(allowed) => allowed,
             Err(reply) => return self.not_allowed(record, reply),
         };
+        if let Some(reply) = too_large(&settings.policy, &routes, record.size) {
+            return self.not_allowed(record, reply);
+        }
         let amount = Amount {
             messages: 1,
             recipients: record.envelope.recipients.len() as u64,
@@ -216,6 +219,15 @@ impl Connection {
         maillog::refused_message(record.id, user, &self.peer, &record.envelope, reply);
         self.remember(&reply.to_string());
     }
+}
+
+/// Refuses a message that is too large for one of its servers.
+fn too_large(policy: &Policy, routes: &[Route], size: u64) -> Option<Reply> {
+    let mut routes = routes.iter();
+    routes.find_map(|route| {
+        let most = policy.message_size(&route.server)?;
+        (size > most).then(|| wording::too_large_for(&route.server, most))
+    })
 }
 
 /// Describes the routes of a message that several servers send.
