@@ -614,6 +614,7 @@ fn delivery_settings(
             upstream: Arc::new(Upstream { name, smtp, token }),
             limits: server.limits,
             tenant: server.tenant.clone(),
+            fallback: server.fallback.clone(),
         })
     };
     let live = &config.live;

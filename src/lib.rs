@@ -60,6 +60,7 @@
 //! | a limit for all clients | `door/limits.rs` (the table `[limits]`); its words in `submission/wording.rs` |
 //! | a limit of one user | `door/usage.rs` (counts), `config/text.rs` and `config/check/user.rs` (the key); its words in `submission/wording.rs` |
 //! | a limit of a mailbox | `delivery/usage.rs`, `delivery/desk.rs` |
+//! | when another server takes over the mail of a server | `delivery/fallback.rs`, `delivery/hold.rs`; as whom it sends, `delivery/lanes.rs` |
 //! | which message of a mailbox goes next | `delivery/fair.rs` |
 //! | when a message is tried again or given up | `delivery/retry.rs` |
 //! | a retry or report setting | `delivery/options.rs` (the table `[delivery]`) |

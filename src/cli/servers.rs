@@ -98,6 +98,7 @@ fn show(server: &ServerState) {
         messages_of_minute,
         minute_until,
         hold,
+        fallback,
         needs_sign_in,
     } = server;
     let now = Timestamp::now();
@@ -118,6 +119,12 @@ fn show(server: &ServerState) {
         println!("    why           {}", plain(&hold.reason));
     }
     let line = |name: &str, text: String| println!("    {name:<14}{text}");
+    if let Some(fallback) = fallback {
+        line(
+            "fallback",
+            format!("its mail goes through {fallback} for now"),
+        );
+    }
     line("mailbox", mailbox.clone());
     let pace = match limits.per_minute {
         Some(most) => format!("{messages_of_minute} of {most} messages in the last minute"),

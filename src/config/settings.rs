@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::fixed::Fixed;
 use crate::alerts::AlertSettings;
 use crate::bounces::Handled;
-use crate::delivery::{DeliveryOptions, MailboxLimits};
+use crate::delivery::{DeliveryOptions, Fallback, MailboxLimits};
 use crate::door::{self, Endpoint, User};
 use crate::incoming::ReadingProtocol;
 use crate::message::Shown;
@@ -108,6 +108,8 @@ pub struct ServerConfig {
     pub token: Option<token::AccountSettings>,
     /// The limits of the server's mailbox.
     pub limits: MailboxLimits,
+    /// The server that takes over its mail while this one is held for long, if one is configured.
+    pub fallback: Option<Fallback>,
     /// The Microsoft tenant that the server sends for, if the configuration names one.
     pub tenant: Option<String>,
 }

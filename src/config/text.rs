@@ -304,6 +304,9 @@ pub(super) struct ServerTable {
     pub ca: Option<Spanned<String>>,
     #[serde(default)]
     pub mode: Mode,
+    pub fallback: Option<Spanned<String>>,
+    pub fallback_after: Option<Wait>,
+    pub fallback_priorities: Option<Spanned<Vec<Priority>>>,
     pub sessions: Option<Spanned<usize>>,
     #[serde(default, deserialize_with = "some_count")]
     pub messages_per_minute: Option<usize>,

@@ -297,7 +297,7 @@ impl Attempt<'_> {
         headers: &Headers<'_>,
         content: &Content,
     ) -> Result<Result<Route, Box<Finish>>, SpoolError> {
-        let ways = lanes::ways(self.plan, record, headers);
+        let ways = lanes::ways(self.plan, record, headers, self.now());
         if let [
             lanes::Way {
                 route: Ok(route), ..

@@ -42,6 +42,9 @@ pub struct ServerState {
     pub minute_until: Option<Timestamp>,
     /// The hold, if the server is held.
     pub hold: Option<Hold>,
+    /// The server through which its mail goes while it is held, if a fallback is used at present.
+    #[serde(default)]
+    pub fallback: Option<String>,
     /// True if a person has to sign in. The part of the program that manages the tokens sets this.
     #[serde(default)]
     pub needs_sign_in: bool,
@@ -222,7 +225,10 @@ impl Delivery {
     pub fn servers(&self) -> Vec<ServerState> {
         let (plan, clock) = (self.world.plan(), &self.world.clock);
         let entries = plan.entries();
-        entries.iter().map(|entry| state_of(entry, clock)).collect()
+        entries
+            .iter()
+            .map(|entry| state_of(&plan, entry, clock))
+            .collect()
     }
 
     /// The servers that are held, with their holds.
@@ -280,7 +286,7 @@ fn reason_of_orphans(entry: &ServerEntry) -> Option<String> {
     ))
 }
 
-fn state_of(entry: &ServerEntry, clock: &Clock) -> ServerState {
+fn state_of(plan: &Plan, entry: &ServerEntry, clock: &Clock) -> ServerState {
     let (desk, now) = (&entry.desk, clock.now());
     let mailbox = entry.server.upstream.smtp.auth.username();
     ServerState {
@@ -295,6 +301,9 @@ fn state_of(entry: &ServerEntry, clock: &Clock) -> ServerState {
             until: hold.until.map(|until| clock.shown(until)),
             ..hold
         }),
+        fallback: plan
+            .fallback(entry.name(), now)
+            .map(|fallback| fallback.server.clone()),
         needs_sign_in: false,
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::fair::{Fair, NextItem};
-use super::hold::{Gate, Hold, Holding, SenderRefusal};
+use super::hold::{Gate, Hold, HoldCause, Holding, SenderRefusal};
 use super::sessions::Sessions;
 use super::usage::{BackOff, MailboxLimits, Usage};
 use crate::base::{MessageId, Timestamp};
@@ -319,32 +319,36 @@ impl Desk {
         self.state().holding.hold().cloned()
     }
 
+    /// Returns since when the mailbox has not been usable because of a fault; see [`Holding::fault_since`].
+    pub(super) fn fault_since(&self) -> Option<Timestamp> {
+        self.state().holding.fault_since()
+    }
+
     /// True if there is a hold, even one whose end has passed.
     pub(super) fn is_held(&self) -> bool {
         self.is_held.load(Ordering::Acquire)
     }
 
     /// Holds the mailbox until the given time, or until an operator releases it.
-    pub(super) fn hold(&self, since: Timestamp, until: Option<Timestamp>, reason: String) {
-        self.hold_by(|holding| {
-            holding.begin(Hold {
-                since,
-                until,
-                reason,
-            });
-        });
+    pub(super) fn hold(&self, hold: Hold) {
+        self.hold_by(|holding| holding.begin(hold));
     }
 
     /// Holds the mailbox for a while, longer each time. Returns the end of the hold.
     pub(super) fn slow(
         &self,
         back_off: &BackOff,
-        reason: String,
+        (cause, reason): (HoldCause, String),
         now: Timestamp,
         random: f64,
     ) -> Timestamp {
         let until = now.after(self.state().usage.trouble(back_off, random));
-        self.hold(now, Some(until), reason);
+        self.hold(Hold {
+            since: now,
+            until: Some(until),
+            cause,
+            reason,
+        });
         until
     }
 

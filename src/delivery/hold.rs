@@ -28,8 +28,24 @@ pub struct Hold {
     /// The end of the hold, after which one message probes the mailbox. `None` if the hold lasts until an
     /// operator releases it.
     pub until: Option<Timestamp>,
+    /// The kind of reason.
+    #[serde(default)]
+    pub cause: HoldCause,
     /// The reason, with the remedy.
     pub reason: String,
+}
+
+/// The kind of reason for a hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldCause {
+    /// An operator holds the mailbox. Only such holds are stored for the next run.
+    #[default]
+    Operator,
+    /// The server cannot be reached, or refuses the sign-in.
+    Fault,
+    /// The mailbox has sent as much as it may, or is blocked because of what it has sent.
+    Limit,
 }
 
 /// The amount that a mailbox may send now.
@@ -64,6 +80,8 @@ pub(super) struct Holding {
     hold: Option<Hold>,
     /// The start of the first of the holds between which no message was accepted.
     since: Option<Timestamp>,
+    /// The kind of reason for the last of these holds.
+    cause: HoldCause,
     probe: Probe,
     /// Messages whose attempts caused the hold; the oldest are forgotten first.
     suspects: Vec<MessageId>,
@@ -82,6 +100,14 @@ impl Holding {
     /// The current hold, if there is one.
     pub(super) fn hold(&self) -> Option<&Hold> {
         self.hold.as_ref()
+    }
+
+    /// Returns since when the mailbox has not been usable because of a fault. A hold that has ended counts until a
+    /// message is accepted. `None` if there is no fault, or if an operator holds the mailbox.
+    pub(super) fn fault_since(&self) -> Option<Timestamp> {
+        let is_by_hand = self.hold.as_ref().is_some_and(|hold| hold.until.is_none());
+        let is_fault = self.cause == HoldCause::Fault && !is_by_hand;
+        self.since.filter(|_| is_fault)
     }
 
     /// The amount that may be sent now.
@@ -119,6 +145,7 @@ impl Holding {
         if hold.until.is_none() {
             self.hold = Some(hold);
         } else if !is_by_hand {
+            self.cause = hold.cause;
             hold.since = *self.since.get_or_insert(hold.since);
             self.hold = Some(hold);
         }
@@ -187,6 +214,7 @@ mod tests {
         Hold {
             since: Timestamp(0),
             until: until.map(Timestamp),
+            cause: HoldCause::Fault,
             reason: "blocked".into(),
         }
     }
@@ -215,12 +243,29 @@ mod tests {
         let mut holding = Holding::default();
         holding.begin(at(0));
         holding.end(Timestamp(10));
+        assert_eq!(holding.fault_since(), Some(Timestamp(0)));
         holding.begin(at(11));
         assert_eq!(holding.hold().map(|hold| hold.since), Some(Timestamp(0)));
         holding.end(Timestamp(30));
         holding.is_well();
+        assert_eq!(holding.fault_since(), None);
         holding.begin(at(40));
         assert_eq!(holding.hold().map(|hold| hold.since), Some(Timestamp(40)));
+    }
+
+    #[test]
+    fn only_a_fault_counts_as_a_fault() {
+        let mut holding = Holding::default();
+        holding.begin(Hold {
+            cause: HoldCause::Limit,
+            ..hold(Some(10))
+        });
+        assert_eq!(holding.fault_since(), None);
+        holding.end(Timestamp(10));
+        holding.begin(hold(Some(30)));
+        assert_eq!(holding.fault_since(), Some(Timestamp(0)));
+        holding.begin(hold(None));
+        assert_eq!(holding.fault_since(), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::base::Timestamp;
 use tokio::io::AsyncReadExt;
 
 use crate::message::{Headers, Recipient};
-use crate::routing::{Decision, Route};
+use crate::routing::{Caller, Decision, Route};
 use crate::spool::{Claim, Claimed, Content, Fate, Finish, NewMessage, Origin, Record, SpoolError};
 
 /// The octets of a stored content that are copied at once.
@@ -25,7 +25,7 @@ pub(super) struct Way {
 }
 
 /// Returns the ways of a message's waiting recipients under the current configuration.
-pub(super) fn ways(plan: &Plan, record: &Record, headers: &Headers) -> Vec<Way> {
+pub(super) fn ways(plan: &Plan, record: &Record, headers: &Headers, now: Timestamp) -> Vec<Way> {
     let (policy, all) = (&plan.settings.policy, &record.envelope.recipients);
     let Origin::Client { user, listener, .. } = &record.origin else {
         let route = plan.report_route().map(|(route, _)| route);
@@ -40,17 +40,54 @@ pub(super) fn ways(plan: &Plan, record: &Record, headers: &Headers) -> Vec<Way> 
         policy.caller(user, listener),
         all.iter().map(|recipient| &recipient.address),
     );
-    let way = |(decision, places): (Decision, Vec<usize>)| Way {
-        route: match decision {
-            Decision::Route(route) => Ok(route),
+    let way = |(decision, places): (Decision, Vec<usize>)| {
+        let recipients: Vec<Recipient> =
+            places.into_iter().map(|place| all[place].clone()).collect();
+        let route = match decision {
+            Decision::Route(route) => {
+                let other = by_fallback(plan, record, headers, &route.server, &recipients, now);
+                Ok(other.unwrap_or(route))
+            }
             Decision::Refused(refusal) => Err(format!(
                 "the current configuration refuses it: {}",
                 refusal.why
             )),
-        },
-        recipients: places.into_iter().map(|place| all[place].clone()).collect(),
+        };
+        Way { route, recipients }
     };
     decisions.into_iter().map(way).collect()
+}
+
+/// Returns the route of a message through the fallback of its server, while that is used. The message is then sent as
+/// if its user were pinned to the fallback. If the fallback cannot send it, it waits for its own server.
+fn by_fallback(
+    plan: &Plan,
+    record: &Record,
+    headers: &Headers,
+    server: &str,
+    recipients: &[Recipient],
+    now: Timestamp,
+) -> Option<Route> {
+    let fallback = plan.fallback(server, now)?;
+    let Origin::Client { user, listener, .. } = &record.origin else {
+        return None;
+    };
+    if !fallback.priorities.contains(&record.priority) {
+        return None;
+    }
+    let (policy, author) = (&plan.settings.policy, headers.author());
+    let caller = Caller {
+        pinned: Some(&fallback.server),
+        servers: None,
+        here: None,
+        ..policy.caller(user, listener)
+    };
+    let addresses = recipients.iter().map(|recipient| &recipient.address);
+    let mut decisions = policy.decide_each(&record.envelope.sender, &author, caller, addresses);
+    match (decisions.pop()?.0, decisions.is_empty()) {
+        (Decision::Route(route), true) => Some(route),
+        _ => None,
+    }
 }
 
 /// Assigns a lane to a message without one, under the current configuration. Returns `None` if its content
@@ -67,7 +104,7 @@ pub(super) async fn assign(world: &World, plan: &Plan, message: Claimed) -> Opti
         None => world.spool.content(record.id).await.ok()?,
     };
     let head = content.head().await.ok()?;
-    let ways = ways(plan, &record, &Headers::parse(&head));
+    let ways = ways(plan, &record, &Headers::parse(&head), world.clock.now());
     assigned(world, (claim, record), &content, ways).await.ok()
 }
 

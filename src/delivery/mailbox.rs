@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::Probe;
+use super::hold::{Hold, HoldCause};
 use super::plan::{Plan, ServerEntry};
 use super::usage::BackOff;
 use super::world::World;
@@ -37,17 +38,26 @@ impl World {
             Finding::TooFast(reason) => {
                 maillog::server_crowded(name, &reason);
                 if !desk.exhaust(now) {
-                    self.slow(plan, entry, Patience::Minutes, reason);
+                    self.slow(plan, entry, Patience::Minutes, (HoldCause::Limit, reason));
                 }
             }
             Finding::Slowed(patience, reason) if is_free => {
-                self.slow(plan, entry, patience, reason);
+                let cause = match patience {
+                    Patience::Minutes => HoldCause::Fault,
+                    Patience::Hours => HoldCause::Limit,
+                };
+                self.slow(plan, entry, patience, (cause, reason));
             }
             Finding::Held(until, reason) if is_free => {
-                self.hold(entry, now.after(until.lasts()), reason);
+                let cause = match until {
+                    Until::Probe => HoldCause::Fault,
+                    Until::For(_) => HoldCause::Limit,
+                };
+                self.hold(entry, now.after(until.lasts()), (cause, reason));
             }
             Finding::TokenRefused(reason) if is_free => {
-                self.hold(entry, now.after(Until::Probe.lasts()), reason);
+                let until = now.after(Until::Probe.lasts());
+                self.hold(entry, until, (HoldCause::Fault, reason));
             }
             Finding::Slowed(..) | Finding::Held(..) | Finding::TokenRefused(_) => {}
             Finding::SenderRefused {
@@ -62,14 +72,25 @@ impl World {
     }
 
     /// Holds a mailbox until the given time. Messages that wait for the mailbox return to the spool.
-    fn hold(&self, entry: &ServerEntry, until: Timestamp, reason: String) {
+    fn hold(&self, entry: &ServerEntry, until: Timestamp, (cause, reason): (HoldCause, String)) {
         maillog::server_held(entry.name(), self.clock.shown(until), &reason);
-        entry.desk.hold(self.clock.now(), Some(until), reason);
+        entry.desk.hold(Hold {
+            since: self.clock.now(),
+            until: Some(until),
+            cause,
+            reason,
+        });
         self.give_back(&entry.desk);
     }
 
     /// Holds a mailbox for a while, longer each time.
-    fn slow(&self, plan: &Plan, entry: &ServerEntry, patience: Patience, reason: String) {
+    fn slow(
+        &self,
+        plan: &Plan,
+        entry: &ServerEntry,
+        patience: Patience,
+        (cause, reason): (HoldCause, String),
+    ) {
         let usual = plan.settings.options.back_off;
         let back_off = match patience {
             Patience::Minutes => usual,
@@ -79,7 +100,7 @@ impl World {
             },
         };
         let (now, desk) = (self.clock.now(), &entry.desk);
-        let until = desk.slow(&back_off, reason.clone(), now, rand::random());
+        let until = desk.slow(&back_off, (cause, reason.clone()), now, rand::random());
         maillog::server_slowed(entry.name(), self.clock.shown(until), &reason);
         self.give_back(desk);
     }
@@ -93,13 +114,18 @@ impl World {
              mailboxes, or raise `recipients_per_day` if Exchange allows more",
             self.clock.shown(until)
         );
-        self.hold(entry, until, reason);
+        self.hold(entry, until, (HoldCause::Limit, reason));
     }
 
     /// Holds a mailbox until an operator releases it.
     pub(super) fn hold_by_hand(&self, entry: &ServerEntry, reason: String) {
         maillog::server_held_by_hand(entry.name(), &reason);
-        entry.desk.hold(self.clock.now(), None, reason);
+        entry.desk.hold(Hold {
+            since: self.clock.now(),
+            until: None,
+            cause: HoldCause::Operator,
+            reason,
+        });
         self.give_back(&entry.desk);
     }
 

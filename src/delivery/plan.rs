@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::desk::Desk;
 use super::desks::Desks;
-use super::server::Server;
+use super::server::{Fallback, Server};
 use super::settings::DeliverySettings;
 use crate::base::Timestamp;
 use crate::message::Address;
@@ -214,6 +214,16 @@ impl Plan {
                 .servers
                 .iter()
                 .any(|rule| rule.names_domain_of(address))
+    }
+
+    /// Returns the fallback through which the mail of a held server goes at present.
+    pub(super) fn fallback(&self, server: &str, now: Timestamp) -> Option<&Fallback> {
+        let mut servers = self.settings.servers.iter();
+        let configured = servers.find(|it| it.name() == lane::server(server))?;
+        let fallback = configured.fallback.as_ref()?;
+        let since = self.known(server)?.desk.fault_since()?;
+        let is_now = now.since(since) >= fallback.after && self.works(&fallback.server);
+        is_now.then_some(fallback)
     }
 
     /// The reason why a server is held, if it is.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::desk::Pushed;
+use super::fallback;
 use super::fates::SPOOL_PAUSE;
 use super::lanes;
 use super::patrol::Patrol;
@@ -41,6 +42,9 @@ pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
             let desks = world.desks.all();
             desks.iter().for_each(|desk| desk.sessions.close_idle(now));
             world.renew_claims(now);
+            if let Err(error) = fallback::look(&world, &world.plan(), now).await {
+                maillog::claim_failed("", &error);
+            }
             patrol.look(&world).await;
         }
         let pause = next.since(clock.now());

@@ -1,10 +1,11 @@
 //! A configured server, as delivery uses it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::usage::MailboxLimits;
 use crate::base::Service;
-use crate::message::Address;
+use crate::message::{Address, Priority};
 use crate::transport::Upstream;
 use crate::transport::smtp::Auth;
 
@@ -17,6 +18,8 @@ pub struct Server {
     pub limits: MailboxLimits,
     /// The tenant whose limits apply in addition to the mailbox's, if a tenant is configured.
     pub tenant: Option<String>,
+    /// The server that takes over its mail while this one is held for long, if one is configured.
+    pub fallback: Option<Fallback>,
 }
 
 impl Server {
@@ -67,4 +70,15 @@ impl Server {
             self.upstream.smtp.remote.host, self.upstream.smtp.remote.port
         )
     }
+}
+
+/// The server that takes over the mail of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// The name of the server that takes over.
+    pub server: String,
+    /// How long the other server must have been unusable because of a fault.
+    pub after: Duration,
+    /// The priorities of the mail that is taken over; other mail waits.
+    pub priorities: Vec<Priority>,
 }

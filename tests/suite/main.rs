@@ -20,6 +20,7 @@ mod dialogues;
 mod doors;
 mod doors_under_load;
 mod dovecot;
+mod fallback;
 mod faulty_upstream;
 mod holds;
 mod house;

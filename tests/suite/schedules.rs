@@ -79,6 +79,7 @@ fn settings(tls_config: Arc<rustls::ClientConfig>) -> delivery::DeliverySettings
             per_day: Some(10_000),
             recipients: 500,
         },
+        fallback: None,
         tenant: None,
     };
     delivery::DeliverySettings {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use toml::Spanned;
@@ -13,9 +14,9 @@ use crate::bounces::{Folder, Handled};
 use crate::config::ServerConfig;
 use crate::config::preset::{Provider, high_volume_email};
 use crate::config::text::{self, AuthMethod, Mode, Protocol};
-use crate::delivery::MailboxLimits;
+use crate::delivery::{Fallback, MailboxLimits};
 use crate::incoming::ReadingProtocol;
-use crate::message::Address;
+use crate::message::{Address, Priority};
 use crate::routing::{Filter, ServerRule};
 use crate::token::Grant;
 use crate::transport::smtp::{self, SmtpServer};
@@ -23,6 +24,9 @@ use crate::transport::{RemoteHost, Tls};
 
 /// The submission port (RFC 6409 §3.1), and the port for implicit TLS (RFC 8314 §7.3).
 const PORTS: (u16, u16) = (587, 465);
+
+/// The default for `fallback_after`: longer than most outages of a provider.
+const FALLBACK_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The value of `username` with which a server signs in as each sender.
 const PER_SENDER: &str = "{from}";
@@ -210,6 +214,7 @@ impl Checker<'_> {
             pop3,
             token,
             limits,
+            fallback: self.fallback(file, server, key),
             tenant: registration
                 .and_then(|registration| registration.tenant.as_ref())
                 .map(|tenant| tenant.get_ref().to_lowercase()),
@@ -301,6 +306,54 @@ impl Checker<'_> {
             );
             self.problem(filter.span(), &format!("{key} from_filter"), text);
         }
+    }
+
+    /// Returns the fallback of a server, if it has one.
+    fn fallback(
+        &mut self,
+        file: &text::File,
+        server: &text::ServerTable,
+        key: &str,
+    ) -> Option<Fallback> {
+        let key = format!("{key} fallback");
+        let Some(name) = &server.fallback else {
+            if server.fallback_after.is_some() || server.fallback_priorities.is_some() {
+                let text = "it is missing, so the other fallback keys have no effect; add fallback = \"SERVER\"";
+                self.problem(server.name.span(), &key, text);
+            }
+            return None;
+        };
+        let mut others = file.server.iter();
+        let other = others.find(|other| other.name.get_ref() == name.get_ref());
+        let text = match other {
+            None => "there is no server of this name",
+            Some(other) if other.name == server.name => "a server cannot take over from itself",
+            Some(other) if !other.is_for(Protocol::Smtp) => "that server is not used for sending",
+            Some(_) if !server.is_for(Protocol::Smtp) => {
+                "this server is not used for sending, so nothing can be taken over"
+            }
+            Some(_) if server.mode == Mode::Direct => {
+                "a server in direct mode has no queue that another server could take over"
+            }
+            Some(_) => "",
+        };
+        if !text.is_empty() {
+            let text = format!("{text}; name another [[server]], or remove the key");
+            self.problem(name.span(), &key, text);
+            return None;
+        }
+        let priorities = server.fallback_priorities.as_ref();
+        Some(Fallback {
+            server: name.get_ref().clone(),
+            after: server
+                .fallback_after
+                .map_or(FALLBACK_AFTER, |after| after.0),
+            // Bulk mail can wait.
+            priorities: match priorities {
+                Some(priorities) => priorities.get_ref().clone(),
+                None => vec![Priority::High, Priority::Normal],
+            },
+        })
     }
 
     /// The reports of a mailbox are read once, and one setting says what is done with them.
