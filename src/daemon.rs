@@ -5,6 +5,7 @@ pub(crate) mod privilege;
 mod sockets;
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::bounces::{Bounces, WatchedMailbox};
 use crate::config::{self, Config, Fixed, ServerConfig, ServiceConfig};
 use crate::delivery::{self, Delivery};
 use crate::door::accept::Bound;
+use crate::door::stream::ClientStream;
 use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Protocol, Socket, Users};
 use crate::incoming::{self, Incoming, Mailbox, ReadingProtocol};
 use crate::observe::{maillog, metrics};
@@ -28,8 +30,9 @@ use crate::operator::route::{RouteListener, RouteSettings};
 use crate::operator::{
     self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo, control,
 };
+use crate::platform::connection::Connection;
 use crate::platform::supervisor;
-use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep};
+use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep, time};
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
 use crate::transport::{Upstream, smtp::Smtp};
@@ -90,6 +93,15 @@ struct Services {
 /// delivery.
 struct Through(Arc<Delivery>);
 
+/// Sends nothing at once, because delivery is not running.
+struct Nothing;
+
+impl Direct for Nothing {
+    fn submit<'a>(&'a self, _: &'a Record, _: &'a Content) -> BoxFuture<'a, Answered> {
+        Box::pin(async { Answered::Unavailable })
+    }
+}
+
 impl Direct for Through {
     fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Answered> {
         Box::pin(async move {
@@ -111,7 +123,7 @@ impl Daemon {
     /// Starts the program. Everything that can fail does so before the first client is accepted.
     pub async fn start(config: Config, clock: Clock, root: Root) -> Result<Self, DaemonError> {
         let sockets = Sockets::passed();
-        let bound = sockets.bind_all(config.live.listeners.iter())?;
+        let bound = sockets.bind_all(config.live.listeners.iter()).await?;
         sockets
             .unused(&config.live.listeners)
             .for_each(maillog::socket_unused);
@@ -233,11 +245,11 @@ impl Daemon {
         })
     }
 
-    /// Returns the addresses that the program listens on, in the order of the configuration.
+    /// Returns the addresses that the program listens on (not local sockets), in the order of the configuration.
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.listeners
             .iter()
-            .map(|it| it.listener.address())
+            .filter_map(|it| it.listener.address())
             .collect()
     }
 
@@ -274,7 +286,7 @@ impl Daemon {
                 own: own.to_string(),
             });
         }
-        let bound = self.sockets.bind_all(new)?;
+        let bound = self.sockets.bind_all(new).await?;
         let delivery_settings = delivery_settings(&config, &self.sources)?;
         let incoming_settings = incoming_settings(&config, &self.sources)?;
         self.accounts
@@ -362,7 +374,7 @@ fn show_servers(config: &Config) {
 fn described(config: &Config, listeners: &[Serving], since: Timestamp) -> ProgramInfo {
     let listeners = listeners.iter().map(|it| ListenerRow {
         name: it.listener.name(),
-        address: it.listener.address().to_string(),
+        address: it.listener.shown(),
         protocol: match it.service {
             Service::Submission(_) => "smtp".to_owned(),
             Service::Incoming(protocol) => protocol.name().to_owned(),
@@ -429,6 +441,33 @@ fn beside<'s>(
 
 /// The parts that a command uses while the program is not running.
 pub type StoppedParts = (Accounts, delivery::DeliverySettings, Arc<incoming::Shared>);
+
+/// Serves one client of a listener in this process while the program is not running. The spool is closed when the
+/// returned task ends.
+pub(crate) async fn serve_alone(
+    config: &Config,
+    (endpoint, options): (&door::Endpoint, &submission::SubmissionOptions),
+    client: Connection,
+) -> Result<JoinHandle<()>, DaemonError> {
+    let owner = Owner::this_process(&config.live.host);
+    let (spool, clock) = (
+        SqliteSpool::open(config.fixed.spool.clone(), owner)?,
+        Clock::default(),
+    );
+    time::resume(&spool, &clock).await?;
+    let (settings, spool) = (submission_settings(config), Arc::new(spool));
+    let shared = submission::Shared::new(settings, spool, Arc::new(Nothing), clock);
+    let submission = Submission::new(options.clone(), &shared);
+    let visitor = door::Visitor {
+        stream: ClientStream::Plain(client),
+        peer: Ipv4Addr::LOCALHOST.into(),
+        endpoint: Arc::new(ArcSwap::from_pointee(endpoint.clone())),
+        door: Door::new(door_settings(config, &Arc::default())),
+    };
+    Ok(tokio::spawn(async move {
+        submission.serve(visitor).await;
+    }))
+}
 
 /// Returns the accounts and the servers, for a command to use while the program is not running. (A running
 /// program keeps the vault locked.)

@@ -81,6 +81,7 @@
 //! | by what a message is found | `spool/filter.rs`, `spool/sqlite/index.rs` (the index), `cli/trace.rs` |
 //! | the words for what happened to a message | `operator/story.rs`; why it waits, `operator/reason.rs` |
 //! | what `setup` asks and writes | `cli/setup.rs`, `cli/setup/text.rs`; the script for Microsoft's side, `cli/setup/microsoft365.ps1` |
+//! | how cron, PHP and mailx send without a network | `cli/sendmail.rs`; local sockets, `platform/connection.rs` |
 //! | a command | a file in `cli/`, and a `Request` if it asks the running program |
 //! | what people are alerted of, and in which words | `alerts/conditions.rs`, `alerts/message.rs`; a new channel, `alerts/channel.rs`, `alerts/send.rs` |
 //! | which part of a session's dialogue the log shows | `smtp/transcript.rs`; of which sessions, `door/shared.rs` |

@@ -79,7 +79,7 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
     let listener = bound
         .serve(Endpoint::open(address), door, Arc::new(service))
         .expect("listens");
-    listener.address()
+    listener.address().expect("an address")
 }
 
 /// SQLite, as the program uses it.

@@ -5,17 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-/// A TCP connection, or a TLS stream (a client's or a server's) over one.
-pub enum Stream<T> {
+/// A connection, or a TLS stream (a client's or a server's) over one.
+pub enum Stream<P, T> {
     /// A connection without TLS.
-    Plain(TcpStream),
+    Plain(P),
     /// A connection with TLS.
     Tls(Box<T>),
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
+impl<P: AsyncRead + Unpin, T: AsyncRead + Unpin> AsyncRead for Stream<P, T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -28,7 +27,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
+impl<P: AsyncWrite + Unpin, T: AsyncWrite + Unpin> AsyncWrite for Stream<P, T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

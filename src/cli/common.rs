@@ -19,6 +19,24 @@ pub(super) const BAD_CONFIG: u8 = 78;
 /// Something outside the program prevents the work: a port in use, a full disk (EX_UNAVAILABLE).
 pub(super) const UNAVAILABLE: u8 = 69;
 
+/// The environment variable that names the configuration file.
+const CONFIG: &str = "MAILFERRY_CONFIG";
+
+/// The configuration file of the Debian package.
+const OF_PACKAGE: &str = "/etc/mailferry/mailferry.toml";
+
+/// Returns the configuration file for a command that names none, so that the command finds the running program from any
+/// folder and shell.
+pub(super) fn config_file() -> PathBuf {
+    if let Some(named) = std::env::var_os(CONFIG) {
+        return named.into();
+    }
+    let here = PathBuf::from("mailferry.toml");
+    let of_package = PathBuf::from(OF_PACKAGE);
+    let is_packaged = !here.exists() && of_package.exists();
+    if is_packaged { of_package } else { here }
+}
+
 /// The options that every command takes, before or after its name: the configuration file, and `--json`.
 pub(super) struct ConfigFile {
     config: PathBuf,
@@ -33,10 +51,9 @@ pub(super) fn with_globals(command: Command) -> Command {
         .long("config")
         .global(true)
         .value_name("FILE")
-        .env("MAILFERRY_CONFIG")
-        .default_value("mailferry.toml")
+        .env(CONFIG)
         .value_parser(clap::value_parser!(PathBuf))
-        .help("The configuration file");
+        .help("The configuration file [default: mailferry.toml, or else /etc/mailferry/mailferry.toml]");
     let json = Arg::new("json")
         .long("json")
         .global(true)
@@ -60,7 +77,7 @@ impl FromArgMatches for ConfigFile {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let config = matches.get_one::<PathBuf>("config").cloned();
         Ok(Self {
-            config: config.unwrap_or_default(),
+            config: config.unwrap_or_else(config_file),
             json: matches.get_flag("json"),
         })
     }

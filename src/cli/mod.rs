@@ -18,6 +18,7 @@ mod reload;
 mod report;
 mod route;
 mod sandbox;
+mod sendmail;
 mod serve;
 mod servers;
 mod setup;
@@ -154,6 +155,11 @@ enum CliCommand {
     /// Works whether or not `mailferry serve` runs. Messages are found for as long as `[spool] history` keeps
     /// them.
     Trace(trace::Arguments),
+    /// Take a message on standard input, as cron, PHP, mailx and git send it
+    ///
+    /// Also if the program is called as `sendmail`. The message goes to the running program; if it is not running, into
+    /// its spool.
+    Sendmail(sendmail::Arguments),
     /// Print completions for a shell: bash, zsh, fish, elvish or powershell
     Completions(manual::CompletionsArguments),
     /// Write man pages for the program and each command
@@ -183,6 +189,10 @@ fn end_with_the_reader() {
 pub fn run() -> ExitCode {
     end_with_the_reader();
     crate::base::tls::install_provider();
+    let mut arguments = std::env::args();
+    if sendmail::is_called(&arguments.next().unwrap_or_default()) {
+        return sendmail::called(&arguments.collect::<Vec<_>>());
+    }
     let matches = common::with_globals(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let ended = run_command(cli.command);
@@ -214,6 +224,7 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Vault(arguments) => vault::run(&arguments),
         CliCommand::Queue(arguments) => queue::run(&arguments),
         CliCommand::Trace(arguments) => trace::run(&arguments),
+        CliCommand::Sendmail(arguments) => sendmail::run(&arguments),
         CliCommand::Completions(arguments) => {
             manual::completions(&arguments, common::with_globals(Cli::command()))
         }

@@ -228,7 +228,7 @@ impl Checker<'_> {
         };
         let listener = listeners.iter().find(|it| match &it.endpoint.socket {
             Socket::Address { address, .. } => is_here(address),
-            Socket::Systemd(_) => false,
+            Socket::Systemd(_) | Socket::Path { .. } => false,
         });
         if let Some(listener) = listener {
             self.warnings.push(format!(

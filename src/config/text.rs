@@ -145,6 +145,8 @@ pub(super) struct ListenerTable {
     pub protocol: Option<Spanned<Protocol>>,
     pub address: Option<Spanned<SocketAddr>>,
     pub systemd: Option<Spanned<String>>,
+    pub socket: Option<Spanned<String>>,
+    pub socket_mode: Option<Spanned<String>>,
     #[serde(default)]
     pub only_ipv6: bool,
     pub tls: Option<Spanned<TlsMode>>,

@@ -20,17 +20,20 @@ impl Sockets {
     }
 
     /// Returns one or more bound sockets for each listener.
-    pub(super) fn bind_all<'e>(
+    pub(super) async fn bind_all<'e>(
         &self,
         listeners: impl Iterator<Item = &'e config::ListenerConfig>,
     ) -> Result<Vec<(Socket, Bound)>, DaemonError> {
         let mut all = Vec::new();
         for listener in listeners {
             let socket = &listener.endpoint.socket;
-            let bound = self.bind(socket).map_err(|source| DaemonError::Bind {
-                socket: socket.to_string(),
-                source,
-            })?;
+            let bound = self
+                .bind(socket)
+                .await
+                .map_err(|source| DaemonError::Bind {
+                    socket: socket.to_string(),
+                    source,
+                })?;
             all.extend(bound.into_iter().map(|bound| (socket.clone(), bound)));
         }
         Ok(all)
@@ -48,9 +51,10 @@ impl Sockets {
         })
     }
 
-    fn bind(&self, socket: &Socket) -> io::Result<Vec<Bound>> {
+    async fn bind(&self, socket: &Socket) -> io::Result<Vec<Bound>> {
         match socket {
             Socket::Address { address, only_v6 } => Ok(vec![Listener::bind(*address, *only_v6)?]),
+            Socket::Path { path, mode } => Ok(vec![Listener::bind_path(path, *mode).await?]),
             Socket::Systemd(wanted) => self.named(wanted),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::arrival::{self, Arrival};
@@ -15,6 +16,7 @@ use super::service::Protocol;
 use super::shared::Door;
 use super::turned_away::TurnedAway;
 use crate::observe::maillog;
+use crate::platform::connection::{Acceptor, Connection};
 use crate::platform::sockets;
 
 /// The pause after `accept` fails; it doubles with each further failure in a row.
@@ -30,7 +32,8 @@ type CurrentService = ArcSwap<Arc<dyn Protocol>>;
 pub struct Listener {
     endpoint: Arc<ArcSwap<Endpoint>>,
     service: Arc<CurrentService>,
-    address: SocketAddr,
+    /// `None` for a local socket.
+    address: Option<SocketAddr>,
     task: JoinHandle<()>,
 }
 
@@ -41,9 +44,21 @@ impl Listener {
         Bound::of(sockets::bind(address, only_v6)?)
     }
 
-    /// Returns the bound address, with the actual port.
-    pub fn address(&self) -> SocketAddr {
+    /// Binds a local socket at a path, for users with these permission bits.
+    pub async fn bind_path(path: &Path, mode: u32) -> io::Result<Bound> {
+        Acceptor::at_path(path, mode).await.map(Bound)
+    }
+
+    /// Returns the bound address, with the actual port; `None` for a local socket.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Returns the bound address or path as text.
+    pub fn shown(&self) -> String {
+        let socket = || self.asked().to_string();
+        self.address
+            .map_or_else(socket, |address| address.to_string())
     }
 
     /// Returns the listener's name.
@@ -74,13 +89,13 @@ impl Listener {
 }
 
 /// A socket that is bound but does not accept connections yet.
-pub struct Bound(TcpListener);
+pub struct Bound(Acceptor);
 
 impl Bound {
     /// Wraps a socket that another process, such as systemd, has bound.
     pub fn of(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket).map(Self)
+        TcpListener::from_std(socket).map(|socket| Self(Acceptor::Tcp(socket)))
     }
 
     /// Starts to accept connections.
@@ -90,14 +105,15 @@ impl Bound {
         door: Arc<Door>,
         service: Arc<dyn Protocol>,
     ) -> io::Result<Listener> {
-        let address = self.0.local_addr()?;
+        let address = self.0.address()?;
         let tls = match &endpoint.tls {
             None => "none",
             Some(tls) if tls.implicit => "implicit",
             Some(_) if endpoint.plaintext => "starttls",
             Some(_) => "required",
         };
-        maillog::listening(&endpoint.name, address, tls);
+        let shown = address.map_or_else(|| endpoint.socket.to_string(), |it| it.to_string());
+        maillog::listening(&endpoint.name, &shown, tls);
         let endpoint = Arc::new(ArcSwap::from_pointee(endpoint));
         let service = Arc::new(ArcSwap::from_pointee(service));
         let task = tokio::spawn(accept(self.0, endpoint.clone(), door, service.clone()));
@@ -111,7 +127,7 @@ impl Bound {
 }
 
 async fn accept(
-    socket: TcpListener,
+    socket: Acceptor,
     endpoint: Arc<ArcSwap<Endpoint>>,
     door: Arc<Door>,
     service: Arc<CurrentService>,
@@ -139,7 +155,7 @@ async fn accept(
 }
 
 fn admit(
-    stream: TcpStream,
+    stream: Connection,
     peer: SocketAddr,
     current: &Arc<ArcSwap<Endpoint>>,
     door: &Arc<Door>,
@@ -147,7 +163,7 @@ fn admit(
 ) {
     let endpoint = current.load_full();
     // Replies are small, and the client waits for them.
-    let _ = stream.set_nodelay(true);
+    stream.send_at_once();
     let (door, service) = (door.clone(), service.clone());
     let Some(places) = door.place(&endpoint) else {
         let said = service.farewell(&TurnedAway::TooMany);
@@ -160,7 +176,7 @@ fn admit(
 
 /// Uses a spare file descriptor to send one client the reason why it is not served, instead of letting it
 /// wait for a greeting. Returns true if there was a client.
-async fn turn_one_away(socket: &TcpListener, service: &Arc<dyn Protocol>) -> bool {
+async fn turn_one_away(socket: &Acceptor, service: &Arc<dyn Protocol>) -> bool {
     let accepted = tokio::time::timeout(ACCEPT_PAUSE, socket.accept()).await;
     let Ok(Ok((stream, _))) = accepted else {
         return false;

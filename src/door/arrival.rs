@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::counts::{Counted, site};
@@ -19,6 +18,7 @@ use super::stream::{self, ClientStream};
 use super::turned_away::TurnedAway;
 use crate::base::limits;
 use crate::observe::maillog;
+use crate::platform::connection::Connection;
 
 /// How long a client that is turned away may take to read the reason.
 const TURN_AWAY: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ const LINGER: u64 = 64 * 1024;
 
 /// A connection at the door.
 pub(super) struct Arrival {
-    stream: TcpStream,
+    stream: Connection,
     peer: SocketAddr,
     endpoint: Arc<Endpoint>,
     /// The listener's current settings.
@@ -59,7 +59,7 @@ impl Drop for Watched<'_> {
 
 impl Arrival {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Connection,
         peer: SocketAddr,
         current: Arc<ArcSwap<Endpoint>>,
         places: SessionSlots,
@@ -167,7 +167,7 @@ impl Arrival {
     }
 }
 
-async fn implicit_tls(stream: TcpStream, endpoint: &Endpoint) -> Result<ClientStream, String> {
+async fn implicit_tls(stream: Connection, endpoint: &Endpoint) -> Result<ClientStream, String> {
     let config = endpoint.tls().ok_or("TLS: there is no certificate")?;
     let shaking = stream::start_tls(ClientStream::Plain(stream), config.clone());
     match timeout(limits::TLS_HANDSHAKE, shaking).await {
@@ -184,7 +184,7 @@ async fn talks_early(stream: &mut ClientStream, pause: Duration) -> bool {
 
 /// Sends the reason, unless the client expects TLS first, and closes the connection.
 pub(super) async fn turn_away(
-    stream: TcpStream,
+    stream: Connection,
     said: Vec<u8>,
     endpoint: Arc<Endpoint>,
     door: Arc<Door>,

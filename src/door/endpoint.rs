@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,13 @@ pub enum Socket {
     },
     /// A socket that systemd has bound, by its name in systemd (sd_listen_fds_with_names).
     Systemd(String),
+    /// A local socket.
+    Path {
+        /// The socket's path.
+        path: PathBuf,
+        /// The permission bits: who may connect.
+        mode: u32,
+    },
 }
 
 /// How a listener protects its sessions with TLS.
@@ -129,6 +137,9 @@ impl Endpoint {
 impl Socket {
     /// True if the two sockets cannot be bound at the same time. Port 0 means any free port.
     pub fn overlaps(&self, other: &Self) -> bool {
+        if let (Self::Path { path, .. }, Self::Path { path: other, .. }) = (self, other) {
+            return path == other;
+        }
         let (Some((a, a6)), Some((b, b6))) = (self.address(), other.address()) else {
             return self == other;
         };
@@ -144,7 +155,7 @@ impl Socket {
     fn address(&self) -> Option<(SocketAddr, bool)> {
         match self {
             Self::Address { address, only_v6 } => Some((*address, *only_v6)),
-            Self::Systemd(_) => None,
+            Self::Systemd(_) | Self::Path { .. } => None,
         }
     }
 }
@@ -154,6 +165,7 @@ impl std::fmt::Display for Socket {
         match self {
             Self::Address { address, .. } => address.fmt(f),
             Self::Systemd(name) => write!(f, "systemd:{name}"),
+            Self::Path { path, .. } => path.display().fmt(f),
         }
     }
 }

@@ -25,6 +25,7 @@ mod turned_away;
 pub(crate) mod usage;
 pub(crate) mod users;
 
+pub use crate::platform::connection::Connection;
 pub use accept::Listener;
 pub use endpoint::{Endpoint, ListenerCertificate, ListenerTls, Socket};
 pub use knocks::Knock;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ppp::v2::{Addresses, Command, Header};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::platform::connection::Connection;
 
 /// The length in octets of a header's fixed part, and the position in the fixed part of the field that states
 /// the variable part's length (PROXY protocol §2.2).
@@ -36,14 +37,14 @@ pub(crate) enum ProxyError {
 
 /// Reads the header. Returns the client that it names, or `None` if the connection is the proxy's own
 /// (LOCAL).
-pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyError> {
+pub(crate) async fn read(stream: &mut Connection) -> Result<Option<SocketAddr>, ProxyError> {
     let slow = |_| io::Error::from(io::ErrorKind::TimedOut);
     let header = timeout(PATIENCE, octets(stream)).await.map_err(slow)??;
     source(&header)
 }
 
 /// Reads exactly the octets of the header, because the data after it may be TLS.
-async fn octets(stream: &mut TcpStream) -> Result<Vec<u8>, ProxyError> {
+async fn octets(stream: &mut Connection) -> Result<Vec<u8>, ProxyError> {
     let mut header = vec![0; FIXED];
     stream.read_exact(&mut header).await?;
     let variable = length(&header)?;

@@ -3,16 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::platform::connection::Connection;
+
 /// The stream of a client's connection, with or without TLS.
-pub(crate) type ClientStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
+pub(crate) type ClientStream = crate::base::stream::Stream<Connection, TlsStream<Connection>>;
 
 impl ClientStream {
     /// Returns the connection's socket.
-    pub(crate) fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &Connection {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,

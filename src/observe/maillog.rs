@@ -31,8 +31,8 @@ fn recipients(envelope: &Envelope) -> String {
 }
 
 /// A listener accepts connections; `tls` is the value from the configuration.
-pub(crate) fn listening(listener: &str, address: SocketAddr, tls: &str) {
-    info!(target: TARGET, event = "listening", listener, %address, tls, "listening");
+pub(crate) fn listening(listener: &str, address: &str, tls: &str) {
+    info!(target: TARGET, event = "listening", listener, address, tls, "listening");
 }
 
 /// A listener is no longer configured.

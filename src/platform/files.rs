@@ -48,7 +48,12 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
 
 /// Makes a file accessible only to its owner.
 pub(crate) fn keep_private(path: &Path) -> io::Result<()> {
-    std::fs::set_permissions(path, Permissions::from_mode(PRIVATE))
+    set_mode(path, PRIVATE)
+}
+
+/// Sets the permission bits of a file.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// Makes a folder accessible only to its owner.

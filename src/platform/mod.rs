@@ -2,6 +2,7 @@
 //! space. Nothing outside this room imports `rustix` or `nix`, or names a Unix socket or a file mode.
 
 pub(crate) mod clock;
+pub(crate) mod connection;
 pub(crate) mod control;
 pub(crate) mod files;
 pub(crate) mod identity;

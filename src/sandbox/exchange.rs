@@ -57,7 +57,7 @@ pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: A
 }
 
 struct SandboxSession {
-    stream: Option<Stream<TlsStream<TcpStream>>>,
+    stream: Option<Stream<TcpStream, TlsStream<TcpStream>>>,
     acceptor: TlsAcceptor,
     state: Arc<SandboxState>,
     input: BytesMut,

@@ -15,7 +15,7 @@ use crate::base::Timestamp;
 use crate::base::limits::upstream as wait;
 
 /// The connection to a host.
-pub(crate) type RemoteStream = crate::base::stream::Stream<TlsStream<TcpStream>>;
+pub(crate) type RemoteStream = crate::base::stream::Stream<TcpStream, TlsStream<TcpStream>>;
 
 impl RemoteStream {
     /// Returns the connection's socket.

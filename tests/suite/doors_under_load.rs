@@ -256,7 +256,8 @@ fn a_panic_ends_its_session_and_no_other() {
         let service = Submission::new(SubmissionOptions::new(session), &shared);
         let endpoint = Endpoint::open(address);
         let listener = bound.serve(endpoint, door.clone(), Arc::new(service));
-        (door, listener.expect("serves").address())
+        let address = listener.expect("serves").address();
+        (door, address.expect("an address"))
     });
     let mut other = Smtp::connect(address);
     other.expect("EHLO other", "250");

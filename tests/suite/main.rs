@@ -36,6 +36,7 @@ mod prometheus;
 mod reading;
 mod replies;
 mod schedules;
+mod sendmail;
 mod setup;
 mod simulated;
 mod states;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use toml::Spanned;
+
 use super::checker::Checker;
 use super::user::limit;
 use crate::base::certificate::{self, Files};
@@ -19,6 +21,7 @@ use crate::door::{BareNewlines, Endpoint, ListenerCertificate, ListenerTls, Sock
 use crate::incoming::ReadingProtocol;
 use crate::message::Address;
 use crate::observe::maillog;
+use crate::platform::connection::EVERYBODY;
 use crate::routing::ServerRule;
 use crate::smtp;
 use crate::submission;
@@ -58,6 +61,14 @@ impl Checker<'_> {
     }
 
     fn socket(&mut self, listener: &text::ListenerTable) -> Option<Socket> {
+        if let Some(path) = &listener.socket {
+            return self.local_socket(listener, path);
+        }
+        if let Some(mode) = &listener.socket_mode {
+            let text =
+                "it has no effect without `socket`; add socket = \"PATH\", or remove the key";
+            self.problem(mode.span(), "[[listener]] socket_mode", text);
+        }
         match (&listener.address, &listener.systemd) {
             (Some(address), None) => Some(Socket::Address {
                 address: *address.get_ref(),
@@ -71,11 +82,43 @@ impl Checker<'_> {
             }
             (None, None) => {
                 let span = listener.name.as_ref().map_or(0..0, |name| name.span());
-                let text = "it has no address; add address = \"127.0.0.1:2525\", or systemd = \"NAME\" for a socket that systemd passes";
+                let text = "it has no address; add address = \"127.0.0.1:2525\", socket = \"PATH\" for programs on this machine, or systemd = \"NAME\" for a socket that systemd passes";
                 self.problem(span, "[[listener]]", text);
                 None
             }
         }
+    }
+
+    /// Returns a local socket, for programs on this machine such as `mailferry sendmail`.
+    fn local_socket(
+        &mut self,
+        listener: &text::ListenerTable,
+        path: &Spanned<String>,
+    ) -> Option<Socket> {
+        let others = [
+            ("address", listener.address.is_some()),
+            ("systemd", listener.systemd.is_some()),
+            ("proxies", !listener.proxies.is_empty()),
+            ("certificate", listener.certificate.is_some()),
+            ("networks", listener.networks.is_some()),
+        ];
+        for (key, _) in others.iter().filter(|(_, is_written)| *is_written) {
+            let text = "a local socket has none; remove one of the keys, this or `socket`";
+            self.problem(path.span(), &format!("[[listener]] {key}"), text);
+        }
+        let octal = |mode: &Spanned<String>| {
+            let read = u32::from_str_radix(mode.get_ref(), 8).ok();
+            let read = read.filter(|mode| mode & !0o777 == 0);
+            read.ok_or("write permission bits such as \"0666\" (everybody) or \"0660\" (a group)")
+        };
+        let mode = match &listener.socket_mode {
+            Some(mode) => self.ok(octal(mode), mode.span(), "[[listener]] socket_mode")?,
+            None => EVERYBODY,
+        };
+        Some(Socket::Path {
+            path: self.beside(path.get_ref()),
+            mode,
+        })
     }
 
     fn is_new(
@@ -117,8 +160,11 @@ impl Checker<'_> {
     ) -> ListenerConfig {
         let name = name_of(listener, &socket);
         let allowed = self.users_of(listener, users);
-        let on_loopback =
-            matches!(&socket, Socket::Address { address, .. } if address.ip().is_loopback());
+        let on_loopback = match &socket {
+            Socket::Address { address, .. } => address.ip().is_loopback(),
+            Socket::Path { .. } => true,
+            Socket::Systemd(_) => false,
+        };
         let plaintext_auth = on_loopback || listener.allow_plaintext;
         let tls = self.tls_of(listener);
         let mode = mode(listener, plaintext_auth);
@@ -400,7 +446,7 @@ fn name_of(listener: &text::ListenerTable, socket: &Socket) -> String {
 fn overlap_by_ipv4(one: &Socket, other: &Socket) -> bool {
     let is_v4 = |socket: &Socket| match socket {
         Socket::Address { address, .. } => Some(address.is_ipv4()),
-        Socket::Systemd(_) => None,
+        Socket::Systemd(_) | Socket::Path { .. } => None,
     };
     is_v4(one) != is_v4(other)
 }
