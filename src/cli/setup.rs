@@ -14,19 +14,22 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use ipnet::IpNet;
 
-use super::common::{BAD_CONFIG, failed, misused};
+use super::common::{failed, misused};
 use crate::base::certificate;
 use crate::base::{Secret, Timestamp};
 use crate::config::{self, Secrets};
 use crate::door::password::hash_password;
 use crate::message::Address;
-use crate::platform::files::{Readers, create_new};
+use crate::platform::files::{self, Readers, create_new};
 use crate::platform::identity;
 use answers::{Answers, SignIn};
 use talk::Talk;
 
 /// The configuration's name.
 const CONFIGURATION: &str = "mailferry.toml";
+
+/// The folder of the Debian package's configuration, which belongs to the service's group.
+const OF_PACKAGE: &str = "/etc/mailferry";
 
 /// The script's name.
 const SCRIPT: &str = "microsoft365.ps1";
@@ -37,9 +40,10 @@ const PASSWORD: usize = 15;
 /// The arguments of `mailferry setup`.
 #[derive(Clone, clap::Args)]
 pub(super) struct Arguments {
-    /// The folder for the files; existing files are never overwritten
-    #[arg(short, long, value_name = "FOLDER", default_value = ".")]
-    output: PathBuf,
+    /// The folder for the files; existing files are never overwritten [default: /etc/mailferry for root if it exists, or else
+    /// the current folder]
+    #[arg(short, long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
     /// Take over what the configuration of email-oauth2-proxy says; what cannot be carried over is listed
     #[arg(long, value_name = "FILE", conflicts_with = "from_msmtp")]
     from_emailproxy: Option<PathBuf>,
@@ -131,15 +135,27 @@ fn with_imported(mut arguments: Arguments) -> Result<(Arguments, Vec<String>), S
     }
     arguments.sign_in = arguments.sign_in.or(imported.sign_in);
     arguments.tenant = arguments.tenant.or(imported.tenant);
-    arguments.client_id = arguments.client_id.or(imported.client_id);
+    arguments.client_id = arguments
+        .client_id
+        .or(imported.client_id.filter(|id| !id.is_empty()));
     arguments.listen = arguments.listen.or(imported.listen);
     let sender = imported.default_from.map(|sender| sender.to_string());
     arguments.default_from = arguments.default_from.or(sender);
     Ok((arguments, imported.left))
 }
 
+/// Returns the folder of the Debian package if root runs this command there, or else the current folder.
+fn usual_folder() -> PathBuf {
+    let of_package = PathBuf::from(OF_PACKAGE);
+    match identity::is_root() && of_package.is_dir() {
+        true => of_package,
+        false => PathBuf::from("."),
+    }
+}
+
 fn set_up(arguments: &Arguments) -> ExitCode {
     let is_terminal = std::io::stdin().is_terminal();
+    let folder = arguments.output.clone().unwrap_or_else(usual_folder);
     if arguments.mailboxes.is_empty() && !is_terminal {
         return misused(
             &"name a mailbox with --mailbox, or run this command at a terminal, where it asks",
@@ -147,13 +163,16 @@ fn set_up(arguments: &Arguments) -> ExitCode {
     }
     let mut talk = Talk::new(is_terminal);
     let answers = match ask(arguments, &mut talk) {
-        Ok(answers) => answers,
+        Ok(answers) => Answers {
+            is_packaged: folder == Path::new(OF_PACKAGE),
+            ..answers
+        },
         Err(error) => return failed(&error),
     };
-    match write(arguments, &answers) {
+    match write(arguments, &answers, &folder) {
         Ok(password) => {
-            next_steps(arguments, &answers, &password);
-            check(&arguments.output.join(CONFIGURATION))
+            next_steps(arguments, &answers, &folder, &password);
+            ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
     }
@@ -243,38 +262,61 @@ fn ask(arguments: &Arguments, talk: &mut Talk) -> Result<Answers, String> {
         user: arguments.user.clone(),
         networks,
         reading: arguments.reading,
+        is_packaged: false,
     })
 }
 
-/// Writes all files. Returns the password for apps.
-fn write(arguments: &Arguments, answers: &Answers) -> Result<String, String> {
-    let folder = &arguments.output;
-    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let configuration = folder.join(CONFIGURATION);
-    let hash_file = folder.join(text::password_file(answers));
-    let script_file = folder.join(SCRIPT);
-    // Before the first file is written, so that an error leaves nothing half done.
-    let files = [&configuration, &hash_file, &script_file];
-    if let Some(file) = files.into_iter().find(|file| file.exists()) {
-        return Err(exists(file));
-    }
-    let certificate = match answers.sign_in {
-        SignIn::App => app_certificate(folder, &arguments.app_name)?,
-        SignIn::Person => String::new(),
-    };
+/// A file to write: its name, its readers, and its text.
+type NewFile = (String, Readers, String);
+
+/// Writes all files, or none if one exists already or the configuration is wrong. Returns the password for apps.
+fn write(arguments: &Arguments, answers: &Answers, folder: &Path) -> Result<String, String> {
     let password = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; PASSWORD]>());
     let hash = hash_password(&Secret::from(password.clone())).map_err(|error| error.to_string())?;
-    create(&hash_file, Readers::Owner, &(hash + "\n"))?;
+    let mut files = vec![(text::password_file(answers), Readers::Owner, hash + "\n")];
+    let mut kept = Vec::new();
+    let mut certificate = String::new();
+    if answers.sign_in == SignIn::App {
+        let (own, is_new) = app_certificate(folder, &arguments.app_name)?;
+        let list = if is_new { &mut files } else { &mut kept };
+        certificate = in_base64(&own[0])?;
+        list.extend(own);
+    }
     if !arguments.portal {
         let script = text::script(answers, &arguments.app_name, &certificate);
-        create(&script_file, Readers::All, &script)?;
+        files.push((SCRIPT.to_owned(), Readers::All, script));
     }
-    create(&configuration, Readers::All, &text::configuration(answers))?;
+    files.push((
+        CONFIGURATION.to_owned(),
+        Readers::All,
+        text::configuration(answers),
+    ));
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let paths = files.iter().rev().map(|(name, ..)| folder.join(name));
+    if let Some(path) = paths.into_iter().find(|path| path.exists()) {
+        return Err(exists(&path));
+    }
+    tried(files.iter().chain(&kept))?;
+    files.iter().try_for_each(|file| create(folder, file))?;
     Ok(password)
 }
 
-/// Creates the app's certificate and key, unless they exist. Returns the certificate as base64 of DER.
-fn app_certificate(folder: &Path, name: &str) -> Result<String, String> {
+/// Checks the configuration before anything is written, so that a wrong answer leaves nothing half done.
+fn tried<'f>(files: impl Iterator<Item = &'f NewFile>) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    for file in files {
+        create(folder.path(), file)?;
+    }
+    let checked = config::load(&folder.path().join(CONFIGURATION), Secrets::Looked);
+    checked.map(drop).map_err(|error| {
+        format!(
+            "with these answers the configuration would be wrong, so nothing was written:\n{error}"
+        )
+    })
+}
+
+/// Returns the app's certificate and key, and true if they are new.
+fn app_certificate(folder: &Path, name: &str) -> Result<([NewFile; 2], bool), String> {
     let (chain, key) = (folder.join(text::CERTIFICATE), folder.join(text::KEY));
     if chain.exists() != key.exists() {
         return Err(format!(
@@ -283,19 +325,31 @@ fn app_certificate(folder: &Path, name: &str) -> Result<String, String> {
             key.display()
         ));
     }
-    if !chain.exists() {
-        let subject = format!("{name} on {}", identity::host_name());
-        let made = certificate::for_app(&subject, Timestamp::now());
-        let made = made.map_err(|error| format!("the certificate: {error}"))?;
-        create(&key, Readers::Owner, &made.key)?;
-        create(&chain, Readers::All, &made.certificate)?;
+    let pair = |certificate, private| {
+        [
+            (text::CERTIFICATE.to_owned(), Readers::All, certificate),
+            (text::KEY.to_owned(), Readers::Owner, private),
+        ]
+    };
+    if chain.exists() {
+        let read = |path: &Path| {
+            let text = std::fs::read_to_string(path);
+            text.map_err(|error| format!("{}: {error}", path.display()))
+        };
+        return Ok((pair(read(&chain)?, read(&key)?), false));
     }
-    let text = std::fs::read(&chain).map_err(|error| format!("{}: {error}", chain.display()))?;
-    // The file may contain the private key too, which must not get into the script.
-    let mut blocks = x509_parser::pem::Pem::iter_from_buffer(&text).flatten();
+    let subject = format!("{name} on {}", identity::host_name());
+    let made = certificate::for_app(&subject, Timestamp::now());
+    let made = made.map_err(|error| format!("the certificate: {error}"))?;
+    Ok((pair(made.certificate, made.key), true))
+}
+
+/// Returns a certificate as base64 of DER. The file may contain the private key too, which must not get into the
+/// script.
+fn in_base64((name, _, text): &NewFile) -> Result<String, String> {
+    let mut blocks = x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()).flatten();
     let certificate = blocks.find(|block| block.label == "CERTIFICATE");
-    let certificate =
-        certificate.ok_or_else(|| format!("{}: it contains no certificate", chain.display()))?;
+    let certificate = certificate.ok_or_else(|| format!("{name}: it contains no certificate"))?;
     Ok(BASE64_STANDARD.encode(certificate.contents))
 }
 
@@ -306,17 +360,23 @@ fn exists(path: &Path) -> String {
     )
 }
 
-fn create(path: &Path, readers: Readers, text: &str) -> Result<(), String> {
+fn create(folder: &Path, (name, readers, text): &NewFile) -> Result<(), String> {
+    let path = folder.join(name);
     let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => exists(path),
+        std::io::ErrorKind::AlreadyExists => exists(&path),
         _ => format!("{}: {error}", path.display()),
     };
-    let mut file = create_new(readers).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)
+    let mut file = create_new(*readers).open(&path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    if folder == Path::new(OF_PACKAGE) {
+        files::share_with_group(&path).map_err(failed)?;
+    }
+    Ok(())
 }
 
-fn next_steps(arguments: &Arguments, answers: &Answers, password: &str) {
-    let folder = arguments.output.display();
+fn next_steps(arguments: &Arguments, answers: &Answers, folder: &Path, password: &str) {
+    let is_packaged = folder == Path::new(OF_PACKAGE);
+    let folder = folder.display();
     println!("\nWritten to {folder}: {CONFIGURATION} and the files that it names.");
     println!(
         "Apps sign in as {} with this password, which is shown only now: {password}",
@@ -345,16 +405,12 @@ fn next_steps(arguments: &Arguments, answers: &Answers, password: &str) {
         }
     }
     println!("     mailferry test {server} --wait --to you@example.com");
-    println!("     mailferry serve\n");
-}
-
-/// Checks the configuration that was written, as `mailferry check` does.
-fn check(path: &Path) -> ExitCode {
-    match config::load(path, Secrets::Looked) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(BAD_CONFIG)
+    println!(
+        "     {}\n",
+        if is_packaged {
+            "systemctl restart mailferry"
+        } else {
+            "mailferry serve"
         }
-    }
+    );
 }

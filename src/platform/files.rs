@@ -51,6 +51,15 @@ pub(crate) fn keep_private(path: &Path) -> io::Result<()> {
     set_mode(path, PRIVATE)
 }
 
+/// The mode of a file that its owner writes and its group reads.
+const SHARED: u32 = 0o640;
+
+/// Lets a file's group read it, but nobody else. In a folder with the set-group-ID bit, a new file has the folder's
+/// group.
+pub(crate) fn share_with_group(path: &Path) -> io::Result<()> {
+    set_mode(path, SHARED)
+}
+
 /// Sets the permission bits of a file.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(mode))

@@ -360,16 +360,41 @@ fn accounts_of_other_tools_are_taken_over_and_the_rest_is_listed() {
 fn a_private_key_never_gets_into_the_script() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
-    let made = rcgen::generate_simple_self_signed(vec!["app".to_owned()]).expect("makes");
-    let (key, certificate) = (made.signing_key.serialize_pem(), made.cert.pem());
-    std::fs::write(path.join("app.pem"), format!("{key}{certificate}")).expect("writes");
-    let (code, _, said) = setup(path, &["--mailbox", MAILBOX]);
+    let options = ["--mailbox", MAILBOX];
+    assert_eq!(setup(path, &options).0, Some(0));
+    let (key, certificate) = (read(path, "app.key"), read(path, "app.pem"));
+    for name in [
+        "mailferry.toml",
+        "microsoft365.ps1",
+        "apps.argon2",
+        "app.key",
+    ] {
+        std::fs::remove_file(path.join(name)).expect("removes");
+    }
+    let (code, _, said) = setup(path, &options);
     assert!(code == Some(69) && said.contains("only one of"), "{said}");
+    std::fs::write(path.join("app.pem"), format!("{key}{certificate}")).expect("writes");
     std::fs::write(path.join("app.key"), &key).expect("writes");
-    let (_, _, said) = setup(path, &["--mailbox", MAILBOX]);
+    let (_, _, said) = setup(path, &options);
     let script = read(path, "microsoft365.ps1");
     let secret = key.lines().nth(1).expect("a line");
     assert!(!script.contains(secret), "{said}");
-    let public = BASE64_STANDARD.encode(made.cert.der());
-    assert!(script.contains(&public), "{said}");
+    let public = certificate.lines().nth(1).expect("a line");
+    assert!(script.contains(public), "{said}");
+}
+
+#[test]
+fn a_wrong_answer_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let (code, _, said) = setup(
+        path,
+        &["--mailbox", MAILBOX, "--tenant", "https://example.com"],
+    );
+    assert!(
+        code == Some(69) && said.contains("nothing was written"),
+        "{said}"
+    );
+    assert!(said.contains("tenant"), "{said}");
+    assert_eq!(std::fs::read_dir(path).expect("reads").count(), 0);
 }

@@ -27,6 +27,8 @@ pub(super) struct Answers {
     pub(super) networks: Vec<IpNet>,
     /// True if apps also read the mailboxes by IMAP.
     pub(super) reading: bool,
+    /// True if the configuration is for the service of the Debian package.
+    pub(super) is_packaged: bool,
 }
 
 /// A mailbox.

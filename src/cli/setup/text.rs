@@ -11,6 +11,21 @@ pub(super) const NO_CLIENT_ID: &str = "00000000-0000-0000-0000-000000000000";
 /// The address at which apps read mail by IMAP.
 const IMAP: &str = "127.0.0.1:1143";
 
+/// The folder of the Debian package's service.
+const DATA: &str = "data_dir = \"/var/lib/mailferry\"\n";
+
+/// What programs on this machine need that call sendmail.
+const LOCAL: &str = "
+# Programs on this machine send with `sendmail`, without a password.
+[[listener]]
+name = \"local\"
+socket = \"/run/mailferry/sendmail.sock\"
+users = [\"local\"]
+[[user]]
+name = \"local\"
+networks = [\"127.0.0.1\"]
+";
+
 /// The file names beside the configuration.
 pub(super) const CERTIFICATE: &str = "app.pem";
 pub(super) const KEY: &str = "app.key";
@@ -29,10 +44,14 @@ pub(super) fn configuration(answers: &Answers) -> String {
         ..
     } = answers;
     let mut text = format!(
-        "# Made by `mailferry setup`. `mailferry check` says what it does; config/mailferry.toml explains all keys.\n\n\
+        "# Made by `mailferry setup`. `mailferry check` says what it does; config/mailferry.toml explains all keys.\n{}\n\
          # Apps connect here.\n[[listener]]\naddress = {}\n",
+        if answers.is_packaged { DATA } else { "" },
         quoted(listen)
     );
+    if answers.is_packaged {
+        text += &format!("users = [{}]\n", quoted(user));
+    }
     if !listen.ip().is_loopback() {
         text += "# mailferry makes its own certificate at the first start; apps must not verify it, or get one that they trust.\n\
                  tls = \"starttls\"\n";
@@ -68,6 +87,9 @@ pub(super) fn configuration(answers: &Answers) -> String {
             names.join(", "),
             quoted(IMAP)
         );
+    }
+    if answers.is_packaged {
+        text += LOCAL;
     }
     text += &format!(
         "\n# The app registration in Entra ID.\n[oauth.microsoft]\ntenant = {}\n",
