@@ -478,19 +478,20 @@ fn fetchmail_and_getmail_fetch_by_imap_and_pop3() {
         ("SimplePOP3Retriever", bridge.pop3),
         ("SimplePOP3SSLRetriever", bridge.pop3s),
     ] {
+        // getmail misses the end of its own child if the child is quick. It then gives up after its timeout.
         let ca = if kind.contains("SSL") {
             format!("ca_certs = {at}/cert.pem\n")
         } else {
             String::new()
         };
         let rc = format!(
-            "[retriever]\ntype = {kind}\nserver = localhost\nport = {port}\nusername = erp\npassword = load\n{ca}\
+            "[retriever]\ntype = {kind}\nserver = localhost\nport = {port}\nusername = erp\npassword = load\ntimeout = 10\n{ca}\
              [destination]\ntype = MDA_external\npath = {at}/keep\nallow_root_commands = true\n\
              [options]\nread_all = true\ndelete = false\ndelivered_to = false\nreceived = false\n"
         );
         bridge.lab.write_private("getmailrc", &rc);
         bridge.script(&format!(
-            "rm -f fetched; getmail --getmaildir {at} --rcfile getmailrc --quiet
+            "for _ in 1 2 3; do rm -f fetched; getmail --getmaildir {at} --rcfile getmailrc --quiet && break; done
              test $(grep -c 'Subject: odd' fetched) = 2"
         ));
     }
