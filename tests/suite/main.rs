@@ -15,6 +15,7 @@ mod configurations;
 mod connect;
 mod crash;
 mod damage;
+mod debian;
 mod delivery;
 mod dialogues;
 mod doors;
