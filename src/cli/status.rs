@@ -25,12 +25,18 @@ pub(super) struct Arguments {
     /// Print again every SECONDS seconds (default 2) until Ctrl-C
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..))]
     watch: Option<u64>,
+    /// Only say if apps may send mail here now: exits with 0 or 1, for the health check of a container
+    #[arg(long, conflicts_with = "watch")]
+    ready: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     operator::run(&arguments.config, Need::Running, async |reached| {
         loop {
             let status: Status = reached.operator().ask(Request::Status).await?;
+            if arguments.ready {
+                return Ok(ready(&status));
+            }
             let shown = if arguments.config.json {
                 json(&status)
             } else {
@@ -55,6 +61,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
     })
+}
+
+fn ready(status: &Status) -> ExitCode {
+    let reasons = status.not_ready();
+    match reasons.is_empty() {
+        true => println!("ready"),
+        false => println!("not ready: {}", reasons.join("; ")),
+    }
+    ExitCode::from(u8::from(!reasons.is_empty()))
 }
 
 fn json(status: &Status) -> String {

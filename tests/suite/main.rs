@@ -41,6 +41,7 @@ mod sendmail;
 mod setup;
 mod simulated;
 mod states;
+mod static_program;
 mod status;
 mod stories;
 mod tokens;
