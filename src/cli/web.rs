@@ -35,9 +35,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             println!("{link}");
         }
         if !arguments.no_browser && !arguments.config.json && open::that_detached(&link).is_err() {
+            let port = url::Url::parse(&link).ok().and_then(|link| link.port());
+            let forward = port.map_or(String::new(), |port| {
+                format!(
+                    "; to use another machine, forward the port first, such as: ssh -L {port}:127.0.0.1:{port} this-machine"
+                )
+            });
             eprintln!(
-                "No browser could be opened. Open the link in a browser on this machine; to use another machine, forward the port first, such as: \
-                 ssh -L 2580:127.0.0.1:2580 this-machine"
+                "No browser could be opened. Open the link in a browser on this machine{forward}"
             );
         }
         Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! The table `[delivery]` of the configuration: each key with its default. The README explains the keys.
+//! The table `[delivery]` of the configuration: each key with its default. `config/mailferry.toml` explains the keys.
 
 use std::time::Duration;
 

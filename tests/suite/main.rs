@@ -23,6 +23,7 @@ mod doors_under_load;
 mod dovecot;
 mod fallback;
 mod faulty_upstream;
+mod guides;
 mod holds;
 mod house;
 mod identity;
