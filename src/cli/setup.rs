@@ -2,6 +2,9 @@
 
 mod answers;
 mod import;
+mod imported;
+mod odoo;
+mod postfix;
 mod talk;
 mod text;
 
@@ -19,10 +22,12 @@ use crate::base::certificate;
 use crate::base::{Secret, Timestamp};
 use crate::config::{self, Secrets};
 use crate::door::password::hash_password;
-use crate::message::Address;
+use crate::message::{Address, Author, ReversePath};
 use crate::platform::files::{self, Readers, create_new};
 use crate::platform::identity;
+use crate::routing::{Caller, Decision};
 use answers::{Answers, SignIn};
+use imported::Imported;
 use talk::Talk;
 
 /// The configuration's name.
@@ -45,11 +50,17 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "FOLDER")]
     output: Option<PathBuf>,
     /// Take over what the configuration of email-oauth2-proxy says; what cannot be carried over is listed
-    #[arg(long, value_name = "FILE", conflicts_with = "from_msmtp")]
+    #[arg(long, value_name = "FILE", group = "import")]
     from_emailproxy: Option<PathBuf>,
     /// Take over what the configuration of msmtp says; what cannot be carried over is listed
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "import")]
     from_msmtp: Option<PathBuf>,
+    /// Take over what Postfix's main.cf and the maps that it names say; what cannot be carried over is listed
+    #[arg(long, value_name = "main.cf", group = "import")]
+    from_postfix: Option<PathBuf>,
+    /// Take over Odoo's outgoing mail servers or system parameters, exported as CSV; may be repeated
+    #[arg(long, value_name = "CSV", group = "import")]
+    from_odoo: Vec<PathBuf>,
     /// A mailbox to send through; may be repeated
     #[arg(long = "mailbox", value_name = "ADDRESS", value_parser = Address::parse)]
     mailboxes: Vec<Address>,
@@ -98,50 +109,100 @@ fn filter(text: &str) -> Result<(Address, String), String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let (arguments, left) = match with_imported(arguments.clone()) {
+    let (arguments, imported) = match with_imported(arguments.clone()) {
         Ok(found) => found,
         Err(error) => return failed(&error),
     };
-    let ended = set_up(&arguments);
-    if !left.is_empty() {
+    let ended = set_up(&arguments, &imported.ways);
+    if !imported.left.is_empty() {
         println!("\nNot carried over:\n");
-        left.iter().for_each(|it| println!("- {it}"));
+        imported.left.iter().for_each(|it| println!("- {it}"));
     }
     ended
 }
 
-/// Adds what another tool's configuration says to the options; options that were given count more. Also returns what
-/// is not carried over.
-fn with_imported(mut arguments: Arguments) -> Result<(Arguments, Vec<String>), String> {
-    type Import = fn(&str) -> Result<import::Imported, String>;
-    let (file, import): (&Path, Import) = match (&arguments.from_emailproxy, &arguments.from_msmtp)
-    {
-        (Some(file), _) => (file, import::emailproxy),
-        (None, Some(file)) => (file, import::msmtp),
-        (None, None) => return Ok((arguments, Vec::new())),
+/// Reads the other tool's configuration, if one is named.
+fn imported(arguments: &Arguments) -> Result<Option<Imported>, String> {
+    let read = |file: &Path| {
+        let text = std::fs::read_to_string(file);
+        text.map_err(|error| format!("{}: {error}", file.display()))
     };
-    let named = |error: String| format!("{}: {error}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
-    let imported = import(&text).map_err(named)?;
-    if imported.mailboxes.is_empty() {
-        let left = imported.left.join("\n- ");
-        return Err(named(format!(
-            "there is no account of Microsoft 365\n- {left}"
-        )));
+    let named = |file: &Path, done: Result<Imported, String>| {
+        let done = done.map_err(|error| format!("{}: {error}", file.display()))?;
+        if done.mailboxes.is_empty() {
+            let left = done.left.join("\n- ");
+            let file = file.display();
+            return Err(format!(
+                "{file}: there is no account of Microsoft 365\n- {left}"
+            ));
+        }
+        Ok(Some(done))
+    };
+    if let Some(file) = &arguments.from_emailproxy {
+        named(file, import::emailproxy(&read(file)?))
+    } else if let Some(file) = &arguments.from_msmtp {
+        named(file, import::msmtp(&read(file)?))
+    } else if let Some(file) = &arguments.from_postfix {
+        let map = |name: &str| read(Path::new(name));
+        named(file, postfix::postfix(&read(file)?, &map))
+    } else if let Some(first) = arguments.from_odoo.first() {
+        let texts = arguments.from_odoo.iter().map(|file| read(file));
+        named(first, odoo::odoo(&texts.collect::<Result<Vec<_>, _>>()?))
+    } else {
+        Ok(None)
     }
+}
+
+/// Adds what another tool's configuration says to the options; options that were given count more.
+fn with_imported(mut arguments: Arguments) -> Result<(Arguments, Imported), String> {
+    let Some(imported) = imported(&arguments)? else {
+        return Ok((arguments, Imported::default()));
+    };
     if arguments.mailboxes.is_empty() {
-        arguments.mailboxes = imported.mailboxes;
-        arguments.filters.extend(imported.filters);
+        arguments.mailboxes.clone_from(&imported.mailboxes);
+        arguments.filters.extend(imported.filters.clone());
     }
+    if arguments.networks.is_empty() {
+        arguments.networks.clone_from(&imported.networks);
+    }
+    let client_id = imported.client_id.clone().filter(|id| !id.is_empty());
     arguments.sign_in = arguments.sign_in.or(imported.sign_in);
-    arguments.tenant = arguments.tenant.or(imported.tenant);
-    arguments.client_id = arguments
-        .client_id
-        .or(imported.client_id.filter(|id| !id.is_empty()));
+    arguments.tenant = arguments.tenant.or(imported.tenant.clone());
+    arguments.client_id = arguments.client_id.or(client_id);
     arguments.listen = arguments.listen.or(imported.listen);
-    let sender = imported.default_from.map(|sender| sender.to_string());
+    let sender = imported.default_from.as_ref().map(Address::to_string);
     arguments.default_from = arguments.default_from.or(sender);
-    Ok((arguments, imported.left))
+    Ok((arguments, imported))
+}
+
+/// Compares the ways of senders under the new configuration with those of the other tool.
+fn compare(folder: &Path, ways: &[(Address, Address)]) {
+    let Ok(config) = config::load(&folder.join(CONFIGURATION), Secrets::Looked) else {
+        return;
+    };
+    if ways.is_empty() {
+        return;
+    }
+    println!("\nCompared with the other tool, by sender:\n");
+    for (sender, mailbox) in ways {
+        let path = ReversePath::Mailbox(sender.clone());
+        let author = Author::of_value(sender.as_str().as_bytes());
+        let decision = config.live.policy.decide(&path, &author, Caller::default());
+        let (way, is_same) = match decision {
+            Decision::Route(route) => {
+                let mut rules = config.live.policy.servers.iter();
+                let rule = rules.find(|rule| rule.name == route.server);
+                let is_same = rule.and_then(|rule| rule.address.as_ref()) == Some(mailbox);
+                (
+                    format!("through {}", route.server),
+                    is_same && route.plan.from.is_none(),
+                )
+            }
+            Decision::Refused(refusal) => (format!("refused: {}", refusal.why), false),
+        };
+        let mark = if is_same { "same " } else { "OTHER" };
+        println!("  {mark}  {sender}: {mailbox} before, now {way}");
+    }
 }
 
 /// Returns the folder of the Debian package if root runs this command there, or else the current folder.
@@ -153,7 +214,7 @@ fn usual_folder() -> PathBuf {
     }
 }
 
-fn set_up(arguments: &Arguments) -> ExitCode {
+fn set_up(arguments: &Arguments, ways: &[(Address, Address)]) -> ExitCode {
     let is_terminal = std::io::stdin().is_terminal();
     let folder = arguments.output.clone().unwrap_or_else(usual_folder);
     if arguments.mailboxes.is_empty() && !is_terminal {
@@ -172,6 +233,7 @@ fn set_up(arguments: &Arguments) -> ExitCode {
     match write(arguments, &answers, &folder) {
         Ok(password) => {
             next_steps(arguments, &answers, &folder, &password);
+            compare(&folder, ways);
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),

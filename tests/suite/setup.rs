@@ -183,7 +183,8 @@ fn for_a_person_there_is_no_key_and_reading_gets_its_own_listener() {
 #[test]
 fn the_same_as_clicks() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (code, said, _) = setup(folder.path(), &["--mailbox", MAILBOX, "--portal"]);
+    let options = ["--mailbox", MAILBOX, "--portal", "--reading"];
+    let (code, said, _) = setup(folder.path(), &options);
     assert_eq!(code, Some(0), "{said}");
     assert!(!folder.path().join("microsoft365.ps1").exists());
     for part in [
@@ -191,6 +192,10 @@ fn the_same_as_clicks() {
         "Upload certificate: app.pem",
         "New-ServicePrincipal -AppId",
         "Test-ServicePrincipalAuthorization",
+        "in place of APPLICATION-ID",
+        "Application permissions: IMAP.AccessAsApp",
+        "Add-MailboxPermission -Identity 'notifications@example.com'",
+        "(Get-Mailbox 'notifications@example.com').Guid",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -397,4 +402,99 @@ fn a_wrong_answer_leaves_nothing_behind() {
     );
     assert!(said.contains("tenant"), "{said}");
     assert_eq!(std::fs::read_dir(path).expect("reads").count(), 0);
+}
+
+#[test]
+fn postfix_and_odoo_are_taken_over_and_compared() {
+    if !have("setup::postfix", &["postconf", "postmap"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = folder.path().join("postfix");
+    std::fs::create_dir(&old).expect("makes");
+    std::fs::write(old.join("main.cf"), "compatibility_level = 3.6\n").expect("writes");
+    std::fs::write(old.join("master.cf"), "").expect("writes");
+    let file = |name: &str, text: &str| {
+        let path = old.join(name);
+        std::fs::write(&path, text).expect("writes");
+        // As an administrator does: what postmap refuses, Postfix would refuse.
+        let table = format!("hash:{}", path.display());
+        let made = Command::new("/usr/sbin/postmap")
+            .arg("-c")
+            .arg(&old)
+            .arg(&table)
+            .status();
+        assert!(made.expect("runs").success(), "{name}");
+        table
+    };
+    let relays = file(
+        "relays",
+        "sales@example.com [smtp.office365.com]:587\n@shop.example [smtp.office365.com]:587\n",
+    );
+    let logins = "[smtp.office365.com]:587 notifications@example.com:secret\nsales@example.com sales@example.com:secret\n";
+    let logins = file("sasl_passwd", logins);
+    let generic = file(
+        "generic",
+        "root@host.example.com notifications@example.com\n",
+    );
+    for setting in [
+        "relayhost = [smtp.office365.com]:587".to_owned(),
+        format!("smtp_sasl_password_maps = {logins}"),
+        format!("sender_dependent_relayhost_maps = {relays}"),
+        format!("smtp_generic_maps = {generic}"),
+        "mynetworks = 127.0.0.0/8 192.0.2.0/24".to_owned(),
+    ] {
+        let mut postconf = Command::new("/usr/sbin/postconf");
+        let done = postconf
+            .arg("-c")
+            .arg(&old)
+            .arg("-e")
+            .arg(&setting)
+            .status();
+        assert!(done.expect("runs").success(), "{setting}");
+    }
+    let new = folder.path().join("new");
+    let main = old.join("main.cf").display().to_string();
+    let (code, said, wrong) = setup(&new, &["--from-postfix", &main]);
+    assert_eq!(code, Some(0), "{said}{wrong}");
+    for line in [
+        "same   notifications@example.com: notifications@example.com before, now through notifications",
+        "same   sales@example.com: sales@example.com before, now through sales",
+        "same   somebody@shop.example: notifications@example.com before, now through notifications",
+        "the passwords: Microsoft 365 takes no passwords",
+    ] {
+        assert!(said.contains(line), "no {line:?} in:\n{said}");
+    }
+    let configuration = read(&new, "mailferry.toml");
+    assert!(configuration.contains("192.0.2.0/24") && configuration.contains("shop.example"));
+    assert!(!format!("{said}{configuration}").contains("secret"));
+
+    // Odoo exports what its administrator has typed.
+    let servers = "\"Priority\",\"Name\",\"SMTP Server\",\"Username\",\"FROM Filtering\"\n\"10\",\"All\",\"smtp.office365.com\",\"notifications@example.com\",\"example.com\"\n\"20\",\"Jane\",\"smtp.office365.com\",\"jane@example.com\",\"jane@example.com\"\n";
+    let parameters =
+        "key,value\nmail.default.from,notifications\nmail.catchall.domain,example.com\n";
+    let [servers, parameters] =
+        [("servers.csv", servers), ("parameters.csv", parameters)].map(|(name, text)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("writes");
+            path.display().to_string()
+        });
+    let new = folder.path().join("of-odoo");
+    let options = [
+        "--from-odoo",
+        &servers,
+        "--from-odoo",
+        &parameters,
+        "--client-id",
+        CLIENT_ID,
+    ];
+    let (code, said, wrong) = setup(&new, &options);
+    assert_eq!(code, Some(0), "{said}{wrong}");
+    for line in [
+        "same   somebody@example.com: notifications@example.com before, now through notifications",
+        "same   jane@example.com: jane@example.com before, now through jane",
+    ] {
+        assert!(said.contains(line), "no {line:?} in:\n{said}");
+    }
+    assert!(read(&new, "mailferry.toml").contains("default_from = \"notifications@example.com\""));
 }

@@ -6,38 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use configparser::ini::{Ini, IniDefault};
 
 use super::answers::SignIn;
+use super::imported::{Imported, is_microsoft};
 use crate::config::preset;
 use crate::message::Address;
-
-/// The answers in another tool's configuration, and the parts that cannot be carried over.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Imported {
-    /// The mailboxes of Microsoft 365.
-    pub(super) mailboxes: Vec<Address>,
-    /// Other senders that a mailbox sends as.
-    pub(super) filters: Vec<(Address, String)>,
-    /// The one who signs in.
-    pub(super) sign_in: Option<SignIn>,
-    /// The tenant.
-    pub(super) tenant: Option<String>,
-    /// The application (client) id.
-    pub(super) client_id: Option<String>,
-    /// The address that apps connect to.
-    pub(super) listen: Option<SocketAddr>,
-    /// The mailbox of the default account.
-    pub(super) default_from: Option<Address>,
-    /// The parts that are not carried over, each with the reason.
-    pub(super) left: Vec<String>,
-}
-
-/// The hosts of Microsoft 365 that mail is sent to.
-const SMTP_HOSTS: [&str; 5] = [
-    "smtp.office365.com",
-    "smtp-mail.outlook.com",
-    "outlook.office365.com",
-    "smtp.office365.us",
-    "smtp.partner.outlook.cn",
-];
 
 /// Reads the configuration of email-oauth2-proxy (`emailproxy.config`).
 pub(super) fn emailproxy(text: &str) -> Result<Imported, String> {
@@ -68,7 +39,7 @@ pub(super) fn emailproxy(text: &str) -> Result<Imported, String> {
 
 impl Imported {
     fn smtp(&mut self, section: &str, port: &str, local: &str, server: &str) {
-        if !SMTP_HOSTS.contains(&server) {
+        if !is_microsoft(server) {
             return self.left.push(format!(
                 "[{section}]: {server} is not Microsoft 365; add a [[server]] for it"
             ));
@@ -115,7 +86,7 @@ impl Imported {
             ));
         }
         (self.sign_in, self.tenant, self.client_id) = app;
-        self.mailboxes.push(address);
+        self.takes(&address, None);
         if !value("client_secret").is_empty() {
             self.left.push(format!(
                 "[{section}] client_secret: {}",
@@ -241,7 +212,7 @@ impl Imported {
             user,
             ..
         } = account;
-        if !SMTP_HOSTS.contains(&host.as_str()) {
+        if !is_microsoft(host) {
             return self.left.push(format!(
                 "account {name}: {host} is not Microsoft 365; add a [[server]] for it"
             ));
@@ -254,14 +225,12 @@ impl Imported {
         if let Ok(sender) = Address::parse(from)
             && sender != mailbox
         {
-            self.filters.push((mailbox.clone(), sender.to_string()));
+            self.takes(&mailbox, Some(sender.as_str()));
         }
         if is_default {
             self.default_from = Some(mailbox.clone());
         }
-        if !self.mailboxes.contains(&mailbox) {
-            self.mailboxes.push(mailbox);
-        }
+        self.takes(&mailbox, None);
         for key in &account.others {
             let why = match key.as_str() {
                 "password" | "passwordeval" => {

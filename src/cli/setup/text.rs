@@ -179,9 +179,19 @@ pub(super) fn clicks(answers: &Answers, name: &str) -> String {
             mailbox.address
         ));
     }
+    if answers.sign_in == SignIn::App && answers.reading {
+        steps.push(
+            "In the app: API permissions > Add a permission > APIs my organization uses > Office 365 Exchange Online > Application permissions: IMAP.AccessAsApp; then \"Grant admin consent\"."
+                .to_owned(),
+        );
+    }
     if answers.sign_in == SignIn::App {
+        let which = match answers.client_id {
+            Some(_) => "",
+            None => " (write the application id in place of APPLICATION-ID)",
+        };
         steps.push(format!(
-            "The permission to send as these mailboxes needs PowerShell: in https://shell.azure.com run\n\n{}",
+            "The permission to send as these mailboxes needs PowerShell: in https://shell.azure.com run{which}\n\n{}",
             permission(answers, name)
         ));
     }
@@ -195,10 +205,16 @@ pub(super) fn clicks(answers: &Answers, name: &str) -> String {
 fn permission(answers: &Answers, name: &str) -> String {
     let name = single_quoted(name);
     let id = answers.client_id.as_deref().unwrap_or("APPLICATION-ID");
-    let guid = |address: &str| format!("Guid -eq '$((Get-Mailbox {address}).Guid)'");
+    let guid = |address: &str| {
+        format!(
+            "Guid -eq '$((Get-Mailbox {}).Guid)'",
+            single_quoted(address)
+        )
+    };
     let addresses = answers.mailboxes.iter().map(|it| it.address.as_str());
     let filter: Vec<String> = addresses.clone().map(guid).collect();
     let tests = addresses.map(|address| {
+        let address = single_quoted(address);
         format!("     Test-ServicePrincipalAuthorization -Identity {id} -Resource {address}\n")
     });
     format!(
@@ -206,10 +222,21 @@ fn permission(answers: &Answers, name: &str) -> String {
          $principal = Get-AzADServicePrincipal -ApplicationId {id}\n     \
          New-ServicePrincipal -AppId {id} -ObjectId $principal.Id -DisplayName {name}\n     \
          New-ManagementScope -Name {name} -RecipientRestrictionFilter \"{}\"\n     \
-         New-ManagementRoleAssignment -App {id} -Role 'Application SMTP.SendAsApp' -CustomResourceScope {name}\n{}",
+         New-ManagementRoleAssignment -App {id} -Role 'Application SMTP.SendAsApp' -CustomResourceScope {name}\n{}{}",
         filter.join(" -or "),
+        reading(answers),
         tests.collect::<String>()
     )
+}
+
+/// Returns the PowerShell lines that let the app read the mailboxes, if apps read them.
+fn reading(answers: &Answers) -> String {
+    let mailboxes = answers.mailboxes.iter().filter(|_| answers.reading);
+    let lines = mailboxes.map(|mailbox| {
+        let address = single_quoted(mailbox.address.as_str());
+        format!("     Add-MailboxPermission -Identity {address} -User $principal.Id -AccessRights FullAccess\n")
+    });
+    lines.collect()
 }
 
 /// Returns a text as TOML writes it; a basic string of TOML has JSON's escapes.

@@ -9,7 +9,9 @@ use crate::routing::ServerRule;
 use crate::transport::Tls;
 
 /// Values from the examples that come with mailferry.
-const EXAMPLES: [&str; 2] = [
+const EXAMPLES: [&str; 3] = [
+    // From `mailferry setup`, until the script has printed the real one.
+    "00000000-0000-0000-0000-000000000000",
     "contoso.onmicrosoft.com",
     "11111111-2222-3333-4444-555555555555",
 ];
@@ -33,7 +35,7 @@ impl Checker<'_> {
             for (key, value) in values {
                 if let Some(value) = value.filter(|value| EXAMPLES.contains(&value.as_str())) {
                     self.warnings.push(format!(
-                        "[oauth.{}] {key}: {value} is the value from the example; write your own, from the Entra admin center",
+                        "[oauth.{}] {key}: {value} is only an example; write your own, from the Entra admin center",
                         name.get_ref()
                     ));
                 }

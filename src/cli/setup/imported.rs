@@ -1,0 +1,74 @@
+//! What another tool's configuration says, whichever tool it is. Pure.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+
+use super::answers::SignIn;
+use crate::message::Address;
+
+/// The answers in another tool's configuration, and the parts that cannot be carried over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Imported {
+    /// The mailboxes of Microsoft 365.
+    pub(super) mailboxes: Vec<Address>,
+    /// Other senders that a mailbox sends as.
+    pub(super) filters: Vec<(Address, String)>,
+    /// The one who signs in.
+    pub(super) sign_in: Option<SignIn>,
+    /// The tenant.
+    pub(super) tenant: Option<String>,
+    /// The application (client) id.
+    pub(super) client_id: Option<String>,
+    /// The address that apps connect to.
+    pub(super) listen: Option<SocketAddr>,
+    /// The mailbox of the default account.
+    pub(super) default_from: Option<Address>,
+    /// Networks whose clients need no password.
+    pub(super) networks: Vec<IpNet>,
+    /// Senders, each with the mailbox through which the other tool sends its mail. The new configuration is compared with
+    /// them.
+    pub(super) ways: Vec<(Address, Address)>,
+    /// The parts that are not carried over, each with the reason.
+    pub(super) left: Vec<String>,
+}
+
+/// The hosts of Microsoft 365 that mail is sent to.
+const SMTP_HOSTS: [&str; 5] = [
+    "smtp.office365.com",
+    "smtp-mail.outlook.com",
+    "outlook.office365.com",
+    "smtp.office365.us",
+    "smtp.partner.outlook.cn",
+];
+
+/// True for a host of Microsoft 365 that mail is sent to, however it is written.
+pub(super) fn is_microsoft(host: &str) -> bool {
+    SMTP_HOSTS
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(host))
+}
+
+impl Imported {
+    /// Takes over a mailbox that sends as itself, or as this other address or domain.
+    pub(super) fn takes(&mut self, mailbox: &Address, filter: Option<&str>) {
+        if !self.mailboxes.contains(mailbox) {
+            self.mailboxes.push(mailbox.clone());
+            self.ways.push((mailbox.clone(), mailbox.clone()));
+        }
+        let Some(filter) = filter.filter(|filter| *filter != mailbox.as_str()) else {
+            return;
+        };
+        let sender = match filter.contains('@') {
+            true => filter.to_owned(),
+            false => format!("somebody@{filter}"),
+        };
+        let Ok(sender) = Address::parse(&sender) else {
+            return self
+                .left
+                .push(format!("{filter}: it is neither an address nor a domain"));
+        };
+        self.filters.push((mailbox.clone(), filter.to_owned()));
+        self.ways.push((sender, mailbox.clone()));
+    }
+}
