@@ -222,6 +222,11 @@ fn set_up(arguments: &Arguments, ways: &[(Address, Address)]) -> ExitCode {
             &"name a mailbox with --mailbox, or run this command at a terminal, where it asks",
         );
     }
+    // Before the questions, so that nobody answers them in vain.
+    let configuration = folder.join(CONFIGURATION);
+    if configuration.exists() {
+        return failed(&exists(&configuration));
+    }
     let mut talk = Talk::new(is_terminal);
     let answers = match ask(arguments, &mut talk) {
         Ok(answers) => Answers {
@@ -269,11 +274,11 @@ fn ask(arguments: &Arguments, talk: &mut Talk) -> Result<Answers, String> {
         Some(sign_in) => sign_in,
         None => {
             let question = "Who signs in at Microsoft: mailferry itself, with a certificate (app), or a person in a browser (person)?";
-            match talk.ask(question, "app")?.as_str() {
-                "app" => SignIn::App,
-                "person" => SignIn::Person,
-                other => return Err(format!("{other:?} is neither app nor person")),
-            }
+            talk.value(question, "app", |answer| match answer {
+                "app" => Ok(SignIn::App),
+                "person" => Ok(SignIn::Person),
+                other => Err(format!("{other:?} is neither app nor person")),
+            })?
         }
     };
     let tenant = match &arguments.tenant {
@@ -283,30 +288,31 @@ fn ask(arguments: &Arguments, talk: &mut Talk) -> Result<Answers, String> {
             answers::domain(&first),
         )?,
     };
+    let sender = |text: &str| match text {
+        "none" => Ok(None),
+        sender => Address::parse(sender)
+            .map(Some)
+            .map_err(|error| format!("the default sender: {error}")),
+    };
     let default_from = match &arguments.default_from {
-        Some(sender) => sender.clone(),
-        None => talk.ask(
+        Some(given) => sender(given)?,
+        None => talk.value(
             "The mailbox that mail of any other sender leaves from, or none to refuse such mail",
             first.as_str(),
+            sender,
         )?,
-    };
-    let default_from = match default_from.as_str() {
-        "none" => None,
-        sender => {
-            Some(Address::parse(sender).map_err(|error| format!("the default sender: {error}"))?)
-        }
     };
     let listen = match arguments.listen {
         Some(listen) => listen,
-        None => {
-            let text = talk.ask(
-                "The address that apps connect to; 0.0.0.0:2525 for apps on other machines",
-                "127.0.0.1:2525",
-            )?;
-            text.parse().map_err(|_| {
-                format!("{text:?} is not an address with a port, such as 127.0.0.1:2525")
-            })?
-        }
+        None => talk.value(
+            "The address that apps connect to; 0.0.0.0:2525 for apps on other machines",
+            "127.0.0.1:2525",
+            |text| {
+                text.parse().map_err(|_| {
+                    format!("{text:?} is not an address with a port, such as 127.0.0.1:2525")
+                })
+            },
+        )?,
     };
     let networks = match arguments.networks.as_slice() {
         [] => talk.networks(

@@ -6,7 +6,7 @@ Lets mailferry use some mailboxes of Microsoft 365, and no others.
 .DESCRIPTION
 Written by `mailferry setup`. Run it in Azure Cloud Shell (https://shell.azure.com, PowerShell) as an administrator of
 applications and of Exchange. Run it with -WhatIf first: then it changes nothing, and says what it would do. Running it
-again does only what is missing. With -Undo it takes everything back.
+again does only what is missing. What it does is recorded in a file beside it, and -Undo takes exactly that back.
 
 Its last line is the application (client) id, for `client_id` in mailferry.toml.
 #>
@@ -22,7 +22,7 @@ param(
     [string] $Certificate = {certificate},
     # Apps also read these mailboxes by IMAP.
     [bool] $Reading = {reading},
-    # Takes everything back.
+    # Takes back what an earlier run has done.
     [switch] $Undo
 )
 
@@ -34,6 +34,15 @@ $exchangeOnline = '00000002-0000-0ff1-ce00-000000000000'
 $graph = '00000003-0000-0000-c000-000000000000'
 
 function Write-Step([string] $Text) { Write-Host "* $Text" }
+
+# What was done, in order, so that -Undo takes back no more than that.
+$recordFile = Join-Path $PSScriptRoot "$Name.done.json"
+$record = @(if (Test-Path $recordFile) { Get-Content $recordFile -Raw | ConvertFrom-Json })
+function Add-Record([string] $Kind, [string] $Value, [string] $Before = '') {
+    if ($script:record | Where-Object { $_.Kind -eq $Kind -and $_.Value -eq $Value }) { return }
+    $script:record += [pscustomobject]@{ Kind = $Kind; Value = $Value; Before = $Before }
+    ConvertTo-Json -InputObject @($script:record) | Set-Content $recordFile -WhatIf:$false
+}
 
 # Sign in to Azure (Cloud Shell has done that already) and to Exchange Online.
 if (-not (Get-AzContext)) { Connect-AzAccount -UseDeviceAuthentication -WhatIf:$false | Out-Null }
@@ -64,39 +73,54 @@ if ($app -and $given -and -not $known -and -not $AppId) {
 }
 
 if ($Undo) {
-    foreach ($address in $Mailbox) {
-        if ($PSCmdlet.ShouldProcess($address, 'Use the tenant''s setting of SMTP AUTH again')) {
-            Set-CASMailbox -Identity $address -SmtpClientAuthenticationDisabled $null
-        }
-    }
-    if ((Get-ManagementRoleAssignment -Identity $assignment -ErrorAction SilentlyContinue) -and
-        $PSCmdlet.ShouldProcess($assignment, 'Remove the role assignment')) {
-        Remove-ManagementRoleAssignment -Identity $assignment -Confirm:$false
-    }
-    if ((Get-ManagementScope -Identity $Name -ErrorAction SilentlyContinue) -and
-        $PSCmdlet.ShouldProcess($Name, 'Remove the scope')) {
-        Remove-ManagementScope -Identity $Name -Confirm:$false
-    }
-    if ($app) {
-        $principal = Get-AzADServicePrincipal -ApplicationId $app.AppId
-        if ($Reading -and $signsInItself -and $principal) {
-            foreach ($address in $Mailbox) {
-                if ($PSCmdlet.ShouldProcess($address, 'Take the permission to read this mailbox back')) {
-                    Remove-MailboxPermission -Identity $address -User $principal.Id -AccessRights FullAccess -Confirm:$false
+    $left = @()
+    for ($place = $record.Count - 1; $place -ge 0; $place--) {
+        $step = $record[$place]
+        if (-not $PSCmdlet.ShouldProcess($step.Value, "Take back: $($step.Kind)")) { continue }
+        # A step that cannot be taken back does not stop the others.
+        try {
+            switch ($step.Kind) {
+                'SMTP AUTH' {
+                    $before = if ($step.Before) { [bool]::Parse($step.Before) }
+                    Set-CASMailbox -Identity $step.Value -SmtpClientAuthenticationDisabled $before
                 }
+                'permission to read' {
+                    Remove-MailboxPermission -Identity $step.Value -User $step.Before -AccessRights FullAccess -Confirm:$false
+                }
+                'grant' {
+                    Remove-AzADServicePrincipalAppRoleAssignment -ServicePrincipalId $step.Before -AppRoleAssignmentId $step.Value
+                }
+                'role assignment' { Remove-ManagementRoleAssignment -Identity $step.Value -Confirm:$false }
+                'scope' { Remove-ManagementScope -Identity $step.Value -Confirm:$false }
+                'service principal in Exchange' { Remove-ServicePrincipal -Identity $step.Value -Confirm:$false }
+                'delegated permission' {
+                    Remove-AzADAppPermission -ObjectId $step.Before -ApiId $graph -PermissionId $step.Value
+                }
+                'enterprise application' { Remove-AzADServicePrincipal -ObjectId $step.Value }
+                'certificate' { Remove-AzADAppCredential -ObjectId $step.Before -KeyId $step.Value }
+                'app' { Remove-AzADApplication -ObjectId $step.Value }
             }
-        }
-        if ((Get-ServicePrincipal -Identity $app.AppId -ErrorAction SilentlyContinue) -and
-            $PSCmdlet.ShouldProcess($Name, 'Make Exchange forget the app')) {
-            Remove-ServicePrincipal -Identity $app.AppId -Confirm:$false
-        }
-        if (-not $AppId -and $PSCmdlet.ShouldProcess($Name, 'Delete the app')) {
-            Remove-AzADApplication -ObjectId $app.Id
+            Write-Step "Took back: $($step.Kind) $($step.Value)"
+        } catch {
+            Write-Warning "$($step.Kind) $($step.Value): $_"
+            $left = @($step) + $left
         }
     }
-    if (-not $WhatIfPreference) { Write-Step 'The steps above are taken back.' }
+    if ($WhatIfPreference) { return }
+    if ($left) {
+        ConvertTo-Json -InputObject $left | Set-Content $recordFile
+        Write-Step 'What is left is above; run the script with -Undo again.'
+    } elseif (Test-Path $recordFile) {
+        Remove-Item $recordFile
+        Write-Step 'Everything that was recorded is taken back.'
+    } else {
+        Write-Step "There is no record of an earlier run beside the script ($recordFile), so nothing was taken back."
+    }
     return
 }
+
+# A wrong address stops the script before anything is changed.
+$guids = @($Mailbox | ForEach-Object { (Get-Mailbox -Identity $_).Guid })
 
 # Entra ID: the app, its certificate, and its enterprise application.
 if (-not $app -and $PSCmdlet.ShouldProcess($Name, 'Register the app, for this tenant only')) {
@@ -106,22 +130,22 @@ if (-not $app -and $PSCmdlet.ShouldProcess($Name, 'Register the app, for this te
         New-AzADApplication -DisplayName $Name -SignInAudience AzureADMyOrg -IsFallbackPublicClient `
             -PublicClientRedirectUri 'http://localhost/callback'
     }
+    Add-Record 'app' $app.Id
     Write-Step "Registered the app $Name."
 }
-if (-not $app) {
-    Write-Step 'There is no app yet, so the steps after its registration cannot be shown.'
-    return
-}
+# With -WhatIf there may be no app yet: then nothing of it exists, and all steps are shown.
 if ($signsInItself) {
     if (-not $known -and $PSCmdlet.ShouldProcess($Name, "Add the certificate $($given.Thumbprint)")) {
         New-AzADAppCredential -ObjectId $app.Id -CertValue $Certificate `
-            -CustomKeyIdentifier ([Convert]::ToBase64String($given.GetCertHash())) -EndDate $given.NotAfter | Out-Null
+            -CustomKeyIdentifier ([Convert]::ToBase64String($given.GetCertHash())) -EndDate $given.NotAfter |
+            ForEach-Object { Add-Record 'certificate' $_.KeyId $app.Id }
         Write-Step 'Added the certificate.'
     }
 }
-$principal = Get-AzADServicePrincipal -ApplicationId $app.AppId
+$principal = if ($app) { Get-AzADServicePrincipal -ApplicationId $app.AppId }
 if (-not $principal -and $PSCmdlet.ShouldProcess($Name, 'Create the enterprise application')) {
     $principal = New-AzADServicePrincipal -ApplicationId $app.AppId
+    Add-Record 'enterprise application' $principal.Id
     Write-Step 'Created the enterprise application.'
 }
 
@@ -130,51 +154,60 @@ if (-not $signsInItself) {
     # SMTP.Send and IMAP.AccessAsUser.All, found by their names.
     $wanted = @('SMTP.Send') + @(if ($Reading) { 'IMAP.AccessAsUser.All' })
     $scopes = (Get-AzADServicePrincipal -ApplicationId $graph).Oauth2PermissionScope
-    $held = Get-AzADAppPermission -ObjectId $app.Id
+    $held = if ($app) { Get-AzADAppPermission -ObjectId $app.Id }
     foreach ($value in $wanted) {
         $id = ($scopes | Where-Object Value -eq $value).Id
         if ($held.Id -notcontains $id -and $PSCmdlet.ShouldProcess($Name, "Add the delegated permission $value")) {
             Add-AzADAppPermission -ObjectId $app.Id -ApiId $graph -PermissionId $id -Type Scope
+            Add-Record 'delegated permission' $id $app.Id
         }
     }
-    Write-Step 'An administrator consents for all users here, once:'
-    Write-Host "  https://login.microsoftonline.com/$tenant/adminconsent?client_id=$($app.AppId)"
+    if ($app) {
+        Write-Step 'An administrator consents for all users here, once:'
+        Write-Host "  https://login.microsoftonline.com/$tenant/adminconsent?client_id=$($app.AppId)"
+    }
 }
 
 # Exchange: the app may send as these mailboxes only (RBAC for Applications).
-if ($signsInItself -and $principal) {
-    if (-not (Get-ServicePrincipal -Identity $app.AppId -ErrorAction SilentlyContinue) -and
+if ($signsInItself) {
+    $inExchange = if ($app) { Get-ServicePrincipal -Identity $app.AppId -ErrorAction SilentlyContinue }
+    if (-not $inExchange -and
         $PSCmdlet.ShouldProcess($Name, 'Make the app known to Exchange')) {
         # The object id of the enterprise application, not of the app registration.
         New-ServicePrincipal -AppId $app.AppId -ObjectId $principal.Id -DisplayName $Name | Out-Null
+        Add-Record 'service principal in Exchange' $app.AppId
         Write-Step 'Made the app known to Exchange.'
     }
-    $filter = ($Mailbox | ForEach-Object { "Guid -eq '$((Get-Mailbox -Identity $_).Guid)'" }) -join ' -or '
+    $filter = ($guids | ForEach-Object { "Guid -eq '$_'" }) -join ' -or '
     if (Get-ManagementScope -Identity $Name -ErrorAction SilentlyContinue) {
         if ($PSCmdlet.ShouldProcess($Name, "Limit the scope to $($Mailbox -join ', ')")) {
             Set-ManagementScope -Identity $Name -RecipientRestrictionFilter $filter
         }
     } elseif ($PSCmdlet.ShouldProcess($Name, "Create a scope with $($Mailbox -join ', ')")) {
         New-ManagementScope -Name $Name -RecipientRestrictionFilter $filter | Out-Null
+        Add-Record 'scope' $Name
         Write-Step "Created a scope with $($Mailbox -join ', ')."
     }
     if (-not (Get-ManagementRoleAssignment -Identity $assignment -ErrorAction SilentlyContinue) -and
         $PSCmdlet.ShouldProcess($Name, "Assign the role $role within the scope")) {
         New-ManagementRoleAssignment -Name $assignment -App $app.AppId -Role $role -CustomResourceScope $Name | Out-Null
+        Add-Record 'role assignment' $assignment
         Write-Step "Assigned the role $role."
     }
     if ($Reading) {
         $api = Get-AzADServicePrincipal -ApplicationId $exchangeOnline
-        $granted = Get-AzADServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id
+        $granted = if ($principal) { Get-AzADServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id }
         foreach ($value in 'IMAP.AccessAsApp') {
             $id = ($api.AppRole | Where-Object Value -eq $value).Id
             if ($granted.AppRoleId -notcontains $id -and $PSCmdlet.ShouldProcess($Name, "Grant $value")) {
-                New-AzADServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id -ResourceId $api.Id -AppRoleId $id | Out-Null
+                New-AzADServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id -ResourceId $api.Id -AppRoleId $id |
+                    ForEach-Object { Add-Record 'grant' $_.Id $principal.Id }
             }
         }
         foreach ($address in $Mailbox) {
             if ($PSCmdlet.ShouldProcess($address, 'Let the app read this mailbox')) {
                 Add-MailboxPermission -Identity $address -User $principal.Id -AccessRights FullAccess -AutoMapping $false | Out-Null
+                Add-Record 'permission to read' $address $principal.Id
             }
         }
     }
@@ -182,9 +215,12 @@ if ($signsInItself -and $principal) {
 
 # SMTP AUTH, on for these mailboxes only. OAuth needs it too.
 foreach ($address in $Mailbox) {
-    if ((Get-CASMailbox -Identity $address).SmtpClientAuthenticationDisabled -ne $false -and
+    $before = (Get-CASMailbox -Identity $address).SmtpClientAuthenticationDisabled
+    if ($before -ne $false -and
         $PSCmdlet.ShouldProcess($address, 'Switch on SMTP AUTH')) {
         Set-CASMailbox -Identity $address -SmtpClientAuthenticationDisabled $false
+        # Empty if the mailbox had the tenant's setting.
+        Add-Record 'SMTP AUTH' $address "$before"
         Write-Step "Switched on SMTP AUTH for $address."
     }
 }
@@ -197,4 +233,4 @@ if ($signsInItself -and -not $WhatIfPreference) {
     Write-Step 'Exchange may take up to two hours to apply this: `mailferry test --wait` waits for it.'
 }
 Write-Step "Tenant: $tenant"
-Write-Step "Application (client) id: $($app.AppId)"
+if ($app) { Write-Step "Application (client) id: $($app.AppId)" }

@@ -38,6 +38,21 @@ impl Talk {
         })
     }
 
+    /// Asks for a value, again if the answer is wrong.
+    pub(super) fn value<T>(
+        &mut self,
+        question: &str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, String> {
+        loop {
+            match parse(&self.ask(question, default)?) {
+                Err(error) if self.is_terminal => println!("{error}"),
+                done => return done,
+            }
+        }
+    }
+
     /// Asks for a list, again if one of its parts is wrong.
     fn list<T>(
         &mut self,
@@ -59,11 +74,14 @@ impl Talk {
     /// Asks for addresses; at least one.
     pub(super) fn addresses(&mut self, question: &str) -> Result<Vec<Address>, String> {
         let parse = |text: &str| Address::parse(text).map_err(|error| error.to_string());
-        let addresses = self.list(question, parse)?;
-        if addresses.is_empty() {
-            return Err("no mailbox was named".to_owned());
+        loop {
+            let addresses = self.list(question, parse)?;
+            match addresses.is_empty() {
+                true if self.is_terminal => println!("Name at least one."),
+                true => return Err("no mailbox was named".to_owned()),
+                false => return Ok(addresses),
+            }
         }
-        Ok(addresses)
     }
 
     /// Asks for networks.
