@@ -63,6 +63,9 @@ impl Root {
             .arg(&place)
             .arg(list));
         std::fs::write(place.join("etc/hosts"), "127.0.0.1 localhost\n").expect("writes");
+        run(Command::new("chmod")
+            .arg("644")
+            .arg(place.join("etc/hosts")));
         Some(Self(folder))
     }
 
@@ -149,7 +152,10 @@ fn in_sandbox(root: &Root) -> Lab {
         std::fs::read(lab.path("mailferry.toml")).expect("reads"),
     )
     .expect("writes");
-    std::fs::write(root.path("etc/mailferry/ca.pem"), &lab.sandbox.ca).expect("writes");
+    let ca = root.path("etc/mailferry/ca.pem");
+    std::fs::write(&ca, &lab.sandbox.ca).expect("writes");
+    // A simulated daemon in this process may have changed the umask.
+    std::fs::set_permissions(&ca, std::fs::Permissions::from_mode(0o644)).expect("chmod");
     lab
 }
 

@@ -32,6 +32,11 @@ fn succeeded(command: &mut Command) -> String {
     printed
 }
 
+/// Lets every user read a folder. A simulated daemon in this process may have changed the umask.
+fn readable(folder: &Path) {
+    succeeded(Command::new("chmod").args(["-R", "a+rX"]).arg(folder));
+}
+
 /// Makes the devices that every container has.
 fn devices(root: &Path) {
     std::fs::create_dir_all(root.join("dev")).expect("makes");
@@ -103,6 +108,7 @@ fn the_container_sends_and_tells_its_health() {
     std::fs::copy(program, image.join("usr/bin/mailferry")).expect("copies");
     let roots = "etc/ssl/certs/ca-certificates.crt";
     std::fs::copy(Path::new("/").join(roots), image.join(roots)).expect("copies");
+    readable(&image);
     let context = format!("build={}", at.join("build").display());
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/Containerfile");
     succeeded(
@@ -144,6 +150,7 @@ fn the_container_sends_and_tells_its_health() {
         std::fs::copy(lab.path(name), etc.join(name)).expect("copies");
     }
     std::fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n").expect("writes");
+    readable(root);
     succeeded(
         Command::new("chown")
             .args(["-R", "65532:65532"])
