@@ -1,6 +1,6 @@
 //! The parts that commands share: reading the configuration, running, and exit codes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use crate::base::Timestamp;
 use crate::config::{self, Config, Secrets};
 use crate::operator::reason::from_now;
+use crate::platform::{files, identity};
 
 /// The answer is no: for example, a sender is refused or a message does not exist.
 pub(super) const NO: u8 = 1;
@@ -35,6 +36,13 @@ pub(super) fn config_file() -> PathBuf {
     let of_package = PathBuf::from(OF_PACKAGE);
     let is_packaged = !here.exists() && of_package.exists();
     if is_packaged { of_package } else { here }
+}
+
+/// Returns the configuration file for sendmail. It is not looked for in the current folder, because root may call sendmail
+/// in a folder where others write.
+pub(super) fn packaged_config_file() -> PathBuf {
+    let named = std::env::var_os(CONFIG);
+    named.map_or_else(|| PathBuf::from(OF_PACKAGE), PathBuf::from)
 }
 
 /// The options that every command takes, before or after its name: the configuration file, and `--json`.
@@ -89,6 +97,11 @@ impl FromArgMatches for ConfigFile {
 }
 
 impl ConfigFile {
+    /// Returns the file's path.
+    pub(super) fn path(&self) -> PathBuf {
+        self.config.clone()
+    }
+
     /// Returns the folder of the spool, if the configuration is wrong otherwise.
     pub(super) fn spool_of_wrong(&self) -> Option<PathBuf> {
         config::spool_of_wrong(&self.config)
@@ -101,6 +114,21 @@ impl ConfigFile {
             ExitCode::from(BAD_CONFIG)
         })
     }
+}
+
+/// If this process is root, it becomes the owner of the folder, so that the service can use what this process writes there.
+pub(super) fn become_owner(folder: &Path) -> Result<(), String> {
+    let owner = files::owner(folder).filter(|owner| identity::is_root() && *owner != 0);
+    let Some(owner) = owner else {
+        return Ok(());
+    };
+    let user = identity::name_of(owner);
+    identity::become_user(&user).map_err(|error| {
+        format!(
+            "{} belongs to {user}, and this program cannot become that user: {error:?}",
+            folder.display()
+        )
+    })
 }
 
 /// Formats a time for people: in UTC, in this machine's time zone if that differs, and relative to now.

@@ -189,7 +189,7 @@ fn end_with_the_reader() {
 pub fn run() -> ExitCode {
     end_with_the_reader();
     crate::base::tls::install_provider();
-    let mut arguments = std::env::args();
+    let mut arguments = std::env::args_os().map(|it| it.to_string_lossy().into_owned());
     if sendmail::is_called(&arguments.next().unwrap_or_default()) {
         return sendmail::called(&arguments.collect::<Vec<_>>());
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::common::{ConfigFile, NO, UNAVAILABLE, block_on};
+use super::common::{ConfigFile, NO, UNAVAILABLE, become_owner, block_on};
 use crate::base::Clock;
 use crate::config::{Config, Secrets};
 use crate::daemon;
@@ -129,6 +129,7 @@ pub(super) async fn running(config: &Config) -> Result<Option<Remote>, OperatorE
 /// Opens the queue of a program that is not running.
 async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
     let folder = &config.fixed.spool.folder;
+    become_owner(&config.fixed.data_dir).map_err(OperatorError::unavailable)?;
     if !SqliteSpool::is_in(folder) {
         return Err(OperatorError::unavailable(format!(
             "there is no spool in {}: `serve` has not run with this configuration. If systemd runs mailferry, \
@@ -160,6 +161,7 @@ fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
              mailferry, set `data_dir` to its folder, such as /var/lib/mailferry"
         );
     }
+    become_owner(&config.fixed.data_dir).map_err(OperatorError::unavailable)?;
     let parts = daemon::accounts(&config);
     let (accounts, servers, incoming) = parts.map_err(OperatorError::unavailable)?;
     Ok(Reached {

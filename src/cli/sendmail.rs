@@ -12,13 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::common::{block_on, config_file};
+use super::common::{ConfigFile, become_owner, block_on, packaged_config_file};
 use crate::config::{self, Config, Secrets};
 use crate::daemon;
 use crate::door::{Endpoint, Socket};
 use crate::message::{Address, Headers, ReversePath};
 use crate::platform::connection::Connection;
-use crate::platform::{files, identity};
+use crate::platform::identity;
 use crate::spool::SqliteSpool;
 use crate::submission::SubmissionOptions;
 use arguments::{Call, Sending};
@@ -46,6 +46,8 @@ const BAD_CONFIG: u8 = 78;
     later, 77 sender refused, 78 configuration."
 )]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
     /// Options and recipients
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -53,7 +55,7 @@ pub(super) struct Arguments {
 
 /// Runs `mailferry sendmail`.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    called(&arguments.arguments)
+    sendmail(&arguments.arguments, Some(arguments.config.path()))
 }
 
 /// True if the program is called as sendmail.
@@ -65,6 +67,11 @@ pub(super) fn is_called(program: &str) -> bool {
 
 /// Runs the program as sendmail, with these arguments.
 pub(super) fn called(arguments: &[String]) -> ExitCode {
+    sendmail(arguments, None)
+}
+
+/// `config` is the configuration file that the command line names besides `-C`.
+fn sendmail(arguments: &[String], config: Option<PathBuf>) -> ExitCode {
     let done = match arguments::parse(arguments) {
         Err(text) => Err(Failure { code: USAGE, text }),
         Ok(Call::Nothing) => Ok(()),
@@ -72,10 +79,14 @@ pub(super) fn called(arguments: &[String]) -> ExitCode {
             code: USAGE,
             text: format!("use `{command}` for that"),
         }),
-        Ok(Call::Speak(config)) => {
-            with_connection(config, async |connection| Session::speak(connection).await)
+        Ok(Call::Speak(own)) => {
+            let speak = async |connection| Session::speak(connection).await;
+            with_connection(own.or(config), speak)
         }
-        Ok(Call::Send(sending)) => send(sending),
+        Ok(Call::Send(mut sending)) => {
+            sending.config = sending.config.or(config);
+            send(sending)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,31 +103,40 @@ fn send(sending: Sending) -> Result<(), Failure> {
         text,
     };
     let message = message::lines(&input()?, sending.ignores_dots);
+    let host = host();
+    let usage = |text: String| Failure { code: USAGE, text };
     let mut recipients = Vec::new();
     for to in &sending.to {
-        recipients.push(address(to).map_err(|text| Failure { code: USAGE, text })?);
+        // cron passes all of MAILTO as one argument.
+        let found = message::addresses(to, &host);
+        if found.is_empty() {
+            return Err(usage(format!("{to:?} is not an address")));
+        }
+        recipients.extend(found);
     }
     if sending.reads_header {
-        let named = message::recipients(&Headers::parse(&message)).map_err(bad_data)?;
-        recipients.extend(
-            named
-                .into_iter()
-                .filter(|it| !sending.to.iter().any(|to| to == it.as_str())),
-        );
+        let named = message::recipients(&Headers::parse(&message), &host).map_err(bad_data)?;
+        let new = named.into_iter().filter(|it| !recipients.contains(it));
+        recipients.extend(new.collect::<Vec<_>>());
     }
     if recipients.is_empty() {
         return Err(bad_data("the header names no recipient".to_owned()));
     }
-    let own = own_address().map_err(|text| Failure { code: USAGE, text })?;
+    let own = || message::address(&plain(&identity::user_name()), &host);
     let sender = match sending.from.as_deref() {
         Some("" | "<>") => ReversePath::Null,
         Some(from) => {
-            ReversePath::Mailbox(address(from).map_err(|text| Failure { code: USAGE, text })?)
+            let address = message::address(from, &host);
+            let wrong = || usage(format!("-f: {from:?} is not an address"));
+            ReversePath::Mailbox(address.ok_or_else(wrong)?)
         }
-        None => ReversePath::Mailbox(own.clone()),
+        None => own().map_or(ReversePath::Null, ReversePath::Mailbox),
     };
-    let author = sender.address().unwrap_or(&own);
-    let message = message::with_author(message, sending.name.as_deref(), author);
+    let author = sender.address().cloned().or_else(own);
+    let message = match &author {
+        Some(author) => message::with_author(message, sending.name.as_deref(), author),
+        None => message,
+    };
     let sender = sender.address().map_or("", Address::as_str);
     with_connection(sending.config, async |connection| {
         let mut session = Session::begin(connection).await?;
@@ -145,21 +165,12 @@ fn input() -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Reads an address as people write it. A name alone is a user of this machine.
-fn address(text: &str) -> Result<Address, String> {
-    let bare = text
-        .rsplit_once('<')
-        .map_or(text, |(_, rest)| rest.trim_end_matches('>'));
-    let whole = match bare.contains('@') {
-        true => bare.to_owned(),
-        false => format!("{bare}@{}", host()),
-    };
-    Address::parse(&whole).map_err(|error| format!("{text:?}: {error}"))
-}
-
-/// Returns the address of the user who runs this program.
-fn own_address() -> Result<Address, String> {
-    address(&identity::user_name())
+/// Replaces what no address may contain, as in the names of users of a Windows domain.
+fn plain(user: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    user.chars()
+        .map(|c| if is_plain(c) { c } else { '-' })
+        .collect()
 }
 
 fn host() -> String {
@@ -177,7 +188,7 @@ fn with_connection(
     work: impl AsyncFnOnce(Connection) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut done = Ok(());
-    let path = config.unwrap_or_else(config_file);
+    let path = config.unwrap_or_else(packaged_config_file);
     let _ = block_on(async {
         done = reached(&path, work).await;
         ExitCode::SUCCESS
@@ -228,7 +239,7 @@ async fn reached(
             folder.display()
         )));
     }
-    become_owner(folder)?;
+    become_owner(folder).map_err(Failure::again)?;
     let pair = Connection::pair().map_err(|error| Failure::again(error.to_string()))?;
     let serving = daemon::serve_alone(&config, listener, pair.1).await;
     let serving = serving.map_err(|error| Failure::again(error.to_string()))?;
@@ -272,18 +283,4 @@ async fn connected(socket: &Socket) -> Option<Connection> {
         Socket::Path { path, .. } => Connection::to_path(path).await.ok(),
         socket => Connection::to_address(loopback(socket)?).await.ok(),
     }
-}
-
-/// If this process is root, it becomes the owner of the spool, so that the running program can use its files later.
-fn become_owner(folder: &Path) -> Result<(), Failure> {
-    let owner = files::owner(folder).filter(|owner| identity::is_root() && *owner != 0);
-    let Some(owner) = owner else {
-        return Ok(());
-    };
-    let user = identity::name_of(owner);
-    identity::become_user(&user).map_err(|error| {
-        Failure::again(format!(
-            "the spool belongs to {user}, and this program cannot become that user: {error:?}"
-        ))
-    })
 }

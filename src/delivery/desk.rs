@@ -221,7 +221,8 @@ impl Desk {
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {
         let state = self.state();
         let is_unused = state.workers == 0 && state.queue.is_empty();
-        is_unused && state.holding.gate() == Gate::Open && state.usage.of_day(now) == 0
+        let has_used = state.usage.of_day(now) > 0 || state.usage.of_minute(now) > 0;
+        is_unused && state.holding.hold().is_none() && !has_used
     }
 
     /// True if no worker is active.

@@ -25,7 +25,7 @@ pub(super) struct Desks {
     /// The usage from earlier runs, for desks that do not exist yet.
     used: Vec<Used>,
     /// Operators' holds from earlier runs, for desks that do not exist yet.
-    holds: Vec<(String, Hold)>,
+    holds: Mutex<Vec<(String, Hold)>>,
     /// Tenants whose mail to external recipients waits, with the end of the wait and its reason.
     external: Mutex<HashMap<String, (Timestamp, String)>>,
 }
@@ -40,7 +40,7 @@ impl Desks {
         };
         Ok(Self {
             used: used(spool, now).await?,
-            holds: notes.filter_map(hold).collect(),
+            holds: Mutex::new(notes.filter_map(hold).collect()),
             ..Self::default()
         })
     }
@@ -72,9 +72,12 @@ impl Desks {
 
     fn new_desk(&self, name: &str, server: &Server, limits: MailboxLimits) -> Arc<Desk> {
         let former = server.former_mailbox();
-        let mut held = self.holds.iter();
-        let held = held.find(|(held, _)| *held == name || *held == former);
-        let hold = held.map(|(_, hold)| hold.clone());
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = holds
+            .iter()
+            .position(|(held, _)| *held == name || *held == former);
+        // A desk that is made again later must not get a hold that was released meanwhile.
+        let hold = place.map(|place| holds.swap_remove(place).1);
         Desk::new(name.to_owned(), former, limits, &self.used, hold)
     }
 

@@ -40,11 +40,16 @@ pub(super) async fn send(world: &World, record: &Record, content: &Content) -> D
     };
     let policy = &plan.settings.policy;
     let caller = policy.caller(user, listener);
-    match policy.decide(&record.envelope.sender, &headers.author(), caller) {
-        Decision::Refused(refusal) => DirectOutcome::Refused(refusal),
-        Decision::Route(route) => {
+    let recipients = record.envelope.recipients.iter().map(|it| &it.address);
+    let author = headers.author();
+    let mut decisions = policy.decide_each(&record.envelope.sender, &author, caller, recipients);
+    match (decisions.pop(), decisions.is_empty()) {
+        (Some((Decision::Refused(refusal), _)), true) => DirectOutcome::Refused(refusal),
+        (Some((Decision::Route(route), _)), true) if route.server == entry.name() => {
             through(world, &plan, &entry, &route, record, &headers, content).await
         }
+        // A reload has changed the routes meanwhile.
+        _ => DirectOutcome::Unavailable,
     }
 }
 

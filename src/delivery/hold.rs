@@ -80,8 +80,8 @@ pub(super) struct Holding {
     hold: Option<Hold>,
     /// The start of the first of the holds between which no message was accepted.
     since: Option<Timestamp>,
-    /// The kind of reason for the last of these holds.
-    cause: HoldCause,
+    /// The start of the first of the latest holds in a row that have a fault as their cause.
+    fault_since: Option<Timestamp>,
     probe: Probe,
     /// Messages whose attempts caused the hold; the oldest are forgotten first.
     suspects: Vec<MessageId>,
@@ -106,8 +106,7 @@ impl Holding {
     /// message is accepted. `None` if there is no fault, or if an operator holds the mailbox.
     pub(super) fn fault_since(&self) -> Option<Timestamp> {
         let is_by_hand = self.hold.as_ref().is_some_and(|hold| hold.until.is_none());
-        let is_fault = self.cause == HoldCause::Fault && !is_by_hand;
-        self.since.filter(|_| is_fault)
+        self.fault_since.filter(|_| !is_by_hand)
     }
 
     /// The amount that may be sent now.
@@ -135,6 +134,7 @@ impl Holding {
     /// hold.
     pub(super) fn is_well(&mut self) -> bool {
         self.since = None;
+        self.fault_since = None;
         std::mem::take(&mut self.probe) != Probe::None
     }
 
@@ -145,7 +145,10 @@ impl Holding {
         if hold.until.is_none() {
             self.hold = Some(hold);
         } else if !is_by_hand {
-            self.cause = hold.cause;
+            self.fault_since = match hold.cause {
+                HoldCause::Fault => self.fault_since.or(Some(hold.since)),
+                HoldCause::Limit | HoldCause::Operator => None,
+            };
             hold.since = *self.since.get_or_insert(hold.since);
             self.hold = Some(hold);
         }
@@ -171,6 +174,8 @@ impl Holding {
             self.hold = None;
             self.probe = Probe::Due;
             self.refused.clear();
+            // A person has mended it, most likely.
+            self.fault_since = None;
         }
         ended
     }
@@ -262,8 +267,19 @@ mod tests {
         });
         assert_eq!(holding.fault_since(), None);
         holding.end(Timestamp(10));
-        holding.begin(hold(Some(30)));
-        assert_eq!(holding.fault_since(), Some(Timestamp(0)));
+        let fault = |since| Hold {
+            since: Timestamp(since),
+            ..hold(Some(since + 10))
+        };
+        // The time of the limit does not count.
+        holding.begin(fault(20));
+        assert_eq!(holding.fault_since(), Some(Timestamp(20)));
+        holding.end(Timestamp(30));
+        holding.begin(fault(31));
+        assert_eq!(holding.fault_since(), Some(Timestamp(20)));
+        assert!(holding.release(false));
+        assert_eq!(holding.fault_since(), None);
+        holding.begin(fault(40));
         holding.begin(hold(None));
         assert_eq!(holding.fault_since(), None);
     }

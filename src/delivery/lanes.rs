@@ -7,6 +7,8 @@ use super::plan::Plan;
 use super::settle;
 use super::world::World;
 use crate::base::Timestamp;
+use std::time::Duration;
+
 use tokio::io::AsyncReadExt;
 
 use crate::message::{Headers, Recipient};
@@ -15,6 +17,9 @@ use crate::spool::{Claim, Claimed, Content, Fate, Finish, NewMessage, Origin, Re
 
 /// The octets of a stored content that are copied at once.
 const PIECE: usize = 1 << 16;
+
+/// The wait of a message that was routed again, but has no other way.
+const ROUTED_AGAIN: Duration = Duration::from_secs(60);
 
 /// The way of some recipients of a message.
 pub(super) struct Way {
@@ -45,8 +50,11 @@ pub(super) fn ways(plan: &Plan, record: &Record, headers: &Headers, now: Timesta
             places.into_iter().map(|place| all[place].clone()).collect();
         let route = match decision {
             Decision::Route(route) => {
-                let other = by_fallback(plan, record, headers, &route.server, &recipients, now);
-                Ok(other.unwrap_or(route))
+                // At its own server, the message probes whether the fault is over.
+                let is_elsewhere = route.server != record.lane;
+                let other = is_elsewhere
+                    .then(|| by_fallback(plan, record, headers, &route.server, &recipients, now));
+                Ok(other.flatten().unwrap_or(route))
             }
             Decision::Refused(refusal) => Err(format!(
                 "the current configuration refuses it: {}",
@@ -85,7 +93,13 @@ fn by_fallback(
     let addresses = recipients.iter().map(|recipient| &recipient.address);
     let mut decisions = policy.decide_each(&record.envelope.sender, &author, caller, addresses);
     match (decisions.pop()?.0, decisions.is_empty()) {
-        (Decision::Route(route), true) => Some(route),
+        (Decision::Route(route), true) => {
+            let most = policy.message_size(&route.server);
+            let fits = most.is_none_or(|most| record.size <= most);
+            // The permission to write this From was given because it is replaced.
+            let is_clear = route.plan.from.is_some() || author.mailbox().is_some();
+            (fits && is_clear).then_some(route)
+        }
         _ => None,
     }
 }
@@ -150,7 +164,14 @@ pub(super) async fn assigned(
     let mut finish = match first.route {
         Ok(route) => {
             tell_rerouted(world, &record, &route.server);
-            moved(claim, record, route.server, now)
+            // A message that its server's fallback cannot send waits a little before it is routed again.
+            let is_back = record.former_lane.as_ref() == Some(&route.server);
+            let due = if is_back {
+                now.after(ROUTED_AGAIN)
+            } else {
+                now
+            };
+            moved(claim, record, route.server, due)
         }
         Err(reason) => held(world, claim, record, reason),
     };
@@ -198,12 +219,12 @@ pub(super) fn held(world: &World, claim: Claim, record: Record, reason: String) 
     }
 }
 
-/// Returns the fate of a message that moves to another server's lane and is due there at once.
-fn moved(claim: Claim, record: Record, lane: String, now: Timestamp) -> Finish {
+/// Returns the fate of a message that moves to another server's lane and is due there at this time.
+fn moved(claim: Claim, record: Record, lane: String, due: Timestamp) -> Finish {
     let moved = Record {
         lane,
         former_lane: None,
-        due: now,
+        due,
         ..record
     };
     Finish::new(claim, Fate::Later(Box::new(moved)))

@@ -92,11 +92,11 @@ impl Patrol {
         plan: &Plan,
         now: Timestamp,
     ) -> Result<(), SpoolError> {
-        let held = plan.settings.servers.iter();
-        let held = held.filter(|server| self.can_report && !plan.works(server.name()));
-        for server in held {
+        let held = plan.entries().into_iter();
+        let held = held.filter(|entry| self.can_report && !plan.works(entry.name()));
+        for entry in held {
             let place = Place {
-                lane: server.name().to_owned(),
+                lane: entry.name().to_owned(),
                 flow: Flow::of_reports(),
             };
             let (which, until) = (ClaimFrom::DueIn(place), now.after(CLAIM));

@@ -84,8 +84,9 @@ impl Plan {
             return None;
         }
         let server = server.server.of_mailbox(name, &mailbox);
-        // A configured server may sign in to the same mailbox: then the stricter limits apply.
+        // Other servers may sign in to the same mailbox: then the strictest limits apply.
         let mut all = self.settings.servers.clone();
+        all.extend(self.per_sender().values().map(|entry| entry.server.clone()));
         all.push(server.clone());
         let desk = desks.of(&all).remove(name)?;
         let entry = Arc::new(ServerEntry { server, desk });

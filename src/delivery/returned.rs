@@ -154,7 +154,7 @@ async fn find(
     for id in &report.original_ids {
         let mut stories = find_sent(world, id).await?;
         stories.retain(|story| !accepted(story).is_empty());
-        if let Some(story) = named(stories, report) {
+        if let Some(story) = named(stories, report, is_last_search) {
             return Ok(Some(story));
         }
     }
@@ -171,9 +171,18 @@ async fn find(
     sent.dedup_by_key(|story| story.record.id);
     if let Some(id) = &report.envelope_id {
         let envelope_id = |story: &Story| story.record.envelope.parameters.get_xtext("ENVID");
-        let place = sent
-            .iter()
-            .position(|story| envelope_id(story).as_ref() == Some(id));
+        let is_same = |story: &Story| envelope_id(story).as_ref() == Some(id);
+        // The parts of a split message share the id; the right one was sent to the recipient.
+        let is_sent_to = |story: &Story| {
+            let mut failed = report.failed.iter().flat_map(|it| &it.addresses);
+            failed.any(|address| {
+                accepted(story)
+                    .iter()
+                    .any(|it| it.to.as_str() == address.as_str())
+            })
+        };
+        let best = sent.iter().position(|it| is_same(it) && is_sent_to(it));
+        let place = best.or_else(|| sent.iter().position(is_same));
         if let Some(place) = place {
             return Ok(Some(sent.swap_remove(place)));
         }
@@ -197,8 +206,9 @@ async fn find_sent(world: &World, about: &str) -> Result<Vec<Story>, SpoolError>
 
 /// Chooses among stories with the Message-ID that a report names; several messages may have the same one. Prefers,
 /// in this order: the message whose story already contains this report; a message to a recipient of the report
-/// that has not bounced; any message to such a recipient; the only message, if it matches.
-fn named(mut stories: Vec<Story>, report: &DeliveryReport) -> Option<Story> {
+/// that has not bounced; any message to such a recipient; on the last search, the only message, if it matches. (Earlier,
+/// another message with the same Message-ID may not be written yet.)
+fn named(mut stories: Vec<Story>, report: &DeliveryReport, is_last_search: bool) -> Option<Story> {
     let is_exact = |story: &Story, is_new: bool| {
         let all = accepted(story).into_iter();
         let mut all = all.filter(|it| {
@@ -212,7 +222,8 @@ fn named(mut stories: Vec<Story>, report: &DeliveryReport) -> Option<Story> {
     let recorded = stories.iter().position(|story| is_recorded(story, report));
     let new = || stories.iter().position(|story| is_exact(story, true));
     let exact = || stories.iter().position(|story| is_exact(story, false));
-    let only = || (stories.len() == 1 && !matches(&stories[0], report).is_empty()).then_some(0);
+    let is_only = is_last_search && stories.len() == 1;
+    let only = || (is_only && !matches(&stories[0], report).is_empty()).then_some(0);
     let place = recorded.or_else(new).or_else(exact).or_else(only)?;
     Some(stories.swap_remove(place))
 }

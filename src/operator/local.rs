@@ -367,8 +367,6 @@ impl Local {
         };
         let filter = StoryFilter {
             about: Some(format!("<{}>", message_id.trim_matches(['<', '>']))),
-            before: Some(Timestamp(record.received.0 + 1)),
-            since: Some(record.received),
             ..StoryFilter::default()
         };
         let mut same = self.spool()?.stories(filter, PAGE).await?.into_iter();

@@ -161,6 +161,9 @@ impl Policy {
             (Some(mailbox), ReversePath::Mailbox(address)) if address != mailbox => {
                 ReversePath::Mailbox(mailbox.clone())
             }
+            (Some(mailbox), ReversePath::Null) if self.null_sender == NullSender::Identity => {
+                ReversePath::Mailbox(mailbox.clone())
+            }
             _ => self.rewritten_sender(&choice, sender, author, from.as_ref()),
         };
         let own = author.mailbox().map(|mailbox| &mailbox.address);
@@ -200,7 +203,10 @@ impl Policy {
     /// is used.
     pub fn report_route(&self, works: impl Fn(&str) -> bool) -> Option<(Route, Address)> {
         let ways = self.report_ways();
-        let works = |(server, _): &&(&ServerRule, Address)| works(&server.name);
+        let name = |server: &ServerRule, identity: &Address| {
+            named(server, server.is_per_sender.then_some(identity))
+        };
+        let works = |(server, identity): &&(&ServerRule, Address)| works(&name(server, identity));
         let (server, identity) = ways.iter().find(works).or(ways.first())?;
         let envelope_sender = match self.null_sender {
             NullSender::Keep => ReversePath::Null,
@@ -213,7 +219,7 @@ impl Policy {
             reply_to: None,
         };
         let route = Route {
-            server: named(server, server.is_per_sender.then_some(identity)),
+            server: name(server, identity),
             plan,
             reason: Reason::Report,
         };

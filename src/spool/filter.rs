@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, EventKind, State, Story};
 use crate::base::{MessageId, Timestamp};
+use crate::routing::lane;
 
 /// The messages that an operator looks for. A field that is not set admits any value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +127,7 @@ impl QueueFilter {
     pub fn admits(&self, Entry { record, lease }: &Entry) -> bool {
         let envelope = &record.envelope;
         let sender = envelope.sender.address().map_or("", |a| a.as_str());
-        let is_server = |name: &String| *name == record.lane;
+        let is_server = |name: &String| *name == record.lane || name == lane::server(&record.lane);
         let is_sender = |wanted: &String| is(wanted, sender);
         let is_recipient = |wanted: &String| {
             let mut all = envelope.recipients.iter();

@@ -19,8 +19,10 @@ fn another_server_takes_over_during_a_long_fault_and_gives_the_mail_back() {
         "auth = \"none\"",
         "auth = \"none\"\naddress = \"relay@example.net\"\nfrom_filter = \"example.net\"",
     );
+    // Longer than the interval at which mail is moved; shorter holds end before.
+    let usual = USUAL.replace("back_off = [\"1s\", \"2s\"]", "back_off = [\"8s\", \"8s\"]");
     let lab = Lab::with(Plan {
-        configuration: USUAL.to_owned() + &main + &other,
+        configuration: usual + &main + &other,
         ..Plan::default()
     });
     lab.fault(r#"{"stage":"connect","action":{"reply":"421 4.3.2 down"},"times":1000000}"#);

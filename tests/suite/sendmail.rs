@@ -101,13 +101,18 @@ fn cron_is_heard_whether_the_program_runs_or_not() {
         .mode();
     assert_eq!(mode & 0o777, 0o666);
 
+    // All of MAILTO is one argument.
+    let both = ["-i", "-oem", "a@x.com,b@x.com"];
+    succeeded(&sendmail(&lab, &both, CRON_INPUT));
+    assert_eq!(lab.delivered(2)[1].recipients, ["a@x.com", "b@x.com"]);
+
     lab.stop();
     assert!(!lab.path("sendmail.sock").exists(), "the socket is gone");
     succeeded(&sendmail(&lab, CRON, &CRON_INPUT.replace("job", "later")));
     let listed = lab.stdout(&["queue", "list"]);
     assert!(listed.contains("jo@x.com"), "{listed}");
     lab.start();
-    let second = lab.delivered(2).remove(1);
+    let second = lab.delivered(3).remove(2);
     assert!(
         second.text.contains("Cron <root@host> later"),
         "{}",

@@ -34,10 +34,10 @@ pub(super) struct Sending {
 }
 
 /// The options with a value, which may be joined to the option or follow it.
-const WITH_VALUE: &str = "BCFNOLRVXfhoprbdq";
+const WITH_VALUE: &str = "ABCFNOLRVXefhoprbdq";
 
 /// The options whose value, if there is one, is joined to the option.
-const JOINED: &str = "obdqph";
+const JOINED: &str = "Aeobdq";
 
 /// Reads the command line. The error says what is wrong.
 pub(super) fn parse(arguments: &[String]) -> Result<Call, String> {
@@ -87,8 +87,8 @@ fn flag(letter: char, sending: &mut Sending, special: &mut Option<Call>) -> Resu
         't' => sending.reads_header = true,
         'i' => sending.ignores_dots = true,
         'I' => *special = Some(Call::Nothing),
-        // Verbose; initial submission; "me too"; a message with 8-bit octets; from a relay; from a list.
-        'v' | 'G' | 'U' | 'm' | 'n' | 'e' | 'A' | 's' => {}
+        // Verbose; from a gateway; initial submission; "me too"; no aliases; keep From lines.
+        'v' | 'G' | 'U' | 'm' | 'n' | 's' => {}
         other => return Err(format!("there is no option -{other}")),
     }
     Ok(())
@@ -153,6 +153,8 @@ mod tests {
             (joined.from.as_deref(), joined.reads_header),
             (Some("jo@x.com"), true)
         );
+        assert_eq!(joined.to, ["a@b.c"]);
+        assert_eq!(sent("-eq -Ac -p ESMTP:x a@b.c").to, ["a@b.c"]);
         assert!(!sent("a@b.c").ignores_dots);
     }
 

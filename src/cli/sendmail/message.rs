@@ -9,7 +9,7 @@ const RESENT: [&str; 3] = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
 /// Returns the message with CRLF line ends. If `ignores_dots` is false, the message ends at a line with a single dot.
 pub(super) fn lines(input: &[u8], ignores_dots: bool) -> Vec<u8> {
     let mut message = Vec::with_capacity(input.len() + input.len() / 32);
-    for line in input.split_inclusive(|octet| *octet == b'\n') {
+    for line in without_mbox_line(input).split_inclusive(|octet| *octet == b'\n') {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if !ignores_dots && line == b"." {
@@ -21,8 +21,18 @@ pub(super) fn lines(input: &[u8], ignores_dots: bool) -> Vec<u8> {
     message
 }
 
-/// Returns the recipients that the header names. The error names the field that cannot be read.
-pub(super) fn recipients(headers: &Headers) -> Result<Vec<Address>, String> {
+/// Removes the line of an mbox file before a message (`From jo@x.com Mon Jan 1 ...`), which is no header field.
+fn without_mbox_line(input: &[u8]) -> &[u8] {
+    let is_mbox = input.starts_with(b"From ") || input.starts_with(b">From ");
+    match input.iter().position(|octet| *octet == b'\n') {
+        Some(end) if is_mbox => &input[end + 1..],
+        _ => input,
+    }
+}
+
+/// Returns the recipients that the header names. A name without a domain is a user of this machine, `host`. The error
+/// names a field without any address that can be read.
+pub(super) fn recipients(headers: &Headers, host: &str) -> Result<Vec<Address>, String> {
     let is_resent = RESENT.iter().any(|name| headers.value(name).is_some());
     let names = if is_resent { RESENT } else { FIELDS };
     let mut all = Vec::new();
@@ -34,20 +44,44 @@ pub(super) fn recipients(headers: &Headers) -> Result<Vec<Address>, String> {
         if value.trim().is_empty() {
             continue;
         }
-        let list = mailbox::parse_list(&value);
-        let list = list.ok_or_else(|| {
-            format!(
-                "the field {name} is not a list of addresses: {}",
-                value.trim()
-            )
-        })?;
-        for mailbox in list.mailboxes {
-            if !all.contains(&mailbox.address) {
-                all.push(mailbox.address);
-            }
+        let found = addresses(&value, host);
+        if found.is_empty() && !value.contains(';') {
+            let value = value.trim();
+            return Err(format!(
+                "the field {name} has no address that can be read: {value}"
+            ));
         }
+        all.extend(
+            found
+                .into_iter()
+                .filter(|it| !all.contains(it))
+                .collect::<Vec<_>>(),
+        );
     }
     Ok(all)
+}
+
+/// Reads a list of addresses as people write it: by the grammar, or else each part between commas and semicolons for
+/// itself.
+pub(super) fn addresses(value: &str, host: &str) -> Vec<Address> {
+    if let Some(list) = mailbox::parse_list(value) {
+        return list.mailboxes.into_iter().map(|it| it.address).collect();
+    }
+    let parts = value.split([',', ';']).map(str::trim);
+    parts.filter_map(|part| address(part, host)).collect()
+}
+
+/// Reads one address, with or without a name. A name alone is a user of this machine.
+pub(super) fn address(text: &str, host: &str) -> Option<Address> {
+    let bare = match text.rsplit_once('<') {
+        Some((_, rest)) => rest.split('>').next().unwrap_or(rest),
+        None => text,
+    };
+    let bare = bare.trim();
+    match bare.contains('@') {
+        true => Address::parse(bare).ok(),
+        false => Address::parse(&format!("{bare}@{host}")).ok(),
+    }
 }
 
 /// Adds `From` to a message that has none, so that its author is known.
@@ -77,11 +111,15 @@ mod tests {
         assert_eq!(lines(b"a\n.b\r\n.\nc", false), b"a\r\n.b\r\n");
         assert_eq!(lines(b"a\n.\nc", true), b"a\r\n.\r\nc\r\n");
         assert_eq!(lines(b"", false), b"");
+        assert_eq!(
+            lines(b"From jo@x.com Mon Jan 1\nTo: x\n", true),
+            b"To: x\r\n"
+        );
     }
 
     fn found(header: &str) -> Result<Vec<String>, String> {
         let message = lines(format!("{header}\n\nText\n").as_bytes(), true);
-        let found = recipients(&Headers::parse(&message))?;
+        let found = recipients(&Headers::parse(&message), "host.test")?;
         Ok(found.iter().map(ToString::to_string).collect())
     }
 
@@ -96,6 +134,19 @@ mod tests {
             ["b@x.com"]
         );
         assert_eq!(found("Subject: Hi"), Ok(Vec::new()));
+        assert_eq!(found("To: root").unwrap(), ["root@host.test"]);
+        assert_eq!(
+            found("To: a@x.com; b@x.com").unwrap(),
+            ["a@x.com", "b@x.com"]
+        );
+        assert_eq!(
+            found("To: Smith, John (x) <a@x.com>").unwrap(),
+            ["Smith@host.test", "a@x.com"]
+        );
+        assert_eq!(
+            found("To: undisclosed-recipients:;\nCc: a@x.com").unwrap(),
+            ["a@x.com"]
+        );
         assert!(found("To: a b c").unwrap_err().contains("field To"));
     }
 

@@ -93,10 +93,21 @@ impl Session {
 
     /// Passes on what comes from standard input, and its replies, until one of both ends.
     pub(super) async fn speak(mut connection: Connection) -> Result<(), Failure> {
-        let mut terminal = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-        tokio::io::copy_bidirectional(&mut terminal, &mut connection)
-            .await
-            .map(drop)
+        let (mut replies, mut commands) = tokio::io::split(&mut connection);
+        let (mut input, mut output) = (tokio::io::stdin(), tokio::io::stdout());
+        let said = async {
+            let done = tokio::io::copy(&mut input, &mut commands).await;
+            // The replies to the last commands are still to come.
+            commands.shutdown().await?;
+            done?;
+            std::future::pending().await
+        };
+        let heard = tokio::io::copy(&mut replies, &mut output);
+        let done: std::io::Result<u64> = tokio::select! {
+            done = said => done,
+            done = heard => done,
+        };
+        done.map(drop)
             .map_err(|error| Failure::again(format!("the session ended early: {error}")))
     }
 
