@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::common::{ConfigFile, plain};
+use super::guide;
 use super::operator::{self, Reached};
 use crate::base::Timestamp;
 use crate::delivery::ServerState;
@@ -117,6 +118,9 @@ fn show(server: &ServerState) {
     println!("{name}  {state}");
     if let Some(hold) = hold {
         println!("    why           {}", plain(&hold.reason));
+        if let Some(place) = guide::explained(&hold.reason) {
+            println!("    more          {place}");
+        }
     }
     let line = |name: &str, text: String| println!("    {name:<14}{text}");
     if let Some(fallback) = fallback {

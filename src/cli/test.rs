@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::common::{ConfigFile, NO};
+use super::guide;
 use super::operator::{self, Reached};
 use super::paint::painted;
 use crate::message::Address;
@@ -109,9 +110,10 @@ fn show(step: &Step, waits: bool) {
         false => painted(Light::Red, "FAILED "),
     };
     println!("{mark} {:<8} {}", step.name, step.text);
-    if let Some(remedy) = &step.remedy {
-        for line in remedy.lines() {
-            println!("{:17}{line}", "");
-        }
+    let more = (!step.well).then(|| guide::explained(&step.text)).flatten();
+    let more = more.map(|place| format!("more: {place}"));
+    let remedy = step.remedy.iter().flat_map(|remedy| remedy.lines());
+    for line in remedy.chain(more.as_deref()) {
+        println!("{:17}{line}", "");
     }
 }
