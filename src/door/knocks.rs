@@ -11,6 +11,9 @@ use crate::base::Timestamp;
 /// The maximum number of different refusals that are remembered. The one that is longest ago is forgotten first.
 const MOST: usize = 256;
 
+/// The number of different refusals of one address from which on they are no longer told apart by the user.
+const MOST_OF_ONE: usize = 16;
+
 /// The maximum number of characters of a refusal that are remembered.
 const SAID: usize = 400;
 
@@ -39,7 +42,17 @@ pub struct Knock {
 
 /// The refusals since the program started.
 #[derive(Debug, Default)]
-pub(super) struct Knocks(HashMap<(String, IpAddr, String), Knock>);
+pub(super) struct Knocks(HashMap<KnockKey, Knock>);
+
+/// What makes a refusal different from another one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct KnockKey {
+    listener: String,
+    peer: IpAddr,
+    user: String,
+    /// The beginning of the refusal.
+    said: String,
+}
 
 impl Knocks {
     /// Adds a refusal.
@@ -52,7 +65,17 @@ impl Knocks {
         now: Timestamp,
     ) {
         let begin: Vec<&str> = said.split_whitespace().take(WORDS).collect();
-        let key = (listener.to_owned(), peer, begin.join(" "));
+        let theirs = self.0.keys().filter(|key| key.peer == peer);
+        let key = KnockKey {
+            listener: listener.to_owned(),
+            peer,
+            // Who guesses names must not push out the refusals of others.
+            user: match theirs.count() < MOST_OF_ONE {
+                true => user.chars().take(SAID).collect(),
+                false => String::new(),
+            },
+            said: begin.join(" "),
+        };
         if !self.0.contains_key(&key) && self.0.len() >= MOST {
             let oldest = self.0.iter().min_by_key(|(_, knock)| knock.last);
             let oldest = oldest.map(|(key, _)| key.clone());

@@ -32,6 +32,12 @@ fn remedy(knock: &Knock) -> Option<String> {
         said,
         ..
     } = knock;
+    let (name, peer) = (quoted(user), quoted(&peer.to_string()));
+    // An address may stand for many clients.
+    let whom = match knock.peer.is_loopback() {
+        true => "every program on this machine may then send",
+        false => "everybody who comes from this address may then send",
+    };
     let has = |part: &str| said.contains(part);
     let here = format!("[[listener]] {listener}");
     Some(
@@ -45,7 +51,7 @@ fn remedy(knock: &Knock) -> Option<String> {
             )
         } else if said.starts_with("530") || has("in no user's `networks`") {
             format!(
-                "the client does not sign in: give it a user and a password, or admit its address: [[user]] networks = [\"{peer}\"]"
+                "the client does not sign in: give it a user and a password, or admit its address: [[user]] networks = [{peer}]  # {whom}"
             )
         } else if has("does not start with TLS") {
             format!(
@@ -57,7 +63,7 @@ fn remedy(knock: &Knock) -> Option<String> {
             )
         } else if has("there is no such user") {
             format!(
-                "correct the user name in the client, or add it: [[user]] name = \"{user}\" with password = {{ file = \"...\" }}, made by `mailferry hash-password`"
+                "correct the user name in the client, or add it: [[user]] name = {name} with password = {{ file = \"...\" }}, made by `mailferry hash-password`"
             )
         } else if has("wrong password") {
             format!(
@@ -68,9 +74,9 @@ fn remedy(knock: &Knock) -> Option<String> {
                 "add password = {{ file = \"...\" }}, made by `mailferry hash-password`, to [[user]] {user}"
             )
         } else if has("not among the `users`") {
-            format!("add \"{user}\" to users at {here}, or set the client to another listener")
+            format!("add {name} to users at {here}, or set the client to another listener")
         } else if has("setting `networks` of the listener") {
-            format!("add \"{peer}\" to networks at {here}")
+            format!("add {peer} to networks at {here} ({whom})")
         } else if has("admits this sender") {
             "add the sender or its domain to a server's from_filter, or set [sender] default_from"
                 .to_owned()
@@ -78,6 +84,11 @@ fn remedy(knock: &Knock) -> Option<String> {
             return None;
         },
     )
+}
+
+/// Returns a text as TOML writes it; a basic string of TOML has JSON's escapes.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]
@@ -117,6 +128,7 @@ mod tests {
                 "{reply}: {remedy:?}"
             );
         }
+        assert_eq!(quoted("a\"b"), "\"a\\\"b\"");
         assert_eq!(remedy_of("452 4.3.1 full"), None);
         assert!(
             remedy_of("there is no such user")
