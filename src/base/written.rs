@@ -36,6 +36,11 @@ impl<'de> Deserialize<'de> for Wait {
     }
 }
 
+/// Returns a text as TOML writes it; a basic string of TOML has JSON's escapes.
+pub(crate) fn quoted(text: impl ToString) -> String {
+    serde_json::Value::String(text.to_string()).to_string()
+}
+
 /// A network, such as `192.168.7.0/24`, or a single address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Network(

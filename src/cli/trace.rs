@@ -140,7 +140,7 @@ async fn waits(reached: &Reached, story: &Story) -> Result<Vec<String>, Operator
                     false => format!("to {}: {reason}", to.join(", ")),
                 }));
             }
-            // It has left the queue.
+            // The message has left the queue.
             Err(error) if error.kind == ErrorKind::No => {}
             Err(error) => return Err(error),
         }

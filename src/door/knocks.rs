@@ -44,7 +44,7 @@ pub struct Knock {
 #[derive(Debug, Default)]
 pub(super) struct Knocks(HashMap<KnockKey, Knock>);
 
-/// What makes a refusal different from another one.
+/// The properties by which refusals are told apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct KnockKey {
     listener: String,
@@ -69,7 +69,7 @@ impl Knocks {
         let key = KnockKey {
             listener: listener.to_owned(),
             peer,
-            // Who guesses names must not push out the refusals of others.
+            // A client that guesses names must not push out the refusals of others.
             user: match theirs.count() < MOST_OF_ONE {
                 true => user.chars().take(SAID).collect(),
                 false => String::new(),

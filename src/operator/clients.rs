@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::written::quoted;
 use crate::door::Knock;
 
 /// A client that was refused, and what to do about it.
@@ -32,7 +33,7 @@ fn remedy(knock: &Knock) -> Option<String> {
         said,
         ..
     } = knock;
-    let (name, peer) = (quoted(user), quoted(&peer.to_string()));
+    let (name, peer) = (quoted(user), quoted(peer));
     // An address may stand for many clients.
     let whom = match knock.peer.is_loopback() {
         true => "every program on this machine may then send",
@@ -86,11 +87,6 @@ fn remedy(knock: &Knock) -> Option<String> {
     )
 }
 
-/// Returns a text as TOML writes it; a basic string of TOML has JSON's escapes.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +124,6 @@ mod tests {
                 "{reply}: {remedy:?}"
             );
         }
-        assert_eq!(quoted("a\"b"), "\"a\\\"b\"");
         assert_eq!(remedy_of("452 4.3.1 full"), None);
         assert!(
             remedy_of("there is no such user")

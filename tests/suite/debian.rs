@@ -97,6 +97,12 @@ impl Root {
         self.as_root(&["dpkg", "--install", "/tmp/mailferry.deb"]);
     }
 
+    /// Writes the configuration to /etc/mailferry.
+    fn set_up(&self) {
+        let app = ["--client-id", CLIENT_ID];
+        self.as_root(&[&["mailferry", "setup", "--mailbox", MAILBOX][..], &app].concat());
+    }
+
     /// Passes a message to sendmail, as a user of the system who may read no configuration.
     fn sendmail(&self, subject: &str) {
         let message = format!("printf 'Subject: {subject}\\n\\ntext\\n' | sendmail to@b.c");
@@ -173,14 +179,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     };
     let (old, new) = (package("0.0.9"), package("0.1.0"));
     root.install(&old);
-    root.as_root(&[
-        "mailferry",
-        "setup",
-        "--mailbox",
-        MAILBOX,
-        "--client-id",
-        CLIENT_ID,
-    ]);
+    root.set_up();
     let key = root
         .path("etc/mailferry/app.key")
         .metadata()
@@ -233,14 +232,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     );
     // Installed and set up again, it delivers that mail.
     root.install(&new);
-    root.as_root(&[
-        "mailferry",
-        "setup",
-        "--mailbox",
-        MAILBOX,
-        "--client-id",
-        CLIENT_ID,
-    ]);
+    root.set_up();
     let mut lab = in_sandbox(&root);
     root.serve(&mut lab);
     root.as_root(&["mailferry", "release", "notifications"]);

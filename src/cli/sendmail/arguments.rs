@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-/// What sendmail is asked to do.
+/// The task that a program gives to sendmail.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Call {
     /// Send the message on standard input.

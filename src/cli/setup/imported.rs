@@ -1,4 +1,4 @@
-//! What another tool's configuration says, whichever tool it is. Pure.
+//! The answers in another tool's configuration, whichever tool it is. Pure.
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,7 @@
 //! The texts that `setup` makes: the configuration, the script for Microsoft's side, and the same as clicks. Pure.
 
 use super::answers::{Answers, SignIn};
+use crate::base::written::quoted;
 
 /// The script for Azure Cloud Shell, with `{…}` where the answers stand.
 const SCRIPT: &str = include_str!("microsoft365.ps1");
@@ -14,7 +15,7 @@ const IMAP: &str = "127.0.0.1:1143";
 /// The folder of the Debian package's service.
 const DATA: &str = "data_dir = \"/var/lib/mailferry\"\n";
 
-/// What programs on this machine need that call sendmail.
+/// The listener and the user for programs on this machine that call sendmail.
 const LOCAL: &str = "
 # Programs on this machine send with `sendmail`, without a password.
 [[listener]]
@@ -237,11 +238,6 @@ fn reading(answers: &Answers) -> String {
         format!("     Add-MailboxPermission -Identity {address} -User $principal.Id -AccessRights FullAccess\n")
     });
     lines.collect()
-}
-
-/// Returns a text as TOML writes it; a basic string of TOML has JSON's escapes.
-fn quoted(text: impl ToString) -> String {
-    serde_json::Value::String(text.to_string()).to_string()
 }
 
 /// Returns a text as PowerShell writes it without expanding anything in it.
