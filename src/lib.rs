@@ -58,13 +58,13 @@
 //! | the same towards servers | `transport/smtp/command.rs` (EHLO's keywords, MAIL and RCPT), `transport/smtp/session.rs` |
 //! | a reply of Exchange, and the reaction to it | `transport/smtp/table.rs`, `tests/replies.txt` |
 //! | a limit for all clients | `door/limits.rs` (the table `[limits]`); its words in `submission/wording.rs` |
-//! | a limit of one user | `door/usage.rs` (counts), `config/text.rs` and `config/check/user.rs` (the key); its words in `submission/wording.rs` |
+//! | a limit of one user | `door/usage.rs` (counts), `config/text/client.rs` and `config/check/user.rs` (the key); its words in `submission/wording.rs` |
 //! | a limit of a mailbox | `delivery/usage.rs`, `delivery/desk.rs` |
 //! | when another server takes over the mail of a server | `delivery/fallback.rs`, `delivery/hold.rs`; as whom it sends, `delivery/lanes.rs` |
 //! | which message of a mailbox goes next | `delivery/fair.rs` |
 //! | when a message is tried again or given up | `delivery/retry.rs` |
 //! | a retry or report setting | `delivery/options.rs` (the table `[delivery]`) |
-//! | any other key of the configuration | `config/text.rs` (as written), `config/check.rs` and `config/check/` (checked) |
+//! | any other key of the configuration | `config/text.rs` and `config/text/` (as written, with the words of the reference), `config/check.rs` and `config/check/` (checked) |
 //! | how the header From is read | `message/mailbox.rs`, `message/header.rs` |
 //! | what is rewritten | `message/rewrite.rs`; the decision in `routing/decision/rewriting.rs` |
 //! | the name of a server that signs in as each sender | `routing/lane.rs`; its mailboxes, `delivery/plan.rs` |

@@ -21,15 +21,15 @@ const BOUNCES: u64 = 10;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AlertThresholds {
-    /// The time for which a server may be held.
+    /// The time for which a server may be held. Default: `"15m"`.
     #[serde(deserialize_with = "written::wait")]
     pub(crate) held_for: Duration,
-    /// The age that the oldest message of the queue may have.
+    /// The age that the oldest message of the queue may have. Default: `"1h"`.
     #[serde(deserialize_with = "written::wait")]
     pub(crate) queue_age: Duration,
-    /// The free space (octets) on the spool's disk below which there is an alert.
+    /// The free space (octets) on the spool's disk below which there is an alert. Default: `268435456`.
     pub(crate) disk_free: u64,
-    /// The bounced recipients of 24 hours, in percent of the deliveries, above which there is an alert.
+    /// The bounced recipients of 24 hours, in percent of the deliveries, above which there is an alert. Default: `5`.
     pub(crate) bounce_rate: u64,
 }
 

@@ -8,6 +8,8 @@ pub(crate) mod effective;
 mod fixed;
 pub(crate) mod preset;
 pub(crate) mod problem;
+#[cfg(test)]
+mod reference;
 pub(crate) mod secret;
 mod settings;
 pub(crate) mod text;

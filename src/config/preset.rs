@@ -11,7 +11,7 @@ use crate::token::{Grant, Scopes};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Cloud {
-    /// The worldwide cloud, for every tenant that is in none of the clouds below.
+    /// The worldwide cloud, for every tenant that is in none of the others.
     #[default]
     Worldwide,
     /// US Government, GCC High.
@@ -100,7 +100,7 @@ pub(crate) enum OAuthEndpoint {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Provider {
-    /// Microsoft 365, in any [`Cloud`].
+    /// Microsoft 365.
     #[default]
     Microsoft,
     /// Google Workspace.

@@ -13,27 +13,27 @@ use crate::base::written::{self, Wait};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryOptions {
-    /// The waits between attempts; the last one repeats. Never empty.
+    /// The waits between attempts; the last one repeats. Default: `["1m", "5m", "15m", "30m", "1h"]`.
     #[serde(deserialize_with = "retry_waits")]
     pub retry: Vec<Duration>,
-    /// The time from acceptance to giving up.
+    /// The time from acceptance to giving up. Default: `"5 days"`.
     #[serde(deserialize_with = "written::wait")]
     pub expire_after: Duration,
-    /// The first and the longest pause of a mailbox after trouble with its server.
+    /// The first and the longest pause of a mailbox after trouble with its server. Default: `["30s", "15m"]`.
     #[serde(deserialize_with = "back_off")]
     pub back_off: BackOff,
-    /// The treatment of a message that may have arrived.
+    /// The treatment of a message that may have arrived. Default: `"retry"`.
     pub uncertain: Uncertain,
-    /// How long a message that may have arrived waits before it is sent once more.
+    /// How long a message that may have arrived waits before it is sent once more. Default: `"30m"`.
     #[serde(deserialize_with = "written::wait")]
     pub uncertain_pause: Duration,
-    /// The age at which the sender is warned that a message is late; zero for never.
+    /// The age at which the sender is warned that a message is late; zero for never. Default: `"4h"`.
     #[serde(deserialize_with = "written::wait")]
     pub warn_after: Duration,
     /// The maximum number of separate reports to one sender in an hour; further ones are combined in a
-    /// digest.
+    /// digest. Default: `20`.
     pub reports_per_hour: usize,
-    /// How long the program, when it stops, waits for messages that are being sent.
+    /// How long the program, when it stops, waits for messages that are being sent. Default: `"30s"`.
     #[serde(deserialize_with = "written::wait")]
     pub grace: Duration,
 }

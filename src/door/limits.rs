@@ -14,51 +14,53 @@ use crate::base::written;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DoorLimits {
-    /// The maximum size of a message in octets.
+    /// The maximum size of a message in octets. Default: `36700160`.
     #[serde(deserialize_with = "written::positive")]
     pub message_size: u64,
-    /// The maximum number of recipients of a message.
+    /// The maximum number of recipients of a message. Default: `1000`.
     #[serde(deserialize_with = "written::count")]
     pub recipients: usize,
-    /// The maximum number of commands between two accepted messages.
+    /// The maximum number of commands between two accepted messages. Default: `2000`.
     #[serde(deserialize_with = "written::positive")]
     pub commands: u32,
-    /// The maximum number of failed commands in one session.
+    /// The maximum number of failed commands in one session. Default: `20`.
     #[serde(deserialize_with = "written::positive")]
     pub errors: u32,
-    /// The maximum number of sessions at once, for all listeners together.
+    /// The maximum number of sessions at once, for all listeners together. Default: `10000`.
     #[serde(deserialize_with = "written::count")]
     pub sessions: usize,
-    /// The maximum number of sessions at once from one address (for IPv6, from one /64).
+    /// The maximum number of sessions at once from one address (for IPv6, from one /64); 0: no limit. Default:
+    /// `1000`.
     #[serde(deserialize_with = "written::unlimited")]
     pub sessions_per_address: usize,
-    /// The maximum number of sessions that one user may have at once.
+    /// The maximum number of sessions that one user may have at once; 0: no limit. Default: `1000`.
     #[serde(deserialize_with = "written::unlimited")]
     pub sessions_per_user: usize,
-    /// The memory in octets that incoming messages may take together.
+    /// The memory in octets that incoming messages may take together. Default: `268435456`.
     #[serde(deserialize_with = "written::positive")]
     pub memory: u64,
     /// The lowest average rate, in octets per second, at which a message may arrive. Every message may take
-    /// one minute longer.
+    /// one minute longer. 0: no minimum. Default: `100`.
     pub minimum_rate: u64,
-    /// The number of failed sign-ins within `auth_time` that shuts an address out; zero means never.
+    /// The number of failed sign-ins within `auth_time` that shuts an address out; 0: never. Default: `10`.
     pub auth_failures: u64,
-    /// The time in which `auth_failures` are counted.
+    /// The time in which `auth_failures` are counted. Default: `"10m"`.
     #[serde(deserialize_with = "written::wait")]
     pub auth_time: Duration,
-    /// How long an address is shut out.
+    /// How long an address is shut out. Default: `"10m"`.
     #[serde(deserialize_with = "written::wait")]
     pub shut_out: Duration,
-    /// Networks whose addresses are never shut out; meant for addresses that many apps share.
+    /// Networks whose addresses are never shut out; meant for addresses that many apps share. Default:
+    /// `["127.0.0.0/8", "::1"]`.
     #[serde(deserialize_with = "written::networks")]
     pub never_shut_out: Vec<IpNet>,
-    /// How long a client may be silent.
+    /// How long a client may be silent. Default: `"5m"`.
     #[serde(deserialize_with = "written::wait")]
     pub idle_time: Duration,
-    /// How long a session may last.
+    /// How long a session may last. Default: `"1h"`.
     #[serde(deserialize_with = "written::wait")]
     pub session_time: Duration,
-    /// The treatment of line endings that are not CRLF.
+    /// The treatment of line endings that are not CRLF. Default: `"normalize"`.
     pub bare_newlines: BareNewlines,
     /// The maximum number of ended sessions that stay connected until the client has read the reason. They no
     /// longer count as sessions.

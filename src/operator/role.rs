@@ -1,12 +1,13 @@
-//! The roles of people on the page.
+//! The roles of people.
 
 use serde::{Deserialize, Serialize};
 
-/// The rights of a person on the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The rights of a person who does not run the program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// May read everything except the content of messages, and change nothing.
+    #[default]
     ReadOnly,
     /// May do everything.
     Administrator,

@@ -98,7 +98,7 @@ pub enum Key {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMismatch {
-    /// From becomes the identity with the author's name.
+    /// From becomes the server's own address with the author's name.
     #[default]
     Rewrite,
     /// The From stays.
@@ -114,7 +114,7 @@ pub enum NullSender {
     /// The sender stays null.
     #[default]
     Keep,
-    /// The sender becomes the identity.
+    /// The sender becomes the server's own address.
     Identity,
 }
 

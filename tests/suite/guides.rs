@@ -10,7 +10,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns README and all guides, with their texts.
+/// Returns README, the reference and all guides, with their texts.
 fn pages() -> Vec<(PathBuf, String)> {
     let guides = root().join("config/guides");
     let guides = std::fs::read_dir(guides).expect("the guides");
@@ -19,7 +19,7 @@ fn pages() -> Vec<(PathBuf, String)> {
         .filter(|path| path.extension().is_some_and(|it| it == "md"))
         .collect();
     assert!(pages.len() > 10);
-    pages.push(root().join("README.md"));
+    pages.extend([root().join("README.md"), root().join("config/README.md")]);
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).expect("reads");
         (path, text)

@@ -14,10 +14,11 @@ pub struct SpoolSettings {
     /// The folder, inside `data_dir`. It is created if it is missing.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// The disk space (bytes) that new messages must leave free, so that queued messages can still be
-    /// finished.
+    /// The disk space, in octets, that new messages must leave free, so that queued messages can still be
+    /// finished. Default: `4194304`.
     pub reserve: u64,
-    /// The time for which a message's story is kept after the message has ended; zero keeps no stories.
+    /// The time for which a message's story is kept after the message has ended (`mailferry trace`); zero keeps no
+    /// stories. Default: `"30 days"`.
     #[serde(deserialize_with = "written::wait")]
     pub history: Duration,
 }
