@@ -28,7 +28,7 @@ use crate::operator::accounts::Named;
 use crate::operator::figures::Recorder;
 use crate::operator::route::{RouteListener, RouteSettings};
 use crate::operator::{
-    self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo, control,
+    self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo,
 };
 use crate::platform::connection::Connection;
 use crate::platform::supervisor;
@@ -157,7 +157,6 @@ impl Daemon {
             clock.clone(),
         );
         let delivery = Arc::new(delivery.await?);
-        let socket = control::socket(&config.fixed.spool.folder);
         let shown: Arc<dyn Manage> = Arc::new(ShownSpool::new(spool.clone(), clock.clone()));
         let incoming = incoming::Shared::new(incoming_settings(&config, &sources)?);
         let about = SharedInfo::default();
@@ -188,9 +187,9 @@ impl Daemon {
             spool.clone(),
             config.live.alerts.clone(),
         );
-        let control = Control::serve(&socket, operator);
+        let control = Control::serve(&config.fixed.control, operator).await;
         let control = control.map_err(|source| DaemonError::Control {
-            path: socket.display().to_string(),
+            path: config.fixed.control.socket.display().to_string(),
             source,
         })?;
         tell_of_accounts(&accounts).await;

@@ -1,5 +1,6 @@
 //! The parts that commands share: reading the configuration, running, and exit codes.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -34,7 +35,8 @@ pub(super) fn config_file() -> PathBuf {
     }
     let here = PathBuf::from("mailferry.toml");
     let of_package = PathBuf::from(OF_PACKAGE);
-    let is_packaged = !here.exists() && of_package.exists();
+    // A user who may not look into the folder gets an error, and the folder is there.
+    let is_packaged = !here.exists() && of_package.try_exists().unwrap_or(true);
     if is_packaged { of_package } else { here }
 }
 
@@ -102,9 +104,16 @@ impl ConfigFile {
         self.config.clone()
     }
 
-    /// Returns the folder of the spool, if the configuration is wrong otherwise.
-    pub(super) fn spool_of_wrong(&self) -> Option<PathBuf> {
-        config::spool_of_wrong(&self.config)
+    /// Returns the control socket, if the configuration is wrong otherwise.
+    pub(super) fn control_of_wrong(&self) -> Option<PathBuf> {
+        config::control_of_wrong(&self.config)
+    }
+
+    /// True if the configuration is the Debian package's, and this user may not read it.
+    pub(super) fn is_of_others(&self) -> bool {
+        let read = || std::fs::File::open(&self.config);
+        let is_denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+        self.config == Path::new(OF_PACKAGE) && read().err().is_some_and(is_denied)
     }
 
     /// Returns the configuration, or prints its errors to standard error.

@@ -1,6 +1,7 @@
 //! Carries out commands: through the program that runs with this configuration, or directly on the program's
 //! files if it is not running.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::common::{ConfigFile, NO, UNAVAILABLE, become_owner, block_on};
 use crate::base::Clock;
 use crate::config::{Config, Secrets};
 use crate::daemon;
-use crate::operator::control::socket;
+use crate::operator::control::OF_SERVICE;
 use crate::operator::{ErrorKind, Local, Need, Operator, OperatorError, Remote};
 use crate::spool::{Owner, ShownSpool, SqliteSpool, time};
 
@@ -39,12 +40,19 @@ impl Reached {
 const NOT_RUNNING: &str = "mailferry is not running with this configuration: start `mailferry serve` (if systemd runs it, set \
                            `data_dir` to its folder, such as /var/lib/mailferry)";
 
+/// The error text of a command of a user who can neither read the configuration nor reach a running program.
+const OF_ROOT: &str = "you may not read /etc/mailferry, and mailferry does not listen at /run/mailferry/control.sock: run the command with \
+                       sudo, or see `[control]` in the reference of the configuration";
+
 /// Runs a command that sends requests to an operator. An error goes to standard error, and its kind decides
 /// the exit code.
 pub(super) fn run<W>(config: &ConfigFile, need: Need, work: impl FnOnce(Reached) -> W) -> ExitCode
 where
     W: Future<Output = Result<ExitCode, OperatorError>>,
 {
+    if config.is_of_others() {
+        return without_config(work);
+    }
     // The running program has the secrets; this command needs them only if no program runs.
     let found = match config.load(Secrets::Left) {
         Ok(config) => config,
@@ -82,11 +90,11 @@ fn with_wrong_config<W>(
 where
     W: Future<Output = Result<ExitCode, OperatorError>>,
 {
-    let Some(folder) = config.spool_of_wrong() else {
+    let Some(socket) = config.control_of_wrong() else {
         return code;
     };
     block_on(async {
-        let Ok(Some(remote)) = Remote::connect(&socket(&folder)).await else {
+        let Ok(Some(remote)) = Remote::connect(&socket).await else {
             return code;
         };
         eprintln!(
@@ -98,6 +106,27 @@ where
             is_running: true,
         };
         ended(work(reached).await)
+    })
+}
+
+/// Runs a command of a user who may not read the service's configuration, but perhaps may reach its control socket.
+fn without_config<W>(work: impl FnOnce(Reached) -> W) -> ExitCode
+where
+    W: Future<Output = Result<ExitCode, OperatorError>>,
+{
+    block_on(async {
+        match Remote::connect(Path::new(OF_SERVICE)).await {
+            Ok(Some(remote)) => {
+                let reached = Reached {
+                    operator: Box::new(remote),
+                    config: None,
+                    is_running: true,
+                };
+                ended(work(reached).await)
+            }
+            Ok(None) => ended(Err(OperatorError::unavailable(OF_ROOT))),
+            Err(error) => ended(Err(error)),
+        }
     })
 }
 
@@ -118,7 +147,7 @@ pub(super) async fn running(config: &Config) -> Result<Option<Remote>, OperatorE
     let folder = &config.fixed.spool.folder;
     let until = Instant::now() + STARTING;
     loop {
-        let remote = Remote::connect(&socket(folder)).await?;
+        let remote = Remote::connect(&config.fixed.control.socket).await?;
         if remote.is_some() || !SqliteSpool::is_in_use(folder) || Instant::now() > until {
             return Ok(remote);
         }

@@ -26,7 +26,8 @@ use crate::base::secret::ExposeSecret;
 use crate::door::{self, Socket};
 use crate::message::{Address, address};
 use crate::observe::logging;
-use crate::platform::identity;
+use crate::operator::ControlSettings;
+use crate::platform::{self, identity};
 use crate::routing::{ListenerRule, Policy, ServerRule, UserRule};
 use crate::spool::sqlite;
 use crate::token;
@@ -128,6 +129,7 @@ impl Checker<'_> {
                 mask_addresses: file.privacy.mask_addresses,
             },
             web: self.web(&file.web),
+            control: self.control(file.control, &data_dir.join(SPOOL)),
             spool: sqlite::SpoolSettings {
                 folder: data_dir.join(SPOOL),
                 ..file.spool
@@ -159,6 +161,22 @@ impl Checker<'_> {
             live,
             warnings: std::mem::take(&mut self.warnings),
         }
+    }
+
+    fn control(&mut self, table: text::ControlTable, spool: &Path) -> ControlSettings {
+        let mut settings = ControlSettings::beside(spool);
+        if let Some(socket) = table.socket {
+            settings.socket = self.beside(socket.get_ref());
+        }
+        if let Some(group) = table.group {
+            if !platform::control::is_group(group.get_ref()) {
+                let text = "this machine has no such group; make it with groupadd, or name another";
+                self.problem(group.span(), "[control] group", text);
+            }
+            settings.group = Some(group.into_inner());
+        }
+        settings.access = table.access;
+        settings
     }
 
     fn level(&mut self, level: &Spanned<String>) {

@@ -64,6 +64,9 @@ fn general(config: &Config) -> Section {
     section.add_or("[log] debug_peers", list(&dialogues.peers), "none");
     section.add_or("[log] debug_users", list(&dialogues.users), "none");
     section.add("[privacy] mask_addresses", fixed.privacy.mask_addresses);
+    section.add("[control] socket", fixed.control.socket.display());
+    section.add_or("[control] group", fixed.control.group.as_ref(), "none");
+    section.add("[control] access", written(fixed.control.access));
     section.add("[spool] reserve", format!("{} octets", fixed.spool.reserve));
     section.add("[spool] history", time(fixed.spool.history));
     let web = fixed.web.as_ref();

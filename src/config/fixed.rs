@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use crate::observe::logging;
+use crate::operator::ControlSettings;
 use crate::spool::sqlite;
 use crate::token;
 use crate::web;
@@ -29,6 +30,8 @@ pub struct Fixed {
     pub privacy: logging::LogPrivacy,
     /// The web page, if the configuration has one.
     pub web: Option<web::PageSettings>,
+    /// The control socket.
+    pub control: ControlSettings,
     /// The spool.
     pub spool: sqlite::SpoolSettings,
 }
@@ -66,6 +69,8 @@ impl Fixed {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -77,6 +82,7 @@ mod tests {
             log: logging::LogSettings::default(),
             privacy: logging::LogPrivacy::default(),
             web: None,
+            control: ControlSettings::beside(Path::new("a")),
             spool: sqlite::SpoolSettings::default(),
         };
         assert!(one.changes(&one.clone()).is_empty());
@@ -96,6 +102,7 @@ mod tests {
                 external_url: None,
                 certificate: None,
             }),
+            control: one.control.clone(),
             spool: sqlite::SpoolSettings {
                 reserve: 1,
                 history: std::time::Duration::ZERO,

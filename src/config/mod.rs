@@ -16,6 +16,7 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
+use crate::operator::ControlSettings;
 use crate::platform::identity;
 pub use fixed::Fixed;
 pub use problem::{ConfigError, Problem};
@@ -33,14 +34,18 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, ConfigError> {
     check::check(path, &text, secrets, &|name| std::env::var(name).ok())
 }
 
-/// Returns the folder of the spool that a wrong configuration file names, so that commands reach the program that
-/// still runs with an earlier one. `None` if the file cannot be read, or is not TOML.
-pub(crate) fn spool_of_wrong(path: &Path) -> Option<PathBuf> {
+/// Returns the control socket that a wrong configuration file names, so that commands reach the program that still runs
+/// with an earlier one. `None` if the file cannot be read, or is not TOML.
+pub(crate) fn control_of_wrong(path: &Path) -> Option<PathBuf> {
     let text = std::fs::read_to_string(path).ok()?;
     let table: toml::Table = text.parse().ok()?;
     let data_dir = table.get("data_dir").and_then(toml::Value::as_str);
     let data_dir = check::data_dir(path, data_dir, std::env::var("STATE_DIRECTORY").ok());
-    Some(data_dir.join(check::SPOOL))
+    let control = table.get("control").and_then(|it| it.get("socket"));
+    Some(match control.and_then(toml::Value::as_str) {
+        Some(socket) => path.parent().unwrap_or(Path::new("")).join(socket),
+        None => ControlSettings::beside(&data_dir.join(check::SPOOL)).socket,
+    })
 }
 
 fn why_unreadable(error: &std::io::Error) -> String {

@@ -18,6 +18,7 @@ use crate::delivery;
 use crate::door;
 use crate::message::Shown;
 use crate::observe::logging::Format;
+use crate::operator::Role;
 use crate::routing::{Key, NullSender, OnMismatch};
 use crate::spool::sqlite;
 pub(crate) use client::{ListenerAuth, ListenerTable, TlsMode, UserTable};
@@ -62,6 +63,8 @@ pub(crate) struct File {
     pub log: LogTable,
     #[serde(default)]
     pub privacy: PrivacyTable,
+    #[serde(default)]
+    pub control: ControlTable,
     pub web: Option<WebTable>,
     /// When something is worth an alert. Other alerts have no threshold: somebody has to sign in; a client secret or
     /// certificate expires (30, 14, 7 days and 1 day before); the disk is full; the clock is wrong. Each cause is told
@@ -107,6 +110,20 @@ pub(crate) struct PrivacyTable {
     pub mask_addresses: bool,
     /// What the Received field of a message shows of the app.
     pub received: Shown,
+}
+
+/// The local socket by which commands reach the running program. The user that mailferry runs as, and root, may always
+/// do everything.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ControlTable {
+    /// The path of the socket. Commands of users who may not read `/etc/mailferry` look for it at
+    /// `/run/mailferry/control.sock`. Default: `spool/control.sock` in `data_dir`.
+    pub socket: Option<Spanned<String>>,
+    /// The group whose members may connect too. mailferry's user must be a member. Default: none.
+    pub group: Option<Spanned<String>>,
+    /// What members of the group may do.
+    pub access: Role,
 }
 
 /// A protocol of a listener, or a use of a server.

@@ -52,7 +52,7 @@ pub enum DaemonError {
     Tls(#[from] TlsError),
     /// The control socket is not available.
     #[error(
-        "cannot make the control socket {path}: {source}; if the path is longer than 107 bytes, set a shorter `data_dir`"
+        "cannot make the control socket {path}: {source}; {}", control_remedy(.source)
     )]
     Control {
         /// The socket's path.
@@ -60,6 +60,20 @@ pub enum DaemonError {
         /// The reason.
         source: std::io::Error,
     },
+}
+
+/// Returns the remedy for a control socket that is not available.
+fn control_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "stop the mailferry that uses it, or set another `[control] socket`"
+        }
+        io::ErrorKind::NotFound => "make its folder, or set another `[control] socket`",
+        io::ErrorKind::InvalidInput => {
+            "a path may have 107 octets at most; set a shorter `[control] socket`"
+        }
+        _ => "let mailferry's user write to its folder, and be a member of `[control] group`",
+    }
 }
 
 /// Returns the remedy for a socket that is not available.

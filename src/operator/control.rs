@@ -7,53 +7,104 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use bytes::Bytes;
 use http_body::Frame;
+use serde::Serialize;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::ask::{Operator, Responses};
+use super::error::OperatorError;
 use super::local::Local;
 use super::metrics::metrics;
 use super::request::Request;
+use super::role::Role;
 use crate::platform;
 
 /// The URL path for requests.
 pub(super) const PATH: &str = "/request";
 
-/// Returns the path of the control socket of the process that has this spool open.
-pub(crate) fn socket(spool: &Path) -> PathBuf {
-    spool.join("control.sock")
+/// The control socket in the runtime folder of the service, if the configuration names it. Users who may not read the
+/// configuration look here.
+pub(crate) const OF_SERVICE: &str = "/run/mailferry/control.sock";
+
+/// The table `[control]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ControlSettings {
+    /// The path of the socket.
+    pub socket: PathBuf,
+    /// The group whose members may connect too.
+    pub group: Option<String>,
+    /// What members of the group may do.
+    pub access: Role,
+}
+
+impl ControlSettings {
+    /// Returns the settings of a socket beside this spool, for its owner only.
+    pub(crate) fn beside(spool: &Path) -> Self {
+        Self {
+            socket: spool.join("control.sock"),
+            group: None,
+            access: Role::default(),
+        }
+    }
+}
+
+/// A client of the control socket.
+#[derive(Debug, Clone, Copy)]
+struct Client {
+    /// True if the client is root or the user of this process.
+    is_owner: bool,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Client {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let client = stream.io().peer_cred();
+        let is_owner = client.is_ok_and(|client| platform::control::is_owner(&client));
+        Self { is_owner }
+    }
 }
 
 /// The running control socket, until it is closed.
 pub(crate) struct Control {
     task: JoinHandle<()>,
+    socket: PathBuf,
 }
 
 impl Control {
-    /// Answers on a socket at `path`. A socket that a crash has left there is replaced, so the caller must
-    /// hold the spool's lock.
-    pub(crate) fn serve(path: &Path, operator: Local) -> io::Result<Self> {
-        let socket = platform::control::listen(path)?;
+    /// Answers on the socket.
+    pub(crate) async fn serve(settings: &ControlSettings, operator: Local) -> io::Result<Self> {
+        let group = settings.group.as_deref();
+        let socket = platform::control::listen(&settings.socket, group).await?;
         let router = Router::new()
             .route("/metrics", get(measured))
             .route(PATH, post(respond))
-            .with_state(Arc::new(operator));
+            .layer(Extension(settings.access))
+            .with_state(Arc::new(operator))
+            .into_make_service_with_connect_info::<Client>();
         let task = tokio::spawn(async move {
             // The server ends with the program.
             let _ = axum::serve(socket, router).await;
         });
-        Ok(Self { task })
+        Ok(Self {
+            task,
+            socket: settings.socket.clone(),
+        })
     }
 
-    /// Stops answering.
+    /// Stops answering, and removes the socket.
     pub(crate) fn close(&self) {
         self.task.abort();
+        // The next start replaces a socket that remains.
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
@@ -61,8 +112,27 @@ async fn measured(State(operator): State<Arc<Local>>, headers: HeaderMap) -> imp
     metrics(&operator, &headers).await
 }
 
-async fn respond(State(operator): State<Arc<Local>>, Json(request): Json<Request>) -> Body {
-    Body::new(ResponseLines(operator.call(request).await))
+async fn respond(
+    State(operator): State<Arc<Local>>,
+    Extension(access): Extension<Role>,
+    ConnectInfo(client): ConnectInfo<Client>,
+    Json(request): Json<Request>,
+) -> Body {
+    let is_admitted = client.is_owner || access == Role::Administrator || request.only_reads();
+    let responses = match is_admitted {
+        true => operator.call(request).await,
+        false => refused().await,
+    };
+    Body::new(ResponseLines(responses))
+}
+
+/// Returns the answer to a member of the group who may only read.
+async fn refused() -> Responses {
+    let (sender, responses) = mpsc::channel(1);
+    let text = "you may only look at mailferry ([control] access is \"read-only\"); run the command as root or as the user that mailferry \
+                runs as";
+    let _ = sender.send(Err(OperatorError::no(text))).await;
+    responses
 }
 
 /// A body that sends each response as one line of JSON.

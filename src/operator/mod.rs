@@ -37,6 +37,7 @@ pub(crate) mod story;
 pub(crate) use accounts::Accounts;
 pub(crate) use ask::Operator;
 pub(crate) use control::Control;
+pub(crate) use control::ControlSettings;
 pub(crate) use error::{ErrorKind, OperatorError};
 pub(crate) use local::{Local, Parts};
 pub(crate) use metrics::metrics;

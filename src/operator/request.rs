@@ -107,6 +107,39 @@ pub(crate) enum Request {
     PageLink(Role),
 }
 
+impl Request {
+    /// True if the request changes nothing, and does not show the content of messages.
+    pub(super) fn only_reads(&self) -> bool {
+        match self {
+            Self::Status
+            | Self::Servers
+            | Self::List(_)
+            | Self::Show(_)
+            | Self::Story(_)
+            | Self::Stories { .. }
+            | Self::Report { .. }
+            | Self::Tokens
+            | Self::Unused
+            | Self::Clients
+            | Self::PageLink(Role::ReadOnly) => true,
+            Self::Reload
+            | Self::Hold { .. }
+            | Self::Release { .. }
+            | Self::Test { .. }
+            | Self::Act { .. }
+            | Self::Content(_)
+            | Self::ForgetUnused
+            | Self::Connect { .. }
+            | Self::Progress(_)
+            | Self::Cancel(_)
+            | Self::Disconnect { .. }
+            | Self::RotateVault { .. }
+            | Self::TestAlert(_)
+            | Self::PageLink(Role::Administrator) => false,
+        }
+    }
+}
+
 /// The way to carry out a command's requests if the program is not running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {

@@ -1,21 +1,57 @@
-//! The control socket: a Unix socket that only its owner can reach.
+//! The control socket: a Unix socket that only its owner can reach, and a group if one is named.
 
 use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
+use nix::unistd::{Group, Uid};
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::files;
 
-/// Listens at `path`. A socket that a crash has left there is replaced.
-pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+/// The mode of a socket that its owner and its group may connect to.
+const WITH_GROUP: u32 = 0o660;
+
+/// Listens at `path`, for the owner and the members of `group`. A socket that a crash has left there is replaced, but not
+/// one that another process uses.
+pub(crate) async fn listen(path: &Path, group: Option<&str>) -> io::Result<UnixListener> {
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let socket = UnixListener::bind(path)?;
     files::keep_private(path)?;
+    if let Some(group) = group {
+        admit(path, group)?;
+    }
     Ok(socket)
+}
+
+/// Lets a group connect to the socket.
+fn admit(path: &Path, group: &str) -> io::Result<()> {
+    let no_group = || io::Error::other(format!("there is no group {group}"));
+    let found = Group::from_name(group)?.ok_or_else(no_group)?;
+    let group = found.gid.as_raw();
+    // Where a service may not change owners, the service's own group is still possible.
+    if std::fs::metadata(path)?.gid() != group {
+        chown(path, None, Some(group))?;
+    }
+    files::set_mode(path, WITH_GROUP)
+}
+
+/// True if this client is root or the user of this process.
+pub(crate) fn is_owner(client: &UCred) -> bool {
+    let user = Uid::from_raw(client.uid());
+    user.is_root() || user == Uid::effective()
+}
+
+/// True if the system knows this group.
+pub(crate) fn is_group(name: &str) -> bool {
+    Group::from_name(name).is_ok_and(|found| found.is_some())
 }
 
 /// True if a process listens at `path`. Errors: this user may not reach the socket.

@@ -165,6 +165,64 @@ fn in_sandbox(root: &Root) -> Lab {
     lab
 }
 
+/// Lets a group use the control socket, and checks what its members may do although they may not read /etc/mailferry.
+fn members_of_a_group_may_look(root: &Root, lab: &mut Lab) {
+    let member = |arguments: &[&str]| {
+        let mut command = Command::new("chroot");
+        command
+            .arg("--userspec=nobody:operators")
+            .arg(root.path(""))
+            .args(["env", "-i", "PATH=/usr/bin:/bin", "mailferry"])
+            .args(arguments);
+        let output = command.output().expect("runs");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    root.as_root(&["groupadd", "operators"]);
+    let (code, said) = member(&["status"]);
+    assert!(
+        code == Some(69) && said.contains("permission denied"),
+        "{code:?} {said}"
+    );
+    lab.stop();
+    let (code, said) = member(&["status"]);
+    assert!(
+        code == Some(69) && said.contains("[control]"),
+        "{code:?} {said}"
+    );
+
+    root.as_root(&["usermod", "--append", "--groups", "operators", "mailferry"]);
+    let with_group = "s/^socket = .*control.sock\"/&\\ngroup = \"operators\"/";
+    root.as_root(&["sed", "-i", with_group, "/etc/mailferry/mailferry.toml"]);
+    root.serve(lab);
+    let (code, said) = member(&["status"]);
+    assert!(
+        code == Some(0) && said.contains("All is well"),
+        "{code:?} {said}"
+    );
+    let (code, said) = member(&["hold", "notifications"]);
+    assert!(
+        code == Some(1) && said.contains("[control] access"),
+        "{code:?} {said}"
+    );
+
+    let as_administrators = "s/^group = .operators./&\\naccess = \"administrator\"/";
+    root.as_root(&[
+        "sed",
+        "-i",
+        as_administrators,
+        "/etc/mailferry/mailferry.toml",
+    ]);
+    lab.stop();
+    root.serve(lab);
+    for change in [["hold", "notifications"], ["release", "notifications"]] {
+        assert_eq!(member(&change).0, Some(0), "{change:?}");
+    }
+}
+
 #[test]
 fn the_package_is_installed_used_upgraded_removed_and_purged() {
     let test = "debian";
@@ -217,6 +275,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     root.serve(&mut lab);
     root.as_root(&["mailferry", "release", "notifications"]);
     lab.delivered(4);
+    members_of_a_group_may_look(&root, &mut lab);
 
     root.as_root(&["mailferry", "hold", "notifications"]);
     root.sendmail("fourth");

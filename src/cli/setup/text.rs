@@ -13,7 +13,12 @@ pub(super) const NO_CLIENT_ID: &str = "00000000-0000-0000-0000-000000000000";
 const IMAP: &str = "127.0.0.1:1143";
 
 /// The folder of the Debian package's service.
-const DATA: &str = "data_dir = \"/var/lib/mailferry\"\n";
+const DATA: &str = "data_dir = \"/var/lib/mailferry\"
+
+# Commands reach the running program here. With group = \"GROUP\", members of a group may look at it too.
+[control]
+socket = \"/run/mailferry/control.sock\"
+";
 
 /// The listener and the user for programs on this machine that call sendmail.
 const LOCAL: &str = "
