@@ -65,6 +65,40 @@ with smtplib.SMTP(os.environ["HOST"], int(os.environ["PORT"])) as s:
     arrives(&lab, "smtplib");
 }
 
+/// The button "Test Connection" of Odoo: it goes as far as the reply to DATA, closes the connection without QUIT, and takes
+/// the largest message size from EHLO. Its sender is the current user, whom no `from_filter` lists.
+#[test]
+fn odoo_tests_the_connection() {
+    if !have("odoo_tests_the_connection", &["python3", "curl"]) {
+        return;
+    }
+    let lab = Lab::new();
+    lab.write(
+        "test.py",
+        r#"
+import os, smtplib
+connection = smtplib.SMTP(os.environ["HOST"], int(os.environ["PORT"]), timeout=60)
+connection.login("erp", "load")
+assert connection.mail("administrator@customer.example")[0] == 250
+assert connection.rcpt("noreply@odoo.com")[0] in (250, 251)
+connection.putcmd("data")
+assert connection.getreply()[0] == 354
+megabytes = float(connection.esmtp_features["size"]) / 1024 ** 2
+assert megabytes == 35, megabytes
+connection.close()
+"#,
+    );
+    // Twice: the first leaves nothing behind that disturbs the second.
+    script(&lab, "python3 test.py && python3 test.py");
+    lab.write("mail", &admitted("after the test").replace("\r\n", "\n"));
+    script(
+        &lab,
+        "curl -sS --url smtp://$HOST:$PORT --user erp:load --mail-from notifications@example.com --mail-rcpt someone@example.net --upload-file mail",
+    );
+    assert_eq!(lab.delivered(1).len(), 1, "the tests send nothing");
+    arrives(&lab, "after the test");
+}
+
 #[test]
 fn curl() {
     if !have("curl", &["curl"]) {
