@@ -61,7 +61,7 @@ enum CliCommand {
     ///
     /// At a terminal it asks; otherwise it takes options. The private key never leaves this machine. The script runs in
     /// Azure Cloud Shell, can be run again, says what it would do with -WhatIf, and takes all back with -Undo.
-    Setup(setup::Arguments),
+    Setup(Box<setup::Arguments>),
     /// Check a configuration and show its effect: users, servers, and who sends as whom
     ///
     /// Starts nothing and changes nothing. If the configuration is wrong, exits with 78 and shows the file,

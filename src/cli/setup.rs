@@ -1,9 +1,11 @@
 //! `mailferry setup`: from nothing to a configuration, and a script for Microsoft's side.
 
 mod answers;
+mod fernet;
 mod import;
 mod imported;
 mod odoo;
+mod odoo_api;
 mod postfix;
 mod talk;
 mod text;
@@ -16,9 +18,11 @@ use std::process::ExitCode;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use ipnet::IpNet;
+use url::Url;
 
 use super::common::{failed, misused};
 use crate::base::certificate;
+use crate::base::secret::ExposeSecret;
 use crate::base::{Secret, Timestamp};
 use crate::config::{self, Secrets};
 use crate::door::password::hash_password;
@@ -28,6 +32,7 @@ use crate::platform::identity;
 use crate::routing::{Caller, Decision};
 use answers::{Answers, SignIn};
 use imported::Imported;
+use odoo_api::Odoo;
 use talk::Talk;
 
 /// The configuration's name.
@@ -61,6 +66,19 @@ pub(super) struct Arguments {
     /// Take over Odoo's outgoing mail servers or system parameters, exported as CSV; may be repeated
     #[arg(long, value_name = "CSV", group = "import")]
     from_odoo: Vec<PathBuf>,
+    /// Take over Odoo's outgoing mail servers and system parameters, read from Odoo by XML-RPC; nothing there changes
+    #[arg(long, value_name = "URL", group = "import", requires_all = ["odoo_database", "odoo_user", "import_password_file"])]
+    from_odoo_url: Option<Url>,
+    /// The database of Odoo
+    #[arg(long, value_name = "NAME", requires = "from_odoo_url")]
+    odoo_database: Option<String>,
+    /// A login of Odoo that may read the settings
+    #[arg(long, value_name = "LOGIN", requires = "from_odoo_url")]
+    odoo_user: Option<String>,
+    /// A file with the password for the import: of Odoo's user (or an API key), or with which apps sign in at
+    /// email-oauth2-proxy, so that nobody has to sign in again
+    #[arg(long, value_name = "FILE", requires = "import")]
+    import_password_file: Option<PathBuf>,
     /// A mailbox to send through; may be repeated
     #[arg(long = "mailbox", value_name = "ADDRESS", value_parser = Address::parse)]
     mailboxes: Vec<Address>,
@@ -113,7 +131,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(found) => found,
         Err(error) => return failed(&error),
     };
-    let ended = set_up(&arguments, &imported.ways);
+    let ended = set_up(&arguments, &imported);
     if !imported.left.is_empty() {
         println!("\nNot carried over:\n");
         imported.left.iter().for_each(|it| println!("- {it}"));
@@ -127,6 +145,13 @@ fn imported(arguments: &Arguments) -> Result<Option<Imported>, String> {
         let text = std::fs::read_to_string(file);
         text.map_err(|error| format!("{}: {error}", file.display()))
     };
+    let secret = || -> Result<Secret, String> {
+        let file = arguments.import_password_file.as_deref();
+        Ok(read(file.unwrap_or(Path::new("")))?
+            .trim()
+            .to_owned()
+            .into())
+    };
     let named = |file: &Path, done: Result<Imported, String>| {
         let done = done.map_err(|error| format!("{}: {error}", file.display()))?;
         if done.mailboxes.is_empty() {
@@ -139,7 +164,9 @@ fn imported(arguments: &Arguments) -> Result<Option<Imported>, String> {
         Ok(Some(done))
     };
     if let Some(file) = &arguments.from_emailproxy {
-        named(file, import::emailproxy(&read(file)?))
+        let password = arguments.import_password_file.as_ref();
+        let password = password.map(|_| secret()).transpose()?;
+        named(file, import::emailproxy(&read(file)?, password.as_ref()))
     } else if let Some(file) = &arguments.from_msmtp {
         named(file, import::msmtp(&read(file)?))
     } else if let Some(file) = &arguments.from_postfix {
@@ -148,9 +175,24 @@ fn imported(arguments: &Arguments) -> Result<Option<Imported>, String> {
     } else if let Some(first) = arguments.from_odoo.first() {
         let texts = arguments.from_odoo.iter().map(|file| read(file));
         named(first, odoo::odoo(&texts.collect::<Result<Vec<_>, _>>()?))
+    } else if let Some(url) = &arguments.from_odoo_url {
+        let odoo = Odoo {
+            url,
+            database: arguments.odoo_database.as_deref().unwrap_or_default(),
+            user: arguments.odoo_user.as_deref().unwrap_or_default(),
+            password: &secret()?,
+        };
+        named(Path::new(url.as_str()), waited_for(odoo.read()))
     } else {
         Ok(None)
     }
+}
+
+/// Waits for a request.
+fn waited_for<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(work)
 }
 
 /// Adds what another tool's configuration says to the options; options that were given count more.
@@ -214,7 +256,7 @@ fn usual_folder() -> PathBuf {
     }
 }
 
-fn set_up(arguments: &Arguments, ways: &[(Address, Address)]) -> ExitCode {
+fn set_up(arguments: &Arguments, imported: &Imported) -> ExitCode {
     let is_terminal = std::io::stdin().is_terminal();
     let folder = arguments.output.clone().unwrap_or_else(usual_folder);
     if arguments.mailboxes.is_empty() && !is_terminal {
@@ -229,20 +271,37 @@ fn set_up(arguments: &Arguments, ways: &[(Address, Address)]) -> ExitCode {
     }
     let mut talk = Talk::new(is_terminal);
     let answers = match ask(arguments, &mut talk) {
-        Ok(answers) => Answers {
+        Ok(answers) => answers,
+        Err(error) => return failed(&error),
+    };
+    let answers = with_secrets(
+        Answers {
             is_packaged: folder == Path::new(OF_PACKAGE),
             ..answers
         },
-        Err(error) => return failed(&error),
-    };
-    match write(arguments, &answers, &folder) {
+        imported,
+    );
+    match write(arguments, &answers, imported, &folder) {
         Ok(password) => {
             next_steps(arguments, &answers, &folder, &password);
-            compare(&folder, ways);
+            compare(&folder, &imported.ways);
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
     }
+}
+
+/// Notes for which parts another tool's secrets are known. An app that signs in by itself has a certificate instead.
+fn with_secrets(mut answers: Answers, imported: &Imported) -> Answers {
+    if answers.sign_in == SignIn::App {
+        return answers;
+    }
+    answers.has_client_secret = imported.client_secret.is_some();
+    let has_token = |address: &Address| imported.refresh_tokens.iter().any(|(of, _)| of == address);
+    for mailbox in &mut answers.mailboxes {
+        mailbox.has_refresh_token = has_token(&mailbox.address);
+    }
+    answers
 }
 
 /// Takes the answers from the options, and asks for the rest at a terminal.
@@ -325,6 +384,7 @@ fn ask(arguments: &Arguments, talk: &mut Talk) -> Result<Answers, String> {
         sign_in,
         tenant,
         client_id: arguments.client_id.clone(),
+        has_client_secret: false,
         default_from,
         listen,
         user: arguments.user.clone(),
@@ -338,10 +398,16 @@ fn ask(arguments: &Arguments, talk: &mut Talk) -> Result<Answers, String> {
 type NewFile = (String, Readers, String);
 
 /// Writes all files, or none if one exists already or the configuration is wrong. Returns the password for apps.
-fn write(arguments: &Arguments, answers: &Answers, folder: &Path) -> Result<String, String> {
+fn write(
+    arguments: &Arguments,
+    answers: &Answers,
+    imported: &Imported,
+    folder: &Path,
+) -> Result<String, String> {
     let password = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; PASSWORD]>());
     let hash = hash_password(&Secret::from(password.clone())).map_err(|error| error.to_string())?;
     let mut files = vec![(text::password_file(answers), Readers::Owner, hash + "\n")];
+    files.extend(secret_files(answers, imported));
     let mut kept = Vec::new();
     let mut certificate = String::new();
     if answers.sign_in == SignIn::App {
@@ -367,6 +433,27 @@ fn write(arguments: &Arguments, answers: &Answers, folder: &Path) -> Result<Stri
     tried(files.iter().chain(&kept))?;
     files.iter().try_for_each(|file| create(folder, file))?;
     Ok(password)
+}
+
+/// Returns the files with another tool's secrets.
+fn secret_files(answers: &Answers, imported: &Imported) -> Vec<NewFile> {
+    let file = |name: String, secret: &Secret| {
+        (
+            name,
+            Readers::Owner,
+            secret.expose_secret().to_owned() + "\n",
+        )
+    };
+    let secret = imported.client_secret.as_ref();
+    let secret = secret.filter(|_| answers.has_client_secret);
+    let secret = secret.map(|secret| file(text::CLIENT_SECRET.to_owned(), secret));
+    let taken = answers.mailboxes.iter().filter(|it| it.has_refresh_token);
+    let tokens = taken.filter_map(|mailbox| {
+        let mut tokens = imported.refresh_tokens.iter();
+        let (_, token) = tokens.find(|(of, _)| *of == mailbox.address)?;
+        Some(file(text::token_file(mailbox), token))
+    });
+    secret.into_iter().chain(tokens).collect()
 }
 
 /// Checks the configuration before anything is written, so that a wrong answer leaves nothing half done.
@@ -468,7 +555,7 @@ fn next_steps(arguments: &Arguments, answers: &Answers, folder: &Path, password:
     let server = answers.mailboxes.first().map_or("", |it| it.name.as_str());
     println!("Then, in {folder}:\n");
     if answers.sign_in == SignIn::Person {
-        for mailbox in &answers.mailboxes {
+        for mailbox in answers.mailboxes.iter().filter(|it| !it.has_refresh_token) {
             println!("     mailferry connect {}", mailbox.name);
         }
     }

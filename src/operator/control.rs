@@ -17,7 +17,6 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use http_body::Frame;
 use serde::Serialize;
-use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -27,7 +26,7 @@ use super::local::Local;
 use super::metrics::metrics;
 use super::request::Request;
 use super::role::Role;
-use crate::platform;
+use crate::platform::control::{self, ControlListener};
 
 /// The URL path for requests.
 pub(super) const PATH: &str = "/request";
@@ -65,10 +64,10 @@ struct Client {
     is_owner: bool,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Client {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+impl Connected<IncomingStream<'_, ControlListener>> for Client {
+    fn connect_info(stream: IncomingStream<'_, ControlListener>) -> Self {
         let client = stream.io().peer_cred();
-        let is_owner = client.is_ok_and(|client| platform::control::is_owner(&client));
+        let is_owner = client.is_ok_and(|client| control::is_owner(&client));
         Self { is_owner }
     }
 }
@@ -83,7 +82,7 @@ impl Control {
     /// Answers on the socket.
     pub(crate) async fn serve(settings: &ControlSettings, operator: Local) -> io::Result<Self> {
         let group = settings.group.as_deref();
-        let socket = platform::control::listen(&settings.socket, group).await?;
+        let socket = control::listen(&settings.socket, group).await?;
         let router = Router::new()
             .route("/metrics", get(measured))
             .route(PATH, post(respond))

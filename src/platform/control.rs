@@ -10,12 +10,15 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::files;
 
+/// A control socket that is listening.
+pub(crate) type ControlListener = UnixListener;
+
 /// The mode of a socket that its owner and its group may connect to.
 const WITH_GROUP: u32 = 0o660;
 
 /// Listens at `path`, for the owner and the members of `group`. A socket that a crash has left there is replaced, but not
 /// one that another process uses.
-pub(crate) async fn listen(path: &Path, group: Option<&str>) -> io::Result<UnixListener> {
+pub(crate) async fn listen(path: &Path, group: Option<&str>) -> io::Result<ControlListener> {
     if UnixStream::connect(path).await.is_ok() {
         return Err(io::ErrorKind::AddrInUse.into());
     }

@@ -27,6 +27,7 @@ mod guides;
 mod holds;
 mod house;
 mod identity;
+mod imports;
 mod inputs;
 mod knocks;
 mod layers;

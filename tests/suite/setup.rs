@@ -17,7 +17,7 @@ const CLIENT_ID: &str = "12345678-1234-1234-1234-123456789abc";
 const MAILBOX: &str = "notifications@example.com";
 
 /// Runs `mailferry setup` in this folder without a terminal. Returns the exit code and both outputs.
-fn setup(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+pub fn setup(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(PROGRAM)
         .arg("setup")
         .arg("--output")
@@ -34,7 +34,7 @@ fn setup(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
-fn read(folder: &Path, name: &str) -> String {
+pub fn read(folder: &Path, name: &str) -> String {
     std::fs::read_to_string(folder.join(name)).expect(name)
 }
 

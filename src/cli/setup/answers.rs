@@ -17,6 +17,8 @@ pub(super) struct Answers {
     pub(super) tenant: String,
     /// The application (client) id, if it is known already.
     pub(super) client_id: Option<String>,
+    /// True if the app has a client secret, with which people sign in.
+    pub(super) has_client_secret: bool,
     /// The sender of mail that no mailbox may send as it is; `None` if such mail is refused.
     pub(super) default_from: Option<Address>,
     /// The address that apps connect to.
@@ -40,6 +42,8 @@ pub(super) struct MailboxAnswer {
     pub(super) address: Address,
     /// The addresses and domains that it sends as.
     pub(super) filter: Vec<String>,
+    /// True if another tool's refresh token signs in.
+    pub(super) has_refresh_token: bool,
 }
 
 /// The one who signs in at Microsoft.
@@ -51,7 +55,7 @@ pub(super) enum SignIn {
     Person,
 }
 
-/// Returns the mailboxes with names, which are their local parts, made different from each other. `filters` are
+/// Returns the mailboxes with names, which are their local parts, made different from each other; each once. `filters` are
 /// pairs of a mailbox and an address or domain that it sends as; without one it sends as itself.
 pub(super) fn mailboxes(
     addresses: &[Address],
@@ -59,6 +63,9 @@ pub(super) fn mailboxes(
 ) -> Vec<MailboxAnswer> {
     let mut all: Vec<MailboxAnswer> = Vec::new();
     for address in addresses {
+        if all.iter().any(|it| it.address == *address) {
+            continue;
+        }
         let plain = |c: char| {
             if c.is_ascii_alphanumeric() {
                 c.to_ascii_lowercase()
@@ -78,6 +85,7 @@ pub(super) fn mailboxes(
             name,
             address: address.clone(),
             filter,
+            has_refresh_token: false,
         });
     }
     all
@@ -106,6 +114,7 @@ mod tests {
             address("Info@a.example"),
             address("info@b.example"),
             address("bills+x@a.example"),
+            address("info@b.example"),
         ];
         let filters = [(all[1].clone(), "b.example".to_owned())];
         let made = mailboxes(&all, &filters);

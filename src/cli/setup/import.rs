@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use configparser::ini::{Ini, IniDefault};
 
 use super::answers::SignIn;
+use super::fernet;
 use super::imported::{Imported, is_microsoft};
+use crate::base::Secret;
 use crate::config::preset;
 use crate::message::Address;
 
-/// Reads the configuration of email-oauth2-proxy (`emailproxy.config`).
-pub(super) fn emailproxy(text: &str) -> Result<Imported, String> {
+/// Reads the configuration of email-oauth2-proxy (`emailproxy.config`). Its secrets are encrypted with a password.
+pub(super) fn emailproxy(text: &str, password: Option<&Secret>) -> Result<Imported, String> {
     let mut defaults = IniDefault::default();
     // Account names and secrets contain `#`, `;` and `:`.
     defaults.delimiters = vec!['='];
@@ -30,10 +35,14 @@ pub(super) fn emailproxy(text: &str) -> Result<Imported, String> {
             Some(("pop", _)) => imported.left.push(format!(
                 "[{section}]: setup makes a listener for IMAP only; add one with protocol = \"pop3\""
             )),
-            _ if section.contains('@') => imported.account(section, &value),
+            _ if section.contains('@') => imported.account(section, &value, password),
             _ => {}
         }
     }
+    imported.left.push(
+        "the sign-in of apps: they gave the mailbox's address and a password of their own choice; now they sign in as printed above"
+            .to_owned(),
+    );
     Ok(imported)
 }
 
@@ -54,7 +63,12 @@ impl Imported {
     }
 
     /// Takes an account over, if it belongs to the same app as the ones before.
-    fn account<'v>(&mut self, section: &str, value: &impl Fn(&str) -> &'v str) {
+    fn account<'v>(
+        &mut self,
+        section: &str,
+        value: &impl Fn(&str) -> &'v str,
+        password: Option<&Secret>,
+    ) {
         let Ok(address) = Address::parse(section) else {
             return self.left.push(format!(
                 "[{section}]: accounts for a whole domain are not carried over; add a [[server]] for each mailbox"
@@ -87,22 +101,76 @@ impl Imported {
         }
         (self.sign_in, self.tenant, self.client_id) = app;
         self.takes(&address, None);
-        if !value("client_secret").is_empty() {
-            self.left.push(format!(
-                "[{section}] client_secret: {}",
-                match sign_in {
-                    SignIn::App => "the new configuration uses a certificate, which the script adds to the same app; the secret keeps working until you delete it",
-                    SignIn::Person => "an app with a secret needs it: add client_secret = { file = \"...\" } to [oauth.microsoft]",
-                }
-            ));
+        match sign_in {
+            SignIn::App => self.secret_of_app(section, value),
+            SignIn::Person => self.secrets_of_person(section, address, value, password),
         }
-        if !value("refresh_token").is_empty() {
-            self.left.push(format!(
-                "[{section}] refresh_token: it is encrypted with the password of that app; sign in once with `mailferry connect`"
-            ));
+    }
+
+    fn secret_of_app<'v>(&mut self, section: &str, value: &impl Fn(&str) -> &'v str) {
+        if value("client_secret").is_empty() && value("client_secret_encrypted").is_empty() {
+            return;
+        }
+        self.left.push(format!(
+            "[{section}] client_secret: the new configuration uses a certificate, which the script adds to the same app; the secret keeps \
+             working until you delete it"
+        ));
+    }
+
+    /// Takes over the client secret and the refresh token of an account for which a person has signed in.
+    fn secrets_of_person<'v>(
+        &mut self,
+        section: &str,
+        address: Address,
+        value: &impl Fn(&str) -> &'v str,
+        password: Option<&Secret>,
+    ) {
+        let open = |key: &str| match (value(key), password) {
+            ("", _) => Ok(None),
+            (_, None) => Err(
+                "it is encrypted; name the file with the account's password by --import-password-file",
+            ),
+            (encrypted, Some(password)) => {
+                let salt = BASE64_STANDARD
+                    .decode(value("token_salt"))
+                    .unwrap_or_default();
+                let iterations = value("token_iterations")
+                    .parse()
+                    .unwrap_or(LEGACY_ITERATIONS);
+                let opened = fernet::decrypted(encrypted, password, &salt, iterations);
+                opened.map(Some).ok_or("this password does not open it")
+            }
+        };
+        let written = Some(value("client_secret")).filter(|secret| !secret.is_empty());
+        let secret = match written {
+            Some(secret) => Ok(Some(secret.into())),
+            None => open("client_secret_encrypted"),
+        };
+        match secret {
+            Ok(secret) => self.client_secret = secret.or(self.client_secret.take()),
+            Err(reason) => self.left.push(format!(
+                "[{section}] client_secret_encrypted: {reason}, or add client_secret = {{ file = \"...\" }} to [oauth.microsoft]"
+            )),
+        }
+        let scopes = value("oauth2_scope");
+        let granted = match scopes.contains("SMTP.Send") {
+            true => open("refresh_token"),
+            false if value("refresh_token").is_empty() => Ok(None),
+            false => Err("its oauth2_scope has no SMTP.Send"),
+        };
+        match granted {
+            Ok(token) => self
+                .refresh_tokens
+                .extend(token.map(|token| (address, token))),
+            Err(reason) => self.left.push(format!(
+                "[{section}] refresh_token: {reason}, or sign in once with `mailferry connect`"
+            )),
         }
     }
 }
+
+/// The iterations of files that do not name them, from versions before October 2023.
+const LEGACY_ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 
 /// Returns the tenant of an address of Entra ID's token endpoint.
 fn tenant_of(token_url: &str) -> Option<String> {
@@ -292,7 +360,7 @@ token_url = https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.
 [emailproxy]
 encrypt_client_secret_on_first_use = True
 ";
-        let imported = emailproxy(text).unwrap();
+        let imported = emailproxy(text, None).unwrap();
         assert_eq!(imported.mailboxes, [address("info@example.com")]);
         assert_eq!(imported.sign_in, Some(SignIn::App));
         assert_eq!(imported.tenant.as_deref(), Some("contoso.onmicrosoft.com"));

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::answers::SignIn;
+use crate::base::Secret;
 use crate::message::Address;
 
 /// The answers in another tool's configuration, and the parts that cannot be carried over.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Imported {
     /// The mailboxes of Microsoft 365.
     pub(super) mailboxes: Vec<Address>,
@@ -20,6 +21,10 @@ pub(super) struct Imported {
     pub(super) tenant: Option<String>,
     /// The application (client) id.
     pub(super) client_id: Option<String>,
+    /// The client secret of an app through which people sign in.
+    pub(super) client_secret: Option<Secret>,
+    /// The refresh tokens of mailboxes.
+    pub(super) refresh_tokens: Vec<(Address, Secret)>,
     /// The address that apps connect to.
     pub(super) listen: Option<SocketAddr>,
     /// The mailbox of the default account.

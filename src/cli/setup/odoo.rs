@@ -1,4 +1,5 @@
-//! Odoo's outgoing mail servers and system parameters, exported as CSV, as answers for `setup`. Pure.
+//! Odoo's outgoing mail servers and system parameters, as answers for `setup`: exported as CSV, or read by
+//! [`super::odoo_api`]. Pure.
 
 use std::collections::HashMap;
 
@@ -18,13 +19,14 @@ const COLUMNS: [(&str, &[&str]); 8] = [
 ];
 
 /// The system parameters that say something about senders; all others do not concern mailferry.
-const PARAMETERS: [&str; 3] = [
+pub(super) const PARAMETERS: [&str; 3] = [
     "mail.default.from",
     "mail.catchall.domain",
     "mail.bounce.alias",
 ];
 
-type Row = HashMap<&'static str, String>;
+/// The cells of a server, by the names of [`COLUMNS`].
+pub(super) type Row = HashMap<&'static str, String>;
 
 /// Reads exported files: each has the outgoing mail servers or the system parameters.
 pub(super) fn odoo(files: &[String]) -> Result<Imported, String> {
@@ -47,12 +49,17 @@ pub(super) fn odoo(files: &[String]) -> Result<Imported, String> {
             );
         }
     }
+    Ok(imported(servers, &parameters))
+}
+
+/// Returns what these servers and parameters say.
+pub(super) fn imported(mut servers: Vec<Row>, parameters: &HashMap<String, String>) -> Imported {
     let order = |row: &Row| row.get("order").and_then(|order| order.parse::<i64>().ok());
     servers.sort_by_key(|row| order(row).unwrap_or(i64::MAX));
     let mut imported = Imported::default();
     servers.iter().for_each(|row| server(row, &mut imported));
-    default_from(&parameters, &mut imported);
-    Ok(imported)
+    default_from(parameters, &mut imported);
+    imported
 }
 
 fn rows(text: &str) -> Result<Vec<Row>, String> {

@@ -1,6 +1,6 @@
 //! The texts that `setup` makes: the configuration, the script for Microsoft's side, and the same as clicks. Pure.
 
-use super::answers::{Answers, SignIn};
+use super::answers::{Answers, MailboxAnswer, SignIn};
 use crate::base::written::quoted;
 
 /// The script for Azure Cloud Shell, with `{…}` where the answers stand.
@@ -39,6 +39,14 @@ pub(super) const KEY: &str = "app.key";
 /// Returns the name of the file with the hash of the apps' password.
 pub(super) fn password_file(answers: &Answers) -> String {
     format!("{}.argon2", answers.user)
+}
+
+/// The file name of the client secret with which people sign in.
+pub(super) const CLIENT_SECRET: &str = "client.secret";
+
+/// Returns the name of the file with another tool's refresh token.
+pub(super) fn token_file(mailbox: &MailboxAnswer) -> String {
+    format!("{}.refresh", mailbox.name)
 }
 
 /// Returns the configuration.
@@ -119,13 +127,24 @@ pub(super) fn configuration(answers: &Answers) -> String {
         }
         SignIn::Person => "authorization_code",
     };
+    if answers.has_client_secret {
+        text += &format!("client_secret = {{ file = {} }}\n", quoted(CLIENT_SECRET));
+    }
     for mailbox in &answers.mailboxes {
+        let grant = match mailbox.has_refresh_token {
+            true => "refresh_token",
+            false => grant,
+        };
         text += &format!(
             "\n[[server]]\nname = {}\nusername = {}\n# The senders whose mail goes through this mailbox.\nfrom_filter = {}\noauth = \"microsoft\"\ngrant = \"{grant}\"\n",
             quoted(&mailbox.name),
             quoted(&mailbox.address),
             quoted(mailbox.filter.join(", "))
         );
+        if mailbox.has_refresh_token {
+            let file = quoted(token_file(mailbox));
+            text += &format!("refresh_token = {{ file = {file} }}\n");
+        }
         if answers.reading {
             text += "use = [\"smtp\", \"imap\"]\n";
         }
