@@ -80,7 +80,7 @@
 //! | what `mailferry status` shows, and when it warns | `operator/status.rs`, `cli/status.rs` |
 //! | by what a message is found | `spool/filter.rs`, `spool/sqlite/index.rs` (the index), `cli/trace.rs` |
 //! | the words for what happened to a message | `operator/story.rs`; why it waits, `operator/reason.rs` |
-//! | where a failure is explained in the guides | `cli/guide.rs`, `config/guides/troubleshooting.md` |
+//! | where a failure is explained in the guides | `operator/guide.rs`, `config/guides/troubleshooting.md` |
 //! | what `setup` asks and writes | `cli/setup.rs`, `cli/setup/text.rs`; what it takes over from another tool, `cli/setup/import.rs`, `cli/setup/postfix.rs`, `cli/setup/odoo.rs`; the script for Microsoft's side, `cli/setup/microsoft365.ps1` |
 //! | how cron, PHP and mailx send without a network | `cli/sendmail.rs`; local sockets, `platform/connection.rs` |
 //! | a command | a file in `cli/`, and a `Request` if it asks the running program |

@@ -7,7 +7,6 @@ mod common;
 mod connect;
 mod demo;
 mod disconnect;
-mod guide;
 mod hash_password;
 mod mailbox;
 mod manual;

@@ -15,6 +15,7 @@ use super::operator::{self, Reached};
 use super::progress::Progress;
 use crate::base::{MessageId, Timestamp};
 use crate::delivery::ServerState;
+use crate::operator::guide;
 use crate::operator::reason::{self, Servers};
 use crate::operator::{FromResponse, Need, OperatorError, PAGE, Request};
 use crate::platform::files::{Readers, create_new};
@@ -279,6 +280,9 @@ async fn list(reached: &Reached, filter: QueueFilter, json: bool) -> Result<(), 
             hold.since,
             plain(&hold.reason)
         );
+        if let Some(place) = guide::explained(&hold.reason) {
+            println!("  more: {place}");
+        }
     }
     Ok(())
 }

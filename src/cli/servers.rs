@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use super::common::{ConfigFile, plain};
-use super::guide;
 use super::operator::{self, Reached};
 use crate::base::Timestamp;
 use crate::delivery::ServerState;
+use crate::operator::guide;
 use crate::operator::reason::from_now;
 use crate::operator::{Need, OperatorError, Request};
 

@@ -8,6 +8,7 @@ use super::common::{ConfigFile, plain, when};
 use super::operator;
 use super::paint::painted;
 use crate::observe::metrics::Totals;
+use crate::operator::guide;
 use crate::operator::reason::from_now;
 use crate::operator::row::Light;
 use crate::operator::status::{ServerRow, Status};
@@ -167,6 +168,9 @@ fn servers(status: &Status) -> String {
         ));
         if let Some(reason) = &server.reason {
             text.push_str(&format!("    {}\n", plain(reason)));
+            if let Some(place) = guide::explained(reason) {
+                text.push_str(&format!("    more: {place}\n"));
+            }
         }
         let hold = server
             .delivery

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::common::{ConfigFile, NO};
-use super::guide;
 use super::operator::{self, Reached};
 use super::paint::painted;
 use crate::message::Address;
+use crate::operator::guide;
 use crate::operator::row::Light;
 use crate::operator::{Need, OperatorError, Request};
 use crate::transport::Step;

@@ -18,6 +18,7 @@ pub(crate) mod control;
 pub(crate) mod day;
 mod error;
 pub(crate) mod figures;
+pub(crate) mod guide;
 mod local;
 mod metrics;
 pub(crate) mod reason;

@@ -14,6 +14,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::sessions::PageSession;
 use crate::base::Timestamp;
 use crate::operator::Role;
+use crate::operator::guide;
 use crate::operator::reason::from_now;
 use crate::operator::remedy;
 use crate::operator::row::Light;
@@ -160,6 +161,7 @@ fn prose(text: &str) -> Markup {
 fn explained(text: &str) -> Markup {
     html! {
         p { @for line in text.lines() { (prose(line)) br; } }
+        @if let Some(place) = guide::explained(text) { p { "More: " (place) } }
         @for command in remedy::commands(text) {
             div.copy {
                 pre { (command) }

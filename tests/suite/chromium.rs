@@ -139,6 +139,10 @@ fn an_operator_finds_out_why_mail_waits_mends_it_and_watches_it_go() {
     );
     let remedy = "Set-CASMailbox -Identity notifications@example.com -SmtpClientAuthenticationDisabled $false";
     assert!(words("story").contains(remedy), "{saw}");
+    assert!(
+        words("story").contains("guides/troubleshooting.md#535-5.7.139"),
+        "{saw}"
+    );
     assert_eq!(words("copied"), remedy);
     assert!(
         words("after").contains("delivered by notifications"),

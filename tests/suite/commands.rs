@@ -175,6 +175,20 @@ fn the_queue_is_managed_while_serving_and_while_not() {
         listed.contains("server notifications is held since"),
         "{listed}"
     );
+    // Each says where the guides explain the reply.
+    for command in [
+        &["queue", "list"][..],
+        &["queue", "show", &first],
+        &["trace", &first],
+        &["status"],
+        &["servers"],
+    ] {
+        // `status` fails, because a server is held.
+        let said = lab.run(command).stdout;
+        let said = String::from_utf8_lossy(&said);
+        let place = "guides/troubleshooting.md#535-5.7.139";
+        assert!(said.contains(place), "{command:?}: {said}");
+    }
     let shown = lab.stdout(&["queue", "show", &first]);
     assert!(
         shown.contains("<someone@example.net>")

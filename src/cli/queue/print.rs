@@ -6,6 +6,7 @@ use crate::base::Timestamp;
 use crate::cli::common::{plain, when};
 use crate::cli::paint::painted;
 use crate::message::Address;
+use crate::operator::guide;
 use crate::operator::reason::from_now;
 use crate::operator::row::Light;
 use crate::operator::story::{self, outcome, words};
@@ -114,6 +115,7 @@ pub(super) fn entry(entry: &Entry, story: &Story, reasons: &[String]) {
     row("attempts", record.attempts);
     row("last", record.last.as_deref().unwrap_or("-"));
     because(reasons);
+    more(record, reasons);
     if record.uncertain {
         row(
             "uncertain",
@@ -126,6 +128,14 @@ pub(super) fn entry(entry: &Entry, story: &Story, reasons: &[String]) {
 fn because(reasons: &[String]) {
     for (place, reason) in reasons.iter().enumerate() {
         row(if place == 0 { "waits" } else { "" }, reason);
+    }
+}
+
+/// Prints where the guide explains what went wrong last.
+fn more(record: &Record, reasons: &[String]) {
+    let mut texts = reasons.iter().chain(&record.last);
+    if let Some(place) = texts.find_map(|text| guide::explained(text)) {
+        row("more", place);
     }
 }
 
@@ -142,6 +152,7 @@ pub(in crate::cli) fn story(story: &Story, reasons: &[String]) {
     };
     row("state", state);
     because(reasons);
+    more(&story.record, reasons);
     events(&story.events);
 }
 

@@ -36,7 +36,7 @@ const ANCHORS: [(&str, &str); 28] = [
 ];
 
 /// Returns where a failure is explained, if the guide has it.
-pub(super) fn explained(failure: &str) -> Option<String> {
+pub(crate) fn explained(failure: &str) -> Option<String> {
     let is_said = |sign: &str| {
         failure.match_indices(sign).any(|(at, _)| {
             // 5.7.3 must not be found in 5.7.30.
