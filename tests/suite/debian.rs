@@ -4,6 +4,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -33,6 +34,9 @@ fn package(version: &str) -> PathBuf {
     let file = printed.lines().last().expect("the file's name");
     Path::new(root).join(file)
 }
+
+/// The packages of an older and of this version. They are built once, because both are built in the same folder.
+static PACKAGES: LazyLock<[PathBuf; 2]> = LazyLock::new(|| ["0.0.9", "0.1.0"].map(package));
 
 /// A Debian system in a folder.
 struct Root(tempfile::TempDir);
@@ -235,8 +239,8 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     let Some(root) = Root::new() else {
         return skipped(test, "this machine has no Debian package lists");
     };
-    let (old, new) = (package("0.0.9"), package("0.1.0"));
-    root.install(&old);
+    let [old, new] = &*PACKAGES;
+    root.install(old);
     root.set_up();
     let key = root
         .path("etc/mailferry/app.key")
@@ -265,7 +269,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     // The program is stopped: root's mail goes into its spool, and belongs to the service.
     let by_root = "printf 'Subject: third\\n\\ntext\\n' | sendmail to@b.c";
     root.as_root(&["sh", "-c", by_root]);
-    root.install(&new);
+    root.install(new);
     assert!(
         root.as_root(&["dpkg", "-s", "mailferry"])
             .contains("Version: 0.1.0")
@@ -290,13 +294,45 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         "mail is never purged"
     );
     // Installed and set up again, it delivers that mail.
-    root.install(&new);
+    root.install(new);
     root.set_up();
     let mut lab = in_sandbox(&root);
     root.serve(&mut lab);
     root.as_root(&["mailferry", "release", "notifications"]);
     assert!(lab.delivered(1)[0].text.contains("Subject: fourth"));
     lab.stop();
+}
+
+/// The way of somebody who has only README: from the package to a message that the stand-in has received.
+#[test]
+fn a_newcomer_needs_few_commands() {
+    let test = "debian::newcomer";
+    if !have(test, &["mmdebstrap", "dpkg-deb", "chroot"]) {
+        return;
+    }
+    if !is_root() {
+        return skipped(test, "it needs root, to make a Debian system in a folder");
+    }
+    let Some(root) = Root::new() else {
+        return skipped(test, "this machine has no Debian package lists");
+    };
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let readme = readme.expect("reads");
+    let file = "mailferry_0.1.0_amd64.deb";
+    std::fs::copy(&PACKAGES[1], root.path(&format!("root/{file}"))).expect("copies");
+    let way = [
+        "apt install ./mailferry_VERSION_amd64.deb",
+        "mailferry demo",
+    ];
+    let mut last = String::new();
+    for command in way {
+        assert!(readme.contains(&format!("`{command}`")), "{command}");
+        let command = command.replace("VERSION", "0.1.0");
+        // As typed, except that the demonstration ends after its messages.
+        let command = command.replace("mailferry demo", "mailferry demo --once");
+        last = root.as_root(&["sh", "-c", &format!("cd /root && {command}")]);
+    }
+    assert!(last.contains("delivered"), "{last}");
 }
 
 fn is_root() -> bool {
