@@ -2,6 +2,7 @@
 //! mailx and git send it. The message goes to the running program over a local socket or the loopback interface. If
 //! the program is not running, the message goes into its spool.
 
+mod aliases;
 mod arguments;
 mod failure;
 mod message;
@@ -21,6 +22,7 @@ use crate::platform::connection::Connection;
 use crate::platform::identity;
 use crate::spool::SqliteSpool;
 use crate::submission::SubmissionOptions;
+use aliases::Aliases;
 use arguments::{Call, Sending};
 use failure::Failure;
 use session::Session;
@@ -30,6 +32,9 @@ const SOCKET: &str = "/run/mailferry/sendmail.sock";
 
 /// The largest message, in octets, that is read: no server takes more (`transport/smtp/exchange_online.md`).
 const MESSAGE: u64 = 150 * 1024 * 1024;
+
+/// The addresses of this machine's users.
+const ALIASES: &str = "/etc/aliases";
 
 /// Exit codes of sysexits.h: wrong usage; the message cannot be read; a file cannot be read; the configuration is wrong.
 const USAGE: u8 = 64;
@@ -41,7 +46,7 @@ const BAD_CONFIG: u8 = 78;
 #[derive(clap::Args)]
 #[command(
     after_help = "Options, as of other sendmails: -t (recipients from the header), -i or -oi (a line with a single dot does not end \
-    the message), -f ADDRESS (envelope sender), -F NAME (author, if the message has no From), -C FILE (configuration), -bs (SMTP on standard \
+    the message), -f ADDRESS (envelope sender), -F NAME (author, if the message has no From), -C FILE (configuration), -oA FILE (aliases, in place of /etc/aliases), -bs (SMTP on standard \
     input and output). Exit codes are those of sysexits.h: 0 accepted, 64 usage, 67 recipient refused, 69 message refused, 75 try again \
     later, 77 sender refused, 78 configuration."
 )]
@@ -122,6 +127,10 @@ fn send(sending: Sending) -> Result<(), Failure> {
     if recipients.is_empty() {
         return Err(bad_data("the header names no recipient".to_owned()));
     }
+    let aliases = sending.aliases.as_deref().unwrap_or(Path::new(ALIASES));
+    // Without the file there are no aliases.
+    let aliases = std::fs::read_to_string(aliases).unwrap_or_default();
+    let recipients = Aliases::parse(&aliases).applied(recipients, &host);
     let own = || message::address(&plain(&identity::user_name()), &host);
     let sender = match sending.from.as_deref() {
         Some("" | "<>") => ReversePath::Null,

@@ -73,6 +73,28 @@ const CRON_INPUT: &str =
     "From: root (Cron Daemon)\nTo: jo@x.com\nSubject: Cron <root@host> job\n\nöutput\n.\nmore\n";
 
 #[test]
+fn mail_to_root_goes_where_the_aliases_say() {
+    let lab = Lab::with(plan());
+    lab.write(
+        "aliases",
+        "postmaster: root\nroot: admin@example.com, ops@example.com\n",
+    );
+    let aliases = format!("-oA{}", lab.path("aliases").display());
+    let cron = ["-FCronDaemon", "-i", "-B8BITMIME", "-oem", &aliases, "root"];
+    succeeded(&sendmail(&lab, &cron, "To: root\nSubject: job\n\noutput\n"));
+    let got = lab.delivered(1).remove(0);
+    assert_eq!(got.recipients, ["admin@example.com", "ops@example.com"]);
+    // With -t the header names the same user.
+    succeeded(&sendmail(
+        &lab,
+        &["-t", &aliases],
+        "To: Postmaster\nSubject: job\n\noutput\n",
+    ));
+    let got = lab.delivered(2).remove(1);
+    assert_eq!(got.recipients, ["admin@example.com", "ops@example.com"]);
+}
+
+#[test]
 fn cron_is_heard_whether_the_program_runs_or_not() {
     let mut lab = Lab::with(plan());
     succeeded(&sendmail(&lab, CRON, CRON_INPUT));

@@ -29,6 +29,8 @@ pub(super) struct Sending {
     pub(super) from: Option<String>,
     /// The author's name, for a message without `From` (`-F`).
     pub(super) name: Option<String>,
+    /// The file with the addresses of this machine's users (`-oA`).
+    pub(super) aliases: Option<PathBuf>,
     /// The configuration file (`-C`).
     pub(super) config: Option<PathBuf>,
 }
@@ -105,6 +107,7 @@ fn option(
         ('F', _) => sending.name = Some(value),
         ('C', _) => sending.config = Some(value.into()),
         ('o', "i") | ('O', "IgnoreDots=true" | "IgnoreDots") => sending.ignores_dots = true,
+        ('o', file) if file.starts_with("A/") => sending.aliases = Some(file[1..].into()),
         ('b', "m" | "") => {}
         ('b', "s") => *special = Some(Call::Speak(None)),
         ('b', "p") => *special = Some(Call::Elsewhere("mailferry queue list")),
@@ -156,6 +159,8 @@ mod tests {
         assert_eq!(joined.to, ["a@b.c"]);
         assert_eq!(sent("-eq -Ac -p ESMTP:x a@b.c").to, ["a@b.c"]);
         assert!(!sent("a@b.c").ignores_dots);
+        let aliases = sent("-oA/etc/mail/aliases root").aliases;
+        assert_eq!(aliases, Some("/etc/mail/aliases".into()));
     }
 
     #[test]
