@@ -158,6 +158,10 @@ fn users(config: &Config) {
             _ => "through any server".to_owned(),
         };
         println!("  {}  {}; {servers}", user.name, ways.join(", "));
+        let rule = config.live.policy.users.get(&user.name);
+        if let Some(sender) = rule.and_then(|rule| rule.default_from.as_ref()) {
+            println!("    default_from {sender}");
+        }
         if let Some(senders) = &user.senders {
             println!("    sends as {senders}");
         }

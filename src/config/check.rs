@@ -287,17 +287,20 @@ impl Checker<'_> {
             );
         }
         let general = (&sender.default_from, &sender.catchall_domain);
-        let default_from = self.default_from(general, general, "[sender]", &servers);
+        let all: Vec<&ServerRule> = servers.iter().collect();
+        let default_from = self.default_from(general, general, "[sender]", &all);
         let mut users = HashMap::new();
         for user in &file.user {
             let key = format!("[[user]] {:?}", user.name.get_ref());
             let own = (&user.default_from, &user.catchall_domain);
-            let names = user.servers.as_ref();
+            let pinned = user.server.as_ref().map(|name| name.get_ref().clone());
+            let theirs = user.servers.as_deref().map(names);
+            let only = pinned.as_ref().map(std::slice::from_ref);
+            let allowed = among(&servers, only.or(theirs.as_deref()));
             let rule = UserRule {
-                pinned: user.server.as_ref().map(|name| name.get_ref().clone()),
-                servers: names
-                    .map(|names| names.iter().map(|name| name.get_ref().clone()).collect()),
-                default_from: self.default_from(own, general, &key, &servers),
+                default_from: self.default_from(own, general, &key, &allowed),
+                pinned,
+                servers: theirs,
             };
             users.insert(user.name.get_ref().clone(), rule);
         }
@@ -305,16 +308,12 @@ impl Checker<'_> {
         for (listener, text) in listeners.iter().zip(&file.listener) {
             let name = &listener.endpoint.name;
             let own = (&text.default_from, &text.catchall_domain);
-            let names = text.servers.as_ref();
+            let key = format!("[[listener]] {name}");
+            let theirs = text.servers.as_deref().map(names);
+            let allowed = among(&servers, theirs.as_deref());
             let rule = ListenerRule {
-                servers: names
-                    .map(|names| names.iter().map(|name| name.get_ref().clone()).collect()),
-                default_from: self.default_from(
-                    own,
-                    general,
-                    &format!("[[listener]] {name}"),
-                    &servers,
-                ),
+                default_from: self.default_from(own, general, &key, &allowed),
+                servers: theirs,
             };
             rules.insert(name.clone(), rule);
         }
@@ -339,7 +338,7 @@ impl Checker<'_> {
         own: SenderKeys,
         general: SenderKeys,
         table: &str,
-        servers: &[ServerRule],
+        servers: &[&ServerRule],
     ) -> Option<Address> {
         let is_set =
             |text: &Option<Spanned<String>>| text.clone().filter(|text| !text.get_ref().is_empty());
@@ -347,7 +346,10 @@ impl Checker<'_> {
         if from.is_none() && domain.is_none() {
             return None;
         }
-        let from = from.or(is_set(general.0))?;
+        let Some(from) = from.or(is_set(general.0)) else {
+            self.warnings.push(format!("{table} catchall_domain: there is no default_from, so it has no effect; add default_from, such as \"notifications\""));
+            return None;
+        };
         let domain = domain.or(is_set(general.1));
         let text = match (from.get_ref().split_once('@'), domain) {
             // A domain of its own replaces the domain of the general address.
@@ -363,13 +365,30 @@ impl Checker<'_> {
         };
         let key = format!("{table} default_from");
         let address = self.ok(Address::parse(&text), from.span(), &key)?;
-        let admits = |rule: &ServerRule| {
+        let admits = |rule: &&ServerRule| {
             let filter = rule.filter.as_ref();
             filter.is_none_or(|filter| filter.admits(&address))
         };
         if !servers.iter().any(admits) {
-            self.warnings.push(format!("{key}: no server's from_filter admits {address}, so it is never used; add it to a from_filter"));
+            let whose = if table == "[sender]" {
+                "no server's from_filter"
+            } else {
+                "the from_filter of no server that may send this mail"
+            };
+            self.warnings.push(format!(
+                "{key}: {whose} admits {address}, so it is never used; add it to a from_filter"
+            ));
         }
         Some(address)
     }
+}
+
+fn names(written: &[Spanned<String>]) -> Vec<String> {
+    written.iter().map(|name| name.get_ref().clone()).collect()
+}
+
+/// Returns the servers with these names; `None` means all.
+fn among<'s>(servers: &'s [ServerRule], names: Option<&[String]>) -> Vec<&'s ServerRule> {
+    let is_among = |rule: &&ServerRule| names.is_none_or(|names| names.contains(&rule.name));
+    servers.iter().filter(is_among).collect()
 }
