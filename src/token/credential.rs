@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
+use aws_lc_rs::signature::KeyPair;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
@@ -86,6 +89,9 @@ pub enum CertificateError {
         "it is not an RSA key in PEM (PKCS #8 or PKCS #1): {0}; Entra accepts only RSA keys here"
     )]
     Key(String),
+    /// The key is of another certificate.
+    #[error("it is not the key of the certificate; name the two files that were made together")]
+    Mismatch,
 }
 
 /// One proof of the app's identity, as it is sent.
@@ -107,6 +113,10 @@ impl Certificate {
                 .encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
         };
         let (key_digest, thumbprint) = (sha256(key), sha256(certificate));
+        let public = public_key(key).map_err(CertificateError::Key)?;
+        if public != *parsed.public_key().subject_public_key.data {
+            return Err(CertificateError::Mismatch);
+        }
         let key = EncodingKey::from_rsa_pem(key)
             .map_err(|error| CertificateError::Key(error.to_string()))?;
         Ok(Self {
@@ -126,6 +136,17 @@ impl Certificate {
         };
         jsonwebtoken::encode(&header, claims, &self.key)
     }
+}
+
+/// Returns the public key (RFC 8017 appendix A.1.1) of a private RSA key in PEM.
+fn public_key(pem: &[u8]) -> Result<Vec<u8>, String> {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
+    let pair = match &key {
+        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
+        key => RsaKeyPair::from_pkcs8(key.secret_der()),
+    };
+    let pair = pair.map_err(|error| error.to_string())?;
+    Ok(pair.public_key().as_ref().to_vec())
 }
 
 /// The claims of RFC 7523 §3; times are in seconds.
@@ -196,5 +217,22 @@ impl Credential {
                 vec![Proof::Assertion(Zeroizing::new(text.trim().to_owned()))]
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::certificate;
+
+    #[test]
+    fn a_certificate_takes_its_own_key_only() {
+        let made = ["a", "b"].map(|name| certificate::for_app(name, Timestamp(0)).unwrap());
+        let of = |which: usize| CertificateDer::from_pem_slice(made[which].certificate.as_bytes());
+        let with = |key: usize| Certificate::new(&of(0).unwrap(), made[key].key.as_bytes());
+        assert!(with(0).is_ok());
+        assert!(matches!(with(1), Err(CertificateError::Mismatch)));
+        let wrong = Certificate::new(&of(0).unwrap(), b"no key");
+        assert!(matches!(wrong, Err(CertificateError::Key(_))));
     }
 }
