@@ -277,6 +277,7 @@ fn set_up(arguments: &Arguments, imported: &Imported) -> ExitCode {
     let answers = with_secrets(
         Answers {
             is_packaged: folder == Path::new(OF_PACKAGE),
+            cloud: imported.cloud,
             ..answers
         },
         imported,
@@ -383,6 +384,7 @@ fn ask(arguments: &Arguments, talk: &mut Talk) -> Result<Answers, String> {
         mailboxes: answers::mailboxes(&addresses, &filters),
         sign_in,
         tenant,
+        cloud: None,
         client_id: arguments.client_id.clone(),
         has_client_secret: false,
         default_from,

@@ -9,9 +9,10 @@ use mailferry::sandbox::App;
 
 use crate::connect::answered;
 use crate::setup::{read, setup};
-use crate::support::{Lab, Plan, have, skipped};
+use crate::support::{Lab, PROGRAM, Plan, have, skipped};
 
 const JANE: &str = "jane@example.com";
+const CLIENT_ID: &str = "12345678-1234-1234-1234-123456789abc";
 const SECRET: &str = "the app's secret";
 const PASSWORD: &str = "chosen in the mail program";
 
@@ -45,7 +46,7 @@ fn used_by_emailproxy(lab: &Lab, modules: &Path) -> PathBuf {
         "[Server setup]\n[SMTP-1587]\nserver_address = localhost\nserver_port = {port}\nserver_starttls = True\n\
          local_address = {address}\n[Account setup]\n[{JANE}]\npermission_url = {authorize_url}\ntoken_url = {token_url}\n\
          oauth2_scope = https://outlook.office.com/SMTP.Send offline_access\nredirect_uri = http://localhost:8080\n\
-         redirect_listen_address = http://{address}:8080\nclient_id = 12345678-1234-1234-1234-123456789abc\nclient_secret = {SECRET}\nuse_pkce = True\n\
+         redirect_listen_address = http://{address}:8080\nclient_id = {CLIENT_ID}\nclient_secret = {SECRET}\nuse_pkce = True\n\
          [emailproxy]\nencrypt_client_secret_on_first_use = True\n"
     );
     lab.write("emailproxy.config", &text);
@@ -113,10 +114,7 @@ fn tokens_of_emailproxy_go_on_sending_without_a_new_sign_in() {
         "token_url = \"{token_url}\"\nauthorize_url = \"{authorize_url}\"\nport = {smtp}\n";
     let mut lab = Lab::stopped(Plan {
         mailboxes: vec![JANE],
-        apps: vec![App::with_secret(
-            "12345678-1234-1234-1234-123456789abc",
-            SECRET,
-        )],
+        apps: vec![App::with_secret(CLIENT_ID, SECRET)],
         configuration: placeholders.to_owned(),
         rotates: true,
         ..Plan::default()
@@ -247,6 +245,42 @@ fn msmtp_reads_the_same_file() {
     );
 }
 
+#[test]
+fn another_cloud_of_microsoft_stays_the_cloud() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = folder.path().join("msmtprc");
+    for (host, cloud, smtp) in [
+        ("smtp.office365.us", "usgov", "smtp.office365.us:587"),
+        (
+            "smtp.partner.outlook.cn",
+            "china",
+            "smtp.partner.outlook.cn:587",
+        ),
+    ] {
+        let text =
+            format!("account a\nhost {host}\nfrom jane@agency.example\nuser jane@agency.example\n");
+        std::fs::write(&old, text).expect("writes");
+        let new = folder.path().join(cloud);
+        let options = [
+            "--from-msmtp",
+            &old.display().to_string(),
+            "--client-id",
+            CLIENT_ID,
+        ];
+        let (code, said, wrong) = setup(&new, &options);
+        assert_eq!(code, Some(0), "{said}{wrong}");
+        assert!(
+            said.contains(&format!("{host} is in the cloud {cloud}")),
+            "{said}"
+        );
+        let mut check = Command::new(PROGRAM);
+        let file = new.join("mailferry.toml");
+        let output = check.arg("check").arg("--config").arg(file).output();
+        let output = String::from_utf8_lossy(&output.expect("runs").stdout).into_owned();
+        assert!(output.contains(smtp), "{output}");
+    }
+}
+
 /// Odoo's external API for one user, with two servers and two parameters, as `xmlrpc.server` of Python speaks it.
 const ODOO: &str = r#"
 from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
@@ -319,12 +353,7 @@ fn odoo_is_asked_by_xml_rpc() {
     });
     let import = |name: &str, url: &str, password: &str| {
         let who = ["--odoo-database", "prod", "--odoo-user", "admin"];
-        let other = [
-            "--import-password-file",
-            password,
-            "--client-id",
-            "12345678-1234-1234-1234-123456789abc",
-        ];
+        let other = ["--import-password-file", password, "--client-id", CLIENT_ID];
         let options = [&["--from-odoo-url", url][..], &who, &other].concat();
         setup(&folder.path().join(name), &options)
     };

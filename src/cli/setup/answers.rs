@@ -15,6 +15,8 @@ pub(super) struct Answers {
     pub(super) sign_in: SignIn,
     /// The tenant: its id, or one of its domains.
     pub(super) tenant: String,
+    /// The Microsoft cloud, if it is not the worldwide one.
+    pub(super) cloud: Option<&'static str>,
     /// The application (client) id, if it is known already.
     pub(super) client_id: Option<String>,
     /// True if the app has a client secret, with which people sign in.

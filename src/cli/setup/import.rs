@@ -10,7 +10,7 @@ use configparser::ini::{Ini, IniDefault};
 
 use super::answers::SignIn;
 use super::fernet;
-use super::imported::{Imported, is_microsoft};
+use super::imported::Imported;
 use crate::base::Secret;
 use crate::config::preset;
 use crate::message::Address;
@@ -48,7 +48,7 @@ pub(super) fn emailproxy(text: &str, password: Option<&Secret>) -> Result<Import
 
 impl Imported {
     fn smtp(&mut self, section: &str, port: &str, local: &str, server: &str) {
-        if !is_microsoft(server) {
+        if !self.is_at_microsoft(server) {
             return self.left.push(format!(
                 "[{section}]: {server} is not Microsoft 365; add a [[server]] for it"
             ));
@@ -280,7 +280,7 @@ impl Imported {
             user,
             ..
         } = account;
-        if !is_microsoft(host) {
+        if !self.is_at_microsoft(host) {
             return self.left.push(format!(
                 "account {name}: {host} is not Microsoft 365; add a [[server]] for it"
             ));

@@ -19,6 +19,8 @@ pub(super) struct Imported {
     pub(super) sign_in: Option<SignIn>,
     /// The tenant.
     pub(super) tenant: Option<String>,
+    /// The Microsoft cloud, if it is not the worldwide one.
+    pub(super) cloud: Option<&'static str>,
     /// The application (client) id.
     pub(super) client_id: Option<String>,
     /// The client secret of an app through which people sign in.
@@ -38,23 +40,32 @@ pub(super) struct Imported {
     pub(super) left: Vec<String>,
 }
 
-/// The hosts of Microsoft 365 that mail is sent to.
-const SMTP_HOSTS: [&str; 5] = [
-    "smtp.office365.com",
-    "smtp-mail.outlook.com",
-    "outlook.office365.com",
-    "smtp.office365.us",
-    "smtp.partner.outlook.cn",
+/// The hosts of Microsoft 365 that mail is sent to, each with its cloud as the configuration writes it.
+const SMTP_HOSTS: [(&str, Option<&str>); 6] = [
+    ("smtp.office365.com", None),
+    ("smtp-mail.outlook.com", None),
+    ("outlook.office365.com", None),
+    ("smtp.office365.us", Some("usgov")),
+    ("outlook-dod.office365.us", Some("dod")),
+    ("smtp.partner.outlook.cn", Some("china")),
 ];
 
-/// True for a host of Microsoft 365 that mail is sent to, however it is written.
-pub(super) fn is_microsoft(host: &str) -> bool {
-    SMTP_HOSTS
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(host))
-}
-
 impl Imported {
+    /// True for a host of Microsoft 365 that mail is sent to, however it is written. Takes over its cloud.
+    pub(super) fn is_at_microsoft(&mut self, host: &str) -> bool {
+        let mut known = SMTP_HOSTS.iter();
+        let found = known.find(|(known, _)| known.eq_ignore_ascii_case(host));
+        let cloud = found.and_then(|(_, cloud)| *cloud);
+        if let Some(cloud) = cloud.filter(|_| self.cloud.is_none()) {
+            self.cloud = Some(cloud);
+            self.left.push(format!(
+                "the script for Microsoft's side, which is for the worldwide cloud: {host} is in the cloud {cloud}; follow `mailferry setup \
+                 --portal` in that cloud's portals"
+            ));
+        }
+        found.is_some()
+    }
+
     /// Takes over a mailbox that sends as itself, or as this other address or domain.
     pub(super) fn takes(&mut self, mailbox: &Address, filter: Option<&str>) {
         if !self.mailboxes.contains(mailbox) {

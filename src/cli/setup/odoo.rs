@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::imported::{Imported, is_microsoft};
+use super::imported::Imported;
 use crate::message::Address;
 
 /// The columns, by their names in Odoo's database and in its English export.
@@ -91,7 +91,7 @@ fn server(row: &Row, imported: &mut Imported) {
     if matches!(value("active").to_lowercase().as_str(), "false" | "0") {
         return imported.left.push(format!("{name}: it is archived"));
     }
-    if !is_microsoft(value("host")) {
+    if !imported.is_at_microsoft(value("host")) {
         let left = format!(
             "{name}: {} is not Microsoft 365; add a [[server]] for it",
             value("host")

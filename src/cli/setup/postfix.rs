@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::imported::{Imported, is_microsoft};
+use super::imported::Imported;
 use crate::message::Address;
 
 /// The map types whose source is a text file with `key value` lines (postfix's DATABASE_README).
@@ -172,7 +172,7 @@ fn relay(
     if hop.is_empty() {
         return None;
     }
-    if !is_microsoft(host(hop)) {
+    if !imported.is_at_microsoft(host(hop)) {
         let left = format!(
             "{what}: {} is not Microsoft 365; add a [[server]] for it",
             host(hop)

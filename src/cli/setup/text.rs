@@ -109,6 +109,9 @@ pub(super) fn configuration(answers: &Answers) -> String {
         "\n# The app registration in Entra ID.\n[oauth.microsoft]\ntenant = {}\n",
         quoted(tenant)
     );
+    if let Some(cloud) = answers.cloud {
+        text += &format!("cloud = {}\n", quoted(cloud));
+    }
     text += &match &answers.client_id {
         Some(id) => format!("client_id = {}\n", quoted(id)),
         None => format!(
