@@ -107,6 +107,9 @@ pub(crate) struct Collected {
     reasons: HashMap<(&'static str, String, String), Reason>,
     /// In milliseconds.
     delays: Vec<u64>,
+    /// The messages that are parts of others, and their octets.
+    parts: u64,
+    octets_of_parts: u64,
 }
 
 impl Collected {
@@ -123,6 +126,10 @@ impl Collected {
             self.report.refused += 1;
             return;
         }
+        // The parts of a message that was split are in the queue as messages of their own.
+        let parts = story.events.iter().filter(|event| is_split(event)).count() as u64;
+        self.parts += parts;
+        self.octets_of_parts += parts * record.size;
         self.report.accepted += 1;
         self.report.octets += record.size;
         for to in story.recipients() {
@@ -200,9 +207,15 @@ impl Collected {
             domains: top(self.domains),
             reasons,
             delay: delay(&mut self.delays),
+            accepted: self.report.accepted.saturating_sub(self.parts),
+            octets: self.report.octets.saturating_sub(self.octets_of_parts),
             ..self.report
         }
     }
+}
+
+fn is_split(event: &StoryEvent) -> bool {
+    matches!(event.what, EventKind::Split { .. })
 }
 
 impl Outcomes {

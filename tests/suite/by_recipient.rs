@@ -89,6 +89,11 @@ fn a_message_is_split_by_recipients_and_has_one_story() {
         serde_json::from_str(lab.stdout(&["trace", &part, "--json"]).trim()).expect("JSON");
     assert_eq!(of_part["record"]["id"], id.as_str());
     assert_eq!(of_part["events"], story["events"]);
+    // A report counts one message, and all of its recipients.
+    let report = lab.stdout(&["report", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(report.trim()).expect("JSON");
+    let counted = [&report["accepted"], &report["total"]["delivered"]];
+    assert_eq!(counted, [1, 4], "{report}");
 }
 
 #[test]
