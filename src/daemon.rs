@@ -192,6 +192,10 @@ impl Daemon {
             path: config.fixed.control.socket.display().to_string(),
             source,
         })?;
+        if let Some(error) = &control.not_admitted {
+            let group = config.fixed.control.group.as_deref().unwrap_or_default();
+            maillog::group_not_admitted(group, error);
+        }
         tell_of_accounts(&accounts).await;
         let tended = sources.clone();
         let tending = tokio::spawn(async move { tended.tend().await });

@@ -12,7 +12,7 @@ use super::common::{ConfigFile, NO, UNAVAILABLE, become_owner, block_on};
 use crate::base::Clock;
 use crate::config::{Config, Secrets};
 use crate::daemon;
-use crate::operator::control::OF_SERVICE;
+use crate::operator::control::{ControlSettings, OF_SERVICE};
 use crate::operator::{ErrorKind, Local, Need, Operator, OperatorError, Remote};
 use crate::spool::{Owner, ShownSpool, SqliteSpool, time};
 
@@ -145,11 +145,25 @@ fn ended(done: Result<ExitCode, OperatorError>) -> ExitCode {
 /// program that is starting or stopping.
 pub(super) async fn running(config: &Config) -> Result<Option<Remote>, OperatorError> {
     let folder = &config.fixed.spool.folder;
+    let named = &config.fixed.control.socket;
+    // A program that started before the configuration named another socket.
+    let usual = ControlSettings::beside(folder).socket;
     let until = Instant::now() + STARTING;
     loop {
-        let remote = Remote::connect(&config.fixed.control.socket).await?;
-        if remote.is_some() || !SqliteSpool::is_in_use(folder) || Instant::now() > until {
-            return Ok(remote);
+        for socket in [named, &usual] {
+            if let Some(remote) = Remote::connect(socket).await? {
+                return Ok(Some(remote));
+            }
+        }
+        if !SqliteSpool::is_in_use(folder) {
+            return Ok(None);
+        }
+        if Instant::now() > until {
+            return Err(OperatorError::unavailable(format!(
+                "the spool is in use by another mailferry process, which does not listen at {}; if `[control] socket` has changed, restart \
+                 mailferry",
+                named.display()
+            )));
         }
         sleep(LOOK).await;
     }

@@ -8,7 +8,7 @@ mod failure;
 mod message;
 mod session;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use crate::platform::connection::Connection;
 use crate::platform::identity;
 use crate::spool::SqliteSpool;
 use crate::submission::SubmissionOptions;
-use aliases::Aliases;
+use aliases::Machine;
 use arguments::{Call, Sending};
 use failure::Failure;
 use session::Session;
@@ -108,34 +108,30 @@ fn send(sending: Sending) -> Result<(), Failure> {
         text,
     };
     let message = message::lines(&input()?, sending.ignores_dots);
-    let host = host();
+    let machine = Machine::new(host(), &aliases(sending.aliases.as_deref())?);
     let usage = |text: String| Failure { code: USAGE, text };
     let mut recipients = Vec::new();
     for to in &sending.to {
         // cron passes all of MAILTO as one argument.
-        let found = message::addresses(to, &host);
+        let found = message::addresses(to, &machine);
         if found.is_empty() {
             return Err(usage(format!("{to:?} is not an address")));
         }
         recipients.extend(found);
     }
     if sending.reads_header {
-        let named = message::recipients(&Headers::parse(&message), &host).map_err(bad_data)?;
+        let named = message::recipients(&Headers::parse(&message), &machine).map_err(bad_data)?;
         let new = named.into_iter().filter(|it| !recipients.contains(it));
         recipients.extend(new.collect::<Vec<_>>());
     }
     if recipients.is_empty() {
         return Err(bad_data("the header names no recipient".to_owned()));
     }
-    let aliases = sending.aliases.as_deref().unwrap_or(Path::new(ALIASES));
-    // Without the file there are no aliases.
-    let aliases = std::fs::read_to_string(aliases).unwrap_or_default();
-    let recipients = Aliases::parse(&aliases).applied(recipients, &host);
-    let own = || message::address(&plain(&identity::user_name()), &host);
+    let own = || machine.address(&plain(&identity::user_name()));
     let sender = match sending.from.as_deref() {
         Some("" | "<>") => ReversePath::Null,
         Some(from) => {
-            let address = message::address(from, &host);
+            let address = machine.address(from);
             let wrong = || usage(format!("-f: {from:?} is not an address"));
             ReversePath::Mailbox(address.ok_or_else(wrong)?)
         }
@@ -153,6 +149,24 @@ fn send(sending: Sending) -> Result<(), Failure> {
         session.quit().await;
         Ok(())
     })
+}
+
+/// Returns the text of the file with aliases. The usual file need not exist.
+fn aliases(named: Option<&Path>) -> Result<String, Failure> {
+    let path = named.unwrap_or(Path::new(ALIASES));
+    match std::fs::read(path) {
+        // A comment may be in any character set.
+        Ok(octets) => Ok(String::from_utf8_lossy(&octets).into_owned()),
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if named.is_none() => {
+            eprintln!("sendmail: {}: {error}; no aliases are used", path.display());
+            Ok(String::new())
+        }
+        Err(error) => Err(Failure {
+            code: IO_ERROR,
+            text: format!("{}: {error}", path.display()),
+        }),
+    }
 }
 
 fn input() -> Result<Vec<u8>, Failure> {

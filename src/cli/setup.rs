@@ -277,7 +277,7 @@ fn set_up(arguments: &Arguments, imported: &Imported) -> ExitCode {
     let answers = with_secrets(
         Answers {
             is_packaged: folder == Path::new(OF_PACKAGE),
-            cloud: imported.cloud,
+            cloud: imported.cloud.filter(|cloud| *cloud != "worldwide"),
             ..answers
         },
         imported,

@@ -15,7 +15,8 @@ const BEGINNING: &str = "# Configuration reference
 
 Every key of `mailferry.toml`, which is [TOML](https://toml.io). The example `mailferry.toml` shows the keys in
 a file with comments, and the example `minimal.toml` is the shortest useful file. `mailferry check` says what a
-configuration does, or what is wrong with it and where; `mailferry reload` makes the running program read it again.
+configuration does, or what is wrong with it and where; `mailferry reload` makes the running program read it again, and
+names the changes that need a restart.
 
 - A *time* is a text such as `\"90s\"`, `\"15m\"` or `\"5 days\"`.
 - A *network* is a text such as `\"192.168.7.0/24\"`, or a single address.

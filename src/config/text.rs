@@ -38,7 +38,7 @@ pub(crate) struct File {
     /// at the first start.
     pub vault_key: Option<Spanned<SecretText>>,
     /// The user that mailferry switches to after it has bound its ports, if root starts it. Without this key mailferry
-    /// refuses to run as root.
+    /// refuses to run as root (except with `--allow-root`, for containers).
     pub run_as: Option<Spanned<String>>,
     #[serde(default)]
     pub listener: Vec<ListenerTable>,
@@ -75,7 +75,7 @@ pub(crate) struct File {
     pub alert: Vec<AlertTable>,
 }
 
-/// What is logged, and how. The dialogue of a session is logged without passwords and contents.
+/// What is logged, and how. `format` and `level` need a restart. The dialogue of a session is logged without passwords and contents.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogTable {
@@ -102,7 +102,7 @@ impl Default for LogTable {
     }
 }
 
-/// What mailferry hides.
+/// What mailferry hides. `mask_addresses` needs a restart.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PrivacyTable {
@@ -113,14 +113,15 @@ pub(crate) struct PrivacyTable {
 }
 
 /// The local socket by which commands reach the running program. The user that mailferry runs as, and root, may always
-/// do everything.
+/// do everything. Changes need a restart.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ControlTable {
     /// The path of the socket. Commands of users who may not read `/etc/mailferry` look for it at
     /// `/run/mailferry/control.sock`. Default: `spool/control.sock` in `data_dir`.
     pub socket: Option<Spanned<String>>,
-    /// The group whose members may connect too. mailferry's user must be a member. Default: none.
+    /// The group whose members may connect too. mailferry's user must be a member; with systemd, the group must be the
+    /// service's own (`config/guides/operating.md`). Default: none.
     pub group: Option<Spanned<String>>,
     /// What members of the group may do.
     pub access: Role,
@@ -140,7 +141,7 @@ pub(crate) enum Protocol {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SenderTable {
     /// The sender of mail that no `from_filter` admits: an address, or the local part at `catchall_domain`. Without it such
-    /// mail is refused.
+    /// mail is refused (or see `last_resort`).
     pub default_from: Option<Spanned<String>>,
     /// The domain of `default_from`, if that has none.
     pub catchall_domain: Option<Spanned<String>>,

@@ -66,13 +66,13 @@ pub enum DaemonError {
 fn control_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "stop the mailferry that uses it, or set another `[control] socket`"
+            "stop the mailferry that uses it, or set another `[control] socket` if another file is there"
         }
         io::ErrorKind::NotFound => "make its folder, or set another `[control] socket`",
         io::ErrorKind::InvalidInput => {
             "a path may have 107 octets at most; set a shorter `[control] socket`"
         }
-        _ => "let mailferry's user write to its folder, and be a member of `[control] group`",
+        _ => "let mailferry's user write to its folder",
     }
 }
 

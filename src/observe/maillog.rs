@@ -593,6 +593,12 @@ pub(crate) fn socket_unused(name: &str) {
         "systemd passed a socket that no [[listener]] uses, so clients that connect to it get no reply; add a [[listener]] with systemd = its name, or stop the .socket unit");
 }
 
+/// The members of the group cannot connect to the control socket.
+pub(crate) fn group_not_admitted(group: &str, reason: &dyn Display) {
+    warn!(target: TARGET, event = "group_not_admitted", group, %reason,
+        "members of this group cannot use the control socket; add mailferry's user to the group. With systemd, the group must be the service's own: `systemctl edit mailferry`, and write [Service], Group= with this group, and SupplementaryGroups=mailferry");
+}
+
 /// The user that the program switched to cannot read the configuration.
 pub(crate) fn unreadable_as(user: &str, reason: &dyn Display) {
     warn!(target: TARGET, event = "unreadable", user, %reason,

@@ -76,17 +76,21 @@ impl Connected<IncomingStream<'_, ControlListener>> for Client {
 pub(crate) struct Control {
     task: JoinHandle<()>,
     socket: PathBuf,
+    /// The reason why the group cannot connect, if it cannot.
+    pub(crate) not_admitted: Option<io::Error>,
 }
 
 impl Control {
     /// Answers on the socket.
     pub(crate) async fn serve(settings: &ControlSettings, operator: Local) -> io::Result<Self> {
-        let group = settings.group.as_deref();
-        let socket = control::listen(&settings.socket, group).await?;
+        let socket = control::listen(&settings.socket).await?;
+        let admitted = settings.group.as_deref();
+        let admitted = admitted.map(|group| control::admit(&settings.socket, group));
+        let members = settings.group.as_ref().map(|_| settings.access);
         let router = Router::new()
             .route("/metrics", get(measured))
             .route(PATH, post(respond))
-            .layer(Extension(settings.access))
+            .layer(Extension(members))
             .with_state(Arc::new(operator))
             .into_make_service_with_connect_info::<Client>();
         let task = tokio::spawn(async move {
@@ -96,6 +100,7 @@ impl Control {
         Ok(Self {
             task,
             socket: settings.socket.clone(),
+            not_admitted: admitted.and_then(Result::err),
         })
     }
 
@@ -113,11 +118,16 @@ async fn measured(State(operator): State<Arc<Local>>, headers: HeaderMap) -> imp
 
 async fn respond(
     State(operator): State<Arc<Local>>,
-    Extension(access): Extension<Role>,
+    Extension(members): Extension<Option<Role>>,
     ConnectInfo(client): ConnectInfo<Client>,
     Json(request): Json<Request>,
 ) -> Body {
-    let is_admitted = client.is_owner || access == Role::Administrator || request.only_reads();
+    let is_admitted = client.is_owner
+        || match members {
+            Some(Role::Administrator) => true,
+            Some(Role::ReadOnly) => request.only_reads(),
+            None => false,
+        };
     let responses = match is_admitted {
         true => operator.call(request).await,
         false => refused().await,

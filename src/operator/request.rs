@@ -120,8 +120,7 @@ impl Request {
             | Self::Report { .. }
             | Self::Tokens
             | Self::Unused
-            | Self::Clients
-            | Self::PageLink(Role::ReadOnly) => true,
+            | Self::Clients => true,
             Self::Reload
             | Self::Hold { .. }
             | Self::Release { .. }
@@ -135,7 +134,7 @@ impl Request {
             | Self::Disconnect { .. }
             | Self::RotateVault { .. }
             | Self::TestAlert(_)
-            | Self::PageLink(Role::Administrator) => false,
+            | Self::PageLink(_) => false,
         }
     }
 }

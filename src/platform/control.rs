@@ -1,7 +1,7 @@
 //! The control socket: a Unix socket that only its owner can reach, and a group if one is named.
 
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
 use std::path::Path;
 
 use nix::unistd::{Group, Uid};
@@ -16,26 +16,22 @@ pub(crate) type ControlListener = UnixListener;
 /// The mode of a socket that its owner and its group may connect to.
 const WITH_GROUP: u32 = 0o660;
 
-/// Listens at `path`, for the owner and the members of `group`. A socket that a crash has left there is replaced, but not
-/// one that another process uses.
-pub(crate) async fn listen(path: &Path, group: Option<&str>) -> io::Result<ControlListener> {
+/// Listens at `path`, for the owner only. A socket that a crash has left there is replaced, but not one that another
+/// process uses, and no other file.
+pub(crate) async fn listen(path: &Path) -> io::Result<ControlListener> {
     if UnixStream::connect(path).await.is_ok() {
         return Err(io::ErrorKind::AddrInUse.into());
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
     }
     let socket = UnixListener::bind(path)?;
     files::keep_private(path)?;
-    if let Some(group) = group {
-        admit(path, group)?;
-    }
     Ok(socket)
 }
 
-/// Lets a group connect to the socket.
-fn admit(path: &Path, group: &str) -> io::Result<()> {
+/// Lets the members of a group connect to the socket.
+pub(crate) fn admit(path: &Path, group: &str) -> io::Result<()> {
     let no_group = || io::Error::other(format!("there is no group {group}"));
     let found = Group::from_name(group)?.ok_or_else(no_group)?;
     let group = found.gid.as_raw();
@@ -52,9 +48,9 @@ pub(crate) fn is_owner(client: &UCred) -> bool {
     user.is_root() || user == Uid::effective()
 }
 
-/// True if the system knows this group.
+/// False if the system says that there is no such group.
 pub(crate) fn is_group(name: &str) -> bool {
-    Group::from_name(name).is_ok_and(|found| found.is_some())
+    Group::from_name(name).map_or(true, |found| found.is_some())
 }
 
 /// True if a process listens at `path`. Errors: this user may not reach the socket.

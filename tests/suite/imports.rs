@@ -285,6 +285,7 @@ fn another_cloud_of_microsoft_stays_the_cloud() {
 const ODOO: &str = r#"
 from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 from xmlrpc.client import Fault
+import sys
 TABLES = {
     "ir.mail_server": [
         {"id": 1, "name": "All", "smtp_host": "smtp.office365.com", "smtp_user": "notifications@example.com",
@@ -300,11 +301,20 @@ TABLES = {
         {"id": 3, "key": "database.secret", "value": "s3cret"},
     ],
 }
+# Since version 17 the default senders are here.
+if sys.argv[1] == "17":
+    TABLES["ir.config_parameter"] = []
+    TABLES["mail.alias.domain"] = [
+        {"id": 1, "name": "shop.example", "default_from": "orders", "sequence": 20},
+        {"id": 2, "name": "example.com", "default_from": "notifications", "sequence": 10},
+    ]
 def authenticate(database, login, password, about):
     return 2 if (database, login, password) == ("prod", "admin", "an API key") else False
 def execute_kw(database, user, password, model, method, arguments, options={}):
     if not authenticate(database, "admin", password, {}) or user != 2 or method != "search_read":
         raise Fault(3, "Traceback (most recent call last):\n  ...\nodoo.exceptions.AccessDenied: Access Denied")
+    if model not in TABLES:
+        raise Fault(2, "Object %s doesn't exist" % model)
     rows = TABLES[model]
     for field, operator, values in arguments[0]:
         rows = [row for row in rows if row[field] in values]
@@ -326,14 +336,10 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;
 
-#[test]
-fn odoo_is_asked_by_xml_rpc() {
-    if !have("imports::odoo", &["python3"]) {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
+/// Starts Odoo's external API as this version has it. Returns it with its address.
+fn odoo(version: &str) -> (Running, String) {
     let mut odoo = Command::new("python3")
-        .args(["-u", "-"])
+        .args(["-u", "-", version])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -341,11 +347,21 @@ fn odoo_is_asked_by_xml_rpc() {
     let mut input = odoo.stdin.take().expect("piped");
     input.write_all(ODOO.as_bytes()).expect("writes");
     drop(input);
-    let mut port = String::new();
     let output = odoo.stdout.take().expect("piped");
-    let _odoo = Running(odoo);
+    let odoo = Running(odoo);
+    let mut port = String::new();
     BufReader::new(output).read_line(&mut port).expect("a port");
-    let url = format!("http://127.0.0.1:{}", port.trim());
+    (odoo, format!("http://127.0.0.1:{}", port.trim()))
+}
+
+#[test]
+fn odoo_is_asked_by_xml_rpc() {
+    if !have("imports::odoo", &["python3"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_older, url) = odoo("16");
+    let (_newer, newer) = odoo("17");
     let [right, wrong] = [("right", "an API key\n"), ("wrong", "guess")].map(|(name, text)| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).expect("writes");
@@ -369,6 +385,14 @@ fn odoo_is_asked_by_xml_rpc() {
     let configuration = read(&folder.path().join("new"), "mailferry.toml");
     assert!(configuration.contains("default_from = \"notifications@example.com\""));
     assert!(!format!("{said}{configuration}").contains("s3cret"));
+
+    let (code, said, errors) = import("newer", &newer, &right);
+    assert_eq!(code, Some(0), "{said}{errors}");
+    let other =
+        "alias domain shop.example: add a [[user]] with default_from = \"orders@shop.example\"";
+    assert!(said.contains(other), "{said}");
+    let configuration = read(&folder.path().join("newer"), "mailferry.toml");
+    assert!(configuration.contains("default_from = \"notifications@example.com\""));
 
     let refused = [
         (

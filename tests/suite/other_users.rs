@@ -43,6 +43,40 @@ fn who_may_not_reach_the_control_socket_is_told_whose_command_it_is() {
 }
 
 #[test]
+fn a_group_that_cannot_be_let_in_stops_no_mail() {
+    if !have("other_users::group", &["setpriv"]) {
+        return;
+    }
+    let control = "\n[control]\ngroup = \"nogroup\"\n";
+    let plan = Plan::default();
+    let mut lab = Lab::stopped(Plan {
+        configuration: plan.configuration + control,
+        ..Plan::default()
+    });
+    // As in a unit of systemd that forbids chown.
+    let without_chown = ["setpriv", "--bounding-set=-chown", "--clear-groups"];
+    let serve = lab.prefixed(&[&without_chown[..], &[PROGRAM]].concat(), &["serve"]);
+    lab.start_by(serve);
+    lab.logged(&["group_not_admitted", "nogroup", "systemctl edit mailferry"]);
+    id_of(&lab.send("notifications@example.com", &admitted("goes")));
+    lab.delivered(1);
+    let socket = lab.path("data/spool/control.sock");
+    let mode = socket.metadata().expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn commands_find_a_program_whose_socket_has_moved_in_the_configuration() {
+    let lab = Lab::new();
+    let file = lab.path("mailferry.toml");
+    let text = std::fs::read_to_string(&file).expect("reads");
+    let moved = text + "\n[control]\nsocket = \"elsewhere.sock\"\n";
+    std::fs::write(&file, moved).expect("writes");
+    assert!(lab.stdout(&["servers"]).contains("notifications"));
+    assert!(lab.stdout(&["reload"]).contains("[control]"));
+}
+
+#[test]
 fn a_crash_leaves_no_core_with_secrets_in_it() {
     const TEST: &str = "other_users::core";
     if !have(TEST, &["prlimit"]) {

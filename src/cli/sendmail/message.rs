@@ -1,5 +1,6 @@
 //! The message that a program gives to sendmail: its recipients, and how it is passed on. Pure.
 
+use super::aliases::Machine;
 use crate::message::{Address, Headers, Mailbox, mailbox};
 
 /// The header fields that name recipients; those of a message that is sent again take precedence (RFC 5322 §3.6.6).
@@ -30,9 +31,9 @@ fn without_mbox_line(input: &[u8]) -> &[u8] {
     }
 }
 
-/// Returns the recipients that the header names. A name without a domain is a user of this machine, `host`. The error
-/// names a field without any address that can be read.
-pub(super) fn recipients(headers: &Headers, host: &str) -> Result<Vec<Address>, String> {
+/// Returns the recipients that the header names. A name without a domain is a user of this machine. The error names a
+/// field without any address that can be read.
+pub(super) fn recipients(headers: &Headers, machine: &Machine) -> Result<Vec<Address>, String> {
     let is_resent = RESENT.iter().any(|name| headers.value(name).is_some());
     let names = if is_resent { RESENT } else { FIELDS };
     let mut all = Vec::new();
@@ -44,7 +45,7 @@ pub(super) fn recipients(headers: &Headers, host: &str) -> Result<Vec<Address>, 
         if value.trim().is_empty() {
             continue;
         }
-        let found = addresses(&value, host);
+        let found = addresses(&value, machine);
         if found.is_empty() && !value.contains(';') {
             let value = value.trim();
             return Err(format!(
@@ -63,25 +64,12 @@ pub(super) fn recipients(headers: &Headers, host: &str) -> Result<Vec<Address>, 
 
 /// Reads a list of addresses as people write it: by the grammar, or else each part between commas and semicolons for
 /// itself.
-pub(super) fn addresses(value: &str, host: &str) -> Vec<Address> {
+pub(super) fn addresses(value: &str, machine: &Machine) -> Vec<Address> {
     if let Some(list) = mailbox::parse_list(value) {
         return list.mailboxes.into_iter().map(|it| it.address).collect();
     }
     let parts = value.split([',', ';']).map(str::trim);
-    parts.filter_map(|part| address(part, host)).collect()
-}
-
-/// Reads one address, with or without a name. A name alone is a user of this machine.
-pub(super) fn address(text: &str, host: &str) -> Option<Address> {
-    let bare = match text.rsplit_once('<') {
-        Some((_, rest)) => rest.split('>').next().unwrap_or(rest),
-        None => text,
-    };
-    let bare = bare.trim();
-    match bare.contains('@') {
-        true => Address::parse(bare).ok(),
-        false => Address::parse(&format!("{bare}@{host}")).ok(),
-    }
+    parts.flat_map(|part| machine.addresses(part)).collect()
 }
 
 /// Adds `From` to a message that has none, so that its author is known.
@@ -119,7 +107,8 @@ mod tests {
 
     fn found(header: &str) -> Result<Vec<String>, String> {
         let message = lines(format!("{header}\n\nText\n").as_bytes(), true);
-        let found = recipients(&Headers::parse(&message), "host.test")?;
+        let machine = Machine::new("host.test".to_owned(), "");
+        let found = recipients(&Headers::parse(&message), &machine)?;
         Ok(found.iter().map(ToString::to_string).collect())
     }
 

@@ -80,6 +80,8 @@ impl Imported {
             ));
         };
         let sign_in = match value("oauth2_flow") {
+            // So does that program.
+            "" if value("permission_url").is_empty() => SignIn::App,
             "client_credentials" => SignIn::App,
             "" | "authorization_code" | "device" => SignIn::Person,
             other => {

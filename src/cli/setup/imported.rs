@@ -19,7 +19,7 @@ pub(super) struct Imported {
     pub(super) sign_in: Option<SignIn>,
     /// The tenant.
     pub(super) tenant: Option<String>,
-    /// The Microsoft cloud, if it is not the worldwide one.
+    /// The Microsoft cloud of the first account.
     pub(super) cloud: Option<&'static str>,
     /// The application (client) id.
     pub(super) client_id: Option<String>,
@@ -41,29 +41,40 @@ pub(super) struct Imported {
 }
 
 /// The hosts of Microsoft 365 that mail is sent to, each with its cloud as the configuration writes it.
-const SMTP_HOSTS: [(&str, Option<&str>); 6] = [
-    ("smtp.office365.com", None),
-    ("smtp-mail.outlook.com", None),
-    ("outlook.office365.com", None),
-    ("smtp.office365.us", Some("usgov")),
-    ("outlook-dod.office365.us", Some("dod")),
-    ("smtp.partner.outlook.cn", Some("china")),
+const SMTP_HOSTS: [(&str, &str); 6] = [
+    ("smtp.office365.com", "worldwide"),
+    ("smtp-mail.outlook.com", "worldwide"),
+    ("outlook.office365.com", "worldwide"),
+    ("smtp.office365.us", "usgov"),
+    ("outlook-dod.office365.us", "dod"),
+    ("smtp.partner.outlook.cn", "china"),
 ];
 
 impl Imported {
-    /// True for a host of Microsoft 365 that mail is sent to, however it is written. Takes over its cloud.
+    /// True for a host of Microsoft 365 that mail is sent to, however it is written. Takes over its cloud; hosts of another
+    /// cloud than the first one's are left out.
     pub(super) fn is_at_microsoft(&mut self, host: &str) -> bool {
         let mut known = SMTP_HOSTS.iter();
         let found = known.find(|(known, _)| known.eq_ignore_ascii_case(host));
-        let cloud = found.and_then(|(_, cloud)| *cloud);
-        if let Some(cloud) = cloud.filter(|_| self.cloud.is_none()) {
-            self.cloud = Some(cloud);
-            self.left.push(format!(
+        let Some((_, cloud)) = found else {
+            return false;
+        };
+        match (self.cloud, *cloud) {
+            (None, "worldwide") => {}
+            (None, cloud) => self.left.push(format!(
                 "the script for Microsoft's side, which is for the worldwide cloud: {host} is in the cloud {cloud}; follow `mailferry setup \
                  --portal` in that cloud's portals"
-            ));
+            )),
+            (Some(before), cloud) if before != cloud => {
+                self.left.push(format!(
+                    "{host}: it is in the cloud {cloud}, and the accounts before are in the cloud {before}; run setup for it in another folder"
+                ));
+                return false;
+            }
+            _ => {}
         }
-        found.is_some()
+        self.cloud = Some(cloud);
+        true
     }
 
     /// Takes over a mailbox that sends as itself, or as this other address or domain.

@@ -7,7 +7,7 @@ use super::imported::Imported;
 use crate::message::Address;
 
 /// The columns, by their names in Odoo's database and in its English export.
-const COLUMNS: [(&str, &[&str]); 8] = [
+const COLUMNS: [(&str, &[&str]); 9] = [
     ("name", &["name", "description"]),
     ("host", &["smtp_host", "smtp server"]),
     ("user", &["smtp_user", "username"]),
@@ -16,6 +16,10 @@ const COLUMNS: [(&str, &[&str]); 8] = [
     ("active", &["active"]),
     ("key", &["key"]),
     ("value", &["value"]),
+    (
+        "default_from",
+        &["default_from", "default from alias", "default from"],
+    ),
 ];
 
 /// The system parameters that say something about senders; all others do not concern mailferry.
@@ -30,7 +34,7 @@ pub(super) type Row = HashMap<&'static str, String>;
 
 /// Reads exported files: each has the outgoing mail servers or the system parameters.
 pub(super) fn odoo(files: &[String]) -> Result<Imported, String> {
-    let (mut servers, mut parameters) = (Vec::new(), HashMap::new());
+    let (mut servers, mut parameters, mut domains) = (Vec::new(), HashMap::new(), Vec::new());
     for text in files {
         let rows = rows(text)?;
         let has = |column: &str| rows.first().is_some_and(|row| row.contains_key(column));
@@ -39,26 +43,40 @@ pub(super) fn odoo(files: &[String]) -> Result<Imported, String> {
             parameters.extend(
                 pairs.filter_map(|mut row| Some((row.remove("key")?, row.remove("value")?))),
             );
+        } else if has("default_from") {
+            domains.extend(rows);
         } else if has("host") {
             servers.extend(rows);
         } else {
             return Err(
                 "the file has neither the columns of outgoing mail servers (SMTP Server, Username, From Filtering) nor those of system \
-                 parameters (Key, Value)"
+                 parameters (Key, Value) or alias domains (Name, Default From Alias)"
                     .to_owned(),
             );
         }
     }
-    Ok(imported(servers, &parameters))
+    Ok(imported(servers, &parameters, domains))
 }
 
-/// Returns what these servers and parameters say.
-pub(super) fn imported(mut servers: Vec<Row>, parameters: &HashMap<String, String>) -> Imported {
+/// Returns what these servers, parameters and alias domains say. Since version 17, Odoo has the domains in place of two of
+/// the parameters.
+pub(super) fn imported(
+    mut servers: Vec<Row>,
+    parameters: &HashMap<String, String>,
+    mut domains: Vec<Row>,
+) -> Imported {
     let order = |row: &Row| row.get("order").and_then(|order| order.parse::<i64>().ok());
     servers.sort_by_key(|row| order(row).unwrap_or(i64::MAX));
     let mut imported = Imported::default();
     servers.iter().for_each(|row| server(row, &mut imported));
     default_from(parameters, &mut imported);
+    domains.sort_by_key(|row| order(row).unwrap_or(i64::MAX));
+    domains.iter().for_each(|row| domain(row, &mut imported));
+    if imported.default_from.is_none() {
+        imported.left.push(
+            "the default sender: there is none in these files; name it by --default-from (Odoo 17 and later: export Alias Domains too)".to_owned(),
+        );
+    }
     imported
 }
 
@@ -117,6 +135,24 @@ fn server(row: &Row, imported: &mut Imported) {
             "{name}: it has no FROM Filtering, so Odoo sends mail of any sender through it as it is. Exchange refuses other senders than \
              {mailbox}; to try it, remove from_filter of the server"
         ));
+    }
+}
+
+/// Carries over an alias domain: the first one's sender is the default for all mail.
+fn domain(row: &Row, imported: &mut Imported) {
+    let value = |column: &str| row.get(column).map(String::as_str).unwrap_or_default();
+    let (name, from) = (value("name"), value("default_from"));
+    let whole = match from.contains('@') {
+        true => from.to_owned(),
+        false => format!("{from}@{name}"),
+    };
+    match Address::parse(&whole) {
+        Ok(_) if from.is_empty() => {}
+        Ok(sender) if imported.default_from.is_none() => imported.default_from = Some(sender),
+        Ok(sender) => imported.left.push(format!(
+            "alias domain {name}: add a [[user]] with default_from = \"{sender}\", and let that company's server in Odoo sign in as it"
+        )),
+        Err(_) => imported.left.push(format!("alias domain {name}: {whole} is not an address")),
     }
 }
 

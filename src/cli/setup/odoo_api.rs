@@ -23,6 +23,13 @@ const FIELDS: [(&str, &str); 6] = [
     ("active", "active"),
 ];
 
+/// The fields of `mail.alias.domain`, with the columns that they are.
+const DOMAIN_FIELDS: [(&str, &str); 3] = [
+    ("name", "name"),
+    ("default_from", "default_from"),
+    ("sequence", "order"),
+];
+
 /// An Odoo, and a user who may read its settings.
 pub(super) struct Odoo<'a> {
     /// Where Odoo is.
@@ -59,6 +66,22 @@ fn cell(field: &str, value: &Value) -> String {
     }
 }
 
+/// Returns records as rows of a table.
+fn rows<const N: usize>(
+    records: &[BTreeMap<String, Value>],
+    fields: [(&str, &'static str); N],
+) -> Vec<Row> {
+    let rows = records.iter().map(|record| {
+        let cell = |field| {
+            record
+                .get(field)
+                .map_or_else(String::new, |value| cell(field, value))
+        };
+        Row::from_iter(fields.map(|(field, column)| (column, cell(field))))
+    });
+    rows.collect()
+}
+
 impl Odoo<'_> {
     /// Reads the servers and the parameters. Errors: Odoo cannot be reached, or refuses.
     pub(super) async fn read(&self) -> Result<Imported, String> {
@@ -71,16 +94,7 @@ impl Odoo<'_> {
             ("context", table([("active_test", Value::Boolean(false))])),
         ]);
         let servers = self.records(user, "ir.mail_server", Value::Array(Vec::new()), fields);
-        let servers = servers.await?;
-        let servers = servers.iter().map(|record| {
-            let cell = |field| {
-                record
-                    .get(field)
-                    .map_or_else(String::new, |value| cell(field, value))
-            };
-            Row::from(FIELDS.map(|(field, column)| (column, cell(field))))
-        });
-        let servers = servers.collect();
+        let servers = rows(&servers.await?, FIELDS);
         let keys = Value::Array(vec![text("key"), text("in"), texts(PARAMETERS)]);
         let fields = table([("fields", texts(["key", "value"]))]);
         let parameters = self.records(
@@ -99,7 +113,11 @@ impl Odoo<'_> {
                 ))
             })
             .collect();
-        Ok(odoo::imported(servers, &parameters))
+        // Odoo before version 17 has no such model, and answers with a fault.
+        let fields = table([("fields", texts(DOMAIN_FIELDS.map(|(field, _)| field)))]);
+        let domains = self.records(user, "mail.alias.domain", Value::Array(Vec::new()), fields);
+        let domains = rows(&domains.await.unwrap_or_default(), DOMAIN_FIELDS);
+        Ok(odoo::imported(servers, &parameters, domains))
     }
 
     /// Returns the id of the user.

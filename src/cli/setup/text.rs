@@ -15,7 +15,7 @@ const IMAP: &str = "127.0.0.1:1143";
 /// The folder of the Debian package's service.
 const DATA: &str = "data_dir = \"/var/lib/mailferry\"
 
-# Commands reach the running program here. With group = \"GROUP\", members of a group may look at it too.
+# Commands reach the running program here. guides/operating.md says how other people may look at it too.
 [control]
 socket = \"/run/mailferry/control.sock\"
 ";

@@ -32,10 +32,11 @@ pub(crate) struct ListenerTable {
     #[serde(default)]
     pub only_ipv6: bool,
     /// How the connection is protected. Default with a certificate: `"required"`, or `"starttls"` if plaintext is
-    /// allowed; without one: `"none"`, which you have to write if the address is not on loopback.
+    /// allowed; without one: `"none"`. If the address is not on loopback, `"none"` has to be written, and passwords need
+    /// `allow_plaintext = true` besides.
     pub tls: Option<Spanned<TlsMode>>,
-    /// The certificate (a PEM file); it is read again when it changes. Default: one that mailferry makes and signs
-    /// itself.
+    /// The certificate (a PEM file); it is read again when it changes. Default: if `tls` needs one, mailferry
+    /// makes and signs it itself.
     pub certificate: Option<Spanned<String>>,
     /// The key of the certificate (a PEM file).
     pub key: Option<Spanned<String>>,

@@ -21,7 +21,7 @@ pub(crate) struct OAuthTable {
     /// Who issues the tokens.
     #[serde(default)]
     pub provider: Provider,
-    /// The tenant's domain or "Directory (tenant) ID"; Microsoft needs it. `consumers` is for personal accounts.
+    /// The tenant's domain or "Directory (tenant) ID"; Microsoft needs it, unless `token_url` is written. `consumers` is for personal accounts.
     pub tenant: Option<Spanned<String>>,
     /// The "Application (client) ID".
     pub client_id: Spanned<String>,
@@ -44,9 +44,9 @@ pub(crate) struct OAuthTable {
     pub assertion_file: Option<String>,
     /// The token endpoint. Default: the provider's.
     pub token_url: Option<Spanned<Url>>,
-    /// The authorization endpoint, which the browser opens. Default: the provider's.
+    /// The authorization endpoint, which the browser opens. Default: the provider's, unless `token_url` is written.
     pub authorize_url: Option<Spanned<Url>>,
-    /// The device authorization endpoint. Default: the provider's.
+    /// The device authorization endpoint. Default: the provider's, unless `token_url` is written.
     pub device_url: Option<Spanned<Url>>,
     /// The URL to which the browser returns after a sign-in, as registered for the app; port 0 is any free port. With
     /// `[web] external_url` it may be on the page's own host. Default: `http://localhost:0/callback`.
@@ -120,7 +120,7 @@ pub(crate) struct ServerTable {
     pub fallback: Option<Spanned<String>>,
     /// The time after which `fallback` begins. Default: `"1h"`.
     pub fallback_after: Option<Wait>,
-    /// The mail that `fallback` sends; other mail waits. Default: all.
+    /// The mail that `fallback` sends; other mail waits. Default: `["high", "normal"]`.
     pub fallback_priorities: Option<Spanned<Vec<Priority>>>,
     /// Sessions at once with the mailbox. Default: the provider's limit.
     pub sessions: Option<Spanned<usize>>,
