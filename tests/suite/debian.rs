@@ -131,6 +131,22 @@ impl Root {
     }
 }
 
+/// Makes a system for a test, if this machine has what that needs.
+fn new_root(test: &str) -> Option<Root> {
+    if !have(test, &["mmdebstrap", "dpkg-deb", "chroot"]) {
+        return None;
+    }
+    if !is_root() {
+        skipped(test, "it needs root, to make a Debian system in a folder");
+        return None;
+    }
+    let root = Root::new();
+    if root.is_none() {
+        skipped(test, "this machine has no Debian package lists");
+    }
+    root
+}
+
 /// Puts the sandbox in place of Microsoft's hosts.
 fn in_sandbox(root: &Root) -> Lab {
     let certificate = std::fs::read_to_string(root.path("etc/mailferry/app.pem")).expect("reads");
@@ -229,15 +245,8 @@ fn members_of_a_group_may_look(root: &Root, lab: &mut Lab) {
 
 #[test]
 fn the_package_is_installed_used_upgraded_removed_and_purged() {
-    let test = "debian";
-    if !have(test, &["mmdebstrap", "dpkg-deb", "chroot"]) {
+    let Some(root) = new_root("debian") else {
         return;
-    }
-    if !is_root() {
-        return skipped(test, "it needs root, to make a Debian system in a folder");
-    }
-    let Some(root) = Root::new() else {
-        return skipped(test, "this machine has no Debian package lists");
     };
     let [old, new] = &*PACKAGES;
     root.install(old);
@@ -306,15 +315,8 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
 /// The way of somebody who has only README: from the package to a message that the stand-in has received.
 #[test]
 fn a_newcomer_needs_few_commands() {
-    let test = "debian::newcomer";
-    if !have(test, &["mmdebstrap", "dpkg-deb", "chroot"]) {
+    let Some(root) = new_root("debian::newcomer") else {
         return;
-    }
-    if !is_root() {
-        return skipped(test, "it needs root, to make a Debian system in a folder");
-    }
-    let Some(root) = Root::new() else {
-        return skipped(test, "this machine has no Debian package lists");
     };
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
     let readme = readme.expect("reads");
@@ -335,6 +337,6 @@ fn a_newcomer_needs_few_commands() {
     assert!(last.contains("delivered"), "{last}");
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     run(Command::new("id").arg("-u")).trim() == "0"
 }

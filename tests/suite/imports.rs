@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use mailferry::sandbox::App;
 
 use crate::connect::answered;
+use crate::debian::is_root;
 use crate::setup::{read, setup};
 use crate::support::{Lab, PROGRAM, Plan, have, skipped};
 
@@ -200,6 +201,58 @@ fn tokens_of_emailproxy_go_on_sending_without_a_new_sign_in() {
     let tokens = lab.stdout(&["tokens"]);
     let how = "by the refresh token in the configuration";
     assert!(tokens.contains(how), "{tokens}");
+}
+
+/// Answers questions for the submission service (RFC 6186) with Microsoft's host, and all others with nothing.
+const DNS: &str = r#"
+import socket, struct
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+print("ready", flush=True)
+host = b"".join(bytes([len(label)]) + label for label in b"smtp.office365.com".split(b".")) + b"\0"
+while True:
+    question, peer = server.recvfrom(512)
+    end = question.index(b"\0", 12) + 5
+    is_service = question[12:].startswith(b"\x0b_submission\x04_tcp") and question[end - 4:end - 2] == b"\0\x21"
+    data = struct.pack(">HHH", 0, 1, 587) + host
+    answer = b"\xc0\x0c" + struct.pack(">HHIH", 33, 1, 60, len(data)) + data if is_service else b""
+    header = struct.pack(">HHHHH", 0x8180, 1, bool(answer), 0, 0)
+    server.sendto(question[:2] + header + question[12:end] + answer, peer)
+"#;
+
+#[test]
+fn a_file_that_msmtp_has_made_is_taken_over() {
+    let test = "imports::msmtp_configure";
+    if !have(test, &["msmtp", "python3", "unshare", "ip"]) {
+        return;
+    }
+    if !is_root() {
+        return skipped(test, "it needs root, for a network of its own");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("dns.py"), DNS).expect("writes");
+    std::fs::write(folder.path().join("resolv.conf"), "nameserver 127.0.0.1\n").expect("writes");
+    // msmtp finds the provider's host by DNS.
+    let script = "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; mount --bind resolv.conf /etc/resolv.conf; mkfifo ready; python3 dns.py >ready & dns=$!; \
+                  read line <ready; msmtp --configure info@example.com; kill $dns";
+    let made = Command::new("unshare")
+        .args(["--net", "--mount", "sh", "-c", script])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&made.stdout);
+    assert!(
+        text.contains("host smtp.office365.com"),
+        "{text}{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let file = folder.path().join("msmtprc");
+    std::fs::write(&file, text.as_bytes()).expect("writes");
+    let new = folder.path().join("new");
+    let (code, said, wrong) = setup(&new, &["--from-msmtp", &file.display().to_string()]);
+    assert_eq!(code, Some(0), "{said}{wrong}");
+    assert!(read(&new, "mailferry.toml").contains("username = \"info@example.com\""));
 }
 
 #[test]
