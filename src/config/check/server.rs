@@ -1,8 +1,10 @@
 //! The upstream servers: each `[[server]]` with its `[oauth.NAME]`.
 
-use std::collections::{HashMap, HashSet};
+mod kinds;
+mod reading;
+
+use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use toml::Spanned;
@@ -10,26 +12,19 @@ use toml::Spanned;
 use super::checker::Checker;
 use crate::base::tls;
 use crate::base::{Service, written};
-use crate::bounces::{Folder, Handled};
 use crate::config::ServerConfig;
 use crate::config::preset::{Provider, high_volume_email};
 use crate::config::text::{self, AuthMethod, Mode, Protocol};
-use crate::delivery::{Fallback, MailboxLimits};
+use crate::delivery::MailboxLimits;
 use crate::incoming::ReadingProtocol;
-use crate::message::{Address, Priority};
+use crate::message::Address;
 use crate::routing::{Filter, ServerRule};
-use crate::token::Grant;
 use crate::transport::smtp::{self, SmtpServer};
 use crate::transport::{RemoteHost, Tls};
+use kinds::is_per_sender;
 
 /// The submission port (RFC 6409 §3.1), and the port for implicit TLS (RFC 8314 §7.3).
 const PORTS: (u16, u16) = (587, 465);
-
-/// The default for `fallback_after`: longer than most outages of a provider.
-const FALLBACK_AFTER: Duration = Duration::from_secs(3_600);
-
-/// The value of `username` with which a server signs in as each sender.
-const PER_SENDER: &str = "{from}";
 
 impl Checker<'_> {
     pub(super) fn servers(
@@ -221,210 +216,6 @@ impl Checker<'_> {
         })
     }
 
-    /// Checks what the server is used for.
-    fn uses(&mut self, server: &text::ServerTable, key: &str) {
-        if let Some(uses) = &server.uses
-            && uses.get_ref().is_empty()
-        {
-            let text = "it is empty, so the server is used for nothing; write \"smtp\", \"imap\" or \"pop3\"";
-            self.problem(uses.span(), &format!("{key} use"), text);
-        }
-        let reads = server.is_for(Protocol::Imap) || server.is_for(Protocol::Pop3);
-        let has_no_sign_in = server
-            .auth
-            .as_ref()
-            .is_some_and(|auth| *auth.get_ref() == AuthMethod::None);
-        if reads && has_no_sign_in {
-            let text = "nobody can read a mailbox without a sign-in; write \"plain\", or oauth = \"NAME\" instead";
-            let span = server.auth.as_ref().map(Spanned::span).unwrap_or_default();
-            self.problem(span, &format!("{key} auth"), text);
-        }
-        let sends = server.is_for(Protocol::Smtp);
-        if is_per_sender(server) {
-            self.per_sender(server, key);
-        }
-        if server.is_hve() {
-            self.high_volume_email(server, key);
-        }
-        let filters = [
-            (&server.from_filter, "from_filter"),
-            (&server.to_filter, "to_filter"),
-        ];
-        for (filter, name) in filters {
-            if let (false, Some(filter)) = (sends, filter) {
-                let text =
-                    "the server is not used for sending; remove the key, or add \"smtp\" to `use`";
-                self.problem(filter.span(), &format!("{key} {name}"), text);
-            }
-        }
-    }
-
-    /// Checks a server that signs in as each sender: only the app itself can do that, and only a filter bounds as
-    /// whom.
-    fn per_sender(&mut self, server: &text::ServerTable, key: &str) {
-        let span = server.username.as_ref().map(Spanned::span);
-        let span = span.unwrap_or_default();
-        let is_app = |grant: &Spanned<Grant>| *grant.get_ref() == Grant::ClientCredentials;
-        let reads = server.is_for(Protocol::Imap) || server.is_for(Protocol::Pop3);
-        let text = if !server.grant.as_ref().is_none_or(is_app) || server.oauth.is_none() {
-            "\"{from}\" needs an app that signs in by itself; add oauth = \"NAME\" and grant = \"client_credentials\""
-        } else if server.from_filter.is_none() {
-            "with \"{from}\" the server signs in as each sender; add from_filter with the domains or addresses whose mailboxes \
-             it may use"
-        } else if reads {
-            "reading needs one mailbox; write its address here, or remove \"imap\" and \"pop3\" from `use`"
-        } else if let Some(address) = &server.address {
-            let text = "with username = \"{from}\" the server sends as the mailbox that it signs in as; remove this key";
-            return self.problem(address.span(), &format!("{key} address"), text);
-        } else {
-            return;
-        };
-        self.problem(span, &format!("{key} username"), text);
-    }
-
-    /// Checks an account of High Volume Email, which has rules of its own: it sends only as itself, and only to
-    /// recipients within the tenant.
-    fn high_volume_email(&mut self, server: &text::ServerTable, key: &str) {
-        let span = server.preset.as_ref().map(Spanned::span);
-        let span = span.unwrap_or_default();
-        if server.to_filter.is_none() {
-            let text = "High Volume Email sends to recipients within the tenant only; add to_filter with the tenant's domains";
-            self.problem(span.clone(), &format!("{key} to_filter"), text);
-        }
-        if server.oauth.is_none() || is_per_sender(server) {
-            let text = "a High Volume Email account signs in with OAuth as itself; add oauth = \"NAME\", and write its address as username";
-            self.problem(span, &format!("{key} preset"), text);
-        }
-        let account = server.username.as_ref().map(|name| name.get_ref());
-        let parse = |text: &str| Filter::parse(text).ok().flatten();
-        if let (Some(filter), Some(account)) = (&server.from_filter, account)
-            && parse(filter.get_ref()) != parse(account)
-        {
-            let text = format!(
-                "High Volume Email accepts no sender but the account itself; write {account:?}, or remove the key. Other senders come here \
-                 through default_from, or by a user's `server`, and their From is rewritten"
-            );
-            self.problem(filter.span(), &format!("{key} from_filter"), text);
-        }
-    }
-
-    /// Returns the fallback of a server, if it has one.
-    fn fallback(
-        &mut self,
-        file: &text::File,
-        server: &text::ServerTable,
-        key: &str,
-    ) -> Option<Fallback> {
-        let key = format!("{key} fallback");
-        let Some(name) = &server.fallback else {
-            if server.fallback_after.is_some() || server.fallback_priorities.is_some() {
-                let text = "it is missing, so the other fallback keys have no effect; add fallback = \"SERVER\"";
-                self.problem(server.name.span(), &key, text);
-            }
-            return None;
-        };
-        let mut others = file.server.iter();
-        let other = others.find(|other| other.name.get_ref() == name.get_ref());
-        let text = match other {
-            None => "there is no server of this name",
-            Some(other) if other.name == server.name => "a server cannot take over from itself",
-            Some(other) if !other.is_for(Protocol::Smtp) => "that server is not used for sending",
-            Some(_) if !server.is_for(Protocol::Smtp) => {
-                "this server is not used for sending, so nothing can be taken over"
-            }
-            Some(_) if server.mode == Mode::Direct => {
-                "a server in direct mode has no queue that another server could take over"
-            }
-            Some(_) => "",
-        };
-        if !text.is_empty() {
-            let text = format!("{text}; name another [[server]], or remove the key");
-            self.problem(name.span(), &key, text);
-            return None;
-        }
-        let priorities = server.fallback_priorities.as_ref();
-        Some(Fallback {
-            server: name.get_ref().clone(),
-            after: server
-                .fallback_after
-                .map_or(FALLBACK_AFTER, |after| after.0),
-            // Bulk mail can wait.
-            priorities: match priorities {
-                Some(priorities) => priorities.get_ref().clone(),
-                None => vec![Priority::High, Priority::Normal],
-            },
-        })
-    }
-
-    /// The reports of a mailbox are read once, and one setting says what is done with them.
-    fn watched_twice(&mut self, servers: &[text::ServerTable]) {
-        let mut seen: HashMap<String, &str> = HashMap::new();
-        for server in servers {
-            let Some(on) = server.bounces.as_ref().filter(|on| *on.get_ref()) else {
-                continue;
-            };
-            let Some(mailbox) = &server.username else {
-                continue;
-            };
-            let name = server.name.get_ref();
-            let first = seen.entry(mailbox.get_ref().to_lowercase()).or_insert(name);
-            if *first != name {
-                let text = format!(
-                    "the reports in {} are read for server {first} already; remove this key",
-                    mailbox.get_ref()
-                );
-                self.problem(on.span(), &format!("[[server]] {name:?} bounces"), text);
-            }
-        }
-    }
-
-    /// Returns what to do with matched delivery reports in the mailbox. The inner value is `None` if they are not read.
-    fn bounces(
-        &mut self,
-        file: &text::File,
-        server: &text::ServerTable,
-        key: &str,
-    ) -> Option<Option<Handled>> {
-        let is_set = |value: &Option<Spanned<bool>>| value.as_ref().is_some_and(|it| *it.get_ref());
-        let (folder, deletes) = (&server.bounce_folder, is_set(&server.delete_bounces));
-        let Some(on) = server.bounces.as_ref().filter(|on| *on.get_ref()) else {
-            let written = folder.as_ref().map(|it| (it.span(), "bounce_folder"));
-            let written = written.or(server
-                .delete_bounces
-                .as_ref()
-                .map(|it| (it.span(), "delete_bounces")));
-            if let Some((span, name)) = written {
-                let text = "it has no effect, because the reports are not read; add bounces = true";
-                self.problem(span, &format!("{key} {name}"), text);
-            }
-            return Some(None);
-        };
-        if file.spool.history.is_zero() {
-            let text = "a report is matched with the history of what was sent, which is not kept; remove [spool] history = \"0s\"";
-            self.problem(on.span(), &format!("{key} bounces"), text);
-        }
-        if !server.is_for(Protocol::Imap) {
-            let text = "the reports are read by IMAP; add \"imap\" to `use`";
-            self.problem(on.span(), &format!("{key} bounces"), text);
-            return None;
-        }
-        let Some(folder) = folder else {
-            return Some(Some(if deletes {
-                Handled::Deleted
-            } else {
-                Handled::Marked
-            }));
-        };
-        if deletes {
-            let text =
-                "reports are either moved or deleted; remove bounce_folder, or delete_bounces";
-            self.problem(folder.span(), &format!("{key} bounce_folder"), text);
-        }
-        let parsed = Folder::parse(folder.get_ref());
-        let folder = self.ok(parsed, folder.span(), &format!("{key} bounce_folder"))?;
-        Some(Some(Handled::Moved(folder)))
-    }
-
     /// Returns the host for sending, and how the connection to it is protected.
     fn smtp_host(
         &mut self,
@@ -447,50 +238,6 @@ impl Checker<'_> {
             None => Tls::default(),
         };
         Some((host, tls))
-    }
-
-    /// Returns the host, port and protection for reading by this protocol. The inner value is `None` if the
-    /// server is not used for it.
-    fn reading_host(
-        &mut self,
-        server: &text::ServerTable,
-        registration: Option<&text::OAuthTable>,
-        protocol: ReadingProtocol,
-        key: &str,
-    ) -> Option<Option<(String, u16, Tls)>> {
-        let key = format!("{key} {}", protocol.name());
-        let (written, usage) = match protocol {
-            ReadingProtocol::Imap => (&server.imap, Protocol::Imap),
-            ReadingProtocol::Pop3 => (&server.pop3, Protocol::Pop3),
-        };
-        if !server.is_for(usage) {
-            if written.is_some() {
-                let text = format!(
-                    "the server is not used for it; add \"{}\" to `use`",
-                    protocol.name()
-                );
-                self.problem(server.name.span(), &key, text);
-            }
-            return Some(None);
-        }
-        let preset = registration.and_then(|registration| {
-            registration
-                .provider
-                .reading_host(protocol, registration.cloud)
-        });
-        let usual = text::RemoteTable::default();
-        let written = written.as_ref().unwrap_or(&usual);
-        let host = self.host_of(&written.host, preset, server.name.span(), &key)?;
-        let tls = match &written.tls {
-            Some(tls) => self.tls_mode(tls, &host, &key),
-            None => Tls::Implicit,
-        };
-        let (implicit, other) = protocol.ports();
-        let port = written.port.unwrap_or(match tls {
-            Tls::Implicit => implicit,
-            Tls::Starttls | Tls::None => other,
-        });
-        Some(Some((host, port, tls)))
     }
 
     /// Returns the host as written, or else the provider's.
@@ -611,7 +358,7 @@ impl Checker<'_> {
             &format!("{key} username"),
         )?;
         if wanted == AuthMethod::XOAuth2 {
-            if !username.contains('@') && username != PER_SENDER {
+            if !username.contains('@') && !is_per_sender(server) {
                 let span = server.username.as_ref().map(Spanned::span);
                 let text = format!(
                     "{username:?} is not an address; write the mailbox's address, such as name@example.com"
@@ -664,12 +411,6 @@ impl Checker<'_> {
             None => Some(Vec::new()),
         }
     }
-}
-
-/// True if the server signs in as each sender.
-fn is_per_sender(server: &text::ServerTable) -> bool {
-    let username = server.username.as_ref();
-    username.is_some_and(|name| name.get_ref() == PER_SENDER)
 }
 
 /// Returns the protocols by which mail of this server is read.
