@@ -1,12 +1,17 @@
 // A certified OpenID provider that we did not write, as a configuration may name it:
 // `node provider.mjs MODULES PORT JWKS PAGE`: JWKS are the public keys of the app that signs, and PAGE is the URL of
 // mailferry's page. The ID tokens of some accounts are spoiled; the account's name says how.
-import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, randomUUID } from "node:crypto";
 
 const [modules, port, jwks, page] = process.argv.slice(2);
 const { default: Provider } = await import(`${modules}/oidc-provider/lib/index.js`);
 const { SignJWT, UnsecuredJWT, decodeJwt } = await import(`${modules}/jose/dist/webapi/index.js`);
-const [key, foreign] = [1, 2].map(() => generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey);
+// The keys pass through PEM: Node deadlocks if it collects garbage while it exports a key that it has just generated, because
+// the object that generated the key has the same lock.
+const [key, foreign] = [1, 2].map(() => {
+  const pem = { publicKeyEncoding: { type: "spki", format: "pem" }, privateKeyEncoding: { type: "pkcs8", format: "pem" } };
+  return createPrivateKey(generateKeyPairSync("rsa", { modulusLength: 2048, ...pem }).privateKey);
+});
 const kid = randomUUID();
 
 const device = "urn:ietf:params:oauth:grant-type:device_code";
