@@ -31,6 +31,15 @@ pub(super) struct Reached {
 }
 
 impl Reached {
+    /// Returns the running program, for a command that has no right configuration.
+    fn without_config(remote: Remote) -> Self {
+        Self {
+            operator: Box::new(remote),
+            config: None,
+            is_running: true,
+        }
+    }
+
     pub(super) fn operator(&self) -> &dyn Operator {
         self.operator.as_ref()
     }
@@ -100,11 +109,7 @@ where
         eprintln!(
             "mailferry: the configuration file is wrong; mailferry is running with an earlier configuration"
         );
-        let reached = Reached {
-            operator: Box::new(remote),
-            config: None,
-            is_running: true,
-        };
+        let reached = Reached::without_config(remote);
         ended(work(reached).await)
     })
 }
@@ -117,11 +122,7 @@ where
     block_on(async {
         match Remote::connect(Path::new(OF_SERVICE)).await {
             Ok(Some(remote)) => {
-                let reached = Reached {
-                    operator: Box::new(remote),
-                    config: None,
-                    is_running: true,
-                };
+                let reached = Reached::without_config(remote);
                 ended(work(reached).await)
             }
             Ok(None) => ended(Err(OperatorError::unavailable(OF_ROOT))),

@@ -37,7 +37,7 @@ struct Key {
     name: String,
     shape: Shape,
     doc: String,
-    /// What counts without the key: TOML in backticks, words, or nothing.
+    /// The value without the key: TOML in backticks, words, or nothing.
     default: String,
     is_required: bool,
     is_option: bool,

@@ -31,7 +31,7 @@ pub(crate) use web::{AlertTable, OidcTable, WebTable};
 pub(crate) struct File {
     /// The name of this host in greetings and Received fields. Default: the system's host name.
     pub host: Option<Spanned<String>>,
-    /// Where messages and tokens are kept. Default: systemd's StateDirectory, or else a folder `mailferry-data` beside
+    /// The folder for messages and tokens. Default: systemd's StateDirectory, or else a folder `mailferry-data` beside
     /// this file.
     pub data_dir: Option<String>,
     /// The key that encrypts tokens, as `mailferry vault new-key` prints it. Default: a key file beside the tokens, made
@@ -53,10 +53,10 @@ pub(crate) struct File {
     /// Retries, reports to senders, and the end of the program.
     #[serde(default)]
     pub delivery: delivery::DeliveryOptions,
-    /// How much is allowed at once, and how slow clients may be.
+    /// The limits on clients, sessions and messages.
     #[serde(default)]
     pub limits: door::DoorLimits,
-    /// How messages are kept on disk. Changes need a restart.
+    /// The storage of messages on disk. Changes need a restart.
     #[serde(default)]
     pub spool: sqlite::SpoolSettings,
     #[serde(default)]
@@ -66,7 +66,7 @@ pub(crate) struct File {
     #[serde(default)]
     pub control: ControlTable,
     pub web: Option<WebTable>,
-    /// When something is worth an alert. Other alerts have no threshold: somebody has to sign in; a client secret or
+    /// The thresholds of alerts. Other alerts have no threshold: somebody has to sign in; a client secret or
     /// certificate expires (30, 14, 7 days and 1 day before); the disk is full; the clock is wrong. Each cause is told
     /// once, and again when it is over. Alerts are also in the log, on the page, in `mailferry status` and in metrics.
     #[serde(default)]
@@ -75,11 +75,11 @@ pub(crate) struct File {
     pub alert: Vec<AlertTable>,
 }
 
-/// What is logged, and how. `format` and `level` need a restart. The dialogue of a session is logged without passwords and contents.
+/// The contents and the format of the log. `format` and `level` need a restart. The dialogue of a session is logged without passwords and contents.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogTable {
-    /// What a log line looks like.
+    /// The format of a log line.
     pub format: Format,
     /// The least urgent lines: `error`, `warn`, `info`, `debug` (with the dialogue of each session) or `trace`; also for
     /// one part: `info,mailferry::transport=debug`. The environment variable MAILFERRY_LOG overrides it. Default:
@@ -102,13 +102,13 @@ impl Default for LogTable {
     }
 }
 
-/// What mailferry hides. `mask_addresses` needs a restart.
+/// The data that mailferry hides. `mask_addresses` needs a restart.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PrivacyTable {
     /// `true`: logs show addresses as `j***@example.com`.
     pub mask_addresses: bool,
-    /// What the Received field of a message shows of the app.
+    /// The details of the app that the Received field of a message shows.
     pub received: Shown,
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct ControlTable {
     /// The group whose members may connect too. mailferry's user must be a member; with systemd, the group must be the
     /// service's own (`config/guides/operating.md`). Default: none.
     pub group: Option<Spanned<String>>,
-    /// What members of the group may do.
+    /// The rights of the group's members.
     pub access: Role,
 }
 
@@ -150,9 +150,9 @@ pub(crate) struct SenderTable {
     pub keys: Spanned<Vec<Key>>,
     /// `true`: the first server takes mail that no server admits.
     pub last_resort: bool,
-    /// What happens to a From that the chosen server does not admit.
+    /// The treatment of a From that the chosen server does not admit.
     pub on_mismatch: OnMismatch,
-    /// What happens to the null sender, `<>`.
+    /// The treatment of the null sender, `<>`.
     pub null_sender: NullSender,
     /// `true`: if From is rewritten, Reply-To names the author. Default: `true`.
     pub reply_to: bool,

@@ -32,7 +32,7 @@ const DOMAIN_FIELDS: [(&str, &str); 3] = [
 
 /// An Odoo, and a user who may read its settings.
 pub(super) struct Odoo<'a> {
-    /// Where Odoo is.
+    /// Odoo's address.
     pub(super) url: &'a Url,
     /// The database's name.
     pub(super) database: &'a str,

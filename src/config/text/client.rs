@@ -10,14 +10,14 @@ use crate::base::written::{Network, Wait, some_positive};
 use crate::config::secret::SecretText;
 use crate::message::Priority;
 
-/// Where apps connect. There may be several, each with its own rules. It has either an `address`, a `socket`, or
+/// An address or a socket to which apps connect. There may be several, each with its own rules. It has either an `address`, a `socket`, or
 /// `systemd`. A change of the rules applies to open sessions too, from their next message on.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListenerTable {
     /// The name in logs. Default: the address.
     pub name: Option<Spanned<String>>,
-    /// What the apps speak. With `"imap"` and `"pop3"` they read the mailboxes of their user. Default: `"smtp"`.
+    /// The protocol of the apps. With `"imap"` and `"pop3"` they read the mailboxes of their user. Default: `"smtp"`.
     pub protocol: Option<Spanned<Protocol>>,
     /// The address and the port. `[::]:25` accepts IPv4 as well.
     pub address: Option<Spanned<SocketAddr>>,
@@ -26,12 +26,12 @@ pub(crate) struct ListenerTable {
     /// The path of a local socket, for programs on this machine such as `mailferry sendmail`. Its clients count as
     /// 127.0.0.1.
     pub socket: Option<Spanned<String>>,
-    /// Which users of this machine may connect to `socket`, as for chmod. Default: `"0666"`.
+    /// The permission bits of `socket`, as for chmod. Default: `"0666"`.
     pub socket_mode: Option<Spanned<String>>,
     /// `true`: an IPv6 address accepts no IPv4.
     #[serde(default)]
     pub only_ipv6: bool,
-    /// How the connection is protected. Default with a certificate: `"required"`, or `"starttls"` if plaintext is
+    /// The protection of the connection. Default with a certificate: `"required"`, or `"starttls"` if plaintext is
     /// allowed; without one: `"none"`. If the address is not on loopback, `"none"` has to be written, and passwords need
     /// `allow_plaintext = true` besides.
     pub tls: Option<Spanned<TlsMode>>,
@@ -43,7 +43,7 @@ pub(crate) struct ListenerTable {
     /// `true`: passwords are accepted without TLS. On loopback they always are.
     #[serde(default)]
     pub allow_plaintext: bool,
-    /// How a client shows which user it is.
+    /// The way in which a client shows which user it is.
     #[serde(default)]
     pub auth: ListenerAuth,
     /// The users who may send here. Default: all.
@@ -60,7 +60,7 @@ pub(crate) struct ListenerTable {
     pub message_size: Option<u64>,
     /// Messages a minute, from all clients together. Default: no limit.
     pub messages_per_minute: Option<u64>,
-    /// Which mail goes first while mail waits for a mailbox's limits. Users with the same priority take turns.
+    /// The urgency of this mail while mail waits for a mailbox's limits. Users with the same priority take turns.
     /// Default: `X-Priority` and `Importance` decide.
     pub priority: Option<Priority>,
     /// `true`: commands may end in LF alone, but clients must wait for each reply.
@@ -80,7 +80,7 @@ pub(crate) struct ListenerTable {
     pub proxies: Vec<Network>,
 }
 
-/// How a listener's connections are protected.
+/// The protection of a listener's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TlsMode {
@@ -94,7 +94,7 @@ pub(crate) enum TlsMode {
     Implicit,
 }
 
-/// How clients show which user they are.
+/// The way in which clients show which user they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ListenerAuth {

@@ -18,7 +18,7 @@ use crate::transport::Tls;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OAuthTable {
-    /// Who issues the tokens.
+    /// The issuer of the tokens.
     #[serde(default)]
     pub provider: Provider,
     /// The tenant's domain or "Directory (tenant) ID"; Microsoft needs it, unless `token_url` is written. `consumers` is for personal accounts.
@@ -64,7 +64,7 @@ pub(crate) struct OAuthTable {
 pub(crate) struct ServerTable {
     /// The name, for commands, logs and other keys.
     pub name: Spanned<String>,
-    /// What the server is used for. Default: `["smtp"]`.
+    /// The protocols that the server is used for. Default: `["smtp"]`.
     #[serde(rename = "use")]
     pub uses: Option<Spanned<Vec<Protocol>>>,
     /// The host for IMAP. Default: the provider's, with implicit TLS.
@@ -82,7 +82,7 @@ pub(crate) struct ServerTable {
     /// its own limits and hold; it needs `grant = "client_credentials"`.
     #[serde(default)]
     pub username: Option<Spanned<String>>,
-    /// Who signs in, for a shared mailbox. Default: `username`.
+    /// The person who signs in, for a shared mailbox. Default: `username`.
     pub account: Option<Spanned<String>>,
     /// The address that the server sends as. Default: `username`, if that is an address.
     pub address: Option<Spanned<String>>,
@@ -95,12 +95,12 @@ pub(crate) struct ServerTable {
     pub preset: Option<Spanned<ServerPreset>>,
     /// The name of the `[oauth.NAME]` with which the server signs in.
     pub oauth: Option<Spanned<String>>,
-    /// How the server gets tokens. Needed with `oauth`.
+    /// The way to get tokens. Needed with `oauth`.
     pub grant: Option<Spanned<Grant>>,
     /// The refresh token of another tool for the same app: the token alone, JSON that has a `refresh_token`, or an MSAL
     /// cache. For `grant = "refresh_token"`.
     pub refresh_token: Option<Spanned<SecretText>>,
-    /// How the server signs in. Default: `"xoauth2"` with `oauth`.
+    /// The sign-in method. Default: `"xoauth2"` with `oauth`.
     pub auth: Option<Spanned<AuthMethod>>,
     /// The password, for `"plain"` and `"login"`.
     pub password: Option<Spanned<SecretText>>,
@@ -108,11 +108,11 @@ pub(crate) struct ServerTable {
     pub host: Option<Spanned<String>>,
     /// The port. Default: 587, or 465 for implicit TLS.
     pub port: Option<u16>,
-    /// How the connection is protected. Default: `"starttls"`.
+    /// The protection of the connection. Default: `"starttls"`.
     pub tls: Option<Spanned<Tls>>,
     /// Further root certificates (a PEM file) for this server.
     pub ca: Option<Spanned<String>>,
-    /// What 250 means to the app.
+    /// The meaning of the reply 250 to the app.
     #[serde(default)]
     pub mode: Mode,
     /// The server that sends this server's mail while this one cannot be reached or refuses the sign-in; never because
@@ -158,7 +158,7 @@ pub(crate) struct RemoteTable {
     pub host: Option<Spanned<String>>,
     /// The port. Default: the protocol's.
     pub port: Option<u16>,
-    /// How the connection is protected. Default: `"implicit"`.
+    /// The protection of the connection. Default: `"implicit"`.
     pub tls: Option<Spanned<Tls>>,
 }
 
@@ -178,7 +178,7 @@ impl ServerTable {
     }
 }
 
-/// How a server signs in.
+/// The sign-in method of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AuthMethod {
@@ -192,7 +192,7 @@ pub(crate) enum AuthMethod {
     None,
 }
 
-/// What the reply 250 means to the app.
+/// The meaning of the reply 250 to the app.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {

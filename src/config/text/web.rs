@@ -16,7 +16,7 @@ use crate::operator::Role;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebTable {
-    /// Where the page listens: on loopback, unless `proxy` is set or there is a certificate.
+    /// The page's own address: on loopback, unless `proxy` is set or there is a certificate.
     pub address: Spanned<SocketAddr>,
     /// The page's address for browsers, if a proxy with TLS is in front of the page.
     pub external_url: Option<Spanned<Url>>,
@@ -47,10 +47,10 @@ pub(crate) struct OidcTable {
     /// roles. Other providers need this key: `sub`, `email` (counts only if it is verified), or one such as `groups`.
     /// Default: `preferred_username` at Entra ID.
     pub claim: Option<Spanned<String>>,
-    /// Who may do everything.
+    /// The people who may do everything.
     #[serde(default)]
     pub administrators: Vec<String>,
-    /// Who may read everything except the content of messages.
+    /// The people who may read everything except the content of messages.
     #[serde(default)]
     pub readers: Vec<String>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct PersonTable {
     pub name: Spanned<String>,
     /// The hash of the password, made by `mailferry hash-password`.
     pub password: Spanned<SecretText>,
-    /// What the person may do.
+    /// The person's rights.
     #[serde(default)]
     pub role: Role,
 }
@@ -79,7 +79,7 @@ pub(crate) struct AlertTable {
     pub url: Option<Spanned<String>>,
     /// A webhook whose address is a secret.
     pub secret_url: Option<Spanned<SecretText>>,
-    /// What the webhook takes. Default: `"json"`.
+    /// The format that the webhook takes. Default: `"json"`.
     pub form: Option<Spanned<WebhookForm>>,
     /// A program with its arguments. It gets `MAILFERRY_ALERT_TITLE`, `MAILFERRY_ALERT_TEXT` and
     /// `MAILFERRY_ALERT_STATUS`, and JSON on standard input.

@@ -1,4 +1,4 @@
-//! What is read in the mailboxes of servers: by apps, and delivery reports by mailferry.
+//! The reading of servers' mailboxes: apps read mail, and mailferry reads delivery reports.
 
 use std::collections::HashMap;
 
