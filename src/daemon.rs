@@ -32,7 +32,7 @@ use crate::operator::{
 };
 use crate::platform::connection::Connection;
 use crate::platform::supervisor;
-use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep, time};
+use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep};
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
 use crate::transport::{Upstream, smtp::Smtp};
@@ -457,7 +457,7 @@ pub(crate) async fn serve_alone(
         SqliteSpool::open(config.fixed.spool.clone(), owner)?,
         Clock::default(),
     );
-    time::resume(&spool, &clock).await?;
+    spool.resume_time(&clock).await?;
     let (settings, spool) = (submission_settings(config), Arc::new(spool));
     let shared = submission::Shared::new(settings, spool, Arc::new(Nothing), clock);
     let submission = Submission::new(options.clone(), &shared);

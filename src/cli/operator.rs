@@ -14,7 +14,7 @@ use crate::config::{Config, Secrets};
 use crate::daemon;
 use crate::operator::control::{ControlSettings, OF_SERVICE};
 use crate::operator::{ErrorKind, Local, Need, Operator, OperatorError, Remote};
-use crate::spool::{Owner, ShownSpool, SqliteSpool, time};
+use crate::spool::{Owner, ShownSpool, SqliteSpool, Upkeep};
 
 /// The longest wait for a program that has its files open but is not listening for commands: it is either
 /// starting or stopping.
@@ -186,7 +186,7 @@ async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
         Owner::this_process(&config.live.host),
     )?;
     let clock = Clock::default();
-    time::resume(&spool, &clock).await?;
+    spool.resume_time(&clock).await?;
     let shown = Arc::new(ShownSpool::new(Arc::new(spool), clock));
     Ok(Reached {
         operator: Box::new(Local::of_queue(shown)),

@@ -13,9 +13,7 @@ use super::world::{CLAIM, World};
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Headers, Priority};
 use crate::observe::maillog;
-use crate::spool::{
-    Claim, ClaimFrom, Claimed, Fate, Finish, Flow, Place, Record, SpoolError, time,
-};
+use crate::spool::{Claim, ClaimFrom, Claimed, Fate, Finish, Flow, Place, Record, SpoolError};
 use crate::transport::Answer;
 
 /// The time from one check to the next.
@@ -59,7 +57,7 @@ impl Patrol {
         }
         self.next = now.after(EVERY);
         if now.since(self.noted) >= NOTED {
-            match time::note(world.spool.as_ref(), &world.clock).await {
+            match world.spool.note_time(&world.clock).await {
                 Ok(()) => self.noted = now,
                 Err(error) => return maillog::claim_failed("", &error),
             }

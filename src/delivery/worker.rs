@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::attempt::{self, Ended};
 use super::desk::{Desk, NotNow};
+use super::fates::SPOOL_PAUSE;
 use super::sessions::SessionSlot;
 use super::world::World;
-use crate::spool::{Claim, Claimed};
+use crate::observe::maillog;
+use crate::spool::{Claim, Claimed, Place, SpoolError};
 use crate::transport::Finding;
 
 /// How long a session slot stays unused after the server reported that the mailbox has too many sessions.
@@ -97,7 +99,13 @@ impl Worker {
             (message.claim, message.record.place()),
             message.record.holds,
         );
-        world.spool.sending(message.claim);
+        match world.spool.sending(message.claim).await {
+            Ok(true) => {}
+            unsent => {
+                world.end_probe(desk.settle(admission, 0));
+                return self.leave(claimed, unsent).await;
+            }
+        }
         let ended = attempt::run(&world, &plan, entry, seat, message).await;
         let probe = desk.settle(admission, ended.reached);
         let is_crowded = matches!(ended.finding, Some(Finding::Crowded(_)));
@@ -123,6 +131,22 @@ impl Worker {
         self.current = None;
         if is_crowded {
             self.leave_if_spare(seat).await;
+        }
+    }
+
+    /// Leaves a message unsent, because its claim is lost, or because the spool does not answer.
+    async fn leave(&mut self, claimed: (Claim, Place), is_ours: Result<bool, SpoolError>) {
+        self.current = None;
+        match is_ours {
+            Ok(_) => {
+                maillog::claim_taken(claimed.0.id);
+                self.world.fates.forget(claimed.0);
+            }
+            Err(error) => {
+                maillog::claim_failed(&claimed.1.lane, &error);
+                self.world.release_one(claimed);
+                self.rest(SPOOL_PAUSE).await;
+            }
         }
     }
 

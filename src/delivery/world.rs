@@ -19,9 +19,7 @@ use super::settle::BEHIND_OTHERS;
 use super::storms::Storms;
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::observe::maillog;
-use crate::spool::{
-    Claim, ClaimFrom, Claimed, Fate, Finish, Place, Record, Spool, SpoolError, time,
-};
+use crate::spool::{Claim, ClaimFrom, Claimed, Fate, Finish, Place, Record, Spool, SpoolError};
 use crate::transport::Transport;
 
 /// The time for which a message is claimed; the claim is renewed after half of that time.
@@ -52,8 +50,8 @@ impl World {
         transport: Arc<dyn Transport>,
         clock: Clock,
     ) -> Result<Arc<Self>, SpoolError> {
-        time::resume(spool.as_ref(), &clock).await?;
-        time::note(spool.as_ref(), &clock).await?;
+        spool.resume_time(&clock).await?;
+        spool.note_time(&clock).await?;
         let desks = Desks::restored(spool.as_ref(), clock.now()).await?;
         let plan = Plan::new(Arc::new(settings), &desks);
         // The caller has already rerouted the mail of servers that are no longer configured.
@@ -115,7 +113,7 @@ impl World {
         let Some(by) = self.noted().was_set(&self.clock) else {
             return Ok(false);
         };
-        time::note(self.spool.as_ref(), &self.clock).await?;
+        self.spool.note_time(&self.clock).await?;
         maillog::clock_set(by);
         Ok(self.noted().follow(by, &self.clock))
     }

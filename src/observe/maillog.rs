@@ -546,6 +546,11 @@ pub(crate) fn claim_lost(id: MessageId) {
     warn!(target: TARGET, event = "claim_lost", %id, "another run of mailferry claimed this message while it was being sent; it may arrive twice");
 }
 
+/// Another node took a message over before it was sent here.
+pub(crate) fn claim_taken(id: MessageId) {
+    warn!(target: TARGET, event = "claim_taken", %id, "another node has taken this message over; it is not sent here");
+}
+
 /// The spool can be written again, and all outcomes that were waiting are written.
 pub(crate) fn finishes_written() {
     info!(target: TARGET, event = "finishes_written", "the spool can be written again, sending continues");

@@ -21,18 +21,21 @@
 //! priority and its user). Delivery simply does not claim from a lane or flow that is full or held, so
 //! messages that wait there do not slow down other messages.
 
+mod acted;
 mod claim;
 pub(crate) mod content;
+mod due;
 mod error;
 pub(crate) mod filter;
 pub mod folder;
+mod fresh;
 pub(crate) mod lease;
 pub(crate) mod record;
 mod shape;
 mod shown;
 pub mod sqlite;
 pub(crate) mod story;
-pub(crate) mod time;
+pub mod time;
 mod traits;
 
 pub use claim::{Addition, Claim, Claimed, DigestLines, Fate, Finish, NewMessage};

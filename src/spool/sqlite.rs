@@ -30,11 +30,11 @@ use super::folder::Folder;
 use super::{
     Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
     Manage, NewMessage, Notes, OperatorAction, Owner, Page, Place, QueueFilter, Record, Selection,
-    SpoolError, SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter, Upkeep, Used, Work,
+    SpoolError, SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter, Upkeep, Used, Work, time,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
-use crate::base::{BoxFuture, MessageId, Timestamp};
+use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::platform::files;
 use index::Unindexed;
@@ -112,7 +112,7 @@ impl SqliteSpool {
         let store = Store::open(&settings.folder)?;
         sweep(&settings.folder, &contents, &store)?;
         for (place, due) in store.earliest_due()? {
-            shared.queue().due_at(&place, due);
+            shared.queue().due.announce(&place, due);
         }
         shared.queue().counts = store.counts()?;
         let (jobs, receiver) = mpsc::channel(JOBS);
@@ -234,7 +234,7 @@ impl Contents for SqliteSpool {
 
 impl Work for SqliteSpool {
     fn waiting(&self) -> SpoolFuture<'_, Vec<(Place, Timestamp)>> {
-        let waiting = self.shared.queue().waiting();
+        let waiting = self.shared.queue().due.all();
         Box::pin(std::future::ready(Ok(waiting)))
     }
 
@@ -246,7 +246,7 @@ impl Work for SqliteSpool {
         until: Timestamp,
     ) -> SpoolFuture<'_, Vec<Claimed>> {
         if which == ClaimFrom::Fresh {
-            let fresh = self.shared.queue().take_fresh(max);
+            let fresh = self.shared.queue().fresh.take(max);
             return Box::pin(std::future::ready(Ok(fresh)));
         }
         self.ask(move |answer| Job::Claim {
@@ -262,10 +262,12 @@ impl Work for SqliteSpool {
         self.ask(move |answer| Job::Lines(digest, answer))
     }
 
-    fn sending(&self, claim: Claim) {
-        if let Some(out) = self.shared.queue().outstanding(claim) {
-            out.is_sending = true;
-        }
+    fn sending(&self, claim: Claim) -> SpoolFuture<'_, bool> {
+        let mut queue = self.shared.queue();
+        let out = queue.outstanding(claim);
+        let is_ours = out.map(|out| out.is_sending = true).is_some();
+        drop(queue);
+        Box::pin(std::future::ready(Ok(is_ours)))
     }
 
     fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
@@ -314,6 +316,14 @@ impl Upkeep for SqliteSpool {
             held,
             answer,
         })
+    }
+
+    fn resume_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()> {
+        Box::pin(time::resume(self, clock))
+    }
+
+    fn note_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()> {
+        Box::pin(time::note(self, clock))
     }
 
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool> {

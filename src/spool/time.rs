@@ -56,13 +56,13 @@ impl TimeNote {
 }
 
 /// Stores the present time for the next run.
-pub(crate) async fn note(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
+pub async fn note(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
     let value = format!("{} {}", clock.now().0, clock.wall().0);
     spool.note(NOTE, Some(value)).await
 }
 
 /// Sets `clock` to the time of the spool. This must happen before anything is measured with `clock`.
-pub(crate) async fn resume(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
+pub async fn resume(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
     let notes = spool.notes(NOTE).await?;
     let seen = notes.first().and_then(|(_, value)| TimeNote::parse(value));
     if let Some(seen) = seen {

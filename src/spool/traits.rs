@@ -12,7 +12,7 @@ use super::{
     OperatorAction, Page, Place, Record, Selection, SpoolFuture, SpoolMeasures, Story, StoryFilter,
     Used,
 };
-use crate::base::{BoxFuture, MessageId, Timestamp};
+use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 
 /// The spool for callers that bring messages.
 pub trait Intake: Send + Sync + 'static {
@@ -69,8 +69,9 @@ pub trait Work: Contents {
     /// Returns the lines that a digest has so far, with their numbers, in order.
     fn lines(&self, digest: MessageId) -> SpoolFuture<'_, Vec<(u64, String)>>;
 
-    /// Marks a claimed message as being sent. Before this call, it only waits for its turn.
-    fn sending(&self, claim: Claim);
+    /// Marks a claimed message as being sent. Before this call, it only waits for its turn. Returns false if the
+    /// claim is lost: the message must not be sent then.
+    fn sending(&self, claim: Claim) -> SpoolFuture<'_, bool>;
 
     /// Extends claims until `until`. Returns the lost claims.
     fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>>;
@@ -88,7 +89,7 @@ pub trait Work: Contents {
 }
 
 /// The spool for delivery's occasional upkeep.
-pub trait Upkeep: Send + Sync + 'static {
+pub trait Upkeep: Notes {
     /// Returns at most `limit` queued messages, oldest first: those with ids after `after` that were accepted
     /// before `before`.
     fn late(
@@ -102,6 +103,12 @@ pub trait Upkeep: Send + Sync + 'static {
     /// `held` contains pairs of a lane and a reason: queued messages in that lane are held for that reason
     /// instead.
     fn reroute(&self, lanes: Vec<String>, held: Vec<(String, String)>) -> SpoolFuture<'_, ()>;
+
+    /// Sets `clock` to the [time of the spool](super::time). This must happen before anything is measured with `clock`.
+    fn resume_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()>;
+
+    /// Stores the present time for the next run.
+    fn note_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()>;
 
     /// Removes some of the expired stories. Returns true if expired stories may be left.
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool>;

@@ -1,12 +1,12 @@
 use jiff::SignedDuration;
 
-use super::queue::FRESH_CLAIM;
 use super::*;
 use crate::base::Simulation;
 use crate::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
+use crate::spool::fresh::FRESH_CLAIM;
 use crate::spool::{
     DigestLines, EventKind, Fate, Flow, Lease, Origin, QueueFilter, ShownSpool, State, StateFilter,
-    StoryEvent, StoryResult, time,
+    StoryEvent, StoryResult,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -69,13 +69,13 @@ fn due(spool: &SqliteSpool, lane: &str) -> Option<Timestamp> {
 }
 
 fn dues(spool: &SqliteSpool, lane: &str) -> Vec<(Flow, Timestamp)> {
-    let waiting = spool.shared.queue().waiting().into_iter();
+    let waiting = spool.shared.queue().due.all().into_iter();
     let waiting = waiting.filter(|(place, _)| place.lane == lane);
     waiting.map(|(place, due)| (place.flow, due)).collect()
 }
 
 fn take_fresh(spool: &SqliteSpool, max: usize) -> Vec<Claimed> {
-    spool.shared.queue().take_fresh(max)
+    spool.shared.queue().fresh.take(max)
 }
 
 /// Returns the end of a message's claim, with the fate `Gone`.
@@ -150,7 +150,7 @@ async fn lanes_are_apart_and_due_times_are_kept() {
     assert_eq!(due(&spool, "a"), Some(NOW), "one is left");
     assert_eq!(claim(&spool, "b", 9, NOW).await, [other_id]);
     assert_eq!(spool.get(other_id).await.unwrap().lease, None, "it waits");
-    spool.sending(claim_of(&spool, other_id));
+    assert!(spool.sending(claim_of(&spool, other_id)).await.unwrap());
     let Entry { mut record, lease } = spool.get(other_id).await.unwrap();
     let (owner, until) = (owner(), UNTIL);
     assert_eq!(
@@ -613,17 +613,17 @@ async fn the_time_of_the_spool_goes_on_and_people_are_shown_the_wall_clock() {
     let spool = Arc::new(open(settings(folder.path())).unwrap());
     let machine = Simulation::new(NOW);
     let clock = machine.clock();
-    time::resume(spool.as_ref(), &clock).await.unwrap();
+    spool.resume_time(&clock).await.unwrap();
     let message = new(&spool, "a", "x");
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
     let year = SignedDuration::from_hours(365 * 24);
     machine.set(year);
-    time::note(spool.as_ref(), &clock).await.unwrap();
+    spool.note_time(&clock).await.unwrap();
     machine.advance(Duration::from_secs(60));
     // The next run advances by the time that has passed on the wall clock.
     let clock = machine.clock();
-    time::resume(spool.as_ref(), &clock).await.unwrap();
+    spool.resume_time(&clock).await.unwrap();
     assert_eq!(clock.now(), NOW.after(Duration::from_secs(60)));
     let shown = ShownSpool::new(spool.clone(), clock.clone());
     let record = shown.get(id).await.unwrap().record;
@@ -647,7 +647,7 @@ async fn the_time_of_the_spool_goes_on_and_people_are_shown_the_wall_clock() {
     // The wall clock was set back while nothing ran: as far as is known, no time has passed.
     machine.set(-year);
     let clock = machine.clock();
-    time::resume(spool.as_ref(), &clock).await.unwrap();
+    spool.resume_time(&clock).await.unwrap();
     assert_eq!(clock.now(), NOW);
 }
 
@@ -669,7 +669,7 @@ async fn flows_are_apart_and_operators_find_what_they_mean() {
     );
     assert_eq!(dues(&spool, "a").len(), 2);
     assert_eq!(claim(&spool, "a", 9, NOW).await, [second]);
-    spool.sending(claim_of(&spool, second));
+    spool.sending(claim_of(&spool, second)).await.unwrap();
     let found = |filter: QueueFilter| {
         let limit = 9;
         let page = Page {
@@ -1180,13 +1180,14 @@ async fn what_is_released_while_another_claim_looks_is_not_forgotten() {
     let spool = open(settings(folder.path())).unwrap();
     spool.put(vec![new(&spool, "a", "x")]).await.unwrap();
     let claimed = take_fresh(&spool, 9).remove(0).claim;
-    let released = spool.shared.queue().released();
+    let announced = spool.shared.queue().due.announced();
     // A search, which began before the release, missed the message and found nothing else.
     spool.release(vec![(claimed, place("a"))]);
     spool
         .shared
         .queue()
-        .record_next_due(&place("a"), None, released);
+        .due
+        .record_next(&place("a"), None, announced);
     assert_eq!(due(&spool, "a"), Some(Timestamp(0)));
     assert_eq!(claim(&spool, "a", 9, NOW).await, [claimed.id]);
     assert_eq!(due(&spool, "a"), None, "nothing else waits");

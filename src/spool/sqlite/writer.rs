@@ -17,8 +17,9 @@ use super::store::{self, Store};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::routing::lane;
+use crate::spool::acted::Acted;
 use crate::spool::{
-    Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, EventKind, Fate, Finish, NewMessage,
+    Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, Fate, Finish, NewMessage,
     OperatorAction, Origin, Place, Record, SpoolError, State, Story, StoryEvent, Used,
 };
 
@@ -473,44 +474,29 @@ impl SpoolWriter {
         if self.shared.queue().claims.contains_key(&id) {
             return Ok(());
         }
-        let before = counted(&record);
-        let event = |what| [StoryEvent { at: now, what }];
-        match deed {
-            OperatorAction::Release if record.state != State::Held => return Ok(()),
-            // An operator who retries many messages at once does not mean those that may have arrived.
-            OperatorAction::Retry if !named && record.state == State::Held && record.uncertain => {
-                return Ok(());
+        let Some(Acted { record: new, event }) = deed.on(&record, now, named) else {
+            return Ok(());
+        };
+        let ended = new.is_none().then_some(now);
+        let event = StoryEvent {
+            at: now,
+            what: event,
+        };
+        self.add_story(new.as_ref().unwrap_or(&record), ended, &[event])?;
+        match &new {
+            Some(new) => {
+                self.store.update(new, &[])?;
+                if new.state == State::Queued {
+                    effect.due.push((new.place(), new.due));
+                }
             }
-            OperatorAction::Retry | OperatorAction::Release => {
-                let due = Record {
-                    due: now,
-                    state: State::Queued,
-                    lane: String::new(),
-                    ..record
-                };
-                self.add_story(&due, None, &event(EventKind::Retried))?;
-                self.store.update(&due, &[])?;
-                effect.moved.push((before, counted(&due)));
-                effect.due.push((due.place(), now));
-            }
-            OperatorAction::Hold(reason) => {
-                let held = Record {
-                    state: State::Held,
-                    last: Some(reason.clone()),
-                    ..record
-                };
-                let reason = reason.clone();
-                self.add_story(&held, None, &event(EventKind::Held { reason }))?;
-                self.store.update(&held, &[])?;
-                effect.moved.push((before, counted(&held)));
-            }
-            OperatorAction::Delete => {
-                self.add_story(&record, Some(now), &event(EventKind::Deleted))?;
+            None => {
                 self.has_more(&record, u64::MAX)?;
                 self.remove(id, record.size, effect)?;
-                effect.moved.push((before, None));
             }
         }
+        let after = new.as_ref().and_then(counted);
+        effect.moved.push((counted(&record), after));
         effect.count += 1;
         Ok(())
     }
@@ -540,7 +526,7 @@ impl SpoolWriter {
             queue.counts = counts;
         }
         for (place, due) in &effect.due {
-            queue.due_at(place, *due);
+            queue.due.announce(place, *due);
             self.shared.changed.notify_one();
         }
         match job {
@@ -598,7 +584,7 @@ impl SpoolWriter {
         until: Timestamp,
     ) -> Result<Vec<Claimed>, SpoolError> {
         match which {
-            ClaimFrom::Fresh => Ok(self.shared.queue().take_fresh(max)),
+            ClaimFrom::Fresh => Ok(self.shared.queue().fresh.take(max)),
             ClaimFrom::DueIn(place) => self.claim_due(&place, max, now, until),
             ClaimFrom::Named(ids) => self.claim_named(&ids, now, until),
         }
@@ -612,7 +598,7 @@ impl SpoolWriter {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Claimed>, SpoolError> {
-        let released = self.shared.queue().released();
+        let announced = self.shared.queue().due.announced();
         let mut ids = Vec::new();
         let next = self.store.each_queued(place, |id, due| {
             if self.shared.queue().is_claimed(id, now) {
@@ -634,7 +620,8 @@ impl SpoolWriter {
                 }
             }
         }
-        self.shared.queue().record_next_due(place, next, released);
+        let mut queue = self.shared.queue();
+        queue.due.record_next(place, next, announced);
         Ok(claimed)
     }
 

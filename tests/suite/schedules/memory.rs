@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use mailferry::base::id::MessageIds;
-use mailferry::base::{BoxFuture, MessageId, Timestamp};
+use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
     Addition, Claim, ClaimFrom, Claimed, Content, ContentWriter, Contents, DigestLines, Fate,
     Finish, Flow, Intake, Ledger, NewMessage, Notes, Place, Record, SpoolError, SpoolFuture, State,
-    Stories, Story, StoryEvent, StoryFilter, Upkeep, Used, Work,
+    Stories, Story, StoryEvent, StoryFilter, Upkeep, Used, Work, time,
 };
 use tokio::sync::Notify;
 
@@ -302,7 +302,9 @@ impl Work for Memory {
         now(Ok(self.inner().lines_of(digest)))
     }
 
-    fn sending(&self, _: Claim) {}
+    fn sending(&self, claim: Claim) -> SpoolFuture<'_, bool> {
+        now(Ok(self.inner().claims.get(&claim.id) == Some(&claim.number)))
+    }
 
     fn renew(&self, _: Vec<Claim>, _: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
         now(Ok(Vec::new()))
@@ -350,6 +352,14 @@ impl Upkeep for Memory {
 
     fn reroute(&self, _: Vec<String>, _: Vec<(String, String)>) -> SpoolFuture<'_, ()> {
         now(Ok(()))
+    }
+
+    fn resume_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()> {
+        Box::pin(time::resume(self, clock))
+    }
+
+    fn note_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()> {
+        Box::pin(time::note(self, clock))
     }
 
     fn purge(&self, _: Timestamp) -> SpoolFuture<'_, bool> {
