@@ -38,7 +38,7 @@
 //! | 3 | [`message`] ●: addresses, envelope, header, rewriting, `smtp::reply` ● |
 //! | 4 | [`smtp`] ●: the protocol as a state machine, [`routing`] ●: which server, what is rewritten, `token::state` ●, `transport::answer` ●, `transport::finding` ●, `transport::outcome` ●, `delivery::retry` ●, `delivery::usage` ●, `spool::record` ●, `spool::story` ● |
 //! | 5 | [`observe`]: the mail log and metrics |
-//! | 6 | [`spool`]: small traits, and SQLite behind them, [`token`]: accounts, OAuth flows, the encrypted vault |
+//! | 6 | [`spool`]: small traits, and SQLite or PostgreSQL behind them, [`token`]: accounts, OAuth flows, the encrypted vault |
 //! | 7 | [`transport`]: the way out; SMTP so far, with the table that judges every upstream reply |
 //! | 8 | [`delivery`]: a desk for each mailbox, attempts, reports, [`door`]: sockets, TLS, users, limits, for any protocol |
 //! | 9 | [`submission`]: SMTP from apps, which does not know delivery, [`incoming`]: IMAP and POP3 from apps, passed through to the mailbox |
@@ -89,7 +89,9 @@
 //! | a metric | `operator/metrics.rs`; events are counted by `observe/metrics.rs`; dashboard and alert rules in `config/` |
 //! | a line of the log | `observe/maillog.rs`; what happens to a message, `delivery/fact.rs` |
 //! | text that a sender receives | `delivery/bounce.rs`, `delivery/bounce/digest.rs` |
-//! | another spool, such as PostgreSQL | a folder beside `spool/sqlite/` that implements `spool/traits.rs` |
+//! | how several nodes share a spool | `spool/postgres/node.rs` (heartbeats, dead nodes), `spool/postgres/claims.rs` (who has which message) |
+//! | the tables of a spool | `spool/sqlite/schema.rs`, `spool/postgres/schema.rs` |
+//! | another engine for the spool | a folder beside `spool/sqlite/` and `spool/postgres/` that implements `spool/traits.rs`, and an `Engine` in `tests/suite/spool/engine.rs` |
 //! | the conversation of IMAP or POP3 up to the sign-in | `incoming/imap.rs`, `incoming/imap/command.rs`, `incoming/pop3.rs`; its words in `incoming/refused.rs` |
 //! | who may read which mailbox | `incoming/mailbox.rs` |
 //! | a mail server's refusal of reading, and its remedy | `incoming/remedy.rs` |

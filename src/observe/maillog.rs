@@ -551,6 +551,21 @@ pub(crate) fn claim_taken(id: MessageId) {
     warn!(target: TARGET, event = "claim_taken", %id, "another node has taken this message over; it is not sent here");
 }
 
+/// The database that the nodes share does not answer.
+pub(crate) fn heartbeat_failed(reason: &dyn Display) {
+    error!(target: TARGET, event = "heartbeat_failed", %reason, "this node cannot tell the others that it is alive; it tries again");
+}
+
+/// The other nodes took over from this one.
+pub(crate) fn node_taken_over() {
+    warn!(target: TARGET, event = "node_taken_over", "the database had not heard from this node for a while, so the others have taken its messages over; it joins again");
+}
+
+/// This node took over from others.
+pub(crate) fn node_dead(names: &str, messages: u64) {
+    warn!(target: TARGET, event = "node_dead", names, messages, "a node has stopped without leaving; the other nodes take its messages over");
+}
+
 /// The spool can be written again, and all outcomes that were waiting are written.
 pub(crate) fn finishes_written() {
     info!(target: TARGET, event = "finishes_written", "the spool can be written again, sending continues");

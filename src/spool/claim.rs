@@ -33,6 +33,8 @@ pub struct Claimed {
     pub record: Record,
     /// The content, if it is still in memory; otherwise the caller must request it.
     pub content: Option<Content>,
+    /// True if a node that has died was sending the message: it may have arrived.
+    pub may_have_arrived: bool,
 }
 
 /// The end of a claim, with the fate of the message.

@@ -71,6 +71,29 @@ pub enum SpoolError {
         /// The cause.
         source: Arc<std::io::Error>,
     },
+    /// The database that the nodes share does not answer. Nothing was stored, or it is not known.
+    #[error(
+        "the database {name} does not answer: {text}; until it does, mail is answered 451, and nothing is sent"
+    )]
+    Away {
+        /// The database, with its hosts.
+        name: String,
+        /// The error.
+        text: String,
+    },
+    /// The URL of the database cannot be read.
+    #[error(
+        "[spool] postgresql: the url is wrong: {text}; write it like postgresql://mailferry@db.example.com/mailferry"
+    )]
+    BadUrl {
+        /// The error.
+        text: String,
+    },
+    /// Other nodes believe that this node has stopped, because the database had not heard from it.
+    #[error(
+        "the other nodes have taken over from this node, because the database had not heard from it for a while; it joins again"
+    )]
+    TakenOver,
     /// The database reported an error.
     #[error("spool database: {text}{remedy}", remedy = .fault.remedy())]
     Database {

@@ -30,12 +30,14 @@ pub(crate) mod filter;
 pub mod folder;
 mod fresh;
 pub(crate) mod lease;
+pub mod postgres;
 pub(crate) mod record;
 mod shape;
 mod shown;
 pub mod sqlite;
 pub(crate) mod story;
 pub mod time;
+mod tokens;
 mod traits;
 
 pub use claim::{Addition, Claim, Claimed, DigestLines, Fate, Finish, NewMessage};
@@ -45,6 +47,7 @@ pub use filter::{
     OperatorAction, Page, QueueFilter, Selection, StateFilter, StoryFilter, StoryResult,
 };
 pub use lease::{Count, Entry, Lease, Owner, SpoolMeasures};
+pub use postgres::PostgresSpool;
 pub use record::{Flow, Origin, Place, Record, State};
 pub use shape::Fingerprint;
 pub use shown::ShownSpool;

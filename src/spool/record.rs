@@ -1,9 +1,11 @@
 //! A message as the spool records it, without its content. Pure.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::{MessageId, Timestamp};
-use crate::message::{Envelope, Priority};
+use crate::message::{Envelope, Parameters, Priority, ReversePath};
 
 /// A message in the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +99,35 @@ impl Record {
             holds: 0,
             former_lane: None,
             message_id: None,
+        }
+    }
+
+    /// Returns the record that operators see if the message's own record in the database `place` cannot be read for
+    /// this reason. Such a message can only be shown, exported and deleted.
+    pub(super) fn damaged(id: MessageId, place: &str, reason: &dyn Display) -> Self {
+        let unknown = String::new;
+        Self {
+            state: State::Held,
+            last: Some(format!(
+                "the message's record in {place} is damaged ({reason}): `queue export {id}` saves its content, `queue \
+                 delete {id}` removes it"
+            )),
+            ..Self::new(
+                id,
+                id.time(),
+                Origin::Client {
+                    user: unknown(),
+                    listener: unknown(),
+                    peer: unknown(),
+                    helo: unknown(),
+                    protocol: unknown(),
+                },
+                Envelope {
+                    sender: ReversePath::Null,
+                    parameters: Parameters::default(),
+                    recipients: Vec::new(),
+                },
+            )
         }
     }
 

@@ -148,6 +148,17 @@ impl Story {
     }
 }
 
+/// Returns events as JSON without the array's brackets, so that more events can be appended.
+pub(super) fn listed(events: &[StoryEvent]) -> String {
+    let text = serde_json::to_string(events).expect("an event has only strings for keys");
+    text[1..text.len() - 1].to_owned()
+}
+
+/// Reads events from what [`listed`] returned, or from several such texts with commas between them.
+pub(super) fn read_events(text: &str) -> serde_json::Result<Vec<StoryEvent>> {
+    serde_json::from_str(&format!("[{text}]"))
+}
+
 /// The messages and recipients of one period that count against a mailbox's limits per minute and per day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Used {

@@ -20,11 +20,11 @@ const LONG: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The contents of the note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TimeNote {
+pub(super) struct TimeNote {
     /// The time of the spool.
-    at: Timestamp,
+    pub(super) at: Timestamp,
     /// The time that the wall clock showed.
-    wall: Timestamp,
+    pub(super) wall: Timestamp,
 }
 
 impl TimeNote {
@@ -42,7 +42,7 @@ impl TimeNote {
     /// Returns the time of the spool when the wall clock shows `wall`. If somebody seems to have set the wall
     /// clock since the note (it went back by [`BACK`] or more, or ahead by [`LONG`] or more), also returns
     /// the change.
-    fn now(self, wall: Timestamp) -> (Timestamp, Option<SignedDuration>) {
+    pub(super) fn now(self, wall: Timestamp) -> (Timestamp, Option<SignedDuration>) {
         let passed = SignedDuration::from_millis(wall.0.saturating_sub(self.wall.0));
         let was_set = passed <= -BACK || passed >= LONG;
         let passed_since = if was_set {

@@ -21,7 +21,7 @@ const WORLD: [&str; 8] = [
 const OUR_WORLD: [&str; 3] = ["observe::maillog", "base::tls", "base::stream"];
 
 /// Crates, and parts of crates, that only one room may use.
-const HOMES: [(&str, &str); 13] = [
+const HOMES: [(&str, &str); 16] = [
     ("rustix", "platform"),
     ("nix", "platform"),
     ("sd_listen_fds", "platform"),
@@ -35,6 +35,9 @@ const HOMES: [(&str, &str); 13] = [
     ("mail_parser", "message"),
     ("mail_builder", "message"),
     ("rusqlite", "spool"),
+    ("tokio_postgres", "spool"),
+    ("deadpool_postgres", "spool"),
+    ("futures_util", "spool"),
 ];
 
 /// The rooms that the sandbox may import. Only cli may import the sandbox.

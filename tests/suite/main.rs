@@ -42,6 +42,7 @@ mod schedules;
 mod sendmail;
 mod setup;
 mod simulated;
+mod spool;
 mod states;
 mod static_program;
 mod status;

@@ -15,8 +15,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows;
 use crate::base::MessageId;
-use crate::message::Address;
-use crate::spool::{EventKind, Origin, Record, SpoolError, Story, StoryFilter};
+use crate::spool::tokens::{self, Wanted, tokens_of};
+use crate::spool::{EventKind, SpoolError};
 
 /// The number of messages that are indexed in one transaction: about 2 ms of work.
 const GROUP: usize = 256;
@@ -63,7 +63,7 @@ impl Unindexed {
             let has = |wanted: &Wanted| {
                 tokens
                     .split(' ')
-                    .any(|token| wanted.0.iter().any(|it| it == token))
+                    .any(|token| wanted.tokens().iter().any(|it| it == token))
             };
             wanted.iter().all(has)
         };
@@ -220,15 +220,11 @@ pub(super) fn remove(connection: &Connection, id: MessageId) -> Result<(), Spool
     }
     let sql = "DELETE FROM result WHERE name = ?1 AND id = ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    for name in [FAILED, BOUNCED, REFUSED] {
+    for name in tokens::RESULTS {
         statement.execute(params![name, id.to_i64()])?;
     }
     Ok(())
 }
-
-pub(super) const FAILED: &str = "failed";
-pub(super) const BOUNCED: &str = "bounced";
-pub(super) const REFUSED: &str = "refused";
 
 /// Stores the results of a message that people look for. Most messages have none of them.
 pub(super) fn add_results<'e>(
@@ -237,11 +233,8 @@ pub(super) fn add_results<'e>(
     events: impl Iterator<Item = &'e EventKind>,
 ) -> Result<(), SpoolError> {
     for event in events {
-        let name = match event {
-            EventKind::Failed { .. } => FAILED,
-            EventKind::Bounced { .. } => BOUNCED,
-            EventKind::Refused { .. } => REFUSED,
-            _ => continue,
+        let Some(name) = tokens::result_of(event) else {
+            continue;
         };
         let sql = "INSERT OR IGNORE INTO result (name, id) VALUES (?1, ?2)";
         let mut statement = connection.prepare_cached(sql)?;
@@ -250,93 +243,13 @@ pub(super) fn add_results<'e>(
     Ok(())
 }
 
-/// Tokens of which a story must have at least one.
-#[derive(Debug)]
-pub(super) struct Wanted(Vec<String>);
-
 /// Returns the query of the full-text table.
 pub(super) fn query(wanted: &[Wanted]) -> String {
-    let any = |Wanted(tokens): &Wanted| {
-        let quoted = tokens.iter().map(|token| format!("\"{token}\""));
+    let any = |wanted: &Wanted| {
+        let quoted = wanted.tokens().iter().map(|token| format!("\"{token}\""));
         format!("({})", quoted.collect::<Vec<_>>().join(" OR "))
     };
     wanted.iter().map(any).collect::<Vec<_>>().join(" AND ")
-}
-
-/// Returns the tokens that a story must have to match a filter.
-pub(super) fn wanted(filter: &StoryFilter) -> Vec<Wanted> {
-    // A Message-ID looks like an address, and people write both with or without angle brackets.
-    let about = filter.about.iter().map(|about| {
-        let bare = about.trim_matches(['<', '>']);
-        Wanted(vec![token(bare), token(&format!("<{bare}>"))])
-    });
-    let user = filter
-        .user
-        .iter()
-        .map(|user| Wanted(vec![token_of_user(user)]));
-    about.chain(user).collect()
-}
-
-/// Returns the tokens of a message that was just accepted.
-pub(super) fn tokens(record: &Record) -> String {
-    let recipients = record.envelope.recipients.iter();
-    let message_ids = record.message_id.iter().map(String::as_str);
-    joined(record, recipients.map(|it| &it.address), message_ids)
-}
-
-fn tokens_of(story: &Story) -> String {
-    let sent_as = story.events.iter().filter_map(|event| match &event.what {
-        EventKind::Delivered { message_id, .. } => Some(message_id.as_str()),
-        _ => None,
-    });
-    let own = story.record.message_id.iter().map(String::as_str);
-    joined(
-        &story.record,
-        story.recipients().into_iter(),
-        own.chain(sent_as),
-    )
-}
-
-fn joined<'a>(
-    record: &'a Record,
-    recipients: impl Iterator<Item = &'a Address>,
-    message_ids: impl Iterator<Item = &'a str>,
-) -> String {
-    let addresses = record
-        .envelope
-        .sender
-        .address()
-        .into_iter()
-        .chain(recipients);
-    let mut tokens: Vec<String> = Vec::new();
-    for address in addresses.map(Address::as_str) {
-        tokens.push(token(address));
-        let domain = address.rfind('@').map(|at| token(&address[at..]));
-        tokens.extend(domain);
-    }
-    if let Origin::Client { user, .. } = &record.origin
-        && !user.is_empty()
-    {
-        tokens.push(token_of_user(user));
-    }
-    tokens.extend(message_ids.map(token));
-    tokens.sort_unstable();
-    tokens.dedup();
-    tokens.join(" ")
-}
-
-/// Converts a text to one token: lower case, with a replacement for each ASCII character that the table's
-/// tokenizer takes for a separator. Different texts may have the same token, so a search compares the texts.
-fn token(text: &str) -> String {
-    let is_separator = |letter: char| {
-        letter.is_ascii() && !letter.is_ascii_alphanumeric() && !"@.-_+=<>:".contains(letter)
-    };
-    text.to_lowercase().replace(is_separator, "\u{fffd}")
-}
-
-/// Returns the token of a user. It differs from that of an address, because a user's name may be an address.
-fn token_of_user(user: &str) -> String {
-    format!("user:{}", token(user))
 }
 
 #[cfg(test)]
@@ -350,10 +263,10 @@ mod tests {
         fn any_text_is_one_token_that_is_found(text in "\\PC{1,40}|[ -~\t\u{1}]{1,40}") {
             let connection = Connection::open_in_memory().unwrap();
             schema::prepare(&connection, std::path::Path::new("")).unwrap();
-            let wanted = token(&text);
+            let wanted = tokens::token(&text);
             add(&connection, MessageId::from_i64(7), &format!("before {wanted} after")).unwrap();
             let sql = "SELECT rowid FROM mention WHERE mention MATCH ?1";
-            let found: i64 = connection.query_row(sql, [query(&[Wanted(vec![wanted])])], |row| row.get(0)).unwrap();
+            let found: i64 = connection.query_row(sql, [query(&[Wanted::one(wanted)])], |row| row.get(0)).unwrap();
             prop_assert_eq!(found, 7);
         }
     }

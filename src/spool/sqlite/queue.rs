@@ -75,6 +75,7 @@ impl Queue {
             until,
             record,
             content,
+            may_have_arrived: false,
         }
     }
 

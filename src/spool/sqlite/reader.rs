@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::index::{self, Unindexed, Wanted};
+use super::index::{self, Unindexed};
 use super::rows::{self, select};
 use super::store::FILE;
 use crate::base::{MessageId, Timestamp};
-use crate::spool::{Record, SpoolError, State, Story, StoryFilter, StoryResult};
+use crate::spool::tokens::{self, Wanted};
+use crate::spool::{Record, SpoolError, State, Story, StoryFilter};
 
 /// The maximum number of rows in one read transaction, so that no transaction delays checkpoints for long.
 const CHUNK: usize = 1_000;
@@ -162,13 +163,7 @@ impl<'u> Search<'u> {
         connection: &Connection,
         ids: Range<MessageId>,
     ) -> Result<Self, SpoolError> {
-        let wanted = index::wanted(filter);
-        let result = match filter.result {
-            Some(StoryResult::Failed) => Some(index::FAILED),
-            Some(StoryResult::Bounced) => Some(index::BOUNCED),
-            Some(StoryResult::Refused) => Some(index::REFUSED),
-            _ => None,
-        };
+        let (wanted, result) = (tokens::wanted(filter), tokens::wanted_result(filter));
         let is_mentioned = !wanted.is_empty();
         let mentions = Self::Mentions(wanted, unindexed);
         Ok(match result {

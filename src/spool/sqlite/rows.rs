@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
+use crate::spool::story::read_events;
 use crate::spool::{Flow, Origin, Record, SpoolError, State, Story};
 
 /// The number of columns of a record.
@@ -42,6 +43,9 @@ pub(super) const DIGEST: &str = "digest";
 
 /// The state of a row that cannot be read.
 pub(super) const UNREADABLE: i64 = 2;
+
+/// The database, in messages.
+const PLACE: &str = "spool.sqlite";
 
 /// The state of a waiting recipient.
 pub(super) const WAITING: i64 = 0;
@@ -137,42 +141,13 @@ fn unreadable(
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-/// Returns the record that operators see if a message's own record cannot be read. Such a message can only be
-/// shown, exported and deleted.
-pub(super) fn damaged(id: MessageId, reason: &str) -> Record {
-    let unknown = String::new;
-    Record {
-        state: State::Held,
-        last: Some(format!(
-            "the message's record in spool.sqlite is damaged ({reason}): `queue export {id}` saves its content, `queue \
-             delete {id}` removes it"
-        )),
-        ..Record::new(
-            id,
-            id.time(),
-            Origin::Client {
-                user: unknown(),
-                listener: unknown(),
-                peer: unknown(),
-                helo: unknown(),
-                protocol: unknown(),
-            },
-            Envelope {
-                sender: ReversePath::Null,
-                parameters: Parameters::default(),
-                recipients: Vec::new(),
-            },
-        )
-    }
-}
-
-/// Returns the record, or a replacement from `damaged` if the record cannot be read.
+/// Returns the record, or [a replacement](Record::damaged) if the record cannot be read.
 pub(super) fn or_damaged(
     id: MessageId,
     read: Result<Record, SpoolError>,
 ) -> Result<Record, SpoolError> {
     match read {
-        Err(error) if error.is_unreadable_row() => Ok(damaged(id, &error.to_string())),
+        Err(error) if error.is_unreadable_row() => Ok(Record::damaged(id, PLACE, &error)),
         read => read,
     }
 }
@@ -200,18 +175,15 @@ pub(super) fn story(connection: &Connection, id: MessageId) -> Result<Story, Spo
 }
 
 fn stored(id: MessageId, row: &Row) -> Result<Story, SpoolError> {
-    let text = format!(
-        "[{}]",
-        row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?
-    );
-    let events = serde_json::from_str(&text).map_err(|error| {
+    let text = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+    let events = read_events(text).map_err(|error| {
         let kind = rusqlite::types::Type::Text;
         rusqlite::Error::FromSqlConversionFailure(2, kind, Box::new(error))
     })?;
     let ended: Option<i64> = row.get(1)?;
     let record = serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
     Ok(Story {
-        record: record.unwrap_or_else(|error| damaged(id, &error.to_string())),
+        record: record.unwrap_or_else(|error| Record::damaged(id, PLACE, &error)),
         ended: ended.map(Timestamp),
         events,
     })

@@ -12,6 +12,7 @@ use super::schema;
 use crate::base::{MessageId, Timestamp, limits};
 use crate::message::{Address, Recipient};
 use crate::spool::folder::Folder;
+use crate::spool::story::listed;
 use crate::spool::{
     Content, DatabaseFault, EventKind, Flow, Origin, Place, Record, SpoolError, State, StoryEvent,
     Used,
@@ -591,10 +592,4 @@ fn flag(record: &Record) -> i64 {
 
 fn json(record: &Record) -> String {
     serde_json::to_string(record).expect("a record has only strings for keys")
-}
-
-/// Returns the events as JSON without the array's brackets, so that more events can be added.
-fn listed(events: &[StoryEvent]) -> String {
-    let text = serde_json::to_string(events).expect("an event has only strings for keys");
-    text[1..text.len() - 1].to_owned()
 }

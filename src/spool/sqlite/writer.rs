@@ -18,6 +18,7 @@ use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::routing::lane;
 use crate::spool::acted::Acted;
+use crate::spool::tokens::tokens;
 use crate::spool::{
     Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, Fate, Finish, NewMessage,
     OperatorAction, Origin, Place, Record, SpoolError, State, Story, StoryEvent, Used,
@@ -305,9 +306,7 @@ impl SpoolWriter {
                 if !self.settings.history.is_zero() {
                     self.store
                         .insert_story(&story.record, story.ended, &story.events)?;
-                    effect
-                        .new
-                        .push((story.record.id, index::tokens(&story.record)));
+                    effect.new.push((story.record.id, tokens(&story.record)));
                 }
             }
             Job::Extend(addition, _) => self.extend(addition, &mut effect)?,
@@ -333,7 +332,7 @@ impl SpoolWriter {
         content: &Content,
         effect: &mut Effect,
     ) -> Result<(), SpoolError> {
-        effect.new.push((record.id, index::tokens(record)));
+        effect.new.push((record.id, tokens(record)));
         self.store.insert(record, content)
     }
 

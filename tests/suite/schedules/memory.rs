@@ -146,6 +146,7 @@ impl Inner {
             until,
             record: record.clone(),
             content: Some(Content::Memory(content.clone())),
+            may_have_arrived: false,
         })
     }
 

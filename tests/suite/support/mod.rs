@@ -2,6 +2,7 @@
 
 mod lab;
 mod plan;
+pub mod postgresql;
 mod smarthost;
 mod smtp;
 

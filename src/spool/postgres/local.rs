@@ -1,0 +1,115 @@
+//! What this node knows: its claims, the messages that it has just accepted, and the places where messages wait. Pure.
+
+use std::collections::HashMap;
+
+use crate::base::{MessageId, Timestamp};
+use crate::spool::due::DuePlaces;
+use crate::spool::fresh::Fresh;
+use crate::spool::{Claim, Claimed, Content, Place, Record};
+
+/// What this node knows.
+#[derive(Debug, Default)]
+pub(super) struct Local {
+    pub(super) fresh: Fresh,
+    pub(super) due: DuePlaces,
+    /// The time until which this node has claimed each message, and the number of the claim.
+    claims: HashMap<MessageId, (u64, Timestamp)>,
+    /// Claims that are to be released in the database.
+    pub(super) released: Vec<(Claim, Place)>,
+    /// Messages whose contents never were accepted: their pieces are to be removed.
+    pub(super) abandoned: Vec<MessageId>,
+    /// Messages that were answered with 451 and may be stored nevertheless: they are to be removed.
+    pub(super) revoked: Vec<MessageId>,
+    /// Batches of ended claims of which it is not known whether they are stored, by their first claims.
+    pub(super) doubts: HashMap<Claim, Doubt>,
+    /// Places that the other nodes are to be told of, with the time at which a message is due there.
+    pub(super) announced: HashMap<Place, Timestamp>,
+}
+
+/// A transaction that ended claims, or not: the connection broke before the answer came.
+#[derive(Debug, Clone)]
+pub(super) struct Doubt {
+    /// The transaction's number, by which the server tells whether it was committed.
+    pub(super) number: String,
+    /// The claims that were lost, if it was.
+    pub(super) lost: Vec<Claim>,
+}
+
+impl Local {
+    /// Notes that a message of a place is due, for this node and the others.
+    pub(super) fn announce(&mut self, place: &Place, at: Timestamp) {
+        self.due.announce(place, at);
+        let known = self.announced.entry(place.clone()).or_insert(at);
+        *known = at.min(*known);
+    }
+
+    /// Notes a claim that the database has given to this node.
+    pub(super) fn claimed(
+        &mut self,
+        record: Record,
+        number: u64,
+        content: Option<Content>,
+        until: Timestamp,
+        may_have_arrived: bool,
+    ) -> Claimed {
+        let id = record.id;
+        self.claims.insert(id, (number, until));
+        Claimed {
+            claim: Claim { id, number },
+            until,
+            record,
+            content,
+            may_have_arrived,
+        }
+    }
+
+    /// True if this node has the claim.
+    pub(super) fn has(&self, claim: Claim) -> bool {
+        let known = self.claims.get(&claim.id);
+        known.is_some_and(|(number, _)| *number == claim.number)
+    }
+
+    /// Extends a claim. Returns false if this node does not have it.
+    pub(super) fn renew(&mut self, claim: Claim, until: Timestamp) -> bool {
+        match self.claims.get_mut(&claim.id) {
+            Some((number, its)) if *number == claim.number => {
+                *its = until;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends a claim, if this node has it.
+    pub(super) fn end(&mut self, claim: Claim) -> bool {
+        let has = self.has(claim);
+        if has {
+            self.claims.remove(&claim.id);
+        }
+        has
+    }
+
+    /// Returns the time until which this node has claimed a message.
+    pub(super) fn until(&self, id: MessageId) -> Option<Timestamp> {
+        self.claims.get(&id).map(|(_, until)| *until)
+    }
+
+    /// Ends the claims whose time has passed, and returns them.
+    pub(super) fn expired(&mut self, now: Timestamp) -> Vec<Claim> {
+        let over = self.claims.iter().filter(|(_, (_, until))| *until <= now);
+        let over = over.map(|(id, (number, _))| Claim {
+            id: *id,
+            number: *number,
+        });
+        let over: Vec<Claim> = over.collect();
+        self.claims.retain(|_, (_, until)| *until > now);
+        over
+    }
+
+    /// Forgets all claims, because the other nodes have taken over from this one.
+    pub(super) fn forget_claims(&mut self) {
+        self.claims.clear();
+        self.released.clear();
+        self.fresh = Fresh::default();
+    }
+}

@@ -1,0 +1,204 @@
+//! The nodes that share the database: how one joins and leaves, how it shows that it is alive, and how the others
+//! take over from one that is not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::database::Values;
+use super::shared::Shared;
+use super::{claims, schema};
+use crate::base::{Clock, Timestamp};
+use crate::observe::maillog;
+use crate::spool::SpoolError;
+use crate::spool::time::TimeNote;
+
+/// The time from one heartbeat to the next. An idle node sends few other statements.
+const BEAT: Duration = Duration::from_secs(2);
+
+/// A node whose last heartbeat is this old is dead. It may miss three.
+pub(super) const DEAD: Duration = Duration::from_secs(8);
+
+/// How many heartbeats pass from one search for the places where messages wait to the next. In between, nodes tell
+/// each other.
+const SEARCH_EVERY: u32 = 5;
+
+/// If the shared time is ahead of this node's time by more than this, this node follows.
+const BEHIND: Duration = Duration::from_millis(100);
+
+/// The maximum number of nodes: their slots are numbers of one octet.
+const SLOTS: i32 = 256;
+
+/// The time of the database, in milliseconds.
+macro_rules! wall {
+    () => {
+        "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    };
+}
+
+const JOIN: &str = "
+    INSERT INTO node (id, slot, name, version, began, seen)
+    SELECT nextval('node_number'), min(slot), $1, $2, $3, clock_timestamp()
+    FROM generate_series(0, $4 - 1) AS free (slot) WHERE slot NOT IN (SELECT slot FROM node)
+    RETURNING id, slot";
+
+/// Tells that this node is alive and what it does, keeps the shared time, and looks for dead nodes.
+const HEARTBEAT: &str = concat!(
+    "WITH own AS (UPDATE node SET seen = clock_timestamp(), state = $2 WHERE id = $1 RETURNING id),
+        at AS (UPDATE shared_time SET at = greatest(at, $3), wall = ",
+    wall!(),
+    " RETURNING at)
+    SELECT EXISTS (SELECT FROM own), (SELECT at FROM at),
+        EXISTS (SELECT FROM node WHERE id <> $1 AND seen < clock_timestamp() - $4 * interval '1 ms')"
+);
+
+const BURY: &str = "DELETE FROM node WHERE id <> $1 AND seen < clock_timestamp() - $2 * interval '1 ms' RETURNING id, name";
+
+/// Gives a dead node's messages to the others. The next node that claims one learns that it may have arrived.
+const INHERIT: &str = "
+    UPDATE message SET node = NULL, uncertain = uncertain OR sending WHERE node = ANY($1)";
+const CLEAN_UP: &str = "DELETE FROM piece WHERE node = ANY($1)";
+
+const LEAVE: &str = "DELETE FROM node WHERE id = $1";
+
+const READ_TIME: &str = concat!("SELECT at, wall, ", wall!(), " FROM shared_time");
+const BEGIN_TIME: &str = concat!("INSERT INTO shared_time (at, wall) SELECT $1, ", wall!());
+
+/// Joins the nodes.
+pub(super) async fn join(shared: &Shared) -> Result<(), SpoolError> {
+    let database = &shared.database;
+    let joined = database.within(async {
+        let lent = database.lend().await?;
+        lent.begin().await?;
+        schema::lock(&lent).await?;
+        let (name, version) = (shared.owner.to_string(), env!("CARGO_PKG_VERSION"));
+        let values: Values = &[&name, &version, &shared.clock.wall().0, &SLOTS];
+        let rows = lent.query(JOIN, values).await?;
+        lent.commit().await?;
+        lent.done();
+        Ok((rows[0].get::<_, i64>(0), rows[0].get::<_, i32>(1)))
+    });
+    let (node, slot) = joined.await?;
+    shared.node.store(node, Ordering::Release);
+    shared.slot.store(slot as u32, Ordering::Release);
+    Ok(())
+}
+
+/// Joins again after the other nodes have taken over. Nothing that this node had claimed is its own any more.
+async fn join_again(shared: &Shared) -> Result<(), SpoolError> {
+    let _claiming = shared.claiming.write().await;
+    shared.local().forget_claims();
+    join(shared).await
+}
+
+/// Sets the clock to the time that the nodes share.
+pub(super) async fn resume_time(shared: &Shared, clock: &Clock) -> Result<(), SpoolError> {
+    let database = &shared.database;
+    database
+        .within(async {
+            let lent = database.lend().await?;
+            lent.begin().await?;
+            schema::lock(&lent).await?;
+            let rows = lent.query(READ_TIME, &[]).await?;
+            match rows.first() {
+                None => drop(lent.execute(BEGIN_TIME, &[&clock.now().0]).await?),
+                Some(row) => {
+                    let seen = TimeNote {
+                        at: Timestamp(row.get(0)),
+                        wall: Timestamp(row.get(1)),
+                    };
+                    let (now, set) = seen.now(Timestamp(row.get(2)));
+                    clock.begin_at(now);
+                    set.into_iter().for_each(maillog::clock_set);
+                }
+            }
+            lent.commit().await?;
+            lent.done();
+            Ok(())
+        })
+        .await
+}
+
+/// Ends this node's part: its claims are released, and its row is removed.
+pub(super) async fn leave(shared: &Shared) -> Result<(), SpoolError> {
+    let node = shared.node();
+    shared.database.execute(INHERIT, &[&vec![node]]).await?;
+    shared.database.execute(CLEAN_UP, &[&vec![node]]).await?;
+    shared.database.execute(LEAVE, &[&node]).await?;
+    Ok(())
+}
+
+/// Sends heartbeats until `stopping`, and does what they show to be necessary.
+pub(super) async fn beat(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+    let (mut beats, mut unbroken_since) = (0u32, None);
+    loop {
+        match heartbeat(&shared, unbroken_since).await {
+            Ok(()) => {
+                unbroken_since.get_or_insert(shared.clock.steady());
+            }
+            Err(error) => {
+                if unbroken_since.take().is_some() {
+                    maillog::heartbeat_failed(&error);
+                }
+            }
+        }
+        if unbroken_since.is_some() && beats.is_multiple_of(SEARCH_EVERY) {
+            claims::search_places(&shared).await;
+        }
+        beats = beats.wrapping_add(1);
+        tokio::select! {
+            () = shared.clock.sleep(BEAT) => {}
+            _ = stopping.changed() => return,
+        }
+    }
+}
+
+async fn heartbeat(shared: &Shared, unbroken_since: Option<Duration>) -> Result<(), SpoolError> {
+    let (node, now, dead) = (shared.node(), shared.clock.now(), DEAD.as_millis() as f64);
+    let state = shared.state_text();
+    let rows = shared
+        .database
+        .query(HEARTBEAT, &[&node, &state, &now.0, &dead])
+        .await?;
+    let row = &rows[0];
+    if let Some(at) = row.get::<_, Option<i64>>(1).map(Timestamp)
+        && at.since(shared.clock.now()) > BEHIND
+    {
+        shared.clock.begin_at(at);
+    }
+    if !row.get::<_, bool>(0) {
+        maillog::node_taken_over();
+        join_again(shared).await?;
+    }
+    // After an outage of the database, the others may be about to answer too.
+    let has_waited = unbroken_since.is_some_and(|since| shared.clock.steady() - since >= DEAD);
+    if has_waited && row.get(2) {
+        bury(shared, dead).await?;
+    }
+    Ok(())
+}
+
+/// Takes over from the nodes that are dead.
+async fn bury(shared: &Shared, dead: f64) -> Result<(), SpoolError> {
+    let database = &shared.database;
+    let buried = database.within(async {
+        let lent = database.lend().await?;
+        lent.begin().await?;
+        let rows = lent.query(BURY, &[&shared.node(), &dead]).await?;
+        let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        let count = lent.execute(INHERIT, &[&ids]).await?;
+        lent.execute(CLEAN_UP, &[&ids]).await?;
+        lent.commit().await?;
+        lent.done();
+        let names: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
+        Ok((names, count))
+    });
+    let (names, count) = buried.await?;
+    if !names.is_empty() {
+        maillog::node_dead(&names.join(", "), count);
+        claims::search_places(shared).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! What the parts of the spool share.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, RwLock};
+
+use super::database::Database;
+use super::local::Local;
+use crate::base::{Clock, MessageId};
+use crate::spool::{Count, Owner, SpoolError, SpoolMeasures};
+
+/// The counts and measurements, and the time until which they are reused.
+pub(super) type Measured = Option<(Instant, Vec<Count>, Arc<SpoolMeasures>)>;
+
+/// What the parts of the spool share.
+pub(super) struct Shared {
+    pub(super) database: Database,
+    pub(super) owner: Owner,
+    pub(super) clock: Clock,
+    pub(super) history: Duration,
+    /// The number and the slot of this run among the nodes.
+    pub(super) node: AtomicI64,
+    pub(super) slot: AtomicU32,
+    pub(super) local: Mutex<Local>,
+    /// Held, for reading, while claims of this node change in the database and in memory.
+    pub(super) claiming: RwLock<()>,
+    /// True if the database may have claims of this node that this node does not know, because an answer did not come.
+    pub(super) has_strays: AtomicBool,
+    pub(super) changed: Notify,
+    /// Notified if there is work for the task that tends to claims.
+    pub(super) untended: Notify,
+    pub(super) measured: tokio::sync::Mutex<Measured>,
+}
+
+impl Shared {
+    pub(super) fn new(database: Database, owner: Owner, clock: Clock, history: Duration) -> Self {
+        Self {
+            database,
+            owner,
+            clock,
+            history,
+            node: AtomicI64::default(),
+            slot: AtomicU32::default(),
+            local: Mutex::default(),
+            claiming: RwLock::default(),
+            has_strays: AtomicBool::default(),
+            changed: Notify::new(),
+            untended: Notify::new(),
+            measured: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn local(&self) -> MutexGuard<'_, Local> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of this run among the nodes.
+    pub(super) fn node(&self) -> i64 {
+        self.node.load(Ordering::Acquire)
+    }
+
+    /// True if stories are kept.
+    pub(super) fn keeps_stories(&self) -> bool {
+        !self.history.is_zero()
+    }
+
+    /// What this node does, for the others to show.
+    pub(super) fn state_text(&self) -> String {
+        String::new()
+    }
+
+    /// Notes if the database may have stored something without telling.
+    pub(super) fn checked<T>(&self, done: Result<T, SpoolError>) -> Result<T, SpoolError> {
+        if matches!(done, Err(SpoolError::Away { .. })) {
+            self.has_strays.store(true, Ordering::Release);
+            self.untended.notify_one();
+        }
+        done
+    }
+
+    /// Removes the pieces of a content that was not accepted, soon.
+    pub(super) fn abandon(&self, id: MessageId) {
+        self.local().abandoned.push(id);
+        self.untended.notify_one();
+    }
+
+    /// Removes messages that were not promised to anybody, soon.
+    pub(super) fn revoke(&self, ids: Vec<MessageId>) {
+        self.local().revoked.extend(ids);
+        self.untended.notify_one();
+    }
+
+    /// Tells delivery, and soon the other nodes, that messages are due.
+    pub(super) fn announced(&self) {
+        self.changed.notify_one();
+        self.untended.notify_one();
+    }
+}

@@ -1,0 +1,8 @@
+//! The contract of the spool: the same tests for SQLite and for PostgreSQL. Then what only several nodes can do, and
+//! what happens while the database is away.
+
+mod contract;
+mod engine;
+mod nodes;
+
+use engine::{Engine, Postgres, Sqlite, Whole};

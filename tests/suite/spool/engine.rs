@@ -1,0 +1,99 @@
+//! The engines that must keep the contract.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailferry::base::{BoxFuture, Clock};
+use mailferry::spool::postgres::PostgresSettings;
+use mailferry::spool::sqlite::SpoolSettings;
+use mailferry::spool::{Manage, Owner, PostgresSpool, Spool, SqliteSpool};
+
+use crate::support::postgresql::{Postgresql, client};
+
+/// A spool with everything that delivery and operators use.
+pub trait Whole: Spool + Manage {}
+
+impl<T: Spool + Manage> Whole for T {}
+
+/// An engine, with one spool that can be opened again and again.
+pub trait Engine: Send + Sync {
+    /// Opens the spool; it keeps stories for `history`.
+    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn Whole>>;
+
+    /// Ends what a process leaves behind when it dies.
+    fn bury(&self) -> BoxFuture<'_, ()>;
+}
+
+/// SQLite, in a folder.
+pub struct Sqlite {
+    folder: tempfile::TempDir,
+}
+
+/// PostgreSQL, in a database.
+pub struct Postgres {
+    url: String,
+}
+
+impl Sqlite {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { folder }
+    }
+}
+
+impl Postgres {
+    /// Creates a database on the shared server. If PostgreSQL is not installed, the test is skipped with a message.
+    pub async fn new(test: &str) -> Option<Self> {
+        let server = Postgresql::shared(test)?;
+        Some(Self {
+            url: server.database().await,
+        })
+    }
+
+    pub fn settings(&self) -> PostgresSettings {
+        PostgresSettings {
+            url: self.url.clone(),
+            password: None,
+            ca: None,
+        }
+    }
+
+    pub async fn node(&self, history: Duration, name: &str) -> PostgresSpool {
+        let (settings, owner) = (self.settings(), Owner::this_process(name));
+        let opened = PostgresSpool::open(&settings, history, owner, Clock::default());
+        opened.await.expect("opens")
+    }
+}
+
+impl Engine for Sqlite {
+    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn Whole>> {
+        let settings = SpoolSettings {
+            folder: self.folder.path().to_owned(),
+            reserve: 0,
+            history,
+        };
+        let opened = SqliteSpool::open(settings, Owner::new("relay", 1, 1));
+        Box::pin(async move { Arc::new(opened.expect("opens")) as Arc<dyn Whole> })
+    }
+
+    fn bury(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+impl Engine for Postgres {
+    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn Whole>> {
+        Box::pin(async move { Arc::new(self.node(history, "relay").await) as Arc<dyn Whole> })
+    }
+
+    fn bury(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let bury = "UPDATE message SET node = NULL, uncertain = uncertain OR sending; DELETE FROM node";
+            client(&self.url)
+                .await
+                .batch_execute(bury)
+                .await
+                .expect("buries");
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! Several nodes on one database, and a database that is away.
+
+use std::time::Duration;
+
+use mailferry::base::Clock;
+use mailferry::spool::postgres::PostgresSettings;
+use mailferry::spool::{
+    Contents, Fate, Finish, Intake, Manage, Owner, PostgresSpool, SpoolError, Stories, Work,
+};
+
+use super::contract::{
+    HOUR, NOW, UNTIL, claim_soon, fresh, given_back, gone, is_gone, new, place, put, record,
+};
+use super::{Engine, Postgres};
+use crate::support::postgresql::Postgresql;
+
+/// Two nodes on a database of their own.
+async fn two(test: &str) -> Option<(Postgres, PostgresSpool, PostgresSpool)> {
+    let engine = Postgres::new(test).await?;
+    let one = engine.node(HOUR, "one").await;
+    let other = engine.node(HOUR, "other").await;
+    Some((engine, one, other))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_puts_another_may_send() {
+    let Some((_, one, other)) = two("nodes share").await else {
+        return;
+    };
+    let id = put(&one, new(&one, "a", "hello")).await;
+    let claimed = fresh(&one).await;
+    assert!(fresh(&other).await.is_empty());
+    assert!(claimed_now(&other).await.is_empty(), "it is claimed");
+    one.release(given_back(&claimed));
+    // The other node hears of it.
+    while !other
+        .waiting()
+        .await
+        .unwrap()
+        .iter()
+        .any(|(its, _)| *its == place("a"))
+    {
+        other.changed().await;
+    }
+    let claimed = claim_soon(&other, "a", 1, NOW).await.remove(0);
+    assert_eq!(claimed.record.id, id);
+    assert!(!claimed.may_have_arrived);
+    assert!(other.content(id).await.is_ok());
+    assert!(other.sending(claimed.claim).await.unwrap());
+    let lease = one.get(id).await.unwrap().lease.expect("it is being sent");
+    assert!(lease.owner.to_string().starts_with("other/"));
+    assert!(
+        other
+            .finish([gone(claimed)].into())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(is_gone(&one, id).await);
+}
+
+async fn claimed_now(spool: &PostgresSpool) -> Vec<mailferry::spool::Claimed> {
+    let which = mailferry::spool::ClaimFrom::DueIn(place("a"));
+    spool.claim(which, 9, NOW, UNTIL).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_a_dead_node_may_have_arrived_only_if_it_was_being_sent() {
+    let Some((engine, one, other)) = two("nodes bury").await else {
+        return;
+    };
+    let (sent, waited) = (new(&one, "a", "x"), new(&one, "a", "y"));
+    let (sent, waited) = (put(&one, sent).await, put(&one, waited).await);
+    let mut claimed = fresh(&one).await;
+    assert!(one.sending(claimed[0].claim).await.unwrap());
+    engine.bury().await;
+    let mut taken = claim_soon(&other, "a", 2, NOW).await;
+    taken.sort_by_key(|it| it.record.id);
+    let known: Vec<_> = taken
+        .iter()
+        .map(|it| (it.record.id, it.may_have_arrived, it.record.uncertain))
+        .collect();
+    assert_eq!(known, [(sent, true, true), (waited, false, false)]);
+    // The first node was only asleep. It cannot decide about the message any more.
+    let lost = claimed[0].claim;
+    assert!(!one.sending(claimed[1].claim).await.unwrap());
+    assert_eq!(
+        one.finish([gone(claimed.remove(0))].into()).await.unwrap(),
+        [lost]
+    );
+    assert!(!is_gone(&one, sent).await);
+    let first = taken.remove(0);
+    let later = Finish::new(first.claim, Fate::Held(Box::new(first.record)));
+    assert!(other.finish([later].into()).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fate_counts_if_nobody_has_claimed_the_message_meanwhile() {
+    let Some((engine, one, _other)) = two("nodes late fate").await else {
+        return;
+    };
+    let id = put(&one, new(&one, "a", "x")).await;
+    let claimed = fresh(&one).await.remove(0);
+    assert!(one.sending(claimed.claim).await.unwrap());
+    engine.bury().await;
+    assert!(record(&one, id).await.uncertain);
+    assert!(one.finish([gone(claimed)].into()).await.unwrap().is_empty());
+    assert!(is_gone(&one, id).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_taken_for_dead_accepts_nothing_until_it_has_joined_again() {
+    let Some((engine, one, other)) = two("nodes join again").await else {
+        return;
+    };
+    engine.bury().await;
+    let refused = one.put(vec![new(&one, "a", "x")]).await;
+    assert!(matches!(refused, Err(SpoolError::TakenOver)), "{refused:?}");
+    let message = new(&one, "a", "x");
+    let id = message.record.id;
+    while let Err(error) = one.put(vec![message.clone()]).await {
+        assert!(matches!(error, SpoolError::TakenOver), "{error}");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fresh(&one).await[0].record.id, id);
+    assert_ne!(
+        one.next_id(NOW).to_i64() & 0xff000,
+        other.next_id(NOW).to_i64() & 0xff000
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_gives_its_messages_to_the_others() {
+    let Some((_, one, other)) = two("nodes leave").await else {
+        return;
+    };
+    let id = put(&one, new(&one, "a", "x")).await;
+    let claimed = fresh(&one).await.remove(0);
+    one.leave().await.unwrap();
+    let taken = claim_soon(&other, "a", 1, NOW).await.remove(0);
+    assert_eq!((taken.record.id, taken.may_have_arrived), (id, false));
+    assert!(taken.claim.number > claimed.claim.number);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_nothing_is_accepted_and_fates_wait() {
+    let Some(server) = Postgresql::start("database away", "") else {
+        return;
+    };
+    let settings = PostgresSettings {
+        url: server.database().await,
+        password: None,
+        ca: None,
+    };
+    let owner = Owner::this_process("relay");
+    let spool = PostgresSpool::open(&settings, HOUR, owner, Clock::default())
+        .await
+        .unwrap();
+    let id = put(&spool, new(&spool, "a", "x")).await;
+    let mut claimed = fresh(&spool).await.remove(0);
+    claimed.record.message_id = Some("<1@app.example>".into());
+    let event = super::contract::delivered("one@x.com", NOW);
+    let batch = std::sync::Arc::from([Finish {
+        events: vec![event],
+        ..gone(claimed)
+    }]);
+    for signal in ["INT", "KILL"] {
+        server.stop(signal);
+        let refused = new(&spool, "a", "y");
+        let refused_id = refused.record.id;
+        let put_away = tokio::time::timeout(Duration::from_secs(30), spool.put(vec![refused]));
+        let put_away = put_away.await.expect("an answer");
+        assert!(
+            matches!(put_away, Err(SpoolError::Away { .. })),
+            "{put_away:?}"
+        );
+        let away = spool.finish(std::sync::Arc::clone(&batch)).await;
+        assert!(matches!(away, Err(SpoolError::Away { .. })), "{away:?}");
+        server.run();
+        // What was refused is not there afterwards either.
+        while !matches!(spool.get(refused_id).await, Err(SpoolError::Missing(_))) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let lost = loop {
+        match spool.finish(std::sync::Arc::clone(&batch)).await {
+            Ok(lost) => break lost,
+            Err(error) => assert!(matches!(error, SpoolError::Away { .. }), "{error}"),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(lost.is_empty());
+    assert_eq!(spool.story(id).await.unwrap().events.len(), 1);
+    assert!(is_gone(&spool, id).await);
+    put(&spool, new(&spool, "a", "z")).await;
+}
