@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use common::{median, memory, verdict};
 use mailferry::base::Timestamp;
 use mailferry::message::{Envelope, Parameters, Priority, Recipient, ReversePath};
-use mailferry::spool::sqlite::{SpoolSettings, SqliteSpool};
 use mailferry::spool::{
     ClaimFrom, Content, Flow, Intake, NewMessage, Origin, Owner, Place, Record, State, Work,
 };
+use mailferry::spool::{SpoolSettings, SqliteSpool};
 use program::{configuration, free_port, serve};
 
 const MESSAGES: usize = 1_000_000;
@@ -64,6 +64,7 @@ fn main() {
         folder: folder.path().join("data/spool"),
         reserve: 0,
         history: Duration::ZERO,
+        ..SpoolSettings::default()
     };
     let open = || SqliteSpool::open(settings.clone(), Owner::new("bench", 1, 1)).expect("opens");
     let begin = Instant::now();

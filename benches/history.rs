@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use common::{median, processor_time, verdict};
 use mailferry::base::Timestamp;
 use mailferry::message::{Envelope, Parameters, Recipient, ReversePath};
-use mailferry::spool::sqlite::{SpoolSettings, SqliteSpool};
 use mailferry::spool::{
     ClaimFrom, Content, EventKind, Intake, Ledger, NewMessage, Origin, Owner, Record, Stories,
     Story, StoryEvent, StoryFilter, StoryResult, Work,
 };
+use mailferry::spool::{SpoolSettings, SqliteSpool};
 use tokio::task::JoinSet;
 
 /// Makes the filter of a search from its number.
@@ -125,6 +125,7 @@ fn main() {
         folder: folder.path().join("data/spool"),
         reserve: 0,
         history: Duration::from_secs(31 * DAY),
+        ..SpoolSettings::default()
     };
     let begin = Instant::now();
     let spool = SqliteSpool::open(settings, Owner::new("bench", 1, 1)).expect("opens");

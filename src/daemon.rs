@@ -32,7 +32,7 @@ use crate::operator::{
 };
 use crate::platform::connection::Connection;
 use crate::platform::supervisor;
-use crate::spool::{Content, Manage, Owner, Record, ShownSpool, SqliteSpool, Upkeep};
+use crate::spool::{self, Content, Manage, Owner, Record, ShownSpool, WholeSpool};
 use crate::submission::{self, Answered, Direct, Submission};
 use crate::token::{Sources, Vault};
 use crate::transport::{Upstream, smtp::Smtp};
@@ -52,6 +52,7 @@ pub struct Daemon {
     sockets: Sockets,
     door: Arc<Door>,
     services: Services,
+    spool: Arc<dyn WholeSpool>,
     delivery: Arc<Delivery>,
     bounces: Arc<Bounces>,
     sources: Arc<Sources>,
@@ -130,7 +131,7 @@ impl Daemon {
         privilege::drop_rights(config.fixed.run_as.as_deref(), root)?;
         let configured = ready(&config)?;
         let owner = Owner::this_process(&config.live.host);
-        let spool = Arc::new(SqliteSpool::open(config.fixed.spool.clone(), owner)?);
+        let spool = spool::open(&config.fixed.spool, owner, &clock).await?;
         let sources = sources(&config, clock.another())?;
         let accounts = Arc::new(Accounts::new(
             sources.clone(),
@@ -217,7 +218,7 @@ impl Daemon {
         ));
         let submission = submission_settings(&config);
         let services = Services {
-            submission: submission::Shared::new(submission, spool, direct, clock),
+            submission: submission::Shared::new(submission, spool.clone(), direct, clock),
             incoming,
         };
         let listeners = serve_all(bound, &configured, &door, &services)?;
@@ -230,6 +231,7 @@ impl Daemon {
             sockets,
             door,
             services,
+            spool,
             delivery,
             bounces,
             sources,
@@ -346,6 +348,9 @@ impl Daemon {
         self.tending.abort();
         self.recording.abort();
         self.figures.stop().await;
+        if let Err(error) = self.spool.leave().await {
+            maillog::not_left(&error);
+        }
         self.control.close();
         if let Some(web) = &self.web {
             web.close();
@@ -453,13 +458,10 @@ pub(crate) async fn serve_alone(
     client: Connection,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let owner = Owner::this_process(&config.live.host);
-    let (spool, clock) = (
-        SqliteSpool::open(config.fixed.spool.clone(), owner)?,
-        Clock::default(),
-    );
-    spool.resume_time(&clock).await?;
-    let (settings, spool) = (submission_settings(config), Arc::new(spool));
-    let shared = submission::Shared::new(settings, spool, Arc::new(Nothing), clock);
+    let clock = Clock::default();
+    let spool = spool::open(&config.fixed.spool, owner, &clock).await?;
+    let settings = submission_settings(config);
+    let shared = submission::Shared::new(settings, spool.clone(), Arc::new(Nothing), clock);
     let submission = Submission::new(options.clone(), &shared);
     let visitor = door::Visitor {
         stream: ClientStream::Plain(client),
@@ -469,6 +471,9 @@ pub(crate) async fn serve_alone(
     };
     Ok(tokio::spawn(async move {
         submission.serve(visitor).await;
+        if let Err(error) = spool.leave().await {
+            maillog::not_left(&error);
+        }
     }))
 }
 

@@ -14,10 +14,10 @@ use mailferry::door::{self, Door, DoorLimits, Endpoint, Listener, User, Users};
 use mailferry::routing::{Filter, Key, Policy, ServerRule};
 use mailferry::smtp;
 use mailferry::spool::folder::Folder;
-use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{
     Content, ContentWriter, Intake, NewMessage, Owner, Record, SpoolFuture, Story,
 };
+use mailferry::spool::{SpoolSettings, SqliteSpool};
 use mailferry::submission::{
     Answered, Direct, Shared, Submission, SubmissionOptions, SubmissionSettings,
 };
@@ -84,10 +84,11 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
 
 /// SQLite, as the program uses it.
 pub fn sqlite(folder: &Path) -> Arc<dyn Intake> {
-    let settings = sqlite::SpoolSettings {
+    let settings = SpoolSettings {
         folder: folder.to_owned(),
         reserve: 0,
         history: Duration::ZERO,
+        ..SpoolSettings::default()
     };
     Arc::new(SqliteSpool::open(settings, Owner::this_process("bench")).expect("opens"))
 }

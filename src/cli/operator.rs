@@ -14,7 +14,7 @@ use crate::config::{Config, Secrets};
 use crate::daemon;
 use crate::operator::control::{ControlSettings, OF_SERVICE};
 use crate::operator::{ErrorKind, Local, Need, Operator, OperatorError, Remote};
-use crate::spool::{Owner, ShownSpool, SqliteSpool, Upkeep};
+use crate::spool::{self, Owner, ShownSpool};
 
 /// The longest wait for a program that has its files open but is not listening for commands: it is either
 /// starting or stopping.
@@ -156,7 +156,7 @@ pub(super) async fn running(config: &Config) -> Result<Option<Remote>, OperatorE
                 return Ok(Some(remote));
             }
         }
-        if !SqliteSpool::is_in_use(folder) {
+        if !spool::is_in_use(&config.fixed.spool) {
             return Ok(None);
         }
         if Instant::now() > until {
@@ -174,20 +174,16 @@ pub(super) async fn running(config: &Config) -> Result<Option<Remote>, OperatorE
 async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
     let folder = &config.fixed.spool.folder;
     become_owner(&config.fixed.data_dir).map_err(OperatorError::unavailable)?;
-    if !SqliteSpool::is_in(folder) {
+    if !spool::exists(&config.fixed.spool) {
         return Err(OperatorError::unavailable(format!(
             "there is no spool in {}: `serve` has not run with this configuration. If systemd runs mailferry, \
              set `data_dir` to its folder, such as /var/lib/mailferry",
             folder.display()
         )));
     }
-    let spool = SqliteSpool::open(
-        config.fixed.spool.clone(),
-        Owner::this_process(&config.live.host),
-    )?;
-    let clock = Clock::default();
-    spool.resume_time(&clock).await?;
-    let shown = Arc::new(ShownSpool::new(Arc::new(spool), clock));
+    let (owner, clock) = (Owner::this_process(&config.live.host), Clock::default());
+    let spool = spool::visit(&config.fixed.spool, owner, &clock).await?;
+    let shown = Arc::new(ShownSpool::new(spool, clock));
     Ok(Reached {
         operator: Box::new(Local::of_queue(shown)),
         config: Some(config),

@@ -20,7 +20,7 @@ use crate::door::{Endpoint, Socket};
 use crate::message::{Address, Headers, ReversePath};
 use crate::platform::connection::Connection;
 use crate::platform::identity;
-use crate::spool::SqliteSpool;
+use crate::spool;
 use crate::submission::SubmissionOptions;
 use aliases::Machine;
 use arguments::{Call, Sending};
@@ -256,7 +256,7 @@ async fn reached(
         return work(connection).await;
     }
     let folder = &config.fixed.spool.folder;
-    if !SqliteSpool::is_in(folder) {
+    if !spool::exists(&config.fixed.spool) {
         return Err(Failure::again(format!(
             "mailferry is not running, and there is no spool in {} yet: start `mailferry serve`",
             folder.display()

@@ -29,7 +29,8 @@ use crate::observe::logging;
 use crate::operator::ControlSettings;
 use crate::platform::{self, identity};
 use crate::routing::{ListenerRule, Policy, ServerRule, UserRule};
-use crate::spool::sqlite;
+use crate::spool::SpoolSettings;
+use crate::spool::postgres::PostgresSettings;
 use crate::token;
 use crate::transport::RemoteHost;
 use checker::Checker;
@@ -130,10 +131,7 @@ impl Checker<'_> {
             },
             web: self.web(&file.web),
             control: self.control(file.control, &data_dir.join(SPOOL)),
-            spool: sqlite::SpoolSettings {
-                folder: data_dir.join(SPOOL),
-                ..file.spool
-            },
+            spool: self.spool(file.spool, data_dir.join(SPOOL)),
             data_dir,
         };
         let live = Live {
@@ -177,6 +175,28 @@ impl Checker<'_> {
         }
         settings.access = table.access;
         settings
+    }
+
+    fn spool(&mut self, table: text::SpoolTable, folder: PathBuf) -> SpoolSettings {
+        let database = table.postgresql.and_then(|it| self.database(it));
+        SpoolSettings {
+            folder,
+            reserve: table.reserve,
+            history: table.history,
+            postgresql: database,
+        }
+    }
+
+    fn database(&mut self, table: Spanned<text::PostgresTable>) -> Option<PostgresSettings> {
+        let (key, span) = ("[spool] postgresql", table.span());
+        let table = table.into_inner();
+        let settings = PostgresSettings {
+            url: table.url,
+            password: self.secret(&table.password, key),
+            ca: table.ca.map(|file| self.beside(file.get_ref())),
+        };
+        self.ok(settings.check(), span, key)?;
+        Some(settings)
     }
 
     fn level(&mut self, level: &Spanned<String>) {

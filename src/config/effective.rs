@@ -69,6 +69,12 @@ fn general(config: &Config) -> Section {
     section.add("[control] access", written(fixed.control.access));
     section.add("[spool] reserve", format!("{} octets", fixed.spool.reserve));
     section.add("[spool] history", time(fixed.spool.history));
+    let database = fixed.spool.postgresql.as_ref();
+    section.add_or(
+        "[spool] postgresql",
+        database.map(|it| it.name()),
+        "none, messages are on this machine's disk",
+    );
     let web = fixed.web.as_ref();
     section.add_or("[web] address", web.map(|web| web.address), "no page");
     let url = web.and_then(|web| web.external_url.as_ref());

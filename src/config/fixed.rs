@@ -9,7 +9,7 @@ use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
 use crate::observe::logging;
 use crate::operator::ControlSettings;
-use crate::spool::sqlite;
+use crate::spool::SpoolSettings;
 use crate::token;
 use crate::web;
 
@@ -33,7 +33,7 @@ pub struct Fixed {
     /// The control socket.
     pub control: ControlSettings,
     /// The spool.
-    pub spool: sqlite::SpoolSettings,
+    pub spool: SpoolSettings,
 }
 
 /// Serializes a secret as a digest, which can be compared but reveals nothing.
@@ -83,7 +83,7 @@ mod tests {
             privacy: logging::LogPrivacy::default(),
             web: None,
             control: ControlSettings::beside(Path::new("a")),
-            spool: sqlite::SpoolSettings::default(),
+            spool: SpoolSettings::default(),
         };
         assert!(one.changes(&one.clone()).is_empty());
         let other = Fixed {
@@ -103,7 +103,7 @@ mod tests {
                 certificate: None,
             }),
             control: one.control.clone(),
-            spool: sqlite::SpoolSettings {
+            spool: SpoolSettings {
                 reserve: 1,
                 history: std::time::Duration::ZERO,
                 ..one.spool.clone()

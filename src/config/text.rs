@@ -7,12 +7,14 @@ mod server;
 mod web;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::secret::SecretText;
 use crate::alerts::AlertThresholds;
+use crate::base::written;
 use crate::base::written::Network;
 use crate::delivery;
 use crate::door;
@@ -20,7 +22,7 @@ use crate::message::Shown;
 use crate::observe::logging::Format;
 use crate::operator::Role;
 use crate::routing::{Key, NullSender, OnMismatch};
-use crate::spool::sqlite;
+use crate::spool::SpoolSettings;
 pub(crate) use client::{ListenerAuth, ListenerTable, TlsMode, UserTable};
 pub(crate) use server::{AuthMethod, Mode, OAuthTable, RemoteTable, ServerTable};
 pub(crate) use web::{AlertTable, OidcTable, WebTable};
@@ -58,7 +60,7 @@ pub(crate) struct File {
     pub limits: door::DoorLimits,
     /// The storage of messages on disk. Changes need a restart.
     #[serde(default)]
-    pub spool: sqlite::SpoolSettings,
+    pub spool: SpoolTable,
     #[serde(default)]
     pub log: LogTable,
     #[serde(default)]
@@ -73,6 +75,48 @@ pub(crate) struct File {
     pub alerts: AlertThresholds,
     #[serde(default)]
     pub alert: Vec<AlertTable>,
+}
+
+/// The storage of messages: on this machine's disk, or in a database that several nodes share.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SpoolTable {
+    /// The disk space, in octets, that new messages must leave free, so that queued messages can still be
+    /// finished. Default: `4194304`.
+    pub reserve: u64,
+    /// The time for which a message's story is kept after the message has ended (`mailferry trace`); zero keeps no
+    /// stories. Default: `"30 days"`.
+    #[serde(deserialize_with = "written::wait")]
+    pub history: Duration,
+    /// The PostgreSQL database that several nodes share. Without it, messages are stored on this machine's disk.
+    pub postgresql: Option<Spanned<PostgresTable>>,
+}
+
+/// A PostgreSQL database (14 or later) that several nodes share, so that each of them takes and sends mail.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PostgresTable {
+    /// The database's address, as libpq reads it, such as
+    /// `postgresql://mailferry@db1,db2/mailferry?target_session_attrs=read-write`: with several hosts, mailferry follows a
+    /// failover. The connection is encrypted, unless all hosts are this machine, or the address says `sslmode=disable`.
+    pub url: String,
+    /// The password of the database's user.
+    pub password: Option<Spanned<SecretText>>,
+    /// Further root certificates (a PEM file) for the database's certificate.
+    pub ca: Option<Spanned<String>>,
+}
+
+impl Default for SpoolTable {
+    fn default() -> Self {
+        let SpoolSettings {
+            reserve, history, ..
+        } = SpoolSettings::default();
+        Self {
+            reserve,
+            history,
+            postgresql: None,
+        }
+    }
 }
 
 /// The contents and the format of the log. `format` and `level` need a restart. The dialogue of a session is logged without passwords and contents.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::orphans;
 use super::plan::Plan;
 use super::world::{CLAIM, World};
 use crate::base::Timestamp;
@@ -39,7 +40,7 @@ pub(super) async fn look(world: &World, plan: &Plan, now: Timestamp) -> Result<(
             continue;
         }
         let (which, until) = (ClaimFrom::DueIn(place), now.after(CLAIM));
-        for message in world.spool.claim(which, AT_ONCE, now, until).await? {
+        for message in orphans::claim(world, which, AT_ONCE, now, until).await? {
             let unrouted = Record {
                 former_lane: Some(message.record.lane),
                 lane: String::new(),

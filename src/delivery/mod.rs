@@ -26,6 +26,7 @@ mod hold;
 mod lanes;
 mod mailbox;
 mod options;
+mod orphans;
 mod patrol;
 mod plan;
 mod report;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::bounce::{Failed, ReportKind};
 use super::fact;
+use super::orphans;
 use super::plan::Plan;
 use super::report::{About, conclude, notice, sender};
 use super::settle::give_up;
@@ -98,7 +99,7 @@ impl Patrol {
                 flow: Flow::of_reports(),
             };
             let (which, until) = (ClaimFrom::DueIn(place), now.after(CLAIM));
-            for report in world.spool.claim(which, PAGE, now, until).await? {
+            for report in orphans::claim(world, which, PAGE, now, until).await? {
                 let record = Record {
                     lane: String::new(),
                     ..report.record
@@ -126,7 +127,7 @@ impl Patrol {
         let ids: Vec<MessageId> = needy.map(|record| record.id).collect();
         if !ids.is_empty() {
             let (which, until) = (ClaimFrom::Named(ids), now.after(CLAIM));
-            for message in world.spool.claim(which, PAGE, now, until).await? {
+            for message in orphans::claim(world, which, PAGE, now, until).await? {
                 self.care(world, plan, message, now).await;
             }
         }

@@ -9,6 +9,7 @@ use super::desk::Pushed;
 use super::fallback;
 use super::fates::SPOOL_PAUSE;
 use super::lanes;
+use super::orphans;
 use super::patrol::Patrol;
 use super::plan::Plan;
 use super::worker::Worker;
@@ -88,10 +89,7 @@ async fn round(world: &Arc<World>) -> Result<Timestamp, SpoolError> {
 async fn take_fresh(world: &Arc<World>, plan: &Plan, now: Timestamp) -> Result<(), SpoolError> {
     loop {
         let until = now.after(CLAIM);
-        let fresh = world
-            .spool
-            .claim(ClaimFrom::Fresh, AT_ONCE, now, until)
-            .await?;
+        let fresh = orphans::claim(world, ClaimFrom::Fresh, AT_ONCE, now, until).await?;
         if fresh.is_empty() {
             return Ok(());
         }
@@ -133,7 +131,7 @@ async fn take(
         return Ok(());
     }
     let (which, until) = (ClaimFrom::DueIn(place), now.after(CLAIM));
-    let claimed = world.spool.claim(which, room, now, until).await?;
+    let claimed = orphans::claim(world, which, room, now, until).await?;
     if is_unrouted {
         assign(world, plan, claimed).await;
         return Ok(());

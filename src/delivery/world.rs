@@ -180,6 +180,9 @@ impl World {
             Ok(claimed) => claimed,
             Err(error) => return maillog::claim_failed("", &error),
         };
+        let (orphans, claimed): (Vec<_>, Vec<_>) =
+            claimed.into_iter().partition(|it| it.may_have_arrived);
+        self.release(orphans);
         for message in claimed {
             let soon = Record {
                 due: now.after(BEHIND_OTHERS),

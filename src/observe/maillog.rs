@@ -556,6 +556,11 @@ pub(crate) fn heartbeat_failed(reason: &dyn Display) {
     error!(target: TARGET, event = "heartbeat_failed", %reason, "this node cannot tell the others that it is alive; it tries again");
 }
 
+/// This node could not tell the others that it stops.
+pub(crate) fn not_left(reason: &dyn Display) {
+    warn!(target: TARGET, event = "not_left", %reason, "this node could not tell the others that it stops; they find out by themselves");
+}
+
 /// The other nodes took over from this one.
 pub(crate) fn node_taken_over() {
     warn!(target: TARGET, event = "node_taken_over", "the database had not heard from this node for a while, so the others have taken its messages over; it joins again");

@@ -30,8 +30,10 @@ pub(crate) mod filter;
 pub mod folder;
 mod fresh;
 pub(crate) mod lease;
+mod open;
 pub mod postgres;
 pub(crate) mod record;
+mod settings;
 mod shape;
 mod shown;
 pub mod sqlite;
@@ -47,12 +49,15 @@ pub use filter::{
     OperatorAction, Page, QueueFilter, Selection, StateFilter, StoryFilter, StoryResult,
 };
 pub use lease::{Count, Entry, Lease, Owner, SpoolMeasures};
+pub use open::{exists, is_in_use, open, visit};
 pub use postgres::PostgresSpool;
 pub use record::{Flow, Origin, Place, Record, State};
+pub use settings::SpoolSettings;
 pub use shape::Fingerprint;
 pub use shown::ShownSpool;
 pub use sqlite::SqliteSpool;
 pub use story::{EventKind, Story, StoryEvent, Used};
 pub use traits::{
-    ClaimFrom, Contents, Intake, Ledger, Manage, Notes, Spool, Stories, Upkeep, Work, keep, kept,
+    ClaimFrom, Contents, Intake, Ledger, Manage, Notes, Spool, Stories, Upkeep, WholeSpool, Work,
+    keep, kept,
 };

@@ -83,33 +83,47 @@ impl PostgresSpool {
         owner: Owner,
         clock: Clock,
     ) -> Result<Self, SpoolError> {
+        let spool = Self::begin(settings, history, owner, clock).await?;
+        let (shared, stopped) = (&spool.shared, spool.stopping.subscribe());
+        node::join(shared).await?;
+        tokio::spawn(node::beat(shared.clone(), stopped.clone()));
+        tokio::spawn(tasks::tend(shared.clone(), stopped.clone()));
+        tokio::spawn(tasks::listen(shared.clone(), stopped));
+        Ok(spool)
+    }
+
+    /// Connects to the database for an operator, without being one of the nodes.
+    pub async fn visit(
+        settings: &PostgresSettings,
+        history: Duration,
+        owner: Owner,
+        clock: Clock,
+    ) -> Result<Self, SpoolError> {
+        Self::begin(settings, history, owner, clock).await
+    }
+
+    async fn begin(
+        settings: &PostgresSettings,
+        history: Duration,
+        owner: Owner,
+        clock: Clock,
+    ) -> Result<Self, SpoolError> {
         let database = Database::new(settings)?;
         let shared = Arc::new(Shared::new(database, owner, clock.clone(), history));
         schema::prepare(&shared.database).await?;
         node::resume_time(&shared, &clock).await?;
-        node::join(&shared).await?;
         let (puts, to_commit) = mpsc::channel(PUTS);
         let (marks, to_mark) = mpsc::channel(MARKS);
-        let (stopping, stopped) = watch::channel(false);
         tokio::spawn(put::commit(shared.clone(), to_commit));
         tokio::spawn(claims::mark(shared.clone(), to_mark));
-        tokio::spawn(node::beat(shared.clone(), stopped.clone()));
-        tokio::spawn(tasks::tend(shared.clone(), stopped.clone()));
-        tokio::spawn(tasks::listen(shared.clone(), stopped));
         Ok(Self {
             shared,
             ids: MessageIds::default(),
             puts,
             marks,
             refused: Arc::new(tokio::sync::Semaphore::new(REFUSED)),
-            stopping,
+            stopping: watch::Sender::new(false),
         })
-    }
-
-    /// Ends this node's part: its heartbeats end, and the other nodes get its messages.
-    pub async fn leave(&self) -> Result<(), SpoolError> {
-        self.stopping.send_replace(true);
-        node::leave(&self.shared).await
     }
 
     async fn claim_all(
@@ -262,9 +276,7 @@ impl Work for PostgresSpool {
     fn release(&self, claims: Vec<(Claim, Place)>) {
         let mut local = self.shared.local();
         for (claim, place) in claims {
-            if local.end(claim) {
-                local.released.push((claim, place));
-            }
+            local.release(claim, place);
         }
         drop(local);
         self.shared.untended.notify_one();
@@ -301,6 +313,11 @@ impl Upkeep for PostgresSpool {
     fn note_time<'a>(&'a self, _: &'a Clock) -> SpoolFuture<'a, ()> {
         // Each heartbeat does that.
         done(())
+    }
+
+    fn leave(&self) -> SpoolFuture<'_, ()> {
+        self.stopping.send_replace(true);
+        Box::pin(node::leave(&self.shared))
     }
 
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool> {

@@ -11,7 +11,6 @@ mod queue;
 mod reader;
 mod rows;
 mod schema;
-mod settings;
 mod space;
 mod store;
 mod wal;
@@ -30,7 +29,8 @@ use super::folder::Folder;
 use super::{
     Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
     Manage, NewMessage, Notes, OperatorAction, Owner, Page, Place, QueueFilter, Record, Selection,
-    SpoolError, SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter, Upkeep, Used, Work, time,
+    SpoolError, SpoolFuture, SpoolMeasures, SpoolSettings, Stories, Story, StoryFilter, Upkeep,
+    Used, Work, time,
 };
 use crate::base::id::MessageIds;
 use crate::base::lock::lock_within;
@@ -40,7 +40,6 @@ use crate::platform::files;
 use index::Unindexed;
 use queue::SharedQueue;
 use reader::SpoolReader;
-pub use settings::SpoolSettings;
 use space::Space;
 use store::Store;
 use writer::Job;
@@ -324,6 +323,10 @@ impl Upkeep for SqliteSpool {
 
     fn note_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()> {
         Box::pin(time::note(self, clock))
+    }
+
+    fn leave(&self) -> SpoolFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool> {

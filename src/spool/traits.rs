@@ -110,6 +110,9 @@ pub trait Upkeep: Notes {
     /// Stores the present time for the next run.
     fn note_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()>;
 
+    /// Ends this process's part in a spool that several nodes share: the others get what it has claimed.
+    fn leave(&self) -> SpoolFuture<'_, ()>;
+
     /// Removes some of the expired stories. Returns true if expired stories may be left.
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool>;
 }
@@ -195,3 +198,8 @@ pub trait Manage: Contents + Stories {
 pub trait Spool: Intake + Work + Upkeep + Ledger + Notes + Stories {}
 
 impl<T: Intake + Work + Upkeep + Ledger + Notes + Stories> Spool for T {}
+
+/// All traits of the spool.
+pub trait WholeSpool: Spool + Manage {}
+
+impl<T: Spool + Manage> WholeSpool for T {}

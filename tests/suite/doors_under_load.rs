@@ -11,8 +11,8 @@ use mailferry::base::{BoxFuture, Clock};
 use mailferry::door::{self, Door, DoorLimits, Endpoint, Listener, User, Users};
 use mailferry::routing::{Key, Policy, ServerRule};
 use mailferry::smtp;
-use mailferry::spool::sqlite::{self, SqliteSpool};
 use mailferry::spool::{Content, Owner, Record};
+use mailferry::spool::{SpoolSettings, SqliteSpool};
 use mailferry::submission::{self, Answered, Direct, Shared, Submission, SubmissionOptions};
 
 use crate::doors::plan;
@@ -205,10 +205,11 @@ fn a_panic_ends_its_session_and_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (door, address) = runtime.block_on(async {
-        let settings = sqlite::SpoolSettings {
+        let settings = SpoolSettings {
             folder: folder.path().to_owned(),
             reserve: 0,
             history: Duration::ZERO,
+            ..SpoolSettings::default()
         };
         let spool = SqliteSpool::open(settings, Owner::this_process("test")).expect("opens");
         let rule = ServerRule {

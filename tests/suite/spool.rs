@@ -5,4 +5,4 @@ mod contract;
 mod engine;
 mod nodes;
 
-use engine::{Engine, Postgres, Sqlite, Whole};
+use engine::{Engine, Postgres, Sqlite};

@@ -59,7 +59,7 @@ const SENDING: &str = "
 
 /// With `$4`, the node did not begin to send the messages, or they did not arrive.
 const RELEASE: &str = "
-    UPDATE message m SET node = NULL, sending = m.sending AND NOT $4, uncertain = m.uncertain OR (m.sending AND NOT $4)
+    UPDATE message m SET node = NULL, sending = m.sending AND NOT $4
     FROM unnest($2::bigint[], $3::bigint[]) AS own (id, claim)
     WHERE m.id = own.id AND m.claim = own.claim AND m.node = $1";
 
@@ -190,6 +190,9 @@ pub(super) async fn release(
     unsent: bool,
 ) -> Result<(), SpoolError> {
     let (ids, numbers) = columns(claims);
+    if ids.is_empty() {
+        return Ok(());
+    }
     let node = shared.node();
     shared
         .database

@@ -305,8 +305,20 @@ impl Drop for Lent {
     }
 }
 
+impl PostgresSettings {
+    /// Checks the URL and the certificates, without connecting.
+    pub fn check(&self) -> Result<(), SpoolError> {
+        Database::new(self).map(drop)
+    }
+
+    /// Returns the database's name and hosts, for people.
+    pub fn name(&self) -> String {
+        config(self).map_or_else(|_| String::new(), |it| name(&it).to_string())
+    }
+}
+
 /// Reads the address of the database.
-pub(super) fn config(settings: &PostgresSettings) -> Result<Config, SpoolError> {
+fn config(settings: &PostgresSettings) -> Result<Config, SpoolError> {
     // rustls always verifies the certificate and the name, so that `require` is what libpq calls `verify-full`.
     let url = settings
         .url

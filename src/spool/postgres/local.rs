@@ -12,10 +12,9 @@ use crate::spool::{Claim, Claimed, Content, Place, Record};
 pub(super) struct Local {
     pub(super) fresh: Fresh,
     pub(super) due: DuePlaces,
-    /// The time until which this node has claimed each message, and the number of the claim.
-    claims: HashMap<MessageId, (u64, Timestamp)>,
+    claims: HashMap<MessageId, Held>,
     /// Claims that are to be released in the database.
-    pub(super) released: Vec<(Claim, Place)>,
+    pub(super) released: Vec<Released>,
     /// Messages whose contents never were accepted: their pieces are to be removed.
     pub(super) abandoned: Vec<MessageId>,
     /// Messages that were answered with 451 and may be stored nevertheless: they are to be removed.
@@ -33,6 +32,24 @@ pub(super) struct Doubt {
     pub(super) number: String,
     /// The claims that were lost, if it was.
     pub(super) lost: Vec<Claim>,
+}
+
+/// A claim of this node.
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    until: Timestamp,
+    /// True if a node that has died may have sent the message.
+    may_have_arrived: bool,
+}
+
+/// A claim that is to be released in the database, and the place where its message waits then.
+#[derive(Debug)]
+pub(super) struct Released {
+    pub(super) claim: Claim,
+    pub(super) place: Place,
+    /// False if a node that has died may have sent the message.
+    pub(super) is_unsent: bool,
 }
 
 impl Local {
@@ -53,7 +70,12 @@ impl Local {
         may_have_arrived: bool,
     ) -> Claimed {
         let id = record.id;
-        self.claims.insert(id, (number, until));
+        let held = Held {
+            number,
+            until,
+            may_have_arrived,
+        };
+        self.claims.insert(id, held);
         Claimed {
             claim: Claim { id, number },
             until,
@@ -66,14 +88,14 @@ impl Local {
     /// True if this node has the claim.
     pub(super) fn has(&self, claim: Claim) -> bool {
         let known = self.claims.get(&claim.id);
-        known.is_some_and(|(number, _)| *number == claim.number)
+        known.is_some_and(|held| held.number == claim.number)
     }
 
     /// Extends a claim. Returns false if this node does not have it.
     pub(super) fn renew(&mut self, claim: Claim, until: Timestamp) -> bool {
         match self.claims.get_mut(&claim.id) {
-            Some((number, its)) if *number == claim.number => {
-                *its = until;
+            Some(held) if held.number == claim.number => {
+                held.until = until;
                 true
             }
             _ => false,
@@ -81,28 +103,40 @@ impl Local {
     }
 
     /// Ends a claim, if this node has it.
-    pub(super) fn end(&mut self, claim: Claim) -> bool {
-        let has = self.has(claim);
-        if has {
+    pub(super) fn end(&mut self, claim: Claim) {
+        if self.has(claim) {
             self.claims.remove(&claim.id);
         }
-        has
+    }
+
+    /// Ends a claim, if this node has it, and leaves its message in a place unchanged.
+    pub(super) fn release(&mut self, claim: Claim, place: Place) {
+        if !self.has(claim) {
+            return;
+        }
+        if let Some(held) = self.claims.remove(&claim.id) {
+            self.released.push(Released {
+                claim,
+                place,
+                is_unsent: !held.may_have_arrived,
+            });
+        }
     }
 
     /// Returns the time until which this node has claimed a message.
     pub(super) fn until(&self, id: MessageId) -> Option<Timestamp> {
-        self.claims.get(&id).map(|(_, until)| *until)
+        self.claims.get(&id).map(|held| held.until)
     }
 
     /// Ends the claims whose time has passed, and returns them.
     pub(super) fn expired(&mut self, now: Timestamp) -> Vec<Claim> {
-        let over = self.claims.iter().filter(|(_, (_, until))| *until <= now);
-        let over = over.map(|(id, (number, _))| Claim {
+        let over = self.claims.iter().filter(|(_, held)| held.until <= now);
+        let over = over.map(|(id, held)| Claim {
             id: *id,
-            number: *number,
+            number: held.number,
         });
         let over: Vec<Claim> = over.collect();
-        self.claims.retain(|_, (_, until)| *until > now);
+        self.claims.retain(|_, held| held.until > now);
         over
     }
 

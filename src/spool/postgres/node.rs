@@ -58,7 +58,7 @@ const BURY: &str = "DELETE FROM node WHERE id <> $1 AND seen < clock_timestamp()
 
 /// Gives a dead node's messages to the others. The next node that claims one learns that it may have arrived.
 const INHERIT: &str = "
-    UPDATE message SET node = NULL, uncertain = uncertain OR sending WHERE node = ANY($1)";
+    UPDATE message SET node = NULL WHERE node = ANY($1)";
 const CLEAN_UP: &str = "DELETE FROM piece WHERE node = ANY($1)";
 
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";

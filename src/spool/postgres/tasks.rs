@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::body::Bodies;
 use super::changes::{Changes, clean};
 use super::claims;
+use super::local::Released;
 use super::shared::Shared;
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
@@ -82,13 +83,16 @@ async fn release(shared: &Shared) -> Result<(), SpoolError> {
     if released.is_empty() {
         return Ok(());
     }
-    let claims = released.iter().map(|(claim, _)| claim);
-    if let Err(error) = claims::release(shared, claims, true).await {
-        shared.local().released.extend(released);
-        return Err(error);
+    for is_unsent in [true, false] {
+        let claims = released.iter().filter(|it| it.is_unsent == is_unsent);
+        let claims: Vec<Claim> = claims.map(|it| it.claim).collect();
+        if let Err(error) = claims::release(shared, claims.iter(), is_unsent).await {
+            shared.local().released.extend(released);
+            return Err(error);
+        }
     }
     let mut local = shared.local();
-    for (_, place) in &released {
+    for Released { place, .. } in &released {
         // The next claim finds out when exactly the message is due.
         local.announce(place, Timestamp(0));
     }
@@ -135,12 +139,12 @@ async fn release_strays(shared: &Shared) -> Result<(), SpoolError> {
     });
     let strays: Vec<Claim> = {
         let local = shared.local();
-        let is_released = |claim: &Claim| local.released.iter().any(|(its, _)| its == claim);
+        let is_released = |claim: &Claim| local.released.iter().any(|it| it.claim == *claim);
         let strays = claims.filter(|claim| !local.has(*claim) && !is_released(claim));
         strays.collect()
     };
     if !strays.is_empty() {
-        claims::release(shared, strays.iter(), true).await?;
+        claims::release(shared, strays.iter(), false).await?;
         claims::search_places(shared).await;
     }
     shared.has_strays.store(false, Ordering::Release);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::platform::files;
 
-use super::settings::SpoolSettings;
+use crate::spool::SpoolSettings;
 
 /// The time for which an answer is valid. An answer is requested before each message and each piece of a
 /// large one. Data that arrives during this time fits into the reserve: at a gigabyte per second, it is a

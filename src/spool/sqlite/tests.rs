@@ -15,6 +15,7 @@ fn settings(folder: &Path) -> SpoolSettings {
         folder: folder.to_owned(),
         reserve: 0,
         history: Duration::from_secs(3_600),
+        ..SpoolSettings::default()
     }
 }
 
@@ -234,6 +235,7 @@ async fn a_disk_down_to_its_reserve_takes_no_more_and_still_finishes() {
         folder: folder.path().to_owned(),
         reserve: u64::MAX,
         history: Duration::ZERO,
+        ..SpoolSettings::default()
     };
     let spool = open(full).unwrap();
     assert!(!spool.has_room().await);

@@ -12,11 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::counts::{CountedAs, QueueCounts};
 use super::index::{self, Indexer};
 use super::queue::{Queue, SharedQueue};
-use super::settings::SpoolSettings;
 use super::store::{self, Store};
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::routing::lane;
+use crate::spool::SpoolSettings;
 use crate::spool::acted::Acted;
 use crate::spool::tokens::tokens;
 use crate::spool::{

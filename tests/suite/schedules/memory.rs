@@ -363,6 +363,10 @@ impl Upkeep for Memory {
         Box::pin(time::note(self, clock))
     }
 
+    fn leave(&self) -> SpoolFuture<'_, ()> {
+        now(Ok(()))
+    }
+
     fn purge(&self, _: Timestamp) -> SpoolFuture<'_, bool> {
         now(Ok(false))
     }

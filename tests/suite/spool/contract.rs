@@ -8,11 +8,11 @@ use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, Rev
 use mailferry::spool::{
     Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, EventKind, Fate, Finish, NewMessage,
     OperatorAction, Origin, Page, Place, QueueFilter, Record, Selection, SpoolError, State,
-    StateFilter, Story, StoryEvent, StoryFilter, StoryResult, Used,
+    StateFilter, Story, StoryEvent, StoryFilter, StoryResult, Used, WholeSpool,
 };
 use tokio::io::AsyncReadExt;
 
-use super::{Engine, Postgres, Sqlite, Whole};
+use super::{Engine, Postgres, Sqlite};
 
 pub(super) const NOW: Timestamp = Timestamp(1_000_000);
 pub(super) const UNTIL: Timestamp = Timestamp(2_000_000);
@@ -62,7 +62,7 @@ contract!(
     what_is_put_together_is_accepted_together,
 );
 
-pub(super) fn new(spool: &dyn Whole, lane: &str, text: &str) -> NewMessage {
+pub(super) fn new(spool: &dyn WholeSpool, lane: &str, text: &str) -> NewMessage {
     let record = Record {
         size: text.len() as u64,
         lane: lane.into(),
@@ -97,7 +97,7 @@ fn to(address: &str) -> Recipient {
 }
 
 /// Returns a message of this user to one recipient.
-fn addressed(spool: &dyn Whole, user: &str, address: &str, message_id: &str) -> NewMessage {
+fn addressed(spool: &dyn WholeSpool, user: &str, address: &str, message_id: &str) -> NewMessage {
     let mut message = new(spool, "a", "x");
     if let Origin::Client { user: its, .. } = &mut message.record.origin {
         *its = user.into();
@@ -124,18 +124,18 @@ pub(super) fn place(lane: &str) -> Place {
     place
 }
 
-pub(super) async fn put(spool: &dyn Whole, message: NewMessage) -> MessageId {
+pub(super) async fn put(spool: &dyn WholeSpool, message: NewMessage) -> MessageId {
     let id = message.record.id;
     spool.put(vec![message]).await.unwrap();
     id
 }
 
-pub(super) async fn fresh(spool: &dyn Whole) -> Vec<Claimed> {
+pub(super) async fn fresh(spool: &dyn WholeSpool) -> Vec<Claimed> {
     spool.claim(ClaimFrom::Fresh, 9, NOW, UNTIL).await.unwrap()
 }
 
 pub(super) async fn claim_at(
-    spool: &dyn Whole,
+    spool: &dyn WholeSpool,
     lane: &str,
     max: usize,
     now: Timestamp,
@@ -144,14 +144,14 @@ pub(super) async fn claim_at(
     spool.claim(which, max, now, UNTIL).await.unwrap()
 }
 
-async fn ids_at(spool: &dyn Whole, lane: &str, max: usize, now: Timestamp) -> Vec<MessageId> {
+async fn ids_at(spool: &dyn WholeSpool, lane: &str, max: usize, now: Timestamp) -> Vec<MessageId> {
     let claimed = claim_at(spool, lane, max, now).await;
     claimed.iter().map(|it| it.record.id).collect()
 }
 
 /// Claims again until a message is due that was released in the background.
 pub(super) async fn claim_soon(
-    spool: &dyn Whole,
+    spool: &dyn WholeSpool,
     lane: &str,
     max: usize,
     now: Timestamp,
@@ -172,7 +172,7 @@ pub(super) fn given_back(claimed: &[Claimed]) -> Vec<(Claim, Place)> {
 }
 
 /// When the next message of a lane is due, for this process.
-async fn due(spool: &dyn Whole, lane: &str) -> Option<Timestamp> {
+async fn due(spool: &dyn WholeSpool, lane: &str) -> Option<Timestamp> {
     let waiting = spool.waiting().await.unwrap();
     let mut waiting = waiting.into_iter().filter(|(its, _)| its.lane == lane);
     waiting.next().map(|(_, due)| due)
@@ -182,13 +182,13 @@ pub(super) fn gone(claimed: Claimed) -> Finish {
     Finish::new(claimed.claim, Fate::Gone(Box::new(claimed.record)))
 }
 
-pub(super) async fn finish(spool: &dyn Whole, finish: Finish) {
+pub(super) async fn finish(spool: &dyn WholeSpool, finish: Finish) {
     let lost = spool.finish([finish].into()).await.unwrap();
     assert!(lost.is_empty(), "{lost:?}");
 }
 
 async fn act(
-    spool: &dyn Whole,
+    spool: &dyn WholeSpool,
     which: Selection,
     deed: OperatorAction,
 ) -> Result<usize, SpoolError> {
@@ -199,27 +199,27 @@ fn all() -> Selection {
     Selection::Matching(QueueFilter::default())
 }
 
-pub(super) async fn record(spool: &dyn Whole, id: MessageId) -> Record {
+pub(super) async fn record(spool: &dyn WholeSpool, id: MessageId) -> Record {
     spool.get(id).await.unwrap().record
 }
 
-pub(super) async fn is_gone(spool: &dyn Whole, id: MessageId) -> bool {
+pub(super) async fn is_gone(spool: &dyn WholeSpool, id: MessageId) -> bool {
     matches!(spool.get(id).await, Err(SpoolError::Missing(_)))
 }
 
-async fn text_of(spool: &dyn Whole, id: MessageId) -> String {
+async fn text_of(spool: &dyn WholeSpool, id: MessageId) -> String {
     match spool.content(id).await.unwrap() {
         Content::Memory(text) => String::from_utf8(text.to_vec()).unwrap(),
         Content::Stored(_) => panic!("it is small"),
     }
 }
 
-async fn found(spool: &dyn Whole, filter: StoryFilter) -> Vec<MessageId> {
+async fn found(spool: &dyn WholeSpool, filter: StoryFilter) -> Vec<MessageId> {
     let stories = spool.stories(filter, 1_000).await.unwrap();
     stories.iter().map(|story| story.record.id).collect()
 }
 
-async fn counts(spool: &dyn Whole) -> Vec<(String, usize, usize)> {
+async fn counts(spool: &dyn WholeSpool) -> Vec<(String, usize, usize)> {
     let counts = spool.counts().await.unwrap().into_iter();
     counts.map(|it| (it.server, it.queued, it.held)).collect()
 }
@@ -297,7 +297,7 @@ async fn a_report_comes_with_the_end_of_its_message(engine: &dyn Engine) {
 }
 
 /// Puts a message, ends it, and adds `text` to the digest as its report.
-async fn told_by(spool: &dyn Whole, digest: &Record, text: &str) {
+async fn told_by(spool: &dyn WholeSpool, digest: &Record, text: &str) {
     put(spool, new(spool, "a", "x")).await;
     let mut ended = gone(fresh(spool).await.remove(0));
     ended.lines = vec![DigestLines {
@@ -318,7 +318,7 @@ async fn a_digest_stays_for_the_lines_that_came_while_it_was_sent(engine: &dyn E
     told_by(&*spool, &digest, "two").await;
     assert_eq!(text_of(&*spool, id).await, "one, two");
     assert_eq!(spool.waiting().await.unwrap(), [(digest.place(), then)]);
-    let sent = async |spool: &dyn Whole| {
+    let sent = async |spool: &dyn WholeSpool| {
         let which = ClaimFrom::DueIn(digest.place());
         let claimed = spool.claim(which, 9, then, UNTIL).await.unwrap().remove(0);
         let mut ended = gone(claimed);
@@ -659,7 +659,7 @@ async fn recipients_have_their_own_state(engine: &dyn Engine) {
 }
 
 /// Checks that each message is found by each of its properties and by no other.
-async fn check_search(spool: &dyn Whole, [one, two, failed]: [MessageId; 3]) {
+async fn check_search(spool: &dyn WholeSpool, [one, two, failed]: [MessageId; 3]) {
     let about = |text: &str| found(spool, StoryFilter::about(text));
     assert_eq!(about("ONE@x.com").await, [one]);
     assert_eq!(about("@X.com").await, [failed, two, one]);
@@ -819,7 +819,7 @@ async fn a_person_who_changes_many_messages_learns_how_many_so_far(engine: &dyn 
     assert_eq!(told.into_inner().unwrap(), [1_000, 2_000, 2_500]);
 }
 
-async fn written(spool: &dyn Whole, id: MessageId, octets: usize) -> (Content, Vec<u8>) {
+async fn written(spool: &dyn WholeSpool, id: MessageId, octets: usize) -> (Content, Vec<u8>) {
     let text: Vec<u8> = (0..octets).map(|place| (place * 7 % 251) as u8).collect();
     let mut writer = spool.writer(id);
     for piece in text.chunks(100_000) {
@@ -919,7 +919,7 @@ async fn any_text_comes_back(engine: &dyn Engine) {
 
 async fn what_is_put_together_is_accepted_together(engine: &dyn Engine) {
     let spool = engine.open(HOUR).await;
-    let spool: &Arc<dyn Whole> = &spool;
+    let spool: &Arc<dyn WholeSpool> = &spool;
     let puts = (0..200).map(|number| {
         let spool = spool.clone();
         tokio::spawn(async move {

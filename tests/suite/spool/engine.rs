@@ -5,20 +5,14 @@ use std::time::Duration;
 
 use mailferry::base::{BoxFuture, Clock};
 use mailferry::spool::postgres::PostgresSettings;
-use mailferry::spool::sqlite::SpoolSettings;
-use mailferry::spool::{Manage, Owner, PostgresSpool, Spool, SqliteSpool};
+use mailferry::spool::{Owner, PostgresSpool, SpoolSettings, SqliteSpool, WholeSpool};
 
 use crate::support::postgresql::{Postgresql, client};
-
-/// A spool with everything that delivery and operators use.
-pub trait Whole: Spool + Manage {}
-
-impl<T: Spool + Manage> Whole for T {}
 
 /// An engine, with one spool that can be opened again and again.
 pub trait Engine: Send + Sync {
     /// Opens the spool; it keeps stories for `history`.
-    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn Whole>>;
+    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>>;
 
     /// Ends what a process leaves behind when it dies.
     fn bury(&self) -> BoxFuture<'_, ()>;
@@ -66,14 +60,15 @@ impl Postgres {
 }
 
 impl Engine for Sqlite {
-    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn Whole>> {
+    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>> {
         let settings = SpoolSettings {
             folder: self.folder.path().to_owned(),
             reserve: 0,
             history,
+            postgresql: None,
         };
         let opened = SqliteSpool::open(settings, Owner::new("relay", 1, 1));
-        Box::pin(async move { Arc::new(opened.expect("opens")) as Arc<dyn Whole> })
+        Box::pin(async move { Arc::new(opened.expect("opens")) as Arc<dyn WholeSpool> })
     }
 
     fn bury(&self) -> BoxFuture<'_, ()> {
@@ -82,13 +77,13 @@ impl Engine for Sqlite {
 }
 
 impl Engine for Postgres {
-    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn Whole>> {
-        Box::pin(async move { Arc::new(self.node(history, "relay").await) as Arc<dyn Whole> })
+    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>> {
+        Box::pin(async move { Arc::new(self.node(history, "relay").await) as Arc<dyn WholeSpool> })
     }
 
     fn bury(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let bury = "UPDATE message SET node = NULL, uncertain = uncertain OR sending; DELETE FROM node";
+            let bury = "UPDATE message SET node = NULL; DELETE FROM node";
             client(&self.url)
                 .await
                 .batch_execute(bury)

@@ -5,11 +5,11 @@ use std::time::Duration;
 use mailferry::base::Clock;
 use mailferry::spool::postgres::PostgresSettings;
 use mailferry::spool::{
-    Contents, Fate, Finish, Intake, Manage, Owner, PostgresSpool, SpoolError, Stories, Work,
+    Contents, Fate, Finish, Intake, Manage, Owner, PostgresSpool, SpoolError, Stories, Upkeep, Work,
 };
 
 use super::contract::{
-    HOUR, NOW, UNTIL, claim_soon, fresh, given_back, gone, is_gone, new, place, put, record,
+    HOUR, NOW, UNTIL, claim_soon, fresh, given_back, gone, is_gone, new, place, put,
 };
 use super::{Engine, Postgres};
 use crate::support::postgresql::Postgresql;
@@ -78,9 +78,9 @@ async fn a_message_of_a_dead_node_may_have_arrived_only_if_it_was_being_sent() {
     taken.sort_by_key(|it| it.record.id);
     let known: Vec<_> = taken
         .iter()
-        .map(|it| (it.record.id, it.may_have_arrived, it.record.uncertain))
+        .map(|it| (it.record.id, it.may_have_arrived))
         .collect();
-    assert_eq!(known, [(sent, true, true), (waited, false, false)]);
+    assert_eq!(known, [(sent, true), (waited, false)]);
     // The first node was only asleep. It cannot decide about the message any more.
     let lost = claimed[0].claim;
     assert!(!one.sending(claimed[1].claim).await.unwrap());
@@ -103,7 +103,6 @@ async fn a_fate_counts_if_nobody_has_claimed_the_message_meanwhile() {
     let claimed = fresh(&one).await.remove(0);
     assert!(one.sending(claimed.claim).await.unwrap());
     engine.bury().await;
-    assert!(record(&one, id).await.uncertain);
     assert!(one.finish([gone(claimed)].into()).await.unwrap().is_empty());
     assert!(is_gone(&one, id).await);
 }

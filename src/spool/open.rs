@@ -1,0 +1,56 @@
+//! Opens the spool that is configured.
+
+use std::sync::Arc;
+
+use super::{Owner, PostgresSpool, SpoolError, SpoolSettings, SqliteSpool, Upkeep, WholeSpool};
+use crate::base::Clock;
+use crate::platform::files;
+
+/// Opens the spool to accept and send messages, and sets `clock` to the [time of the spool](super::time).
+pub async fn open(
+    settings: &SpoolSettings,
+    owner: Owner,
+    clock: &Clock,
+) -> Result<Arc<dyn WholeSpool>, SpoolError> {
+    let Some(database) = &settings.postgresql else {
+        let spool = SqliteSpool::open(settings.clone(), owner)?;
+        spool.resume_time(clock).await?;
+        return Ok(Arc::new(spool));
+    };
+    prepare_folder(settings)?;
+    let (history, clock) = (settings.history, clock.clone());
+    let spool = PostgresSpool::open(database, history, owner, clock).await?;
+    Ok(Arc::new(spool))
+}
+
+/// Opens the spool for an operator, while the program is not running here.
+pub async fn visit(
+    settings: &SpoolSettings,
+    owner: Owner,
+    clock: &Clock,
+) -> Result<Arc<dyn WholeSpool>, SpoolError> {
+    let Some(database) = &settings.postgresql else {
+        return open(settings, owner, clock).await;
+    };
+    let (history, clock) = (settings.history, clock.clone());
+    let spool = PostgresSpool::visit(database, history, owner, clock).await?;
+    Ok(Arc::new(spool))
+}
+
+/// True if the program has run with these settings.
+pub fn exists(settings: &SpoolSettings) -> bool {
+    settings.postgresql.is_some() || SqliteSpool::is_in(&settings.folder)
+}
+
+/// True if another process of this machine has the spool open, and only one process can.
+pub fn is_in_use(settings: &SpoolSettings) -> bool {
+    settings.postgresql.is_none() && SqliteSpool::is_in_use(&settings.folder)
+}
+
+/// Creates the folder for the program's socket.
+fn prepare_folder(settings: &SpoolSettings) -> Result<(), SpoolError> {
+    let folder = &settings.folder;
+    let prepared =
+        std::fs::create_dir_all(folder).and_then(|()| files::keep_folder_private(folder));
+    prepared.map_err(|error| SpoolError::io(folder, error))
+}
