@@ -31,6 +31,7 @@ mod imports;
 mod inputs;
 mod knocks;
 mod layers;
+mod nodes;
 mod oidc;
 mod other_users;
 mod per_sender;

@@ -1,6 +1,7 @@
 //! The tools that the tests share.
 
 mod lab;
+mod node;
 mod plan;
 pub mod postgresql;
 mod smarthost;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub use lab::Lab;
+pub use node::Node;
 pub use plan::{Plan, SERVER, USUAL, by_refresh_token, for_reading, reading};
 pub use smarthost::{Asked, Smarthost};
 pub use smtp::Smtp;
