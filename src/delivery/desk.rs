@@ -13,7 +13,7 @@ use super::sessions::Sessions;
 use super::usage::{BackOff, MailboxLimits, Usage};
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
-use crate::spool::{Claimed, Place, Used};
+use crate::spool::{Claimed, Place, Spending, Used};
 
 /// The number of messages whose content a desk keeps in memory. The content of further messages is read when
 /// their turn comes.
@@ -29,6 +29,8 @@ pub(super) struct Desk {
     /// True if there is a hold. Atomic, because it is read after each message, for perhaps a thousand desks.
     is_held: AtomicBool,
     emptied: Notify,
+    /// True if other nodes may use the mailbox too.
+    is_shared: bool,
 }
 
 struct DeskState {
@@ -38,6 +40,8 @@ struct DeskState {
     usage: Usage,
     holding: Holding,
     is_closed: bool,
+    /// The time until which the mailbox is left to other nodes.
+    elsewhere_until: Timestamp,
 }
 
 /// The permission to send a message now. All its recipients count towards the limits until [`Desk::settle`]
@@ -85,8 +89,8 @@ impl Desk {
         name: String,
         former_name: String,
         limits: MailboxLimits,
-        used: &[Used],
-        hold: Option<Hold>,
+        (used, hold): (&[Used], Option<Hold>),
+        is_shared: bool,
     ) -> Arc<Self> {
         let mut usage = Usage::default();
         let own = used
@@ -94,7 +98,9 @@ impl Desk {
             .filter(|used| used.mailbox == name || used.mailbox == former_name);
         own.for_each(|used| usage.restore(used.messages, used.recipients, used.at, used.last));
         Arc::new(Self {
-            sessions: Sessions::new(limits.sessions),
+            // If other nodes use the mailbox too, sessions are leased one by one.
+            sessions: Sessions::new(if is_shared { 0 } else { limits.sessions }),
+            is_shared,
             is_held: AtomicBool::new(hold.is_some()),
             state: Mutex::new(DeskState {
                 queue: Fair::default(),
@@ -103,6 +109,7 @@ impl Desk {
                 usage,
                 holding: Holding::restored(hold),
                 is_closed: false,
+                elsewhere_until: Timestamp(0),
             }),
             emptied: Notify::new(),
             name,
@@ -132,15 +139,31 @@ impl Desk {
     /// Uses these limits from now on.
     pub(super) fn limit(&self, limits: MailboxLimits) {
         self.state().limits = limits;
-        self.sessions.limit(limits.sessions);
+        if !self.is_shared {
+            self.sessions.limit(limits.sessions);
+        }
     }
 }
 
 /// The queue and its workers.
 impl Desk {
     /// Returns how many further messages of this lane and flow have room at the desk now.
-    pub(super) fn room(&self, place: &Place) -> usize {
-        self.state().room(place)
+    pub(super) fn room(&self, place: &Place, now: Timestamp) -> usize {
+        let state = self.state();
+        if now < state.elsewhere_until {
+            return 0;
+        }
+        state.room(place)
+    }
+
+    /// Takes no messages until the given time, because other nodes have all the mailbox's sessions.
+    pub(super) fn leave_to_others(&self, until: Timestamp) {
+        self.state().elsewhere_until = until;
+    }
+
+    /// The number of workers.
+    pub(super) fn workers(&self) -> usize {
+        self.state().workers
     }
 
     /// Adds a message, if there is room.
@@ -253,6 +276,18 @@ impl Desk {
             recipients,
             at: now,
             probe: is_probe.then(|| Probe(self.clone())),
+        })
+    }
+
+    /// Returns what a message to this many recipients will use of the mailbox's limits, if it has any and other nodes use
+    /// them too.
+    pub(super) fn spending(&self, recipients: usize) -> Option<Spending> {
+        let limits = self.limits();
+        let is_limited = limits.per_minute.is_some() || limits.per_day.is_some();
+        (self.is_shared && is_limited).then(|| Spending {
+            mailbox: self.name.clone(),
+            limits,
+            recipients: recipients as u64,
         })
     }
 

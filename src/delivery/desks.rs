@@ -28,6 +28,8 @@ pub(super) struct Desks {
     holds: Mutex<Vec<(String, Hold)>>,
     /// Tenants whose mail to external recipients waits, with the end of the wait and its reason.
     external: Mutex<HashMap<String, (Timestamp, String)>>,
+    /// True if other nodes may use the same mailboxes.
+    is_shared: bool,
 }
 
 impl Desks {
@@ -41,6 +43,7 @@ impl Desks {
         Ok(Self {
             used: used(spool, now).await?,
             holds: Mutex::new(notes.filter_map(hold).collect()),
+            is_shared: spool.is_shared(),
             ..Self::default()
         })
     }
@@ -78,7 +81,8 @@ impl Desks {
             .position(|(held, _)| *held == name || *held == former);
         // A desk that is made again later must not get a hold that was released meanwhile.
         let hold = place.map(|place| holds.swap_remove(place).1);
-        Desk::new(name.to_owned(), former, limits, &self.used, hold)
+        let before = (&self.used[..], hold);
+        Desk::new(name.to_owned(), former, limits, before, self.is_shared)
     }
 
     /// All desks.

@@ -9,7 +9,7 @@ use super::sending::{NotSent, Sendable};
 use super::world::World;
 use crate::message::{Address, Headers};
 use crate::routing::{Decision, Refusal, Route};
-use crate::spool::{Content, Origin, Record, Story};
+use crate::spool::{Content, Origin, Permission, Record, Story};
 use crate::transport::{Answer, Outcome, Progress};
 
 /// The result of a message that was sent at once.
@@ -69,6 +69,10 @@ async fn through(
         Ok(admission) => admission,
         Err(not_now) => return DirectOutcome::Trouble(why(entry, &not_now)),
     };
+    if let Some(reason) = refused_by_nodes(world, entry, record, count).await {
+        drop(entry.desk.settle(admission, 0));
+        return DirectOutcome::Trouble(reason);
+    }
     let composed = compose(world, plan, record, headers, route);
     let letter = Sendable {
         sender: &route.plan.envelope_sender,
@@ -90,6 +94,25 @@ async fn through(
         tell(world, entry, record, answer, message_id, sent_as);
     }
     answered
+}
+
+/// Returns why a message must not be sent now although this node alone would: the nodes together have used up a limit
+/// of the mailbox, or have all its sessions. A database that does not answer refuses nothing.
+async fn refused_by_nodes(
+    world: &World,
+    entry: &ServerEntry,
+    record: &Record,
+    count: usize,
+) -> Option<String> {
+    if let Some(spending) = entry.desk.spending(count) {
+        let now = world.clock.now();
+        let reserved = world.spool.reserve(record.id, spending, now).await;
+        if let Ok(Permission::UsedUp(until)) = reserved {
+            return Some(why(entry, &NotNow::UsedUp(until)));
+        }
+    }
+    let is_free = world.may_open_soon(&entry.desk).await;
+    (!is_free).then(|| "other nodes use all sessions of the mailbox".to_owned())
 }
 
 fn why(entry: &ServerEntry, not_now: &NotNow) -> String {

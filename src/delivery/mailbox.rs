@@ -37,6 +37,9 @@ impl World {
             Finding::Crowded(reason) => maillog::server_crowded(name, &reason),
             Finding::TooFast(reason) => {
                 maillog::server_crowded(name, &reason);
+                if let Some(most) = desk.limits().per_minute {
+                    self.spool.exhaust(desk.name(), most, now);
+                }
                 if !desk.exhaust(now) {
                     self.slow(plan, entry, Patience::Minutes, (HoldCause::Limit, reason));
                 }

@@ -24,6 +24,7 @@ mod fallback;
 mod fates;
 mod hold;
 mod lanes;
+mod leases;
 mod mailbox;
 mod options;
 mod orphans;

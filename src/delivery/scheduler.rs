@@ -29,6 +29,7 @@ const AT_ONCE: usize = 64;
 pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
     let clock = world.clock.clone();
     let (mut last_tick, mut patrol) = (clock.now(), Patrol::default());
+    let mut epoch = world.spool.sessions_epoch();
     loop {
         let next = match round(&world).await {
             Ok(next) => next,
@@ -40,8 +41,7 @@ pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
         let now = clock.now();
         if now.since(last_tick) >= TICK {
             last_tick = now;
-            let desks = world.desks.all();
-            desks.iter().for_each(|desk| desk.sessions.close_idle(now));
+            world.tend_sessions(&mut epoch, now);
             world.renew_claims(now);
             if let Err(error) = fallback::look(&world, &world.plan(), now).await {
                 maillog::claim_failed("", &error);
@@ -111,7 +111,7 @@ fn room(world: &World, plan: &Plan, place: &Place) -> usize {
     }
     match world.entry(plan, &place.lane) {
         _ if world.is_paused() => 0,
-        Some(entry) => entry.desk.room(place).min(AT_ONCE),
+        Some(entry) => entry.desk.room(place, world.clock.now()).min(AT_ONCE),
         // The server is no longer configured: its messages are routed again.
         None if plan.is_rerouted() => AT_ONCE,
         None => 0,

@@ -94,6 +94,17 @@ impl Sessions {
         }
     }
 
+    /// The limit on simultaneous sessions.
+    pub(super) fn most(&self) -> usize {
+        self.state().most
+    }
+
+    /// The number of further sessions that may be opened, besides those in use and the idle ones.
+    pub(super) fn spare(&self) -> usize {
+        let idle = self.state().parked.len();
+        self.permits.available_permits().saturating_sub(idle)
+    }
+
     /// Waits for the right to one session.
     pub(super) async fn seat(&self) -> SessionSlot {
         let permit = self.permits.clone().acquire_owned().await.ok();

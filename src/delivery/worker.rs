@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::attempt::{self, Ended};
 use super::desk::{Desk, NotNow};
 use super::fates::SPOOL_PAUSE;
+use super::plan::ServerEntry;
 use super::sessions::SessionSlot;
 use super::world::World;
+use crate::base::Timestamp;
 use crate::observe::maillog;
-use crate::spool::{Claim, Claimed, Place, SpoolError};
+use crate::spool::{Claim, Claimed, Permission, SpoolError};
 use crate::transport::Finding;
 
 /// How long a session slot stays unused after the server reported that the mailbox has too many sessions.
@@ -43,6 +45,9 @@ impl Worker {
 
     async fn run(mut self) {
         let (world, desk) = (self.world.clone(), self.desk.clone());
+        if !world.may_open(&desk, desk.workers()).await {
+            return world.without_session(&desk);
+        }
         let mut seat = desk.sessions.seat().await;
         while let Some(message) = self.next() {
             self.handle(&mut seat, message).await;
@@ -85,26 +90,19 @@ impl Worker {
                 world.release(Some(message));
                 return world.give_back(&desk);
             }
-            Err(NotNow::UsedUp(until)) => {
-                world.release(desk.put_back(message));
-                return match until.since(now) <= PACE_REST {
-                    true if desk.has_waiting() => self.rest(until.since(now)).await,
-                    true => {}
-                    false => world.hold_for_day(entry, until),
-                };
-            }
+            Err(NotNow::UsedUp(until)) => return self.used_up(entry, message, until).await,
         };
         self.current = Some(message.claim);
         let (claimed, holds) = (
             (message.claim, message.record.place()),
             message.record.holds,
         );
-        match world.spool.sending(message.claim).await {
-            Ok(true) => {}
-            unsent => {
-                world.end_probe(desk.settle(admission, 0));
-                return self.leave(claimed, unsent).await;
-            }
+        let spending = desk.spending(count);
+        let permission = world.spool.sending(message.claim, spending, now).await;
+        if !matches!(permission, Ok(Permission::Granted)) {
+            self.current = None;
+            world.end_probe(desk.settle(admission, 0));
+            return self.leave(entry, message, permission).await;
         }
         let ended = attempt::run(&world, &plan, entry, seat, message).await;
         let probe = desk.settle(admission, ended.reached);
@@ -134,17 +132,35 @@ impl Worker {
         }
     }
 
-    /// Leaves a message unsent, because its claim is lost, or because the spool does not answer.
-    async fn leave(&mut self, claimed: (Claim, Place), is_ours: Result<bool, SpoolError>) {
-        self.current = None;
-        match is_ours {
-            Ok(_) => {
-                maillog::claim_taken(claimed.0.id);
-                self.world.fates.forget(claimed.0);
+    /// Puts a message back, because a limit of the mailbox is used up until the given time.
+    async fn used_up(&self, entry: &ServerEntry, message: Claimed, until: Timestamp) {
+        let (world, desk) = (&self.world, &self.desk);
+        let wait = until.since(world.clock.now());
+        world.release(desk.put_back(message));
+        match wait <= PACE_REST {
+            true if desk.has_waiting() => self.rest(wait).await,
+            true => {}
+            false => world.hold_for_day(entry, until),
+        }
+    }
+
+    /// Leaves a message unsent, because another node has taken it over, because the nodes together have used up a limit
+    /// of the mailbox, or because the spool does not answer.
+    async fn leave(
+        &self,
+        entry: &ServerEntry,
+        message: Claimed,
+        permission: Result<Permission, SpoolError>,
+    ) {
+        match permission {
+            Ok(Permission::UsedUp(until)) => self.used_up(entry, message, until).await,
+            Ok(Permission::Lost | Permission::Granted) => {
+                maillog::claim_taken(message.claim.id);
+                self.world.fates.forget(message.claim);
             }
             Err(error) => {
-                maillog::claim_failed(&claimed.1.lane, &error);
-                self.world.release_one(claimed);
+                maillog::claim_failed(&message.record.lane, &error);
+                self.world.release(Some(message));
                 self.rest(SPOOL_PAUSE).await;
             }
         }

@@ -1,7 +1,10 @@
 //! Opens the spool that is configured.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::lock;
+use super::postgres::NodeIdentity;
 use super::{Owner, PostgresSpool, SpoolError, SpoolSettings, SqliteSpool, Upkeep, WholeSpool};
 use crate::base::Clock;
 use crate::platform::files;
@@ -17,9 +20,17 @@ pub async fn open(
         spool.resume_time(clock).await?;
         return Ok(Arc::new(spool));
     };
-    prepare_folder(settings)?;
+    let folder = &settings.folder;
+    let prepared =
+        std::fs::create_dir_all(folder).and_then(|()| files::keep_folder_private(folder));
+    prepared.map_err(|error| SpoolError::io(folder, error))?;
+    let node = NodeIdentity {
+        owner,
+        lock: Some(lock::lock(folder)?),
+        machine: machine(folder)?,
+    };
     let (history, clock) = (settings.history, clock.clone());
-    let spool = PostgresSpool::open(database, history, owner, clock).await?;
+    let spool = PostgresSpool::open(database, history, node, clock).await?;
     Ok(Arc::new(spool))
 }
 
@@ -47,10 +58,18 @@ pub fn is_in_use(settings: &SpoolSettings) -> bool {
     settings.postgresql.is_none() && SqliteSpool::is_in_use(&settings.folder)
 }
 
-/// Creates the folder for the program's socket.
-fn prepare_folder(settings: &SpoolSettings) -> Result<(), SpoolError> {
-    let folder = &settings.folder;
-    let prepared =
-        std::fs::create_dir_all(folder).and_then(|()| files::keep_folder_private(folder));
-    prepared.map_err(|error| SpoolError::io(folder, error))
+/// The file with the name by which other nodes know this folder.
+const MACHINE: &str = "node";
+
+/// Returns the name by which other nodes know this folder. It is chosen at the first start.
+fn machine(folder: &Path) -> Result<String, SpoolError> {
+    let file = folder.join(MACHINE);
+    let known = std::fs::read_to_string(&file).unwrap_or_default();
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    let name = format!("{:032x}", rand::random::<u128>());
+    let written = std::fs::write(&file, &name);
+    written.map_err(|error| SpoolError::io(&file, error))?;
+    Ok(name)
 }

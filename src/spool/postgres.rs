@@ -14,15 +14,18 @@ mod database;
 mod finish;
 mod local;
 mod manage;
+mod marks;
 mod node;
 mod put;
 mod rows;
 mod schema;
+mod sessions;
 mod settings;
 mod shared;
 mod stories;
 mod tasks;
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,16 +35,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::content::ContentWriter;
 use super::{
     Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
-    Manage, NewMessage, Notes, OperatorAction, Owner, Page, Place, Record, Selection, SpoolError,
-    SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter, Upkeep, Used, Work,
+    Manage, NewMessage, Notes, OperatorAction, Owner, Page, Permission, Place, Record, Selection,
+    SessionLease, Spending, SpoolError, SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter,
+    Upkeep, Used, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
+use crate::observe::maillog;
 use crate::routing::lane;
 use body::Bodies;
 use database::Database;
+use marks::Mark;
 use put::Put;
-pub use settings::PostgresSettings;
+pub use settings::{NodeIdentity, PostgresSettings};
 use shared::Shared;
 
 /// The number of requests that may wait for the committer; further callers wait until there is room.
@@ -68,10 +74,11 @@ pub struct PostgresSpool {
     shared: Arc<Shared>,
     ids: MessageIds,
     puts: mpsc::Sender<Put>,
-    marks: mpsc::Sender<claims::Mark>,
+    marks: mpsc::Sender<Mark>,
     refused: Arc<tokio::sync::Semaphore>,
     /// Ends the tasks when it is dropped.
     stopping: watch::Sender<bool>,
+    _lock: Option<File>,
 }
 
 impl PostgresSpool {
@@ -80,10 +87,10 @@ impl PostgresSpool {
     pub async fn open(
         settings: &PostgresSettings,
         history: Duration,
-        owner: Owner,
+        node: NodeIdentity,
         clock: Clock,
     ) -> Result<Self, SpoolError> {
-        let spool = Self::begin(settings, history, owner, clock).await?;
+        let spool = Self::begin(settings, history, node, clock).await?;
         let (shared, stopped) = (&spool.shared, spool.stopping.subscribe());
         node::join(shared).await?;
         tokio::spawn(node::beat(shared.clone(), stopped.clone()));
@@ -99,23 +106,37 @@ impl PostgresSpool {
         owner: Owner,
         clock: Clock,
     ) -> Result<Self, SpoolError> {
-        Self::begin(settings, history, owner, clock).await
+        let node = NodeIdentity {
+            owner,
+            machine: String::new(),
+            lock: None,
+        };
+        Self::begin(settings, history, node, clock).await
     }
 
     async fn begin(
         settings: &PostgresSettings,
         history: Duration,
-        owner: Owner,
+        NodeIdentity {
+            owner,
+            machine,
+            lock,
+        }: NodeIdentity,
         clock: Clock,
     ) -> Result<Self, SpoolError> {
         let database = Database::new(settings)?;
-        let shared = Arc::new(Shared::new(database, owner, clock.clone(), history));
+        let shared = Arc::new(Shared::new(
+            database,
+            (owner, machine),
+            clock.clone(),
+            history,
+        ));
         schema::prepare(&shared.database).await?;
         node::resume_time(&shared, &clock).await?;
         let (puts, to_commit) = mpsc::channel(PUTS);
         let (marks, to_mark) = mpsc::channel(MARKS);
         tokio::spawn(put::commit(shared.clone(), to_commit));
-        tokio::spawn(claims::mark(shared.clone(), to_mark));
+        tokio::spawn(marks::mark(shared.clone(), to_mark));
         Ok(Self {
             shared,
             ids: MessageIds::default(),
@@ -123,6 +144,7 @@ impl PostgresSpool {
             marks,
             refused: Arc::new(tokio::sync::Semaphore::new(REFUSED)),
             stopping: watch::Sender::new(false),
+            _lock: lock,
         })
     }
 
@@ -249,13 +271,24 @@ impl Work for PostgresSpool {
         Box::pin(tasks::lines(&self.shared, digest))
     }
 
-    fn sending(&self, claim: Claim) -> SpoolFuture<'_, bool> {
+    fn sending(
+        &self,
+        claim: Claim,
+        spending: Option<Spending>,
+        now: Timestamp,
+    ) -> SpoolFuture<'_, Permission> {
         Box::pin(async move {
             if !self.shared.local().has(claim) {
-                return Ok(false);
+                return Ok(Permission::Lost);
             }
             let (answer, answered) = oneshot::channel();
-            let sent = self.marks.send((claim, answer)).await;
+            let mark = Mark {
+                claim,
+                spending,
+                now,
+                answer,
+            };
+            let sent = self.marks.send(mark).await;
             sent.map_err(|_| SpoolError::Closed)?;
             answered.await.map_err(|_| SpoolError::Closed)?
         })
@@ -329,6 +362,44 @@ impl Upkeep for PostgresSpool {
 impl Ledger for PostgresSpool {
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>> {
         Box::pin(tasks::used(&self.shared, since))
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn reserve(
+        &self,
+        id: MessageId,
+        spending: Spending,
+        now: Timestamp,
+    ) -> SpoolFuture<'_, Permission> {
+        Box::pin(async move { marks::reserve(&self.shared.database, id, &spending, now).await })
+    }
+
+    fn exhaust(&self, mailbox: &str, messages: usize, now: Timestamp) {
+        let (shared, mailbox, id) = (self.shared.clone(), mailbox.to_owned(), self.next_id(now));
+        tokio::spawn(async move {
+            let done = marks::exhaust(&shared.database, id, &mailbox, messages, now).await;
+            done.unwrap_or_else(|error| maillog::claim_failed("", &error));
+        });
+    }
+
+    fn lease_session(&self, mailbox: &str, most: usize) -> SpoolFuture<'_, SessionLease> {
+        let mailbox = mailbox.to_owned();
+        Box::pin(async move { sessions::lease(&self.shared, &mailbox, most).await })
+    }
+
+    fn return_sessions(&self, mailbox: &str, count: usize) {
+        let (shared, mailbox) = (self.shared.clone(), mailbox.to_owned());
+        tokio::spawn(async move {
+            let done = sessions::give_back(&shared, &mailbox, count).await;
+            done.unwrap_or_else(|error| maillog::claim_failed("", &error));
+        });
+    }
+
+    fn sessions_epoch(&self) -> i64 {
+        self.shared.node()
     }
 
     fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()> {

@@ -28,12 +28,11 @@ use super::content::ContentWriter;
 use super::folder::Folder;
 use super::{
     Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
-    Manage, NewMessage, Notes, OperatorAction, Owner, Page, Place, QueueFilter, Record, Selection,
-    SpoolError, SpoolFuture, SpoolMeasures, SpoolSettings, Stories, Story, StoryFilter, Upkeep,
-    Used, Work, time,
+    Manage, NewMessage, Notes, OperatorAction, Owner, Page, Permission, Place, QueueFilter, Record,
+    Selection, SessionLease, Spending, SpoolError, SpoolFuture, SpoolMeasures, SpoolSettings,
+    Stories, Story, StoryFilter, Upkeep, Used, Work, lock, time,
 };
 use crate::base::id::MessageIds;
-use crate::base::lock::lock_within;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::platform::files;
@@ -83,7 +82,7 @@ impl SqliteSpool {
 
     /// True if a process has the spool open.
     pub fn is_in_use(folder: &Path) -> bool {
-        let lock = File::open(folder.join(LOCK));
+        let lock = File::open(folder.join(lock::FILE));
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
@@ -93,7 +92,7 @@ impl SqliteSpool {
         std::fs::create_dir_all(&content).map_err(|error| SpoolError::io(&content, error))?;
         restrict(&settings.folder)?;
         sync_new_folders(&content)?;
-        let lock = lock(&settings.folder)?;
+        let lock = lock::lock(&settings.folder)?;
         let shared = Arc::new(SharedQueue {
             owner,
             queue: Mutex::default(),
@@ -261,12 +260,22 @@ impl Work for SqliteSpool {
         self.ask(move |answer| Job::Lines(digest, answer))
     }
 
-    fn sending(&self, claim: Claim) -> SpoolFuture<'_, bool> {
+    fn sending(
+        &self,
+        claim: Claim,
+        _: Option<Spending>,
+        _: Timestamp,
+    ) -> SpoolFuture<'_, Permission> {
         let mut queue = self.shared.queue();
-        let out = queue.outstanding(claim);
-        let is_ours = out.map(|out| out.is_sending = true).is_some();
+        let permission = match queue.outstanding(claim) {
+            Some(out) => {
+                out.is_sending = true;
+                Permission::Granted
+            }
+            None => Permission::Lost,
+        };
         drop(queue);
-        Box::pin(std::future::ready(Ok(is_ours)))
+        Box::pin(std::future::ready(Ok(permission)))
     }
 
     fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
@@ -337,6 +346,26 @@ impl Upkeep for SqliteSpool {
 impl Ledger for SqliteSpool {
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>> {
         self.ask(move |answer| Job::Used(since, answer))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn reserve(&self, _: MessageId, _: Spending, _: Timestamp) -> SpoolFuture<'_, Permission> {
+        Box::pin(std::future::ready(Ok(Permission::Granted)))
+    }
+
+    fn exhaust(&self, _: &str, _: usize, _: Timestamp) {}
+
+    fn lease_session(&self, _: &str, _: usize) -> SpoolFuture<'_, SessionLease> {
+        Box::pin(std::future::ready(Ok(SessionLease::Granted)))
+    }
+
+    fn return_sessions(&self, _: &str, _: usize) {}
+
+    fn sessions_epoch(&self) -> i64 {
+        0
     }
 
     fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()> {
@@ -491,31 +520,6 @@ fn used(folder: &Path) -> u64 {
 /// Makes the folder private, so that other users cannot read the messages.
 fn restrict(folder: &Path) -> Result<(), SpoolError> {
     files::keep_folder_private(folder).map_err(|error| SpoolError::io(folder, error))
-}
-
-/// The process that has the spool open holds a lock on this file.
-const LOCK: &str = "lock";
-
-/// The time to wait for another process to release the lock, because a command that only checks the lock
-/// holds it for a moment.
-const LOCK_WAIT: Duration = Duration::from_millis(200);
-
-fn lock(folder: &Path) -> Result<File, SpoolError> {
-    let path = folder.join(LOCK);
-    let io = |error| SpoolError::io(&path, error);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io)?;
-    match lock_within(&file, LOCK_WAIT) {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse {
-            folder: folder.display().to_string(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io(error)),
-    }
 }
 
 /// The folder for contents that have no row but may have had one.

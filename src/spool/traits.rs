@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage,
-    OperatorAction, Page, Place, Record, Selection, SpoolFuture, SpoolMeasures, Story, StoryFilter,
-    Used,
+    OperatorAction, Page, Permission, Place, Record, Selection, SessionLease, Spending,
+    SpoolFuture, SpoolMeasures, Story, StoryFilter, Used,
 };
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 
@@ -69,9 +69,14 @@ pub trait Work: Contents {
     /// Returns the lines that a digest has so far, with their numbers, in order.
     fn lines(&self, digest: MessageId) -> SpoolFuture<'_, Vec<(u64, String)>>;
 
-    /// Marks a claimed message as being sent. Before this call, it only waits for its turn. Returns false if the
-    /// claim is lost: the message must not be sent then.
-    fn sending(&self, claim: Claim) -> SpoolFuture<'_, bool>;
+    /// Marks a claimed message as being sent, and counts what it uses of its mailbox's limits over all nodes. Before this
+    /// call, the message only waits for its turn. If the permission is not granted, the message must not be sent now.
+    fn sending(
+        &self,
+        claim: Claim,
+        spending: Option<Spending>,
+        now: Timestamp,
+    ) -> SpoolFuture<'_, Permission>;
 
     /// Extends claims until `until`. Returns the lost claims.
     fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>>;
@@ -121,6 +126,29 @@ pub trait Upkeep: Notes {
 pub trait Ledger: Send + Sync + 'static {
     /// Returns the usage of all mailboxes from `since` on.
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>>;
+
+    /// True if other processes may use the same mailboxes. Then sessions are [leased](Ledger::lease_session).
+    fn is_shared(&self) -> bool;
+
+    /// Counts what a message that is not in the queue uses of its mailbox's limits over all nodes.
+    fn reserve(
+        &self,
+        id: MessageId,
+        spending: Spending,
+        now: Timestamp,
+    ) -> SpoolFuture<'_, Permission>;
+
+    /// Uses up a mailbox's limit per minute for all nodes, because the server says that the mailbox was too fast.
+    fn exhaust(&self, mailbox: &str, messages: usize, now: Timestamp);
+
+    /// Requests the right to one more session at a mailbox, of which all nodes together may have `most`.
+    fn lease_session(&self, mailbox: &str, most: usize) -> SpoolFuture<'_, SessionLease>;
+
+    /// Gives back the right to this many sessions at a mailbox.
+    fn return_sessions(&self, mailbox: &str, count: usize);
+
+    /// A number that changes when all rights to sessions are lost, because other nodes have taken over from this one.
+    fn sessions_epoch(&self) -> i64;
 
     /// Stores the story of a message that was never in the queue, and how much of a mailbox's limits it
     /// used.

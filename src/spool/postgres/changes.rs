@@ -13,7 +13,7 @@ use crate::message::{Address, Recipient};
 use crate::spool::story::listed;
 use crate::spool::tokens::{result_of, tokens};
 use crate::spool::{
-    Content, EventKind, NewMessage, Origin, Record, SpoolError, State, StoryEvent, Used,
+    Claim, Content, EventKind, NewMessage, Origin, Record, SpoolError, State, StoryEvent, Used,
 };
 
 /// The length of a slice (milliseconds). A mailbox's messages within a slice are counted together, as in
@@ -81,6 +81,16 @@ const COUNT: &str = "
     ON CONFLICT (mailbox, began) DO UPDATE SET last = greatest(used.last, excluded.last),
         messages = used.messages + excluded.messages, recipients = used.recipients + excluded.recipients";
 
+/// From now on, a sent message's recipients count in `used`.
+const SPENT: &str = "
+    UPDATE reserved r SET recipients = 0 FROM unnest($1::bigint[], $2::bigint[]) AS own (id, claim)
+    WHERE r.message = own.id AND r.claim = own.claim";
+
+/// A message that reached nobody has used nothing.
+const UNSPENT: &str = "
+    DELETE FROM reserved r USING unnest($1::bigint[], $2::bigint[]) AS own (id, claim)
+    WHERE r.message = own.id AND r.claim = own.claim";
+
 const ADD_LINES: &str = "
     INSERT INTO digest_line (message, text) SELECT $1, line FROM unnest($2::text[]) WITH ORDINALITY AS new (line, place)
     ORDER BY place";
@@ -117,6 +127,8 @@ pub(super) struct Changes {
     results: (Column<&'static str>, Column<i64>),
     used: BTreeMap<(String, i64), (i64, i64, i64)>,
     lines: Vec<(i64, Column<String>, i64)>,
+    spent: (Column<i64>, Column<i64>),
+    unspent: (Column<i64>, Column<i64>),
 }
 
 #[derive(Default)]
@@ -394,8 +406,19 @@ impl Changes {
         }
     }
 
+    /// Settles what a message has used of its mailbox's limits: nothing, if it reached nobody.
+    pub(super) fn settle(&mut self, claim: Claim, used: Option<&Used>) {
+        let (ids, numbers) = match used {
+            Some(_) => &mut self.spent,
+            None => &mut self.unspent,
+        };
+        ids.push(claim.id.to_i64());
+        numbers.push(claim.number as i64);
+        used.into_iter().for_each(|used| self.count(used));
+    }
+
     /// Adds `used` to the usage of its mailbox.
-    pub(super) fn count(&mut self, used: &Used) {
+    fn count(&mut self, used: &Used) {
         let began = used.at.0 - used.at.0.rem_euclid(SLICE);
         let key = (clean(&used.mailbox), began);
         let (last, messages, recipients) = self.used.entry(key).or_default();
@@ -529,6 +552,16 @@ impl Changes {
             !self.results.0.is_empty(),
             RESULTS,
             values![self.results.0, self.results.1],
+        );
+        add(
+            !self.spent.0.is_empty(),
+            SPENT,
+            values![self.spent.0, self.spent.1],
+        );
+        add(
+            !self.unspent.0.is_empty(),
+            UNSPENT,
+            values![self.unspent.0, self.unspent.1],
         );
         for (digest, lines, size) in self.lines {
             add(true, ADD_LINES, values![digest, lines]);

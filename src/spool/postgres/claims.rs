@@ -3,18 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Row;
 
-use super::database::Values;
 use super::rows::{self, UNREADABLE, columns};
 use super::{body::Bodies, shared::Shared};
 use crate::base::{MessageId, Timestamp, limits};
 use crate::observe::maillog;
 use crate::spool::{Claim, Claimed, Content, Flow, Place, SpoolError};
-
-/// The maximum number of messages that are marked with one statement.
-const GROUP: usize = 512;
 
 /// Locks this node's row, so that no other node takes over while the claim is not committed.
 macro_rules! own {
@@ -53,12 +48,10 @@ const NEXT_DUE: &str =
 
 const SET_ASIDE: &str = "UPDATE message SET state = $2, node = NULL WHERE id = $1";
 
-const SENDING: &str = "
-    UPDATE message m SET sending = true FROM unnest($2::bigint[], $3::bigint[]) AS own (id, claim)
-    WHERE m.id = own.id AND m.claim = own.claim AND m.node = $1 RETURNING m.id";
-
 /// With `$4`, the node did not begin to send the messages, or they did not arrive.
 const RELEASE: &str = "
+    WITH unspent AS (DELETE FROM reserved r USING unnest($2::bigint[], $3::bigint[]) AS own (id, claim)
+        WHERE $4 AND r.message = own.id AND r.claim = own.claim)
     UPDATE message m SET node = NULL, sending = m.sending AND NOT $4
     FROM unnest($2::bigint[], $3::bigint[]) AS own (id, claim)
     WHERE m.id = own.id AND m.claim = own.claim AND m.node = $1";
@@ -74,9 +67,6 @@ const PLACES: &str = "
                 AND (lane, flow) > (place.lane, place.flow) ORDER BY lane, flow, due LIMIT 1) AS next
     )
     SELECT lane, flow, due FROM place";
-
-/// A request to mark a message as being sent. The answer tells if the claim is still ours.
-pub(super) type Mark = (Claim, oneshot::Sender<Result<bool, SpoolError>>);
 
 /// Claims messages that are due in a place, and stores when the place's next message is due.
 pub(super) async fn claim_due(
@@ -160,27 +150,6 @@ async fn set_aside(shared: &Shared, id: MessageId, error: &SpoolError) -> Result
         .execute(SET_ASIDE, &[&id.to_i64(), &UNREADABLE])
         .await
         .map(drop)
-}
-
-/// Marks messages as being sent, as many as are waiting with one statement, until the spool is dropped.
-pub(super) async fn mark(shared: Arc<Shared>, mut marks: mpsc::Receiver<Mark>) {
-    let mut group = Vec::new();
-    while marks.recv_many(&mut group, GROUP).await > 0 {
-        let claims: Vec<Claim> = group.iter().map(|(claim, _)| *claim).collect();
-        let marked = sending(&shared, &claims).await;
-        for (claim, answer) in group.drain(..) {
-            let marked = marked.as_ref().map(|ids| ids.contains(&claim.id));
-            let _ = answer.send(marked.map_err(Clone::clone));
-        }
-    }
-}
-
-async fn sending(shared: &Shared, claims: &[Claim]) -> Result<Vec<MessageId>, SpoolError> {
-    let (ids, numbers) = columns(claims.iter());
-    let node = shared.node();
-    let values: Values = &[&node, &ids, &numbers];
-    let rows = shared.database.query(SENDING, values).await?;
-    Ok(rows.iter().map(rows::id).collect())
 }
 
 /// Releases claims in the database; with `unsent`, their messages did not arrive.

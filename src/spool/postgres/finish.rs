@@ -176,9 +176,7 @@ async fn add_finish(
             &finish.events,
         );
     }
-    if let Some(used) = &finish.used {
-        effect.changes.count(used);
-    }
+    effect.changes.settle(finish.claim, finish.used.as_ref());
     let Some(own) = own else {
         effect.lost.push(finish.claim);
         return Ok(());

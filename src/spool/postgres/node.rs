@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::database::Values;
+use super::database::{Lent, Values};
 use super::shared::Shared;
 use super::{claims, schema};
 use crate::base::{Clock, Timestamp};
@@ -20,6 +20,10 @@ const BEAT: Duration = Duration::from_secs(2);
 
 /// A node whose last heartbeat is this old is dead. It may miss three.
 pub(super) const DEAD: Duration = Duration::from_secs(8);
+
+/// How long the slots of a dead node's sessions rest. The node may only be stopped or cut off, with its sessions still
+/// open.
+const OPEN: Duration = Duration::from_secs(60);
 
 /// How many heartbeats pass from one search for the places where messages wait to the next. In between, nodes tell
 /// each other.
@@ -39,9 +43,9 @@ macro_rules! wall {
 }
 
 const JOIN: &str = "
-    INSERT INTO node (id, slot, name, version, began, seen)
-    SELECT nextval('node_number'), min(slot), $1, $2, $3, clock_timestamp()
-    FROM generate_series(0, $4 - 1) AS free (slot) WHERE slot NOT IN (SELECT slot FROM node)
+    INSERT INTO node (id, slot, name, version, began, machine, seen)
+    SELECT nextval('node_number'), min(slot), $1, $2, $3, $4, clock_timestamp()
+    FROM generate_series(0, $5 - 1) AS free (slot) WHERE slot NOT IN (SELECT slot FROM node)
     RETURNING id, slot";
 
 /// Tells that this node is alive and what it does, keeps the shared time, and looks for dead nodes.
@@ -54,12 +58,19 @@ const HEARTBEAT: &str = concat!(
         EXISTS (SELECT FROM node WHERE id <> $1 AND seen < clock_timestamp() - $4 * interval '1 ms')"
 );
 
+/// The earlier runs with the same data folder, which have ended, because this run has locked the folder.
+const REPLACE: &str = "DELETE FROM node WHERE machine = $1 RETURNING id";
+
 const BURY: &str = "DELETE FROM node WHERE id <> $1 AND seen < clock_timestamp() - $2 * interval '1 ms' RETURNING id, name";
 
 /// Gives a dead node's messages to the others. The next node that claims one learns that it may have arrived.
 const INHERIT: &str = "
     UPDATE message SET node = NULL WHERE node = ANY($1)";
 const CLEAN_UP: &str = "DELETE FROM piece WHERE node = ANY($1)";
+
+/// A dead node's sessions may still be open, if only its machine is cut off or the program is stopped.
+const REST: &str = "UPDATE slot SET node = NULL, rests_until = $2 WHERE node = ANY($1)";
+const FREE: &str = "DELETE FROM slot WHERE node = ANY($1)";
 
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 
@@ -74,7 +85,14 @@ pub(super) async fn join(shared: &Shared) -> Result<(), SpoolError> {
         lent.begin().await?;
         schema::lock(&lent).await?;
         let (name, version) = (shared.owner.to_string(), env!("CARGO_PKG_VERSION"));
-        let values: Values = &[&name, &version, &shared.clock.wall().0, &SLOTS];
+        let rows = lent.query(REPLACE, &[&shared.machine]).await?;
+        let replaced: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        if !replaced.is_empty() {
+            inherit(&lent, &replaced).await?;
+            lent.execute(FREE, &[&replaced]).await?;
+        }
+        let began = shared.clock.wall().0;
+        let values: Values = &[&name, &version, &began, &shared.machine, &SLOTS];
         let rows = lent.query(JOIN, values).await?;
         lent.commit().await?;
         lent.done();
@@ -124,10 +142,25 @@ pub(super) async fn resume_time(shared: &Shared, clock: &Clock) -> Result<(), Sp
 /// Ends this node's part: its claims are released, and its row is removed.
 pub(super) async fn leave(shared: &Shared) -> Result<(), SpoolError> {
     let node = shared.node();
-    shared.database.execute(INHERIT, &[&vec![node]]).await?;
-    shared.database.execute(CLEAN_UP, &[&vec![node]]).await?;
-    shared.database.execute(LEAVE, &[&node]).await?;
-    Ok(())
+    let database = &shared.database;
+    let left = database.within(async {
+        let lent = database.lend().await?;
+        lent.begin().await?;
+        lent.execute(LEAVE, &[&node]).await?;
+        inherit(&lent, &[node]).await?;
+        lent.execute(FREE, &[&vec![node]]).await?;
+        lent.commit().await?;
+        lent.done();
+        Ok(())
+    });
+    left.await
+}
+
+/// Gives the messages of nodes that have ended to the others. Returns the number of messages.
+async fn inherit(lent: &Lent, ended: &[i64]) -> Result<u64, SpoolError> {
+    let count = lent.execute(INHERIT, &[&ended]).await?;
+    lent.execute(CLEAN_UP, &[&ended]).await?;
+    Ok(count)
 }
 
 /// Sends heartbeats until `stopping`, and does what they show to be necessary.
@@ -188,8 +221,9 @@ async fn bury(shared: &Shared, dead: f64) -> Result<(), SpoolError> {
         lent.begin().await?;
         let rows = lent.query(BURY, &[&shared.node(), &dead]).await?;
         let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-        let count = lent.execute(INHERIT, &[&ids]).await?;
-        lent.execute(CLEAN_UP, &[&ids]).await?;
+        let count = inherit(&lent, &ids).await?;
+        let until = shared.clock.now().after(OPEN);
+        lent.execute(REST, &[&ids, &until.0]).await?;
         lent.commit().await?;
         lent.done();
         let names: Vec<String> = rows.iter().map(|row| row.get(1)).collect();

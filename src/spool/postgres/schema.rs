@@ -29,6 +29,16 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(7881696737170387570)";
 /// `node` has one row for each run of a node. Its number is never reused. `slot` is a small number that no other
 /// node has, for the ids of messages. `seen` is the database's time of the last heartbeat.
 ///
+/// `machine` identifies the data folder, which only one process can use at a time: a node that joins takes over from an
+/// earlier run with the same folder at once.
+///
+/// `reserved` has a row for each message that was sent lately, or is being sent. `messages` count towards the limit per
+/// minute from `at` on. `recipients` count towards the limit per day until the message's fate is stored; from then on
+/// they count in `used`.
+///
+/// `slot` has a row for each session that a node may have at a mailbox. If the node dies, its sessions may still be open
+/// for a while, so the slot rests until `rests_until` (time of the spool).
+///
 /// `shared_time` has one row: the [time of the spool](crate::spool::time), and the time of the database when it was
 /// stored.
 const SCHEMA: &str = "
@@ -37,6 +47,7 @@ const SCHEMA: &str = "
     CREATE TABLE node (
         id      bigint   PRIMARY KEY,
         slot    integer  NOT NULL UNIQUE,
+        machine text     NOT NULL,
         name    text     NOT NULL,
         version text     NOT NULL,
         began   bigint   NOT NULL,
@@ -128,6 +139,26 @@ const SCHEMA: &str = "
     CREATE TABLE note (
         name  text COLLATE \"C\" PRIMARY KEY,
         value text NOT NULL
+    );
+    CREATE TABLE mailbox (
+        name text COLLATE \"C\" PRIMARY KEY
+    );
+    CREATE TABLE reserved (
+        message    bigint NOT NULL,
+        claim      bigint NOT NULL,
+        mailbox    text   COLLATE \"C\" NOT NULL,
+        at         bigint NOT NULL,
+        messages   bigint NOT NULL,
+        recipients bigint NOT NULL,
+        PRIMARY KEY (message, claim)
+    );
+    CREATE INDEX reserved_mailbox ON reserved (mailbox, at);
+    CREATE TABLE slot (
+        mailbox     text    COLLATE \"C\" NOT NULL,
+        number      integer NOT NULL,
+        node        bigint,
+        rests_until bigint,
+        PRIMARY KEY (mailbox, number)
     );
     CREATE TABLE shared_time (at bigint NOT NULL, wall bigint NOT NULL);
 ";

@@ -1,11 +1,13 @@
 //! Where the database is.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
 use crate::base::Secret;
 use crate::base::secret::ExposeSecret;
+use crate::spool::Owner;
 
 /// The database that the nodes share.
 #[derive(Debug, Clone, Serialize)]
@@ -18,6 +20,17 @@ pub struct PostgresSettings {
     /// A PEM file with certificates of the authorities that the server's certificate may come from, besides the
     /// system's.
     pub ca: Option<PathBuf>,
+}
+
+/// Which node this is.
+#[derive(Debug)]
+pub struct NodeIdentity {
+    /// This run of this process.
+    pub owner: Owner,
+    /// Identifies the data folder, which only one process can use at a time.
+    pub machine: String,
+    /// The lock on that folder.
+    pub lock: Option<File>,
 }
 
 impl PartialEq for PostgresSettings {

@@ -18,6 +18,8 @@ pub(super) type Measured = Option<(Instant, Vec<Count>, Arc<SpoolMeasures>)>;
 pub(super) struct Shared {
     pub(super) database: Database,
     pub(super) owner: Owner,
+    /// Identifies the data folder, which only one process can use at a time.
+    pub(super) machine: String,
     pub(super) clock: Clock,
     pub(super) history: Duration,
     /// The number and the slot of this run among the nodes.
@@ -35,10 +37,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(database: Database, owner: Owner, clock: Clock, history: Duration) -> Self {
+    pub(super) fn new(
+        database: Database,
+        (owner, machine): (Owner, String),
+        clock: Clock,
+        history: Duration,
+    ) -> Self {
         Self {
             database,
             owner,
+            machine,
             clock,
             history,
             node: AtomicI64::default(),

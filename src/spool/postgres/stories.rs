@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::database::Values;
 use super::rows;
@@ -42,6 +43,7 @@ const ALL: &str = "
     UNION (SELECT id FROM story WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT $3) ORDER BY id DESC LIMIT $3";
 
 const PURGE_USED: &str = "DELETE FROM used WHERE began < $1";
+const PURGE_RESERVED: &str = "DELETE FROM reserved WHERE at < $1 OR (recipients = 0 AND at < $2)";
 const PURGE_STORIES: &str = "
     WITH over AS (SELECT id FROM story WHERE id < $1 AND ended < $2 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED),
         stories AS (DELETE FROM story WHERE id IN (SELECT id FROM over)),
@@ -161,6 +163,10 @@ pub(super) async fn purge(
 ) -> Result<bool, SpoolError> {
     let database = &shared.database;
     database.execute(PURGE_USED, &[&(now.0 - USED_FOR)]).await?;
+    let minutes = now.before(Duration::from_secs(300)).0;
+    database
+        .execute(PURGE_RESERVED, &[&(now.0 - USED_FOR), &minutes])
+        .await?;
     let first = MessageId::first_at(before).to_i64();
     let rows = database
         .query(PURGE_STORIES, &[&first, &before.0, &PURGE])

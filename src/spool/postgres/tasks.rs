@@ -259,7 +259,9 @@ pub(super) async fn add_story(
     if shared.keeps_stories() {
         changes.tell_all(&story.record, story.ended, &story.events);
     }
-    used.into_iter().for_each(|used| changes.count(used));
+    // It was never claimed.
+    let (id, number) = (story.record.id, 0);
+    changes.settle(Claim { id, number }, used);
     shared
         .database
         .within(async {

@@ -11,8 +11,9 @@ use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
     Addition, Claim, ClaimFrom, Claimed, Content, ContentWriter, Contents, DigestLines, Fate,
-    Finish, Flow, Intake, Ledger, NewMessage, Notes, Place, Record, SpoolError, SpoolFuture, State,
-    Stories, Story, StoryEvent, StoryFilter, Upkeep, Used, Work, time,
+    Finish, Flow, Intake, Ledger, NewMessage, Notes, Permission, Place, Record, SessionLease,
+    Spending, SpoolError, SpoolFuture, State, Stories, Story, StoryEvent, StoryFilter, Upkeep,
+    Used, Work, time,
 };
 use tokio::sync::Notify;
 
@@ -303,8 +304,18 @@ impl Work for Memory {
         now(Ok(self.inner().lines_of(digest)))
     }
 
-    fn sending(&self, claim: Claim) -> SpoolFuture<'_, bool> {
-        now(Ok(self.inner().claims.get(&claim.id) == Some(&claim.number)))
+    fn sending(
+        &self,
+        claim: Claim,
+        _: Option<Spending>,
+        _: Timestamp,
+    ) -> SpoolFuture<'_, Permission> {
+        let is_ours = self.inner().claims.get(&claim.id) == Some(&claim.number);
+        now(Ok(if is_ours {
+            Permission::Granted
+        } else {
+            Permission::Lost
+        }))
     }
 
     fn renew(&self, _: Vec<Claim>, _: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
@@ -377,6 +388,26 @@ impl Ledger for Memory {
         let inner = self.inner();
         let used = inner.used.iter().filter(|used| used.at >= since);
         now(Ok(used.cloned().collect()))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn reserve(&self, _: MessageId, _: Spending, _: Timestamp) -> SpoolFuture<'_, Permission> {
+        now(Ok(Permission::Granted))
+    }
+
+    fn exhaust(&self, _: &str, _: usize, _: Timestamp) {}
+
+    fn lease_session(&self, _: &str, _: usize) -> SpoolFuture<'_, SessionLease> {
+        now(Ok(SessionLease::Granted))
+    }
+
+    fn return_sessions(&self, _: &str, _: usize) {}
+
+    fn sessions_epoch(&self) -> i64 {
+        0
     }
 
     fn add_story(&self, _: Story, _: Option<Used>) -> SpoolFuture<'_, ()> {

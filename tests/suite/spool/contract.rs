@@ -7,8 +7,8 @@ use mailferry::base::{MessageId, Timestamp};
 use mailferry::message::{Address, Envelope, Parameters, Priority, Recipient, ReversePath};
 use mailferry::spool::{
     Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, EventKind, Fate, Finish, NewMessage,
-    OperatorAction, Origin, Page, Place, QueueFilter, Record, Selection, SpoolError, State,
-    StateFilter, Story, StoryEvent, StoryFilter, StoryResult, Used, WholeSpool,
+    OperatorAction, Origin, Page, Permission, Place, QueueFilter, Record, Selection, SpoolError,
+    State, StateFilter, Story, StoryEvent, StoryFilter, StoryResult, Used, WholeSpool,
 };
 use tokio::io::AsyncReadExt;
 
@@ -256,7 +256,10 @@ async fn lanes_are_apart_and_due_times_are_kept(engine: &dyn Engine) {
     let claimed = claim_soon(&*spool, "b", 1, NOW).await.remove(0);
     assert_eq!(claimed.record.id, other);
     assert_eq!(spool.get(other).await.unwrap().lease, None, "it waits");
-    assert!(spool.sending(claimed.claim).await.unwrap());
+    assert_eq!(
+        spool.sending(claimed.claim, None, NOW).await.unwrap(),
+        Permission::Granted
+    );
     let lease = spool
         .get(other)
         .await
@@ -361,7 +364,10 @@ async fn a_claim_whose_time_has_ended_decides_nothing_once_another_has_the_messa
         spool.renew(vec![first.claim], over).await.unwrap(),
         [first.claim]
     );
-    assert!(!spool.sending(first.claim).await.unwrap());
+    assert_eq!(
+        spool.sending(first.claim, None, NOW).await.unwrap(),
+        Permission::Lost
+    );
     let lost = first.claim;
     assert_eq!(spool.finish([gone(first)].into()).await.unwrap(), [lost]);
     spool.release(vec![(lost, place("a"))]);
@@ -593,7 +599,10 @@ async fn flows_are_apart_and_operators_find_what_they_mean(engine: &dyn Engine) 
     spool.release(given_back(&fresh(&*spool).await));
     let claimed = claim_soon(&*spool, "a", 1, NOW).await.remove(0);
     assert_eq!(claimed.record.id, second, "the other is of another flow");
-    assert!(spool.sending(claimed.claim).await.unwrap());
+    assert_eq!(
+        spool.sending(claimed.claim, None, NOW).await.unwrap(),
+        Permission::Granted
+    );
     let found = async |filter: QueueFilter| {
         let page = Page {
             filter,

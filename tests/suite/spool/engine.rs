@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailferry::base::{BoxFuture, Clock};
-use mailferry::spool::postgres::PostgresSettings;
+use mailferry::spool::postgres::{NodeIdentity, PostgresSettings};
 use mailferry::spool::{Owner, PostgresSpool, SpoolSettings, SqliteSpool, WholeSpool};
 
 use crate::support::postgresql::{Postgresql, client};
@@ -53,9 +53,18 @@ impl Postgres {
     }
 
     pub async fn node(&self, history: Duration, name: &str) -> PostgresSpool {
-        let (settings, owner) = (self.settings(), Owner::this_process(name));
-        let opened = PostgresSpool::open(&settings, history, owner, Clock::default());
+        let settings = self.settings();
+        let opened = PostgresSpool::open(&settings, history, identity(name), Clock::default());
         opened.await.expect("opens")
+    }
+}
+
+/// Returns the identity of a node with a folder of this name.
+pub fn identity(name: &str) -> NodeIdentity {
+    NodeIdentity {
+        owner: Owner::this_process(name),
+        machine: name.to_owned(),
+        lock: None,
     }
 }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 use mailferry::base::Clock;
 use mailferry::spool::postgres::PostgresSettings;
 use mailferry::spool::{
-    Contents, Fate, Finish, Intake, Manage, Owner, PostgresSpool, SpoolError, Stories, Upkeep, Work,
+    Contents, Fate, Finish, Intake, Manage, Permission, PostgresSpool, SpoolError, Stories, Upkeep,
+    Work,
 };
 
 use super::contract::{
     HOUR, NOW, UNTIL, claim_soon, fresh, given_back, gone, is_gone, new, place, put,
 };
+use super::engine::identity;
 use super::{Engine, Postgres};
 use crate::support::postgresql::Postgresql;
 
@@ -46,7 +48,10 @@ async fn what_one_node_puts_another_may_send() {
     assert_eq!(claimed.record.id, id);
     assert!(!claimed.may_have_arrived);
     assert!(other.content(id).await.is_ok());
-    assert!(other.sending(claimed.claim).await.unwrap());
+    assert_eq!(
+        other.sending(claimed.claim, None, NOW).await.unwrap(),
+        Permission::Granted
+    );
     let lease = one.get(id).await.unwrap().lease.expect("it is being sent");
     assert!(lease.owner.to_string().starts_with("other/"));
     assert!(
@@ -72,7 +77,10 @@ async fn a_message_of_a_dead_node_may_have_arrived_only_if_it_was_being_sent() {
     let (sent, waited) = (new(&one, "a", "x"), new(&one, "a", "y"));
     let (sent, waited) = (put(&one, sent).await, put(&one, waited).await);
     let mut claimed = fresh(&one).await;
-    assert!(one.sending(claimed[0].claim).await.unwrap());
+    assert_eq!(
+        one.sending(claimed[0].claim, None, NOW).await.unwrap(),
+        Permission::Granted
+    );
     engine.bury().await;
     let mut taken = claim_soon(&other, "a", 2, NOW).await;
     taken.sort_by_key(|it| it.record.id);
@@ -83,7 +91,10 @@ async fn a_message_of_a_dead_node_may_have_arrived_only_if_it_was_being_sent() {
     assert_eq!(known, [(sent, true), (waited, false)]);
     // The first node was only asleep. It cannot decide about the message any more.
     let lost = claimed[0].claim;
-    assert!(!one.sending(claimed[1].claim).await.unwrap());
+    assert_eq!(
+        one.sending(claimed[1].claim, None, NOW).await.unwrap(),
+        Permission::Lost
+    );
     assert_eq!(
         one.finish([gone(claimed.remove(0))].into()).await.unwrap(),
         [lost]
@@ -101,7 +112,10 @@ async fn a_fate_counts_if_nobody_has_claimed_the_message_meanwhile() {
     };
     let id = put(&one, new(&one, "a", "x")).await;
     let claimed = fresh(&one).await.remove(0);
-    assert!(one.sending(claimed.claim).await.unwrap());
+    assert_eq!(
+        one.sending(claimed.claim, None, NOW).await.unwrap(),
+        Permission::Granted
+    );
     engine.bury().await;
     assert!(one.finish([gone(claimed)].into()).await.unwrap().is_empty());
     assert!(is_gone(&one, id).await);
@@ -151,8 +165,7 @@ async fn while_the_database_is_away_nothing_is_accepted_and_fates_wait() {
         password: None,
         ca: None,
     };
-    let owner = Owner::this_process("relay");
-    let spool = PostgresSpool::open(&settings, HOUR, owner, Clock::default())
+    let spool = PostgresSpool::open(&settings, HOUR, identity("relay"), Clock::default())
         .await
         .unwrap();
     let id = put(&spool, new(&spool, "a", "x")).await;
