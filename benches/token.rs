@@ -93,7 +93,7 @@ fn write(folder: &Path, sandbox: &Sandbox) {
 
 fn sources(config: &Config) -> Sources {
     let vault = Vault::open(config.fixed.data_dir.join("tokens"), None).expect("opens");
-    Sources::new(vault, Clock::default())
+    Sources::new(vault, None, Clock::default())
 }
 
 /// Requests a token once for every server, which leaves the same state as a person's sign-in or a first

@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::alerts::Alerts;
+use crate::base::shared_secrets::SharedSecrets;
 use crate::base::{BoxFuture, Clock, Timestamp, certificate};
 use crate::bounces::{Bounces, WatchedMailbox};
 use crate::config::{self, Config, Fixed, ServerConfig, ServiceConfig};
@@ -132,7 +133,7 @@ impl Daemon {
         let configured = ready(&config)?;
         let owner = Owner::this_process(&config.live.host);
         let spool = spool::open(&config.fixed.spool, owner, &clock).await?;
-        let sources = sources(&config, clock.another())?;
+        let sources = sources(&config, spool.secrets(), clock.another())?;
         let accounts = Arc::new(Accounts::new(
             sources.clone(),
             by_server(&config, &sources)?,
@@ -479,22 +480,34 @@ pub(crate) async fn serve_alone(
 
 /// Returns the accounts and the servers, for a command to use while the program is not running. (A running
 /// program keeps the vault locked.)
-pub fn accounts(config: &Config) -> Result<StoppedParts, DaemonError> {
+pub async fn accounts(config: &Config) -> Result<StoppedParts, DaemonError> {
+    let shared = match config.fixed.spool.postgresql {
+        None => None,
+        Some(_) => {
+            let (owner, clock) = (Owner::this_process(&config.live.host), Clock::default());
+            let spool = spool::visit(&config.fixed.spool, owner, &clock).await?;
+            spool.secrets()
+        }
+    };
     let vault = Vault::visit(tokens(config), config.fixed.vault_key.as_ref())?;
-    let sources = Arc::new(Sources::new(vault, Clock::default()));
+    let sources = Arc::new(Sources::new(vault, shared, Clock::default()));
     let delivery = delivery_settings(config, &sources)?;
     let incoming = incoming::Shared::new(incoming_settings(config, &sources)?);
     let by_server = by_server(config, &sources)?;
     Ok((Accounts::new(sources, by_server, None), delivery, incoming))
 }
 
-fn sources(config: &Config, clock: Clock) -> Result<Arc<Sources>, DaemonError> {
+fn sources(
+    config: &Config,
+    shared: Option<Arc<dyn SharedSecrets>>,
+    clock: Clock,
+) -> Result<Arc<Sources>, DaemonError> {
     let vault = Vault::open(tokens(config), config.fixed.vault_key.as_ref())?;
     vault
         .unreadable()
         .iter()
         .for_each(maillog::vault_unreadable);
-    Ok(Arc::new(Sources::new(vault, clock)))
+    Ok(Arc::new(Sources::new(vault, shared, clock)))
 }
 
 /// Returns the vault's folder.

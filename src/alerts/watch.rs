@@ -19,7 +19,7 @@ use crate::observe::maillog;
 use crate::observe::metrics::totals;
 use crate::operator::row::TokenRow;
 use crate::operator::{Local, Operator, Request};
-use crate::spool::{Notes, keep, kept};
+use crate::spool::{Upkeep, keep, kept};
 use crate::token::clock_words;
 
 /// The interval at which the conditions are looked at.
@@ -60,7 +60,7 @@ pub(crate) struct Alerts {
 struct Shared {
     operator: Local,
     delivery: Arc<Delivery>,
-    notes: Arc<dyn Notes>,
+    notes: Arc<dyn Upkeep>,
     settings: ArcSwap<AlertSettings>,
 }
 
@@ -69,7 +69,7 @@ impl Alerts {
     pub(crate) fn start(
         operator: Local,
         delivery: Arc<Delivery>,
-        notes: Arc<dyn Notes>,
+        notes: Arc<dyn Upkeep>,
         settings: AlertSettings,
     ) -> Self {
         let shared = Arc::new(Shared {
@@ -113,6 +113,14 @@ impl Shared {
         let active: Option<Active> = kept(self.notes.as_ref(), NOTE).await;
         let mut active = active.map(Active::resumed).unwrap_or_default();
         loop {
+            if !self.notes.leads() {
+                // Another node tells people. This one continues where that one stops.
+                tokio::time::sleep(LOOK).await;
+                let known: Option<Active> = kept(self.notes.as_ref(), NOTE).await;
+                active = known.map(Active::resumed).unwrap_or_default();
+                self.show(&active);
+                continue;
+            }
             let before = active.essence();
             for notice in self.look(&mut active).await {
                 self.tell(&notice, &queue);

@@ -9,6 +9,7 @@ pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod secret;
 pub(crate) mod service;
+pub mod shared_secrets;
 pub(crate) mod stream;
 pub mod tls;
 pub(crate) mod window;

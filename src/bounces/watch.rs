@@ -13,7 +13,7 @@ use crate::base::Clock;
 use crate::delivery::Delivery;
 use crate::incoming;
 use crate::observe::maillog;
-use crate::spool::Notes;
+use crate::spool::Upkeep;
 
 /// The pause after the first failure; each further failure doubles the pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ impl Bounces {
     /// Begins to watch these mailboxes.
     pub fn start(
         delivery: Arc<Delivery>,
-        spool: Arc<dyn Notes>,
+        spool: Arc<dyn Upkeep>,
         incoming: Arc<incoming::Shared>,
         clock: Clock,
         mailboxes: Vec<WatchedMailbox>,
@@ -56,7 +56,7 @@ impl Bounces {
         let mut tasks = JoinSet::new();
         for watched in mailboxes {
             let parts = self.parts.clone();
-            tasks.spawn(async move { watch(&parts, &watched).await });
+            tasks.spawn(async move { watch_in_turn(&parts, &watched).await });
         }
         // Dropping the former tasks ends them.
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
@@ -70,6 +70,27 @@ impl Bounces {
     /// Stops watching.
     pub fn stop(&self) {
         self.reconfigure(Vec::new());
+    }
+}
+
+/// How often a node looks if it is the one that reads the reports.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Watches a mailbox for as long as this process is the one of the nodes that reads the reports.
+async fn watch_in_turn(parts: &Parts, watched: &WatchedMailbox) {
+    loop {
+        while !parts.spool.leads() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let no_longer_leads = async {
+            while parts.spool.leads() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = watch(parts, watched) => {}
+            () = no_longer_leads => {}
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::handled::Handled;
 use crate::base::Clock;
 use crate::delivery::Delivery;
 use crate::incoming::{self, Mailbox};
-use crate::spool::Notes;
+use crate::spool::Upkeep;
 
 /// A mailbox whose reports are read.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ impl WatchedMailbox {
 /// The parts of the program that a visit needs.
 pub(super) struct Parts {
     pub(super) delivery: Arc<Delivery>,
-    pub(super) spool: Arc<dyn Notes>,
+    pub(super) spool: Arc<dyn Upkeep>,
     pub(super) incoming: Arc<incoming::Shared>,
     pub(super) clock: Clock,
     /// Ends the pauses after failures.

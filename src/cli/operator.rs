@@ -75,7 +75,7 @@ where
                 is_running: true,
             }),
             Ok(None) if need == Need::Accounts => match config.load(Secrets::Read) {
-                Ok(config) => of_accounts(config),
+                Ok(config) => of_accounts(config).await,
                 Err(code) => return code,
             },
             Ok(None) if need == Need::Queue => of_queue(found).await,
@@ -193,7 +193,7 @@ async fn of_queue(config: Config) -> Result<Reached, OperatorError> {
 
 /// Opens the accounts of a program that is not running. Prints a warning if the folder for the tokens is new:
 /// a running service may use a different folder.
-fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
+async fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
     if !config.fixed.data_dir.exists() {
         let folder = config.fixed.data_dir.display();
         eprintln!(
@@ -202,7 +202,7 @@ fn of_accounts(config: Config) -> Result<Reached, OperatorError> {
         );
     }
     become_owner(&config.fixed.data_dir).map_err(OperatorError::unavailable)?;
-    let parts = daemon::accounts(&config);
+    let parts = daemon::accounts(&config).await;
     let (accounts, servers, incoming) = parts.map_err(OperatorError::unavailable)?;
     Ok(Reached {
         operator: Box::new(Local::of_accounts(accounts, servers, incoming)),

@@ -131,7 +131,7 @@ impl Checker<'_> {
             },
             web: self.web(&file.web),
             control: self.control(file.control, &data_dir.join(SPOOL)),
-            spool: self.spool(file.spool, data_dir.join(SPOOL)),
+            spool: self.spool(file.spool, data_dir.join(SPOOL), file.vault_key.is_some()),
             data_dir,
         };
         let live = Live {
@@ -177,7 +177,11 @@ impl Checker<'_> {
         settings
     }
 
-    fn spool(&mut self, table: text::SpoolTable, folder: PathBuf) -> SpoolSettings {
+    fn spool(&mut self, table: text::SpoolTable, folder: PathBuf, has_key: bool) -> SpoolSettings {
+        if let (Some(database), false) = (&table.postgresql, has_key) {
+            let text = "nodes that share a database need the same key for their tokens: make one with `mailferry vault new-key`, and write vault_key = { file = \"...\" } on each node";
+            self.problem(database.span(), "[spool] postgresql", text);
+        }
         let database = table.postgresql.and_then(|it| self.database(it));
         SpoolSettings {
             folder,

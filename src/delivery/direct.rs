@@ -82,7 +82,11 @@ async fn through(
         content,
         all_or_none: true,
     };
-    let mut seat = entry.desk.sessions.seat().await;
+    let Some(mut seat) = world.seat_soon(&entry.desk).await else {
+        drop(entry.desk.settle(admission, 0));
+        let reason = "other nodes use all sessions of the mailbox";
+        return DirectOutcome::Trouble(reason.to_owned());
+    };
     let sent = world.sender.send(entry, &mut seat, &letter).await;
     entry.desk.sessions.park(seat, world.clock.now());
     let probe = entry.desk.settle(admission, reached(&sent, count));
@@ -97,7 +101,7 @@ async fn through(
 }
 
 /// Returns why a message must not be sent now although this node alone would: the nodes together have used up a limit
-/// of the mailbox, or have all its sessions. A database that does not answer refuses nothing.
+/// of the mailbox. A database that does not answer refuses nothing.
 async fn refused_by_nodes(
     world: &World,
     entry: &ServerEntry,
@@ -111,8 +115,7 @@ async fn refused_by_nodes(
             return Some(why(entry, &NotNow::UsedUp(until)));
         }
     }
-    let is_free = world.may_open_soon(&entry.desk).await;
-    (!is_free).then(|| "other nodes use all sessions of the mailbox".to_owned())
+    None
 }
 
 fn why(entry: &ServerEntry, not_now: &NotNow) -> String {

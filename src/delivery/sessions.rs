@@ -11,6 +11,8 @@ use crate::transport::{Link, Upstream};
 /// The sessions of one mailbox.
 pub(super) struct Sessions {
     permits: Arc<Semaphore>,
+    /// Locked while sessions are leased or given back. True if the spool may not know how many this node has.
+    pub(super) leasing: tokio::sync::Mutex<bool>,
     state: Mutex<ParkedSessions>,
 }
 
@@ -64,6 +66,7 @@ impl Sessions {
     pub(super) fn new(most: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(most)),
+            leasing: tokio::sync::Mutex::default(),
             state: Mutex::new(ParkedSessions {
                 most,
                 parked: Vec::new(),
@@ -99,10 +102,24 @@ impl Sessions {
         self.state().most
     }
 
-    /// The number of further sessions that may be opened, besides those in use and the idle ones.
-    pub(super) fn spare(&self) -> usize {
-        let idle = self.state().parked.len();
-        self.permits.available_permits().saturating_sub(idle)
+    /// Admits one more session.
+    pub(super) fn add(&self) {
+        let mut state = self.state();
+        state.most += 1;
+        self.permits.add_permits(1);
+    }
+
+    /// Admits no more sessions than are in use, idle, or wanted by this many workers. Returns true if that is fewer than
+    /// before.
+    pub(super) fn shrink(&self, workers: usize) -> bool {
+        let mut state = self.state();
+        let in_use = state.most.saturating_sub(self.permits.available_permits());
+        let needed = in_use.max(workers) + state.parked.len();
+        let spare = state.most.saturating_sub(needed);
+        // A session that begins at this moment keeps its permit.
+        let removed = self.permits.forget_permits(spare);
+        state.most -= removed;
+        removed > 0
     }
 
     /// Waits for the right to one session.

@@ -45,10 +45,9 @@ impl Worker {
 
     async fn run(mut self) {
         let (world, desk) = (self.world.clone(), self.desk.clone());
-        if !world.may_open(&desk, desk.workers()).await {
-            return world.without_session(&desk);
-        }
-        let mut seat = desk.sessions.seat().await;
+        let Some(mut seat) = world.seat(&desk).await else {
+            return;
+        };
         while let Some(message) = self.next() {
             self.handle(&mut seat, message).await;
         }

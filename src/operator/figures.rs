@@ -57,6 +57,15 @@ impl Figures {
         }
     }
 
+    /// Adds the figures of another process.
+    fn add_all(&mut self, other: &Self) {
+        for (periods, its) in self.0.iter_mut().zip(&other.0) {
+            for (period, totals) in its {
+                periods.entry(*period).or_default().add(totals);
+            }
+        }
+    }
+
     /// Returns the periods of a span, oldest first: the time at which each begins, and its totals.
     pub(crate) fn periods(&self, span: Span, now: Timestamp) -> Vec<(Timestamp, Totals)> {
         let (width, count) = SCALES[span.scale()];
@@ -88,22 +97,53 @@ pub(crate) struct Recorder {
     notes: Arc<dyn Notes>,
     /// The figures, and the totals that they contain already.
     figures: Mutex<(Figures, Totals)>,
+    /// The figures that the other nodes have stored, in total.
+    others: Mutex<Figures>,
 }
 
 impl Recorder {
     /// Continues with the stored figures. If they cannot be read, begins anew.
     pub(crate) async fn begin(notes: Arc<dyn Notes>) -> Arc<Self> {
-        let figures = kept(notes.as_ref(), NOTE).await;
+        let figures = kept(notes.as_ref(), &notes.own_name(NOTE)).await;
         let figures = Mutex::new((figures.unwrap_or_default(), totals()));
-        Arc::new(Self { notes, figures })
+        let recorder = Arc::new(Self {
+            notes,
+            figures,
+            others: Mutex::default(),
+        });
+        recorder.read_others().await;
+        recorder
+    }
+
+    /// Reads what the other nodes have stored. If that fails, what was read before stays.
+    async fn read_others(&self) {
+        let own = self.notes.own_name(NOTE);
+        let Ok(notes) = self.notes.notes(NOTE).await else {
+            return;
+        };
+        let mut sum = Figures::default();
+        for (_, text) in notes.into_iter().filter(|(name, _)| *name != own) {
+            if let Ok(figures) = serde_json::from_str(&text) {
+                sum.add_all(&figures);
+            }
+        }
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = sum;
     }
 
     fn figures(&self) -> MutexGuard<'_, (Figures, Totals)> {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the figures up to now.
+    /// Returns the figures up to now, of all nodes.
     pub(crate) fn now(&self, now: Timestamp) -> Figures {
+        let mut all = self.own(now);
+        let others = self.others.lock();
+        all.add_all(&others.unwrap_or_else(PoisonError::into_inner));
+        all
+    }
+
+    /// Returns this process's figures up to now.
+    fn own(&self, now: Timestamp) -> Figures {
         let mut figures = self.figures();
         let (figures, counted) = &mut *figures;
         let all = totals();
@@ -117,18 +157,24 @@ impl Recorder {
         let mut stored = None;
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let figures = self.now(Timestamp::now());
+            let figures = self.own(Timestamp::now());
             if stored.as_ref() != Some(&figures) {
-                keep(self.notes.as_ref(), NOTE, &figures).await;
+                self.keep(&figures).await;
                 stored = Some(figures);
             }
+            self.read_others().await;
         }
     }
 
     /// Stores the figures before the program ends.
     pub(crate) async fn stop(&self) {
-        let figures = self.now(Timestamp::now());
-        keep(self.notes.as_ref(), NOTE, &figures).await;
+        let figures = self.own(Timestamp::now());
+        self.keep(&figures).await;
+    }
+
+    async fn keep(&self, figures: &Figures) {
+        let name = self.notes.own_name(NOTE);
+        keep(self.notes.as_ref(), &name, figures).await;
     }
 }
 

@@ -19,6 +19,7 @@ mod node;
 mod put;
 mod rows;
 mod schema;
+mod secrets;
 mod sessions;
 mod settings;
 mod shared;
@@ -40,6 +41,7 @@ use super::{
     Upkeep, Used, Work,
 };
 use crate::base::id::MessageIds;
+use crate::base::shared_secrets::SharedSecrets;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::routing::lane;
@@ -47,6 +49,7 @@ use body::Bodies;
 use database::Database;
 use marks::Mark;
 use put::Put;
+use secrets::Secrets;
 pub use settings::{NodeIdentity, PostgresSettings};
 use shared::Shared;
 
@@ -348,6 +351,14 @@ impl Upkeep for PostgresSpool {
         done(())
     }
 
+    fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
+        Some(Arc::new(Secrets(self.shared.clone())))
+    }
+
+    fn leads(&self) -> bool {
+        self.shared.leads.load(Ordering::Acquire)
+    }
+
     fn leave(&self) -> SpoolFuture<'_, ()> {
         self.stopping.send_replace(true);
         Box::pin(node::leave(&self.shared))
@@ -390,12 +401,9 @@ impl Ledger for PostgresSpool {
         Box::pin(async move { sessions::lease(&self.shared, &mailbox, most).await })
     }
 
-    fn return_sessions(&self, mailbox: &str, count: usize) {
-        let (shared, mailbox) = (self.shared.clone(), mailbox.to_owned());
-        tokio::spawn(async move {
-            let done = sessions::give_back(&shared, &mailbox, count).await;
-            done.unwrap_or_else(|error| maillog::claim_failed("", &error));
-        });
+    fn keep_sessions(&self, mailbox: &str, count: usize) -> SpoolFuture<'_, ()> {
+        let mailbox = mailbox.to_owned();
+        Box::pin(async move { sessions::keep(&self.shared, &mailbox, count).await })
     }
 
     fn sessions_epoch(&self) -> i64 {
@@ -425,6 +433,10 @@ impl Notes for PostgresSpool {
     fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()> {
         let name = name.to_owned();
         Box::pin(async move { tasks::note(&self.shared, &name, value).await })
+    }
+
+    fn own_name(&self, name: &str) -> String {
+        format!("{name}/{}", self.shared.machine)
     }
 
     fn notes(&self, prefix: &str) -> SpoolFuture<'_, Vec<(String, String)>> {
@@ -459,7 +471,7 @@ impl Manage for PostgresSpool {
     }
 
     fn takes_messages(&self) -> BoxFuture<'_, bool> {
-        Box::pin(async move { !self.shared.has_strays.load(Ordering::Acquire) })
+        Box::pin(async move { self.shared.is_reached.load(Ordering::Acquire) })
     }
 
     fn measures(&self) -> SpoolFuture<'_, Arc<SpoolMeasures>> {

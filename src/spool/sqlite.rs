@@ -33,6 +33,7 @@ use super::{
     Stories, Story, StoryFilter, Upkeep, Used, Work, lock, time,
 };
 use crate::base::id::MessageIds;
+use crate::base::shared_secrets::SharedSecrets;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::platform::files;
@@ -334,6 +335,14 @@ impl Upkeep for SqliteSpool {
         Box::pin(time::note(self, clock))
     }
 
+    fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
+        None
+    }
+
+    fn leads(&self) -> bool {
+        true
+    }
+
     fn leave(&self) -> SpoolFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -362,7 +371,9 @@ impl Ledger for SqliteSpool {
         Box::pin(std::future::ready(Ok(SessionLease::Granted)))
     }
 
-    fn return_sessions(&self, _: &str, _: usize) {}
+    fn keep_sessions(&self, _: &str, _: usize) -> SpoolFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     fn sessions_epoch(&self) -> i64 {
         0

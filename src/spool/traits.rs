@@ -12,6 +12,7 @@ use super::{
     OperatorAction, Page, Permission, Place, Record, Selection, SessionLease, Spending,
     SpoolFuture, SpoolMeasures, Story, StoryFilter, Used,
 };
+use crate::base::shared_secrets::SharedSecrets;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 
 /// The spool for callers that bring messages.
@@ -115,6 +116,13 @@ pub trait Upkeep: Notes {
     /// Stores the present time for the next run.
     fn note_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()>;
 
+    /// Where the nodes keep tokens together; `None` if this process is alone.
+    fn secrets(&self) -> Option<Arc<dyn SharedSecrets>>;
+
+    /// True if this process does what only one of the nodes must do: it tells people of trouble, and reads the delivery
+    /// reports in mailboxes. While one node takes this over from another, there may be two for a moment, or none.
+    fn leads(&self) -> bool;
+
     /// Ends this process's part in a spool that several nodes share: the others get what it has claimed.
     fn leave(&self) -> SpoolFuture<'_, ()>;
 
@@ -144,8 +152,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Requests the right to one more session at a mailbox, of which all nodes together may have `most`.
     fn lease_session(&self, mailbox: &str, most: usize) -> SpoolFuture<'_, SessionLease>;
 
-    /// Gives back the right to this many sessions at a mailbox.
-    fn return_sessions(&self, mailbox: &str, count: usize);
+    /// Gives back the rights to sessions at a mailbox, except this many.
+    fn keep_sessions(&self, mailbox: &str, count: usize) -> SpoolFuture<'_, ()>;
 
     /// A number that changes when all rights to sessions are lost, because other nodes have taken over from this one.
     fn sessions_epoch(&self) -> i64;
@@ -174,6 +182,11 @@ pub trait Stories: Send + Sync + 'static {
 pub trait Notes: Send + Sync + 'static {
     /// Stores the fact `value` under `name`. If `value` is `None`, removes the fact.
     fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()>;
+
+    /// Returns the name for a fact that is this process's own, if several nodes share the spool.
+    fn own_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
 
     /// Returns the names that begin with `prefix`, with their facts.
     fn notes(&self, prefix: &str) -> SpoolFuture<'_, Vec<(String, String)>>;

@@ -1,5 +1,6 @@
 //! The tokens of one account: handed out at once if they are fresh, otherwise renewed by one caller for all.
 
+mod shared;
 mod sign_in;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -17,6 +18,7 @@ use super::settings::{AccountSettings, digest_of};
 use super::state::{Access, Account, Grants, Reading, TokenOrigin};
 use super::vault::Vault;
 use crate::base::secret::ExposeSecret;
+use crate::base::shared_secrets::SharedSecrets;
 use crate::base::tls::TlsError;
 use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
@@ -40,6 +42,8 @@ pub struct Source {
     settings: AccountSettings,
     http: reqwest::Client,
     vault: Arc<Vault>,
+    /// Where the nodes keep the tokens together; `None` if they are in this process's vault.
+    shared: Option<Arc<dyn SharedSecrets>>,
     clock: Clock,
     current: ArcSwapOption<Access>,
     tokens: Arc<Tokens>,
@@ -55,6 +59,10 @@ pub struct Source {
     last_used: AtomicI64,
 }
 
+/// Where an account's tokens are kept: the vault, which seals them, and where the nodes keep them together, if several
+/// nodes do.
+pub(super) type Kept = (Arc<Vault>, Option<Arc<dyn SharedSecrets>>);
+
 /// The part of an account that its settings do not affect: a reconfigured account continues with it.
 #[derive(Default)]
 struct Tokens {
@@ -63,6 +71,8 @@ struct Tokens {
     account: Mutex<Option<Account>>,
     /// Locked during a renewal, so that only one runs at a time.
     flight: Mutex<()>,
+    /// The version of the account that the nodes share, when it was last read or stored; 0 if it was not there.
+    version: AtomicI64,
 }
 
 #[derive(Clone)]
@@ -93,20 +103,20 @@ pub struct Status {
 }
 
 impl Source {
-    /// Creates an account that keeps its tokens in `vault`.
+    /// Creates an account that keeps its tokens in the vault, or shares them with other nodes.
     pub fn new(
         settings: AccountSettings,
-        vault: Arc<Vault>,
+        (vault, shared): Kept,
         clock: Clock,
     ) -> Result<Self, TlsError> {
-        Self::with(settings, vault, clock, Arc::default())
+        Self::with(settings, (vault, shared), clock, Arc::default())
     }
 
     /// Returns the same account with other settings.
     pub(super) fn reconfigured(&self, settings: AccountSettings) -> Result<Self, TlsError> {
         let mut source = Self::with(
             settings,
-            self.vault.clone(),
+            (self.vault.clone(), self.shared.clone()),
             self.clock.clone(),
             self.tokens.clone(),
         )?;
@@ -118,7 +128,7 @@ impl Source {
 
     fn with(
         settings: AccountSettings,
-        vault: Arc<Vault>,
+        (vault, shared): Kept,
         clock: Clock,
         tokens: Arc<Tokens>,
     ) -> Result<Self, TlsError> {
@@ -132,6 +142,7 @@ impl Source {
             settings,
             http,
             vault,
+            shared,
             clock,
             current: ArcSwapOption::empty(),
             tokens,
@@ -230,6 +241,7 @@ impl Source {
 
     /// Returns the account's state, as shown to people.
     pub async fn status(&self) -> Result<Status, TokenError> {
+        self.reload().await?;
         let failure = self.failure();
         let account = self.account().await?;
         let is_by_user = self.settings.grant.is_by_user();
@@ -300,8 +312,13 @@ impl Source {
                 return self.still_valid(generation).ok_or(failure.error);
             }
         }
+        if let Some(access) = self.begin_shared(generation).await? {
+            return Ok(access);
+        }
         let generation_asked = self.account().await?.generation;
-        match self.ask().await {
+        let asked = self.ask().await;
+        self.end_shared().await;
+        match asked {
             Ok(access) => {
                 self.remember(None);
                 Ok(access)
@@ -399,18 +416,7 @@ impl Source {
     async fn account(&self) -> Result<MappedMutexGuard<'_, Account>, TokenError> {
         let mut account = self.tokens.account.lock().await;
         if account.is_none() {
-            let (vault, name) = (self.vault.clone(), self.settings.account.clone());
-            let loaded = tokio::task::spawn_blocking(move || vault.load(&name)).await;
-            *account = Some(match loaded {
-                Ok(Ok(loaded)) => loaded,
-                // A token that an app gets by itself can be requested again.
-                Ok(Err(error)) if !self.settings.grant.is_by_user() => {
-                    maillog::token_unreadable(&self.settings.server, &error);
-                    Account::default()
-                }
-                Ok(Err(error)) => return Err(TokenError::Vault(error.to_string())),
-                Err(panic) => return Err(TokenError::Vault(panic.to_string())),
-            });
+            *account = Some(self.loaded().await?);
         }
         let mut account = MutexGuard::map(account, |account| account.get_or_insert_default());
         if !self.is_applied.swap(true, Ordering::Relaxed) {
@@ -436,6 +442,26 @@ impl Source {
         Ok(account)
     }
 
+    /// Reads the account: from where the nodes keep it, or else from the vault.
+    async fn loaded(&self) -> Result<Account, TokenError> {
+        let loaded = match self.load_shared().await? {
+            Some(loaded) => loaded,
+            None => {
+                let (vault, name) = (self.vault.clone(), self.settings.account.clone());
+                let loaded = tokio::task::spawn_blocking(move || vault.load(&name)).await;
+                loaded.map_err(|panic| TokenError::Vault(panic.to_string()))?
+            }
+        };
+        match loaded {
+            // A token that an app gets by itself can be requested again.
+            Err(error) if !self.settings.grant.is_by_user() => {
+                maillog::token_unreadable(&self.settings.server, &error);
+                Ok(Account::default())
+            }
+            loaded => loaded.map_err(|error| TokenError::Vault(error.to_string())),
+        }
+    }
+
     fn failure(&self) -> Option<LastFailure> {
         let failure = self.failure.lock();
         failure.unwrap_or_else(PoisonError::into_inner).clone()
@@ -450,6 +476,9 @@ impl Source {
     }
 
     async fn keep(&self, account: &Account) -> Result<(), TokenError> {
+        if self.shared.is_some() {
+            return self.keep_shared(account).await;
+        }
         let (vault, name) = (self.vault.clone(), self.settings.account.clone());
         let account = account.clone();
         let kept = tokio::task::spawn_blocking(move || vault.store(&name, &account)).await;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::settings::AccountSettings;
 use super::source::Source;
 use super::vault::{Vault, VaultError};
+use crate::base::shared_secrets::SharedSecrets;
 use crate::base::tls::TlsError;
 use crate::base::{Clock, Secret, Timestamp};
 use crate::observe::maillog;
@@ -30,15 +31,18 @@ pub(crate) const FIRST_NOTICE: Duration = Duration::from_secs(NOTICES[0] * 24 * 
 /// The accounts by name: holds one [`Source`] for each, and hands out clones.
 pub struct Sources {
     vault: Arc<Vault>,
+    shared: Option<Arc<dyn SharedSecrets>>,
     clock: Clock,
     by_account: DashMap<String, Arc<Source>>,
 }
 
 impl Sources {
-    /// Creates an empty set of accounts that will keep their tokens in `vault`.
-    pub fn new(vault: Vault, clock: Clock) -> Self {
+    /// Creates an empty set of accounts that will keep their tokens in `vault`, or with other nodes in `shared`, sealed
+    /// with the vault's key.
+    pub fn new(vault: Vault, shared: Option<Arc<dyn SharedSecrets>>, clock: Clock) -> Self {
         Self {
             vault: Arc::new(vault),
+            shared,
             clock,
             by_account: DashMap::new(),
         }
@@ -51,7 +55,10 @@ impl Sources {
         let source = Arc::new(match known {
             Some(known) if known.settings().is_same(&settings) => return Ok(known),
             Some(known) => known.reconfigured(settings)?,
-            None => Source::new(settings, self.vault.clone(), self.clock.clone())?,
+            None => {
+                let kept = (self.vault.clone(), self.shared.clone());
+                Source::new(settings, kept, self.clock.clone())?
+            }
         });
         self.by_account.insert(name, source.clone());
         Ok(source)

@@ -114,6 +114,17 @@ impl Vault {
         })
     }
 
+    /// Seals an account's state, to store it elsewhere.
+    pub(super) fn sealed(&self, account: &str, state: &Account) -> Result<Vec<u8>, VaultError> {
+        self.with(|cipher| Ok(seal(cipher, account, state)))
+    }
+
+    /// Reads an account's state that was sealed and stored elsewhere.
+    pub(super) fn unsealed(&self, account: &str, sealed: &[u8]) -> Result<Account, VaultError> {
+        let place = Path::new("the shared database");
+        self.with(|cipher| unseal(cipher, place, sealed, account))
+    }
+
     /// Returns the accounts that have a stored state.
     pub fn accounts(&self) -> Result<Vec<String>, VaultError> {
         let files = paths(&self.folder, "token")?;

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::support::postgresql::Postgresql;
-use crate::support::{Lab, Node, Plan, SERVER, Smtp, USUAL, admitted, seed};
+use crate::support::{Lab, Node, Plan, SERVER, Smtp, USUAL, admitted, by_refresh_token, seed};
 
 /// Nodes on one database, and the stand-ins that they use.
 struct Nodes {
@@ -21,6 +21,9 @@ struct Nodes {
     server: Postgresql,
 }
 
+/// A key as `mailferry vault new-key` prints it.
+const VAULT_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
 impl Nodes {
     /// Sets up `count` nodes that are not running yet. If PostgreSQL is not installed, the test is skipped with a message.
     fn new(test: &str, count: usize, plan: Plan) -> Option<Self> {
@@ -28,8 +31,11 @@ impl Nodes {
         let configuration = plan.configuration.clone();
         let lab = Lab::stopped(plan);
         let url = lab.wait(server.database());
+        lab.write_private("vault.key", VAULT_KEY);
+        lab.write_private("refresh", "refresh-notifications@example.com");
         let spool = format!("\n[spool]\npostgresql = {{ url = \"{url}\" }}\n");
-        let configuration = configuration + &spool;
+        let key = "vault_key = { file = \"vault.key\" }\n";
+        let configuration = key.to_owned() + &configuration + &spool;
         let nodes =
             (0..count).map(|number| Node::new(&lab, &format!("node{number}"), &configuration));
         let nodes = nodes.collect();
@@ -57,7 +63,7 @@ fn any_node_takes_mail_and_everything_is_seen_from_each() {
     for node in &nodes.nodes {
         let listed = nodes.lab.wait_for("an empty queue", || {
             let listed = node.stdout(&["queue", "list"]);
-            listed.contains("0 in the queue").then_some(listed)
+            has(0, &listed).then_some(listed)
         });
         println!("{listed}");
         let traced = node.stdout(&["trace", "someone@example.net"]);
@@ -110,6 +116,12 @@ fn load(address: SocketAddr, name: &str, promised: &Mutex<Vec<String>>, is_over:
     }
 }
 
+/// True if a list of the queue has this many messages.
+fn has(count: usize, listed: &str) -> bool {
+    let last = format!("{count} in the queue");
+    listed.lines().any(|line| line == last)
+}
+
 /// Counts the arrivals of each message.
 fn arrivals(lab: &Lab) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
@@ -134,15 +146,17 @@ impl Nodes {
             if listed.contains("held uncertain") {
                 self.nodes[0].stdout(&["queue", "release", "--all"]);
             }
-            listed
-                .contains("0 in the queue")
-                .then(|| arrivals(&self.lab))
+            has(0, &listed).then(|| arrivals(&self.lab))
         });
         let lost: Vec<&String> = promised
             .iter()
             .filter(|it| !counts.contains_key(*it))
             .collect();
-        assert!(lost.is_empty(), "{said}: {lost:?}");
+        if let Some(subject) = lost.first() {
+            let id = format!("<{subject}@load.example>");
+            let story = self.nodes[0].run(&["trace", "--json", &id]);
+            panic!("{subject} was lost ({said}): {story:?}");
+        }
         let twice: Vec<&String> = counts
             .iter()
             .filter(|it| *it.1 > 1)
@@ -261,7 +275,7 @@ fn a_mailbox_has_one_minute_and_few_sessions_for_all_nodes() {
     // The nodes know that there is nothing more to send in this minute, or have no session.
     let waiting = || {
         let listed = nodes.nodes[1].stdout(&["queue", "list"]);
-        listed.contains("6 in the queue").then_some(())
+        has(6, &listed).then_some(())
     };
     nodes.lab.wait_for("six that wait", waiting);
     nodes.were_within_limits();
@@ -271,7 +285,7 @@ fn a_mailbox_has_one_minute_and_few_sessions_for_all_nodes() {
     assert!(nodes.nodes[0].send(&admitted("late")).starts_with("250"));
     nodes.lab.wait_for("seven that wait", || {
         let listed = nodes.nodes[1].stdout(&["queue", "list"]);
-        listed.contains("7 in the queue").then_some(())
+        has(7, &listed).then_some(())
     });
     nodes.were_within_limits();
     assert_eq!(nodes.lab.state().stats().messages, 12);
@@ -294,7 +308,7 @@ fn a_mailbox_has_one_day_for_all_nodes() {
     });
     nodes.lab.wait_for("six that wait", || {
         let listed = nodes.nodes[2].stdout(&["queue", "list"]);
-        listed.contains("6 in the queue").then_some(())
+        has(6, &listed).then_some(())
     });
     nodes.were_within_limits();
     assert_eq!(nodes.lab.state().stats().messages, 20);
@@ -327,4 +341,38 @@ fn a_node_that_sleeps_and_wakes_up_decides_nothing_twice() {
     assert!(twice <= 1);
     assert!(nodes.nodes[0].send(&admitted("awake")).starts_with("250"));
     nodes.settled(&["awake".to_owned()], "awake");
+}
+
+#[test]
+fn one_node_refreshes_the_token_and_all_use_it() {
+    let plan = Plan {
+        rotates: true,
+        // A refresh token that was used does not work again.
+        configuration: USUAL.to_owned() + &by_refresh_token(),
+        ..Plan::default()
+    };
+    let Some(mut nodes) = Nodes::new("nodes and tokens", 3, plan) else {
+        return;
+    };
+    nodes.start();
+    for round in 0..3 {
+        std::thread::scope(|scope| {
+            for node in &nodes.nodes {
+                scope.spawn(move || {
+                    let reply = node.send(&admitted(&format!("round {round}")));
+                    assert!(reply.starts_with("250"), "{reply}");
+                });
+            }
+        });
+        nodes.lab.delivered(3 * (round + 1));
+    }
+    assert_eq!(nodes.lab.state().stats().token_requests, 1);
+    // The server refuses the token: one node gets another one for all.
+    nodes.lab.state().revoke_access();
+    for node in &nodes.nodes {
+        assert!(node.send(&admitted("revoked")).starts_with("250"));
+    }
+    nodes.lab.delivered(12);
+    let requests = nodes.lab.state().stats().token_requests;
+    assert!(requests <= 4, "{requests} requests");
 }

@@ -27,10 +27,11 @@ const DAY: Duration = Duration::from_secs(24 * 3_600 + 600);
 const LOCK: &str = "
     INSERT INTO mailbox (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name";
 
-const MINUTES: &str = "
-    SELECT at, messages, recipients FROM reserved WHERE mailbox = $1 AND (at > $2 OR recipients > 0) ORDER BY at";
-const DAYS: &str =
-    "SELECT began, recipients FROM used WHERE mailbox = $1 AND began > $2 ORDER BY began";
+/// What all nodes have used. It is one statement, because a message that ends at this moment moves its recipients from
+/// one table to the other.
+const USAGE: &str = "
+    SELECT at, messages, recipients FROM reserved WHERE mailbox = $1 AND (at > $2 OR recipients > 0)
+    UNION ALL SELECT began, 0, recipients FROM used WHERE mailbox = $1 AND began > $3 ORDER BY 1";
 
 /// Marks the messages whose claims are still this node's, and stores what they use.
 const MARK: &str = "
@@ -119,21 +120,15 @@ async fn mark_all(shared: &Shared, group: &[Mark]) -> Result<Vec<Permission>, Sp
 /// Locks a mailbox, and reads what all nodes have used of it.
 async fn read_usage(lent: &Lent, mailbox: &str, now: Timestamp) -> Result<Usage, SpoolError> {
     let (minute, day) = (now.before(MINUTE).0, now.before(DAY).0);
-    let (of_lock, of_minutes, of_days): (Values, Values, Values) =
-        (&[&mailbox], &[&mailbox, &minute], &[&mailbox, &day]);
-    let (locked, minutes, days) = tokio::join!(
+    let (of_lock, of_usage): (Values, Values) = (&[&mailbox], &[&mailbox, &minute, &day]);
+    let (locked, rows) = tokio::join!(
         biased;
         lent.execute(LOCK, of_lock),
-        lent.query(MINUTES, of_minutes),
-        lent.query(DAYS, of_days),
+        lent.query(USAGE, of_usage),
     );
     locked?;
     let mut usage = Usage::default();
-    for row in days? {
-        let (began, recipients) = (Timestamp(row.get(0)), row.get::<_, i64>(1));
-        usage.restore(0, recipients as u64, began, began);
-    }
-    for row in minutes? {
+    for row in rows? {
         let (at, messages) = (Timestamp(row.get(0)), row.get::<_, i64>(1));
         usage.restore(messages as u64, row.get::<_, i64>(2) as u64, at, at);
     }

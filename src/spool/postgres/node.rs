@@ -55,7 +55,8 @@ const HEARTBEAT: &str = concat!(
     wall!(),
     " RETURNING at)
     SELECT EXISTS (SELECT FROM own), (SELECT at FROM at),
-        EXISTS (SELECT FROM node WHERE id <> $1 AND seen < clock_timestamp() - $4 * interval '1 ms')"
+        EXISTS (SELECT FROM node WHERE id <> $1 AND seen < clock_timestamp() - $4 * interval '1 ms'),
+        NOT EXISTS (SELECT FROM node WHERE id < $1 AND seen >= clock_timestamp() - $4 * interval '1 ms')"
 );
 
 /// The earlier runs with the same data folder, which have ended, because this run has locked the folder.
@@ -170,8 +171,11 @@ pub(super) async fn beat(shared: Arc<Shared>, mut stopping: watch::Receiver<bool
         match heartbeat(&shared, unbroken_since).await {
             Ok(()) => {
                 unbroken_since.get_or_insert(shared.clock.steady());
+                shared.is_reached.store(true, Ordering::Release);
             }
             Err(error) => {
+                shared.leads.store(false, Ordering::Release);
+                shared.is_reached.store(false, Ordering::Release);
                 if unbroken_since.take().is_some() {
                     maillog::heartbeat_failed(&error);
                 }
@@ -201,6 +205,7 @@ async fn heartbeat(shared: &Shared, unbroken_since: Option<Duration>) -> Result<
     {
         shared.clock.begin_at(at);
     }
+    shared.leads.store(row.get(3), Ordering::Release);
     if !row.get::<_, bool>(0) {
         maillog::node_taken_over();
         join_again(shared).await?;

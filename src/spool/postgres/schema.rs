@@ -39,6 +39,9 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(7881696737170387570)";
 /// `slot` has a row for each session that a node may have at a mailbox. If the node dies, its sessions may still be open
 /// for a while, so the slot rests until `rests_until` (time of the spool).
 ///
+/// `secret` has the accounts' tokens, sealed with the vault's key. `renewed_by` is the node that requests a new token at
+/// present. The row of an account that has no tokens yet has no `data`.
+///
 /// `shared_time` has one row: the [time of the spool](crate::spool::time), and the time of the database when it was
 /// stored.
 const SCHEMA: &str = "
@@ -159,6 +162,13 @@ const SCHEMA: &str = "
         node        bigint,
         rests_until bigint,
         PRIMARY KEY (mailbox, number)
+    );
+    CREATE TABLE secret (
+        name          text   COLLATE \"C\" PRIMARY KEY,
+        version       bigint NOT NULL,
+        data          bytea,
+        renewed_by    bigint,
+        renewed_until timestamptz
     );
     CREATE TABLE shared_time (at bigint NOT NULL, wall bigint NOT NULL);
 ";

@@ -15,9 +15,9 @@ const LEASE: &str = "
     ON CONFLICT (mailbox, number) DO UPDATE SET node = excluded.node, rests_until = NULL
         WHERE slot.rests_until <= $4";
 
-const RETURN: &str = "
-    DELETE FROM slot WHERE (mailbox, number) IN
-        (SELECT mailbox, number FROM slot WHERE mailbox = $2 AND node = $1 ORDER BY number DESC LIMIT $3)";
+const KEEP: &str = "
+    DELETE FROM slot WHERE mailbox = $2 AND node = $1 AND number NOT IN
+        (SELECT number FROM slot WHERE mailbox = $2 AND node = $1 ORDER BY number LIMIT $3)";
 
 /// How often a node asks again if another one has taken the same slot at the same moment.
 const TRIES: usize = 5;
@@ -39,13 +39,9 @@ pub(super) async fn lease(
     Ok(SessionLease::None)
 }
 
-/// Gives back the right to this many sessions.
-pub(super) async fn give_back(
-    shared: &Shared,
-    mailbox: &str,
-    count: usize,
-) -> Result<(), SpoolError> {
+/// Gives back the rights to sessions, except this many.
+pub(super) async fn keep(shared: &Shared, mailbox: &str, count: usize) -> Result<(), SpoolError> {
     let (node, count) = (shared.node(), count as i64);
     let values: Values = &[&node, &mailbox, &count];
-    shared.database.execute(RETURN, values).await.map(drop)
+    shared.database.execute(KEEP, values).await.map(drop)
 }

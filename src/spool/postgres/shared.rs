@@ -30,6 +30,10 @@ pub(super) struct Shared {
     pub(super) claiming: RwLock<()>,
     /// True if the database may have claims of this node that this node does not know, because an answer did not come.
     pub(super) has_strays: AtomicBool,
+    /// True if this node is the eldest that is alive.
+    pub(super) leads: AtomicBool,
+    /// True if the last heartbeat reached the database.
+    pub(super) is_reached: AtomicBool,
     pub(super) changed: Notify,
     /// Notified if there is work for the task that tends to claims.
     pub(super) untended: Notify,
@@ -54,6 +58,8 @@ impl Shared {
             local: Mutex::default(),
             claiming: RwLock::default(),
             has_strays: AtomicBool::default(),
+            leads: AtomicBool::default(),
+            is_reached: AtomicBool::new(true),
             changed: Notify::new(),
             untended: Notify::new(),
             measured: tokio::sync::Mutex::default(),

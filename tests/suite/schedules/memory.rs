@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use mailferry::base::id::MessageIds;
+use mailferry::base::shared_secrets::SharedSecrets;
 use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
@@ -374,6 +375,14 @@ impl Upkeep for Memory {
         Box::pin(time::note(self, clock))
     }
 
+    fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
+        None
+    }
+
+    fn leads(&self) -> bool {
+        true
+    }
+
     fn leave(&self) -> SpoolFuture<'_, ()> {
         now(Ok(()))
     }
@@ -404,7 +413,9 @@ impl Ledger for Memory {
         now(Ok(SessionLease::Granted))
     }
 
-    fn return_sessions(&self, _: &str, _: usize) {}
+    fn keep_sessions(&self, _: &str, _: usize) -> SpoolFuture<'_, ()> {
+        now(Ok(()))
+    }
 
     fn sessions_epoch(&self) -> i64 {
         0

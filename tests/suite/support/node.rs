@@ -19,8 +19,16 @@ impl Node {
         lab.configure(configuration);
         let folder = lab.path(name);
         std::fs::create_dir(&folder).expect("a folder");
-        for file in ["mailferry.toml", "ca.pem", "erp.argon2"] {
-            std::fs::copy(lab.path(file), folder.join(file)).expect("copies");
+        for file in [
+            "mailferry.toml",
+            "ca.pem",
+            "erp.argon2",
+            "vault.key",
+            "refresh",
+        ] {
+            if lab.path(file).exists() {
+                std::fs::copy(lab.path(file), folder.join(file)).expect("copies");
+            }
         }
         Self {
             folder,

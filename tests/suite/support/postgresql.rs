@@ -27,6 +27,11 @@ const WATCHED: &str = r#"
 $4 "$2/postgres" -D "$1/data" $3 >>"$1/log" 2>&1 &
 server=$!
 if read -r signal; then
+    if [ "$signal" = KILL ]; then
+        # The server's processes, too: they would answer a last time.
+        kill -STOP "$server"
+        kill -KILL $(ps -o pid= --ppid "$server")
+    fi
     kill "-$signal" "$server"
     wait "$server"
 else

@@ -1,0 +1,79 @@
+//! Sealed secrets that the nodes keep together. The database does not know the key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::database::Values;
+use super::shared::Shared;
+use crate::base::BoxFuture;
+use crate::base::shared_secrets::{NotKept, SealedSecret, SharedSecrets};
+
+const LOAD: &str = "SELECT version, data FROM secret WHERE name = $1 AND data IS NOT NULL";
+
+const INSERT: &str = "
+    INSERT INTO secret (name, version, data) VALUES ($1, 1, $2)
+    ON CONFLICT (name) DO UPDATE SET version = secret.version + 1, data = excluded.data WHERE secret.data IS NULL
+    RETURNING version";
+const UPDATE: &str = "
+    UPDATE secret SET version = version + 1, data = $2 WHERE name = $1 AND version = $3 RETURNING version";
+
+const BEGIN: &str = "
+    INSERT INTO secret (name, version, renewed_by, renewed_until)
+    VALUES ($1, 0, $2, clock_timestamp() + $3 * interval '1 ms')
+    ON CONFLICT (name) DO UPDATE SET renewed_by = excluded.renewed_by, renewed_until = excluded.renewed_until
+        WHERE secret.renewed_by IS NULL OR secret.renewed_until < clock_timestamp()
+            OR NOT EXISTS (SELECT FROM node WHERE id = secret.renewed_by)";
+const END: &str = "UPDATE secret SET renewed_by = NULL WHERE name = $1 AND renewed_by = $2";
+
+/// The secrets in the database.
+pub(super) struct Secrets(pub(super) Arc<Shared>);
+
+impl SharedSecrets for Secrets {
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SealedSecret>, NotKept>> {
+        Box::pin(async move {
+            let rows = self.0.database.query(LOAD, &[&name]).await;
+            let rows = rows.map_err(|error| error.to_string())?;
+            Ok(rows.first().map(|row| (row.get(0), row.get(1))))
+        })
+    }
+
+    fn store<'a>(
+        &'a self,
+        name: &'a str,
+        known: Option<i64>,
+        sealed: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Option<i64>, NotKept>> {
+        Box::pin(async move {
+            let database = &self.0.database;
+            let rows = match known {
+                None => database.query(INSERT, &[&name, &sealed]).await,
+                Some(known) => database.query(UPDATE, &[&name, &sealed, &known]).await,
+            };
+            let rows = rows.map_err(|error| error.to_string())?;
+            Ok(rows.first().map(|row| row.get(0)))
+        })
+    }
+
+    fn begin_renewal<'a>(
+        &'a self,
+        name: &'a str,
+        most: Duration,
+    ) -> BoxFuture<'a, Result<bool, NotKept>> {
+        Box::pin(async move {
+            let (node, most) = (self.0.node(), most.as_millis() as f64);
+            let values: Values = &[&name, &node, &most];
+            let begun = self.0.database.execute(BEGIN, values).await;
+            begun
+                .map(|count| count > 0)
+                .map_err(|error| error.to_string())
+        })
+    }
+
+    fn end_renewal<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let node = self.0.node();
+            // If this fails, the time ends it.
+            let _ = self.0.database.execute(END, &[&name, &node]).await;
+        })
+    }
+}
