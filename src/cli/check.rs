@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use ipnet::IpNet;
 
-use super::common::ConfigFile;
+use super::common::{ConfigFile, UNAVAILABLE, block_on};
 use crate::base::Service;
 use crate::bounces::Handled;
 use crate::config::{Config, Secrets, effective};
 use crate::config::{ListenerConfig, ServiceConfig};
 use crate::message::{Address, Author, ReversePath};
 use crate::routing::{Caller, Decision, Key, OnMismatch, Policy, Route};
+use crate::spool::postgres::DatabaseState;
 use crate::transport::smtp::Auth;
 use crate::transport::{RemoteHost, Tls};
 
@@ -26,14 +27,36 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    block_on(async {
+        match &config.fixed.spool.postgresql {
+            None => checked(arguments, &config, None),
+            Some(settings) => match settings.probe().await {
+                Ok(state) => checked(arguments, &config, Some(state)),
+                Err(error) => {
+                    eprintln!("{}: {error}", config.path.display());
+                    ExitCode::from(UNAVAILABLE)
+                }
+            },
+        }
+    })
+}
+
+/// Prints what a configuration does. `database` is the one that the nodes share, which has been tried.
+fn checked(arguments: &Arguments, config: &Config, database: Option<DatabaseState>) -> ExitCode {
     if arguments.config.json {
-        println!("{}", json(&config));
+        println!("{}", json(config));
         return ExitCode::SUCCESS;
     }
-    listeners(&config);
-    users(&config);
-    servers(&config);
+    listeners(config);
+    users(config);
+    servers(config);
     routing(&config.live.policy);
+    if let Some(state) = &database {
+        println!("\nDatabase\n  {} answers", state.name);
+        for warning in &state.warnings {
+            println!("\nWarning: {warning}");
+        }
+    }
     for warning in &config.warnings {
         println!("\nWarning: {warning}");
     }

@@ -81,6 +81,12 @@ pub enum SpoolError {
         /// The error.
         text: String,
     },
+    /// The database cannot be used as it is.
+    #[error("[spool] postgresql: {text}")]
+    Unusable {
+        /// What is missing, with the remedy.
+        text: String,
+    },
     /// The URL of the database cannot be read.
     #[error(
         "[spool] postgresql: the url is wrong: {text}; write it like postgresql://mailferry@db.example.com/mailferry"

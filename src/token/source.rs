@@ -312,8 +312,10 @@ impl Source {
                 return self.still_valid(generation).ok_or(failure.error);
             }
         }
-        if let Some(access) = self.begin_shared(generation).await? {
-            return Ok(access);
+        match self.begin_shared(generation).await {
+            Ok(None) => {}
+            Ok(Some(access)) => return Ok(access),
+            Err(error) => return self.still_valid(generation).ok_or(error),
         }
         let generation_asked = self.account().await?.generation;
         let asked = self.ask().await;
@@ -327,11 +329,15 @@ impl Source {
                 if !error.is_transient() {
                     self.keep_trouble(generation_asked, &error).await;
                 }
-                let at = self.clock.now();
-                self.remember(Some(LastFailure {
-                    at,
-                    error: error.clone(),
-                }));
+                // The database that the nodes share is asked again at once: it is not the provider.
+                let is_provider = self.shared.is_none() || !matches!(error, TokenError::Vault(_));
+                if is_provider {
+                    let at = self.clock.now();
+                    self.remember(Some(LastFailure {
+                        at,
+                        error: error.clone(),
+                    }));
+                }
                 self.still_valid(generation).ok_or(error)
             }
         }

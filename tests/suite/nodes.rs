@@ -157,11 +157,7 @@ impl Nodes {
             let story = self.nodes[0].run(&["trace", "--json", &id]);
             panic!("{subject} was lost ({said}): {story:?}");
         }
-        let twice: Vec<&String> = counts
-            .iter()
-            .filter(|it| *it.1 > 1)
-            .map(|it| it.0)
-            .collect();
+        let twice: Vec<&String> = promised.iter().filter(|it| counts[*it] > 1).collect();
         for subject in &twice {
             let id = format!("<{subject}@load.example>");
             let story = self.nodes[0].stdout(&["trace", "--json", &id]);
@@ -375,4 +371,75 @@ fn one_node_refreshes_the_token_and_all_use_it() {
     nodes.lab.delivered(12);
     let requests = nodes.lab.state().stats().token_requests;
     assert!(requests <= 4, "{requests} requests");
+}
+
+#[test]
+fn while_the_database_restarts_nothing_is_lost_and_nothing_is_sent_twice() {
+    let seed = seed();
+    let plan = Plan {
+        configuration: format!("{USUAL}{SERVER}sessions = 4\n"),
+        ..Plan::default()
+    };
+    let Some(mut nodes) = Nodes::new("nodes and restarts", 3, plan) else {
+        return;
+    };
+    nodes.start();
+    let (mut random, promised) = (StdRng::seed_from_u64(seed), Mutex::new(Vec::new()));
+    for (round, signal) in ["INT", "KILL", "INT", "KILL"].into_iter().enumerate() {
+        let pause = Duration::from_micros(random.random_range(50_000..200_000));
+        let is_over = AtomicBool::new(false);
+        let addresses: Vec<SocketAddr> = nodes.nodes.iter().map(|node| node.address).collect();
+        std::thread::scope(|scope| {
+            for (number, address) in addresses.into_iter().enumerate() {
+                let (promised, is_over) = (&promised, &is_over);
+                scope.spawn(move || load(address, &format!("{round}-{number}"), promised, is_over));
+            }
+            std::thread::park_timeout(pause);
+            nodes.server.stop(signal);
+            nodes.server.run();
+            is_over.store(true, Ordering::Release);
+        });
+        // The nodes take mail again.
+        let lab = &nodes.lab;
+        for node in &nodes.nodes {
+            lab.wait_for("mail", || {
+                node.send(&admitted("again"))
+                    .starts_with("250")
+                    .then_some(())
+            });
+        }
+    }
+    let promised = promised.into_inner().expect("no panic");
+    let counts = |subject: &str| arrivals(&nodes.lab).remove(subject).unwrap_or_default();
+    nodes.settled(&promised, &format!("seed {seed}"));
+    for subject in &promised {
+        assert_eq!(counts(subject), 1, "{subject} (seed {seed})");
+    }
+}
+
+#[test]
+fn while_the_database_is_away_apps_get_451_and_direct_mode_goes_on() {
+    let direct = SERVER.replace("from_filter", "mode = \"direct\"\nfrom_filter");
+    let plan = Plan {
+        configuration: USUAL.to_owned() + &direct,
+        ..Plan::default()
+    };
+    let Some(mut nodes) = Nodes::new("nodes and direct", 1, plan) else {
+        return;
+    };
+    nodes.start();
+    let node = &nodes.nodes[0];
+    assert!(node.send(&admitted("before")).starts_with("250"));
+    assert!(node.stdout(&["check"]).contains("Database"));
+    nodes.server.stop("INT");
+    assert!(node.send(&admitted("meanwhile")).starts_with("250"));
+    assert_eq!(nodes.lab.delivered(2).len(), 2);
+    let checked = node.run(&["check"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(
+        said.contains("does not answer") && !checked.status.success(),
+        "{said}"
+    );
+    nodes.server.run();
+    assert!(node.send(&admitted("after")).starts_with("250"));
 }

@@ -393,6 +393,21 @@ fn fault(name: &str, error: &Error) -> SpoolError {
     if is_away {
         return away(name, error);
     }
+    let remedy = match *code {
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            "set `password` to the password of the database's user, and let pg_hba.conf admit this host"
+        }
+        SqlState::INVALID_CATALOG_NAME => {
+            "create it: CREATE ROLE mailferry LOGIN PASSWORD '...'; CREATE DATABASE mailferry OWNER mailferry;"
+        }
+        SqlState::INSUFFICIENT_PRIVILEGE => "`mailferry check` names the missing right",
+        _ => "",
+    };
+    if !remedy.is_empty() {
+        return SpoolError::Unusable {
+            text: format!("{} ({name}): {remedy}", with_cause(error)),
+        };
+    }
     let fault = match *code {
         SqlState::DISK_FULL => DatabaseFault::Full,
         // The statement FENCE of changes.rs.

@@ -21,9 +21,13 @@ const BEGIN: &str = "
     INSERT INTO secret (name, version, renewed_by, renewed_until)
     VALUES ($1, 0, $2, clock_timestamp() + $3 * interval '1 ms')
     ON CONFLICT (name) DO UPDATE SET renewed_by = excluded.renewed_by, renewed_until = excluded.renewed_until
-        WHERE secret.renewed_by IS NULL OR secret.renewed_until < clock_timestamp()
-            OR NOT EXISTS (SELECT FROM node WHERE id = secret.renewed_by)";
+        WHERE secret.renewed_by IS NULL OR secret.renewed_by = excluded.renewed_by
+            OR secret.renewed_until < clock_timestamp() OR NOT EXISTS (SELECT FROM node WHERE id = secret.renewed_by)";
 const END: &str = "UPDATE secret SET renewed_by = NULL WHERE name = $1 AND renewed_by = $2";
+
+/// How often the end of a renewal is told again if the database does not answer, and the pause in between.
+const TRIES: u32 = 60;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The secrets in the database.
 pub(super) struct Secrets(pub(super) Arc<Shared>);
@@ -70,10 +74,26 @@ impl SharedSecrets for Secrets {
     }
 
     fn end_renewal<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
+        let (shared, name) = (self.0.clone(), name.to_owned());
         Box::pin(async move {
-            let node = self.0.node();
-            // If this fails, the time ends it.
-            let _ = self.0.database.execute(END, &[&name, &node]).await;
+            if end(&shared, &name).await {
+                return;
+            }
+            // Otherwise the other nodes would wait for the end of the time.
+            tokio::spawn(async move {
+                for _ in 0..TRIES {
+                    shared.clock.sleep(PAUSE).await;
+                    if end(&shared, &name).await {
+                        return;
+                    }
+                }
+            });
         })
     }
+}
+
+/// Returns true if the other nodes may renew a secret now.
+async fn end(shared: &Shared, name: &str) -> bool {
+    let node = shared.node();
+    shared.database.execute(END, &[&name, &node]).await.is_ok()
 }
