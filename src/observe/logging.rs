@@ -103,5 +103,13 @@ pub(crate) fn levels(text: &str) -> Option<Targets> {
 fn filter(variable: Option<&str>, setting: &str) -> Targets {
     let mut wanted = variable.into_iter().chain([setting]);
     let parsed = wanted.find_map(levels);
-    parsed.unwrap_or_else(|| Targets::new().with_default(Level::INFO))
+    let levels = parsed.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    // We say ourselves that the database does not answer, and only once.
+    match levels.iter().any(|(target, _)| target == POOL) {
+        true => levels,
+        false => levels.with_target(POOL, LevelFilter::OFF),
+    }
 }
+
+/// The target of the database's pool, whose lines are written only if somebody asks for them.
+const POOL: &str = "deadpool.postgres";
