@@ -13,7 +13,7 @@ use crate::base::Timestamp;
 use crate::spool::{Ledger, Notes, Spool, SpoolError, Used};
 
 /// The prefix of the names under which the spool keeps operators' holds of mailboxes.
-const NOTE: &str = "hold/";
+pub(super) const NOTE: &str = "hold/";
 
 /// How long sent mail counts towards a mailbox's daily limit.
 const DAY: Duration = Duration::from_secs(24 * 3_600);

@@ -26,6 +26,7 @@ impl World {
         let (desk, name, now) = (&entry.desk, entry.name(), self.clock.now());
         let is_in = finding.as_ref().map_or(was_accepted, Finding::is_signed_in);
         if is_in && desk.is_well() {
+            self.tell_of_pause(desk);
             maillog::server_released(name);
             self.wake();
         }
@@ -83,6 +84,7 @@ impl World {
             cause,
             reason,
         });
+        self.tell_of_pause(&entry.desk);
         self.give_back(&entry.desk);
     }
 
@@ -105,6 +107,7 @@ impl World {
         let (now, desk) = (self.clock.now(), &entry.desk);
         let until = desk.slow(&back_off, (cause, reason.clone()), now, rand::random());
         maillog::server_slowed(entry.name(), self.clock.shown(until), &reason);
+        self.tell_of_pause(desk);
         self.give_back(desk);
     }
 
@@ -145,10 +148,11 @@ impl World {
             .into_iter()
             .filter(|entry| entry.desk.is_held());
         let ends = held.filter_map(|entry| {
-            if entry.desk.end_hold(now) {
+            if entry.desk.end_hold(self.holds_over(now)) {
                 maillog::server_probing(entry.name());
             }
-            entry.desk.held()?.until
+            // A hold that is over for the node that leads is looked at again in the next round.
+            entry.desk.held()?.until.filter(|until| *until > now)
         });
         ends.min()
     }
@@ -158,6 +162,7 @@ impl World {
     pub(super) fn release_hold(self: &Arc<Self>, entry: &ServerEntry, also_by_hand: bool) -> bool {
         let was_held = entry.desk.release(also_by_hand);
         if was_held {
+            self.tell_of_pause(&entry.desk);
             maillog::server_probing(entry.name());
             let (world, suspects) = (self.clone(), entry.desk.take_suspects());
             tokio::spawn(async move { world.try_at_once(suspects).await });

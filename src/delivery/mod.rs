@@ -39,6 +39,7 @@ mod server;
 mod sessions;
 mod settings;
 mod settle;
+mod shared_holds;
 mod storms;
 mod test;
 pub(crate) mod usage;

@@ -443,3 +443,28 @@ fn while_the_database_is_away_apps_get_451_and_direct_mode_goes_on() {
     nodes.server.run();
     assert!(node.send(&admitted("after")).starts_with("250"));
 }
+
+#[test]
+fn a_hold_on_one_node_is_a_hold_on_all() {
+    let Some(mut nodes) = Nodes::new("nodes and holds", 2, Plan::default()) else {
+        return;
+    };
+    nodes.start();
+    let [one, other] = &nodes.nodes[..] else {
+        panic!("two nodes");
+    };
+    let is_held = |node: &Node| node.stdout(&["servers"]).contains("on purpose");
+    one.stdout(&["hold", "notifications", "--reason", "on purpose"]);
+    nodes
+        .lab
+        .wait_for("a hold", || is_held(other).then_some(()));
+    assert!(other.send(&admitted("held")).starts_with("250"));
+    assert!(is_held(one) && nodes.lab.state().stats().messages == 0);
+    other.stdout(&["release", "notifications"]);
+    nodes.lab.delivered(1);
+    nodes
+        .lab
+        .wait_for("a release", || (!is_held(one)).then_some(()));
+    assert!(one.send(&admitted("released")).starts_with("250"));
+    nodes.lab.delivered(2);
+}
