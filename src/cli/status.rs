@@ -13,6 +13,7 @@ use crate::operator::reason::from_now;
 use crate::operator::row::Light;
 use crate::operator::status::{ServerRow, Status};
 use crate::operator::{Need, Request};
+use crate::spool::NodeRow;
 
 /// Exit codes as monitoring plugins use them: 0 OK, 1 warning, 2 critical.
 const CRITICAL: u8 = 2;
@@ -125,6 +126,7 @@ fn text(status: &Status) -> String {
             oldest.unwrap_or_default()
         ),
     );
+    text.push_str(&nodes(status));
     text.push('\n');
     text.push_str(&servers(status));
     let warnings = status.warnings();
@@ -134,6 +136,22 @@ fn text(status: &Status) -> String {
     let verdict = painted(status.light(), status.verdict());
     text.push_str(&format!("{verdict}\n"));
     text
+}
+
+/// Returns a line for each node that shares the spool.
+fn nodes(status: &Status) -> String {
+    let line = |node: &NodeRow| {
+        let leads = if node.leads { ", leads" } else { "" };
+        let NodeRow {
+            name,
+            version,
+            silent,
+            claimed,
+            ..
+        } = node;
+        format!("node        {name} {version}, {claimed} messages, heard {silent} s ago{leads}\n")
+    };
+    status.nodes.iter().map(line).collect()
 }
 
 fn totals(totals: &Totals) -> String {

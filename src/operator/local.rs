@@ -333,6 +333,7 @@ impl Local {
             disk_free: measures.free,
             takes_messages: spool.takes_messages().await,
             alerts: self.alerts.load().to_vec(),
+            nodes: spool.nodes().await?,
             now,
         })
     }

@@ -13,7 +13,7 @@ use crate::base::Timestamp;
 use crate::delivery::ServerState;
 use crate::observe::metrics::Totals;
 use crate::routing::lane;
-use crate::spool::{Count, SpoolMeasures};
+use crate::spool::{Count, NodeRow, SpoolMeasures};
 
 /// The text for a disk whose free space has fallen to the reserve.
 const LOW_SPACE: &str = "too little free disk space for new messages";
@@ -123,6 +123,9 @@ pub(crate) struct Status {
     pub takes_messages: bool,
     /// The alerts that are active.
     pub alerts: Vec<AlertRow>,
+    /// The nodes that share the spool, eldest first; none without `[spool] postgresql`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeRow>,
 }
 
 /// Puts together what is known of each server.

@@ -32,6 +32,23 @@ pub struct Entry {
     pub lease: Option<Lease>,
 }
 
+/// A node of those that share the spool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// The node, as a lease names it: host and process.
+    pub name: String,
+    /// The version of its program.
+    pub version: String,
+    /// The time at which it joined.
+    pub since: Timestamp,
+    /// The time (seconds) since its last heartbeat.
+    pub silent: u64,
+    /// The number of messages that it has claimed.
+    pub claimed: usize,
+    /// True if it tells people of trouble and reads delivery reports for all nodes.
+    pub leads: bool,
+}
+
 /// The numbers of queued and held messages of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {

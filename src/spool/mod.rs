@@ -50,7 +50,7 @@ pub use error::{DatabaseFault, SpoolError, SpoolFuture};
 pub use filter::{
     OperatorAction, Page, QueueFilter, Selection, StateFilter, StoryFilter, StoryResult,
 };
-pub use lease::{Count, Entry, Lease, Owner, SpoolMeasures};
+pub use lease::{Count, Entry, Lease, NodeRow, Owner, SpoolMeasures};
 pub use open::{exists, is_in_use, open, visit};
 pub use postgres::PostgresSpool;
 pub use record::{Flow, Origin, Place, Record, State};

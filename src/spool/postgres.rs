@@ -37,9 +37,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::content::ContentWriter;
 use super::{
     Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
-    Manage, NewMessage, Notes, OperatorAction, Owner, Page, Permission, Place, Record, Selection,
-    SessionLease, Spending, SpoolError, SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter,
-    Upkeep, Used, Work,
+    Manage, NewMessage, NodeRow, Notes, OperatorAction, Owner, Page, Permission, Place, Record,
+    Selection, SessionLease, Spending, SpoolError, SpoolFuture, SpoolMeasures, Stories, Story,
+    StoryFilter, Upkeep, Used, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::shared_secrets::SharedSecrets;
@@ -470,6 +470,10 @@ impl Manage for PostgresSpool {
 
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {
         Box::pin(async move { Ok(manage::measure(&self.shared).await?.0) })
+    }
+
+    fn nodes(&self) -> SpoolFuture<'_, Vec<NodeRow>> {
+        Box::pin(node::list(&self.shared))
     }
 
     fn takes_messages(&self) -> BoxFuture<'_, bool> {

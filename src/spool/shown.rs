@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::{
-    Content, Contents, Count, Entry, EventKind, Manage, OperatorAction, Page, QueueFilter, Record,
-    Selection, SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter,
+    Content, Contents, Count, Entry, EventKind, Manage, NodeRow, OperatorAction, Page, QueueFilter,
+    Record, Selection, SpoolFuture, SpoolMeasures, Stories, Story, StoryFilter,
 };
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 
@@ -97,6 +97,10 @@ impl Manage for ShownSpool {
 
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {
         self.spool.counts()
+    }
+
+    fn nodes(&self) -> SpoolFuture<'_, Vec<NodeRow>> {
+        self.spool.nodes()
     }
 
     fn takes_messages(&self) -> BoxFuture<'_, bool> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage,
+    Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage, NodeRow,
     OperatorAction, Page, Permission, Place, Record, Selection, SessionLease, Spending,
     SpoolFuture, SpoolMeasures, Story, StoryFilter, Used,
 };
@@ -230,6 +230,11 @@ pub trait Manage: Contents + Stories {
 
     /// True if there is room for another message, as far as this can be known in advance.
     fn takes_messages(&self) -> BoxFuture<'_, bool>;
+
+    /// Returns the nodes that share the spool, eldest first; none if only one process can use it.
+    fn nodes(&self) -> SpoolFuture<'_, Vec<NodeRow>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Returns measurements that take some time. They may be up to half a minute old.
     fn measures(&self) -> SpoolFuture<'_, Arc<SpoolMeasures>>;

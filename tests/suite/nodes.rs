@@ -61,14 +61,13 @@ fn any_node_takes_mail_and_everything_is_seen_from_each() {
     let delivered = nodes.lab.delivered(2);
     assert_eq!(delivered.len(), 2);
     for node in &nodes.nodes {
-        let listed = nodes.lab.wait_for("an empty queue", || {
-            let listed = node.stdout(&["queue", "list"]);
-            has(0, &listed).then_some(listed)
-        });
-        println!("{listed}");
+        let is_empty = || has(0, &node.stdout(&["queue", "list"])).then_some(());
+        nodes.lab.wait_for("an empty queue", is_empty);
         let traced = node.stdout(&["trace", "someone@example.net"]);
         assert_eq!(traced.matches("delivered").count(), 2, "{traced}");
-        println!("{}", node.stdout(&["status"]));
+        let status = node.stdout(&["status"]);
+        assert_eq!(status.matches("\nnode ").count(), 2, "{status}");
+        assert_eq!(status.matches(", leads").count(), 1, "{status}");
     }
     assert!(nodes.nodes.iter_mut().all(Node::stop));
     drop(nodes.server);

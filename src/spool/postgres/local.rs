@@ -91,6 +91,11 @@ impl Local {
         known.is_some_and(|held| held.number == claim.number)
     }
 
+    /// The number of this node's claims.
+    pub(super) fn claims(&self) -> usize {
+        self.claims.len()
+    }
+
     /// Extends a claim. Returns false if this node does not have it.
     pub(super) fn renew(&mut self, claim: Claim, until: Timestamp) -> bool {
         match self.claims.get_mut(&claim.id) {

@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_postgres::Row;
 
 use super::database::{Lent, Values};
 use super::shared::Shared;
 use super::{claims, schema};
 use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
-use crate::spool::SpoolError;
 use crate::spool::time::TimeNote;
+use crate::spool::{NodeRow, SpoolError};
 
 /// The time from one heartbeat to the next. An idle node sends few other statements.
 const BEAT: Duration = Duration::from_secs(2);
@@ -74,6 +75,11 @@ const REST: &str = "UPDATE slot SET node = NULL, rests_until = $2 WHERE node = A
 const FREE: &str = "DELETE FROM slot WHERE node = ANY($1)";
 
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
+
+const LIST: &str = "
+    SELECT name, version, began, (extract(epoch FROM clock_timestamp() - seen))::bigint, state,
+        id = (SELECT min(id) FROM node WHERE seen >= clock_timestamp() - $1 * interval '1 ms')
+    FROM node ORDER BY id";
 
 const READ_TIME: &str = concat!("SELECT at, wall, ", wall!(), " FROM shared_time");
 const BEGIN_TIME: &str = concat!("INSERT INTO shared_time (at, wall) SELECT $1, ", wall!());
@@ -216,6 +222,21 @@ async fn heartbeat(shared: &Shared, unbroken_since: Option<Duration>) -> Result<
         bury(shared, dead).await?;
     }
     Ok(())
+}
+
+/// Returns the nodes, eldest first.
+pub(super) async fn list(shared: &Shared) -> Result<Vec<NodeRow>, SpoolError> {
+    let dead = DEAD.as_millis() as f64;
+    let rows = shared.database.query(LIST, &[&dead]).await?;
+    let node = |row: &Row| NodeRow {
+        name: row.get(0),
+        version: row.get(1),
+        since: Timestamp(row.get(2)),
+        silent: row.get::<_, i64>(3).max(0) as u64,
+        claimed: row.get::<_, &str>(4).parse().unwrap_or_default(),
+        leads: row.get::<_, Option<bool>>(5) == Some(true),
+    };
+    Ok(rows.iter().map(node).collect())
 }
 
 /// Takes over from the nodes that are dead.

@@ -27,7 +27,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(7881696737170387570)";
 /// `mention` lists the addresses and ids by which people look for messages, for messages of the queue and stories.
 ///
 /// `node` has one row for each run of a node. Its number is never reused. `slot` is a small number that no other
-/// node has, for the ids of messages. `seen` is the database's time of the last heartbeat.
+/// node has, for the ids of messages. `state` is the number of its claims at the last heartbeat. `seen` is the database's time of the last heartbeat.
 ///
 /// `machine` identifies the data folder, which only one process can use at a time: a node that joins takes over from an
 /// earlier run with the same folder at once.

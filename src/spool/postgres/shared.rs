@@ -80,9 +80,9 @@ impl Shared {
         !self.history.is_zero()
     }
 
-    /// What this node does, for the others to show.
+    /// The number of messages that this node has claimed, for the others to show.
     pub(super) fn state_text(&self) -> String {
-        String::new()
+        self.local().claims().to_string()
     }
 
     /// Notes if the database may have stored something without telling.
