@@ -15,7 +15,10 @@ use crate::observe::maillog;
 use crate::spool::SpoolError;
 
 /// The prefix of the names of holds that end by themselves. Operators' holds have another one.
-const PAUSE: &str = "pause/";
+const PAUSE: &str = "hold-until/";
+
+/// The beginning of all names of holds.
+const HOLDS: &str = "hold";
 
 /// How long a node that does not lead waits for the leader's probe, before it probes itself.
 const PROBED: Duration = Duration::from_secs(60);
@@ -32,9 +35,7 @@ impl World {
         if !self.spool.is_shared() {
             return Ok(());
         }
-        let mut notes = self.spool.notes(NOTE).await?;
-        notes.extend(self.spool.notes(PAUSE).await?);
-        let notes: KnownHolds = notes.into_iter().collect();
+        let notes: KnownHolds = self.spool.notes(HOLDS).await?.into_iter().collect();
         let former = std::mem::replace(known, notes);
         for (name, value) in known.iter() {
             if former.get(name) != Some(value) {

@@ -469,7 +469,7 @@ impl Manage for PostgresSpool {
     }
 
     fn counts(&self) -> SpoolFuture<'_, Vec<Count>> {
-        Box::pin(async move { Ok(manage::measure(&self.shared).await?.0) })
+        Box::pin(async move { Ok(manage::measure(&self.shared, true).await?.0) })
     }
 
     fn nodes(&self) -> SpoolFuture<'_, Vec<NodeRow>> {
@@ -481,6 +481,6 @@ impl Manage for PostgresSpool {
     }
 
     fn measures(&self) -> SpoolFuture<'_, Arc<SpoolMeasures>> {
-        Box::pin(async move { Ok(manage::measure(&self.shared).await?.1) })
+        Box::pin(async move { Ok(manage::measure(&self.shared, false).await?.1) })
     }
 }

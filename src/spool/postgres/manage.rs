@@ -23,6 +23,9 @@ const CHUNK: usize = 1_000;
 /// Measuring that takes longer than this is reused, so that it takes at most a hundredth of the time.
 const LONG: Duration = Duration::from_millis(20);
 
+/// Measurements that need not be exact are reused for this time, because one request often needs several.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// The longest time for which measurements are reused.
 const MEASURED: Duration = Duration::from_secs(30);
 
@@ -247,19 +250,21 @@ pub(super) async fn reroute(
     Ok(())
 }
 
-/// Counts the messages and measures the spool, or returns recent results if that takes long.
+/// Counts the messages and measures the spool, or returns recent results: those of this moment if they need not be
+/// `exact`, and those of the last half minute if measuring takes long.
 pub(super) async fn measure(
     shared: &Shared,
+    exact: bool,
 ) -> Result<(Vec<Count>, Arc<SpoolMeasures>), SpoolError> {
     let mut last = shared.measured.lock().await;
     if let Some((until, counts, measures)) = &*last
-        && Instant::now() < *until
+        && Instant::now() < if exact { *until } else { *until + MOMENT }
     {
         return Ok((counts.clone(), measures.clone()));
     }
+    let used = size(shared).await?;
     let begun = Instant::now();
     let rows = shared.database.query(COUNT, &[]).await?;
-    let used = shared.database.query(SIZE, &[]).await?;
     let (mut counts, mut oldest): (Vec<Count>, Vec<_>) = (Vec::new(), Vec::new());
     for row in &rows {
         let server: String = row.get(0);
@@ -283,7 +288,7 @@ pub(super) async fn measure(
     }
     let measures = Arc::new(SpoolMeasures {
         oldest,
-        used: used[0].get::<_, Option<i64>>(0).unwrap_or_default() as u64,
+        used,
         free: None,
     });
     let took = begun.elapsed();
@@ -295,4 +300,18 @@ pub(super) async fn measure(
     let until = Instant::now() + reused.min(MEASURED);
     *last = Some((until, counts.clone(), measures.clone()));
     Ok((counts, measures))
+}
+
+/// Returns the octets that the tables take. They may be half a minute old.
+async fn size(shared: &Shared) -> Result<u64, SpoolError> {
+    let mut last = shared.size.lock().await;
+    if let Some((until, size)) = *last
+        && Instant::now() < until
+    {
+        return Ok(size);
+    }
+    let rows = shared.database.query(SIZE, &[]).await?;
+    let size = rows[0].get::<_, Option<i64>>(0).unwrap_or_default() as u64;
+    *last = Some((Instant::now() + MEASURED, size));
+    Ok(size)
 }

@@ -38,6 +38,8 @@ pub(super) struct Shared {
     /// Notified if there is work for the task that tends to claims.
     pub(super) untended: Notify,
     pub(super) measured: tokio::sync::Mutex<Measured>,
+    /// The octets that the tables take, and the time until which this is reused.
+    pub(super) size: tokio::sync::Mutex<Option<(Instant, u64)>>,
 }
 
 impl Shared {
@@ -63,6 +65,7 @@ impl Shared {
             changed: Notify::new(),
             untended: Notify::new(),
             measured: tokio::sync::Mutex::default(),
+            size: tokio::sync::Mutex::default(),
         }
     }
 

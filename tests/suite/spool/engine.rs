@@ -14,6 +14,9 @@ pub trait Engine: Send + Sync {
     /// Opens the spool; it keeps stories for `history`.
     fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>>;
 
+    /// The number of stored contents, or pieces of them, outside the messages' own rows.
+    fn contents(&self) -> BoxFuture<'_, usize>;
+
     /// Ends what a process leaves behind when it dies.
     fn bury(&self) -> BoxFuture<'_, ()>;
 }
@@ -80,6 +83,11 @@ impl Engine for Sqlite {
         Box::pin(async move { Arc::new(opened.expect("opens")) as Arc<dyn WholeSpool> })
     }
 
+    fn contents(&self) -> BoxFuture<'_, usize> {
+        let files = std::fs::read_dir(self.folder.path().join("content"));
+        Box::pin(async move { files.map_or(0, Iterator::count) })
+    }
+
     fn bury(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
@@ -88,6 +96,14 @@ impl Engine for Sqlite {
 impl Engine for Postgres {
     fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>> {
         Box::pin(async move { Arc::new(self.node(history, "relay").await) as Arc<dyn WholeSpool> })
+    }
+
+    fn contents(&self) -> BoxFuture<'_, usize> {
+        Box::pin(async {
+            let client = client(&self.url).await;
+            let count = client.query_one("SELECT count(*) FROM piece", &[]).await;
+            count.expect("counts").get::<_, i64>(0) as usize
+        })
     }
 
     fn bury(&self) -> BoxFuture<'_, ()> {
