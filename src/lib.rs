@@ -59,7 +59,7 @@
 //! | a reply of Exchange, and the reaction to it | `transport/smtp/table.rs`, `tests/replies.txt` |
 //! | a limit for all clients | `door/limits.rs` (the table `[limits]`); its words in `submission/wording.rs` |
 //! | a limit of one user | `door/usage.rs` (counts), `config/text/client.rs` and `config/check/user.rs` (the key); its words in `submission/wording.rs` |
-//! | a limit of a mailbox | `delivery/usage.rs`, `delivery/desk.rs` |
+//! | a limit of a mailbox | `delivery/usage.rs`, `delivery/desk.rs`; over all nodes, `spool/postgres/marks.rs`, `delivery/leases.rs` (sessions), `delivery/shared_holds.rs` |
 //! | when another server takes over the mail of a server | `delivery/fallback.rs`, `delivery/hold.rs`; as whom it sends, `delivery/lanes.rs` |
 //! | which message of a mailbox goes next | `delivery/fair.rs` |
 //! | when a message is tried again or given up | `delivery/retry.rs` |
@@ -102,7 +102,7 @@
 //! | another protocol for apps | a room beside `submission/` that implements `Protocol` of `door/service.rs`; `door/sign_in.rs` checks its passwords |
 //! | another way out, such as Microsoft Graph | a folder beside `transport/smtp/` that implements `transport/link.rs` |
 //! | another OAuth provider | `config/preset.rs` |
-//! | when a token is renewed | `token/state.rs`; how tokens are encrypted, `token/vault/seal.rs` |
+//! | when a token is renewed | `token/state.rs`; by which node, `token/source/shared.rs`; how tokens are encrypted, `token/vault/seal.rs` |
 //! | a signal, or another operating system | `platform/signals.rs`, and the other files of `platform/` |
 //!
 //! # Words that are ours
@@ -125,6 +125,7 @@
 //! | fact | what happened to a message; it becomes a log line and an event of the story |
 //! | delivery report | a mail server's message in a mailbox about mail that it could not deliver; Microsoft's NDR |
 //! | report, digest | a message of ours to a sender; one that lists many failures |
+//! | node | one of several processes that share a spool in PostgreSQL; the eldest that is alive leads |
 //! | story | what happened to a message, kept after the message is gone |
 //! | time of the spool | runs on steadily, whatever the wall clock shows; people are shown the wall clock |
 
