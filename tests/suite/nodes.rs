@@ -11,7 +11,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::support::postgresql::Postgresql;
-use crate::support::{Lab, Node, Plan, SERVER, Smtp, USUAL, admitted, by_refresh_token, seed};
+use crate::support::{
+    Cutter, Lab, Node, Plan, SERVER, Smtp, USUAL, admitted, by_refresh_token, seed,
+};
 
 /// Nodes on one database, and the stand-ins that they use.
 struct Nodes {
@@ -28,9 +30,16 @@ impl Nodes {
     /// Sets up `count` nodes that are not running yet. If PostgreSQL is not installed, the test is skipped with a message.
     fn new(test: &str, count: usize, plan: Plan) -> Option<Self> {
         let server = Postgresql::start(test, "-c synchronous_commit=on")?;
+        let port = server.port;
+        Some(Self::behind(server, port, count, plan))
+    }
+
+    /// Sets up nodes that reach the server through a proxy on this port.
+    fn behind(server: Postgresql, port: u16, count: usize, plan: Plan) -> Self {
         let configuration = plan.configuration.clone();
         let lab = Lab::stopped(plan);
         let url = lab.wait(server.database());
+        let url = url.replace(&format!(":{}/", server.port), &format!(":{port}/"));
         lab.write_private("vault.key", VAULT_KEY);
         lab.write_private("refresh", "refresh-notifications@example.com");
         let spool = format!("\n[spool]\npostgresql = {{ url = \"{url}\" }}\n");
@@ -39,7 +48,7 @@ impl Nodes {
         let nodes =
             (0..count).map(|number| Node::new(&lab, &format!("node{number}"), &configuration));
         let nodes = nodes.collect();
-        Some(Self { server, lab, nodes })
+        Self { nodes, lab, server }
     }
 
     fn start(&mut self) {
@@ -466,4 +475,38 @@ fn a_hold_on_one_node_is_a_hold_on_all() {
         .wait_for("a release", || (!is_held(one)).then_some(()));
     assert!(one.send(&admitted("released")).starts_with("250"));
     nodes.lab.delivered(2);
+}
+
+#[test]
+fn while_connections_to_the_database_are_cut_nothing_is_lost_and_nothing_is_sent_twice() {
+    let seed = seed();
+    let Some(server) = Postgresql::start("nodes cut", "") else {
+        return;
+    };
+    let cutter = Cutter::start(server.port);
+    let plan = Plan {
+        configuration: format!("{USUAL}{SERVER}sessions = 4\n"),
+        ..Plan::default()
+    };
+    let mut nodes = Nodes::behind(server, cutter.port, 2, plan);
+    nodes.start();
+    let (mut random, promised) = (StdRng::seed_from_u64(seed), Mutex::new(Vec::new()));
+    for round in 0..ROUNDS {
+        let is_over = AtomicBool::new(false);
+        let addresses: Vec<SocketAddr> = nodes.nodes.iter().map(|node| node.address).collect();
+        std::thread::scope(|scope| {
+            for (number, address) in addresses.into_iter().enumerate() {
+                let (promised, is_over) = (&promised, &is_over);
+                scope.spawn(move || load(address, &format!("{round}-{number}"), promised, is_over));
+            }
+            std::thread::park_timeout(Duration::from_micros(random.random_range(0..60_000)));
+            cutter.cut();
+            is_over.store(true, Ordering::Release);
+        });
+    }
+    let promised = promised.into_inner().expect("no panic");
+    assert!(!promised.is_empty(), "seed {seed}: none was sent");
+    let twice = nodes.settled(&promised, &format!("seed {seed}"));
+    assert_eq!(twice, 0, "seed {seed}");
+    println!("seed {seed}: {} promised", promised.len());
 }

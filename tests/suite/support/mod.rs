@@ -1,5 +1,6 @@
 //! The tools that the tests share.
 
+mod cutter;
 mod lab;
 mod node;
 mod plan;
@@ -14,6 +15,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+pub use cutter::Cutter;
 pub use lab::Lab;
 pub use node::Node;
 pub use plan::{Plan, SERVER, USUAL, by_refresh_token, for_reading, reading};
