@@ -31,18 +31,20 @@ impl Nodes {
     fn new(test: &str, count: usize, plan: Plan) -> Option<Self> {
         let server = Postgresql::start(test, "-c synchronous_commit=on")?;
         let port = server.port;
-        Some(Self::behind(server, port, count, plan))
+        Some(Self::behind(server, &port.to_string(), count, plan))
     }
 
-    /// Sets up nodes that reach the server through a proxy on this port.
-    fn behind(server: Postgresql, port: u16, count: usize, plan: Plan) -> Self {
+    /// Sets up nodes that reach the server by a proxy on this port, or by several addresses.
+    fn behind(server: Postgresql, port: &str, count: usize, plan: Plan) -> Self {
         let configuration = plan.configuration.clone();
         let lab = Lab::stopped(plan);
         let url = lab.wait(server.database());
         let url = url.replace(&format!(":{}/", server.port), &format!(":{port}/"));
         lab.write_private("vault.key", VAULT_KEY);
         lab.write_private("refresh", "refresh-notifications@example.com");
-        let spool = format!("\n[spool]\npostgresql = {{ url = \"{url}\" }}\n");
+        let spool = format!(
+            "\n[spool]\npostgresql = {{ url = \"{url}?target_session_attrs=read-write\" }}\n"
+        );
         let key = "vault_key = { file = \"vault.key\" }\n";
         let configuration = key.to_owned() + &configuration + &spool;
         let nodes =
@@ -488,7 +490,7 @@ fn while_connections_to_the_database_are_cut_nothing_is_lost_and_nothing_is_sent
         configuration: format!("{USUAL}{SERVER}sessions = 4\n"),
         ..Plan::default()
     };
-    let mut nodes = Nodes::behind(server, cutter.port, 2, plan);
+    let mut nodes = Nodes::behind(server, &cutter.port.to_string(), 2, plan);
     nodes.start();
     let (mut random, promised) = (StdRng::seed_from_u64(seed), Mutex::new(Vec::new()));
     for round in 0..ROUNDS {
@@ -509,4 +511,53 @@ fn while_connections_to_the_database_are_cut_nothing_is_lost_and_nothing_is_sent
     let twice = nodes.settled(&promised, &format!("seed {seed}"));
     assert_eq!(twice, 0, "seed {seed}");
     println!("seed {seed}: {} promised", promised.len());
+}
+
+#[test]
+fn the_nodes_follow_a_failover_to_a_synchronous_standby() {
+    let Some(server) = Postgresql::start("nodes failover", "") else {
+        return;
+    };
+    let standby = server.standby();
+    let plan = Plan {
+        configuration: format!("{USUAL}{SERVER}sessions = 4\n"),
+        ..Plan::default()
+    };
+    let hosts = format!("{},127.0.0.1:{}", server.port, standby.port);
+    let mut nodes = Nodes::behind(server, &hosts, 2, plan);
+    nodes.lab.wait(async {
+        let client = nodes.server.client("postgres").await;
+        // Each statement of its own, because ALTER SYSTEM may be in no transaction.
+        for sql in [
+            "ALTER SYSTEM SET synchronous_standby_names = '*'",
+            "SELECT pg_reload_conf()",
+        ] {
+            client.batch_execute(sql).await.expect("sets");
+        }
+    });
+    nodes.start();
+    let (promised, is_over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let addresses: Vec<SocketAddr> = nodes.nodes.iter().map(|node| node.address).collect();
+    std::thread::scope(|scope| {
+        for (number, address) in addresses.into_iter().enumerate() {
+            let (promised, is_over) = (&promised, &is_over);
+            scope.spawn(move || load(address, &format!("failover-{number}"), promised, is_over));
+        }
+        nodes.lab.wait_for("promises", || {
+            (promised.lock().expect("no panic").len() > 50).then_some(())
+        });
+        nodes.server.stop("KILL");
+        standby.promote();
+        is_over.store(true, Ordering::Release);
+    });
+    for node in &nodes.nodes {
+        let sends = || {
+            node.send(&admitted("after the failover"))
+                .starts_with("250")
+        };
+        nodes.lab.wait_for("mail", || sends().then_some(()));
+    }
+    let promised = promised.into_inner().expect("no panic");
+    let twice = nodes.settled(&promised, "failover");
+    assert_eq!(twice, 0);
 }

@@ -91,6 +91,11 @@ const UNSPENT: &str = "
     DELETE FROM reserved r USING unnest($1::bigint[], $2::bigint[]) AS own (id, claim)
     WHERE r.message = own.id AND r.claim = own.claim";
 
+/// Tells later whether this transaction was committed, if its answer does not come. A transaction's own number would not
+/// do: a server that takes over in a failover gives it to another transaction.
+const ENDED: &str = "INSERT INTO ended (node, serial) VALUES ($1, $2)";
+const FORGET_ENDED: &str = "DELETE FROM ended WHERE node = $1 AND serial < $2";
+
 const ADD_LINES: &str = "
     INSERT INTO digest_line (message, text) SELECT $1, line FROM unnest($2::text[]) WITH ORDINALITY AS new (line, place)
     ORDER BY place";
@@ -129,6 +134,7 @@ pub(super) struct Changes {
     lines: Vec<(i64, Column<String>, i64)>,
     spent: (Column<i64>, Column<i64>),
     unspent: (Column<i64>, Column<i64>),
+    ended: Option<(i64, i64, i64)>,
 }
 
 #[derive(Default)]
@@ -406,6 +412,11 @@ impl Changes {
         }
     }
 
+    /// Stores the number of this batch of ended claims, and forgets those of the node before `oldest`.
+    pub(super) fn ended(&mut self, node: i64, serial: i64, oldest: i64) {
+        self.ended = Some((node, serial, oldest));
+    }
+
     /// Settles what a message has used of its mailbox's limits: nothing, if it reached nobody.
     pub(super) fn settle(&mut self, claim: Claim, used: Option<&Used>) {
         let (ids, numbers) = match used {
@@ -563,6 +574,10 @@ impl Changes {
             UNSPENT,
             values![self.unspent.0, self.unspent.1],
         );
+        if let Some((node, serial, oldest)) = self.ended {
+            add(true, ENDED, values![node, serial]);
+            add(true, FORGET_ENDED, values![node, oldest]);
+        }
         for (digest, lines, size) in self.lines {
             add(true, ADD_LINES, values![digest, lines]);
             add(true, LENGTHEN, values![digest, size]);

@@ -37,9 +37,8 @@ struct Locked {
     place: Option<i32>,
 }
 
-/// The number of the present transaction, by which the server tells later whether it was committed.
-const NUMBER: &str = "SELECT pg_current_xact_id()::text";
-const IS_COMMITTED: &str = "SELECT pg_xact_status($1::text::xid8) = 'committed'";
+/// True if a batch of ended claims is stored.
+const IS_STORED: &str = "SELECT EXISTS (SELECT FROM ended WHERE node = $1 AND serial = $2)";
 
 /// What becomes of new and changed messages when the transaction is committed.
 struct Effect {
@@ -56,19 +55,24 @@ pub(super) async fn finish(shared: &Shared, batch: &[Finish]) -> Result<Vec<Clai
     };
     let _claiming = shared.claiming.read().await;
     let doubt = shared.local().doubts.get(&first).cloned();
-    if let Some(Doubt { number, lost }) = doubt {
-        let is_committed = is_committed(shared, &number).await?;
-        shared.local().doubts.remove(&first);
-        if is_committed {
+    if let Some(Doubt { node, serial, lost }) = doubt {
+        let rows = shared.database.query(IS_STORED, &[&node, &serial]).await?;
+        shared.local().resolve(&first, serial);
+        if rows[0].get(0) {
             settle(shared, batch, &lost);
             return Ok(lost);
         }
     }
+    let serial = shared.local().next_serial();
     let begun = std::sync::Mutex::new(None);
-    let written = shared.database.within(write(shared, batch, &begun)).await;
+    let written = write(shared, batch, serial, &begun);
+    let written = shared.database.within(written).await;
     let doubt = begun.into_inner().unwrap_or_default();
-    if let (Err(SpoolError::Away { .. }), Some(doubt)) = (&written, doubt) {
-        shared.local().doubts.insert(first, doubt);
+    match (&written, doubt) {
+        (Err(SpoolError::Away { .. }), Some(doubt)) => {
+            shared.local().doubts.insert(first, doubt);
+        }
+        _ => shared.local().resolve(&first, serial),
     }
     let (offers, lost) = shared.checked(written)?;
     settle(shared, batch, &lost);
@@ -80,44 +84,36 @@ pub(super) async fn finish(shared: &Shared, batch: &[Finish]) -> Result<Vec<Clai
 async fn write(
     shared: &Shared,
     batch: &[Finish],
+    serial: i64,
     begun: &std::sync::Mutex<Option<Doubt>>,
 ) -> Result<(Offers, Vec<Claim>), SpoolError> {
     let lent = shared.database.lend().await?;
-    let (begin, number, locked) = tokio::join!(
+    let (begin, locked) = tokio::join!(
         biased;
         lent.begin(),
-        lent.query(NUMBER, &[]),
         lock(&lent, batch),
     );
     begin?;
-    let (number, locked) = (number?[0].get(0), locked?);
-    let mut effect = Effect::new(shared.node());
+    let (node, locked) = (shared.node(), locked?);
+    let mut effect = Effect::new(node);
     for finish in batch {
         add_finish(shared, &lent, finish, &locked, &mut effect).await?;
     }
     let Effect {
-        changes,
+        mut changes,
         offers,
         lost,
     } = effect;
+    changes.ended(node, serial, shared.local().oldest_open());
     let doubt = Doubt {
-        number,
+        node,
+        serial,
         lost: lost.clone(),
     };
     *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(doubt);
     changes.write(&lent, false, offers.fence()).await?;
     lent.done();
     Ok((offers, lost))
-}
-
-/// True if the server has committed a transaction. A server that has become the primary without it does not know its
-/// number.
-async fn is_committed(shared: &Shared, number: &str) -> Result<bool, SpoolError> {
-    match shared.database.query(IS_COMMITTED, &[&number]).await {
-        Ok(rows) => Ok(rows[0].get::<_, Option<bool>>(0) == Some(true)),
-        Err(SpoolError::Database { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 impl Effect {

@@ -1,6 +1,6 @@
 //! What this node knows: its claims, the messages that it has just accepted, and the places where messages wait. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::base::{MessageId, Timestamp};
 use crate::spool::due::DuePlaces;
@@ -21,6 +21,9 @@ pub(super) struct Local {
     pub(super) revoked: Vec<MessageId>,
     /// Batches of ended claims of which it is not known whether they are stored, by their first claims.
     pub(super) doubts: HashMap<Claim, Doubt>,
+    /// The number of the last batch of ended claims, and those that are being written or in doubt.
+    serial: i64,
+    open: BTreeSet<i64>,
     /// Places that the other nodes are to be told of, with the time at which a message is due there.
     pub(super) announced: HashMap<Place, Timestamp>,
 }
@@ -28,8 +31,9 @@ pub(super) struct Local {
 /// A transaction that ended claims, or not: the connection broke before the answer came.
 #[derive(Debug, Clone)]
 pub(super) struct Doubt {
-    /// The transaction's number, by which the server tells whether it was committed.
-    pub(super) number: String,
+    /// The node, and the number of the batch among those of the node: the transaction stores them.
+    pub(super) node: i64,
+    pub(super) serial: i64,
     /// The claims that were lost, if it was.
     pub(super) lost: Vec<Claim>,
 }
@@ -89,6 +93,24 @@ impl Local {
     pub(super) fn has(&self, claim: Claim) -> bool {
         let known = self.claims.get(&claim.id);
         known.is_some_and(|held| held.number == claim.number)
+    }
+
+    /// Returns the number of a new batch of ended claims.
+    pub(super) fn next_serial(&mut self) -> i64 {
+        self.serial += 1;
+        self.open.insert(self.serial);
+        self.serial
+    }
+
+    /// Notes that it is known whether a batch, which begins with this claim, is stored.
+    pub(super) fn resolve(&mut self, first: &Claim, serial: i64) {
+        self.doubts.remove(first);
+        self.open.remove(&serial);
+    }
+
+    /// Returns the number of the oldest batch that is being written or in doubt.
+    pub(super) fn oldest_open(&self) -> i64 {
+        self.open.first().copied().unwrap_or(self.serial)
     }
 
     /// The number of this node's claims.

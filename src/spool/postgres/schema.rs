@@ -42,6 +42,9 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(7881696737170387570)";
 /// `secret` has the accounts' tokens, sealed with the vault's key. `renewed_by` is the node that requests a new token at
 /// present. The row of an account that has no tokens yet has no `data`.
 ///
+/// `ended` has the numbers of the last batches of ended claims, by node: a node looks there if the answer to a commit did
+/// not come.
+///
 /// `shared_time` has one row: the [time of the spool](crate::spool::time), and the time of the database when it was
 /// stored.
 const SCHEMA: &str = "
@@ -169,6 +172,11 @@ const SCHEMA: &str = "
         data          bytea,
         renewed_by    bigint,
         renewed_until timestamptz
+    );
+    CREATE TABLE ended (
+        node   bigint NOT NULL,
+        serial bigint NOT NULL,
+        PRIMARY KEY (node, serial)
     );
     CREATE TABLE shared_time (at bigint NOT NULL, wall bigint NOT NULL);
 ";

@@ -92,6 +92,38 @@ impl Postgresql {
         Some(server)
     }
 
+    /// Starts a streaming standby of this server. From now on, this server commits only what the standby has too.
+    pub fn standby(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a folder").keep();
+        let (at, own, port) = (folder.display(), as_other_user(), free_port());
+        if !own.is_empty() {
+            shell(&format!("chown postgres:postgres {at}"));
+        }
+        let (copy, from) = (self.programs.join("pg_basebackup"), self.port);
+        let copy = copy.display();
+        shell(&format!(
+            "cd {at}; {own} {copy} -D {at}/data -R -c fast -h 127.0.0.1 -p {from} -U postgres; chmod 700 {at}/data"
+        ));
+        let standby = Self {
+            port,
+            programs: self.programs.clone(),
+            options: format!("-p {port} -c listen_addresses=127.0.0.1 -k {at}"),
+            folder,
+            running: Mutex::default(),
+        };
+        standby.run();
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub fn promote(&self) {
+        let (own, pg_ctl) = (as_other_user(), self.programs.join("pg_ctl"));
+        let (pg_ctl, at) = (pg_ctl.display(), self.folder.display());
+        shell(&format!(
+            "cd {at}; {own} {pg_ctl} promote -w -D {at}/data >/dev/null"
+        ));
+    }
+
     /// Returns the server that the tests of this process share. It does not wait for the disk.
     pub fn shared(test: &str) -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Postgresql>> = OnceLock::new();
