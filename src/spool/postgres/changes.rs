@@ -32,8 +32,7 @@ const INSERT: &str = "
     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::bigint[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[],
         $16::integer[], $17::text[], $18::boolean[], $19::boolean[], $20::integer[], $21::text[], $22::text[],
-        $23::text[], $24::text[], $25::bigint[], $26::bigint[], $27::bytea[])
-    ON CONFLICT (id) DO NOTHING";
+        $23::text[], $24::text[], $25::bigint[], $26::bigint[], $27::bytea[])";
 
 const INSERT_RECIPIENTS: &str = "
     INSERT INTO recipient (message, place, address, parameters, state, answer)

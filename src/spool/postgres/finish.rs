@@ -55,12 +55,13 @@ pub(super) async fn finish(shared: &Shared, batch: &[Finish]) -> Result<Vec<Clai
     };
     let _claiming = shared.claiming.read().await;
     let doubt = shared.local().doubts.get(&first).cloned();
-    if let Some(Doubt { node, serial, lost }) = doubt {
-        let rows = shared.database.query(IS_STORED, &[&node, &serial]).await?;
-        shared.local().resolve(&first, serial);
-        if rows[0].get(0) {
-            settle(shared, batch, &lost);
-            return Ok(lost);
+    if let Some(doubt) = doubt {
+        let is_stored = shared.database.within(is_stored(shared, batch, &doubt));
+        let is_stored = is_stored.await?;
+        shared.local().resolve(&first, doubt.serial);
+        if is_stored {
+            settle(shared, batch, &doubt.lost);
+            return Ok(doubt.lost);
         }
     }
     let serial = shared.local().next_serial();
@@ -78,6 +79,18 @@ pub(super) async fn finish(shared: &Shared, batch: &[Finish]) -> Result<Vec<Clai
     settle(shared, batch, &lost);
     offers.settle(shared);
     Ok(lost)
+}
+
+/// True if an earlier transaction has stored a batch. Waits for that transaction first, if the server still runs it: it
+/// has locked the messages.
+async fn is_stored(shared: &Shared, batch: &[Finish], doubt: &Doubt) -> Result<bool, SpoolError> {
+    let lent = shared.database.lend().await?;
+    lent.begin().await?;
+    lock(&lent, batch).await?;
+    let rows = lent.query(IS_STORED, &[&doubt.node, &doubt.serial]).await?;
+    lent.commit().await?;
+    lent.done();
+    Ok(rows[0].get(0))
 }
 
 /// Writes a batch. Before the commit, stores in `begun` what is needed to find out later whether it was committed.

@@ -60,6 +60,7 @@ contract!(
     late_messages_are_listed_page_by_page,
     any_text_comes_back,
     what_is_put_together_is_accepted_together,
+    a_message_whose_id_is_taken_is_refused,
 );
 
 pub(super) fn new(spool: &dyn WholeSpool, lane: &str, text: &str) -> NewMessage {
@@ -944,4 +945,14 @@ async fn what_is_put_together_is_accepted_together(engine: &dyn Engine) {
     }
     let both = [("a".to_owned(), 200, 0), ("b".to_owned(), 200, 0)];
     assert_eq!(counts(&**spool).await, both);
+}
+
+async fn a_message_whose_id_is_taken_is_refused(engine: &dyn Engine) {
+    let spool = engine.open(HOUR).await;
+    let first = new(&*spool, "a", "first");
+    let mut second = new(&*spool, "a", "second");
+    second.record.id = first.record.id;
+    let id = put(&*spool, first).await;
+    assert!(spool.put(vec![second]).await.is_err(), "250 would be a lie");
+    assert_eq!(text_of(&*spool, id).await, "first");
 }
