@@ -8,7 +8,7 @@ use crate::base::Timestamp;
 use crate::spool::{ClaimFrom, Claimed, Finish, SpoolError};
 use crate::transport::Outcome;
 
-/// What became of the attempt, in words.
+/// The reason for the interruption, in words.
 const DIED: &str = "the node that was sending it stopped before it knew the server's reply";
 
 /// Claims messages. Messages that may have arrived are settled like those whose attempt was interrupted, and the

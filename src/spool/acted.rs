@@ -1,4 +1,4 @@
-//! What an operator's action makes of a message. Pure.
+//! The decision about an operator's action on a message. Pure.
 
 use super::{EventKind, OperatorAction, Record, State};
 use crate::base::Timestamp;

@@ -84,7 +84,7 @@ pub enum SpoolError {
     /// The database cannot be used as it is.
     #[error("[spool] postgresql: {text}")]
     Unusable {
-        /// What is missing, with the remedy.
+        /// The fault, with the remedy.
         text: String,
     },
     /// The URL of the database cannot be read.

@@ -1,9 +1,9 @@
-//! What a message uses of its mailbox's limits, for spools in which several nodes use the same mailbox. Pure.
+//! The use of a mailbox's limits by a message, for spools in which several nodes use the same mailbox. Pure.
 
 use crate::base::Timestamp;
 use crate::delivery::usage::MailboxLimits;
 
-/// What a message is about to use.
+/// The amount that a message is about to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spending {
     /// The mailbox, as delivery names it.

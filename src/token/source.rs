@@ -267,6 +267,7 @@ impl Source {
 
     /// Forgets all tokens of the account. Returns true if there were any.
     pub async fn disconnect(&self) -> Result<bool, TokenError> {
+        self.reload().await?;
         let mut account = self.account().await?;
         let mut next = account.clone();
         let had_tokens = next.refresh.is_some() || next.access.is_some();

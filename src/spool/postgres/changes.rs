@@ -18,7 +18,7 @@ use crate::spool::{
 
 /// The length of a slice (milliseconds). A mailbox's messages within a slice are counted together, as in
 /// delivery.
-const SLICE: i64 = 300_000;
+pub(super) const SLICE: i64 = 300_000;
 
 /// Fails with a division by zero if other nodes have taken over from this node, and keeps them from doing so until the
 /// transaction ends. A failure undoes the whole transaction, although its statements are sent without waiting.
@@ -270,11 +270,9 @@ impl Changes {
 
     fn add_waiting(&mut self, id: MessageId, first: i32, recipients: &[Recipient]) {
         for (place, recipient) in (first..).zip(recipients) {
-            self.add_recipient(id, place, &recipient.address, WAITING, None);
-            let parameters = clean(recipient.parameters.as_str());
-            if let Some(last) = self.recipients.parameters.last_mut() {
-                *last = parameters;
-            }
+            let parameters = recipient.parameters.as_str();
+            let address = (&recipient.address, parameters);
+            self.add_recipient(id, place, address, (WAITING, None));
         }
     }
 
@@ -282,15 +280,14 @@ impl Changes {
         &mut self,
         id: MessageId,
         place: i32,
-        address: &Address,
-        state: i16,
-        answer: Option<&str>,
+        (address, parameters): (&Address, &str),
+        (state, answer): (i16, Option<&str>),
     ) {
         let rows = &mut self.recipients;
         rows.message.push(id.to_i64());
         rows.place.push(place);
         rows.address.push(clean(address.as_str()));
-        rows.parameters.push(String::new());
+        rows.parameters.push(clean(parameters));
         rows.state.push(state);
         rows.answer.push(answer.map(clean));
     }
@@ -336,7 +333,7 @@ impl Changes {
         }
         self.rewritten.push(record.id.to_i64());
         for (address, state, answer) in done {
-            self.add_recipient(record.id, place, address, state, Some(answer));
+            self.add_recipient(record.id, place, (address, ""), (state, Some(answer)));
             place += 1;
         }
         self.add_waiting(record.id, place, &record.envelope.recipients);
@@ -368,12 +365,7 @@ impl Changes {
         events: &[StoryEvent],
     ) {
         let id = record.id.to_i64();
-        for event in events {
-            if let Some(result) = result_of(&event.what) {
-                self.results.0.push(result);
-                self.results.1.push(id);
-            }
-        }
+        self.add_results(record.id, events);
         let new = ToldStory {
             ended: ended.map(|at| at.0),
             record: clean(

@@ -18,7 +18,7 @@ macro_rules! own {
     };
 }
 
-/// What a claim returns: the record, the fencing number, whether the message may have arrived, and the content.
+/// The columns that a claim returns: the record, the fencing number, whether the message may have arrived, and the content.
 macro_rules! returning {
     () => {
         concat!(" RETURNING ", columns!(), ", m.claim, m.sending, m.content")

@@ -34,7 +34,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The longest time for one transaction. A client that waits for its 250 gets 451 after that.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
-/// What each connection tells the server at its start. The server ends a transaction whose node is stopped in the
+/// The statement with which each connection begins. The server ends a transaction whose node is stopped in the
 /// middle of it, because its locks would stop other nodes.
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s'";
 
@@ -166,12 +166,8 @@ impl Database {
     }
 
     /// Listens to a channel (LISTEN) on a connection of its own, until that connection ends, and returns the reason.
-    /// Calls `heard` with `None` when it begins to listen, and then with each notification.
-    pub(super) async fn listen(
-        &self,
-        channel: &'static str,
-        heard: impl Fn(Option<&str>),
-    ) -> SpoolError {
+    /// Calls `heard` with each notification.
+    pub(super) async fn listen(&self, channel: &'static str, heard: impl Fn(&str)) -> SpoolError {
         let connected = self.config.connect(self.tls.clone()).await;
         let (client, mut connection) = match connected {
             Ok(connected) => connected,
@@ -186,12 +182,11 @@ impl Database {
                     return Poll::Ready(fault(&self.name, &error));
                 }
                 is_listening = true;
-                heard(None);
             }
             loop {
                 match ready!(connection.poll_message(context)) {
                     Some(Ok(AsyncMessage::Notification(notification))) => {
-                        heard(Some(notification.payload()));
+                        heard(notification.payload());
                     }
                     // The answer to LISTEN has come, perhaps.
                     Some(Ok(_)) => {}
@@ -377,7 +372,7 @@ fn away(name: &str, error: &dyn std::error::Error) -> SpoolError {
     }
 }
 
-/// Says what is wrong: without a code, the connection is; with one, the server says it.
+/// Converts an error: without a code, the connection failed; with a code, the server reported it.
 fn fault(name: &str, error: &Error) -> SpoolError {
     let Some(code) = error.code() else {
         return away(name, error);
@@ -386,7 +381,7 @@ fn fault(name: &str, error: &Error) -> SpoolError {
         || code.code().starts_with("57P")
         || [
             SqlState::TOO_MANY_CONNECTIONS,
-            // It has become a standby.
+            // The server has become a standby.
             SqlState::READ_ONLY_SQL_TRANSACTION,
         ]
         .contains(code);
@@ -410,7 +405,7 @@ fn fault(name: &str, error: &Error) -> SpoolError {
     }
     let fault = match *code {
         SqlState::DISK_FULL => DatabaseFault::Full,
-        // The statement FENCE of changes.rs.
+        // The statements FENCE and WHOLE of changes.rs.
         SqlState::DIVISION_BY_ZERO => return SpoolError::TakenOver,
         _ => DatabaseFault::Other,
     };

@@ -40,7 +40,7 @@ struct Locked {
 /// True if a batch of ended claims is stored.
 const IS_STORED: &str = "SELECT EXISTS (SELECT FROM ended WHERE node = $1 AND serial = $2)";
 
-/// What becomes of new and changed messages when the transaction is committed.
+/// The results of a batch, which take effect when the transaction is committed.
 struct Effect {
     changes: Changes,
     offers: Offers,

@@ -1,4 +1,4 @@
-//! What this node knows: its claims, the messages that it has just accepted, and the places where messages wait. Pure.
+//! The state in this node's memory: its claims, the messages that it has just accepted, and the places where messages wait. Pure.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use crate::spool::due::DuePlaces;
 use crate::spool::fresh::Fresh;
 use crate::spool::{Claim, Claimed, Content, Place, Record};
 
-/// What this node knows.
+/// The state in this node's memory.
 #[derive(Debug, Default)]
 pub(super) struct Local {
     pub(super) fresh: Fresh,

@@ -1,4 +1,4 @@
-//! What operators see and do: the queue, its counts, and actions on messages.
+//! The operators' side: the queue, its counts, and actions on messages.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

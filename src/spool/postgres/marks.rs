@@ -27,7 +27,7 @@ const DAY: Duration = Duration::from_secs(24 * 3_600 + 600);
 const LOCK: &str = "
     INSERT INTO mailbox (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name";
 
-/// What all nodes have used. It is one statement, because a message that ends at this moment moves its recipients from
+/// The usage by all nodes. It is one statement, because a message that ends at this moment moves its recipients from
 /// one table to the other.
 const USAGE: &str = "
     SELECT at, messages, recipients FROM reserved WHERE mailbox = $1 AND (at > $2 OR recipients > 0)

@@ -15,14 +15,14 @@ const LOOK: &str = "
         pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean,
         current_setting('synchronous_commit')";
 
-/// What the database is like.
+/// The state of a database that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseState {
     /// The database and its hosts.
     pub name: String,
-    /// Whether mailferry has created its tables.
+    /// True if mailferry has created its tables.
     pub has_tables: bool,
-    /// What a person should know.
+    /// Warnings for a person.
     pub warnings: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Accepts messages: all that wait are written in one transaction.
+//! Accepts messages: all waiting messages are written in one transaction.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ const GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// The fencing number of a claim with which a message is inserted.
 const FIRST_CLAIM: u64 = 1;
 
-/// Messages to accept, and who waits for that.
+/// Messages to accept, and the caller that waits.
 pub(super) struct Put {
     pub(super) messages: Vec<NewMessage>,
     pub(super) answer: oneshot::Sender<Result<(), SpoolError>>,
 }
 
-/// What becomes of new messages when they are committed.
+/// New messages, and what to do with them when they are committed.
 pub(super) struct Offers {
     /// This node, while the messages are written.
     node: i64,
     /// Messages that this node has claimed, to send them at once.
     fresh: Vec<NewMessage>,
-    /// Where the other messages wait.
+    /// The places of the other messages, and when they are due.
     waiting: Vec<(Place, Timestamp)>,
     /// Contents that the database has accepted.
     accepted: Vec<Content>,
@@ -150,7 +150,7 @@ async fn write(shared: &Shared, group: &[Put]) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// Tells whoever waits. Messages that are not promised to anybody are removed, in case that they were stored.
+/// Answers the caller. Messages that are not promised to anybody are removed, in case that they were stored.
 fn answer(shared: &Shared, put: Put, written: &Result<(), SpoolError>) {
     let ids = put.messages.iter().map(|new| new.record.id);
     let is_unknown = matches!(written, Err(SpoolError::Away { .. }));

@@ -1,4 +1,4 @@
-//! What the parts of the spool share.
+//! The state that the parts of the spool share.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::spool::{Count, Owner, SpoolError, SpoolMeasures};
 /// The counts and measurements, and the time until which they are reused.
 pub(super) type Measured = Option<(Instant, Vec<Count>, Arc<SpoolMeasures>)>;
 
-/// What the parts of the spool share.
+/// The state that the parts of the spool share.
 pub(super) struct Shared {
     pub(super) database: Database,
     pub(super) owner: Owner,

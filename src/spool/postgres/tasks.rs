@@ -1,4 +1,4 @@
-//! What happens in the background, and the small reads and writes.
+//! The tasks in the background, and the small reads and writes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::body::Bodies;
-use super::changes::{Changes, clean};
+use super::changes::{Changes, SLICE, clean};
 use super::claims;
 use super::local::Released;
 use super::shared::Shared;
@@ -48,9 +48,6 @@ const SET_NOTE: &str = "
     INSERT INTO note (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 const REMOVE_NOTE: &str = "DELETE FROM note WHERE name = $1";
 const NOTES: &str = "SELECT name, value FROM note WHERE starts_with(name, $1) ORDER BY name";
-
-/// The length of a slice of usage (milliseconds).
-const SLICE: i64 = 300_000;
 
 /// Releases claims, removes what was not accepted, and tells the other nodes where messages are due, until
 /// `stopping`.
@@ -165,7 +162,7 @@ async fn announce(shared: &Shared) -> Result<(), SpoolError> {
         )
     });
     let texts: Vec<String> = texts.collect();
-    // Whoever does not hear it finds the message by the time.
+    // A node that misses the notification finds the message with its next search.
     shared
         .database
         .query(NOTIFY, &[&CHANNEL, &texts])
@@ -173,10 +170,10 @@ async fn announce(shared: &Shared) -> Result<(), SpoolError> {
         .map(drop)
 }
 
-/// Listens to what other nodes announce, until `stopping`.
+/// Receives the announcements of other nodes, until `stopping`.
 pub(super) async fn listen(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     loop {
-        let heard = |text: Option<&str>| hear(&shared, text);
+        let heard = |text: &str| hear(&shared, text);
         tokio::select! {
             // The heartbeat tells people that the database is away.
             _ = shared.database.listen(CHANNEL, heard) => {}
@@ -189,8 +186,8 @@ pub(super) async fn listen(shared: Arc<Shared>, mut stopping: watch::Receiver<bo
     }
 }
 
-fn hear(shared: &Shared, text: Option<&str>) {
-    let Some((place, due)) = text.and_then(|text| announced_by_other(shared.node(), text)) else {
+fn hear(shared: &Shared, text: &str) {
+    let Some((place, due)) = announced_by_other(shared.node(), text) else {
         return;
     };
     shared.local().due.announce(&place, due);

@@ -77,7 +77,7 @@ impl Source {
             ..loaded
         };
         self.publish(known);
-        // What has failed here may have been mended there.
+        // Another node's sign-in may have ended the failure.
         self.remember(None);
         Ok(())
     }

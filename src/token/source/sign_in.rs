@@ -112,6 +112,7 @@ impl Source {
             let oauth = self.settings.oauth.clone();
             return Err(SignInError::NoRefreshToken { oauth });
         }
+        self.reload().await?;
         let mut account = self.account().await?;
         let mut next = account.clone();
         let added = self.settings.scopes.added();
