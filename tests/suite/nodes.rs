@@ -257,6 +257,12 @@ fn limited(sessions: usize, per_minute: usize, per_day: usize) -> Plan {
 }
 
 impl Nodes {
+    /// Waits until a node, by its number, lists this many messages in the queue.
+    fn queued(&self, node: usize, count: usize) {
+        let is_so = || has(count, &self.nodes[node].stdout(&["queue", "list"])).then_some(());
+        self.lab.wait_for(&format!("{count} in the queue"), is_so);
+    }
+
     /// Checks that the stand-in has refused nothing because of a limit.
     fn were_within_limits(&self) {
         let stats = self.lab.state().stats();
@@ -279,20 +285,13 @@ fn a_mailbox_has_one_minute_and_few_sessions_for_all_nodes() {
     send_through_all(&nodes, 18);
     assert_eq!(nodes.lab.delivered(12).len(), 12);
     // The nodes know that there is nothing more to send in this minute, or have no session.
-    let waiting = || {
-        let listed = nodes.nodes[1].stdout(&["queue", "list"]);
-        has(6, &listed).then_some(())
-    };
-    nodes.lab.wait_for("six that wait", waiting);
+    nodes.queued(1, 6);
     nodes.were_within_limits();
     // A node that starts later knows what the others have sent.
     assert!(nodes.nodes[0].stop());
     nodes.nodes[0].start(&nodes.lab);
     assert!(nodes.nodes[0].send(&admitted("late")).starts_with("250"));
-    nodes.lab.wait_for("seven that wait", || {
-        let listed = nodes.nodes[1].stdout(&["queue", "list"]);
-        has(7, &listed).then_some(())
-    });
+    nodes.queued(1, 7);
     nodes.were_within_limits();
     assert_eq!(nodes.lab.state().stats().messages, 12);
 }
@@ -312,10 +311,7 @@ fn a_mailbox_has_one_day_for_all_nodes() {
     nodes.lab.wait_for("the end of the day", || {
         nodes.nodes.iter().any(held).then_some(())
     });
-    nodes.lab.wait_for("six that wait", || {
-        let listed = nodes.nodes[2].stdout(&["queue", "list"]);
-        has(6, &listed).then_some(())
-    });
+    nodes.queued(2, 6);
     nodes.were_within_limits();
     assert_eq!(nodes.lab.state().stats().messages, 20);
 }
