@@ -2,11 +2,12 @@
 
 mod error;
 pub(crate) mod privilege;
+mod serving;
+mod settings;
 mod sockets;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,30 +17,34 @@ use tokio::task::JoinHandle;
 
 use crate::alerts::Alerts;
 use crate::base::shared_secrets::SharedSecrets;
-use crate::base::{BoxFuture, Clock, Timestamp, certificate};
-use crate::bounces::{Bounces, WatchedMailbox};
-use crate::config::{self, Config, Fixed, ServerConfig, ServiceConfig};
+use crate::base::{Clock, Timestamp};
+use crate::bounces::Bounces;
+use crate::config::{Config, Fixed};
 use crate::delivery::{self, Delivery};
-use crate::door::accept::Bound;
 use crate::door::stream::ClientStream;
-use crate::door::{self, Checks, Door, Listener, ListenerCertificate, Protocol, Socket, Users};
-use crate::incoming::{self, Incoming, Mailbox, ReadingProtocol};
+use crate::door::{self, Checks, Door, Protocol, Socket};
+use crate::incoming::{self};
 use crate::observe::{maillog, metrics};
-use crate::operator::accounts::Named;
 use crate::operator::figures::Recorder;
-use crate::operator::route::{RouteListener, RouteSettings};
 use crate::operator::{
     self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo,
 };
 use crate::platform::connection::Connection;
 use crate::platform::supervisor;
-use crate::spool::{self, Content, Manage, Owner, Record, ShownSpool, WholeSpool};
-use crate::submission::{self, Answered, Direct, Submission};
+use crate::spool::{self, Manage, Owner, ShownSpool, WholeSpool};
+use crate::submission::{self, Submission};
 use crate::token::{Sources, Vault};
-use crate::transport::{Upstream, smtp::Smtp};
-use crate::web::{self, PageLive, SharedLive, Web};
+use crate::transport::smtp::Smtp;
+use crate::web::{self, SharedLive, Web};
 pub use error::DaemonError;
 pub use privilege::{PrivilegeError, Root};
+use serving::{Nothing, Service, Services, Serving, Through, beside, ready, serve_all};
+pub use settings::readers;
+pub(crate) use settings::route_settings;
+use settings::{
+    by_server, delivery_settings, door_settings, incoming_settings, page_live, submission_settings,
+    tokens, watched,
+};
 use sockets::Sockets;
 
 /// The interval at which the service manager is told how the program is.
@@ -71,54 +76,6 @@ pub struct Daemon {
     alerts: Alerts,
     grace: Duration,
     fixed: Fixed,
-}
-
-/// A running listener, with the service behind its door.
-struct Serving {
-    listener: Listener,
-    service: Service,
-}
-
-/// The service behind the door of a listener.
-enum Service {
-    Submission(Submission),
-    Incoming(ReadingProtocol),
-}
-
-/// What all sessions of a protocol share.
-struct Services {
-    submission: Arc<submission::Shared>,
-    incoming: Arc<incoming::Shared>,
-}
-
-/// Passes messages for servers in direct mode from submission to delivery, because submission does not know
-/// delivery.
-struct Through(Arc<Delivery>);
-
-/// Sends nothing at once, because delivery is not running.
-struct Nothing;
-
-impl Direct for Nothing {
-    fn submit<'a>(&'a self, _: &'a Record, _: &'a Content) -> BoxFuture<'a, Answered> {
-        Box::pin(async { Answered::Unavailable })
-    }
-}
-
-impl Direct for Through {
-    fn submit<'a>(&'a self, record: &'a Record, content: &'a Content) -> BoxFuture<'a, Answered> {
-        Box::pin(async move {
-            match self.0.direct(record, content).await {
-                delivery::DirectOutcome::Upstream(answer) => Answered::Upstream {
-                    code: answer.code,
-                    enhanced: answer.enhanced.into_owned(),
-                    text: answer.text.into_owned(),
-                },
-                delivery::DirectOutcome::Refused(refusal) => Answered::Refused(refusal),
-                delivery::DirectOutcome::Trouble(reason) => Answered::Trouble(reason),
-                delivery::DirectOutcome::Unavailable => Answered::Unavailable,
-            }
-        })
-    }
 }
 
 impl Daemon {
@@ -436,18 +393,6 @@ async fn follow_sign_ins(
     }
 }
 
-/// Finds a new listener whose socket overlaps a socket that this program already uses. Returns both sockets.
-fn beside<'s>(
-    mut new: impl Iterator<Item = &'s config::ListenerConfig>,
-    own: &'s HashSet<Socket>,
-) -> Option<(&'s Socket, &'s Socket)> {
-    new.find_map(|listener| {
-        let (mut own, socket) = (own.iter(), &listener.endpoint.socket);
-        let own = own.find(|own| own.overlaps(socket))?;
-        Some((socket, own))
-    })
-}
-
 /// The parts that a command uses while the program is not running.
 pub type StoppedParts = (Accounts, delivery::DeliverySettings, Arc<incoming::Shared>);
 
@@ -510,33 +455,6 @@ fn sources(
     Ok(Arc::new(Sources::new(vault, shared, clock)))
 }
 
-/// Returns the vault's folder.
-fn tokens(config: &Config) -> PathBuf {
-    config.fixed.data_dir.join("tokens")
-}
-
-/// Returns each server, with its account if it has one.
-fn by_server(config: &Config, sources: &Sources) -> Result<Vec<Named>, DaemonError> {
-    let account = |server: &ServerConfig| {
-        let settings = server.token.clone();
-        let source = settings
-            .map(|settings| sources.source(settings))
-            .transpose()?;
-        Ok((server.name.clone(), source))
-    };
-    config.live.servers.iter().map(account).collect()
-}
-
-/// Returns the parts of the configuration that the page shows or uses.
-fn page_live(config: &Config) -> PageLive {
-    PageLive {
-        people: config.live.people.clone(),
-        oidc: config.live.oidc.clone(),
-        route: route_settings(config),
-        sections: config::effective::sections(config),
-    }
-}
-
 async fn serve_web(
     settings: &web::PageSettings,
     operator: Local,
@@ -545,233 +463,4 @@ async fn serve_web(
     let socket = settings.address.to_string();
     let served = Web::serve(settings, operator, live).await;
     served.map_err(|source| DaemonError::Bind { socket, source })
-}
-
-/// Returns the listeners. Each listener with TLS has a certificate that is ready for use.
-fn ready(config: &Config) -> Result<Vec<config::ListenerConfig>, DaemonError> {
-    let mut own = None;
-    let ready = |listener: &config::ListenerConfig| {
-        let mut listener = listener.clone();
-        if let Some(tls) = &mut listener.endpoint.tls
-            && matches!(tls.certificate, ListenerCertificate::SelfSigned)
-        {
-            let shown = match own.take() {
-                Some(made) => made,
-                None => own_certificate(config)?,
-            };
-            own = Some(shown.clone());
-            tls.certificate = ListenerCertificate::Ready(shown);
-        }
-        Ok(listener)
-    };
-    config.live.listeners.iter().map(ready).collect()
-}
-
-fn own_certificate(config: &Config) -> Result<Arc<rustls::ServerConfig>, DaemonError> {
-    let folder = config.fixed.data_dir.join("tls");
-    let made = certificate::self_signed(&folder, &config.live.host);
-    let files = made.map_err(|source| DaemonError::Certificate {
-        folder: folder.display().to_string(),
-        source,
-    })?;
-    files
-        .iter()
-        .for_each(|files| maillog::own_certificate(&files.chain));
-    let config = certificate::server_config(files, maillog::certificate_taken)?;
-    Ok(Arc::new(config))
-}
-
-fn serve_all(
-    bound: Vec<(Socket, Bound)>,
-    configured: &[config::ListenerConfig],
-    door: &Arc<Door>,
-    services: &Services,
-) -> Result<Vec<Serving>, DaemonError> {
-    let mut listeners = Vec::new();
-    for (socket, bound) in bound {
-        let here = configured.iter().find(|it| it.endpoint.socket == socket);
-        let Some(config::ListenerConfig { endpoint, service }) = here else {
-            continue;
-        };
-        let service = services.service(service);
-        let behind = services.behind(&service);
-        let served = bound.serve(endpoint.clone(), door.clone(), behind);
-        let listener = served.map_err(|source| DaemonError::Bind {
-            socket: socket.to_string(),
-            source,
-        })?;
-        listeners.push(Serving { listener, service });
-    }
-    Ok(listeners)
-}
-
-impl Services {
-    fn service(&self, config: &ServiceConfig) -> Service {
-        match config {
-            ServiceConfig::Submission(options) => {
-                Service::Submission(Submission::new(options.clone(), &self.submission))
-            }
-            ServiceConfig::Incoming(protocol) => Service::Incoming(*protocol),
-        }
-    }
-
-    /// Returns the protocol to put behind a door.
-    fn behind(&self, service: &Service) -> Arc<dyn Protocol> {
-        match service {
-            Service::Submission(submission) => Arc::new(submission.clone()),
-            Service::Incoming(protocol) => Arc::new(Incoming::new(*protocol, &self.incoming)),
-        }
-    }
-}
-
-impl Serving {
-    /// Applies the listener's new configuration and returns true. If the listener is no longer configured,
-    /// closes it and returns false.
-    fn goes_on(&mut self, configured: &[config::ListenerConfig], services: &Services) -> bool {
-        let asked = self.listener.asked();
-        let kept = configured.iter().find(|it| it.endpoint.socket == asked);
-        let Some(kept) = kept else {
-            self.listener.close();
-            maillog::not_listening(&self.listener.name());
-            return false;
-        };
-        self.listener.reconfigure(kept.endpoint.clone());
-        match (&self.service, &kept.service) {
-            (Service::Submission(submission), ServiceConfig::Submission(options)) => {
-                submission.reconfigure(options.clone());
-            }
-            (Service::Incoming(old), ServiceConfig::Incoming(new)) if old == new => {}
-            (_, other) => {
-                self.service = services.service(other);
-                self.listener.replace(services.behind(&self.service));
-            }
-        }
-        true
-    }
-}
-
-/// Returns the configured limits, lowered if the process may not open enough files for them.
-fn door_limits(config: &Config) -> door::DoorLimits {
-    let mut limits = config.live.limits.clone();
-    let room = privilege::room_by_files();
-    if room.sessions < limits.sessions {
-        maillog::file_limit_too_low(room.sessions, limits.sessions);
-        limits.sessions = room.sessions;
-    }
-    limits.lingering = limits.lingering.min(room.lingering);
-    limits
-}
-
-/// Returns delivery's settings.
-fn delivery_settings(
-    config: &Config,
-    sources: &Sources,
-) -> Result<delivery::DeliverySettings, DaemonError> {
-    let accounts = by_server(config, sources)?.into_iter();
-    let server = |(server, (name, token)): (&ServerConfig, _)| {
-        let smtp = server.smtp.clone()?;
-        Some(delivery::Server {
-            upstream: Arc::new(Upstream { name, smtp, token }),
-            limits: server.limits,
-            tenant: server.tenant.clone(),
-            fallback: server.fallback.clone(),
-        })
-    };
-    let live = &config.live;
-    Ok(delivery::DeliverySettings {
-        policy: live.policy.clone(),
-        servers: live
-            .servers
-            .iter()
-            .zip(accounts)
-            .filter_map(server)
-            .collect(),
-        options: live.delivery.clone(),
-        host: live.host.clone(),
-        received: live.received,
-    })
-}
-
-/// Returns the settings that all listeners share.
-fn door_settings(config: &Config, checks: &Arc<Checks>) -> door::DoorSettings {
-    door::DoorSettings {
-        users: Users::new(config.live.users.clone(), checks.clone()),
-        limits: door_limits(config),
-        dialogues: config.live.dialogues.clone(),
-    }
-}
-
-/// Returns the mailboxes, and the users who may read them.
-fn incoming_settings(
-    config: &Config,
-    sources: &Sources,
-) -> Result<incoming::IncomingSettings, DaemonError> {
-    Ok(mailboxes(config, by_server(config, sources)?))
-}
-
-/// Returns the mailboxes without the sources of their tokens, and the users who may read them.
-pub fn readers(config: &Config) -> incoming::IncomingSettings {
-    let servers = config.live.servers.iter();
-    mailboxes(
-        config,
-        servers.map(|server| (server.name.clone(), None)).collect(),
-    )
-}
-
-fn mailboxes(config: &Config, accounts: Vec<Named>) -> incoming::IncomingSettings {
-    let mailbox = |(server, (name, token)): (&ServerConfig, Named)| {
-        let mailbox = Mailbox {
-            server: name.clone(),
-            address: server.username.clone(),
-            imap: server.imap.clone(),
-            pop3: server.pop3.clone(),
-            auth: server.auth.clone(),
-            token,
-        };
-        (name, Arc::new(mailbox))
-    };
-    let reader = |user: &door::User| (user.name.clone(), user.mailboxes.clone());
-    incoming::IncomingSettings {
-        mailboxes: config
-            .live
-            .servers
-            .iter()
-            .zip(accounts)
-            .map(mailbox)
-            .collect(),
-        readers: config.live.users.iter().map(reader).collect(),
-    }
-}
-
-/// Returns the mailboxes whose delivery reports are read.
-fn watched(config: &Config, incoming: &incoming::IncomingSettings) -> Vec<WatchedMailbox> {
-    let servers = config.live.servers.iter();
-    let watched = servers.filter_map(|server| {
-        Some(WatchedMailbox {
-            handled: server.bounces.clone()?,
-            mailbox: incoming.mailboxes.get(&server.name)?.clone(),
-        })
-    });
-    watched.collect()
-}
-
-/// Returns the settings that decide which server a message takes.
-pub(crate) fn route_settings(config: &Config) -> RouteSettings {
-    let listeners = config.live.listeners.iter().map(|listener| RouteListener {
-        endpoint: listener.endpoint.clone(),
-        assume_from: listener.submission().and_then(|it| it.assume_from.clone()),
-    });
-    RouteSettings {
-        path: config.path.display().to_string(),
-        policy: config.live.policy.clone(),
-        users: config.live.users.clone(),
-        listeners: listeners.collect(),
-    }
-}
-
-fn submission_settings(config: &Config) -> submission::SubmissionSettings {
-    submission::SubmissionSettings {
-        policy: config.live.policy.clone(),
-        direct: config.live.direct.clone(),
-    }
 }
