@@ -66,7 +66,8 @@ fn serve_ours() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let scratch = tempfile::tempdir().expect("a folder");
-        println!("{}", relay::listen(relay::Bare::nowhere(scratch.path())));
+        let listener = relay::listen(relay::Bare::nowhere(scratch.path()));
+        println!("{}", listener.shown());
         std::future::pending::<()>().await;
     });
 }

@@ -7,6 +7,8 @@ mod common;
 #[path = "common/relay.rs"]
 mod relay;
 
+use mailferry::door::Listener;
+
 use common::{Load, median, send, verdict};
 
 const ROUNDS: usize = 5;
@@ -21,9 +23,9 @@ fn main() {
         (sqlite, relay::listen(relay::Bare::file_each(&files)))
     });
     for (sessions, messages, wanted) in [(16, 6_000, 4.0), (1, 1_500, 1.5)] {
-        let rate = |server| {
+        let rate = |listener: &Listener| {
             let load = Load {
-                server,
+                server: listener.address().expect("an address"),
                 sessions,
                 messages,
                 size: 4_096,
@@ -35,7 +37,7 @@ fn main() {
         };
         let (mut ratios, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let (our, their) = (rate(sqlite), rate(each));
+            let (our, their) = (rate(&sqlite), rate(&each));
             ratios.push(our / their);
             ours.push(our);
             theirs.push(their);

@@ -1,5 +1,6 @@
 //! The only module that uses all parts: it builds, runs, reloads and stops them.
 
+mod drain;
 mod error;
 pub(crate) mod privilege;
 mod serving;
@@ -27,7 +28,8 @@ use crate::incoming::{self};
 use crate::observe::{maillog, metrics};
 use crate::operator::figures::Recorder;
 use crate::operator::{
-    self, Accounts, Control, ListenerRow, Local, ProgramInfo, ReloadRequest, SharedInfo,
+    self, Accounts, Control, ListenerRow, Local, ProcessRequest, ProgramInfo, SharedDrain,
+    SharedInfo,
 };
 use crate::platform::connection::Connection;
 use crate::platform::supervisor;
@@ -36,6 +38,8 @@ use crate::submission::{self, Submission};
 use crate::token::{Sources, Vault};
 use crate::transport::smtp::Smtp;
 use crate::web::{self, SharedLive, Web};
+use drain::Drain;
+pub use drain::DrainError;
 pub use error::DaemonError;
 pub use privilege::{PrivilegeError, Root};
 use serving::{Nothing, Service, Services, Serving, Through, beside, ready, serve_all};
@@ -54,7 +58,10 @@ const TELL: Duration = Duration::from_secs(30);
 pub struct Daemon {
     about: SharedInfo,
     page: SharedLive,
-    reloads: mpsc::Receiver<ReloadRequest>,
+    requests: mpsc::Receiver<ProcessRequest>,
+    /// Set while this node is out of service, or is being taken out.
+    drain: Option<Drain>,
+    drain_shown: SharedDrain,
     sockets: Sockets,
     door: Arc<Door>,
     services: Services,
@@ -121,7 +128,8 @@ impl Daemon {
         let about = SharedInfo::default();
         let started = Timestamp::now();
         about.store(Arc::new(described(&config, &[], started)));
-        let (ask_reload, reloads) = operator::reload::channel();
+        let (process, requests) = operator::process::channel();
+        let drain_shown = SharedDrain::default();
         let door = Door::new(door_settings(&config, &checks));
         let figures = Recorder::begin(spool.clone()).await;
         let operator = Local::running(operator::Parts {
@@ -132,7 +140,8 @@ impl Daemon {
             door: door.clone(),
             figures: figures.clone(),
             about: about.clone(),
-            reloads: ask_reload,
+            process,
+            draining: drain_shown.clone(),
         });
         let page = Arc::new(ArcSwap::from_pointee(page_live(&config)));
         let web = match &config.fixed.web {
@@ -185,7 +194,9 @@ impl Daemon {
         Ok(Self {
             about,
             page,
-            reloads,
+            requests,
+            drain: None,
+            drain_shown,
             sockets,
             door,
             services,
@@ -221,9 +232,9 @@ impl Daemon {
         self.delivery.is_quiet()
     }
 
-    /// Waits until somebody asks to reload the configuration.
-    pub(crate) async fn asked_to_reload(&mut self) -> ReloadRequest {
-        match self.reloads.recv().await {
+    /// Waits until somebody asks for a change of the whole process.
+    pub(crate) async fn requested(&mut self) -> ProcessRequest {
+        match self.requests.recv().await {
             Some(request) => request,
             // The operator's end lives as long as the control socket.
             None => std::future::pending().await,
@@ -233,6 +244,9 @@ impl Daemon {
     /// Applies a new configuration; sessions and deliveries under way are not disturbed. On an error
     /// everything stays as it was. Logs and returns the changed settings that need a restart.
     pub async fn reload(&mut self, mut config: Config) -> Result<Vec<String>, DaemonError> {
+        if self.drain.is_some() {
+            return Err(DaemonError::Drained);
+        }
         let changes = self.fixed.changes(&config.fixed);
         config.fixed = self.fixed.clone();
         let configured = ready(&config)?;
@@ -294,6 +308,43 @@ impl Daemon {
         Ok(changes)
     }
 
+    /// Begins to take this node out of service, if another one can take over. Sessions may go on for the time `wait`.
+    pub(crate) async fn drain(&mut self, wait: Duration) -> Result<(), DrainError> {
+        if self.drain.is_some() {
+            return Ok(());
+        }
+        let nodes = self.spool.nodes().await;
+        let nodes = nodes.map_err(|error| DrainError::Spool(error.to_string()))?;
+        drain::may_drain(&nodes)?;
+        maillog::draining();
+        self.spool.drain(true);
+        let (stay, closing) = std::mem::take(&mut self.listeners)
+            .into_iter()
+            .partition(drain::is_of_this_machine);
+        self.listeners = stay;
+        let parts = drain::Parts {
+            door: self.door.clone(),
+            delivery: self.delivery.clone(),
+            shown: self.drain_shown.clone(),
+            wait,
+            grace: self.grace,
+        };
+        self.drain = Some(Drain::begin(parts, closing));
+        Ok(())
+    }
+
+    /// Puts this node back into service, with a configuration that was just read.
+    pub(crate) async fn undrain(&mut self, config: Config) -> Result<(), DaemonError> {
+        if let Some(drain) = self.drain.take() {
+            drain.undo().await;
+            self.door.drain(false);
+            self.spool.drain(false);
+            self.drain_shown.store(None);
+            maillog::undrained();
+        }
+        self.reload(config).await.map(drop)
+    }
+
     /// Stops accepting clients, lets sessions and deliveries under way end, and then stops the program.
     pub async fn stop(self) {
         maillog::stopping(self.grace);
@@ -301,7 +352,9 @@ impl Daemon {
         self.telling.abort();
         self.alerts.stop();
         self.bounces.stop();
-        self.listeners.iter().for_each(|it| it.listener.close());
+        let drained = self.drain.iter().flat_map(|drain| drain.closing.iter());
+        let listeners = self.listeners.iter().chain(drained);
+        listeners.for_each(|it| it.listener.close());
         tokio::join!(self.door.stop(self.grace), self.delivery.stop(self.grace));
         self.tending.abort();
         self.recording.abort();

@@ -89,6 +89,7 @@
 //! | a metric | `operator/metrics.rs`; events are counted by `observe/metrics.rs`; dashboard and alert rules in `config/` |
 //! | a line of the log | `observe/maillog.rs`; what happens to a message, `delivery/fact.rs` |
 //! | text that a sender receives | `delivery/bounce.rs`, `delivery/bounce/digest.rs` |
+//! | how a node is taken out of service | `daemon/drain.rs` |
 //! | how several nodes share a spool | `spool/postgres/node.rs` (heartbeats, dead nodes), `spool/postgres/claims.rs` (who has which message) |
 //! | the tables of a spool | `spool/sqlite/schema.rs`, `spool/postgres/schema.rs` |
 //! | another engine for the spool | a folder beside `spool/sqlite/` and `spool/postgres/` that implements `spool/traits.rs`, and an `Engine` in `tests/suite/spool/engine.rs` |

@@ -30,8 +30,8 @@ impl Direct for Nobody {
     }
 }
 
-/// Listens on a free port of loopback; clients from there need no password.
-pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
+/// Listens on a free port of loopback as long as the returned listener is kept; clients from there need no password.
+pub fn listen(spool: Arc<dyn Intake>) -> Listener {
     let user = User {
         networks: vec!["127.0.0.0/8".parse().expect("a network")],
         ..User::named("load")
@@ -76,10 +76,9 @@ pub fn listen(spool: Arc<dyn Intake>) -> SocketAddr {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let bound = Listener::bind(address, false).expect("binds");
     let service = Submission::new(SubmissionOptions::new(session), &shared);
-    let listener = bound
+    bound
         .serve(Endpoint::open(address), door, Arc::new(service))
-        .expect("listens");
-    listener.address().expect("an address")
+        .expect("listens")
 }
 
 /// SQLite, as the program uses it.

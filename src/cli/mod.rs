@@ -7,6 +7,7 @@ mod common;
 mod connect;
 mod demo;
 mod disconnect;
+mod drain;
 mod hash_password;
 mod mailbox;
 mod manual;
@@ -110,6 +111,12 @@ enum CliCommand {
     /// If the configuration is wrong, says what is wrong, and the old one stays in force: exits with 78, or with 1 if
     /// only the running program finds it wrong.
     Reload(reload::Arguments),
+    /// Take this node out of service, so that it can be stopped without a client noticing
+    ///
+    /// For several nodes that share a queue in PostgreSQL. Other nodes get the messages of this one at once, proxies are told
+    /// to send clients elsewhere, the listeners that other machines reach close, and sessions end by themselves. Waits
+    /// until nothing is left; then stop the program. Listeners that only this machine reaches stay open until then.
+    Drain(drain::Arguments),
     /// Sum up the mail of a period: accepted, delivered and failed by server, user and recipients' domain
     ///
     /// The numbers come from the history, so they include mail from before a restart.
@@ -213,6 +220,7 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Disconnect(arguments) => disconnect::run(&arguments),
         CliCommand::Tokens(arguments) => tokens::run(&arguments),
         CliCommand::Mailbox(arguments) => mailbox::run(&arguments),
+        CliCommand::Drain(arguments) => drain::run(&arguments),
         CliCommand::Reload(arguments) => reload::run(&arguments),
         CliCommand::Report(arguments) => report::run(&arguments),
         CliCommand::Status(arguments) => status::run(&arguments),

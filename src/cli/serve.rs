@@ -10,7 +10,7 @@ use crate::base::Clock;
 use crate::config::{self, Config, Secrets};
 use crate::daemon::{Daemon, Root};
 use crate::observe::{logging, maillog};
-use crate::operator::Reloaded;
+use crate::operator::{ProcessRequest, Reloaded};
 use crate::platform::signals::{ProcessSignal, Signals};
 use crate::platform::supervisor;
 
@@ -56,21 +56,26 @@ async fn serve(config: Config, root: Root) -> ExitCode {
     }
     supervisor::ready();
     loop {
-        let asked = tokio::select! {
+        let request = tokio::select! {
             signal = signals.next() => match signal {
                 ProcessSignal::Reload => None,
                 ProcessSignal::End => break,
             },
-            asked = daemon.asked_to_reload() => Some(asked),
+            request = daemon.requested() => Some(request),
         };
-        let reloaded = reload(&mut daemon, &path).await;
-        match &reloaded {
-            Ok(reloaded) => maillog::reloaded(&reloaded.file),
-            Err(error) => maillog::reload_failed(error),
-        }
-        if let Some(asked) = asked {
-            // If nobody waits for the answer, the log has it.
-            let _ = asked.send(reloaded);
+        // If nobody waits for an answer, the log has it.
+        match request {
+            None => drop(reload(&mut daemon, &path).await),
+            Some(ProcessRequest::Reload(answer)) => {
+                let _ = answer.send(reload(&mut daemon, &path).await);
+            }
+            Some(ProcessRequest::Drain(answer, wait)) => {
+                let begun = daemon.drain(wait).await;
+                let _ = answer.send(begun.map_err(|error| error.to_string()));
+            }
+            Some(ProcessRequest::Undrain(answer)) => {
+                let _ = answer.send(undrain(&mut daemon, &path).await);
+            }
         }
     }
     daemon.stop().await;
@@ -78,16 +83,35 @@ async fn serve(config: Config, root: Root) -> ExitCode {
 }
 
 async fn reload(daemon: &mut Daemon, path: &Path) -> Result<Reloaded, String> {
+    let reloaded = async {
+        let changes = daemon.reload(read(path)?).await;
+        changes.map_err(|error| error.to_string())
+    };
+    match reloaded.await {
+        Ok(needs_restart) => {
+            let file = path.display().to_string();
+            maillog::reloaded(&file);
+            Ok(Reloaded {
+                file,
+                needs_restart,
+            })
+        }
+        Err(error) => {
+            maillog::reload_failed(&error);
+            Err(error)
+        }
+    }
+}
+
+async fn undrain(daemon: &mut Daemon, path: &Path) -> Result<(), String> {
+    let undrained = daemon.undrain(read(path)?).await;
+    undrained.map_err(|error| error.to_string())
+}
+
+fn read(path: &Path) -> Result<Config, String> {
     let config = config::load(path, Secrets::Read).map_err(|error| error.to_string())?;
     warn_of(&config);
-    let needs_restart = daemon
-        .reload(config)
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(Reloaded {
-        file: path.display().to_string(),
-        needs_restart,
-    })
+    Ok(config)
 }
 
 fn warn_of(config: &Config) {

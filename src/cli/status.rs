@@ -142,6 +142,12 @@ fn text(status: &Status) -> String {
 fn nodes(status: &Status) -> String {
     let line = |node: &NodeRow| {
         let leads = if node.leads { ", leads" } else { "" };
+        let this = if node.is_this { ", this node" } else { "" };
+        let drained = if node.is_draining {
+            ", out of service"
+        } else {
+            ""
+        };
         let NodeRow {
             name,
             version,
@@ -149,7 +155,9 @@ fn nodes(status: &Status) -> String {
             claimed,
             ..
         } = node;
-        format!("node        {name} {version}, {claimed} messages, heard {silent} s ago{leads}\n")
+        format!(
+            "node        {name} {version}, {claimed} messages, heard {silent} s ago{this}{leads}{drained}\n"
+        )
     };
     status.nodes.iter().map(line).collect()
 }

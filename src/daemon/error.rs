@@ -28,6 +28,11 @@ pub enum DaemonError {
         /// The present socket.
         own: String,
     },
+    /// The node is out of service.
+    #[error(
+        "this node is being taken out of service: `mailferry drain --undo` puts it back with the new configuration"
+    )]
+    Drained,
     /// The program may not run as the user that started it.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),

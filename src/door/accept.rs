@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
 use super::arrival::{self, Arrival};
 use super::endpoint::{Endpoint, Socket};
@@ -28,13 +28,14 @@ const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// The protocol that new sessions speak.
 type CurrentService = ArcSwap<Arc<dyn Protocol>>;
 
-/// A socket that accepts connections.
+/// A socket that accepts connections. If this is dropped, the socket closes.
 pub struct Listener {
     endpoint: Arc<ArcSwap<Endpoint>>,
     service: Arc<CurrentService>,
     /// `None` for a local socket.
     address: Option<SocketAddr>,
-    task: JoinHandle<()>,
+    /// Tells the task that accepts connections to end.
+    closing: watch::Sender<bool>,
 }
 
 impl Listener {
@@ -71,6 +72,11 @@ impl Listener {
         self.endpoint.load().socket.clone()
     }
 
+    /// True if clients can come through a proxy.
+    pub fn has_proxies(&self) -> bool {
+        !self.endpoint.load().proxies.is_empty()
+    }
+
     /// Replaces the listener's settings; the socket must not change. New sessions apply the new settings at
     /// once, running sessions from their next message on.
     pub fn reconfigure(&self, endpoint: Endpoint) {
@@ -82,9 +88,14 @@ impl Listener {
         self.service.store(Arc::new(service));
     }
 
-    /// Stops accepting connections; running sessions continue.
+    /// Stops accepting connections; running sessions continue. Clients that are already connected are still served.
     pub fn close(&self) {
-        self.task.abort();
+        self.closing.send_replace(true);
+    }
+
+    /// Waits until a listener that has been closed has released its socket.
+    pub async fn closed(&self) {
+        self.closing.closed().await;
     }
 }
 
@@ -116,25 +127,37 @@ impl Bound {
         maillog::listening(&endpoint.name, &shown, tls);
         let endpoint = Arc::new(ArcSwap::from_pointee(endpoint));
         let service = Arc::new(ArcSwap::from_pointee(service));
-        let task = tokio::spawn(accept(self.0, endpoint.clone(), door, service.clone()));
+        let (closing, is_closing) = watch::channel(false);
+        let current = (endpoint.clone(), service.clone());
+        tokio::spawn(accept(self.0, current, door, is_closing));
         Ok(Listener {
             endpoint,
             service,
             address,
-            task,
+            closing,
         })
     }
 }
 
 async fn accept(
     socket: Acceptor,
-    endpoint: Arc<ArcSwap<Endpoint>>,
+    (endpoint, service): (Arc<ArcSwap<Endpoint>>, Arc<CurrentService>),
     door: Arc<Door>,
-    service: Arc<CurrentService>,
+    mut closing: watch::Receiver<bool>,
 ) {
     let (mut pause, mut spare) = (ACCEPT_PAUSE, sockets::spare());
-    loop {
-        match socket.accept().await {
+    let mut rest = sockets::BACKLOG;
+    while rest > 0 {
+        let accepted = tokio::select! {
+            // A client that is connected but not accepted yet would see its connection reset.
+            biased;
+            accepted = socket.accept() => accepted,
+            _ = closing.wait_for(|closing| *closing) => return,
+        };
+        if *closing.borrow() {
+            rest -= 1;
+        }
+        match accepted {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
                 admit(stream, peer, &endpoint, &door, &service.load());

@@ -79,8 +79,8 @@ impl Arrival {
 
     /// Admits the client, and serves it until the session ends.
     pub(super) async fn run(mut self) {
-        let peer = match self.client().await {
-            Ok(peer) => peer,
+        let (peer, is_check) = match self.client().await {
+            Ok(client) => client,
             Err(error) => {
                 let peer = self.peer.ip().to_canonical();
                 return maillog::session_failed(&self.endpoint.name, &peer, &error);
@@ -90,7 +90,7 @@ impl Arrival {
             listener: &self.endpoint.name,
             peer,
         };
-        let place = match self.place(peer) {
+        let place = match self.place(peer, is_check) {
             Ok(place) => place,
             Err(why) => {
                 let said = self.service.farewell(&why);
@@ -134,20 +134,25 @@ impl Arrival {
         }
     }
 
-    /// Returns the client's address: the peer's, or the one that a proxy names.
-    async fn client(&mut self) -> Result<IpAddr, proxy::ProxyError> {
+    /// Returns the client's address: the peer's, or the one that a proxy names; and true if the connection is the proxy's
+    /// own, which checks whether this listener works.
+    async fn client(&mut self) -> Result<(IpAddr, bool), proxy::ProxyError> {
         let peer = self.peer.ip().to_canonical();
         let mut proxies = self.endpoint.proxies.iter();
         if !proxies.any(|network| network.contains(&peer)) {
-            return Ok(peer);
+            return Ok((peer, false));
         }
         let client = proxy::read(&mut self.stream).await?;
-        Ok(client.map_or(peer, |client| client.ip().to_canonical()))
+        let named = client.map(|client| client.ip().to_canonical());
+        Ok((named.unwrap_or(peer), named.is_none()))
     }
 
     /// Reserves a slot for one more session from this address, or returns the reason why the client is turned
     /// away.
-    fn place(&self, peer: IpAddr) -> Result<Counted<IpAddr>, TurnedAway> {
+    fn place(&self, peer: IpAddr, is_check: bool) -> Result<Counted<IpAddr>, TurnedAway> {
+        if is_check && self.door.is_draining() {
+            return Err(TurnedAway::Draining);
+        }
         if !self.endpoint.serves(peer) {
             return Err(TurnedAway::NoAccess(peer));
         }

@@ -1,6 +1,7 @@
 //! The state that all listeners share.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ pub struct Door {
     pub(super) guard: Guard,
     knocks: Mutex<Knocks>,
     stopping: watch::Sender<Stopping>,
+    draining: AtomicBool,
 }
 
 /// How urgently sessions must end because the program ends.
@@ -105,6 +107,7 @@ impl Door {
             guard: Guard::default(),
             knocks: Mutex::default(),
             stopping: watch::Sender::new(Stopping::No),
+            draining: AtomicBool::default(),
         })
     }
 
@@ -134,6 +137,22 @@ impl Door {
             // accepts the message.
             let _ = tokio::time::timeout(time, self.ended()).await;
         }
+    }
+
+    /// Tells proxies, from now on or no longer, that this node is being taken out of service.
+    pub fn drain(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Release);
+    }
+
+    /// True if proxies are told that this node is being taken out of service.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Tells all sessions to end, as [`Door::stop`] does, and then admits clients as before.
+    pub async fn end_sessions(&self, grace: Duration) {
+        self.stop(grace).await;
+        self.stopping.send_replace(Stopping::No);
     }
 
     async fn ended(&self) {

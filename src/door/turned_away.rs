@@ -25,6 +25,8 @@ pub enum TurnedAway {
         /// The number of seconds for which the address is still shut out.
         seconds: u64,
     },
+    /// This node is being taken out of service. Only a proxy's own checks are told, so that it stops sending clients.
+    Draining,
     /// The client sent data before the greeting.
     TalksEarly,
 }

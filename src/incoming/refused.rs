@@ -215,6 +215,9 @@ fn turned_away(why: &TurnedAway, f: &mut std::fmt::Formatter<'_>) -> std::fmt::R
             f,
             "{whose} has too many sessions (setting `{setting}`: {most})"
         ),
+        TurnedAway::Draining => {
+            f.write_str("This node is being taken out of service, use another one")
+        }
         TurnedAway::TalksEarly => f.write_str("Wait for the greeting before you send"),
     }
 }

@@ -645,6 +645,21 @@ pub(crate) fn lines_dropped(count: u64) {
     warn!(target: TARGET, event = "lines_dropped", count, "log lines are missing here: standard error was not read fast enough");
 }
 
+/// This node is being taken out of service.
+pub(crate) fn draining() {
+    info!(target: TARGET, event = "draining", "this node is being taken out of service: other nodes get its messages, and its listeners close soon");
+}
+
+/// Nothing is left on a node that is being taken out of service.
+pub(crate) fn drained() {
+    info!(target: TARGET, event = "drained", "this node is drained and can be stopped");
+}
+
+/// This node is in service again.
+pub(crate) fn undrained() {
+    info!(target: TARGET, event = "undrained", "this node is in service again");
+}
+
 /// The program is ending.
 pub(crate) fn stopping(grace: Duration) {
     info!(target: TARGET, event = "stopping", grace_seconds = grace.as_secs(), "stopping: sessions and deliveries in progress have grace_seconds to finish");

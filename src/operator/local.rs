@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +13,7 @@ use super::ask::{Operator, Responses};
 use super::clients::ClientRow;
 use super::error::OperatorError;
 use super::figures::{Figures, Recorder, Span};
-use super::reload::{ReloadRequest, Reloaded};
+use super::process::{Answer, ProcessRequest, SharedDrain};
 use super::report::{Collected, Report};
 use super::request::{PAGE, Request};
 use super::response::Response;
@@ -55,7 +56,8 @@ pub(crate) struct Local {
     link: Arc<OnceLock<PageLink>>,
     alerts: SharedAlerts,
     test_alert: Arc<OnceLock<TestAlert>>,
-    reloads: Option<mpsc::Sender<ReloadRequest>>,
+    process: Option<mpsc::Sender<ProcessRequest>>,
+    draining: SharedDrain,
 }
 
 /// The parts of the running program that an operator uses.
@@ -67,7 +69,8 @@ pub(crate) struct Parts {
     pub(crate) door: Arc<Door>,
     pub(crate) figures: Arc<Recorder>,
     pub(crate) about: SharedInfo,
-    pub(crate) reloads: mpsc::Sender<ReloadRequest>,
+    pub(crate) process: mpsc::Sender<ProcessRequest>,
+    pub(crate) draining: SharedDrain,
 }
 
 impl Local {
@@ -75,7 +78,8 @@ impl Local {
     pub(crate) fn running(parts: Parts) -> Self {
         Self {
             about: parts.about,
-            reloads: Some(parts.reloads),
+            process: Some(parts.process),
+            draining: parts.draining,
             spool: Some(parts.spool),
             delivery: Some(parts.delivery),
             accounts: Some(parts.accounts),
@@ -199,7 +203,17 @@ type Responder = mpsc::Sender<Result<Response, OperatorError>>;
 impl Local {
     async fn respond(&self, request: Request) -> Result<Response, OperatorError> {
         Ok(match request {
-            Request::Reload => Response::Reloaded(self.reload().await?),
+            Request::Reload => Response::Reloaded(self.process(ProcessRequest::Reload).await?),
+            Request::Drain { wait } => {
+                let wait = Duration::from_secs(wait);
+                self.process(|answer| ProcessRequest::Drain(answer, wait))
+                    .await?;
+                Response::Done
+            }
+            Request::Undrain => {
+                self.process(ProcessRequest::Undrain).await?;
+                Response::Done
+            }
             Request::Status => Response::Status(Box::new(self.status().await?)),
             Request::Servers => Response::Servers(self.servers().await?),
             Request::Hold { server, reason } => {
@@ -280,11 +294,15 @@ impl Local {
         )))
     }
 
-    async fn reload(&self) -> Result<Reloaded, OperatorError> {
-        let reloads = self.reloads.as_ref().ok_or_else(not_running)?;
+    /// Asks for a change of the whole process, and waits for the answer.
+    async fn process<T>(
+        &self,
+        request: impl FnOnce(Answer<T>) -> ProcessRequest,
+    ) -> Result<T, OperatorError> {
+        let process = self.process.as_ref().ok_or_else(not_running)?;
         let (answer, answered) = oneshot::channel();
-        let busy = |_| OperatorError::unavailable("other reloads are waiting; try again later");
-        reloads.try_send(answer).map_err(busy)?;
+        let busy = |_| OperatorError::unavailable("other requests are waiting; try again later");
+        process.try_send(request(answer)).map_err(busy)?;
         let stopping = |_| OperatorError::unavailable("mailferry is stopping");
         answered.await.map_err(stopping)?.map_err(OperatorError::no)
     }
@@ -334,6 +352,7 @@ impl Local {
             takes_messages: spool.takes_messages().await,
             alerts: self.alerts.load().to_vec(),
             nodes: spool.nodes().await?,
+            drain: self.draining.load().as_deref().cloned(),
             now,
         })
     }

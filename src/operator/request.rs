@@ -17,6 +17,13 @@ pub(crate) const PAGE: usize = 1_000;
 pub(crate) enum Request {
     /// Reread the configuration. If it is wrong, the old one stays in force.
     Reload,
+    /// Take this node out of service: other nodes get its work. The response comes when that has begun.
+    Drain {
+        /// The time (seconds) that sessions with apps have to end by themselves.
+        wait: u64,
+    },
+    /// Put this node back into service.
+    Undrain,
     /// Get the state of the whole program.
     Status,
     /// List the servers.
@@ -122,6 +129,8 @@ impl Request {
             | Self::Unused
             | Self::Clients => true,
             Self::Reload
+            | Self::Drain { .. }
+            | Self::Undrain
             | Self::Hold { .. }
             | Self::Release { .. }
             | Self::Test { .. }

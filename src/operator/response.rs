@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts::{Disconnected, SignInAttempt, SignInProgress};
 use super::clients::ClientRow;
 use super::error::OperatorError;
-use super::reload::Reloaded;
+use super::process::Reloaded;
 use super::report::Report;
 use super::row::TokenRow;
 use super::status::Status;

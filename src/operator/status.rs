@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
+use super::process::DrainRow;
 use super::row::{Light, TokenRow};
 use crate::base::Timestamp;
 use crate::delivery::ServerState;
@@ -126,6 +127,9 @@ pub(crate) struct Status {
     /// The nodes that share the spool, eldest first; none without `[spool] postgresql`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeRow>,
+    /// How far this node is; `None` unless it is being taken out of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainRow>,
 }
 
 /// Puts together what is known of each server.
@@ -217,6 +221,9 @@ impl Status {
     /// Returns the reasons why the program should get no more mail for now, for a load balancer.
     pub(crate) fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
+        if self.drain.is_some() {
+            reasons.push("this node is being taken out of service".to_owned());
+        }
         if !self.takes_messages {
             reasons.push(LOW_SPACE.to_owned());
         }
@@ -247,6 +254,18 @@ impl Status {
             warnings.push(format!(
                 "{LOW_SPACE}: apps receive 452; free some space on the spool's disk"
             ));
+        }
+        match &self.drain {
+            None => {}
+            Some(drain) if drain.is_done => warnings.push(
+                "this node is drained: other nodes do its work; stop it, or put it back with `mailferry drain --undo`"
+                    .to_owned(),
+            ),
+            Some(drain) => warnings.push(format!(
+                "this node is being taken out of service since {}: {}",
+                drain.since,
+                drain.left()
+            )),
         }
         if self.held > 0 {
             let them = if self.held == 1 {

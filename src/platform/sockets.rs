@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 /// The number of connections that may wait to be accepted; the system may lower it (net.core.somaxconn).
-const BACKLOG: i32 = 4_096;
+pub(crate) const BACKLOG: i32 = 4_096;
 
 /// The silence after which the system asks the peer whether it is still there, the interval of further
 /// questions, and their number. Some firewalls forget a connection after five minutes of silence.

@@ -1,6 +1,7 @@
 //! Leases: which process is sending a message, and until when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ pub struct Entry {
     pub lease: Option<Lease>,
 }
 
+/// A node whose last heartbeat is this old is dead. It may miss three.
+pub(super) const DEAD: Duration = Duration::from_secs(8);
+
 /// A node of those that share the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
@@ -45,8 +49,21 @@ pub struct NodeRow {
     pub silent: u64,
     /// The number of messages that it has claimed.
     pub claimed: usize,
+    /// True if it is the node that has answered.
+    #[serde(default)]
+    pub is_this: bool,
+    /// True if it is being taken out of service.
+    #[serde(default)]
+    pub is_draining: bool,
     /// True if it tells people of trouble and reads delivery reports for all nodes.
     pub leads: bool,
+}
+
+impl NodeRow {
+    /// True if this node takes the work of others.
+    pub fn takes_work(&self) -> bool {
+        !self.is_draining && self.silent < DEAD.as_secs()
+    }
 }
 
 /// The numbers of queued and held messages of one server.

@@ -361,6 +361,10 @@ impl Upkeep for PostgresSpool {
         self.shared.leads.load(Ordering::Acquire)
     }
 
+    fn drain(&self, draining: bool) {
+        self.shared.is_draining.store(draining, Ordering::Release);
+    }
+
     fn leave(&self) -> SpoolFuture<'_, ()> {
         self.stopping.send_replace(true);
         Box::pin(node::leave(&self.shared))

@@ -123,6 +123,9 @@ pub trait Upkeep: Notes {
     /// reports in mailboxes. While one node takes this over from another, there may be two for a moment, or none.
     fn leads(&self) -> bool;
 
+    /// Tells the other nodes, soon, whether this one is being taken out of service.
+    fn drain(&self, _draining: bool) {}
+
     /// Ends this process's part in a spool that several nodes share: the others get what it has claimed.
     fn leave(&self) -> SpoolFuture<'_, ()>;
 

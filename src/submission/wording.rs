@@ -40,6 +40,11 @@ pub(super) fn turned_away(why: &TurnedAway) -> Reply {
                 seconds.max(&1)
             ),
         ),
+        TurnedAway::Draining => Reply::new(
+            421,
+            "4.3.2",
+            "This node is being taken out of service, use another one",
+        ),
         TurnedAway::TalksEarly => Reply::new(
             554,
             "5.5.1",

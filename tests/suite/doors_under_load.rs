@@ -204,7 +204,7 @@ impl Direct for Defect {
 fn a_panic_ends_its_session_and_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (door, address) = runtime.block_on(async {
+    let (door, listener) = runtime.block_on(async {
         let settings = SpoolSettings {
             folder: folder.path().to_owned(),
             reserve: 0,
@@ -257,9 +257,9 @@ fn a_panic_ends_its_session_and_no_other() {
         let service = Submission::new(SubmissionOptions::new(session), &shared);
         let endpoint = Endpoint::open(address);
         let listener = bound.serve(endpoint, door.clone(), Arc::new(service));
-        let address = listener.expect("serves").address();
-        (door, address.expect("an address"))
+        (door, listener.expect("serves"))
     });
+    let address = listener.address().expect("an address");
     let mut other = Smtp::connect(address);
     other.expect("EHLO other", "250");
     let mut client = Smtp::connect(address);

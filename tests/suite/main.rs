@@ -21,6 +21,7 @@ mod dialogues;
 mod doors;
 mod doors_under_load;
 mod dovecot;
+mod drain;
 mod fallback;
 mod faulty_upstream;
 mod guides;

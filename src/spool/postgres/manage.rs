@@ -9,9 +9,10 @@ use super::changes::Changes;
 use super::database::Lent;
 use super::rows::{self, columns};
 use super::shared::Shared;
-use super::{claims, finish, node};
+use super::{claims, finish};
 use crate::base::{MessageId, Timestamp};
 use crate::spool::acted::Acted;
+use crate::spool::lease::DEAD;
 use crate::spool::{
     Count, Entry, Lease, OperatorAction, Owner, QueueFilter, Record, SpoolError, SpoolMeasures,
     State, StoryEvent,
@@ -110,7 +111,7 @@ fn entry(shared: &Shared, row: &Row) -> Result<Entry, SpoolError> {
     let lease = sent_by.map(|name| {
         let own = shared.local().until(record.id);
         let age = Duration::from_millis(age.unwrap_or_default().max(0) as u64);
-        let others = shared.clock.now().before(age).after(node::DEAD);
+        let others = shared.clock.now().before(age).after(DEAD);
         let until = own.unwrap_or(others);
         Lease {
             owner: Owner::from(name),

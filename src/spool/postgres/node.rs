@@ -13,14 +13,12 @@ use super::shared::Shared;
 use super::{claims, schema};
 use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
+use crate::spool::lease::DEAD;
 use crate::spool::time::TimeNote;
 use crate::spool::{NodeRow, SpoolError};
 
 /// The time from one heartbeat to the next. An idle node sends few other statements.
 const BEAT: Duration = Duration::from_secs(2);
-
-/// A node whose last heartbeat is this old is dead. It may miss three.
-pub(super) const DEAD: Duration = Duration::from_secs(8);
 
 /// How long the slots of a dead node's sessions rest. The node may only be stopped or cut off, with its sessions still
 /// open.
@@ -32,6 +30,9 @@ const SEARCH_EVERY: u32 = 5;
 
 /// If the shared time is ahead of this node's time by more than this, this node follows.
 const BEHIND: Duration = Duration::from_millis(100);
+
+/// What a node says of itself, after the number of its claims, if it is being taken out of service.
+const DRAINING: &str = "draining";
 
 /// The maximum number of nodes: their slots are numbers of one octet.
 const SLOTS: i32 = 256;
@@ -78,7 +79,7 @@ const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 
 const LIST: &str = "
     SELECT name, version, began, (extract(epoch FROM clock_timestamp() - seen))::bigint, state,
-        id = (SELECT min(id) FROM node WHERE seen >= clock_timestamp() - $1 * interval '1 ms')
+        id = (SELECT min(id) FROM node WHERE seen >= clock_timestamp() - $1 * interval '1 ms'), id = $2
     FROM node ORDER BY id";
 
 const READ_TIME: &str = concat!("SELECT at, wall, ", wall!(), " FROM shared_time");
@@ -200,7 +201,7 @@ pub(super) async fn beat(shared: Arc<Shared>, mut stopping: watch::Receiver<bool
 
 async fn heartbeat(shared: &Shared, unbroken_since: Option<Duration>) -> Result<(), SpoolError> {
     let (node, now, dead) = (shared.node(), shared.clock.now(), DEAD.as_millis() as f64);
-    let state = shared.state_text();
+    let state = state(shared);
     let rows = shared
         .database
         .query(HEARTBEAT, &[&node, &state, &now.0, &dead])
@@ -224,17 +225,36 @@ async fn heartbeat(shared: &Shared, unbroken_since: Option<Duration>) -> Result<
     Ok(())
 }
 
+/// What this node does, for the others to show: the number of messages that it has claimed, and whether it is being taken
+/// out of service.
+fn state(shared: &Shared) -> String {
+    let claims = shared.local().claims();
+    match shared.is_draining.load(Ordering::Acquire) {
+        false => claims.to_string(),
+        true => format!("{claims} {DRAINING}"),
+    }
+}
+
 /// Returns the nodes, eldest first.
 pub(super) async fn list(shared: &Shared) -> Result<Vec<NodeRow>, SpoolError> {
     let dead = DEAD.as_millis() as f64;
-    let rows = shared.database.query(LIST, &[&dead]).await?;
-    let node = |row: &Row| NodeRow {
-        name: row.get(0),
-        version: row.get(1),
-        since: Timestamp(row.get(2)),
-        silent: row.get::<_, i64>(3).max(0) as u64,
-        claimed: row.get::<_, &str>(4).parse().unwrap_or_default(),
-        leads: row.get::<_, Option<bool>>(5) == Some(true),
+    let rows = shared
+        .database
+        .query(LIST, &[&dead, &shared.node()])
+        .await?;
+    let node = |row: &Row| {
+        let state: &str = row.get(4);
+        let (claimed, rest) = state.split_once(' ').unwrap_or((state, ""));
+        NodeRow {
+            name: row.get(0),
+            version: row.get(1),
+            since: Timestamp(row.get(2)),
+            silent: row.get::<_, i64>(3).max(0) as u64,
+            claimed: claimed.parse().unwrap_or_default(),
+            is_this: row.get(6),
+            is_draining: rest == DRAINING,
+            leads: row.get::<_, Option<bool>>(5) == Some(true),
+        }
     };
     Ok(rows.iter().map(node).collect())
 }

@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) leads: AtomicBool,
     /// True if the last heartbeat reached the database.
     pub(super) is_reached: AtomicBool,
+    /// True if this node is being taken out of service.
+    pub(super) is_draining: AtomicBool,
     pub(super) changed: Notify,
     /// Notified if there is work for the task that tends to claims.
     pub(super) untended: Notify,
@@ -62,6 +64,7 @@ impl Shared {
             has_strays: AtomicBool::default(),
             leads: AtomicBool::default(),
             is_reached: AtomicBool::new(true),
+            is_draining: AtomicBool::default(),
             changed: Notify::new(),
             untended: Notify::new(),
             measured: tokio::sync::Mutex::default(),
@@ -81,11 +84,6 @@ impl Shared {
     /// True if stories are kept.
     pub(super) fn keeps_stories(&self) -> bool {
         !self.history.is_zero()
-    }
-
-    /// The number of messages that this node has claimed, for the others to show.
-    pub(super) fn state_text(&self) -> String {
-        self.local().claims().to_string()
     }
 
     /// Notes if the database may have stored something without telling.

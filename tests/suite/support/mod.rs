@@ -3,6 +3,7 @@
 mod cutter;
 mod lab;
 mod node;
+mod nodes;
 mod plan;
 pub mod postgresql;
 mod smarthost;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub use cutter::Cutter;
 pub use lab::Lab;
 pub use node::Node;
+pub use nodes::Nodes;
 pub use plan::{Plan, SERVER, USUAL, by_refresh_token, for_reading, reading};
 pub use smarthost::{Asked, Smarthost};
 pub use smtp::Smtp;
