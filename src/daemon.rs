@@ -6,6 +6,7 @@ pub(crate) mod privilege;
 mod serving;
 mod settings;
 mod sockets;
+mod spool_copy;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -50,6 +51,7 @@ use settings::{
     tokens, watched,
 };
 use sockets::Sockets;
+pub(crate) use spool_copy::{CopiedSpool, SpoolCopyError, copy_spool, undo_spool_copy};
 
 /// The interval at which the service manager is told how the program is.
 const TELL: Duration = Duration::from_secs(30);
@@ -423,7 +425,7 @@ async fn tell_of_accounts(accounts: &Accounts) {
         }
     }
     // Entries that the vault cannot list were logged when the vault was opened.
-    for account in accounts.unused().unwrap_or_default() {
+    for account in accounts.unused().await.unwrap_or_default() {
         maillog::tokens_unused(&account);
     }
 }

@@ -92,6 +92,7 @@
 //! | how a node is taken out of service | `daemon/drain.rs` |
 //! | how several nodes share a spool | `spool/postgres/node.rs` (heartbeats, dead nodes), `spool/postgres/claims.rs` (who has which message) |
 //! | the tables of a spool | `spool/sqlite/schema.rs`, `spool/postgres/schema.rs` |
+//! | what moves from one engine to another | `spool/copy.rs`, `copy.rs` of each engine, `daemon/spool_copy.rs` (tokens) |
 //! | another engine for the spool | a folder beside `spool/sqlite/` and `spool/postgres/` that implements `spool/traits.rs`, and an `Engine` in `tests/suite/spool/engine.rs` |
 //! | the conversation of IMAP or POP3 up to the sign-in | `incoming/imap.rs`, `incoming/imap/command.rs`, `incoming/pop3.rs`; its words in `incoming/refused.rs` |
 //! | who may read which mailbox | `incoming/mailbox.rs` |

@@ -15,6 +15,12 @@ pub trait SharedSecrets: Send + Sync {
     /// Returns a secret, if it is there.
     fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SealedSecret>, NotKept>>;
 
+    /// Returns the names of the secrets that are there.
+    fn names(&self) -> BoxFuture<'_, Result<Vec<String>, NotKept>>;
+
+    /// Removes a secret.
+    fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), NotKept>>;
+
     /// Stores a secret durably, if its version is still `known` (`None` if it is not there yet). Returns the new
     /// version; `None` if another node has stored another one meanwhile.
     fn store<'a>(

@@ -23,6 +23,7 @@ mod sendmail;
 mod serve;
 mod servers;
 mod setup;
+mod spool;
 mod status;
 mod test;
 mod tokens;
@@ -153,6 +154,8 @@ enum CliCommand {
     ///
     /// Works whether or not `mailferry serve` runs.
     Vault(vault::Arguments),
+    /// Copy everything that is stored to another engine, such as from this machine's disk to PostgreSQL
+    Spool(spool::Arguments),
     /// List the messages in the queue; retry, hold, release, export or delete them
     ///
     /// Works whether or not `mailferry serve` runs.
@@ -230,6 +233,7 @@ fn run_command(command: CliCommand) -> ExitCode {
         CliCommand::Release(arguments) => servers::release(&arguments),
         CliCommand::Web(arguments) => web::run(&arguments),
         CliCommand::Vault(arguments) => vault::run(&arguments),
+        CliCommand::Spool(arguments) => spool::run(&arguments),
         CliCommand::Queue(arguments) => queue::run(&arguments),
         CliCommand::Trace(arguments) => trace::run(&arguments),
         CliCommand::Sendmail(arguments) => sendmail::run(&arguments),

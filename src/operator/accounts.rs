@@ -370,13 +370,13 @@ impl Accounts {
     }
 
     /// Returns the accounts that have stored tokens but are used by no server.
-    pub fn unused(&self) -> Result<Vec<String>, AccountsError> {
-        Ok(self.sources.unused()?)
+    pub async fn unused(&self) -> Result<Vec<String>, AccountsError> {
+        Ok(self.sources.unused().await?)
     }
 
     /// Forgets the tokens of accounts that no server uses. Returns these accounts.
-    pub fn forget_unused(&self) -> Result<Vec<String>, AccountsError> {
-        Ok(self.sources.forget_unused()?)
+    pub async fn forget_unused(&self) -> Result<Vec<String>, AccountsError> {
+        Ok(self.sources.forget_unused().await?)
     }
 
     /// Forgets the tokens of a server's account.

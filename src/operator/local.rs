@@ -250,8 +250,8 @@ impl Local {
                 Response::Report(Box::new(self.report(since, until).await?))
             }
             Request::Tokens => Response::Tokens(self.tokens().await?),
-            Request::Unused => Response::Accounts(self.accounts()?.unused()?),
-            Request::ForgetUnused => Response::Accounts(self.accounts()?.forget_unused()?),
+            Request::Unused => Response::Accounts(self.accounts()?.unused().await?),
+            Request::ForgetUnused => Response::Accounts(self.accounts()?.forget_unused().await?),
             Request::Connect { server, wish } => {
                 let attempt = self.accounts()?.connect(&server, wish).await?;
                 Response::Attempt(Box::new(attempt))

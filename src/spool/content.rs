@@ -93,6 +93,13 @@ impl Content {
         }
     }
 
+    /// Keeps a stored content, because the spool has committed the message.
+    pub(super) fn keep(&self) {
+        if let Self::Stored(stored) = self {
+            stored.keep();
+        }
+    }
+
     /// Opens the content for reading.
     pub async fn open(&self) -> Result<Reader, SpoolError> {
         match self {

@@ -63,6 +63,24 @@ pub enum SpoolError {
         "unknown message {0}: it was never received, or its history has been removed ([spool] history)"
     )]
     Unknown(MessageId),
+    /// The spool takes part in a copy, or was copied.
+    #[error("{place} cannot be used: {why}")]
+    Copied {
+        /// The spool.
+        place: String,
+        /// What happened to it, with the remedy.
+        why: String,
+    },
+    /// A node uses the spool.
+    #[error(
+        "{place} is in use by the node {node}: stop all nodes first, and wait 10 seconds if one of them was killed"
+    )]
+    Serving {
+        /// The spool.
+        place: String,
+        /// The node.
+        node: String,
+    },
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -66,6 +66,14 @@ impl Folder {
         }))
     }
 
+    /// Removes all contents.
+    pub fn remove_all(&self) -> Result<(), SpoolError> {
+        for (_, path) in self.finished()? {
+            std::fs::remove_file(&path).map_err(|error| SpoolError::io(&path, error))?;
+        }
+        Ok(())
+    }
+
     /// Returns the files of finished contents, with the ids of their messages. Removes unfinished files.
     pub fn finished(&self) -> Result<Vec<(MessageId, PathBuf)>, SpoolError> {
         let io = |error| SpoolError::io(&self.0, error);

@@ -24,6 +24,7 @@
 mod acted;
 mod claim;
 pub(crate) mod content;
+pub mod copy;
 mod due;
 mod error;
 pub(crate) mod filter;
@@ -51,7 +52,7 @@ pub use filter::{
     OperatorAction, Page, QueueFilter, Selection, StateFilter, StoryFilter, StoryResult,
 };
 pub use lease::{Count, Entry, Lease, NodeRow, Owner, SpoolMeasures};
-pub use open::{exists, is_in_use, open, visit};
+pub use open::{copyable, exists, is_in_use, open, visit};
 pub use postgres::PostgresSpool;
 pub use record::{Flow, Origin, Place, Record, State};
 pub use settings::SpoolSettings;

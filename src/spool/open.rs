@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::lock;
+use super::copy::{CopyMark, MARK};
 use super::postgres::NodeIdentity;
-use super::{Owner, PostgresSpool, SpoolError, SpoolSettings, SqliteSpool, Upkeep, WholeSpool};
+use super::{
+    Notes, Owner, PostgresSpool, SpoolError, SpoolSettings, SqliteSpool, Upkeep, WholeSpool, copy,
+    lock,
+};
 use crate::base::Clock;
 use crate::platform::files;
 
@@ -16,8 +19,14 @@ pub async fn open(
     clock: &Clock,
 ) -> Result<Arc<dyn WholeSpool>, SpoolError> {
     let Some(database) = &settings.postgresql else {
-        let spool = SqliteSpool::open(settings.clone(), owner)?;
-        spool.resume_time(clock).await?;
+        let spool = opened(settings, owner, clock).await?;
+        let notes = spool.notes(MARK).await?;
+        if let Some((_, mark)) = notes.iter().find(|(name, _)| name == MARK) {
+            return Err(SpoolError::Copied {
+                place: settings.folder.display().to_string(),
+                why: CopyMark::parse(mark).why(),
+            });
+        }
         return Ok(Arc::new(spool));
     };
     let folder = &settings.folder;
@@ -41,11 +50,39 @@ pub async fn visit(
     clock: &Clock,
 ) -> Result<Arc<dyn WholeSpool>, SpoolError> {
     let Some(database) = &settings.postgresql else {
-        return open(settings, owner, clock).await;
+        return Ok(Arc::new(opened(settings, owner, clock).await?));
     };
     let (history, clock) = (settings.history, clock.clone());
     let spool = PostgresSpool::visit(database, history, owner, clock).await?;
     Ok(Arc::new(spool))
+}
+
+/// Opens the spool to copy it, and returns it with its name. While it is open, it must not be used otherwise.
+pub async fn copyable(
+    settings: &SpoolSettings,
+    owner: Owner,
+    clock: &Clock,
+) -> Result<copy::Named, SpoolError> {
+    let Some(database) = &settings.postgresql else {
+        let folder = std::path::absolute(&settings.folder);
+        let folder = folder.unwrap_or_else(|_| settings.folder.clone());
+        let spool = opened(settings, owner, clock).await?;
+        return Ok((Arc::new(spool), folder.display().to_string()));
+    };
+    let (history, clock) = (settings.history, clock.clone());
+    let spool = PostgresSpool::visit(database, history, owner, clock).await?;
+    Ok((Arc::new(spool), database.name()))
+}
+
+/// Opens the spool of one machine, and sets `clock` to its time.
+async fn opened(
+    settings: &SpoolSettings,
+    owner: Owner,
+    clock: &Clock,
+) -> Result<SqliteSpool, SpoolError> {
+    let spool = SqliteSpool::open(settings.clone(), owner)?;
+    spool.resume_time(clock).await?;
+    Ok(spool)
 }
 
 /// True if the program has run with these settings.

@@ -10,6 +10,7 @@
 mod body;
 mod changes;
 mod claims;
+mod copy;
 mod database;
 mod finish;
 mod local;

@@ -5,6 +5,7 @@
 //! the database makes this process the only owner, so claims are kept in memory and end with the process.
 //! Operators' reads use separate read-only connections.
 
+mod copy;
 mod counts;
 mod index;
 mod queue;

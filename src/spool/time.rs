@@ -9,7 +9,7 @@ use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
 
 /// The name of the note with the last known time of the spool, and the wall clock at that time.
-const NOTE: &str = "clock/seen";
+pub(super) const NOTE: &str = "clock/seen";
 
 /// If the wall clock is this far behind the last noted time, it was set back.
 const BACK: SignedDuration = SignedDuration::from_mins(5);
@@ -55,10 +55,16 @@ impl TimeNote {
     }
 }
 
+/// Returns the value of the note if the time of the spool is `at` when the wall clock shows `wall`.
+pub(super) fn text(at: Timestamp, wall: Timestamp) -> String {
+    format!("{} {}", at.0, wall.0)
+}
+
 /// Stores the present time for the next run.
 pub async fn note(spool: &dyn Notes, clock: &Clock) -> Result<(), SpoolError> {
-    let value = format!("{} {}", clock.now().0, clock.wall().0);
-    spool.note(NOTE, Some(value)).await
+    spool
+        .note(NOTE, Some(text(clock.now(), clock.wall())))
+        .await
 }
 
 /// Sets `clock` to the time of the spool. This must happen before anything is measured with `clock`.

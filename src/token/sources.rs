@@ -7,8 +7,10 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::task::JoinSet;
 
+use super::error::TokenError;
 use super::settings::AccountSettings;
 use super::source::Source;
+use super::state::Account;
 use super::vault::{Vault, VaultError};
 use crate::base::shared_secrets::SharedSecrets;
 use crate::base::tls::TlsError;
@@ -101,17 +103,68 @@ impl Sources {
     }
 
     /// Returns the accounts that have stored tokens, but that no server uses.
-    pub fn unused(&self) -> Result<Vec<String>, VaultError> {
-        let mut accounts = self.vault.accounts()?;
+    pub async fn unused(&self) -> Result<Vec<String>, TokenError> {
+        let mut accounts = self.stored().await?;
         accounts.retain(|account| !self.by_account.contains_key(account));
         Ok(accounts)
     }
 
+    /// Returns the accounts that have stored tokens, in order.
+    async fn stored(&self) -> Result<Vec<String>, TokenError> {
+        let mut accounts = self.vault.accounts().map_err(kept)?;
+        if let Some(shared) = &self.shared {
+            accounts.extend(shared.names().await.map_err(TokenError::Vault)?);
+        }
+        accounts.sort_unstable();
+        accounts.dedup();
+        Ok(accounts)
+    }
+
+    /// Copies all tokens to where another configuration keeps them. Returns the number of accounts.
+    pub async fn copy_to(&self, target: &Self) -> Result<usize, TokenError> {
+        let accounts = self.stored().await?;
+        for name in &accounts {
+            let sealed = match &self.shared {
+                Some(shared) => shared.load(name).await.map_err(TokenError::Vault)?,
+                None => None,
+            };
+            let account = match sealed {
+                Some((_, sealed)) => self.vault.unsealed(name, &sealed),
+                None => self.vault.load(name),
+            };
+            target.keep(name, &account.map_err(kept)?).await?;
+        }
+        Ok(accounts.len())
+    }
+
+    /// Stores an account, whatever is stored for it.
+    async fn keep(&self, name: &str, account: &Account) -> Result<(), TokenError> {
+        let Some(shared) = &self.shared else {
+            return self.vault.store(name, account).map_err(kept);
+        };
+        let sealed = self.vault.sealed(name, account).map_err(kept)?;
+        let known = shared.load(name).await.map_err(TokenError::Vault)?;
+        let known = known.map(|(version, _)| version);
+        let stored = shared.store(name, known, sealed).await;
+        match stored.map_err(TokenError::Vault)? {
+            Some(_) => Ok(()),
+            None => Err(TokenError::Vault(format!(
+                "another process has changed {name} meanwhile"
+            ))),
+        }
+    }
+
     /// Removes the stored tokens of accounts that no server uses. Returns these accounts.
-    pub fn forget_unused(&self) -> Result<Vec<String>, VaultError> {
-        let unused = self.unused()?;
+    pub async fn forget_unused(&self) -> Result<Vec<String>, TokenError> {
+        let unused = self.unused().await?;
+        let in_files = self.vault.accounts().map_err(kept)?;
         for account in &unused {
-            self.vault.remove(account)?;
+            if in_files.contains(account) {
+                self.vault.remove(account).map_err(kept)?;
+            }
+            if let Some(shared) = &self.shared {
+                shared.remove(account).await.map_err(TokenError::Vault)?;
+            }
         }
         Ok(unused)
     }
@@ -120,6 +173,10 @@ impl Sources {
     pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, VaultError> {
         self.vault.rotate(key)
     }
+}
+
+fn kept(error: VaultError) -> TokenError {
+    TokenError::Vault(error.to_string())
 }
 
 async fn renew(source: &Arc<Source>) {

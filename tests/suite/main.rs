@@ -32,6 +32,7 @@ mod imports;
 mod inputs;
 mod knocks;
 mod layers;
+mod moved;
 mod nodes;
 mod oidc;
 mod other_users;

@@ -2,6 +2,7 @@
 //! what happens while the database is away.
 
 mod contract;
+mod copy;
 mod engine;
 mod nodes;
 

@@ -11,9 +11,10 @@ use super::rows::DIGEST;
 use crate::base::{MessageId, Timestamp, limits};
 use crate::message::{Address, Recipient};
 use crate::spool::story::listed;
-use crate::spool::tokens::{result_of, tokens};
+use crate::spool::tokens::{result_of, tokens, tokens_of};
 use crate::spool::{
-    Claim, Content, EventKind, NewMessage, Origin, Record, SpoolError, State, StoryEvent, Used,
+    Claim, Content, EventKind, NewMessage, Origin, Record, SpoolError, State, Story, StoryEvent,
+    Used,
 };
 
 /// The length of a slice (milliseconds). A mailbox's messages within a slice are counted together, as in
@@ -395,6 +396,13 @@ impl Changes {
         self.mention(record);
     }
 
+    /// Adds the whole story of a message, which may still be in the queue.
+    pub(super) fn add_story(&mut self, story: &Story) {
+        self.tell(&story.record, story.ended, &story.events);
+        self.mentions.0.push(story.record.id.to_i64());
+        self.mentions.1.push(tokens_of(story));
+    }
+
     /// Adds results of a story, whose events are stored otherwise.
     pub(super) fn add_results(&mut self, id: MessageId, events: &[StoryEvent]) {
         for result in events.iter().filter_map(|event| result_of(&event.what)) {
@@ -420,7 +428,7 @@ impl Changes {
     }
 
     /// Adds `used` to the usage of its mailbox.
-    fn count(&mut self, used: &Used) {
+    pub(super) fn count(&mut self, used: &Used) {
         let began = used.at.0 - used.at.0.rem_euclid(SLICE);
         let key = (clean(&used.mailbox), began);
         let (last, messages, recipients) = self.used.entry(key).or_default();

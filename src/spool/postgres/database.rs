@@ -102,6 +102,11 @@ impl Database {
         })
     }
 
+    /// The database's name and hosts, for people.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Takes a connection from the pool, or makes one.
     pub(super) async fn lend(&self) -> Result<Lent, SpoolError> {
         let lent = self.pool.get().await.map_err(|error| match error {

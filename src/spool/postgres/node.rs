@@ -10,9 +10,10 @@ use tokio_postgres::Row;
 
 use super::database::{Lent, Values};
 use super::shared::Shared;
-use super::{claims, schema};
+use super::{claims, schema, tasks};
 use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
+use crate::spool::copy::{CopyMark, MARK};
 use crate::spool::lease::DEAD;
 use crate::spool::time::TimeNote;
 use crate::spool::{NodeRow, SpoolError};
@@ -83,6 +84,7 @@ const LIST: &str = "
     FROM node ORDER BY id";
 
 const READ_TIME: &str = concat!("SELECT at, wall, ", wall!(), " FROM shared_time");
+const FORGET_TIME: &str = "DELETE FROM shared_time";
 const BEGIN_TIME: &str = concat!("INSERT INTO shared_time (at, wall) SELECT $1, ", wall!());
 
 /// Joins the nodes.
@@ -92,6 +94,12 @@ pub(super) async fn join(shared: &Shared) -> Result<(), SpoolError> {
         let lent = database.lend().await?;
         lent.begin().await?;
         schema::lock(&lent).await?;
+        if let Some(mark) = tasks::get_note(&lent, MARK).await? {
+            return Err(SpoolError::Copied {
+                place: database.name().to_owned(),
+                why: CopyMark::parse(&mark).why(),
+            });
+        }
         let (name, version) = (shared.owner.to_string(), env!("CARGO_PKG_VERSION"));
         let rows = lent.query(REPLACE, &[&shared.machine]).await?;
         let replaced: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
@@ -145,6 +153,12 @@ pub(super) async fn resume_time(shared: &Shared, clock: &Clock) -> Result<(), Sp
             Ok(())
         })
         .await
+}
+
+/// Sets the time that the nodes share, in a transaction that the caller has begun.
+pub(super) async fn set_time(lent: &Lent, now: Timestamp) -> Result<(), SpoolError> {
+    lent.execute(FORGET_TIME, &[]).await?;
+    lent.execute(BEGIN_TIME, &[&now.0]).await.map(drop)
 }
 
 /// Ends this node's part: its claims are released, and its row is removed.

@@ -70,7 +70,7 @@ impl Offers {
     pub(super) fn settle(self, shared: &Shared) {
         let mut local = shared.local();
         for NewMessage { record, content } in self.fresh {
-            keep(&content);
+            content.keep();
             let until = record.due.after(FRESH_CLAIM);
             let claimed = local.claimed(record, FIRST_CLAIM, Some(content), until, false);
             local.fresh.push(claimed);
@@ -79,14 +79,8 @@ impl Offers {
             local.announce(&place, due);
         }
         drop(local);
-        self.accepted.iter().for_each(keep);
+        self.accepted.iter().for_each(Content::keep);
         shared.announced();
-    }
-}
-
-fn keep(content: &Content) {
-    if let Content::Stored(stored) = content {
-        stored.keep();
     }
 }
 

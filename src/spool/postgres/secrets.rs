@@ -10,6 +10,9 @@ use crate::base::shared_secrets::{NotKept, SealedSecret, SharedSecrets};
 
 const LOAD: &str = "SELECT version, data FROM secret WHERE name = $1 AND data IS NOT NULL";
 
+const NAMES: &str = "SELECT name FROM secret WHERE data IS NOT NULL ORDER BY name";
+const REMOVE: &str = "DELETE FROM secret WHERE name = $1";
+
 const INSERT: &str = "
     INSERT INTO secret (name, version, data) VALUES ($1, 1, $2)
     ON CONFLICT (name) DO UPDATE SET version = secret.version + 1, data = excluded.data WHERE secret.data IS NULL
@@ -38,6 +41,21 @@ impl SharedSecrets for Secrets {
             let rows = self.0.database.query(LOAD, &[&name]).await;
             let rows = rows.map_err(|error| error.to_string())?;
             Ok(rows.first().map(|row| (row.get(0), row.get(1))))
+        })
+    }
+
+    fn names(&self) -> BoxFuture<'_, Result<Vec<String>, NotKept>> {
+        Box::pin(async move {
+            let rows = self.0.database.query(NAMES, &[]).await;
+            let rows = rows.map_err(|error| error.to_string())?;
+            Ok(rows.iter().map(|row| row.get(0)).collect())
+        })
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), NotKept>> {
+        Box::pin(async move {
+            let removed = self.0.database.execute(REMOVE, &[&name]).await;
+            removed.map(drop).map_err(|error| error.to_string())
         })
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::body::Bodies;
 use super::changes::{Changes, SLICE, clean};
 use super::claims;
+use super::database::Lent;
 use super::local::Released;
 use super::shared::Shared;
 use crate::base::{MessageId, Timestamp};
@@ -44,6 +45,7 @@ const CONTENT: &str = "SELECT content, about, size FROM message WHERE id = $1";
 const LINES: &str = "SELECT line, text FROM digest_line WHERE message = $1 ORDER BY line";
 const USED: &str = "
     SELECT mailbox, began, last, messages, recipients FROM used WHERE began > $1 ORDER BY began, mailbox";
+const NOTE: &str = "SELECT value FROM note WHERE name = $1";
 const SET_NOTE: &str = "
     INSERT INTO note (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 const REMOVE_NOTE: &str = "DELETE FROM note WHERE name = $1";
@@ -231,6 +233,22 @@ pub(super) async fn lines(
     let lines = rows.iter();
     let lines = lines.map(|row| (row.get::<_, i64>(0) as u64, row.get(1)));
     Ok(lines.collect())
+}
+
+/// Reads a note within the caller's transaction.
+pub(super) async fn get_note(lent: &Lent, name: &str) -> Result<Option<String>, SpoolError> {
+    let rows = lent.query(NOTE, &[&name]).await?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// Sets a note within the caller's transaction.
+pub(super) async fn set_note(lent: &Lent, name: &str, value: &str) -> Result<u64, SpoolError> {
+    lent.execute(SET_NOTE, &[&name, &value]).await
+}
+
+/// Removes a note within the caller's transaction.
+pub(super) async fn remove_note(lent: &Lent, name: &str) -> Result<u64, SpoolError> {
+    lent.execute(REMOVE_NOTE, &[&name]).await
 }
 
 /// Returns the usage of all mailboxes from `since` on.

@@ -45,7 +45,7 @@ pub(super) const DIGEST: &str = "digest";
 pub(super) const UNREADABLE: i64 = 2;
 
 /// The database, in messages.
-const PLACE: &str = "spool.sqlite";
+pub(super) const PLACE: &str = "spool.sqlite";
 
 /// The state of a waiting recipient.
 pub(super) const WAITING: i64 = 0;
@@ -174,7 +174,7 @@ pub(super) fn story(connection: &Connection, id: MessageId) -> Result<Story, Spo
     }
 }
 
-fn stored(id: MessageId, row: &Row) -> Result<Story, SpoolError> {
+pub(super) fn stored(id: MessageId, row: &Row) -> Result<Story, SpoolError> {
     let text = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
     let events = read_events(text).map_err(|error| {
         let kind = rusqlite::types::Type::Text;

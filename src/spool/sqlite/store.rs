@@ -52,7 +52,7 @@ const DELIVERED: i64 = 1;
 const FAILED: i64 = 2;
 
 pub(super) struct Store {
-    connection: Connection,
+    pub(super) connection: Connection,
     contents: Folder,
 }
 

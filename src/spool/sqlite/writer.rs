@@ -60,6 +60,8 @@ pub(super) enum Job {
     Purge(Timestamp, WriterAnswer<bool>),
     Note(String, Option<String>, WriterAnswer<()>),
     Notes(String, WriterAnswer<Vec<(String, String)>>),
+    /// A part of a copy of the whole spool; nothing else uses the spool meanwhile.
+    Copy(Box<dyn FnOnce(&Store) + Send>),
 }
 
 /// The work that remains after a write is committed, and the write's results.
@@ -181,6 +183,7 @@ impl SpoolWriter {
                 Job::Lines(id, answer) => drop(answer.send(self.store.lines(id))),
                 Job::Used(since, answer) => drop(answer.send(self.store.used(since))),
                 Job::Notes(prefix, answer) => drop(answer.send(self.store.notes(&prefix))),
+                Job::Copy(work) => work(&self.store),
                 Job::Put(_, answer) if !has_room => drop(answer.send(Err(self.full()))),
                 write => writes.push(write),
             }
@@ -321,7 +324,8 @@ impl SpoolWriter {
             | Job::Content(..)
             | Job::Lines(..)
             | Job::Used(..)
-            | Job::Notes(..) => {}
+            | Job::Notes(..)
+            | Job::Copy(_) => {}
         }
         Ok(effect)
     }
@@ -571,7 +575,8 @@ impl SpoolWriter {
             | Job::Content(..)
             | Job::Lines(..)
             | Job::Used(..)
-            | Job::Notes(..) => {}
+            | Job::Notes(..)
+            | Job::Copy(_) => {}
         }
     }
 
@@ -702,6 +707,11 @@ fn refuse(job: Job, error: SpoolError) {
         Job::Act { answer, .. } => drop(answer.send(Err(error))),
         Job::Extend(_, answer) => drop(answer.send(Err(error))),
         Job::Purge(_, answer) => drop(answer.send(Err(error))),
-        Job::Claim { .. } | Job::Content(..) | Job::Lines(..) | Job::Used(..) | Job::Notes(..) => {}
+        Job::Claim { .. }
+        | Job::Content(..)
+        | Job::Lines(..)
+        | Job::Used(..)
+        | Job::Notes(..)
+        | Job::Copy(_) => {}
     }
 }

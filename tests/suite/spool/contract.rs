@@ -90,7 +90,7 @@ pub(super) fn new(spool: &dyn WholeSpool, lane: &str, text: &str) -> NewMessage 
     }
 }
 
-fn to(address: &str) -> Recipient {
+pub(super) fn to(address: &str) -> Recipient {
     Recipient {
         address: Address::parse(address).unwrap(),
         parameters: Parameters::parse("NOTIFY=NEVER").unwrap(),
@@ -301,7 +301,7 @@ async fn a_report_comes_with_the_end_of_its_message(engine: &dyn Engine) {
 }
 
 /// Puts a message, ends it, and adds `text` to the digest as its report.
-async fn told_by(spool: &dyn WholeSpool, digest: &Record, text: &str) {
+pub(super) async fn told_by(spool: &dyn WholeSpool, digest: &Record, text: &str) {
     put(spool, new(spool, "a", "x")).await;
     let mut ended = gone(fresh(spool).await.remove(0));
     ended.lines = vec![DigestLines {
@@ -720,7 +720,7 @@ async fn check_search(spool: &dyn WholeSpool, [one, two, failed]: [MessageId; 3]
     );
 }
 
-fn failure(address: &str) -> Vec<StoryEvent> {
+pub(super) fn failure(address: &str) -> Vec<StoryEvent> {
     let what = EventKind::Failed {
         server: "a".into(),
         to: vec![Address::parse(address).unwrap()],

@@ -14,6 +14,9 @@ pub trait Engine: Send + Sync {
     /// Opens the spool; it keeps stories for `history`.
     fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>>;
 
+    /// Returns the settings of the spool; it keeps stories for `history`.
+    fn settings(&self, history: Duration) -> SpoolSettings;
+
     /// The number of stored contents, or pieces of them, outside the messages' own rows.
     fn contents(&self) -> BoxFuture<'_, usize>;
 
@@ -29,6 +32,7 @@ pub struct Sqlite {
 /// PostgreSQL, in a database.
 pub struct Postgres {
     url: String,
+    folder: tempfile::TempDir,
 }
 
 impl Sqlite {
@@ -44,10 +48,11 @@ impl Postgres {
         let server = Postgresql::shared(test)?;
         Some(Self {
             url: server.database().await,
+            folder: tempfile::tempdir().expect("a folder"),
         })
     }
 
-    pub fn settings(&self) -> PostgresSettings {
+    pub fn database(&self) -> PostgresSettings {
         PostgresSettings {
             url: self.url.clone(),
             password: None,
@@ -56,7 +61,7 @@ impl Postgres {
     }
 
     pub async fn node(&self, history: Duration, name: &str) -> PostgresSpool {
-        let settings = self.settings();
+        let settings = self.database();
         let opened = PostgresSpool::open(&settings, history, identity(name), Clock::default());
         opened.await.expect("opens")
     }
@@ -73,14 +78,18 @@ pub fn identity(name: &str) -> NodeIdentity {
 
 impl Engine for Sqlite {
     fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>> {
-        let settings = SpoolSettings {
+        let settings = self.settings(history);
+        let opened = SqliteSpool::open(settings, Owner::new("relay", 1, 1));
+        Box::pin(async move { Arc::new(opened.expect("opens")) as Arc<dyn WholeSpool> })
+    }
+
+    fn settings(&self, history: Duration) -> SpoolSettings {
+        SpoolSettings {
             folder: self.folder.path().to_owned(),
             reserve: 0,
             history,
             postgresql: None,
-        };
-        let opened = SqliteSpool::open(settings, Owner::new("relay", 1, 1));
-        Box::pin(async move { Arc::new(opened.expect("opens")) as Arc<dyn WholeSpool> })
+        }
     }
 
     fn contents(&self) -> BoxFuture<'_, usize> {
@@ -96,6 +105,15 @@ impl Engine for Sqlite {
 impl Engine for Postgres {
     fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>> {
         Box::pin(async move { Arc::new(self.node(history, "relay").await) as Arc<dyn WholeSpool> })
+    }
+
+    fn settings(&self, history: Duration) -> SpoolSettings {
+        SpoolSettings {
+            folder: self.folder.path().to_owned(),
+            reserve: 0,
+            history,
+            postgresql: Some(self.database()),
+        }
     }
 
     fn contents(&self) -> BoxFuture<'_, usize> {
