@@ -124,7 +124,8 @@ impl std::fmt::Display for LimitOwner<'_> {
 }
 
 impl Amount {
-    fn of(self, unit: Unit) -> u64 {
+    /// Returns the amount in this unit.
+    pub fn of(self, unit: Unit) -> u64 {
         match unit {
             Unit::Messages => self.messages,
             Unit::Recipients => self.recipients,
@@ -167,14 +168,24 @@ pub struct OverLimit {
     pub wait: Option<Duration>,
 }
 
+impl OverLimit {
+    /// Describes a limit that has room after this time.
+    pub fn of(who: LimitOwner, limit: &Limit, wait: Duration) -> Self {
+        Self {
+            whose: who.to_string(),
+            setting: limit.setting,
+            most: limit.most,
+            wait: Some(Duration::from_secs(wait.as_secs_f64().ceil() as u64)),
+        }
+    }
+}
+
 fn refusal(who: LimitOwner, limit: &Limit, no_room: NoRoom) -> OverLimit {
-    OverLimit {
-        whose: who.to_string(),
-        setting: limit.setting,
-        most: limit.most,
-        wait: match no_room {
-            NoRoom::For(wait) => Some(Duration::from_secs(wait.as_secs_f64().ceil() as u64)),
-            NoRoom::Never => None,
+    match no_room {
+        NoRoom::For(wait) => OverLimit::of(who, limit, wait),
+        NoRoom::Never => OverLimit {
+            wait: None,
+            ..OverLimit::of(who, limit, Duration::ZERO)
         },
     }
 }

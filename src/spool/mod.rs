@@ -34,6 +34,7 @@ pub(crate) mod lease;
 mod lock;
 mod open;
 pub mod postgres;
+mod quota;
 pub(crate) mod record;
 mod settings;
 mod shape;
@@ -54,6 +55,7 @@ pub use filter::{
 pub use lease::{Count, Entry, Lease, NodeRow, Owner, SpoolMeasures};
 pub use open::{copyable, exists, is_in_use, open, visit};
 pub use postgres::PostgresSpool;
+pub use quota::{NoQuota, Quota};
 pub use record::{Flow, Origin, Place, Record, State};
 pub use settings::SpoolSettings;
 pub use shape::Fingerprint;

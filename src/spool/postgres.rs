@@ -19,6 +19,7 @@ mod marks;
 mod node;
 mod probe;
 mod put;
+mod quotas;
 mod rows;
 mod schema;
 mod secrets;
@@ -38,9 +39,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::content::ContentWriter;
 use super::{
     Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
-    Manage, NewMessage, NodeRow, Notes, OperatorAction, Owner, Page, Permission, Place, Record,
-    Selection, SessionLease, Spending, SpoolError, SpoolFuture, SpoolMeasures, Stories, Story,
-    StoryFilter, Upkeep, Used, Work,
+    Manage, NewMessage, NoQuota, NodeRow, Notes, OperatorAction, Owner, Page, Permission, Place,
+    Quota, Record, Selection, SessionLease, Spending, SpoolError, SpoolFuture, SpoolMeasures,
+    Stories, Story, StoryFilter, Upkeep, Used, Work,
 };
 use crate::base::id::MessageIds;
 use crate::base::shared_secrets::SharedSecrets;
@@ -250,6 +251,18 @@ impl Intake for PostgresSpool {
     fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()> {
         Box::pin(self.put_all(messages))
     }
+
+    fn shares_limits(&self) -> bool {
+        true
+    }
+
+    fn take<'a>(&'a self, asked: &'a [Quota]) -> SpoolFuture<'a, Result<(), NoQuota>> {
+        Box::pin(quotas::take(&self.shared, asked))
+    }
+
+    fn give_back(&self, taken: &[Quota]) {
+        quotas::give_back(&self.shared, taken);
+    }
 }
 
 impl Contents for PostgresSpool {
@@ -368,7 +381,10 @@ impl Upkeep for PostgresSpool {
 
     fn leave(&self) -> SpoolFuture<'_, ()> {
         self.stopping.send_replace(true);
-        Box::pin(node::leave(&self.shared))
+        Box::pin(async move {
+            quotas::return_unused(&self.shared, true).await;
+            node::leave(&self.shared).await
+        })
     }
 
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool> {

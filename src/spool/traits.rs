@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage, NodeRow,
-    OperatorAction, Page, Permission, Place, Record, Selection, SessionLease, Spending,
-    SpoolFuture, SpoolMeasures, Story, StoryFilter, Used,
+    Addition, Claim, Claimed, Content, ContentWriter, Count, Entry, Finish, NewMessage, NoQuota,
+    NodeRow, OperatorAction, Page, Permission, Place, Quota, Record, Selection, SessionLease,
+    Spending, SpoolFuture, SpoolMeasures, Story, StoryFilter, Used,
 };
 use crate::base::shared_secrets::SharedSecrets;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
@@ -29,6 +29,20 @@ pub trait Intake: Send + Sync + 'static {
     /// Stores the story of a message that was refused, in the background. Stores only some of the stories if
     /// there are very many, and none if the spool is busy.
     fn refused(&self, story: Story);
+
+    /// True if the limits of users and listeners hold over several nodes.
+    fn shares_limits(&self) -> bool {
+        false
+    }
+
+    /// Takes amounts of limits that all nodes share: all, or none if one of them has no room. Grants everything if this
+    /// process is alone, because then it counts by itself.
+    fn take<'a>(&'a self, _asked: &'a [Quota]) -> SpoolFuture<'a, Result<(), NoQuota>> {
+        Box::pin(std::future::ready(Ok(Ok(()))))
+    }
+
+    /// Gives back amounts that were just taken, because they are not used after all.
+    fn give_back(&self, _taken: &[Quota]) {}
 
     /// Accepts all the messages or none: once this returns `Ok`, they are on stable storage.
     fn put(&self, messages: Vec<NewMessage>) -> SpoolFuture<'_, ()>;

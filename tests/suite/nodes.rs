@@ -253,6 +253,26 @@ fn a_mailbox_has_one_minute_and_few_sessions_for_all_nodes() {
 }
 
 #[test]
+fn a_user_has_one_day_for_all_nodes() {
+    let user = "name = \"erp\"\nmessages_per_day = 7";
+    let plan = Plan {
+        configuration: USUAL.replace("name = \"erp\"", user) + SERVER,
+        ..Plan::default()
+    };
+    let Some(mut nodes) = Nodes::new("nodes and a user", 3, plan) else {
+        return;
+    };
+    nodes.start();
+    send_through_all(&nodes, 7);
+    for node in &nodes.nodes {
+        let reply = node.send(&admitted("one too many"));
+        let wanted = "450 4.7.1 User erp: 7 messages per day are allowed (setting `messages_per_day`), try again in ";
+        assert!(reply.starts_with(wanted), "{reply}");
+    }
+    assert_eq!(nodes.lab.delivered(7).len(), 7);
+}
+
+#[test]
 fn a_mailbox_has_one_day_for_all_nodes() {
     let Some(mut nodes) = Nodes::new("nodes and the day", 3, limited(2, 0, 20)) else {
         return;

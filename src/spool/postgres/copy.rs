@@ -28,7 +28,7 @@ const SET_NOTES: &str = "
     INSERT INTO note (name, value) SELECT * FROM unnest($1::text[], $2::text[])";
 
 const CLEAR: &str = "
-    TRUNCATE message, recipient, piece, digest_line, story, mention, result, used, mailbox, reserved, slot, ended";
+    TRUNCATE message, recipient, piece, digest_line, story, mention, result, used, mailbox, reserved, slot, quota, ended";
 
 impl Copyable for PostgresSpool {
     fn uncertain(&self) -> SpoolFuture<'_, usize> {

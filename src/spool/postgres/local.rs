@@ -24,9 +24,25 @@ pub(super) struct Local {
     /// The number of the last batch of ended claims, and those that are being written or in doubt.
     serial: i64,
     open: BTreeSet<i64>,
+    /// What this node has taken in advance of limits that all nodes share.
+    pub(super) advances: Advances,
+    /// What it has not used of that, to be given back.
+    pub(super) unused: Vec<(String, Advance)>,
     /// Places that the other nodes are to be told of, with the time at which a message is due there.
     pub(super) announced: HashMap<Place, Timestamp>,
 }
+
+/// What this node has taken in advance of a limit.
+#[derive(Debug)]
+pub(super) struct Advance {
+    /// The time at which it was taken, from which on it counts.
+    pub(super) at: Timestamp,
+    pub(super) until: Timestamp,
+    pub(super) left: u64,
+}
+
+/// What this node has taken in advance, by the names of the limits.
+pub(super) type Advances = HashMap<String, Advance>;
 
 /// A transaction that ended claims, or not: the connection broke before the answer came.
 #[derive(Debug, Clone)]

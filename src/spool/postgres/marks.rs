@@ -24,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(120);
 const DAY: Duration = Duration::from_secs(24 * 3_600 + 600);
 
 /// Locks a mailbox until the transaction ends, so that nodes count one after the other.
-const LOCK: &str = "
+pub(super) const LOCK: &str = "
     INSERT INTO mailbox (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name";
 
 /// The usage by all nodes. It is one statement, because a message that ends at this moment moves its recipients from

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 
 use super::database::{Lent, Values};
 use super::shared::Shared;
-use super::{claims, schema, tasks};
+use super::{claims, quotas, schema, tasks};
 use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
 use crate::spool::copy::{CopyMark, MARK};
@@ -231,6 +231,7 @@ async fn heartbeat(shared: &Shared, unbroken_since: Option<Duration>) -> Result<
         maillog::node_taken_over();
         join_again(shared).await?;
     }
+    quotas::return_unused(shared, false).await;
     // After an outage of the database, the others may be about to answer too.
     let has_waited = unbroken_since.is_some_and(|since| shared.clock.steady() - since >= DEAD);
     if has_waited && row.get(2) {

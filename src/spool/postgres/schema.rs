@@ -5,7 +5,7 @@ use super::database::{Database, Lent};
 use crate::spool::SpoolError;
 
 /// The format that this program writes. A format that an earlier version can also use has the same `oldest`.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 
 /// The oldest format of a program that can use the tables as this version leaves them.
 const OLDEST: i32 = 1;
@@ -181,6 +181,20 @@ const SCHEMA: &str = "
     CREATE TABLE shared_time (at bigint NOT NULL, wall bigint NOT NULL);
 ";
 
+/// `quota` has what nodes have taken of the limits of users and listeners, and since when it counts.
+const QUOTA: &str = "
+    CREATE TABLE quota (
+        name   text   COLLATE \"C\" NOT NULL,
+        node   bigint NOT NULL,
+        at     bigint NOT NULL,
+        amount bigint NOT NULL,
+        PRIMARY KEY (name, node, at)
+    );
+";
+
+/// What converts each format to the next one, from format 1 on. A node of the version before goes on meanwhile.
+const CONVERSIONS: [&str; FORMAT as usize - 1] = [QUOTA];
+
 /// Creates the tables, or converts them to the present format. Only one node does so at a time.
 pub(super) async fn prepare(database: &Database) -> Result<(), SpoolError> {
     database
@@ -190,18 +204,10 @@ pub(super) async fn prepare(database: &Database) -> Result<(), SpoolError> {
             lock(&lent).await?;
             let sql = "SELECT to_regclass('format') IS NOT NULL";
             if lent.query(sql, &[]).await?[0].get(0) {
-                let sql = "SELECT version, oldest FROM format";
-                let row = lent.query(sql, &[]).await?;
-                let (found, oldest): (i32, i32) = (row[0].get(0), row[0].get(1));
-                if oldest > FORMAT {
-                    return Err(SpoolError::Newer {
-                        file: "the database of [spool] postgresql".to_owned(),
-                        found: found.into(),
-                        known: FORMAT.into(),
-                    });
-                }
+                convert(&lent).await?;
             } else {
                 lent.batch(SCHEMA).await?;
+                lent.batch(QUOTA).await?;
                 let sql = "INSERT INTO format (version, oldest) VALUES ($1, $2)";
                 lent.execute(sql, &[&FORMAT, &OLDEST]).await?;
             }
@@ -210,6 +216,29 @@ pub(super) async fn prepare(database: &Database) -> Result<(), SpoolError> {
             Ok(())
         })
         .await
+}
+
+/// Converts the tables to the present format, if they have an earlier one.
+async fn convert(lent: &Lent) -> Result<(), SpoolError> {
+    let sql = "SELECT version, oldest FROM format";
+    let row = lent.query(sql, &[]).await?;
+    let (found, oldest): (i32, i32) = (row[0].get(0), row[0].get(1));
+    if oldest > FORMAT {
+        return Err(SpoolError::Newer {
+            file: "the database of [spool] postgresql".to_owned(),
+            found: found.into(),
+            known: FORMAT.into(),
+        });
+    }
+    let first = usize::try_from(found - 1).unwrap_or_default();
+    for conversion in CONVERSIONS.iter().skip(first) {
+        lent.batch(conversion).await?;
+    }
+    if found < FORMAT {
+        let sql = "UPDATE format SET version = $1, oldest = $2";
+        lent.execute(sql, &[&FORMAT, &OLDEST]).await?;
+    }
+    Ok(())
 }
 
 /// Waits until no other node prepares the tables or joins. The lock ends with the transaction.

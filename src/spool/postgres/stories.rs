@@ -44,6 +44,7 @@ const ALL: &str = "
 
 const PURGE_USED: &str = "DELETE FROM used WHERE began < $1";
 const PURGE_RESERVED: &str = "DELETE FROM reserved WHERE at < $1 OR (recipients = 0 AND at < $2)";
+const PURGE_QUOTAS: &str = "DELETE FROM quota WHERE at < $1";
 const PURGE_ENDED: &str = "DELETE FROM ended WHERE node NOT IN (SELECT id FROM node)";
 const PURGE_STORIES: &str = "
     WITH over AS (SELECT id FROM story WHERE id < $1 AND ended < $2 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED),
@@ -167,6 +168,9 @@ pub(super) async fn purge(
     let minutes = now.before(Duration::from_secs(300)).0;
     database
         .execute(PURGE_RESERVED, &[&(now.0 - USED_FOR), &minutes])
+        .await?;
+    database
+        .execute(PURGE_QUOTAS, &[&(now.0 - USED_FOR)])
         .await?;
     database.execute(PURGE_ENDED, &[]).await?;
     let first = MessageId::first_at(before).to_i64();

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 
 use super::{Connection, Incoming, here, who};
 use crate::base::{MessageId, limits};
-use crate::door::User;
-use crate::door::usage::Amount;
+use crate::door::usage::{Amount, Limit, LimitOwner, OverLimit};
+use crate::door::{Endpoint, User};
 use crate::message::{Envelope, Headers, Priority, rewrite};
 use crate::observe::maillog;
 use crate::routing::{Decision, Policy, Route, lane};
 use crate::smtp::Reply;
-use crate::spool::{Content, EventKind, NewMessage, Origin, Record, SpoolError, Story, StoryEvent};
+use crate::spool::{
+    Content, EventKind, NewMessage, Origin, Quota, Record, SpoolError, Story, StoryEvent,
+};
 use crate::submission::shared::SubmissionSettings;
 use crate::submission::{permission, wording};
 
@@ -78,7 +80,7 @@ impl Connection {
             messages: 1,
             recipients: record.envelope.recipients.len() as u64,
         };
-        if let Err(reply) = self.take_limits(user, amount) {
+        if let Err(reply) = self.take_limits(user, amount).await {
             return self.not_allowed(record, reply);
         }
         maillog::author(id, &headers.author(), headers.value("From"));
@@ -131,19 +133,54 @@ impl Connection {
         routes.collect()
     }
 
-    fn take_limits(&self, user: &User, amount: Amount) -> Result<(), Reply> {
+    /// Counts a message towards the limits of its user and of the listener, on this node and on all nodes.
+    async fn take_limits(&self, user: &User, amount: Amount) -> Result<(), Reply> {
         let (usage, endpoint) = (&self.door.usage, &self.endpoint);
         let taken = usage.take(who(user), &user.limits, amount).and_then(|()| {
             let here = usage.take(here(endpoint), &endpoint.limits, amount);
             here.inspect_err(|_| usage.give_back(who(user), &user.limits, amount))
         });
-        taken.map_err(|over| wording::over_limit(&over))
+        taken.map_err(|over| wording::over_limit(&over))?;
+        let asked = self.quotas(user, amount);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        // If the spool does not answer, it cannot accept the message either; a server in direct mode goes on.
+        let taken = self.shared.spool.take(&asked).await;
+        let Ok(Err((place, wait))) = taken else {
+            return Ok(());
+        };
+        self.give_back_here(user, amount);
+        let owned = owned(user, endpoint).nth(place);
+        Err(owned.map_or(Reply::try_again(), |(owner, limit)| {
+            wording::over_limit(&OverLimit::of(owner, limit, wait))
+        }))
     }
 
     fn give_limits_back(&self, user: &User, amount: Amount) {
+        self.give_back_here(user, amount);
+        self.shared.spool.give_back(&self.quotas(user, amount));
+    }
+
+    fn give_back_here(&self, user: &User, amount: Amount) {
         let usage = &self.door.usage;
         usage.give_back(who(user), &user.limits, amount);
         usage.give_back(here(&self.endpoint), &self.endpoint.limits, amount);
+    }
+
+    /// Returns the limits of a user and of the listener in the form in which nodes share them; none if this process is
+    /// alone.
+    fn quotas(&self, user: &User, amount: Amount) -> Vec<Quota> {
+        if !self.shared.spool.shares_limits() {
+            return Vec::new();
+        }
+        let quotas = owned(user, &self.endpoint).map(|(owner, limit)| Quota {
+            name: format!("{owner}/{}", limit.setting),
+            period: limit.period,
+            most: limit.most,
+            amount: amount.of(limit.unit),
+        });
+        quotas.collect()
     }
 
     /// Returns the record of a message that has just arrived and is not routed yet.
@@ -219,6 +256,16 @@ impl Connection {
         maillog::refused_message(record.id, user, &self.peer, &record.envelope, reply);
         self.remember(&reply.to_string());
     }
+}
+
+/// Returns the limits of a user and of a listener, with their owners.
+fn owned<'l>(
+    user: &'l User,
+    endpoint: &'l Endpoint,
+) -> impl Iterator<Item = (LimitOwner<'l>, &'l Limit)> {
+    let of_user = user.limits.iter().map(|limit| (who(user), limit));
+    let here = endpoint.limits.iter().map(|limit| (here(endpoint), limit));
+    of_user.chain(here)
 }
 
 /// Refuses a message that is too large for one of its servers.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use mailferry::base::Clock;
 use mailferry::spool::postgres::PostgresSettings;
 use mailferry::spool::{
-    Contents, Fate, Finish, Intake, Manage, Permission, PostgresSpool, SpoolError, Stories, Upkeep,
-    Work,
+    Contents, Fate, Finish, Intake, Manage, Permission, PostgresSpool, Quota, SpoolError, Stories,
+    Upkeep, Work,
 };
 
 use super::contract::{
@@ -14,7 +14,7 @@ use super::contract::{
 };
 use super::engine::identity;
 use super::{Engine, Postgres};
-use crate::support::postgresql::Postgresql;
+use crate::support::postgresql::{Postgresql, client};
 
 /// Two nodes on a database of their own.
 async fn two(test: &str) -> Option<(Postgres, PostgresSpool, PostgresSpool)> {
@@ -205,4 +205,76 @@ async fn while_the_database_is_away_nothing_is_accepted_and_fates_wait() {
     assert_eq!(spool.story(id).await.unwrap().events.len(), 1);
     assert!(is_gone(&spool, id).await);
     put(&spool, new(&spool, "a", "z")).await;
+}
+
+fn quota(most: u64, amount: u64) -> Quota {
+    Quota {
+        name: format!("User erp/{most}"),
+        period: Duration::from_secs(3_600),
+        most,
+        amount,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_a_user_holds_over_all_nodes() {
+    let Some((_, one, other)) = two("nodes share limits").await else {
+        return;
+    };
+    // Each node takes some of 600 in advance, and together they take no more.
+    let mut granted = 0;
+    for number in 0..700 {
+        let node = if number % 3 == 0 { &one } else { &other };
+        let taken = node.take(&[quota(600, 1)]).await.unwrap();
+        granted += u64::from(taken.is_ok());
+    }
+    // What a node has taken in advance is not free for the other one.
+    assert!((590..=600).contains(&granted), "{granted}");
+    // All or none, and the refusal names the limit.
+    let both = [quota(5, 3), quota(600, 1)];
+    let (place, wait) = other.take(&both).await.unwrap().unwrap_err();
+    assert_eq!(place, 1);
+    assert!(wait > Duration::from_secs(3_500), "{wait:?}");
+    for node in [&one, &other] {
+        assert_eq!(node.take(&[quota(5, 2)]).await.unwrap(), Ok(()));
+    }
+    assert!(one.take(&[quota(5, 2)]).await.unwrap().is_err());
+    // A node that leaves gives back what it has not used.
+    for _ in 0..8 {
+        assert_eq!(one.take(&[quota(6_000, 1)]).await.unwrap(), Ok(()));
+    }
+    one.leave().await.unwrap();
+    assert_eq!(other.take(&[quota(6_000, 5_992)]).await.unwrap(), Ok(()));
+    other.leave().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_earlier_format_is_converted_and_a_later_one_is_refused_unless_it_can_be_used() {
+    let Some(engine) = Postgres::new("formats").await else {
+        return;
+    };
+    let database = client(&engine.database().url).await;
+    let run = async |sql: &str| database.batch_execute(sql).await.expect("runs");
+    let format = async || {
+        let sql = "SELECT version, oldest FROM format";
+        let row = database.query_one(sql, &[]).await.expect("reads");
+        (row.get::<_, i32>(0), row.get::<_, i32>(1))
+    };
+    engine.node(HOUR, "one").await.leave().await.unwrap();
+    let present = format().await;
+    run("DROP TABLE quota; UPDATE format SET version = 1").await;
+    let node = engine.node(HOUR, "one").await;
+    assert_eq!(node.take(&[quota(5, 2)]).await.unwrap(), Ok(()));
+    assert_eq!(format().await, present);
+    node.leave().await.unwrap();
+    run("UPDATE format SET version = 99").await;
+    engine.node(HOUR, "one").await.leave().await.unwrap();
+    assert_eq!(format().await, (99, present.1));
+    run("UPDATE format SET oldest = 98").await;
+    let opened =
+        PostgresSpool::open(&engine.database(), HOUR, identity("one"), Clock::default()).await;
+    assert!(matches!(
+        opened.err(),
+        Some(SpoolError::Newer { found: 99, .. })
+    ));
 }

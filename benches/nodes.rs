@@ -1,0 +1,261 @@
+//! The spool that nodes share, in a PostgreSQL of its own: how many messages it accepts durably, compared with SQLite, with a
+//! plain program that inserts the same rows, and with three nodes; how long a claim takes with a million waiting messages;
+//! and how many statements an idle node sends. PostgreSQL waits for the disk, as it does by default.
+//!
+//! `cargo bench --bench nodes` (needs PostgreSQL; makes a database of 2 GB in the folder for temporary files, and removes it)
+
+mod common;
+#[path = "common/program.rs"]
+mod program;
+#[path = "common/relay.rs"]
+mod relay;
+#[path = "common/server.rs"]
+mod server;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Load, median, send, verdict};
+use mailferry::base::{Clock, Timestamp};
+use mailferry::door::Listener;
+use mailferry::spool::postgres::{NodeIdentity, PostgresSettings};
+use mailferry::spool::{ClaimFrom, Owner, Place, PostgresSpool, Upkeep, Work};
+use server::postgresql::{Postgresql, client};
+use tokio_postgres::types::ToSql;
+
+const ROUNDS: usize = 5;
+const SESSIONS: usize = 16;
+const MESSAGES: usize = 4_000;
+const SIZE: usize = 4_096;
+const QUEUED: usize = 1_000_000;
+const CLAIMS: usize = 200;
+
+/// How long the statements of an idle node are counted.
+const IDLE: Duration = Duration::from_secs(30);
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = Postgresql::start("benches/nodes", "-c max_wal_size=4GB").expect("starts");
+    runtime.block_on(async {
+        accepting(&server).await;
+        claiming(&server).await;
+    });
+    drop(server);
+    idle(&runtime);
+}
+
+async fn node(url: &str, name: &str) -> PostgresSpool {
+    let settings = PostgresSettings {
+        url: url.to_owned(),
+        password: None,
+        ca: None,
+    };
+    let identity = NodeIdentity {
+        owner: Owner::this_process(name),
+        machine: name.to_owned(),
+        lock: None,
+    };
+    let opened = PostgresSpool::open(&settings, Duration::ZERO, identity, Clock::default());
+    opened.await.expect("opens")
+}
+
+/// Messages that listeners accept in a second, with the sessions spread over them.
+async fn rate(listeners: &[&Listener]) -> f64 {
+    let begin = Instant::now();
+    let loads = listeners.iter().enumerate().map(|(number, listener)| {
+        tokio::spawn(send(Load {
+            server: listener.address().expect("an address"),
+            sessions: (SESSIONS + number) / listeners.len(),
+            messages: MESSAGES / listeners.len(),
+            size: SIZE,
+            kept: true,
+            pipelining: true,
+            users: 0,
+        }))
+    });
+    let loads: Vec<_> = loads.collect();
+    for load in loads {
+        load.await.expect("sends");
+    }
+    MESSAGES as f64 / begin.elapsed().as_secs_f64()
+}
+
+async fn accepting(server: &Postgresql) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = server.database().await;
+    let database = client(&url).await;
+    let sqlite = relay::listen(relay::sqlite(folder.path()));
+    let mut nodes = Vec::new();
+    for name in ["one", "two", "three"] {
+        nodes.push(relay::listen(Arc::new(node(&url, name).await)));
+    }
+    let [one, ..] = &nodes[..] else { return };
+    let all: Vec<&Listener> = nodes.iter().collect();
+    let (mut to_sqlite, mut to_plain, mut to_one) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rates = [(); 4].map(|()| Vec::new());
+    for round in 0..=ROUNDS {
+        empty(&database).await;
+        let ours = rate(&[one]).await;
+        let group = group_size(&database).await;
+        empty(&database).await;
+        let plain = plain(&database, group).await;
+        empty(&database).await;
+        let (sqlite, three) = (rate(&[&sqlite]).await, rate(&all).await);
+        if round == 0 {
+            // Files grow in the first round.
+            continue;
+        }
+        to_sqlite.push(ours / sqlite);
+        to_plain.push(ours / plain);
+        to_one.push(three / ours);
+        for (rates, rate) in rates.iter_mut().zip([ours, sqlite, plain, three]) {
+            rates.push(rate);
+        }
+        println!("  round {round}: {group} messages in a transaction");
+    }
+    let [ours, sqlite, plain, three] = rates.map(median);
+    println!(
+        "  accepted per second: one node {ours:.0}, SQLite {sqlite:.0}, plain inserts {plain:.0}, three nodes {three:.0} (medians of \
+         {ROUNDS})"
+    );
+    for (what, ratios, wanted) in [
+        ("accepted by one node, ratio to SQLite", to_sqlite, 0.33),
+        (
+            "accepted by one node, ratio to plain inserts",
+            to_plain,
+            0.8,
+        ),
+        ("accepted by three nodes, ratio to one", to_one, 1.0),
+    ] {
+        let ratio = median(ratios);
+        let shown = format!("{ratio:.2}");
+        verdict(what, shown, &format!(">= {wanted}"), ratio >= wanted);
+    }
+}
+
+async fn empty(database: &tokio_postgres::Client) {
+    let sql = "TRUNCATE message, mention; CHECKPOINT";
+    database.batch_execute(sql).await.expect("empties");
+}
+
+/// How many messages a transaction had, on average.
+async fn group_size(database: &tokio_postgres::Client) -> usize {
+    let sql = "SELECT count(*) / count(DISTINCT xmin::text) FROM message";
+    let row = database.query_one(sql, &[]).await.expect("counts");
+    row.get::<_, i64>(0).max(1) as usize
+}
+
+/// Inserts the same rows in groups of this size, one transaction after the other. Returns the messages per second.
+async fn plain(database: &tokio_postgres::Client, group: usize) -> f64 {
+    const MESSAGE: &str = "
+        INSERT INTO message (id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo,
+            protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters,
+            message_id, node, claim, content)
+        SELECT id, 'n', 'nload', id, 0, id, 'notifications@example.com', '', NULL, '127.0.0.1:2525', '127.0.0.1', 'load',
+            'ESMTP', length(content), NULL, 0, NULL, false, false, 0, NULL, 'someone@example.net', '',
+            '<load@example.com>', 1, 1, content
+        FROM unnest($1::bigint[], $2::bytea[]) AS new (id, content)";
+    const MENTION: &str = "
+        INSERT INTO mention (id, tokens)
+        SELECT id, string_to_array('<load@example.com> @example.com @example.net notifications@example.com \
+                           someone@example.net user:load', ' ') FROM unnest($1::bigint[]) AS new (id)";
+    let (message, mention) = (
+        database.prepare(MESSAGE).await.expect("prepares"),
+        database.prepare(MENTION).await.expect("prepares"),
+    );
+    let content = common::message(SIZE);
+    let begin = Instant::now();
+    let mut next = 1;
+    while next <= MESSAGES as i64 {
+        let ids: Vec<i64> = (next..next + group as i64).collect();
+        let contents: Vec<&[u8]> = ids.iter().map(|_| &content[..]).collect();
+        next += group as i64;
+        let values: [&(dyn ToSql + Sync); 2] = [&ids, &contents];
+        let (begun, stored, mentioned, committed) = tokio::join!(
+            biased;
+            database.batch_execute("BEGIN"),
+            database.execute(&message, &values),
+            database.execute(&mention, &values[..1]),
+            database.batch_execute("COMMIT"),
+        );
+        begun.and(committed).expect("commits");
+        stored.and(mentioned).expect("inserts");
+    }
+    MESSAGES as f64 / begin.elapsed().as_secs_f64()
+}
+
+async fn claiming(server: &Postgresql) {
+    let url = server.database().await;
+    let spool = node(&url, "claims").await;
+    let database = client(&url).await;
+    let begin = Instant::now();
+    let fill = format!(
+        "INSERT INTO message (id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo, protocol,
+            size, sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters, message_id,
+            node, claim, content)
+        SELECT id, 'n', 'nuser' || id % 20, id::bigint * 7919 % 1000000, 0, id, 'notifications@example.com', '', NULL,
+            '127.0.0.1:2525', '127.0.0.1', 'app', 'ESMTPA', 300, NULL, 0, NULL, false, false, 0, NULL,
+            'someone' || id || '@example.net', '', '<' || id || '@example.com>', NULL, 0,
+            convert_to(repeat('x', 300), 'UTF8')
+        FROM generate_series(1, {QUEUED}) AS new (id); ANALYZE message"
+    );
+    database.batch_execute(&fill).await.expect("fills");
+    println!(
+        "  {QUEUED} messages queued in {:.0} s",
+        begin.elapsed().as_secs_f64()
+    );
+    let (mut times, now) = (Vec::new(), Timestamp::now());
+    for number in 0..CLAIMS {
+        let place = Place {
+            lane: "n".into(),
+            flow: mailferry::spool::Flow::of_key(&format!("nuser{}", number % 20)),
+        };
+        let begin = Instant::now();
+        let until = now.after(Duration::from_secs(900));
+        let claimed = spool.claim(ClaimFrom::DueIn(place), 1, now, until).await;
+        times.push(begin.elapsed().as_secs_f64() * 1_000.0);
+        assert_eq!(claimed.expect("claims").len(), 1);
+    }
+    let time = median(times);
+    verdict(
+        "claim of the next due with 1,000,000 queued, median",
+        format!("{time:.2} ms"),
+        "< 2 ms",
+        time < 2.0,
+    );
+    spool.leave().await.expect("leaves");
+}
+
+/// Counts the statements of the whole program while it has nothing to do.
+fn idle(runtime: &tokio::runtime::Runtime) {
+    let options = "-c log_min_duration_statement=0";
+    let server = Postgresql::start("benches/nodes", options).expect("starts");
+    let url = runtime.block_on(server.database());
+    let sandbox = runtime.block_on(program::sandbox());
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, port) = (folder.path(), program::free_port());
+    std::fs::write(path.join("ca.pem"), &sandbox.ca).expect("writes");
+    let smtp = sandbox.addresses.smtp.port();
+    program::configuration(path, smtp, &sandbox.token_url(), port, "");
+    let file = path.join("mailferry.toml");
+    let text = std::fs::read_to_string(&file).expect("reads");
+    let key = "vault_key = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\n";
+    let spool = format!("\n[spool]\npostgresql = {{ url = \"{url}\" }}\n");
+    std::fs::write(&file, key.to_owned() + &text + &spool).expect("writes");
+    let process = program::serve(path, port);
+    std::thread::sleep(Duration::from_secs(5));
+    let count = || {
+        let log = server.log();
+        log.lines().filter(|line| line.contains("execute ")).count()
+    };
+    let before = count();
+    std::thread::sleep(IDLE);
+    let rate = (count() - before) as f64 / IDLE.as_secs_f64();
+    drop(process);
+    verdict(
+        "statements of an idle node in a second",
+        format!("{rate:.2}"),
+        "< 2",
+        rate < 2.0,
+    );
+}
