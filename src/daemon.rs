@@ -33,6 +33,7 @@ use crate::operator::{
     SharedInfo,
 };
 use crate::platform::connection::Connection;
+use crate::platform::identity;
 use crate::platform::supervisor;
 use crate::spool::{self, Manage, Owner, ShownSpool, WholeSpool};
 use crate::submission::{self, Submission};
@@ -97,8 +98,7 @@ impl Daemon {
             .for_each(maillog::socket_unused);
         privilege::drop_rights(config.fixed.run_as.as_deref(), root)?;
         let configured = ready(&config)?;
-        let owner = Owner::this_process(&config.live.host);
-        let spool = spool::open(&config.fixed.spool, owner, &clock).await?;
+        let spool = spool::open(&config.fixed.spool, owner(&config), &clock).await?;
         let sources = sources(&config, spool.secrets(), clock.another())?;
         let accounts = Arc::new(Accounts::new(
             sources.clone(),
@@ -369,6 +369,14 @@ impl Daemon {
             web.close();
         }
         maillog::stopped();
+    }
+}
+
+/// Returns the owner of this run's leases. Nodes may have the same configured `host`, so they go by the machine's name.
+fn owner(config: &Config) -> Owner {
+    match config.fixed.spool.postgresql {
+        None => Owner::this_process(&config.live.host),
+        Some(_) => Owner::this_process(&identity::host_name()),
     }
 }
 

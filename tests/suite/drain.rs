@@ -1,9 +1,10 @@
 //! A node is taken out of service without a client noticing.
 
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::{Lab, Node, Nodes, Plan, SERVER, Smtp, USUAL, admitted};
+use crate::support::{Lab, Node, Nodes, Plan, SERVER, Smtp, USUAL, admitted, free_port, have};
 
 /// What a proxy sends ahead of a client's connection from 192.0.2.1 (PROXY protocol v2, §2.2: version 2, PROXY, TCP4).
 const OF_A_CLIENT: &[u8] =
@@ -13,17 +14,21 @@ const OF_A_CLIENT: &[u8] =
 const OF_A_CHECK: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
 
 fn behind_a_proxy() -> Option<Nodes> {
+    let mut nodes = behind_a_proxy_that_is_not_running()?;
+    nodes.start();
+    Some(nodes)
+}
+
+fn behind_a_proxy_that_is_not_running() -> Option<Nodes> {
     let proxied = USUAL.replace("127.0.0.1:0\"", "127.0.0.1:0\"\nproxies = [\"127.0.0.1\"]");
-    let mut nodes = Nodes::new(
+    Nodes::new(
         "drain",
         2,
         Plan {
             configuration: proxied + SERVER,
             ..Plan::default()
         },
-    )?;
-    nodes.start();
-    Some(nodes)
+    )
 }
 
 /// Connects as a proxy. Returns the greeting too.
@@ -142,4 +147,128 @@ fn a_program_without_other_nodes_is_not_drained() {
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{why}");
     assert!(why.contains("shares its queue with no other one"), "{why}");
+}
+
+/// A process that is killed when this value is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts HAProxy with the configuration that we recommend, in front of these nodes. Returns its address.
+fn haproxy(nodes: &Nodes, ports: &[u16]) -> (Killed, SocketAddr) {
+    let port = free_port();
+    let mut text = std::fs::read_to_string("config/haproxy.cfg").expect("a configuration");
+    text = text.replace("bind :2525", &format!("bind 127.0.0.1:{port}"));
+    text = text.replace(" resolvers system", "");
+    for (number, port) in ports.iter().enumerate() {
+        let name = format!(" mailferry{}:2525", number + 1);
+        assert!(text.contains(&name), "{text}");
+        text = text.replace(&name, &format!(" 127.0.0.1:{port}"));
+    }
+    nodes.lab.write("haproxy.cfg", &text);
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    let haproxy = Command::new("haproxy")
+        .env("PATH", path)
+        .args(["-db", "-f"])
+        .arg(nodes.lab.path("haproxy.cfg"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let haproxy = Killed(haproxy.expect("starts"));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let is_ready = || TcpStream::connect(address).is_ok().then_some(());
+    nodes.lab.wait_for("HAProxy", is_ready);
+    (haproxy, address)
+}
+
+/// An app that connects again and again until it is told to stop, and sends one or two messages each time.
+fn app(address: SocketAddr, sent: &AtomicUsize, is_over: &AtomicBool) {
+    let mut number = 0;
+    while !is_over.load(Ordering::Acquire) {
+        let mut client = Smtp::connect(address);
+        client.expect("EHLO app", "250");
+        client.expect("AUTH PLAIN AGVycABsb2Fk", "235");
+        for _ in 0..1 + number % 2 {
+            send(&mut client, &format!("number {number}"));
+            sent.fetch_add(1, Ordering::AcqRel);
+            number += 1;
+        }
+        client.expect("QUIT", "221");
+    }
+}
+
+#[test]
+fn behind_haproxy_both_nodes_are_restarted_and_no_app_notices() {
+    if !have("drain behind HAProxy", &["haproxy"]) {
+        return;
+    }
+    let Some(mut nodes) = behind_a_proxy_that_is_not_running() else {
+        return;
+    };
+    let ports = [free_port(), free_port()];
+    for (node, port) in nodes.nodes.iter().zip(ports) {
+        let file = node.folder.join("mailferry.toml");
+        let text = std::fs::read_to_string(&file).expect("a configuration");
+        std::fs::write(
+            &file,
+            text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\"")),
+        )
+        .expect("writes");
+    }
+    nodes.start();
+    let (_haproxy, address) = haproxy(&nodes, &ports);
+    let (sent, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // If an assertion fails, the apps end too.
+        let _over = Over(&is_over);
+        let apps: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| app(address, &sent, &is_over)))
+            .collect();
+        for number in [0, 1] {
+            let used = used_by_haproxy(&nodes, number, 0);
+            let said = said(drain(&nodes, number, &[]));
+            assert!(said.starts_with("This node is drained"), "{said}");
+            assert!(nodes.nodes[number].stop());
+            let Nodes {
+                nodes: all, lab, ..
+            } = &mut nodes;
+            all[number].start(lab);
+            used_by_haproxy(&nodes, number, used);
+            assert!(
+                apps.iter().all(|app| !app.is_finished()),
+                "an app has failed"
+            );
+        }
+    });
+    let sent = sent.load(Ordering::Acquire);
+    nodes.lab.delivered(sent as u64);
+    assert!(nodes.nodes.iter_mut().all(Node::stop));
+}
+
+/// Ends the apps when it is dropped.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Waits until a node has accepted more than `before` messages from apps. Returns the length of its log then.
+fn used_by_haproxy(nodes: &Nodes, number: usize, before: usize) -> usize {
+    let node = &nodes.nodes[number];
+    nodes.lab.wait_for("apps at a node", || {
+        let log = node.log();
+        let new = log[before..]
+            .lines()
+            .any(|line| line.contains("event=\"accepted\"") && line.contains("peer=\"127.0.0.1\""));
+        new.then_some(())
+    });
+    node.log().len()
 }
