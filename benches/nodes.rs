@@ -151,10 +151,10 @@ async fn plain(database: &tokio_postgres::Client, group: usize) -> f64 {
         INSERT INTO message (id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo,
             protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters,
             message_id, node, claim, content)
-        SELECT id, 'n', 'nload', id, 0, id, 'notifications@example.com', '', NULL, '127.0.0.1:2525', '127.0.0.1', 'load',
-            'ESMTP', length(content), NULL, 0, NULL, false, false, 0, NULL, 'someone@example.net', '',
-            '<load@example.com>', 1, 1, content
-        FROM unnest($1::bigint[], $2::bytea[]) AS new (id, content)";
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::bigint[], $7::text[],
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[],
+            $16::integer[], $17::text[], $18::boolean[], $19::boolean[], $20::integer[], $21::text[], $22::text[],
+            $23::text[], $24::text[], $25::bigint[], $26::bigint[], $27::bytea[])";
     const MENTION: &str = "
         INSERT INTO mention (id, tokens)
         SELECT id, string_to_array('<load@example.com> @example.com @example.net notifications@example.com \
@@ -168,9 +168,40 @@ async fn plain(database: &tokio_postgres::Client, group: usize) -> f64 {
     let mut next = 1;
     while next <= MESSAGES as i64 {
         let ids: Vec<i64> = (next..next + group as i64).collect();
-        let contents: Vec<&[u8]> = ids.iter().map(|_| &content[..]).collect();
         next += group as i64;
-        let values: [&(dyn ToSql + Sync); 2] = [&ids, &contents];
+        let (nothing, no) = (vec![None::<&str>; group], vec![false; group]);
+        let text = |text: &'static str| vec![text; group];
+        let (whole, one) = (vec![Some(0i64); group], vec![1i64; group]);
+        let (sizes, zeros) = (vec![content.len() as i64; group], vec![0i32; group]);
+        let values: [&(dyn ToSql + Sync); 27] = [
+            &ids,
+            &text("n"),
+            &text("nload"),
+            &ids,
+            &vec![0i16; group],
+            &ids,
+            &text("notifications@example.com"),
+            &text(""),
+            &nothing,
+            &text("127.0.0.1:2525"),
+            &text("127.0.0.1"),
+            &text("load"),
+            &text("ESMTP"),
+            &sizes,
+            &whole,
+            &zeros,
+            &nothing,
+            &no,
+            &no,
+            &zeros,
+            &nothing,
+            &text("someone@example.net"),
+            &text(""),
+            &text("<load@example.com>"),
+            &one,
+            &one,
+            &vec![&content[..]; group],
+        ];
         let (begun, stored, mentioned, committed) = tokio::join!(
             biased;
             database.batch_execute("BEGIN"),
@@ -239,7 +270,11 @@ fn idle(runtime: &tokio::runtime::Runtime) {
     program::configuration(path, smtp, &sandbox.token_url(), port, "");
     let file = path.join("mailferry.toml");
     let text = std::fs::read_to_string(&file).expect("reads");
-    let key = "vault_key = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\n";
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    std::fs::write(path.join("vault.key"), key).expect("writes");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path.join("vault.key"), mode).expect("is private");
+    let key = "vault_key = { file = \"vault.key\" }\n";
     let spool = format!("\n[spool]\npostgresql = {{ url = \"{url}\" }}\n");
     std::fs::write(&file, key.to_owned() + &text + &spool).expect("writes");
     let process = program::serve(path, port);

@@ -35,6 +35,24 @@ const INSERT: &str = "
         $16::integer[], $17::text[], $18::boolean[], $19::boolean[], $20::integer[], $21::text[], $22::text[],
         $23::text[], $24::text[], $25::bigint[], $26::bigint[], $27::bytea[])";
 
+/// [`FENCE`], [`INSERT`] and [`MENTION`] as one statement, which needs no transaction around it: accepting a message costs one
+/// round trip, and a third less of the database's time.
+const ACCEPT: &str = "
+    WITH own AS MATERIALIZED (SELECT id FROM node WHERE id = $28 FOR KEY SHARE),
+        fence AS MATERIALIZED (SELECT 1 / count(*) AS one FROM own),
+        mentioned AS (
+            INSERT INTO mention (id, tokens)
+            SELECT id, string_to_array(tokens, ' ') FROM unnest($1::bigint[], $29::text[]) AS found (id, tokens)
+            ON CONFLICT (id) DO NOTHING)
+    INSERT INTO message (id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo,
+        protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters,
+        message_id, node, claim, content)
+    SELECT new.* FROM fence, unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::bigint[],
+        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[],
+        $15::bigint[], $16::integer[], $17::text[], $18::boolean[], $19::boolean[], $20::integer[], $21::text[],
+        $22::text[], $23::text[], $24::text[], $25::bigint[], $26::bigint[], $27::bytea[]) AS new
+    WHERE fence.one = 1";
+
 const INSERT_RECIPIENTS: &str = "
     INSERT INTO recipient (message, place, address, parameters, state, answer)
     SELECT * FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::smallint[], $6::text[])";
@@ -452,52 +470,62 @@ impl Changes {
         begins: bool,
         fenced_by: Option<i64>,
     ) -> Result<(), SpoolError> {
-        let fence = fenced_by.map(|node| (FENCE, values![node]));
-        let statements: Vec<_> = fence.into_iter().chain(self.statements()).collect();
-        lent.write(&statements, begins).await
+        lent.write(&self.statements(fenced_by), begins).await
     }
 
-    fn statements(self) -> Vec<Prepared> {
+    fn statements(self, fenced_by: Option<i64>) -> Vec<Prepared> {
+        let is_found = self.mentions.0 == self.messages.id;
+        let accepts = fenced_by.filter(|_| is_found && !self.messages.id.is_empty());
         let mut all = Vec::new();
+        let fence = fenced_by.filter(|_| accepts.is_none());
+        all.extend(fence.map(|node| (FENCE, values![node])));
         let mut add = |is_wanted: bool, sql, values| {
             if is_wanted {
                 all.push((sql, values));
             }
         };
         let (new, updates) = (self.messages, self.updates);
-        add(
-            !new.id.is_empty(),
-            INSERT,
-            values![
-                new.id,
-                new.lane,
-                new.flow,
-                new.due,
-                new.state,
-                new.received,
-                new.sender,
-                new.parameters,
-                new.about,
-                new.listener,
-                new.peer,
-                new.helo,
-                new.protocol,
-                new.size,
-                new.sum,
-                new.attempts,
-                new.last,
-                new.uncertain,
-                new.warned,
-                new.holds,
-                new.former_lane,
-                new.recipient,
-                new.recipient_parameters,
-                new.message_id,
-                new.node,
-                new.claim,
-                new.content
-            ],
-        );
+        let has_new = !new.id.is_empty();
+        let (found, tokens) = self.mentions;
+        let mut inserted = values![
+            new.id,
+            new.lane,
+            new.flow,
+            new.due,
+            new.state,
+            new.received,
+            new.sender,
+            new.parameters,
+            new.about,
+            new.listener,
+            new.peer,
+            new.helo,
+            new.protocol,
+            new.size,
+            new.sum,
+            new.attempts,
+            new.last,
+            new.uncertain,
+            new.warned,
+            new.holds,
+            new.former_lane,
+            new.recipient,
+            new.recipient_parameters,
+            new.message_id,
+            new.node,
+            new.claim,
+            new.content
+        ];
+        match accepts {
+            Some(node) => {
+                inserted.extend(values![node, tokens]);
+                add(true, ACCEPT, inserted);
+            }
+            None => {
+                add(has_new, INSERT, inserted);
+                add(!found.is_empty(), MENTION, values![found, tokens]);
+            }
+        }
         add(
             !updates.id.is_empty(),
             UPDATE,
@@ -531,11 +559,6 @@ impl Changes {
                 rows.state,
                 rows.answer
             ],
-        );
-        add(
-            !self.mentions.0.is_empty(),
-            MENTION,
-            values![self.mentions.0, self.mentions.1],
         );
         for (id, size) in &self.stored {
             add(true, WHOLE, values![*id, *size]);

@@ -267,6 +267,15 @@ impl Lent {
         for (sql, _) in statements {
             prepared.push(self.prepared(sql).await?);
         }
+        if let ([(_, values)], [statement], true) = (statements, &prepared[..], begins) {
+            // One statement is a transaction by itself.
+            let values: Vec<_> = values
+                .iter()
+                .map(|value| &**value as &(dyn ToSql + Sync))
+                .collect();
+            let done = self.deref().execute(statement, &values).await;
+            return done.map(drop).map_err(|error| fault(&self.name, &error));
+        }
         let simple = |sql: &'static str| -> Executed<'_> {
             Box::pin(async move { self.batch_execute(sql).await.map(|()| 0) })
         };
