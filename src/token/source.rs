@@ -73,6 +73,8 @@ struct Tokens {
     flight: Mutex<()>,
     /// The version of the account that the nodes share, when it was last read or stored; 0 if it was not there.
     version: AtomicI64,
+    /// When it was last read to be shown to people (time of the spool).
+    shown: AtomicI64,
 }
 
 #[derive(Clone)]
@@ -241,7 +243,7 @@ impl Source {
 
     /// Returns the account's state, as shown to people.
     pub async fn status(&self) -> Result<Status, TokenError> {
-        self.reload().await?;
+        self.reload_to_show().await?;
         let failure = self.failure();
         let account = self.account().await?;
         let is_by_user = self.settings.grant.is_by_user();
