@@ -24,6 +24,14 @@ pub(super) async fn fingerprint(parts: &PageParts) -> String {
             (count.server, count.queued, count.held).hash(&mut hasher);
         }
     }
+    if let Ok(spool) = parts.operator.spool()
+        && let Ok(nodes) = spool.nodes().await
+    {
+        for node in nodes {
+            (node.takes_work(), node.leads, node.is_draining).hash(&mut hasher);
+            node.name.hash(&mut hasher);
+        }
+    }
     if let Ok(servers) = parts.operator.servers().await {
         for server in servers {
             let hold = server

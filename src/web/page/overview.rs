@@ -7,6 +7,7 @@ use crate::observe::metrics::Totals;
 use crate::operator::figures::{Figures, Span};
 use crate::operator::row::Light;
 use crate::operator::status::Status;
+use crate::spool::NodeRow;
 
 /// The spans, with their names in the address and for people, and the length of one bar.
 const SPANS: [(&str, Span, &str, &str); 3] = [
@@ -27,6 +28,7 @@ pub(in crate::web) fn page(
         (now(frame, status))
         h2 { "Mail" }
         (charts(frame, figures, span))
+        @if !status.nodes.is_empty() { (nodes(frame, status)) }
         h2 { "Listeners" }
         table.stacked {
             thead { tr { th { "Name" } th { "Protocol" } th { "Address" } } }
@@ -36,6 +38,36 @@ pub(in crate::web) fn page(
         }
     };
     frame.page("/", "Overview", true, body)
+}
+
+/// The nodes that share the queue.
+fn nodes(frame: &Frame, status: &Status) -> Markup {
+    html! {
+        h2 { "Nodes" }
+        table.stacked {
+            thead { tr { th { "Name" } th { "Version" } th { "Since" } th { "Heard" } th { "Messages" } th { "State" } } }
+            tbody { @for node in &status.nodes {
+                tr {
+                    th scope="row" { (node.name) @if node.is_this { " (this one)" } }
+                    td { (node.version) }
+                    td { (frame.ago(node.since)) }
+                    td { (node.silent) " s ago" }
+                    td { (number(node.claimed as u64)) }
+                    td { (node_state(node)) }
+                }
+            } }
+        }
+    }
+}
+
+/// Returns what a node does, in words.
+fn node_state(node: &NodeRow) -> &'static str {
+    match (node.is_draining, node.takes_work(), node.leads) {
+        (true, ..) => "out of service",
+        (false, false, _) => "silent: others take over",
+        (false, true, true) => "in service, sends alerts",
+        (false, true, false) => "in service",
+    }
 }
 
 /// The state in one sentence, and the warnings.
