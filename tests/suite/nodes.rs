@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::support::postgresql::Postgresql;
 use crate::support::{
-    Cutter, Lab, Node, Nodes, Plan, SERVER, Smtp, USUAL, admitted, by_refresh_token, seed,
+    Cutter, Lab, Node, Nodes, Plan, SERVER, Smtp, USUAL, admitted, by_refresh_token, seed, skipped,
 };
 
 #[test]
@@ -532,4 +533,47 @@ fn the_nodes_follow_a_failover_to_a_synchronous_standby() {
     let promised = promised.into_inner().expect("no panic");
     let twice = nodes.settled(&promised, "failover");
     assert_eq!(twice, 0);
+}
+
+#[test]
+fn the_version_before_works_beside_this_one() {
+    let Some(before) = std::env::var_os("MAILFERRY_BEFORE") else {
+        return skipped(
+            "two versions",
+            "MAILFERRY_BEFORE does not name the program of the commit before; run tests/run",
+        );
+    };
+    let before = PathBuf::from(before);
+    // The order decides which version makes the tables.
+    for first_is_old in [true, false] {
+        let Some(mut nodes) = Nodes::new("two versions", 2, Plan::default()) else {
+            return;
+        };
+        nodes.nodes[usize::from(!first_is_old)]
+            .version
+            .clone_from(&before);
+        nodes.start();
+        send_through_all(&nodes, 10);
+        nodes.lab.delivered(10);
+        for node in 0..2 {
+            nodes.queued(node, 0);
+            let status = nodes.nodes[node].stdout(&["status"]);
+            assert_eq!(status.matches("\nnode ").count(), 2, "{status}");
+            let traced = nodes.nodes[node].stdout(&["trace", "someone@example.net"]);
+            assert_eq!(traced.matches("delivered").count(), 10, "{traced}");
+        }
+        nodes.nodes[0].stdout(&["hold", "notifications"]);
+        let is_held = || nodes.nodes[1].stdout(&["servers"]).contains("by hand");
+        nodes.lab.wait_for("a hold", || is_held().then_some(()));
+        send_through_all(&nodes, 4);
+        nodes.queued(1, 4);
+        // The node that made the tables ends; the other one has its messages, and goes on alone.
+        assert!(nodes.nodes[0].stop());
+        nodes.nodes[1].stdout(&["release", "notifications"]);
+        nodes.lab.delivered(14);
+        nodes.nodes[0].start(&nodes.lab);
+        send_through_all(&nodes, 2);
+        nodes.lab.delivered(16);
+        assert!(nodes.nodes.iter_mut().all(Node::stop));
+    }
 }

@@ -10,6 +10,8 @@ use super::{Lab, PROGRAM, Smtp};
 pub struct Node {
     pub folder: PathBuf,
     pub address: SocketAddr,
+    /// The program, which may be of another version than this one.
+    pub version: PathBuf,
     program: Option<Child>,
 }
 
@@ -33,18 +35,14 @@ impl Node {
         Self {
             folder,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            version: PathBuf::from(PROGRAM),
             program: None,
         }
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        self.prefixed(&[PROGRAM], arguments)
-    }
-
-    fn prefixed(&self, prefix: &[&str], arguments: &[&str]) -> Command {
-        let mut command = Command::new(prefix[0]);
+        let mut command = Command::new(&self.version);
         command
-            .args(&prefix[1..])
             .args(arguments)
             .arg("--config")
             .arg(self.folder.join("mailferry.toml"))
