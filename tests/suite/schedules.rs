@@ -5,6 +5,7 @@
 
 mod exchange;
 mod memory;
+mod nodes;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ const MAILBOXES: usize = 50;
 const MESSAGES: usize = 10_000;
 const SCHEDULES: u64 = 1_000;
 const FEW_SCHEDULES: u64 = 50;
+const NODE_SCHEDULES: u64 = 200;
 
 /// The time within which a schedule must end.
 const END: Duration = Duration::from_secs(8 * 24 * 3_600);
@@ -239,7 +241,7 @@ fn run(
     let killed = runtime.block_on(async {
         let clock = time.clock();
         exchange.restart();
-        let door = Arc::new(Door(exchange.clone()));
+        let door = Arc::new(Door(exchange.clone(), 0));
         let delivery = Delivery::start(spool.clone(), settings(), door, clock.clone()).await;
         let delivery = delivery.expect("starts");
         let ends = clock.steady() + life;
@@ -325,6 +327,128 @@ fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) 
     outcome(&spool, &exchange, &sent, began)
 }
 
+/// The number of nodes, the time that passes until the others take over from one that has died, and the longest time until
+/// it runs again.
+const NODES: usize = 3;
+const BURIED: Duration = Duration::from_secs(9);
+const ABSENT: u64 = 200;
+
+/// A node, with its delivery, in its place among the nodes.
+struct Running {
+    node: Arc<nodes::Node>,
+    delivery: Delivery,
+    /// When the others take over from it, and when the next one takes its place, once it has been killed.
+    killed: Option<(Duration, Duration)>,
+}
+
+/// Runs several nodes until all messages are done. Each kill ends one of them.
+fn run_nodes(
+    shared: &Arc<nodes::Shared>,
+    settings: &dyn Fn() -> delivery::DeliverySettings,
+    time: &Arc<Simulation>,
+    kills: &mut Vec<(Duration, usize, u64)>,
+) -> bool {
+    let parked = time.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(move || parked.advance_to_next())
+        .build()
+        .expect("a runtime");
+    let is_done = runtime.block_on(async {
+        let clock = time.clock();
+        let start = async || {
+            let (node, door) = shared.join();
+            let delivery = Delivery::start(node.clone(), settings(), door, clock.clone()).await;
+            Running {
+                node,
+                delivery: delivery.expect("starts"),
+                killed: None,
+            }
+        };
+        let mut all = Vec::new();
+        for _ in 0..NODES {
+            all.push(start().await);
+        }
+        let is_quiet = |all: &[Running]| {
+            all.iter()
+                .all(|it| it.killed.is_none() && it.delivery.is_quiet())
+        };
+        while clock.steady() < END && !(shared.memory.is_done() && is_quiet(&all)) {
+            clock.sleep(Duration::from_secs(1)).await;
+            let now = clock.steady();
+            for (_, place, absent) in kills.extract_if(.., |(at, ..)| *at <= now) {
+                let running = &mut all[place];
+                if running.killed.is_none() {
+                    shared.kill(&running.node);
+                    let back = now + BURIED + Duration::from_secs(absent);
+                    running.killed = Some((now + BURIED, back));
+                }
+            }
+            for running in &mut all {
+                match running.killed {
+                    Some((buried, _)) if buried <= now && !shared.is_buried(&running.node) => {
+                        shared.bury(&running.node);
+                    }
+                    Some((_, back)) if back <= now => *running = start().await,
+                    _ => {}
+                }
+            }
+        }
+        clock.steady() < END
+    });
+    drop(runtime);
+    is_done
+}
+
+/// A schedule of several nodes that die and come back.
+fn schedule_nodes(seed: u64, tls_config: &Arc<rustls::ClientConfig>) -> Outcome {
+    let mut random = StdRng::seed_from_u64(seed);
+    let plan = plan(&mut random);
+    let mut kills: Vec<(Duration, usize, u64)> = (0..random.random_range(0..8))
+        .map(|_| {
+            let at = Duration::from_secs(random.random_range(1..900));
+            (
+                at,
+                random.random_range(0..NODES),
+                random.random_range(0..ABSENT),
+            )
+        })
+        .collect();
+    let began = Timestamp(1_800_000_000_000);
+    let memory = Arc::new(Memory::default());
+    let messages: Vec<NewMessage> = (0..MESSAGES)
+        .map(|number| message(&memory, &mut random, number, began, plan.bad))
+        .collect();
+    let sent: Vec<Record> = messages.iter().map(|new| new.record.clone()).collect();
+    wait(memory.put(messages)).expect("put");
+    let time = Simulation::new(began);
+    let exchange = Exchange::new(seed, plan.faults, time.clock());
+    let shared = nodes::Shared::new(memory.clone(), exchange.clone(), time.clock());
+    let settings = || settings(tls_config.clone());
+    let is_done = run_nodes(&shared, &settings, &time, &mut kills);
+    assert!(
+        is_done,
+        "seed {seed}: not done in {END:?}: {:?}",
+        plan.faults
+    );
+    // Messages that the server may have accepted from a node that died before it could record that.
+    let died_with = shared.unwritten();
+    let taken = exchange.taken().into_values().flatten();
+    let unwritten = taken.map(|taken| taken.message);
+    let unwritten = unwritten.filter(|name| died_with.contains(&id_of(name, &sent)));
+    let unwritten = unwritten.collect();
+    check(seed, &memory, &exchange, &sent, &unwritten);
+    outcome(&memory, &exchange, &sent, began)
+}
+
+#[test]
+fn whichever_nodes_die_each_message_has_one_end() {
+    let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
+    let tls_config = tls_config();
+    every_schedule(if all { NODE_SCHEDULES } else { FEW_SCHEDULES }, &|seed| {
+        schedule_nodes(seed, &tls_config)
+    });
+}
+
 fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime.expect("a runtime").block_on(future)
@@ -337,21 +461,23 @@ fn name(place: usize) -> String {
 /// Returns the Message-IDs of the messages that the server has accepted and that are still in the spool. A
 /// report's Message-ID contains the report's id in the spool.
 fn left_taken(spool: &Memory, exchange: &Exchange, sent: &[Record]) -> Vec<String> {
-    let is_left = |name: &String| {
-        let inner = name.trim_matches(['<', '>']);
-        let id = match inner.split_once('@') {
-            // A digest's id is followed by the number of its last line.
-            Some((id, _)) => id
-                .split('.')
-                .next()
-                .and_then(|id| id.parse().ok())
-                .expect("an id"),
-            None => sent[inner.parse::<usize>().expect("a number")].id,
-        };
-        spool.left(id).is_some()
-    };
+    let is_left = |name: &String| spool.left(id_of(name, sent)).is_some();
     let taken = exchange.taken().into_values().flatten();
     taken.map(|taken| taken.message).filter(is_left).collect()
+}
+
+/// Returns the id in the spool of the message with this Message-ID.
+fn id_of(name: &str, sent: &[Record]) -> MessageId {
+    let inner = name.trim_matches(['<', '>']);
+    match inner.split_once('@') {
+        // A digest's id is followed by the number of its last line.
+        Some((id, _)) => id
+            .split('.')
+            .next()
+            .and_then(|id| id.parse().ok())
+            .expect("an id"),
+        None => sent[inner.parse::<usize>().expect("a number")].id,
+    }
 }
 
 /// Checks that each message ends in exactly one way for each recipient (delivered, reported or held), except
@@ -498,14 +624,20 @@ fn without_faults_no_time_is_lost() {
 
 #[test]
 fn whatever_goes_wrong_each_message_has_one_end() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
     let tls_config = tls_config();
+    every_schedule(if all { SCHEDULES } else { FEW_SCHEDULES }, &|seed| {
+        schedule(seed, false, &tls_config)
+    });
+}
+
+/// Runs schedules on all processors: the `usual` number, or what the environment says.
+fn every_schedule(usual: u64, schedule: &(dyn Fn(u64) -> Outcome + Sync)) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(seed) = number("MAILFERRY_SEED") {
-        schedule(seed, false, &tls_config);
+        schedule(seed);
         return;
     }
-    let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
-    let usual = if all { SCHEDULES } else { FEW_SCHEDULES };
     let count = number("MAILFERRY_SCHEDULES").unwrap_or(usual);
     let base = seed();
     let next = AtomicU64::new(0);
@@ -517,7 +649,7 @@ fn whatever_goes_wrong_each_message_has_one_end() {
             if turn >= count {
                 return;
             }
-            let outcome = schedule(base + turn, false, &tls_config);
+            let outcome = schedule(base + turn);
             for (sum, part) in sums
                 .iter()
                 .zip([outcome.delivered, outcome.reported, outcome.held])

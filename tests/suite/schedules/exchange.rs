@@ -47,7 +47,8 @@ pub struct Taken {
 
 #[derive(Default)]
 struct Inner {
-    open: HashMap<String, usize>,
+    /// The open sessions of each mailbox: the runs of the program that opened them.
+    open: HashMap<String, Vec<u64>>,
     taken: HashMap<String, Vec<Taken>>,
     /// The texts of the reports among the accepted messages, by Message-ID.
     reports: HashMap<String, Vec<String>>,
@@ -78,6 +79,13 @@ impl Exchange {
     /// Ends all sessions, because the program that opened them was killed.
     pub fn restart(&self) {
         self.inner().open.clear();
+    }
+
+    /// Ends the sessions of a run of the program.
+    pub fn close_all(&self, run: u64) {
+        let mut inner = self.inner();
+        let open = inner.open.values_mut();
+        open.for_each(|open| open.retain(|its| *its != run));
     }
 
     /// Returns the accepted messages by mailbox, in order.
@@ -164,22 +172,22 @@ fn name_of(head: &[u8]) -> String {
     line.expect("every message has one").to_owned()
 }
 
-/// The transport that one run of the program uses to reach this Exchange.
-pub struct Door(pub Arc<Exchange>);
+/// The transport that one run of the program, with its number, uses to reach this Exchange.
+pub struct Door(pub Arc<Exchange>, pub u64);
 
 struct Visit {
     exchange: Arc<Exchange>,
     upstream: Arc<Upstream>,
     mailbox: String,
-    is_open: bool,
+    run: u64,
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        if self.is_open
-            && let Some(open) = self.exchange.inner().open.get_mut(&self.mailbox)
+        if let Some(open) = self.exchange.inner().open.get_mut(&self.mailbox)
+            && let Some(place) = open.iter().position(|run| *run == self.run)
         {
-            *open = open.saturating_sub(1);
+            open.swap_remove(place);
         }
     }
 }
@@ -228,7 +236,7 @@ impl Door {
         &self,
         upstream: &Arc<Upstream>,
     ) -> impl Future<Output = Result<Box<dyn Link>, Failure>> + use<> {
-        let exchange = self.0.clone();
+        let (exchange, run) = (self.0.clone(), self.1);
         let mailbox = upstream.smtp.auth.username().unwrap_or_default().to_owned();
         let upstream = upstream.clone();
         async move {
@@ -246,9 +254,9 @@ impl Door {
             }
             let mut inner = exchange.inner();
             let open = inner.open.entry(mailbox.clone()).or_default();
-            *open += 1;
-            if *open > SESSIONS {
-                let words = format!("{mailbox} has {open} sessions");
+            open.push(run);
+            if open.len() > SESSIONS {
+                let words = format!("{mailbox} has {} sessions", open.len());
                 inner.wrong.push(words);
             }
             drop(inner);
@@ -256,7 +264,7 @@ impl Door {
                 exchange,
                 upstream,
                 mailbox,
-                is_open: true,
+                run,
             };
             Ok(Box::new(visit) as Box<dyn Link>)
         }

@@ -58,6 +58,15 @@ impl Memory {
         claims.into_keys().for_each(|id| inner.offer(id));
     }
 
+    /// Drops a claim, because the node that had it has died.
+    pub fn give_up(&self, id: MessageId, number: u64) {
+        let mut inner = self.inner();
+        if inner.claims.get(&id) == Some(&number) {
+            inner.claims.remove(&id);
+            inner.offer(id);
+        }
+    }
+
     /// True if only messages that wait for a person are left.
     pub fn is_done(&self) -> bool {
         let inner = self.inner();
