@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::desks::note_hold;
 use super::direct::{self, DirectOutcome};
 use super::hold::Hold;
 use super::plan::{Plan, ServerEntry};
@@ -203,7 +202,7 @@ impl Delivery {
             return Ok(false);
         };
         self.world.hold_by_hand(&entry, reason);
-        note_hold(&entry.desk, self.world.spool.as_ref()).await?;
+        self.world.note_hold(&entry.desk).await?;
         Ok(true)
     }
 
@@ -216,9 +215,10 @@ impl Delivery {
         };
         let was_held = self.world.release_hold(&entry, true);
         if was_held {
-            note_hold(&entry.desk, self.world.spool.as_ref()).await?;
+            self.world.note_hold(&entry.desk).await?;
         }
-        Ok(Some(was_held))
+        let was_held_elsewhere = self.world.end_shared_hold(&entry.desk).await?;
+        Ok(Some(was_held || was_held_elsewhere))
     }
 
     /// The state of each server, in the order of the configuration.

@@ -10,7 +10,7 @@ use super::hold::Hold;
 use super::server::Server;
 use super::usage::MailboxLimits;
 use crate::base::Timestamp;
-use crate::spool::{Ledger, Notes, Spool, SpoolError, Used};
+use crate::spool::{Ledger, Spool, SpoolError, Used};
 
 /// The prefix of the names under which the spool keeps operators' holds of mailboxes.
 pub(super) const NOTE: &str = "hold/";
@@ -127,14 +127,4 @@ async fn used(spool: &dyn Ledger, now: Timestamp) -> Result<Vec<Used>, SpoolErro
         used.last = used.last.min(now);
     }
     Ok(used)
-}
-
-/// Stores an operator's hold of a mailbox for the next run. If no operator holds the mailbox, removes the
-/// stored hold.
-pub(super) async fn note_hold(desk: &Desk, spool: &dyn Notes) -> Result<(), SpoolError> {
-    let by_hand = desk.held().filter(|hold| hold.until.is_none());
-    let value = by_hand.and_then(|hold| serde_json::to_string(&hold).ok());
-    let former = format!("{NOTE}{}", desk.former_name());
-    spool.note(&former, None).await?;
-    spool.note(&format!("{NOTE}{}", desk.name()), value).await
 }

@@ -12,7 +12,6 @@ use super::lanes;
 use super::orphans;
 use super::patrol::Patrol;
 use super::plan::Plan;
-use super::shared_holds::KnownHolds;
 use super::worker::Worker;
 use super::world::{CLAIM, World};
 use crate::base::Timestamp;
@@ -30,7 +29,7 @@ const AT_ONCE: usize = 64;
 pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
     let clock = world.clock.clone();
     let (mut last_tick, mut patrol) = (clock.now(), Patrol::default());
-    let (mut epoch, mut holds) = (world.spool.sessions_epoch(), KnownHolds::new());
+    let mut epoch = world.spool.sessions_epoch();
     loop {
         let next = match round(&world).await {
             Ok(next) => next,
@@ -43,7 +42,7 @@ pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
         if now.since(last_tick) >= TICK {
             last_tick = now;
             world.tend_sessions(&mut epoch, now);
-            if let Err(error) = world.follow_holds(&mut holds).await {
+            if let Err(error) = world.follow_holds().await {
                 maillog::claim_failed("", &error);
             }
             world.renew_claims(now);

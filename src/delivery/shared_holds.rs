@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+
 use super::desk::Desk;
 use super::desks::NOTE;
 use super::hold::Hold;
 use super::world::World;
 use crate::base::Timestamp;
 use crate::observe::maillog;
-use crate::spool::SpoolError;
+use crate::spool::{Spool, SpoolError};
 
 /// The prefix of the names of holds that end by themselves. Operators' holds have another one.
 const PAUSE: &str = "hold-until/";
@@ -26,17 +28,36 @@ const PROBED: Duration = Duration::from_secs(60);
 /// The notes about holds, by their names, as they were last read.
 pub(super) type KnownHolds = BTreeMap<String, String>;
 
+/// Reads the notes about holds.
+pub(super) async fn read(spool: &dyn Spool) -> Result<KnownHolds, SpoolError> {
+    Ok(spool.notes(HOLDS).await?.into_iter().collect())
+}
+
+/// Writes a note about a hold, or removes it. From now on, this node notices if another one changes it.
+async fn note(
+    spool: &dyn Spool,
+    known: &Mutex<KnownHolds>,
+    name: String,
+    value: Option<String>,
+) -> Result<(), SpoolError> {
+    let mut known = known.lock().await;
+    spool.note(&name, value.clone()).await?;
+    match value {
+        Some(value) => known.insert(name, value),
+        None => known.remove(&name),
+    };
+    Ok(())
+}
+
 impl World {
     /// Follows the holds that other nodes have begun or ended since the notes were last read.
-    pub(super) async fn follow_holds(
-        self: &Arc<Self>,
-        known: &mut KnownHolds,
-    ) -> Result<(), SpoolError> {
+    pub(super) async fn follow_holds(self: &Arc<Self>) -> Result<(), SpoolError> {
         if !self.spool.is_shared() {
             return Ok(());
         }
-        let notes: KnownHolds = self.spool.notes(HOLDS).await?.into_iter().collect();
-        let former = std::mem::replace(known, notes);
+        let mut known = self.known_holds.lock().await;
+        let notes = read(self.spool.as_ref()).await?;
+        let former = std::mem::replace(&mut *known, notes);
         for (name, value) in known.iter() {
             if former.get(name) != Some(value) {
                 self.follow(name, value);
@@ -80,14 +101,43 @@ impl World {
         if !self.spool.is_shared() {
             return;
         }
-        let (spool, name) = (self.spool.clone(), format!("{PAUSE}{}", desk.name()));
+        let (spool, known) = (self.spool.clone(), self.known_holds.clone());
+        let name = format!("{PAUSE}{}", desk.name());
         let hold = desk.held().filter(|hold| hold.until.is_some());
         let value = hold.and_then(|hold| serde_json::to_string(&hold).ok());
         tokio::spawn(async move {
-            if let Err(error) = spool.note(&name, value).await {
+            if let Err(error) = note(spool.as_ref(), &known, name, value).await {
                 maillog::claim_failed("", &error);
             }
         });
+    }
+
+    /// Stores an operator's hold of a mailbox for the next run, and for the other nodes. If no operator holds the mailbox,
+    /// removes the stored hold.
+    pub(super) async fn note_hold(&self, desk: &Desk) -> Result<(), SpoolError> {
+        let by_hand = desk.held().filter(|hold| hold.until.is_none());
+        let value = by_hand.and_then(|hold| serde_json::to_string(&hold).ok());
+        let former = format!("{NOTE}{}", desk.former_name());
+        self.spool.note(&former, None).await?;
+        let name = format!("{NOTE}{}", desk.name());
+        note(self.spool.as_ref(), &self.known_holds, name, value).await
+    }
+
+    /// Ends the hold of a mailbox for all nodes, even if this node has not heard of it yet. Returns true if it was held.
+    pub(super) async fn end_shared_hold(&self, desk: &Desk) -> Result<bool, SpoolError> {
+        if !self.spool.is_shared() {
+            return Ok(false);
+        }
+        let mut was_held = false;
+        for prefix in [NOTE, PAUSE] {
+            let name = format!("{prefix}{}", desk.name());
+            let notes = self.spool.notes(&name).await?;
+            if notes.iter().any(|(its, _)| *its == name) {
+                was_held = true;
+                note(self.spool.as_ref(), &self.known_holds, name, None).await?;
+            }
+        }
+        Ok(was_held)
     }
 
     /// Returns the time up to which holds are over for this node: a node that does not lead waits for the leader.

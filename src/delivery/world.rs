@@ -16,6 +16,7 @@ use super::plan::{Plan, ServerEntry};
 use super::sending::Dispatcher;
 use super::settings::DeliverySettings;
 use super::settle::BEHIND_OTHERS;
+use super::shared_holds::{self, KnownHolds};
 use super::storms::Storms;
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::observe::maillog;
@@ -35,6 +36,8 @@ pub(super) struct World {
     pub(super) sender: Dispatcher,
     /// Held while a delivery report is recorded.
     pub(super) returning: tokio::sync::Mutex<()>,
+    /// The notes about holds as this node last read or wrote them; locked while it reads or writes them.
+    pub(super) known_holds: Arc<tokio::sync::Mutex<KnownHolds>>,
     plan: ArcSwap<Plan>,
     finishes: mpsc::Sender<Finish>,
     noted: Mutex<Noted>,
@@ -52,6 +55,8 @@ impl World {
     ) -> Result<Arc<Self>, SpoolError> {
         spool.resume_time(&clock).await?;
         spool.note_time(&clock).await?;
+        // Before the desks, so that a hold that another node ends meanwhile is noticed.
+        let known_holds = shared_holds::read(spool.as_ref()).await?;
         let desks = Desks::restored(spool.as_ref(), clock.now()).await?;
         let plan = Plan::new(Arc::new(settings), &desks);
         // The caller has already rerouted the mail of servers that are no longer configured.
@@ -66,6 +71,7 @@ impl World {
             fates,
             sender: Dispatcher::new(transport, clock.clone()),
             returning: tokio::sync::Mutex::default(),
+            known_holds: Arc::new(tokio::sync::Mutex::new(known_holds)),
             plan: ArcSwap::from_pointee(plan),
             finishes,
             noted: Mutex::new(Noted::begin(&clock)),

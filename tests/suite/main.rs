@@ -10,6 +10,7 @@ mod support;
 mod alerts;
 mod chromium;
 mod clients;
+mod clocks;
 mod commands;
 mod configurations;
 mod connect;

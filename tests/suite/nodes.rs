@@ -450,6 +450,15 @@ fn a_hold_on_one_node_is_a_hold_on_all() {
         .wait_for("a release", || (!is_held(one)).then_some(()));
     assert!(one.send(&admitted("released")).starts_with("250"));
     nodes.lab.delivered(2);
+    // A node that has not heard of the hold yet can end it too.
+    one.stdout(&["hold", "notifications"]);
+    let said = other.stdout(&["release", "notifications"]);
+    assert!(said.contains("is released"), "{said}");
+    nodes.lab.wait_for("a release", || {
+        (!one.stdout(&["servers"]).contains("by hand")).then_some(())
+    });
+    assert!(one.send(&admitted("at once")).starts_with("250"));
+    nodes.lab.delivered(3);
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub struct Node {
     pub address: SocketAddr,
     /// The program, which may be of another version than this one.
     pub version: PathBuf,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
     program: Option<Child>,
 }
 
@@ -36,6 +38,7 @@ impl Node {
             folder,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             version: PathBuf::from(PROGRAM),
+            environment: Vec::new(),
             program: None,
         }
     }
@@ -46,6 +49,7 @@ impl Node {
             .args(arguments)
             .arg("--config")
             .arg(self.folder.join("mailferry.toml"))
+            .envs(self.environment.clone())
             .env("TEST_SECRET", "sandbox-secret")
             .env("MAILFERRY_ALLOW_ROOT", "1")
             .env_remove("MAILFERRY_LOG")
