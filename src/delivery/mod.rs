@@ -23,6 +23,7 @@ pub(crate) mod fair;
 mod fallback;
 mod fates;
 mod hold;
+mod hold_notes;
 mod lanes;
 mod leases;
 mod mailbox;

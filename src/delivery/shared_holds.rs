@@ -2,52 +2,23 @@
 //! hold the mailbox too. When a hold's time is over, the node that leads probes the mailbox for all, and removes the
 //! note when the server accepts a message again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::Mutex;
 
 use super::desk::Desk;
 use super::desks::NOTE;
 use super::hold::Hold;
+use super::hold_notes::{note, read};
 use super::world::World;
 use crate::base::Timestamp;
 use crate::observe::maillog;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::SpoolError;
 
 /// The prefix of the names of holds that end by themselves. Operators' holds have another one.
 const PAUSE: &str = "hold-until/";
 
-/// The beginning of all names of holds.
-const HOLDS: &str = "hold";
-
 /// How long a node that does not lead waits for the leader's probe, before it probes itself.
 const PROBED: Duration = Duration::from_secs(60);
-
-/// The notes about holds, by their names, as they were last read.
-pub(super) type KnownHolds = BTreeMap<String, String>;
-
-/// Reads the notes about holds.
-pub(super) async fn read(spool: &dyn Spool) -> Result<KnownHolds, SpoolError> {
-    Ok(spool.notes(HOLDS).await?.into_iter().collect())
-}
-
-/// Writes a note about a hold, or removes it. From now on, this node notices if another one changes it.
-async fn note(
-    spool: &dyn Spool,
-    known: &Mutex<KnownHolds>,
-    name: String,
-    value: Option<String>,
-) -> Result<(), SpoolError> {
-    let mut known = known.lock().await;
-    spool.note(&name, value.clone()).await?;
-    match value {
-        Some(value) => known.insert(name, value),
-        None => known.remove(&name),
-    };
-    Ok(())
-}
 
 impl World {
     /// Follows the holds that other nodes have begun or ended since the notes were last read.

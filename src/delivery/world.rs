@@ -12,11 +12,11 @@ use super::clock_step::{self, Noted};
 use super::desk::Desk;
 use super::desks::Desks;
 use super::fates::{FINISHES, Fates};
+use super::hold_notes::{self, KnownHolds};
 use super::plan::{Plan, ServerEntry};
 use super::sending::Dispatcher;
 use super::settings::DeliverySettings;
 use super::settle::BEHIND_OTHERS;
-use super::shared_holds::{self, KnownHolds};
 use super::storms::Storms;
 use crate::base::{Clock, MessageId, Timestamp};
 use crate::observe::maillog;
@@ -56,7 +56,7 @@ impl World {
         spool.resume_time(&clock).await?;
         spool.note_time(&clock).await?;
         // Before the desks, so that a hold that another node ends meanwhile is noticed.
-        let known_holds = shared_holds::read(spool.as_ref()).await?;
+        let known_holds = hold_notes::read(spool.as_ref()).await?;
         let desks = Desks::restored(spool.as_ref(), clock.now()).await?;
         let plan = Plan::new(Arc::new(settings), &desks);
         // The caller has already rerouted the mail of servers that are no longer configured.
