@@ -30,6 +30,10 @@ pub trait SharedSecrets: Send + Sync {
         sealed: Vec<u8>,
     ) -> BoxFuture<'a, Result<Option<i64>, NotKept>>;
 
+    /// Replaces secrets durably, each of which must still have this version: all or none. Refuses if another node runs, which
+    /// could not read them.
+    fn replace(&self, secrets: Vec<(String, SealedSecret)>) -> BoxFuture<'_, Result<(), NotKept>>;
+
     /// Requests to be the only node that renews a secret, for this time at most. Returns false if another node renews it
     /// now.
     fn begin_renewal<'a>(

@@ -405,8 +405,8 @@ impl Accounts {
     }
 
     /// Encrypts the vault with a different key. Returns the number of accounts in it.
-    pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, AccountsError> {
-        let count = self.sources.rotate_vault(key)?;
+    pub async fn rotate_vault(&self, key: Option<Secret>) -> Result<usize, AccountsError> {
+        let count = self.sources.rotate_vault(key).await?;
         maillog::vault_rotated(count);
         Ok(count)
     }

@@ -537,10 +537,8 @@ impl Local {
     }
 
     async fn rotate_vault(&self, key: Option<String>) -> Result<usize, OperatorError> {
-        let (accounts, key) = (self.accounts()?.clone(), key.map(Secret::from));
-        let rotating = tokio::task::spawn_blocking(move || accounts.rotate_vault(key.as_ref()));
-        let rotated = rotating.await.map_err(OperatorError::unavailable)?;
-        Ok(rotated?)
+        let key = key.map(Secret::from);
+        Ok(self.accounts()?.rotate_vault(key).await?)
     }
 }
 

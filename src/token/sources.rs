@@ -169,9 +169,36 @@ impl Sources {
         Ok(unused)
     }
 
-    /// Seals the vault with a different key; see [`Vault::rotate`].
-    pub fn rotate_vault(&self, key: Option<&Secret>) -> Result<usize, VaultError> {
-        self.vault.rotate(key)
+    /// Seals all accounts with a different key, also those that the nodes keep together; see [`Vault::rotate`]. Returns the
+    /// number of accounts.
+    pub async fn rotate_vault(&self, key: Option<Secret>) -> Result<usize, TokenError> {
+        let together = self.reseal_shared(key.as_ref()).await?;
+        let vault = self.vault.clone();
+        let rotating = tokio::task::spawn_blocking(move || vault.rotate(key.as_ref()));
+        let rotated = rotating
+            .await
+            .map_err(|error| TokenError::Vault(error.to_string()))?;
+        Ok(rotated.map_err(kept)?.max(together))
+    }
+
+    /// Seals the accounts that the nodes keep together with a different key.
+    async fn reseal_shared(&self, key: Option<&Secret>) -> Result<usize, TokenError> {
+        let Some(shared) = &self.shared else {
+            return Ok(0);
+        };
+        let needs_key =
+            "nodes that share a database need `vault_key`, and a new one with --new-key";
+        let key = key.ok_or_else(|| TokenError::Vault(needs_key.to_owned()))?;
+        let mut all = Vec::new();
+        for name in shared.names().await.map_err(TokenError::Vault)? {
+            if let Some((version, sealed)) = shared.load(&name).await.map_err(TokenError::Vault)? {
+                let sealed = self.vault.resealed(&name, &sealed, key).map_err(kept)?;
+                all.push((name, (version, sealed)));
+            }
+        }
+        let count = all.len();
+        shared.replace(all).await.map_err(TokenError::Vault)?;
+        Ok(count)
     }
 }
 

@@ -125,6 +125,17 @@ impl Vault {
         self.with(|cipher| unseal(cipher, place, sealed, account))
     }
 
+    /// Seals an account's state, which was sealed and stored elsewhere, with the key that [`Vault::rotate`] will get.
+    pub(super) fn resealed(
+        &self,
+        account: &str,
+        sealed: &[u8],
+        key: &Secret,
+    ) -> Result<Vec<u8>, VaultError> {
+        let new = cipher(key.expose_secret(), "the new vault key")?;
+        Ok(seal(&new, account, &self.unsealed(account, sealed)?))
+    }
+
     /// Returns the accounts that have a stored state.
     pub fn accounts(&self) -> Result<Vec<String>, VaultError> {
         let files = paths(&self.folder, "token")?;

@@ -357,6 +357,45 @@ fn one_node_refreshes_the_token_and_all_use_it() {
 }
 
 #[test]
+fn nodes_get_a_new_vault_key_together() {
+    let plan = Plan {
+        configuration: USUAL.to_owned() + &by_refresh_token(),
+        ..Plan::default()
+    };
+    let Some(mut nodes) = Nodes::new("nodes and the vault key", 2, plan) else {
+        return;
+    };
+    nodes.start();
+    send_through_all(&nodes, 2);
+    nodes.lab.delivered(2);
+    let requests = nodes.lab.state().stats().token_requests;
+    let key = nodes.nodes[0].stdout(&["vault", "new-key"]);
+    let file = nodes.lab.path("new.key");
+    nodes.lab.write_private("new.key", key.trim());
+    let rotate = [
+        "vault",
+        "rotate",
+        "--new-key",
+        file.to_str().expect("UTF-8"),
+    ];
+    let refused = nodes.nodes[0].run(&rotate);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "{why}");
+    assert!(why.contains("stop all other nodes"), "{why}");
+    assert!(nodes.nodes[1].stop());
+    let said = nodes.nodes[0].stdout(&rotate);
+    assert!(said.contains("1 account"), "{said}");
+    assert!(nodes.nodes[0].stop());
+    for node in &nodes.nodes {
+        std::fs::copy(&file, node.folder.join("vault.key")).expect("copies");
+    }
+    nodes.start();
+    send_through_all(&nodes, 4);
+    nodes.lab.delivered(6);
+    assert_eq!(nodes.lab.state().stats().token_requests, requests);
+}
+
+#[test]
 fn while_the_database_restarts_nothing_is_lost_and_nothing_is_sent_twice() {
     let seed = seed();
     let plan = Plan {

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::database::Values;
+use super::schema;
 use super::shared::Shared;
 use crate::base::BoxFuture;
 use crate::base::shared_secrets::{NotKept, SealedSecret, SharedSecrets};
+use crate::spool::SpoolError;
+use crate::spool::lease::DEAD;
 
 const LOAD: &str = "SELECT version, data FROM secret WHERE name = $1 AND data IS NOT NULL";
 
@@ -19,6 +22,9 @@ const INSERT: &str = "
     RETURNING version";
 const UPDATE: &str = "
     UPDATE secret SET version = version + 1, data = $2 WHERE name = $1 AND version = $3 RETURNING version";
+
+const OTHERS: &str = "
+    SELECT name FROM node WHERE id <> $1 AND seen >= clock_timestamp() - $2 * interval '1 ms' ORDER BY id LIMIT 1";
 
 const BEGIN: &str = "
     INSERT INTO secret (name, version, renewed_by, renewed_until)
@@ -76,6 +82,21 @@ impl SharedSecrets for Secrets {
         })
     }
 
+    fn replace(&self, secrets: Vec<(String, SealedSecret)>) -> BoxFuture<'_, Result<(), NotKept>> {
+        Box::pin(async move {
+            let replaced = replace(&self.0, secrets).await;
+            match replaced.map_err(|error| error.to_string())? {
+                Replaced::All => Ok(()),
+                Replaced::Serving(node) => Err(format!(
+                    "the node {node} runs with the old key: stop all other nodes, give all nodes the new key, and start them again"
+                )),
+                Replaced::Changed(name) => Err(format!(
+                    "the account {name} has changed meanwhile; run the command again"
+                )),
+            }
+        })
+    }
+
     fn begin_renewal<'a>(
         &'a self,
         name: &'a str,
@@ -108,6 +129,44 @@ impl SharedSecrets for Secrets {
             });
         })
     }
+}
+
+/// What became of a replacement.
+enum Replaced {
+    All,
+    /// Nothing was replaced, because this node runs.
+    Serving(String),
+    /// Nothing was replaced, because this secret has changed.
+    Changed(String),
+}
+
+async fn replace(
+    shared: &Shared,
+    secrets: Vec<(String, SealedSecret)>,
+) -> Result<Replaced, SpoolError> {
+    let (database, node, dead) = (&shared.database, shared.node(), DEAD.as_millis() as f64);
+    let replaced = database.within(async {
+        let lent = database.lend().await?;
+        lent.begin().await?;
+        schema::lock(&lent).await?;
+        // If this returns early, the connection is closed, which undoes the transaction.
+        if let Some(other) = lent.query(OTHERS, &[&node, &dead]).await?.first() {
+            return Ok(Replaced::Serving(other.get(0)));
+        }
+        for (name, (known, sealed)) in secrets {
+            if lent
+                .query(UPDATE, &[&name, &sealed, &known])
+                .await?
+                .is_empty()
+            {
+                return Ok(Replaced::Changed(name));
+            }
+        }
+        lent.commit().await?;
+        lent.done();
+        Ok(Replaced::All)
+    });
+    replaced.await
 }
 
 /// Returns true if the other nodes may renew a secret now.
