@@ -61,13 +61,17 @@ async fn copy(arguments: &Arguments, (source, target): (&Config, &Config), undo:
         progress.borrow_mut().show(&text);
     };
     let done = match undo {
-        true => daemon::undo_spool_copy(source, target).await.map(|()| None),
-        false => daemon::copy_spool(source, target, &so_far).await.map(Some),
+        true => daemon::undo_spool_copy(source, target)
+            .await
+            .map(|()| Done::GivenUp),
+        false => daemon::copy_spool(source, target, &so_far)
+            .await
+            .map(|copied| copied.map_or(Done::Before, Done::Copied)),
     };
     drop(progress);
     match done {
-        Ok(copied) => {
-            show(arguments, copied);
+        Ok(done) => {
+            show(arguments, &done);
             ExitCode::SUCCESS
         }
         Err(SpoolCopyError::Copy(CopyError::Refused(error))) => {
@@ -81,11 +85,24 @@ async fn copy(arguments: &Arguments, (source, target): (&Config, &Config), undo:
     }
 }
 
-fn show(arguments: &Arguments, copied: Option<CopiedSpool>) {
-    match copied {
-        copied if arguments.config.json => println!("{}", serde_json::json!(copied)),
-        None => println!("The copy is given up. The old spool can be used as before."),
-        Some(copied) => println!(
+/// What the command has done.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Done {
+    Copied(CopiedSpool),
+    /// The copy was complete already.
+    Before,
+    GivenUp,
+}
+
+fn show(arguments: &Arguments, done: &Done) {
+    match done {
+        done if arguments.config.json => println!("{}", serde_json::json!(done)),
+        Done::GivenUp => println!("The copy is given up. The old spool can be used as before."),
+        Done::Before => {
+            println!("Everything was copied before. Start mailferry with the new configuration.")
+        }
+        Done::Copied(copied) => println!(
             "Copied: messages of the queue {}, stories of the history {}, accounts with tokens {}.\nStart mailferry with the new \
              configuration. With the old one it does not start any more.",
             copied.messages, copied.stories, copied.accounts

@@ -27,6 +27,12 @@ pub(crate) enum SpoolCopyError {
     /// The spool.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// There is nothing to copy.
+    #[error(
+        "there is no spool in {0}: `serve` has not run with the configuration --from. If systemd runs mailferry, set `data_dir` to its \
+         folder, such as /var/lib/mailferry"
+    )]
+    Nothing(String),
     /// The tokens.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -41,28 +47,27 @@ impl From<SpoolError> for SpoolCopyError {
     }
 }
 
-/// Copies, or goes on with a copy that was interrupted. Tells `so_far` how much is done.
+/// Copies, or goes on with a copy that was interrupted. Tells `so_far` how much is done. Returns `None` if the copy was
+/// complete already.
 pub(crate) async fn copy_spool(
     source: &Config,
     target: &Config,
     so_far: &dyn Fn(Copied),
-) -> Result<CopiedSpool, SpoolCopyError> {
+) -> Result<Option<CopiedSpool>, SpoolCopyError> {
     let clock = Clock::default();
     let (from, to) = both(source, target, &clock).await?;
-    let mut copied = CopiedSpool {
-        messages: 0,
-        stories: 0,
-        accounts: 0,
-    };
-    if copy::begin(&from, &to).await? {
-        let tokens = sources(source, &from)?;
-        copied.accounts = tokens.copy_to(&sources(target, &to)?).await?;
-        let done = copy::run(&from, &to, &clock, so_far).await?;
-        copied.messages = done.messages;
-        copied.stories = done.stories;
-        copy::end(&from, &to).await?;
+    if !copy::begin(&from, &to).await? {
+        return Ok(None);
     }
-    Ok(copied)
+    let tokens = sources(source, &from)?;
+    let accounts = tokens.copy_to(&sources(target, &to)?).await?;
+    let Copied { messages, stories } = copy::run(&from, &to, &clock, so_far).await?;
+    copy::end(&from, &to).await?;
+    Ok(Some(CopiedSpool {
+        messages,
+        stories,
+        accounts,
+    }))
 }
 
 /// Gives up a copy that is not complete.
@@ -79,7 +84,11 @@ async fn both(
     source: &Config,
     target: &Config,
     clock: &Clock,
-) -> Result<(Named, Named), SpoolError> {
+) -> Result<(Named, Named), SpoolCopyError> {
+    if !spool::exists(&source.fixed.spool) {
+        let folder = source.fixed.spool.folder.display();
+        return Err(SpoolCopyError::Nothing(folder.to_string()));
+    }
     let from = named(source, clock).await?;
     let to = named(target, &Clock::default()).await?;
     Ok((from, to))

@@ -31,6 +31,11 @@ fn queue_history_and_tokens_move_to_postgresql_and_back() {
     let configuration = std::fs::read_to_string(file).expect("a configuration");
     let (on_disk, _) = configuration.split_once("\n[spool]").expect("a spool");
     let mut old = Node::new(&nodes.lab, "old", on_disk);
+    let from = old.folder.join("mailferry.toml");
+    let from = from.to_str().expect("UTF-8").to_owned();
+    let copy = ["spool", "copy", "--from", &from];
+    let refused = said(&nodes.nodes[0], &copy, 69);
+    assert!(refused.contains("there is no spool"), "{refused}");
     old.start(&nodes.lab);
     old.send(&admitted("delivered before"));
     nodes.lab.delivered(1);
@@ -38,9 +43,6 @@ fn queue_history_and_tokens_move_to_postgresql_and_back() {
     for number in 0..3 {
         old.send(&admitted(&format!("waits {number}")));
     }
-    let from = old.folder.join("mailferry.toml");
-    let from = from.to_str().expect("UTF-8").to_owned();
-    let copy = ["spool", "copy", "--from", &from];
     let refused = said(&nodes.nodes[0], &copy, 69);
     assert!(
         refused.contains("is in use by another mailferry"),
@@ -55,6 +57,8 @@ fn queue_history_and_tokens_move_to_postgresql_and_back() {
         ),
         "{copied}"
     );
+    let again = said(&nodes.nodes[0], &copy, 0);
+    assert!(again.starts_with("Everything was copied before"), "{again}");
     let refused = said(&old, &["serve"], 69);
     assert!(refused.contains("were copied to"), "{refused}");
     nodes.start();
