@@ -324,6 +324,13 @@ impl Daemon {
             .into_iter()
             .partition(drain::is_of_this_machine);
         self.listeners = stay;
+        let mut about = ProgramInfo::clone(&self.about.load());
+        let stays = |row: &ListenerRow| {
+            let mut listeners = self.listeners.iter();
+            listeners.any(|it| it.listener.name() == row.name)
+        };
+        about.listeners.retain(stays);
+        self.about.store(Arc::new(about));
         let parts = drain::Parts {
             door: self.door.clone(),
             delivery: self.delivery.clone(),
@@ -354,6 +361,7 @@ impl Daemon {
         self.telling.abort();
         self.alerts.stop();
         self.bounces.stop();
+        self.drain.iter().for_each(Drain::abort);
         let drained = self.drain.iter().flat_map(|drain| drain.closing.iter());
         let listeners = self.listeners.iter().chain(drained);
         listeners.for_each(|it| it.listener.close());

@@ -110,7 +110,11 @@ fn text(status: &Status) -> String {
         1 => "1 session".to_owned(),
         count => format!("{count} sessions"),
     };
-    row("listeners", format!("{}; {sessions}", listeners.join(", ")));
+    let listeners = match listeners.is_empty() {
+        true => "none".to_owned(),
+        false => listeners.join(", "),
+    };
+    row("listeners", format!("{listeners}; {sessions}"));
     row("1 hour", totals(&status.hour));
     row("24 hours", totals(&status.day));
     row("30 days", totals(&status.month));

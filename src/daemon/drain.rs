@@ -87,9 +87,14 @@ impl Drain {
         }
     }
 
+    /// Leaves the rest to the end of the program.
+    pub(super) fn abort(&self) {
+        self.task.abort();
+    }
+
     /// Ends, so that the listeners can be bound again.
     pub(super) async fn undo(self) {
-        self.task.abort();
+        self.abort();
         for serving in self.closing.iter() {
             serving.listener.close();
             serving.listener.closed().await;

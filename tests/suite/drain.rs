@@ -100,6 +100,7 @@ fn a_node_that_is_drained_serves_its_clients_to_the_end() {
     let status = nodes.nodes[0].run(&["status"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("1 session with an app left"), "{status}");
+    assert!(!status.contains("listeners   smtp"), "{status}");
     kept.expect("QUIT", "221");
     let said = said(draining);
     assert!(said.starts_with("This node is drained"), "{said}");
