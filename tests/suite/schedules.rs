@@ -32,7 +32,9 @@ const MAILBOXES: usize = 50;
 const MESSAGES: usize = 10_000;
 const SCHEDULES: u64 = 1_000;
 const FEW_SCHEDULES: u64 = 50;
-const NODE_SCHEDULES: u64 = 200;
+/// A schedule of three nodes takes three times as long.
+const NODE_SCHEDULES: u64 = 60;
+const FEW_NODE_SCHEDULES: u64 = 10;
 
 /// The time within which a schedule must end.
 const END: Duration = Duration::from_secs(8 * 24 * 3_600);
@@ -444,9 +446,12 @@ fn schedule_nodes(seed: u64, tls_config: &Arc<rustls::ClientConfig>) -> Outcome 
 fn whichever_nodes_die_each_message_has_one_end() {
     let all = std::env::var("MAILFERRY_TESTS").is_ok_and(|value| value == "all");
     let tls_config = tls_config();
-    every_schedule(if all { NODE_SCHEDULES } else { FEW_SCHEDULES }, &|seed| {
-        schedule_nodes(seed, &tls_config)
-    });
+    let usual = if all {
+        NODE_SCHEDULES
+    } else {
+        FEW_NODE_SCHEDULES
+    };
+    every_schedule(usual, &|seed| schedule_nodes(seed, &tls_config));
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
