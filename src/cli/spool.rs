@@ -85,7 +85,7 @@ async fn copy(arguments: &Arguments, (source, target): (&Config, &Config), undo:
     }
 }
 
-/// What the command has done.
+/// The result of the command.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Done {

@@ -26,7 +26,7 @@ pub(super) enum Service {
     Incoming(ReadingProtocol),
 }
 
-/// What all sessions of a protocol share.
+/// The state that all sessions of a protocol share.
 pub(super) struct Services {
     pub(super) submission: Arc<submission::Shared>,
     pub(super) incoming: Arc<incoming::Shared>,

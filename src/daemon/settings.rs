@@ -1,4 +1,4 @@
-//! What each part gets of the configuration.
+//! The settings of each part, taken from the configuration.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -172,9 +172,7 @@ pub async fn run(
 
 /// Ends a copy: the target can be used from now on, the source no longer.
 pub async fn end((source, _): &Named, (target, to): &Named) -> Result<(), CopyError> {
-    if !is_gone(source.as_ref(), to).await? {
-        set(source.as_ref(), Role::Left, to).await?;
-    }
+    set(source.as_ref(), Role::Left, to).await?;
     Ok(target.mark(None).await?)
 }
 
@@ -187,11 +185,6 @@ pub async fn undo((source, from): &Named, (target, to): &Named) -> Result<(), Co
         target.mark(None).await?;
     }
     Ok(source.mark(None).await?)
-}
-
-async fn is_gone(source: &dyn Copyable, to: &str) -> Result<bool, SpoolError> {
-    let mark = mark(source).await?;
-    Ok(mark.is_some_and(|mark| mark.role == Role::Left && mark.other == to))
 }
 
 /// Returns the mark of a spool; `None` if it has none.

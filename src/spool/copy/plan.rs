@@ -1,4 +1,4 @@
-//! What the marks of two spools say about a copy between them. Pure.
+//! Decides from the marks of two spools how a copy between them goes on. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,21 +10,21 @@ pub(in crate::spool) const MARK: &str = "copy";
 /// The mark of a spool that takes part in a copy, or has been copied. The spool must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::spool) struct CopyMark {
-    /// What the spool is in the copy.
+    /// The spool's role in the copy.
     pub(super) role: Role,
     /// The name of the other spool.
     pub(super) other: String,
 }
 
-/// What a spool is in a copy.
+/// The role of a spool in a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Role {
-    /// It is being copied.
+    /// The spool is being copied.
     Source,
-    /// It gets the messages.
+    /// The spool gets the messages.
     Target,
-    /// It was copied; the other one is used now.
+    /// The spool was copied, and the other one is used now.
     Left,
 }
 

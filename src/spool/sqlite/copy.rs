@@ -6,9 +6,17 @@ use tokio::sync::oneshot;
 use super::store::Store;
 use super::writer::Job;
 use super::{SqliteSpool, rows};
-use crate::base::MessageId;
+use crate::base::{MessageId, Timestamp};
 use crate::spool::copy::{CopiedFacts, CopiedMessage, Copyable, MARK};
-use crate::spool::{Content, Record, SpoolError, SpoolFuture, Story};
+use crate::spool::{Content, Record, SpoolError, SpoolFuture, Story, time};
+
+const CLEAR: &str = "
+    DELETE FROM message;
+    DELETE FROM recipient;
+    DELETE FROM digest_line;
+    DELETE FROM story;
+    DELETE FROM result;
+    INSERT INTO mention (mention) VALUES ('delete-all')";
 
 impl SqliteSpool {
     /// Runs `work` in the thread that writes.
@@ -108,29 +116,19 @@ impl Copyable for SqliteSpool {
             for (name, value) in &facts.notes {
                 store.note(name, Some(value))?;
             }
-            let time = crate::spool::time::text(facts.now, crate::base::Timestamp::now());
-            store.note(crate::spool::time::NOTE, Some(&time))
+            let time = time::text(facts.now, Timestamp::now());
+            store.note(time::NOTE, Some(&time))
         })
     }
 
     fn clear(&self) -> SpoolFuture<'_, ()> {
-        let contents = self.contents.clone();
-        self.alone(move |store| {
-            store.begin()?;
-            let cleared = store
-                .connection
-                .execute_batch(
-                    "DELETE FROM message; DELETE FROM recipient; DELETE FROM digest_line; DELETE FROM story;
-                     DELETE FROM result; INSERT INTO mention (mention) VALUES ('delete-all');",
-                )
-                .map_err(SpoolError::from)
-                .and_then(|()| forget_facts(store))
-                .and_then(|()| store.commit());
-            if cleared.is_err() {
-                store.rollback();
-                return cleared;
-            }
-            contents.remove_all()
+        Box::pin(async move {
+            self.together(|store| {
+                store.connection.execute_batch(CLEAR)?;
+                forget_facts(store)
+            })
+            .await?;
+            self.contents.remove_all()
         })
     }
 }
