@@ -107,14 +107,16 @@ pub async fn begin((source, from): &Named, (target, to): &Named) -> Result<bool,
                 return Err(CopyRefused::Uncertain(uncertain).into());
             }
             set(source.as_ref(), Role::Source, to).await?;
+            // Nobody uses the target while it has its former mark. After a crash with the new mark, the copy would go on
+            // beside what should have been removed.
+            if clears {
+                target.clear().await?;
+            }
             if let Err(error) = set(target.as_ref(), Role::Target, from).await {
                 if theirs.is_none() {
                     source.mark(None).await?;
                 }
                 return Err(error.into());
-            }
-            if clears {
-                target.clear().await?;
             }
         }
     }
