@@ -36,6 +36,9 @@ const FEW_SCHEDULES: u64 = 50;
 const NODE_SCHEDULES: u64 = 60;
 const FEW_NODE_SCHEDULES: u64 = 10;
 
+/// The time at which each schedule begins.
+const BEGAN: Timestamp = Timestamp(1_800_000_000_000);
+
 /// The time within which a schedule must end.
 const END: Duration = Duration::from_secs(8 * 24 * 3_600);
 
@@ -293,20 +296,25 @@ struct Outcome {
     held: usize,
 }
 
+/// Makes a spool with all messages of a schedule. Returns their records too.
+fn filled(random: &mut StdRng, bad: f64) -> (Arc<Memory>, Vec<Record>) {
+    let spool = Arc::new(Memory::default());
+    let messages: Vec<NewMessage> = (0..MESSAGES)
+        .map(|number| message(&spool, random, number, BEGAN, bad))
+        .collect();
+    let sent = messages.iter().map(|new| new.record.clone()).collect();
+    wait(spool.put(messages)).expect("put");
+    (spool, sent)
+}
+
 fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) -> Outcome {
     let mut random = StdRng::seed_from_u64(seed);
     let mut plan = match faultless {
         true => Plan::default(),
         false => plan(&mut random),
     };
-    let began = Timestamp(1_800_000_000_000);
-    let spool = Arc::new(Memory::default());
-    let messages: Vec<NewMessage> = (0..MESSAGES)
-        .map(|number| message(&spool, &mut random, number, began, plan.bad))
-        .collect();
-    let sent: Vec<Record> = messages.iter().map(|new| new.record.clone()).collect();
-    wait(spool.put(messages)).expect("put");
-    let time = Simulation::new(began);
+    let (spool, sent) = filled(&mut random, plan.bad);
+    let time = Simulation::new(BEGAN);
     let exchange = Exchange::new(seed, plan.faults, time.clock());
     let settings = || settings(tls_config.clone());
     // Messages that the server accepted, but that the program could not record before it was killed.
@@ -326,7 +334,7 @@ fn schedule(seed: u64, faultless: bool, tls_config: &Arc<rustls::ClientConfig>) 
         plan.faults
     );
     check(seed, &spool, &exchange, &sent, &unwritten);
-    outcome(&spool, &exchange, &sent, began)
+    outcome(&spool, &exchange, &sent, BEGAN)
 }
 
 /// The number of nodes, the time that passes until the others take over from one that has died, and the longest time until
@@ -415,14 +423,8 @@ fn schedule_nodes(seed: u64, tls_config: &Arc<rustls::ClientConfig>) -> Outcome 
             )
         })
         .collect();
-    let began = Timestamp(1_800_000_000_000);
-    let memory = Arc::new(Memory::default());
-    let messages: Vec<NewMessage> = (0..MESSAGES)
-        .map(|number| message(&memory, &mut random, number, began, plan.bad))
-        .collect();
-    let sent: Vec<Record> = messages.iter().map(|new| new.record.clone()).collect();
-    wait(memory.put(messages)).expect("put");
-    let time = Simulation::new(began);
+    let (memory, sent) = filled(&mut random, plan.bad);
+    let time = Simulation::new(BEGAN);
     let exchange = Exchange::new(seed, plan.faults, time.clock());
     let shared = nodes::Shared::new(memory.clone(), exchange.clone(), time.clock());
     let settings = || settings(tls_config.clone());
@@ -439,7 +441,7 @@ fn schedule_nodes(seed: u64, tls_config: &Arc<rustls::ClientConfig>) -> Outcome 
     let unwritten = unwritten.filter(|name| died_with.contains(&id_of(name, &sent)));
     let unwritten = unwritten.collect();
     check(seed, &memory, &exchange, &sent, &unwritten);
-    outcome(&memory, &exchange, &sent, began)
+    outcome(&memory, &exchange, &sent, BEGAN)
 }
 
 #[test]
