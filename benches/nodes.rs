@@ -23,7 +23,7 @@ use mailferry::spool::{ClaimFrom, Owner, Place, PostgresSpool, Upkeep, Work};
 use server::postgresql::{Postgresql, client};
 use tokio_postgres::types::ToSql;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const SESSIONS: usize = 16;
 const MESSAGES: usize = 4_000;
 const SIZE: usize = 4_096;

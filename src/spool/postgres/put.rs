@@ -1,7 +1,10 @@
 //! Accepts messages: all waiting messages are written in one transaction.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use super::changes::Changes;
@@ -16,12 +19,16 @@ const GROUP: usize = 512;
 /// The maximum size (octets) of the contents of one transaction, besides the first one.
 const GROUP_BYTES: usize = 16 * 1024 * 1024;
 
-/// A transaction costs as much as several messages. If fewer than this many requests wait, sessions that are ready may add
-/// theirs first.
+/// The maximum number of transactions at a time: the second one is written while the database waits for the disk in the
+/// first one.
+const TRANSACTIONS: usize = 2;
+
+/// A transaction costs as much as several messages. Another one begins beside the first only if so many requests wait; and if
+/// fewer wait for the first, sessions that are ready may add theirs.
 const FEW: usize = 8;
 
 /// How often they may. Nothing is gained by more (`cargo bench --bench nodes`).
-const TURNS: usize = 4;
+const TURNS: usize = 8;
 
 /// The fencing number of a claim with which a message is inserted.
 const FIRST_CLAIM: u64 = 1;
@@ -93,25 +100,50 @@ impl Offers {
 
 /// Commits messages in groups until the spool is dropped.
 pub(super) async fn commit(shared: Arc<Shared>, mut puts: mpsc::Receiver<Put>) {
-    while let Some(first) = puts.recv().await {
-        for _ in 0..TURNS {
-            if puts.len() + 1 < FEW {
-                tokio::task::yield_now().await;
-            }
+    let (mut waiting, mut begun) = (VecDeque::new(), FuturesUnordered::new());
+    loop {
+        if begun.is_empty() && !waiting.is_empty() {
+            gather(&mut puts, &mut waiting).await;
         }
-        let mut octets = size(&first);
-        let mut group = vec![first];
-        while group.len() < GROUP
-            && octets < GROUP_BYTES
+        let enough = if begun.is_empty() { 1 } else { FEW };
+        if waiting.len() >= enough && begun.len() < TRANSACTIONS {
+            begun.push(commit_group(&shared, next_group(&mut waiting)));
+        }
+        tokio::select! {
+            Some(put) = puts.recv(), if waiting.len() < GROUP => waiting.push_back(put),
+            Some(()) = begun.next() => {}
+            else => return,
+        }
+    }
+}
+
+/// Lets sessions that are ready add their requests.
+async fn gather(puts: &mut mpsc::Receiver<Put>, waiting: &mut VecDeque<Put>) {
+    for _ in 0..TURNS {
+        if waiting.len() >= FEW {
+            return;
+        }
+        tokio::task::yield_now().await;
+        while waiting.len() < GROUP
             && let Ok(put) = puts.try_recv()
         {
-            octets += size(&put);
-            group.push(put);
+            waiting.push_back(put);
         }
-        // Nobody waits for these any more.
-        group.retain(|put| !put.answer.is_closed());
-        commit_group(&shared, group).await;
     }
+}
+
+fn next_group(waiting: &mut VecDeque<Put>) -> Vec<Put> {
+    let mut octets = 0;
+    let mut group = Vec::new();
+    while octets < GROUP_BYTES
+        && let Some(put) = waiting.pop_front()
+    {
+        octets += size(&put);
+        group.push(put);
+    }
+    // Nobody waits for these any more.
+    group.retain(|put| !put.answer.is_closed());
+    group
 }
 
 fn size(put: &Put) -> usize {
