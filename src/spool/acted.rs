@@ -5,17 +5,17 @@ use crate::base::Timestamp;
 
 /// The result of an action on a message.
 #[derive(Debug)]
-pub(super) struct Acted {
+pub struct Acted {
     /// The message's new record; `None` if the message is removed.
-    pub(super) record: Option<Record>,
+    pub record: Option<Record>,
     /// The event for the message's story.
-    pub(super) event: EventKind,
+    pub event: EventKind,
 }
 
 impl OperatorAction {
     /// Decides what the action makes of an unclaimed message; `None` if it changes nothing. `named` is true if the
     /// operator named the message by its id.
-    pub(super) fn on(&self, record: &Record, now: Timestamp, named: bool) -> Option<Acted> {
+    pub fn on(&self, record: &Record, now: Timestamp, named: bool) -> Option<Acted> {
         match self {
             Self::Release if record.state != State::Held => None,
             // An operator who retries many messages at once does not mean those that may have arrived.

@@ -46,6 +46,7 @@ pub mod time;
 mod tokens;
 mod traits;
 
+pub use acted::Acted;
 pub use claim::{Addition, Claim, Claimed, DigestLines, Fate, Finish, NewMessage};
 pub use content::{Content, ContentWriter};
 pub use error::{DatabaseFault, SpoolError, SpoolFuture};

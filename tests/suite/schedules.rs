@@ -4,7 +4,6 @@
 //! number. A number in `MAILFERRY_SEED` repeats one schedule; `random` selects random schedules.
 
 mod exchange;
-mod memory;
 mod nodes;
 
 use std::collections::{HashMap, HashSet};
@@ -24,9 +23,8 @@ use mailferry::transport::{RemoteHost, Tls, Upstream};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::support::seed;
+use crate::support::{Memory, seed};
 use exchange::{Door, Exchange, Faults, PER_MINUTE, SESSIONS};
-use memory::Memory;
 
 const MAILBOXES: usize = 50;
 const MESSAGES: usize = 10_000;
@@ -41,6 +39,9 @@ const BEGAN: Timestamp = Timestamp(1_800_000_000_000);
 
 /// The time within which a schedule must end.
 const END: Duration = Duration::from_secs(8 * 24 * 3_600);
+
+/// Stories are kept longer than a schedule takes.
+const HISTORY: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// The time within which the program notices that its clock was set. The clock is never set within this time
 /// before a kill: the next run would take an unnoticed step forward for downtime.
@@ -298,12 +299,14 @@ struct Outcome {
 
 /// Makes a spool with all messages of a schedule. Returns their records too.
 fn filled(random: &mut StdRng, bad: f64) -> (Arc<Memory>, Vec<Record>) {
-    let spool = Arc::new(Memory::default());
+    let spool = Arc::new(Memory::new(HISTORY));
     let messages: Vec<NewMessage> = (0..MESSAGES)
         .map(|number| message(&spool, random, number, BEGAN, bad))
         .collect();
     let sent = messages.iter().map(|new| new.record.clone()).collect();
     wait(spool.put(messages)).expect("put");
+    // They came in an earlier run.
+    spool.restart();
     (spool, sent)
 }
 

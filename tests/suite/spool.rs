@@ -1,4 +1,4 @@
-//! The contract of the spool: the same tests for SQLite and for PostgreSQL. Then what only several nodes can do, and
+//! The contract of the spool: the same tests for the spool in memory, for SQLite and for PostgreSQL. Then what only several nodes can do, and
 //! what happens while the database is away.
 
 mod contract;
@@ -6,4 +6,4 @@ mod copy;
 mod engine;
 mod nodes;
 
-use engine::{Engine, Postgres, Sqlite};
+use engine::{Configured, Engine, InMemory, Postgres, Sqlite};

@@ -11,11 +11,10 @@ use super::rows::{self, columns};
 use super::shared::Shared;
 use super::{claims, finish};
 use crate::base::{MessageId, Timestamp};
-use crate::spool::acted::Acted;
 use crate::spool::lease::DEAD;
 use crate::spool::{
-    Count, Entry, Lease, OperatorAction, Owner, QueueFilter, Record, SpoolError, SpoolMeasures,
-    State, StoryEvent,
+    Acted, Count, Entry, EventKind, Lease, OperatorAction, Owner, QueueFilter, Record, SpoolError,
+    SpoolMeasures, State, StoryEvent,
 };
 
 /// The number of rows that are read at once.
@@ -164,7 +163,8 @@ pub(super) async fn act(
         for row in &rows {
             let acted = act_on(shared, &lent, row, (deed, now, named), &mut changes).await?;
             count += usize::from(acted.is_some());
-            due.extend(acted.flatten().filter(|it| it.state == State::Queued));
+            let record = acted.and_then(|acted| acted.record);
+            due.extend(record.filter(|it| it.state == State::Queued));
         }
         changes.write(&lent, false, None).await?;
         lent.done();
@@ -185,15 +185,14 @@ fn missing(ids: &[MessageId], rows: &[Row]) -> Option<MessageId> {
     ids.iter().find(|id| !is_there(id)).copied()
 }
 
-/// Applies an action to a message. Returns the message's new record, or `Some(None)` if it was removed. `None` means
-/// that nothing has changed: a claimed message belongs to its attempt.
+/// Applies an action to a message. `None` means that nothing has changed: a claimed message belongs to its attempt.
 async fn act_on(
     shared: &Shared,
     lent: &Lent,
     row: &Row,
     (deed, now, named): (&OperatorAction, Timestamp, bool),
     changes: &mut Changes,
-) -> Result<Option<Option<Record>>, SpoolError> {
+) -> Result<Option<Acted>, SpoolError> {
     let node: Option<i64> = row.get(rows::COLUMNS);
     if node.is_some() {
         return Ok(None);
@@ -204,30 +203,34 @@ async fn act_on(
             let id = rows::id(row);
             changes.remove(id, u64::MAX);
             changes.forget(id);
-            return Ok(Some(None));
+            return Ok(Some(Acted {
+                record: None,
+                event: EventKind::Deleted,
+            }));
         }
         Err(error) if error.is_unreadable_row() => return Ok(None),
         read => read?,
     };
-    let Some(Acted { record: new, event }) = deed.on(&record, now, named) else {
+    let Some(acted) = deed.on(&record, now, named) else {
         return Ok(None);
     };
+    let new = acted.record.as_ref();
     let ended = new.is_none().then_some(now);
     if shared.keeps_stories() {
         let event = StoryEvent {
             at: now,
-            what: event,
+            what: acted.event.clone(),
         };
-        changes.tell(new.as_ref().unwrap_or(&record), ended, &[event]);
+        changes.tell(new.unwrap_or(&record), ended, &[event]);
     }
-    match &new {
+    match new {
         Some(new) => changes.update(new, &[], None),
         None => {
             finish::has_more(lent, &record, u64::MAX).await?;
             finish::remove(shared, changes, record.id, record.size);
         }
     }
-    Ok(Some(new))
+    Ok(Some(acted))
 }
 
 /// Moves queued messages whose lane is not known to the lane `""`, and holds those in lanes of `held`.

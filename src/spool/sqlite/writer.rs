@@ -17,10 +17,9 @@ use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::routing::lane;
 use crate::spool::SpoolSettings;
-use crate::spool::acted::Acted;
 use crate::spool::tokens::tokens;
 use crate::spool::{
-    Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, Fate, Finish, NewMessage,
+    Acted, Addition, Claim, ClaimFrom, Claimed, Content, DigestLines, Fate, Finish, NewMessage,
     OperatorAction, Origin, Place, Record, SpoolError, State, Story, StoryEvent, Used,
 };
 

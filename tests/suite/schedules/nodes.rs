@@ -17,7 +17,7 @@ use mailferry::transport::{Interruption, Link, Outcome, Outgoing, Steps, Transpo
 use tokio::sync::Notify;
 
 use super::exchange::{Door, Exchange};
-use super::memory::Memory;
+use crate::support::Memory;
 
 /// How long a message counts towards a mailbox's limit per minute: a little longer, because messages travel.
 const MINUTE: Duration = Duration::from_secs(62);

@@ -12,7 +12,7 @@ use mailferry::spool::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::{Engine, Postgres, Sqlite};
+use super::{Engine, InMemory, Postgres, Sqlite};
 
 pub(super) const NOW: Timestamp = Timestamp(1_000_000);
 pub(super) const UNTIL: Timestamp = Timestamp(2_000_000);
@@ -21,6 +21,12 @@ pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 /// Makes a test of each function for each engine.
 macro_rules! contract {
     ($($name:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&super::InMemory::default()).await;
+            })+
+        }
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
@@ -858,8 +864,9 @@ async fn a_large_content_arrives_and_leaves_in_pieces(engine: &dyn Engine) {
     let claimed = claim_soon(&*spool, "a", 1, NOW).await.remove(0);
     assert!(read(spool.content(id).await.unwrap()).await == text);
     assert_eq!(claimed.record.size, 3_300_000);
-    let later = Fate::Later(Box::new(claimed.record));
+    let later = Fate::Later(Box::new(claimed.record.clone()));
     finish(&*spool, Finish::new(claimed.claim, later)).await;
+    drop(claimed);
     assert!(read(spool.content(id).await.unwrap()).await == text);
     let claimed = claim_at(&*spool, "a", 1, NOW).await.remove(0);
     finish(&*spool, gone(claimed)).await;

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 
 use super::contract::{HOUR, NOW, failure, fresh, gone, new, put, to, told_by};
-use super::{Engine, Postgres, Sqlite};
+use super::{Configured, Postgres, Sqlite};
 
 /// More than one transaction's worth.
 const MESSAGES: usize = 300;
@@ -131,12 +131,12 @@ async fn whole(spool: &dyn WholeSpool) -> Whole {
     }
 }
 
-async fn opened(engine: &dyn Engine) -> Result<std::sync::Arc<dyn WholeSpool>, String> {
+async fn opened(engine: &dyn Configured) -> Result<std::sync::Arc<dyn WholeSpool>, String> {
     let opened = spool::open(&engine.settings(HOUR), owner(), &Clock::default()).await;
     opened.map_err(|error| error.to_string())
 }
 
-async fn named(engine: &dyn Engine) -> Named {
+async fn named(engine: &dyn Configured) -> Named {
     let settings = engine.settings(HOUR);
     spool::copyable(&settings, owner(), &Clock::default())
         .await
@@ -144,7 +144,7 @@ async fn named(engine: &dyn Engine) -> Named {
 }
 
 /// Copies once; ends it at the `steps`-th transaction. Returns true if the copy is complete.
-async fn copied(source: &dyn Engine, target: &dyn Engine, steps: usize) -> bool {
+async fn copied(source: &dyn Configured, target: &dyn Configured, steps: usize) -> bool {
     let (from, to) = (named(source).await, named(target).await);
     if !copy::begin(&from, &to).await.expect("begins") {
         return true;
@@ -167,7 +167,7 @@ async fn copied(source: &dyn Engine, target: &dyn Engine, steps: usize) -> bool 
     is_complete
 }
 
-async fn copy_and_back(source: &dyn Engine, target: &dyn Engine) {
+async fn copy_and_back(source: &dyn Configured, target: &dyn Configured) {
     let spool = opened(source).await.expect("opens");
     fill(spool.as_ref()).await;
     let before = whole(spool.as_ref()).await;

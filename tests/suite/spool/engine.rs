@@ -1,21 +1,19 @@
 //! The engines that must keep the contract.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mailferry::base::{BoxFuture, Clock};
 use mailferry::spool::postgres::{NodeIdentity, PostgresSettings};
 use mailferry::spool::{Owner, PostgresSpool, SpoolSettings, SqliteSpool, WholeSpool};
 
+use crate::support::Memory;
 use crate::support::postgresql::{Postgresql, client};
 
 /// An engine, with one spool that can be opened again and again.
 pub trait Engine: Send + Sync {
     /// Opens the spool; it keeps stories for `history`.
     fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>>;
-
-    /// Returns the settings of the spool; it keeps stories for `history`.
-    fn settings(&self, history: Duration) -> SpoolSettings;
 
     /// The number of stored contents, or pieces of them, outside the messages' own rows.
     fn contents(&self) -> BoxFuture<'_, usize>;
@@ -24,6 +22,16 @@ pub trait Engine: Send + Sync {
     fn bury(&self) -> BoxFuture<'_, ()>;
 }
 
+/// An engine that the program can be configured to use.
+pub trait Configured: Engine {
+    /// Returns the settings of the spool; it keeps stories for `history`.
+    fn settings(&self, history: Duration) -> SpoolSettings;
+}
+
+/// The spool in memory.
+#[derive(Default)]
+pub struct InMemory(OnceLock<Arc<Memory>>);
+
 /// SQLite, in a folder.
 pub struct Sqlite {
     folder: tempfile::TempDir,
@@ -31,7 +39,7 @@ pub struct Sqlite {
 
 /// PostgreSQL, in a database.
 pub struct Postgres {
-    url: String,
+    pub url: String,
     folder: tempfile::TempDir,
 }
 
@@ -83,15 +91,6 @@ impl Engine for Sqlite {
         Box::pin(async move { Arc::new(opened.expect("opens")) as Arc<dyn WholeSpool> })
     }
 
-    fn settings(&self, history: Duration) -> SpoolSettings {
-        SpoolSettings {
-            folder: self.folder.path().to_owned(),
-            reserve: 0,
-            history,
-            postgresql: None,
-        }
-    }
-
     fn contents(&self) -> BoxFuture<'_, usize> {
         let files = std::fs::read_dir(self.folder.path().join("content"));
         Box::pin(async move { files.map_or(0, Iterator::count) })
@@ -105,15 +104,6 @@ impl Engine for Sqlite {
 impl Engine for Postgres {
     fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>> {
         Box::pin(async move { Arc::new(self.node(history, "relay").await) as Arc<dyn WholeSpool> })
-    }
-
-    fn settings(&self, history: Duration) -> SpoolSettings {
-        SpoolSettings {
-            folder: self.folder.path().to_owned(),
-            reserve: 0,
-            history,
-            postgresql: Some(self.database()),
-        }
     }
 
     fn contents(&self) -> BoxFuture<'_, usize> {
@@ -133,5 +123,44 @@ impl Engine for Postgres {
                 .await
                 .expect("buries");
         })
+    }
+}
+
+impl Engine for InMemory {
+    fn open(&self, history: Duration) -> BoxFuture<'_, Arc<dyn WholeSpool>> {
+        let spool = self.0.get_or_init(|| Arc::new(Memory::new(history)));
+        Box::pin(async move { spool.clone() as Arc<dyn WholeSpool> })
+    }
+
+    fn contents(&self) -> BoxFuture<'_, usize> {
+        let spool = self.0.get().expect("it was opened");
+        Box::pin(async move { spool.large_contents() })
+    }
+
+    fn bury(&self) -> BoxFuture<'_, ()> {
+        let spool = self.0.get().expect("it was opened");
+        Box::pin(async move { spool.restart() })
+    }
+}
+
+impl Configured for Sqlite {
+    fn settings(&self, history: Duration) -> SpoolSettings {
+        SpoolSettings {
+            folder: self.folder.path().to_owned(),
+            reserve: 0,
+            history,
+            postgresql: None,
+        }
+    }
+}
+
+impl Configured for Postgres {
+    fn settings(&self, history: Duration) -> SpoolSettings {
+        SpoolSettings {
+            folder: self.folder.path().to_owned(),
+            reserve: 0,
+            history,
+            postgresql: Some(self.database()),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod cutter;
 mod lab;
+mod memory;
 mod node;
 mod nodes;
 mod plan;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use cutter::Cutter;
 pub use lab::Lab;
+pub use memory::Memory;
 pub use node::Node;
 pub use nodes::Nodes;
 pub use plan::{Plan, SERVER, USUAL, by_refresh_token, for_reading, reading};
