@@ -382,6 +382,8 @@ impl Upkeep for PostgresSpool {
     fn leave(&self) -> SpoolFuture<'_, ()> {
         self.stopping.send_replace(true);
         Box::pin(async move {
+            // A heartbeat that finds no node would join again.
+            self.stopping.closed().await;
             quotas::return_unused(&self.shared, true).await;
             node::leave(&self.shared).await
         })

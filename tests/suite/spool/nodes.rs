@@ -156,6 +156,33 @@ async fn a_node_that_leaves_gives_its_messages_to_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_was_under_way_does_not_bring_back_a_node_that_has_left() {
+    let Some(engine) = Postgres::new("nodes stay away").await else {
+        return;
+    };
+    drop(engine.node(HOUR, "first").await);
+    engine.bury().await;
+    let database = client(&engine.url).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END';
+        CREATE TRIGGER slow BEFORE UPDATE ON node EXECUTE FUNCTION slow()";
+    database.batch_execute(slow).await.unwrap();
+    let count = async |sql: &str| database.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    let heartbeats = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let node = engine.node(HOUR, "relay").await;
+    while count(heartbeats).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    node.leave().await.unwrap();
+    while count(heartbeats).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..50 {
+        assert_eq!(count("SELECT count(*) FROM node").await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_away_nothing_is_accepted_and_fates_wait() {
     let Some(server) = Postgresql::start("database away", "") else {
         return;
