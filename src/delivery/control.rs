@@ -1,5 +1,6 @@
 //! The running delivery, as the rest of the program uses it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use super::hold::Hold;
 use super::plan::{Plan, ServerEntry};
 use super::returned::{self, Returned};
 use super::settings::DeliverySettings;
-use super::usage::MailboxLimits;
+use super::usage::{MailboxLimits, Spent, Usage};
 use super::world::World;
 use super::{scheduler, test};
 use crate::base::{Clock, Timestamp};
 use crate::message::{Address, DeliveryReport};
 use crate::observe::maillog;
-use crate::spool::{Content, Record, Spool, SpoolError};
+use crate::spool::{Content, Record, Spool, SpoolError, Used};
 use crate::transport::{Steps, Transport};
 
 /// How often [`Delivery::stop`] checks whether everything is quiet.
@@ -221,14 +222,25 @@ impl Delivery {
         Ok(Some(was_held || was_held_elsewhere))
     }
 
-    /// The state of each server, in the order of the configuration.
-    pub fn servers(&self) -> Vec<ServerState> {
+    /// The state of each server, in the order of the configuration. It shows what all nodes have used of the limits; while
+    /// their database is away, what this one has used.
+    pub async fn servers(&self) -> Vec<ServerState> {
         let (plan, clock) = (self.world.plan(), &self.world.clock);
-        let entries = plan.entries();
-        entries
-            .iter()
-            .map(|entry| state_of(&plan, entry, clock))
-            .collect()
+        let used = self.world.spool.used_by_all(clock.now()).await;
+        let used = used.ok().flatten();
+        let usages = used.as_deref().map(usages);
+        let state = |entry: &Arc<ServerEntry>| {
+            let desk = &entry.desk;
+            let spent = match &usages {
+                Some(usages) => usages
+                    .get(desk.name())
+                    .unwrap_or(&Usage::default())
+                    .spent(&desk.limits(), clock.now()),
+                None => desk.spent(clock.now()),
+            };
+            state_of(&plan, entry, spent, clock)
+        };
+        plan.entries().iter().map(state).collect()
     }
 
     /// The servers that are held, with their holds.
@@ -286,16 +298,26 @@ fn reason_of_orphans(entry: &ServerEntry) -> Option<String> {
     ))
 }
 
-fn state_of(plan: &Plan, entry: &ServerEntry, clock: &Clock) -> ServerState {
+/// Sorts usage by mailbox.
+fn usages(used: &[Used]) -> HashMap<&str, Usage> {
+    let mut usages: HashMap<&str, Usage> = HashMap::new();
+    for its in used {
+        let usage = usages.entry(&its.mailbox).or_default();
+        usage.restore(its.messages, its.recipients, its.at, its.last);
+    }
+    usages
+}
+
+fn state_of(plan: &Plan, entry: &ServerEntry, spent: Spent, clock: &Clock) -> ServerState {
     let (desk, now) = (&entry.desk, clock.now());
     let mailbox = entry.server.upstream.smtp.auth.username();
     ServerState {
         name: entry.name().to_owned(),
         mailbox: mailbox.unwrap_or_default().to_owned(),
         limits: desk.limits(),
-        recipients_of_day: desk.recipients_of_day(now),
-        messages_of_minute: desk.messages_of_minute(now),
-        minute_until: desk.minute_until(now).map(|at| clock.shown(at)),
+        recipients_of_day: spent.recipients_of_day,
+        messages_of_minute: spent.messages_of_minute,
+        minute_until: spent.minute_until.map(|at| clock.shown(at)),
         hold: desk.held().map(|hold| Hold {
             since: clock.shown(hold.since),
             until: hold.until.map(|until| clock.shown(until)),

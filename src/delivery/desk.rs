@@ -10,7 +10,7 @@ use tokio::sync::futures::Notified;
 use super::fair::{Fair, NextItem};
 use super::hold::{Gate, Hold, HoldCause, Holding, SenderRefusal};
 use super::sessions::Sessions;
-use super::usage::{BackOff, MailboxLimits, Usage};
+use super::usage::{BackOff, MailboxLimits, Spent, Usage};
 use crate::base::{MessageId, Timestamp};
 use crate::message::Address;
 use crate::spool::{Claimed, Place, Spending, Used};
@@ -318,20 +318,10 @@ impl Desk {
         state.limits.per_minute.is_some()
     }
 
-    /// The number of recipients in the last 24 hours.
-    pub(super) fn recipients_of_day(&self, now: Timestamp) -> u64 {
-        self.state().usage.of_day(now)
-    }
-
-    /// The number of messages in the last minute, if they are limited.
-    pub(super) fn messages_of_minute(&self, now: Timestamp) -> usize {
-        self.state().usage.of_minute(now)
-    }
-
-    /// The time until which the limit per minute is used up, if it is.
-    pub(super) fn minute_until(&self, now: Timestamp) -> Option<Timestamp> {
+    /// What this process has used of the limits.
+    pub(super) fn spent(&self, now: Timestamp) -> Spent {
         let state = self.state();
-        state.usage.minute_until(&state.limits, now)
+        state.usage.spent(&state.limits, now)
     }
 
     /// Returns the usage of a message that reached this many recipients, which the spool records.

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 64;
 pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
     let clock = world.clock.clone();
     let (mut last_tick, mut patrol) = (clock.now(), Patrol::default());
-    let mut epoch = world.spool.sessions_epoch();
+    let (mut epoch, mut is_noted) = (world.spool.sessions_epoch(), false);
     loop {
         let next = match round(&world).await {
             Ok(next) => next,
@@ -39,12 +39,15 @@ pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
             }
         };
         let now = clock.now();
-        if now.since(last_tick) >= TICK {
+        let is_tick = now.since(last_tick) >= TICK;
+        if (std::mem::take(&mut is_noted) || is_tick)
+            && let Err(error) = world.follow_holds().await
+        {
+            maillog::claim_failed("", &error);
+        }
+        if is_tick {
             last_tick = now;
             world.tend_sessions(&mut epoch, now);
-            if let Err(error) = world.follow_holds().await {
-                maillog::claim_failed("", &error);
-            }
             world.renew_claims(now);
             if let Err(error) = fallback::look(&world, &world.plan(), now).await {
                 maillog::claim_failed("", &error);
@@ -55,6 +58,7 @@ pub(super) async fn run(world: Arc<World>, stopping: Arc<Notify>) {
         tokio::select! {
             () = world.spool.changed() => {}
             () = world.fates.wake.notified() => {}
+            () = world.spool.noted() => is_noted = true,
             () = clock.sleep(pause) => {}
             () = stopping.notified() => return,
         }

@@ -46,11 +46,12 @@ const WINDOW: Duration = Duration::from_secs(61);
 /// At startup, at most this many of the messages that an earlier run sent within the last minute are restored.
 const RESTORED: usize = 1_000;
 
-/// How long a recipient counts towards the limit per day.
-const DAY: Duration = Duration::from_secs(24 * 3_600);
-
 /// Recipients within this period are counted together.
 const SLICE: Duration = Duration::from_secs(300);
+
+/// How long a recipient counts towards the limit per day, from the beginning of its slice: a slice counts as long as a
+/// recipient at its very end would.
+pub(crate) const COUNTED: Duration = Duration::from_secs(24 * 3_600 + SLICE.as_secs());
 
 /// How long a mailbox pauses after trouble with a server. The pause doubles each time, up to the longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,17 @@ pub(crate) struct Usage {
     day: VecDeque<(Timestamp, u64)>,
     /// How many times in a row there was trouble.
     troubles: u32,
+}
+
+/// What counts towards the limits of one mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// The number of recipients in the last 24 hours.
+    pub(crate) recipients_of_day: u64,
+    /// The number of messages in the last minute; zero if they are not limited.
+    pub(crate) messages_of_minute: usize,
+    /// The time until which the limit per minute is used up, if it is.
+    pub(crate) minute_until: Option<Timestamp>,
 }
 
 impl Usage {
@@ -168,6 +180,15 @@ impl Usage {
         self.troubles = 0;
     }
 
+    /// What counts towards the limits at present.
+    pub(crate) fn spent(&self, limits: &MailboxLimits, now: Timestamp) -> Spent {
+        Spent {
+            recipients_of_day: self.of_day(now),
+            messages_of_minute: limits.per_minute.map_or(0, |_| self.of_minute(now)),
+            minute_until: self.minute_until(limits, now),
+        }
+    }
+
     /// The number of recipients in the last 24 hours.
     pub(crate) fn of_day(&self, now: Timestamp) -> u64 {
         let counts = self.day.iter().filter(|(began, _)| is_of_day(*began, now));
@@ -181,7 +202,7 @@ impl Usage {
     }
 
     /// The time until which the limit per minute is used up, if it is.
-    pub(crate) fn minute_until(&self, limits: &MailboxLimits, now: Timestamp) -> Option<Timestamp> {
+    fn minute_until(&self, limits: &MailboxLimits, now: Timestamp) -> Option<Timestamp> {
         let most = limits.per_minute?.max(1);
         let counts = self.sent.iter().filter(|at| now < at.after(WINDOW));
         let counts: Vec<&Timestamp> = counts.collect();
@@ -222,7 +243,7 @@ impl Usage {
         for (began, count) in &self.day {
             over = over.saturating_sub(*count);
             if over == 0 {
-                return Some(began.after(SLICE + DAY));
+                return Some(began.after(COUNTED));
             }
         }
         None
@@ -236,9 +257,9 @@ impl Usage {
     }
 }
 
-/// True if a slice still counts: a slice counts as long as a recipient at its very end would.
+/// True if a slice still counts.
 fn is_of_day(began: Timestamp, now: Timestamp) -> bool {
-    now < began.after(SLICE + DAY)
+    now < began.after(COUNTED)
 }
 
 #[cfg(test)]
@@ -280,7 +301,7 @@ mod tests {
         let mut usage = Usage::default();
         usage.admit(&LIMITS, 60, seconds(0)).unwrap();
         assert_eq!(usage.admit(&LIMITS, 30, seconds(3_600)), Ok(()));
-        let again = Timestamp(0).after(SLICE + DAY);
+        let again = Timestamp(0).after(COUNTED);
         assert_eq!(usage.admit(&LIMITS, 20, seconds(7_200)), Err(again));
         assert_eq!(usage.of_day(seconds(7_200)), 90);
         assert_eq!(usage.admit(&LIMITS, 20, again), Ok(()));
@@ -288,7 +309,7 @@ mod tests {
         restored.restore(40, 60, seconds(0), seconds(200));
         assert_eq!(restored.admit(&LIMITS, 1, seconds(210)), Err(seconds(261)));
         assert_eq!(restored.admit(&LIMITS, 50, seconds(7_200)), Err(again));
-        let huge = usage.admit(&LIMITS, 500, again.after(DAY + DAY));
+        let huge = usage.admit(&LIMITS, 500, again.after(COUNTED + COUNTED));
         assert_eq!(huge, Ok(()), "more than a day's at once");
     }
 

@@ -412,7 +412,7 @@ impl Local {
 
     /// Returns the servers for sending, with their holds and limits.
     pub(crate) async fn servers(&self) -> Result<Vec<ServerState>, OperatorError> {
-        let (mut servers, now) = (self.delivery()?.servers(), Timestamp::now());
+        let (mut servers, now) = (self.delivery()?.servers().await, Timestamp::now());
         for row in self.accounts()?.tokens().await {
             let server = servers.iter_mut().find(|server| server.name == row.server);
             if let Some(server) = server {

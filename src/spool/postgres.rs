@@ -400,6 +400,10 @@ impl Ledger for PostgresSpool {
         Box::pin(tasks::used(&self.shared, since))
     }
 
+    fn used_by_all(&self, now: Timestamp) -> SpoolFuture<'_, Option<Arc<[Used]>>> {
+        Box::pin(async move { marks::used_by_all(&self.shared, now).await.map(Some) })
+    }
+
     fn is_shared(&self) -> bool {
         true
     }
@@ -458,6 +462,10 @@ impl Notes for PostgresSpool {
     fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()> {
         let name = name.to_owned();
         Box::pin(async move { tasks::note(&self.shared, &name, value).await })
+    }
+
+    fn noted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.noted.notified())
     }
 
     fn own_name(&self, name: &str) -> String {

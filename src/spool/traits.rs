@@ -152,6 +152,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// Returns the usage of all mailboxes from `since` on.
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>>;
 
+    /// Returns what all nodes together have used of the mailboxes' limits, to show it to people: the recipients of the day as
+    /// one entry for each mailbox, and the messages of the last minute with their times. It may be some seconds old. `None`
+    /// if this process is alone.
+    fn used_by_all(&self, _now: Timestamp) -> SpoolFuture<'_, Option<Arc<[Used]>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// True if other processes may use the same mailboxes. Then sessions are [leased](Ledger::lease_session).
     fn is_shared(&self) -> bool;
 
@@ -199,6 +206,11 @@ pub trait Stories: Send + Sync + 'static {
 pub trait Notes: Send + Sync + 'static {
     /// Stores the fact `value` under `name`. If `value` is `None`, removes the fact.
     fn note(&self, name: &str, value: Option<String>) -> SpoolFuture<'_, ()>;
+
+    /// Waits until another node has stored or removed a fact; forever if this process is alone.
+    fn noted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 
     /// Returns the name for a fact that is this process's own, if several nodes share the spool.
     fn own_name(&self, name: &str) -> String {

@@ -291,6 +291,15 @@ fn a_mailbox_has_one_day_for_all_nodes() {
     nodes.queued(2, 6);
     nodes.were_within_limits();
     assert_eq!(nodes.lab.state().stats().messages, 20);
+    // Each node shows what all have used.
+    for node in &nodes.nodes {
+        let shows = || {
+            let server = node.stdout(&["servers", "--json"]);
+            let server: serde_json::Value = serde_json::from_str(&server).expect("JSON");
+            server["recipients_of_day"] == 20
+        };
+        nodes.lab.wait_for("the usage", || shows().then_some(()));
+    }
 }
 
 #[test]

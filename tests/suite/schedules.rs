@@ -257,7 +257,7 @@ fn run(
                 set_clock(time, &mut plan.steps);
             }
             if is_due(&mut plan.retries, clock.steady()) {
-                retry_all(spool, &delivery, clock.now());
+                retry_all(spool, &delivery, clock.now()).await;
             }
         }
         clock.steady() >= ends
@@ -280,10 +280,10 @@ fn is_due(times: &mut Vec<Duration>, now: Duration) -> bool {
 }
 
 /// Retries all messages as `queue retry --all` does.
-fn retry_all(spool: &Memory, delivery: &Delivery, now: Timestamp) {
+async fn retry_all(spool: &Memory, delivery: &Delivery, now: Timestamp) {
     let pause = delivery.pause();
     spool.retry_all(now);
-    let servers = delivery.servers();
+    let servers = delivery.servers().await;
     servers
         .iter()
         .for_each(|server| delivery.mended(&server.name));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -11,8 +11,8 @@ use super::database::{Database, Lent, Values};
 use super::rows;
 use super::shared::Shared;
 use crate::base::{MessageId, Timestamp};
-use crate::delivery::usage::Usage;
-use crate::spool::{Claim, Permission, Spending, SpoolError};
+use crate::delivery::usage::{COUNTED, Usage};
+use crate::spool::{Claim, Permission, Spending, SpoolError, Used};
 
 /// The maximum number of messages that are marked with one transaction.
 const GROUP: usize = 512;
@@ -32,6 +32,16 @@ pub(super) const LOCK: &str = "
 const USAGE: &str = "
     SELECT at, messages, recipients FROM reserved WHERE mailbox = $1 AND (at > $2 OR recipients > 0)
     UNION ALL SELECT began, 0, recipients FROM used WHERE mailbox = $1 AND began > $3 ORDER BY 1";
+
+/// The usage of all mailboxes by all nodes: the recipients since `$3` together, and each message since `$2`.
+const USAGE_OF_ALL: &str = "
+    SELECT mailbox, $1::bigint, 0::bigint, sum(recipients)::bigint FROM (
+        SELECT mailbox, recipients FROM reserved WHERE at > $3
+        UNION ALL SELECT mailbox, recipients FROM used WHERE began > $3) AS day GROUP BY mailbox
+    UNION ALL SELECT mailbox, at, messages, 0 FROM reserved WHERE at > $2 ORDER BY 1, 2";
+
+/// The usage of all mailboxes is reused for this time, or for a hundred times as long as reading it took.
+const REUSED: Duration = Duration::from_secs(1);
 
 /// Marks the messages whose claims are still this node's, and stores what they use.
 const MARK: &str = "
@@ -204,6 +214,36 @@ pub(super) async fn reserve(
         Ok(Permission::Granted)
     });
     reserved.await
+}
+
+/// Returns what all nodes have used of the mailboxes' limits, or a recent result.
+pub(super) async fn used_by_all(
+    shared: &Shared,
+    now: Timestamp,
+) -> Result<Arc<[Used]>, SpoolError> {
+    let mut last = shared.used.lock().await;
+    if let Some((until, used)) = &*last
+        && Instant::now() < *until
+    {
+        return Ok(used.clone());
+    }
+    let begun = Instant::now();
+    let (minute, day) = (now.before(MINUTE).0, now.before(COUNTED).0);
+    let rows = shared
+        .database
+        .query(USAGE_OF_ALL, &[&now.0, &minute, &day])
+        .await?;
+    let used = rows.iter().map(|row| Used {
+        mailbox: row.get(0),
+        at: Timestamp(row.get(1)),
+        last: Timestamp(row.get(1)),
+        messages: row.get::<_, i64>(2) as u64,
+        recipients: row.get::<_, i64>(3) as u64,
+    });
+    let used: Arc<[Used]> = used.collect();
+    let until = Instant::now() + REUSED.max(begun.elapsed() * 100);
+    *last = Some((until, used.clone()));
+    Ok(used)
 }
 
 /// Uses up the limit per minute, because the server says that the mailbox was too fast.

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, RwLock};
 use super::database::Database;
 use super::local::Local;
 use crate::base::{Clock, MessageId};
-use crate::spool::{Count, Owner, SpoolError, SpoolMeasures};
+use crate::spool::{Count, Owner, SpoolError, SpoolMeasures, Used};
 
 /// The counts and measurements, and the time until which they are reused.
 pub(super) type Measured = Option<(Instant, Vec<Count>, Arc<SpoolMeasures>)>;
@@ -39,9 +39,13 @@ pub(super) struct Shared {
     pub(super) changed: Notify,
     /// Notified if there is work for the task that tends to claims.
     pub(super) untended: Notify,
+    /// Notified when another node has written a note.
+    pub(super) noted: Notify,
     pub(super) measured: tokio::sync::Mutex<Measured>,
     /// The octets that the tables take, and the time until which this is reused.
     pub(super) size: tokio::sync::Mutex<Option<(Instant, u64)>>,
+    /// What all nodes have used of the mailboxes' limits, and the time until which this is reused.
+    pub(super) used: tokio::sync::Mutex<Option<(Instant, Arc<[Used]>)>>,
 }
 
 impl Shared {
@@ -67,8 +71,10 @@ impl Shared {
             is_draining: AtomicBool::default(),
             changed: Notify::new(),
             untended: Notify::new(),
+            noted: Notify::new(),
             measured: tokio::sync::Mutex::default(),
             size: tokio::sync::Mutex::default(),
+            used: tokio::sync::Mutex::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::body::Bodies;
 use super::changes::{Changes, SLICE, clean};
 use super::claims;
-use super::database::Lent;
+use super::database::{Lent, Values};
 use super::local::Released;
 use super::shared::Shared;
 use crate::base::{MessageId, Timestamp};
@@ -17,7 +17,7 @@ use crate::observe::maillog;
 use crate::spool::postgres::rows::DIGEST;
 use crate::spool::{Claim, Content, Flow, Place, SpoolError, Story, Used};
 
-/// The channel on which nodes tell each other where messages are due.
+/// The channel on which nodes tell each other where messages are due, and that they have written a note.
 const CHANNEL: &str = "mailferry";
 
 /// The time from one announcement to the other nodes to the next. They would find the message by themselves, later.
@@ -46,9 +46,24 @@ const LINES: &str = "SELECT line, text FROM digest_line WHERE message = $1 ORDER
 const USED: &str = "
     SELECT mailbox, began, last, messages, recipients FROM used WHERE began > $1 ORDER BY began, mailbox";
 const NOTE: &str = "SELECT value FROM note WHERE name = $1";
-const SET_NOTE: &str = "
-    INSERT INTO note (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-const REMOVE_NOTE: &str = "DELETE FROM note WHERE name = $1";
+macro_rules! set_note {
+    () => {
+        "INSERT INTO note (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    };
+}
+macro_rules! remove_note {
+    () => {
+        "DELETE FROM note WHERE name = $1"
+    };
+}
+const SET_NOTE: &str = set_note!();
+const REMOVE_NOTE: &str = remove_note!();
+const SET_AND_NOTIFY: &str = concat!("WITH noted AS (", set_note!(), ") SELECT pg_notify($3, $4)");
+const REMOVE_AND_NOTIFY: &str = concat!(
+    "WITH noted AS (",
+    remove_note!(),
+    ") SELECT pg_notify($2, $3)"
+);
 const NOTES: &str = "SELECT name, value FROM note WHERE starts_with(name, $1) ORDER BY name";
 
 /// Releases claims, removes what was not accepted, and tells the other nodes where messages are due, until
@@ -189,21 +204,39 @@ pub(super) async fn listen(shared: Arc<Shared>, mut stopping: watch::Receiver<bo
 }
 
 fn hear(shared: &Shared, text: &str) {
-    let Some((place, due)) = announced_by_other(shared.node(), text) else {
-        return;
-    };
-    shared.local().due.announce(&place, due);
-    shared.changed.notify_one();
+    match said_by_other(shared.node(), text) {
+        Some(Said::Due(place, due)) => {
+            shared.local().due.announce(&place, due);
+            shared.changed.notify_one();
+        }
+        Some(Said::Noted) => shared.noted.notify_one(),
+        None => {}
+    }
 }
 
-/// Reads an announcement, unless it is this node's own.
-fn announced_by_other(own: i64, text: &str) -> Option<(Place, Timestamp)> {
+/// What a node tells the others.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// A message is due there at this time.
+    Due(Place, Timestamp),
+    /// It has written or removed a note.
+    Noted,
+}
+
+/// Reads what another node has said: its number alone, or with a place and a time. `None` if it is this node, or a later
+/// version with something else to say.
+fn said_by_other(own: i64, text: &str) -> Option<Said> {
     let mut parts = text.split(SEPARATOR);
     let node: i64 = parts.next()?.parse().ok()?;
-    let lane = parts.next()?.to_owned();
-    let flow = Flow::of_key(parts.next()?);
+    if node == own {
+        return None;
+    }
+    let Some(lane) = parts.next() else {
+        return Some(Said::Noted);
+    };
+    let (lane, flow) = (lane.to_owned(), Flow::of_key(parts.next()?));
     let due = Timestamp(parts.next()?.parse().ok()?);
-    (node != own).then_some((Place { lane, flow }, due))
+    Some(Said::Due(Place { lane, flow }, due))
 }
 
 /// Returns the content of a message.
@@ -288,16 +321,23 @@ pub(super) async fn add_story(
         .await
 }
 
-/// Stores a fact under a name, or removes it.
+/// Stores a fact under a name, or removes it, and tells the other nodes.
 pub(super) async fn note(
     shared: &Shared,
     name: &str,
     value: Option<String>,
 ) -> Result<(), SpoolError> {
-    let database = &shared.database;
+    let (database, own) = (&shared.database, shared.node().to_string());
     let noted = match value {
-        Some(value) => database.execute(SET_NOTE, &[&name, &clean(&value)]).await,
-        None => database.execute(REMOVE_NOTE, &[&name]).await,
+        Some(value) => {
+            let values: Values = &[&name, &clean(&value), &CHANNEL, &own];
+            database.query(SET_AND_NOTIFY, values).await
+        }
+        None => {
+            database
+                .query(REMOVE_AND_NOTIFY, &[&name, &CHANNEL, &own])
+                .await
+        }
     };
     noted.map(drop)
 }

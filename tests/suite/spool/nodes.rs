@@ -5,8 +5,8 @@ use std::time::Duration;
 use mailferry::base::Clock;
 use mailferry::spool::postgres::PostgresSettings;
 use mailferry::spool::{
-    Contents, Fate, Finish, Intake, Manage, Permission, PostgresSpool, Quota, SpoolError, Stories,
-    Upkeep, Work,
+    Contents, Fate, Finish, Intake, Manage, Notes, Permission, PostgresSpool, Quota, SpoolError,
+    Stories, Upkeep, Work,
 };
 
 use super::contract::{
@@ -156,12 +156,30 @@ async fn a_node_that_leaves_gives_its_messages_to_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_hears_that_another_has_written_or_removed_a_note() {
+    for value in [Some("why".to_owned()), None] {
+        let Some((_, one, other)) = two("nodes note").await else {
+            return;
+        };
+        // It may not listen yet.
+        let noting = async {
+            loop {
+                one.note("hold/m", value.clone()).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = other.noted() => {}
+            () = noting => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_that_was_under_way_does_not_bring_back_a_node_that_has_left() {
     let Some(engine) = Postgres::new("nodes stay away").await else {
         return;
     };
-    drop(engine.node(HOUR, "first").await);
-    engine.bury().await;
+    engine.node(HOUR, "first").await.leave().await.unwrap();
     let database = client(&engine.url).await;
     let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END';
         CREATE TRIGGER slow BEFORE UPDATE ON node EXECUTE FUNCTION slow()";
