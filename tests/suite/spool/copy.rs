@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::contract::{HOUR, NOW, failure, fresh, gone, new, put, to, told_by};
 use super::{Configured, Postgres, Sqlite};
+use crate::support::postgresql::client;
 
 /// More than one transaction's worth.
 const MESSAGES: usize = 300;
@@ -227,6 +228,62 @@ async fn postgresql_to_sqlite_and_back() {
     if let Some(source) = Postgres::new("spool copy").await {
         copy_and_back(&source, &Sqlite::new()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_ended_between_clearing_its_target_and_marking_it_goes_on() {
+    let Some(target) = Postgres::new("spool copy").await else {
+        return;
+    };
+    let source = Sqlite::new();
+    let spool = opened(&target).await.expect("opens");
+    fill(spool.as_ref()).await;
+    let before = whole(spool.as_ref()).await;
+    spool.leave().await.unwrap();
+    drop(spool);
+    // The target has what it had before it was copied away.
+    assert!(copied(&target, &source, usize::MAX).await);
+    let database = client(&target.url).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN PERFORM pg_sleep(600); RETURN NULL; END';
+        CREATE TRIGGER slow BEFORE INSERT ON note EXECUTE FUNCTION slow()";
+    database.batch_execute(slow).await.unwrap();
+    let (from, to) = (named(&source).await, named(&target).await);
+    let is_marking = async {
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        while database
+            .query_one(ended, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        begun = copy::begin(&from, &to) => panic!("{}", begun.is_ok()),
+        () = is_marking => {}
+    }
+    drop((from, to));
+    database
+        .batch_execute("DROP TRIGGER slow ON note")
+        .await
+        .unwrap();
+    let count = database
+        .query_one("SELECT count(*) FROM message", &[])
+        .await;
+    assert_eq!(count.unwrap().get::<_, i64>(0), 0, "it is cleared");
+    for engine in [&source as &dyn Configured, &target] {
+        let refused = opened(engine).await.err().expect("is refused");
+        assert!(refused.contains("cannot be used"), "{refused}");
+    }
+    assert!(copied(&source, &target, usize::MAX).await);
+    let spool = opened(&target).await.expect("opens");
+    same(spool.as_ref(), &before).await;
+    spool.leave().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
