@@ -354,8 +354,9 @@ struct Running {
     killed: Option<(Duration, Duration)>,
 }
 
-/// Runs several nodes until all messages are done. Each kill ends one of them.
+/// Runs so many nodes until all messages are done. Each kill ends one of them.
 fn run_nodes(
+    count: usize,
     shared: &Arc<nodes::Shared>,
     settings: &dyn Fn() -> delivery::DeliverySettings,
     time: &Arc<Simulation>,
@@ -378,7 +379,7 @@ fn run_nodes(
             }
         };
         let mut all = Vec::new();
-        for _ in 0..NODES {
+        for _ in 0..count {
             all.push(start().await);
         }
         let is_quiet = |all: &[Running]| {
@@ -431,7 +432,7 @@ fn schedule_nodes(seed: u64, tls_config: &Arc<rustls::ClientConfig>) -> Outcome 
     let exchange = Exchange::new(seed, plan.faults, time.clock());
     let shared = nodes::Shared::new(memory.clone(), exchange.clone(), time.clock());
     let settings = || settings(tls_config.clone());
-    let is_done = run_nodes(&shared, &settings, &time, &mut kills);
+    let is_done = run_nodes(NODES, &shared, &settings, &time, &mut kills);
     assert!(
         is_done,
         "seed {seed}: not done in {END:?}: {:?}",
@@ -457,6 +458,31 @@ fn whichever_nodes_die_each_message_has_one_end() {
         FEW_NODE_SCHEDULES
     };
     every_schedule(usual, &|seed| schedule_nodes(seed, &tls_config));
+}
+
+/// Returns how often a mailbox was tried in an outage of an hour: the one that was tried most.
+fn tries_in_an_outage(count: usize, tls_config: &Arc<rustls::ClientConfig>) -> usize {
+    let faults = Faults {
+        outage: (0, 3_600_000),
+        ..Faults::default()
+    };
+    let (memory, _) = filled(&mut StdRng::seed_from_u64(seed()), 0.0);
+    let time = Simulation::new(BEGAN);
+    let exchange = Exchange::new(seed(), faults, time.clock());
+    let shared = nodes::Shared::new(memory, exchange.clone(), time.clock());
+    let settings = || settings(tls_config.clone());
+    assert!(run_nodes(count, &shared, &settings, &time, &mut Vec::new()));
+    exchange.most_tries()
+}
+
+#[test]
+fn several_nodes_try_a_server_that_is_away_hardly_more_often_than_one() {
+    let tls_config = tls_config();
+    let [one, three] = [1, NODES].map(|count| tries_in_an_outage(count, &tls_config));
+    assert!(
+        three <= one + 2 * NODES,
+        "one node {one} times, three {three}"
+    );
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {

@@ -53,6 +53,8 @@ struct Inner {
     /// The texts of the reports among the accepted messages, by Message-ID.
     reports: HashMap<String, Vec<String>>,
     wrong: Vec<String>,
+    /// The attempts to open a session during the outage, by mailbox.
+    tried: HashMap<String, usize>,
 }
 
 pub struct Exchange {
@@ -108,6 +110,11 @@ impl Exchange {
     /// Returns the rules that the sender has broken.
     pub fn wrong(&self) -> Vec<String> {
         self.inner().wrong.clone()
+    }
+
+    /// Returns the most attempts to open a session of one mailbox during the outage.
+    pub fn most_tries(&self) -> usize {
+        self.inner().tried.values().copied().max().unwrap_or(0)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -242,6 +249,7 @@ impl Door {
         async move {
             exchange.travel(200).await;
             if exchange.is_out() {
+                *exchange.inner().tried.entry(mailbox).or_default() += 1;
                 return Err(Failure::Connect(ConnectError::Unreachable {
                     host: "exchange".into(),
                     port: 587,
