@@ -61,7 +61,7 @@ pub struct Source {
 
 /// Where an account's tokens are kept: the vault, which seals them, and where the nodes keep them together, if several
 /// nodes do.
-pub(super) type Kept = (Arc<Vault>, Option<Arc<dyn SharedSecrets>>);
+pub(super) type Stores = (Arc<Vault>, Option<Arc<dyn SharedSecrets>>);
 
 /// The part of an account that its settings do not affect: a reconfigured account continues with it.
 #[derive(Default)]
@@ -108,7 +108,7 @@ impl Source {
     /// Creates an account that keeps its tokens in the vault, or shares them with other nodes.
     pub fn new(
         settings: AccountSettings,
-        (vault, shared): Kept,
+        (vault, shared): Stores,
         clock: Clock,
     ) -> Result<Self, TlsError> {
         Self::with(settings, (vault, shared), clock, Arc::default())
@@ -130,7 +130,7 @@ impl Source {
 
     fn with(
         settings: AccountSettings,
-        (vault, shared): Kept,
+        (vault, shared): Stores,
         clock: Clock,
         tokens: Arc<Tokens>,
     ) -> Result<Self, TlsError> {

@@ -19,13 +19,12 @@ const GROUP: usize = 512;
 /// The maximum size (octets) of the contents of one transaction, besides the first one.
 const GROUP_BYTES: usize = 16 * 1024 * 1024;
 
-/// The maximum number of transactions at a time: the second one is written while the database waits for the disk in the
-/// first one.
-const TRANSACTIONS: usize = 2;
+/// The maximum number of transactions at a time: others are written while the database waits for the disk in the first one.
+const TRANSACTIONS: usize = 3;
 
 /// A transaction costs as much as several messages. Another one begins beside the first only if so many requests wait; and if
 /// fewer wait for the first, sessions that are ready may add theirs.
-const FEW: usize = 8;
+const FEW: usize = 5;
 
 /// How often they may. Nothing is gained by more (`cargo bench --bench nodes`).
 const TURNS: usize = 8;
