@@ -132,7 +132,7 @@ impl Daemon {
         about.store(Arc::new(described(&config, &[], started)));
         let (process, requests) = operator::process::channel();
         let drain_shown = SharedDrain::default();
-        let door = Door::new(door_settings(&config, &checks));
+        let door = Door::new(door_settings(&config, &checks), spool.user_sessions());
         let figures = Recorder::begin(spool.clone()).await;
         let operator = Local::running(operator::Parts {
             spool: shown,
@@ -484,7 +484,7 @@ pub(crate) async fn serve_alone(
         stream: ClientStream::Plain(client),
         peer: Ipv4Addr::LOCALHOST.into(),
         endpoint: Arc::new(ArcSwap::from_pointee(endpoint.clone())),
-        door: Door::new(door_settings(config, &Arc::default())),
+        door: Door::new(door_settings(config, &Arc::default()), None),
     };
     Ok(tokio::spawn(async move {
         submission.serve(visitor).await;

@@ -63,11 +63,14 @@ pub fn listen(spool: Arc<dyn Intake>) -> Listener {
         sessions_per_user: usize::MAX,
         ..DoorLimits::default()
     };
-    let door = Door::new(door::DoorSettings {
-        dialogues: door::Dialogues::default(),
-        users: Users::new(vec![user], Arc::default()),
-        limits,
-    });
+    let door = Door::new(
+        door::DoorSettings {
+            dialogues: door::Dialogues::default(),
+            users: Users::new(vec![user], Arc::default()),
+            limits,
+        },
+        None,
+    );
     let settings = SubmissionSettings {
         policy,
         direct: HashSet::new(),

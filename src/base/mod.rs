@@ -10,6 +10,7 @@ pub(crate) mod lock;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub mod shared_secrets;
+pub mod shared_sessions;
 pub(crate) mod stream;
 pub mod tls;
 pub(crate) mod window;

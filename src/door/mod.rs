@@ -32,7 +32,7 @@ pub use knocks::Knock;
 pub use limits::{BareNewlines, DoorLimits};
 pub use password::Checks;
 pub use service::{Protocol, Visitor};
-pub use shared::{Dialogues, Door, DoorSettings, SessionSlots, Stopping};
+pub use shared::{Dialogues, Door, DoorSettings, SessionSlots, Stopping, UserSlot};
 pub use sign_in::NotSignedIn;
 pub use turned_away::TurnedAway;
 pub use users::{User, Users};

@@ -18,6 +18,7 @@ use super::turned_away::TurnedAway;
 use super::usage::DoorUsage;
 use super::users::{User, Users};
 use crate::base::Timestamp;
+use crate::base::shared_sessions::SharedSessions;
 use crate::observe::maillog;
 use crate::smtp::Transcript;
 
@@ -66,6 +67,8 @@ pub struct Door {
     of_listener: Arc<Counts<String>>,
     pub(super) of_address: Arc<Counts<IpAddr>>,
     of_user: Arc<Counts<String>>,
+    /// Counts the sessions of users over all nodes, if there are several.
+    shared_sessions: Option<Arc<dyn SharedSessions>>,
     /// Clients that are reading why their session is over.
     pub(super) lingering: Arc<Counts<()>>,
     /// The memory that incoming messages take, in octets.
@@ -92,15 +95,33 @@ pub enum Stopping {
 /// A session's slot in the count of all sessions, and its slot in the count of its listener's sessions.
 pub type SessionSlots = (Counted<()>, Counted<String>);
 
+/// A session's slot in the counts of its user's sessions, here and on all nodes.
+pub struct UserSlot {
+    _here: Counted<String>,
+    shared: Option<(Arc<dyn SharedSessions>, String)>,
+}
+
+impl Drop for UserSlot {
+    fn drop(&mut self) {
+        if let Some((shared, user)) = &self.shared {
+            shared.end(user);
+        }
+    }
+}
+
 impl Door {
-    /// Creates a door without sessions.
-    pub fn new(settings: DoorSettings) -> Arc<Self> {
+    /// Creates a door without sessions. If there are several nodes, `shared_sessions` counts the users' sessions on all of them.
+    pub fn new(
+        settings: DoorSettings,
+        shared_sessions: Option<Arc<dyn SharedSessions>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
             sessions: Counts::new(),
             of_listener: Counts::new(),
             of_address: Counts::new(),
             of_user: Counts::new(),
+            shared_sessions,
             lingering: Counts::new(),
             memory: Arc::default(),
             usage: DoorUsage::default(),
@@ -197,8 +218,9 @@ impl Door {
         }
     }
 
-    /// Reserves a slot for one more session of this user, if the limit allows it.
-    pub fn user_slot(&self, user: &User) -> Result<Counted<String>, TurnedAway> {
+    /// Reserves a slot for one more session of this user, if the limit allows it. A limit of the user's own holds over all
+    /// nodes.
+    pub async fn user_slot(&self, user: &User) -> Result<UserSlot, TurnedAway> {
         let (most, setting) = match user.sessions {
             Some(most) => (most, "sessions"),
             None => {
@@ -206,11 +228,23 @@ impl Door {
                 (most, "sessions_per_user")
             }
         };
-        let place = self.of_user.take(user.name.clone(), most);
-        place.ok_or_else(|| TurnedAway::TooManyOf {
+        let too_many = || TurnedAway::TooManyOf {
             whose: format!("User {}", user.name),
             most,
             setting,
+        };
+        let here = self.of_user.take(user.name.clone(), most);
+        let here = here.ok_or_else(too_many)?;
+        let shared = self.shared_sessions.clone();
+        let shared = shared.filter(|_| user.sessions.is_some());
+        if let Some(shared) = &shared
+            && !shared.begin(&user.name, most).await
+        {
+            return Err(too_many());
+        }
+        Ok(UserSlot {
+            _here: here,
+            shared: shared.map(|shared| (shared, user.name.clone())),
         })
     }
 

@@ -21,9 +21,8 @@ use super::refused::Refused;
 use super::shared::Shared;
 use super::upstream::{SignedIn, UpstreamError};
 use crate::base::limits;
-use crate::door::counts::Counted;
 use crate::door::stream::{self, ClientStream};
-use crate::door::{Door, Endpoint, NotSignedIn, Stopping, Visitor};
+use crate::door::{Door, Endpoint, NotSignedIn, Stopping, UserSlot, Visitor};
 use crate::observe::maillog;
 use crate::platform::sockets;
 use crate::smtp::auth::Credentials;
@@ -42,7 +41,7 @@ pub(super) struct Session {
     input: BytesMut,
     /// The user, once the password was right.
     user: Option<String>,
-    user_slot: Option<Counted<String>>,
+    user_slot: Option<UserSlot>,
     door: Arc<Door>,
     shared: Arc<Shared>,
     stopping: watch::Receiver<Stopping>,
@@ -248,7 +247,7 @@ impl Session {
             self.log_refusal(name.user, &why);
             (why, false)
         })?;
-        let slot = door.user_slot(user);
+        let slot = door.user_slot(user).await;
         self.user_slot = Some(slot.map_err(|why| (Refused::TurnedAway(why), false))?);
         Ok(mailbox)
     }

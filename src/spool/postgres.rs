@@ -45,6 +45,7 @@ use super::{
 };
 use crate::base::id::MessageIds;
 use crate::base::shared_secrets::SharedSecrets;
+use crate::base::shared_sessions::SharedSessions;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::routing::lane;
@@ -369,6 +370,10 @@ impl Upkeep for PostgresSpool {
 
     fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
         Some(Arc::new(Secrets(self.shared.clone())))
+    }
+
+    fn user_sessions(&self) -> Option<Arc<dyn SharedSessions>> {
+        Some(Arc::new(sessions::UserSessions(self.shared.clone())))
     }
 
     fn leads(&self) -> bool {

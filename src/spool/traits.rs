@@ -13,6 +13,7 @@ use super::{
     Spending, SpoolFuture, SpoolMeasures, Story, StoryFilter, Used,
 };
 use crate::base::shared_secrets::SharedSecrets;
+use crate::base::shared_sessions::SharedSessions;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 
 /// The spool for callers that bring messages.
@@ -132,6 +133,11 @@ pub trait Upkeep: Notes {
 
     /// Where the nodes keep tokens together; `None` if this process is alone.
     fn secrets(&self) -> Option<Arc<dyn SharedSecrets>>;
+
+    /// Where the nodes count the sessions of users together; `None` if this process is alone.
+    fn user_sessions(&self) -> Option<Arc<dyn SharedSessions>> {
+        None
+    }
 
     /// True if this process does what only one of the nodes must do: it tells people of trouble, and reads the delivery
     /// reports in mailboxes. While one node takes this over from another, there may be two for a moment, or none.

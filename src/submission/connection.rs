@@ -17,10 +17,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::shared::{Shared, SubmissionOptions};
 use super::{permission, wording};
 use crate::base::{MessageId, limits};
-use crate::door::counts::{Counted, Share};
+use crate::door::counts::Share;
 use crate::door::stream::{self, ClientStream};
 use crate::door::usage::{Amount, LimitOwner};
-use crate::door::{Door, DoorLimits, DoorSettings, Endpoint, NotSignedIn, Stopping, User, Visitor};
+use crate::door::{
+    Door, DoorLimits, DoorSettings, Endpoint, NotSignedIn, Stopping, User, UserSlot, Visitor,
+};
 use crate::message::{Address, Recipient, ReversePath};
 use crate::observe::maillog;
 use crate::smtp::auth::Credentials;
@@ -42,7 +44,7 @@ pub(super) struct Connection {
     input: BytesMut,
     incoming: Option<Incoming>,
     share: Share,
-    user_slot: Option<Counted<String>>,
+    user_slot: Option<UserSlot>,
     door: Arc<Door>,
     shared: Arc<Shared>,
     stopping: watch::Receiver<Stopping>,
@@ -117,18 +119,25 @@ impl Connection {
         connection
             .machine
             .assume_from(connection.options.assume_from.clone());
-        if let Some(user) = user
-            && let Err(reply) = connection.becomes(user)
+        connection
+    }
+
+    /// Counts the session for the user whom the client's network implies, if there is one.
+    async fn arrive(&mut self) {
+        let settings = self.door.settings.load_full();
+        let user = self.machine.user();
+        if let Some(user) = user.and_then(|name| settings.users.get(name))
+            && let Err(reply) = self.becomes(user).await
         {
             // The refusal replaces the greeting.
-            connection.machine.take_output();
-            connection.machine.close(&reply);
+            self.machine.take_output();
+            self.machine.close(&reply);
         }
-        connection
     }
 
     /// Serves the client. If this side ended the session, returns the stream, which is still to be closed.
     pub(super) async fn run(mut self) -> Option<ClientStream> {
+        self.arrive().await;
         match self.converse().await {
             Ok(()) => return self.stream,
             Err(Broken::Closed) if self.machine.lacks_tls() => {
@@ -342,10 +351,12 @@ impl Connection {
             }
         }
         let settings = door.settings.load_full();
-        match settings.users.get(&name).map(|user| self.becomes(user)) {
-            Some(Ok(())) => self.machine.answer(Reply::authenticated()),
-            Some(Err(reply)) => self.machine.close(&reply),
-            None => self.machine.answer(Reply::auth_unavailable()),
+        let Some(user) = settings.users.get(&name) else {
+            return self.machine.answer(Reply::auth_unavailable());
+        };
+        match self.becomes(user).await {
+            Ok(()) => self.machine.answer(Reply::authenticated()),
+            Err(reply) => self.machine.close(&reply),
         }
     }
 
@@ -356,11 +367,11 @@ impl Connection {
     }
 
     /// Makes this the session's user, unless the user already has too many sessions.
-    fn becomes(&mut self, user: &User) -> Result<(), Reply> {
+    async fn becomes(&mut self, user: &User) -> Result<(), Reply> {
         // If the client's network had already implied this same user, the session counts for that user
         // already. It must not count twice.
         self.user_slot = None;
-        let place = self.door.user_slot(user).map_err(|why| {
+        let place = self.door.user_slot(user).await.map_err(|why| {
             let reply = wording::turned_away(&why);
             self.is_turned_away(&reply);
             reply

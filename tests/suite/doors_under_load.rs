@@ -230,11 +230,14 @@ fn a_panic_ends_its_session_and_no_other() {
             },
             direct: HashSet::from(["n".to_owned()]),
         };
-        let door = Door::new(door::DoorSettings {
-            dialogues: door::Dialogues::default(),
-            users: Users::new(vec![user], Arc::default()),
-            limits: DoorLimits::default(),
-        });
+        let door = Door::new(
+            door::DoorSettings {
+                dialogues: door::Dialogues::default(),
+                users: Users::new(vec![user], Arc::default()),
+                limits: DoorLimits::default(),
+            },
+            None,
+        );
         let shared = Shared::new(
             settings,
             Arc::new(spool),

@@ -274,6 +274,34 @@ fn a_user_has_one_day_for_all_nodes() {
 }
 
 #[test]
+fn a_user_has_few_sessions_for_all_nodes() {
+    let user = "name = \"erp\"\nsessions = 2";
+    let plan = Plan {
+        configuration: USUAL.replace("name = \"erp\"", user) + SERVER,
+        ..Plan::default()
+    };
+    let Some(mut nodes) = Nodes::new("nodes and sessions", 3, plan) else {
+        return;
+    };
+    nodes.start();
+    let [one, two, three] = [0, 1, 2].map(|node| &nodes.nodes[node]);
+    let (first, _second) = (one.client(), two.client());
+    let Err(refused) = three.sign_in() else {
+        panic!("a third session");
+    };
+    let wanted = "421 4.7.0 User erp has 2 sessions already, the maximum (setting `sessions`)";
+    assert!(refused.starts_with(wanted), "{refused}");
+    drop(first);
+    let third = || three.sign_in().ok();
+    let _third = nodes.lab.wait_for("a free slot", third);
+    assert!(one.sign_in().is_err());
+    // The slots of a node that has died are free when the others notice.
+    nodes.nodes[1].kill();
+    let again = || nodes.nodes[0].sign_in().ok();
+    nodes.lab.wait_for("a free slot", again);
+}
+
+#[test]
 fn a_mailbox_has_one_day_for_all_nodes() {
     let Some(mut nodes) = Nodes::new("nodes and the day", 3, limited(2, 0, 20)) else {
         return;

@@ -28,6 +28,10 @@ pub(super) struct Local {
     pub(super) advances: Advances,
     /// What it has not used of that, to be given back.
     pub(super) unused: Vec<(String, Advance)>,
+    /// The open sessions of users, by the names of their slots.
+    user_sessions: HashMap<String, usize>,
+    /// The slots of users whose sessions have ended, to be given back.
+    pub(super) ended_sessions: BTreeSet<String>,
     /// Places that the other nodes are to be told of, with the time at which a message is due there.
     pub(super) announced: HashMap<Place, Timestamp>,
 }
@@ -73,6 +77,25 @@ pub(super) struct Released {
 }
 
 impl Local {
+    /// Counts one more session under the name of its user's slots.
+    pub(super) fn begin_session(&mut self, name: &str) {
+        *self.user_sessions.entry(name.to_owned()).or_default() += 1;
+    }
+
+    /// Counts one session less. Its slot is to be given back.
+    pub(super) fn end_session(&mut self, name: String) {
+        if let Some(count) = self.user_sessions.get_mut(&name) {
+            *count = count.saturating_sub(1);
+        }
+        self.user_sessions.retain(|_, count| *count > 0);
+        self.ended_sessions.insert(name);
+    }
+
+    /// The number of open sessions under this name.
+    pub(super) fn sessions_of(&self, name: &str) -> usize {
+        self.user_sessions.get(name).copied().unwrap_or(0)
+    }
+
     /// Notes that a message of a place is due, for this node and the others.
     pub(super) fn announce(&mut self, place: &Place, at: Timestamp) {
         self.due.announce(place, at);

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 
 use super::database::{Lent, Values};
 use super::shared::Shared;
-use super::{claims, quotas, schema, tasks};
+use super::{claims, quotas, schema, sessions, tasks};
 use crate::base::{Clock, Timestamp};
 use crate::observe::maillog;
 use crate::spool::copy::{CopyMark, MARK};
@@ -74,6 +74,7 @@ const CLEAN_UP: &str = "DELETE FROM piece WHERE node = ANY($1)";
 
 /// A dead node's sessions may still be open, if only its machine is cut off or the program is stopped.
 const REST: &str = "UPDATE slot SET node = NULL, rests_until = $2 WHERE node = ANY($1)";
+const FREE_OF_USERS: &str = "DELETE FROM slot WHERE node = ANY($1) AND starts_with(mailbox, $2)";
 const FREE: &str = "DELETE FROM slot WHERE node = ANY($1)";
 
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
@@ -284,6 +285,9 @@ async fn bury(shared: &Shared, dead: f64) -> Result<(), SpoolError> {
         let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
         let count = inherit(&lent, &ids).await?;
         let until = shared.clock.now().after(OPEN);
+        // Apps that were connected to a dead node connect to others.
+        lent.execute(FREE_OF_USERS, &[&ids, &sessions::OF_USERS])
+            .await?;
         lent.execute(REST, &[&ids, &until.0]).await?;
         lent.commit().await?;
         lent.done();

@@ -1,9 +1,23 @@
-//! The sessions of mailboxes: each open session of a node has a slot in the database, so that the nodes together open
-//! no more than a mailbox's limit.
+//! The sessions at mailboxes, and those of users: each open session of a node has a slot in the database, so that the nodes
+//! together have no more than the limit.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::database::Values;
 use super::shared::Shared;
+use crate::base::BoxFuture;
+use crate::base::shared_sessions::SharedSessions;
 use crate::spool::{SessionLease, SpoolError};
+
+/// The sessions of users who may have more than this are counted on each node only: the search for a free slot looks at all.
+const MOST_SHARED: usize = 10_000;
+
+/// What the names of users' slots begin with; no mailbox's name does.
+pub(super) const OF_USERS: &str = "user\u{1f}";
+
+/// The sessions of users over all nodes.
+pub(super) struct UserSessions(pub(super) Arc<Shared>);
 
 /// Takes a free slot. If two nodes take the same, one of them finds it taken and asks again.
 const LEASE: &str = "
@@ -44,4 +58,64 @@ pub(super) async fn keep(shared: &Shared, mailbox: &str, count: usize) -> Result
     let (node, count) = (shared.node(), count as i64);
     let values: Values = &[&node, &mailbox, &count];
     shared.database.execute(KEEP, values).await.map(drop)
+}
+
+impl SharedSessions for UserSessions {
+    fn begin<'a>(&'a self, user: &'a str, most: usize) -> BoxFuture<'a, bool> {
+        Box::pin(begin(&self.0, user, most))
+    }
+
+    fn end(&self, user: &str) {
+        self.0.local().end_session(of_user(user));
+        self.0.untended.notify_one();
+    }
+}
+
+/// The name of a user's slots.
+fn of_user(user: &str) -> String {
+    format!("{OF_USERS}{user}")
+}
+
+async fn begin(shared: &Shared, user: &str, most: usize) -> bool {
+    let name = of_user(user);
+    let granted = shared.database.within(async {
+        let _alone = shared.slots_of_users.lock().await;
+        if most <= MOST_SHARED && shared.is_reached.load(Ordering::Acquire) {
+            // An app may connect again at once.
+            let is_ended = shared.local().ended_sessions.remove(&name);
+            if is_ended {
+                keep_open(shared, &name).await?;
+            }
+            if lease(shared, &name, most).await? == SessionLease::None {
+                return Ok(false);
+            }
+        }
+        shared.local().begin_session(&name);
+        Ok(true)
+    });
+    granted.await.unwrap_or_else(|_| {
+        shared.local().begin_session(&name);
+        true
+    })
+}
+
+/// Gives back the slots of users' sessions that have ended.
+pub(super) async fn give_back(shared: &Shared) -> Result<(), SpoolError> {
+    let _alone = shared.slots_of_users.lock().await;
+    loop {
+        let Some(name) = shared.local().ended_sessions.pop_first() else {
+            return Ok(());
+        };
+        keep_open(shared, &name).await?;
+    }
+}
+
+/// Gives back a user's slots, except those of open sessions.
+async fn keep_open(shared: &Shared, name: &str) -> Result<(), SpoolError> {
+    let open = shared.local().sessions_of(name);
+    let kept = keep(shared, name, open).await;
+    if kept.is_err() {
+        shared.local().ended_sessions.insert(name.to_owned());
+    }
+    kept
 }

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) changed: Notify,
     /// Notified if there is work for the task that tends to claims.
     pub(super) untended: Notify,
+    /// Held while slots of users are taken or given back, so that a slot that was just taken is not given back.
+    pub(super) slots_of_users: tokio::sync::Mutex<()>,
     /// Notified when another node has written a note.
     pub(super) noted: Notify,
     pub(super) measured: tokio::sync::Mutex<Measured>,
@@ -71,6 +73,7 @@ impl Shared {
             is_draining: AtomicBool::default(),
             changed: Notify::new(),
             untended: Notify::new(),
+            slots_of_users: tokio::sync::Mutex::default(),
             noted: Notify::new(),
             measured: tokio::sync::Mutex::default(),
             size: tokio::sync::Mutex::default(),

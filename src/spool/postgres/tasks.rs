@@ -11,6 +11,7 @@ use super::changes::{Changes, SLICE, clean};
 use super::claims;
 use super::database::{Lent, Values};
 use super::local::Released;
+use super::sessions;
 use super::shared::Shared;
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
@@ -89,6 +90,7 @@ async fn tend_once(shared: &Arc<Shared>) -> Result<(), SpoolError> {
     if shared.has_strays.load(Ordering::Acquire) {
         release_strays(shared).await?;
     }
+    sessions::give_back(shared).await?;
     announce(shared).await
 }
 

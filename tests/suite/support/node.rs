@@ -128,10 +128,19 @@ impl Node {
 
     /// Connects a client and signs it in.
     pub fn client(&self) -> Smtp {
+        self.sign_in().expect("signs in")
+    }
+
+    /// Connects a client and signs it in. The error is the reply to the attempt.
+    pub fn sign_in(&self) -> Result<Smtp, String> {
         let mut client = Smtp::connect(self.address);
         client.expect("EHLO test", "250");
-        client.expect("AUTH PLAIN AGVycABsb2Fk", "235");
-        client
+        client.raw(b"AUTH PLAIN AGVycABsb2Fk\r\n");
+        let reply = client.reply();
+        match reply.starts_with("235") {
+            true => Ok(client),
+            false => Err(reply),
+        }
     }
 
     /// Sends a message. Returns the reply to it.
