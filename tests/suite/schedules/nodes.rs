@@ -330,11 +330,16 @@ impl Work for Node {
         })
     }
 
-    fn renew(&self, claims: Vec<Claim>, _: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
-        self.decide(move |state| {
-            let mut lost = claims;
-            lost.retain(|claim| !state.is_own(self.alive.node, *claim));
-            lost
+    fn renew(&self, claims: Vec<Claim>, until: Timestamp) -> SpoolFuture<'_, Vec<Claim>> {
+        self.pass(move |memory| {
+            let state = self.shared.state();
+            let is_own = |claim: &Claim| state.is_own(self.alive.node, *claim);
+            let (own, mut lost): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(is_own);
+            let renewed = memory.renew(own, until);
+            Box::pin(async move {
+                lost.extend(renewed.await?);
+                Ok(lost)
+            })
         })
     }
 

@@ -160,10 +160,7 @@ impl Work for Memory {
         let mut queue = self.queue();
         queue.expire(at);
         let ids = match which {
-            ClaimFrom::Fresh => {
-                let count = queue.fresh.len().min(max);
-                return now(queue.fresh.drain(..count).collect());
-            }
+            ClaimFrom::Fresh => return now(queue.take_fresh(max)),
             ClaimFrom::DueIn(place) => queue.due_in(&place, max, at),
             ClaimFrom::Named(mut ids) => {
                 ids.retain(|id| queue.is_free(*id));

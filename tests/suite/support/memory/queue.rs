@@ -157,12 +157,19 @@ impl Queue {
         })
     }
 
+    /// Takes at most `max` fresh messages.
+    pub(super) fn take_fresh(&mut self, max: usize) -> Vec<Claimed> {
+        let count = self.fresh.len().min(max);
+        self.fresh.drain(..count).collect()
+    }
+
     /// Ends the claims whose time has ended.
     pub(super) fn expire(&mut self, now: Timestamp) {
         let over = self.claims.iter().filter(|(_, its)| its.until <= now);
         let over: Vec<MessageId> = over.map(|(id, _)| *id).collect();
         for id in over {
             self.claims.remove(&id);
+            self.fresh.retain(|claimed| claimed.claim.id != id);
             self.offer(id);
         }
     }
