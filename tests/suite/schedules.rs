@@ -30,8 +30,8 @@ const MAILBOXES: usize = 50;
 const MESSAGES: usize = 10_000;
 const SCHEDULES: u64 = 1_000;
 const FEW_SCHEDULES: u64 = 50;
-/// A schedule of three nodes takes three times as long.
-const NODE_SCHEDULES: u64 = 60;
+/// A schedule of three nodes takes seven times as long.
+const NODE_SCHEDULES: u64 = 30;
 const FEW_NODE_SCHEDULES: u64 = 10;
 
 /// The time at which each schedule begins.

@@ -68,7 +68,7 @@ impl Memory {
     /// True if only messages that wait for a person are left.
     pub fn is_done(&self) -> bool {
         let queue = self.queue();
-        queue.claims.is_empty() && queue.waiting().is_empty()
+        queue.claims.is_empty() && queue.is_nothing_due()
     }
 
     /// Acts as an operator who retries all messages that are queued and not claimed.

@@ -300,6 +300,12 @@ impl Queue {
         slice.recipients += used.recipients;
     }
 
+    /// True if no message waits for its time, now or later.
+    pub(super) fn is_nothing_due(&self) -> bool {
+        let mut flows = self.due.values().flat_map(BTreeMap::values);
+        flows.all(BTreeSet::is_empty)
+    }
+
     pub(super) fn waiting(&self) -> Vec<(Place, Timestamp)> {
         let mut waiting = Vec::new();
         for (lane, flows) in &self.due {
