@@ -32,7 +32,7 @@ const SCHEDULES: u64 = 1_000;
 const FEW_SCHEDULES: u64 = 50;
 /// A schedule of three nodes takes seven times as long.
 const NODE_SCHEDULES: u64 = 30;
-const FEW_NODE_SCHEDULES: u64 = 10;
+const FEW_NODE_SCHEDULES: u64 = 3;
 
 /// The time at which each schedule begins.
 const BEGAN: Timestamp = Timestamp(1_800_000_000_000);
