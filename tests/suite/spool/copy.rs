@@ -249,16 +249,10 @@ async fn a_copy_that_ended_between_clearing_its_target_and_marking_it_goes_on() 
         CREATE TRIGGER slow BEFORE INSERT ON note EXECUTE FUNCTION slow()";
     database.batch_execute(slow).await.unwrap();
     let (from, to) = (named(&source).await, named(&target).await);
+    let marking = "SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = 'PgSleep'";
     let is_marking = async {
-        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event = 'PgSleep'";
-        while database
-            .query_one(ended, &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0)
-            == 0
-        {
+        while database.query(marking, &[]).await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     };
@@ -268,10 +262,11 @@ async fn a_copy_that_ended_between_clearing_its_target_and_marking_it_goes_on() 
         () = is_marking => {}
     }
     drop((from, to));
-    database
-        .batch_execute("DROP TRIGGER slow ON note")
-        .await
-        .unwrap();
+    // Only now: an error would end the copy in order.
+    let end = format!("SELECT pg_terminate_backend(pid) FROM ({marking}) AS own (pid)");
+    database.batch_execute(&end).await.unwrap();
+    let usual = "DROP TRIGGER slow ON note";
+    database.batch_execute(usual).await.unwrap();
     let count = database
         .query_one("SELECT count(*) FROM message", &[])
         .await;
