@@ -58,7 +58,7 @@
 //! | the same towards servers | `transport/smtp/command.rs` (EHLO's keywords, MAIL and RCPT), `transport/smtp/session.rs` |
 //! | a reply of Exchange, and the reaction to it | `transport/smtp/table.rs`, `tests/replies.txt` |
 //! | a limit for all clients | `door/limits.rs` (the table `[limits]`); its words in `submission/wording.rs` |
-//! | a limit of one user | `door/usage.rs` (counts), `config/text/client.rs` and `config/check/user.rs` (the key); its words in `submission/wording.rs`; over all nodes, `spool/quota.rs` |
+//! | a limit of one user | `door/usage.rs` (counts), `config/text/client.rs` and `config/check/user.rs` (the key); its words in `submission/wording.rs`; over all nodes, `spool/quota.rs`, `spool/postgres/sessions.rs` |
 //! | a limit of a mailbox | `delivery/usage.rs`, `delivery/desk.rs`; over all nodes, `spool/postgres/marks.rs`, `delivery/leases.rs` (sessions), `delivery/shared_holds.rs` |
 //! | when another server takes over the mail of a server | `delivery/fallback.rs`, `delivery/hold.rs`; as whom it sends, `delivery/lanes.rs` |
 //! | which message of a mailbox goes next | `delivery/fair.rs` |

@@ -318,7 +318,7 @@ impl Desk {
         state.limits.per_minute.is_some()
     }
 
-    /// What this process has used of the limits.
+    /// Returns how much of the limits this process has used.
     pub(super) fn spent(&self, now: Timestamp) -> Spent {
         let state = self.state();
         state.usage.spent(&state.limits, now)

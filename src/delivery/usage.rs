@@ -94,7 +94,7 @@ pub(crate) struct Usage {
     troubles: u32,
 }
 
-/// What counts towards the limits of one mailbox.
+/// The usage that counts towards the limits of one mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spent {
     /// The number of recipients in the last 24 hours.
@@ -180,7 +180,7 @@ impl Usage {
         self.troubles = 0;
     }
 
-    /// What counts towards the limits at present.
+    /// Returns the usage that counts towards the limits at present.
     pub(crate) fn spent(&self, limits: &MailboxLimits, now: Timestamp) -> Spent {
         Spent {
             recipients_of_day: self.of_day(now),

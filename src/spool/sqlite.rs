@@ -30,11 +30,10 @@ use super::folder::Folder;
 use super::{
     Addition, Claim, ClaimFrom, Claimed, Content, Contents, Count, Entry, Finish, Intake, Ledger,
     Manage, NewMessage, Notes, OperatorAction, Owner, Page, Permission, Place, QueueFilter, Record,
-    Selection, SessionLease, Spending, SpoolError, SpoolFuture, SpoolMeasures, SpoolSettings,
-    Stories, Story, StoryFilter, Upkeep, Used, Work, lock, time,
+    Selection, Spending, SpoolError, SpoolFuture, SpoolMeasures, SpoolSettings, Stories, Story,
+    StoryFilter, Upkeep, Used, Work, lock, time,
 };
 use crate::base::id::MessageIds;
-use crate::base::shared_secrets::SharedSecrets;
 use crate::base::{BoxFuture, Clock, MessageId, Timestamp};
 use crate::observe::maillog;
 use crate::platform::files;
@@ -336,18 +335,6 @@ impl Upkeep for SqliteSpool {
         Box::pin(time::note(self, clock))
     }
 
-    fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
-        None
-    }
-
-    fn leads(&self) -> bool {
-        true
-    }
-
-    fn leave(&self) -> SpoolFuture<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool> {
         self.ask(move |answer| Job::Purge(now, answer))
     }
@@ -356,28 +343,6 @@ impl Upkeep for SqliteSpool {
 impl Ledger for SqliteSpool {
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>> {
         self.ask(move |answer| Job::Used(since, answer))
-    }
-
-    fn is_shared(&self) -> bool {
-        false
-    }
-
-    fn reserve(&self, _: MessageId, _: Spending, _: Timestamp) -> SpoolFuture<'_, Permission> {
-        Box::pin(std::future::ready(Ok(Permission::Granted)))
-    }
-
-    fn exhaust(&self, _: &str, _: usize, _: Timestamp) {}
-
-    fn lease_session(&self, _: &str, _: usize) -> SpoolFuture<'_, SessionLease> {
-        Box::pin(std::future::ready(Ok(SessionLease::Granted)))
-    }
-
-    fn keep_sessions(&self, _: &str, _: usize) -> SpoolFuture<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn sessions_epoch(&self) -> i64 {
-        0
     }
 
     fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()> {

@@ -109,7 +109,7 @@ pub trait Work: Contents {
     fn changed(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The spool for delivery's occasional upkeep.
+/// The spool for delivery's occasional upkeep. What concerns other nodes does nothing unless an engine has nodes.
 pub trait Upkeep: Notes {
     /// Returns at most `limit` queued messages, oldest first: those with ids after `after` that were accepted
     /// before `before`.
@@ -132,28 +132,35 @@ pub trait Upkeep: Notes {
     fn note_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()>;
 
     /// Where the nodes keep tokens together; `None` if this process is alone.
-    fn secrets(&self) -> Option<Arc<dyn SharedSecrets>>;
+    fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
+        None
+    }
 
-    /// Where the nodes count the sessions of users together; `None` if this process is alone.
+    /// Returns the counter of the sessions of users on all nodes; `None` if this process is alone.
     fn user_sessions(&self) -> Option<Arc<dyn SharedSessions>> {
         None
     }
 
     /// True if this process does what only one of the nodes must do: it tells people of trouble, and reads the delivery
     /// reports in mailboxes. While one node takes this over from another, there may be two for a moment, or none.
-    fn leads(&self) -> bool;
+    fn leads(&self) -> bool {
+        true
+    }
 
     /// Tells the other nodes, soon, whether this one is being taken out of service.
     fn drain(&self, _draining: bool) {}
 
     /// Ends this process's part in a spool that several nodes share: the others get what it has claimed.
-    fn leave(&self) -> SpoolFuture<'_, ()>;
+    fn leave(&self) -> SpoolFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Removes some of the expired stories. Returns true if expired stories may be left.
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool>;
 }
 
-/// The spool for the usage of mailboxes: how much each mailbox has used of its limits per minute and per day.
+/// The spool for the usage of mailboxes: how much each mailbox has used of its limits per minute and per day. What counts over
+/// all nodes grants everything unless an engine has nodes, because a process that is alone counts by itself.
 pub trait Ledger: Send + Sync + 'static {
     /// Returns the usage of all mailboxes from `since` on.
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>>;
@@ -166,27 +173,37 @@ pub trait Ledger: Send + Sync + 'static {
     }
 
     /// True if other processes may use the same mailboxes. Then sessions are [leased](Ledger::lease_session).
-    fn is_shared(&self) -> bool;
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Counts what a message that is not in the queue uses of its mailbox's limits over all nodes.
     fn reserve(
         &self,
-        id: MessageId,
-        spending: Spending,
-        now: Timestamp,
-    ) -> SpoolFuture<'_, Permission>;
+        _id: MessageId,
+        _spending: Spending,
+        _now: Timestamp,
+    ) -> SpoolFuture<'_, Permission> {
+        Box::pin(std::future::ready(Ok(Permission::Granted)))
+    }
 
     /// Uses up a mailbox's limit per minute for all nodes, because the server says that the mailbox was too fast.
-    fn exhaust(&self, mailbox: &str, messages: usize, now: Timestamp);
+    fn exhaust(&self, _mailbox: &str, _messages: usize, _now: Timestamp) {}
 
     /// Requests the right to one more session at a mailbox, of which all nodes together may have `most`.
-    fn lease_session(&self, mailbox: &str, most: usize) -> SpoolFuture<'_, SessionLease>;
+    fn lease_session(&self, _mailbox: &str, _most: usize) -> SpoolFuture<'_, SessionLease> {
+        Box::pin(std::future::ready(Ok(SessionLease::Granted)))
+    }
 
     /// Gives back the rights to sessions at a mailbox, except this many.
-    fn keep_sessions(&self, mailbox: &str, count: usize) -> SpoolFuture<'_, ()>;
+    fn keep_sessions(&self, _mailbox: &str, _count: usize) -> SpoolFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// A number that changes when all rights to sessions are lost, because other nodes have taken over from this one.
-    fn sessions_epoch(&self) -> i64;
+    fn sessions_epoch(&self) -> i64 {
+        0
+    }
 
     /// Stores the story of a message that was never in the queue, and how much of a mailbox's limits it
     /// used.

@@ -35,10 +35,10 @@ const USAGE: &str = "
 
 /// The usage of all mailboxes by all nodes: the recipients since `$3` together, and each message since `$2`.
 const USAGE_OF_ALL: &str = "
-    SELECT mailbox, $1::bigint, 0::bigint, sum(recipients)::bigint FROM (
+    SELECT mailbox, $1::bigint, $1, 0::bigint, sum(recipients)::bigint FROM (
         SELECT mailbox, recipients FROM reserved WHERE at > $3
         UNION ALL SELECT mailbox, recipients FROM used WHERE began > $3) AS day GROUP BY mailbox
-    UNION ALL SELECT mailbox, at, messages, 0 FROM reserved WHERE at > $2 ORDER BY 1, 2";
+    UNION ALL SELECT mailbox, at, at, messages, 0 FROM reserved WHERE at > $2 ORDER BY 1, 2";
 
 /// The usage of all mailboxes is reused for this time, or for a hundred times as long as reading it took.
 const REUSED: Duration = Duration::from_secs(1);
@@ -233,14 +233,7 @@ pub(super) async fn used_by_all(
         .database
         .query(USAGE_OF_ALL, &[&now.0, &minute, &day])
         .await?;
-    let used = rows.iter().map(|row| Used {
-        mailbox: row.get(0),
-        at: Timestamp(row.get(1)),
-        last: Timestamp(row.get(1)),
-        messages: row.get::<_, i64>(2) as u64,
-        recipients: row.get::<_, i64>(3) as u64,
-    });
-    let used: Arc<[Used]> = used.collect();
+    let used: Arc<[Used]> = rows.iter().map(rows::used).collect();
     let until = Instant::now() + REUSED.max(begun.elapsed() * 100);
     *last = Some((until, used.clone()));
     Ok(used)

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use crate::base::{MessageId, Timestamp};
 use crate::message::{Address, Envelope, Parameters, Recipient, ReversePath};
 use crate::spool::story::read_events;
-use crate::spool::{DatabaseFault, Flow, Origin, Record, SpoolError, State, Story};
+use crate::spool::{DatabaseFault, Flow, Origin, Record, SpoolError, State, Story, Used};
 
 /// The columns of a record, in the order in which [`record`] reads them. The last one lists the recipients that are
 /// still waiting, each followed by its parameters, if they are not in the message's own row.
@@ -132,4 +132,15 @@ pub(super) fn story(
         ended: ended.map(Timestamp),
         events,
     })
+}
+
+/// Reads usage: mailbox, beginning, time of the last message, messages and recipients.
+pub(super) fn used(row: &Row) -> Used {
+    Used {
+        mailbox: row.get(0),
+        at: Timestamp(row.get(1)),
+        last: Timestamp(row.get(2)),
+        messages: row.get::<_, i64>(3) as u64,
+        recipients: row.get::<_, i64>(4) as u64,
+    }
 }

@@ -13,7 +13,7 @@ use crate::spool::{SessionLease, SpoolError};
 /// The sessions of users who may have more than this are counted on each node only: the search for a free slot looks at all.
 const MOST_SHARED: usize = 10_000;
 
-/// What the names of users' slots begin with; no mailbox's name does.
+/// The prefix of the names of users' slots. No mailbox's name begins with it.
 pub(super) const OF_USERS: &str = "user\u{1f}";
 
 /// The sessions of users over all nodes.

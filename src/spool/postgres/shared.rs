@@ -46,7 +46,7 @@ pub(super) struct Shared {
     pub(super) measured: tokio::sync::Mutex<Measured>,
     /// The octets that the tables take, and the time until which this is reused.
     pub(super) size: tokio::sync::Mutex<Option<(Instant, u64)>>,
-    /// What all nodes have used of the mailboxes' limits, and the time until which this is reused.
+    /// The usage of the mailboxes' limits by all nodes, and the time until which it is reused.
     pub(super) used: tokio::sync::Mutex<Option<(Instant, Arc<[Used]>)>>,
 }
 

@@ -11,11 +11,11 @@ use super::changes::{Changes, SLICE, clean};
 use super::claims;
 use super::database::{Lent, Values};
 use super::local::Released;
+use super::rows::{self, DIGEST};
 use super::sessions;
 use super::shared::Shared;
 use crate::base::{MessageId, Timestamp};
 use crate::observe::maillog;
-use crate::spool::postgres::rows::DIGEST;
 use crate::spool::{Claim, Content, Flow, Place, SpoolError, Story, Used};
 
 /// The channel on which nodes tell each other where messages are due, and that they have written a note.
@@ -216,12 +216,12 @@ fn hear(shared: &Shared, text: &str) {
     }
 }
 
-/// What a node tells the others.
+/// An announcement of a node to the others.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     /// A message is due there at this time.
     Due(Place, Timestamp),
-    /// It has written or removed a note.
+    /// The node has written or removed a note.
     Noted,
 }
 
@@ -289,14 +289,7 @@ pub(super) async fn remove_note(lent: &Lent, name: &str) -> Result<u64, SpoolErr
 /// Returns the usage of all mailboxes from `since` on.
 pub(super) async fn used(shared: &Shared, since: Timestamp) -> Result<Vec<Used>, SpoolError> {
     let rows = shared.database.query(USED, &[&(since.0 - SLICE)]).await?;
-    let used = rows.iter().map(|row| Used {
-        mailbox: row.get(0),
-        at: Timestamp(row.get(1)),
-        last: Timestamp(row.get(2)),
-        messages: row.get::<_, i64>(3) as u64,
-        recipients: row.get::<_, i64>(4) as u64,
-    });
-    Ok(used.collect())
+    Ok(rows.iter().map(rows::used).collect())
 }
 
 /// Stores the story of a message that was never in the queue, and what it used of a mailbox's limits.

@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use mailferry::base::id::MessageIds;
-use mailferry::base::shared_secrets::SharedSecrets;
 use mailferry::base::{BoxFuture, Clock, MessageId, Timestamp};
 use mailferry::spool::folder::Folder;
 use mailferry::spool::{
     Addition, Claim, ClaimFrom, Claimed, Content, ContentWriter, Contents, Count, Entry, Finish,
     Intake, Ledger, Manage, NewMessage, Notes, OperatorAction, Page, Permission, Place, Record,
-    Selection, SessionLease, Spending, SpoolError, SpoolFuture, SpoolMeasures, State, Stories,
-    Story, StoryEvent, StoryFilter, Upkeep, Used, Work, time,
+    Selection, Spending, SpoolError, SpoolFuture, SpoolMeasures, State, Stories, Story, StoryEvent,
+    StoryFilter, Upkeep, Used, Work, time,
 };
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -247,18 +246,6 @@ impl Upkeep for Memory {
         Box::pin(time::note(self, clock))
     }
 
-    fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
-        None
-    }
-
-    fn leads(&self) -> bool {
-        true
-    }
-
-    fn leave(&self) -> SpoolFuture<'_, ()> {
-        now(())
-    }
-
     fn purge(&self, at: Timestamp) -> SpoolFuture<'_, bool> {
         self.queue().purge(at);
         now(false)
@@ -270,28 +257,6 @@ impl Ledger for Memory {
         let queue = self.queue();
         let used = queue.used.values().filter(|used| used.at > since);
         now(used.cloned().collect())
-    }
-
-    fn is_shared(&self) -> bool {
-        false
-    }
-
-    fn reserve(&self, _: MessageId, _: Spending, _: Timestamp) -> SpoolFuture<'_, Permission> {
-        now(Permission::Granted)
-    }
-
-    fn exhaust(&self, _: &str, _: usize, _: Timestamp) {}
-
-    fn lease_session(&self, _: &str, _: usize) -> SpoolFuture<'_, SessionLease> {
-        now(SessionLease::Granted)
-    }
-
-    fn keep_sessions(&self, _: &str, _: usize) -> SpoolFuture<'_, ()> {
-        now(())
-    }
-
-    fn sessions_epoch(&self) -> i64 {
-        0
     }
 
     fn add_story(&self, story: Story, used: Option<Used>) -> SpoolFuture<'_, ()> {
