@@ -26,32 +26,48 @@ pub(super) const SLICE: i64 = 300_000;
 const FENCE: &str =
     "SELECT 1 / count(*) FROM (SELECT id FROM node WHERE id = $1 FOR KEY SHARE) AS own";
 
-const INSERT: &str = "
-    INSERT INTO message (id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo,
-        protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters,
-        message_id, node, claim, content)
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::bigint[], $7::text[],
-        $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[],
-        $16::integer[], $17::text[], $18::boolean[], $19::boolean[], $20::integer[], $21::text[], $22::text[],
-        $23::text[], $24::text[], $25::bigint[], $26::bigint[], $27::bytea[])";
+macro_rules! message_columns {
+    () => {
+        "id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo, protocol, size, sum, attempts,
+        last, uncertain, warned, holds, former_lane, recipient, recipient_parameters, message_id, node, claim, content"
+    };
+}
+
+/// The rows of `message`. In FROM, each array would be copied to a table of its own before the first row is read.
+macro_rules! message_rows {
+    () => {
+        "SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::smallint[]),
+            unnest($6::bigint[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]), unnest($10::text[]),
+            unnest($11::text[]), unnest($12::text[]), unnest($13::text[]), unnest($14::bigint[]), unnest($15::bigint[]),
+            unnest($16::integer[]), unnest($17::text[]), unnest($18::boolean[]), unnest($19::boolean[]),
+            unnest($20::integer[]), unnest($21::text[]), unnest($22::text[]), unnest($23::text[]), unnest($24::text[]),
+            unnest($25::bigint[]), unnest($26::bigint[]), unnest($27::bytea[])"
+    };
+}
+
+const INSERT: &str = concat!(
+    "INSERT INTO message (",
+    message_columns!(),
+    ") ",
+    message_rows!()
+);
 
 /// [`FENCE`], [`INSERT`] and [`MENTION`] as one statement, which needs no transaction around it: accepting a message costs one
 /// round trip, and a third less of the database's time.
-const ACCEPT: &str = "
-    WITH own AS MATERIALIZED (SELECT id FROM node WHERE id = $28 FOR KEY SHARE),
+const ACCEPT: &str = concat!(
+    "WITH own AS MATERIALIZED (SELECT id FROM node WHERE id = $28 FOR KEY SHARE),
         fence AS MATERIALIZED (SELECT 1 / count(*) AS one FROM own),
         mentioned AS (
             INSERT INTO mention (id, tokens)
-            SELECT id, string_to_array(tokens, ' ') FROM unnest($1::bigint[], $29::text[]) AS found (id, tokens)
+            SELECT id, string_to_array(tokens, ' ')
+            FROM (SELECT unnest($1::bigint[]) AS id, unnest($29::text[]) AS tokens) AS found
             ON CONFLICT (id) DO NOTHING)
-    INSERT INTO message (id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo,
-        protocol, size, sum, attempts, last, uncertain, warned, holds, former_lane, recipient, recipient_parameters,
-        message_id, node, claim, content)
-    SELECT new.* FROM fence, unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::bigint[],
-        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[],
-        $15::bigint[], $16::integer[], $17::text[], $18::boolean[], $19::boolean[], $20::integer[], $21::text[],
-        $22::text[], $23::text[], $24::text[], $25::bigint[], $26::bigint[], $27::bytea[]) AS new
-    WHERE fence.one = 1";
+    INSERT INTO message (",
+    message_columns!(),
+    ") SELECT new.* FROM fence, (",
+    message_rows!(),
+    ") AS new WHERE fence.one = 1"
+);
 
 const INSERT_RECIPIENTS: &str = "
     INSERT INTO recipient (message, place, address, parameters, state, answer)

@@ -9,7 +9,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode,
     RecyclingMethod, Runtime, Timeouts,
 };
 use futures_util::future::join_all;
@@ -92,6 +92,8 @@ impl Database {
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
             .timeouts(timeouts)
+            // The server's process that worked last has its data still in the processor's cache.
+            .queue_mode(QueueMode::Lifo)
             .post_create(begun)
             .build();
         Ok(Self {

@@ -27,7 +27,7 @@ const TRANSACTIONS: usize = 3;
 const FEW: usize = 5;
 
 /// How often they may. Nothing is gained by more (`cargo bench --bench nodes`).
-const TURNS: usize = 8;
+const TURNS: usize = 16;
 
 /// The fencing number of a claim with which a message is inserted.
 const FIRST_CLAIM: u64 = 1;
