@@ -1,4 +1,4 @@
-//! Ten thousand messages over fifty mailboxes, a thousand times, in simulated time. A seed determines each
+//! Five thousand messages over fifty mailboxes, a thousand times, in simulated time. A seed determines each
 //! schedule of faults and restarts. Delivery is the real code; the spool is in memory, and Exchange Online
 //! is simulated. `tests/run` runs a thousand schedules, `cargo test` fewer. `MAILFERRY_SCHEDULES` sets the
 //! number. A number in `MAILFERRY_SEED` repeats one schedule; `random` selects random schedules.
@@ -27,7 +27,7 @@ use crate::support::{Memory, seed};
 use exchange::{Door, Exchange, Faults, PER_MINUTE, SESSIONS};
 
 const MAILBOXES: usize = 50;
-const MESSAGES: usize = 10_000;
+const MESSAGES: usize = 5_000;
 const SCHEDULES: u64 = 1_000;
 const FEW_SCHEDULES: u64 = 50;
 /// A schedule of three nodes takes seven times as long.
@@ -194,7 +194,7 @@ fn plan(random: &mut StdRng) -> Plan {
         false => (0, 0),
     };
     let kills = random.random_range(0..4);
-    let kills = (0..kills).map(|_| random.random_range(10..900)).collect();
+    let kills = (0..kills).map(|_| random.random_range(10..450)).collect();
     let steps = match random.random_bool(0.3) {
         true => random.random_range(1..4),
         false => 0,
@@ -419,7 +419,7 @@ fn schedule_nodes(seed: u64, tls_config: &Arc<rustls::ClientConfig>) -> Outcome 
     let plan = plan(&mut random);
     let mut kills: Vec<(Duration, usize, u64)> = (0..random.random_range(0..8))
         .map(|_| {
-            let at = Duration::from_secs(random.random_range(1..900));
+            let at = Duration::from_secs(random.random_range(1..450));
             (
                 at,
                 random.random_range(0..NODES),
@@ -649,8 +649,7 @@ fn without_faults_no_time_is_lost() {
         took, delivered, ..
     } = schedule(1, true, &tls_config());
     assert_eq!(delivered, MESSAGES);
-    // A mailbox has 200 messages: the first 30 are sent at once, the last of seven batches six minutes
-    // later.
+    // A mailbox has 100 messages: the first 30 are sent at once, the last of four batches three minutes later.
     let shortest =
         Duration::from_secs(((MESSAGES / MAILBOXES).div_ceil(PER_MINUTE) as u64 - 1) * 60);
     let share = took.as_secs_f64() / shortest.as_secs_f64();
