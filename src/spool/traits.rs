@@ -109,7 +109,8 @@ pub trait Work: Contents {
     fn changed(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The spool for delivery's occasional upkeep. What concerns other nodes does nothing unless an engine has nodes.
+/// The spool for delivery's occasional upkeep. The methods about other nodes have
+/// defaults for a process that is alone.
 pub trait Upkeep: Notes {
     /// Returns at most `limit` queued messages, oldest first: those with ids after `after` that were accepted
     /// before `before`.
@@ -131,7 +132,7 @@ pub trait Upkeep: Notes {
     /// Stores the present time for the next run.
     fn note_time<'a>(&'a self, clock: &'a Clock) -> SpoolFuture<'a, ()>;
 
-    /// Where the nodes keep tokens together; `None` if this process is alone.
+    /// Returns the store of tokens that all nodes share; `None` if this process is alone.
     fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
         None
     }
@@ -159,8 +160,8 @@ pub trait Upkeep: Notes {
     fn purge(&self, now: Timestamp) -> SpoolFuture<'_, bool>;
 }
 
-/// The spool for the usage of mailboxes: how much each mailbox has used of its limits per minute and per day. What counts over
-/// all nodes grants everything unless an engine has nodes, because a process that is alone counts by itself.
+/// The spool for the usage of mailboxes: how much each mailbox has used of its limits per minute and per day. The
+/// methods that count over all nodes grant everything by default, because a process that is alone counts by itself.
 pub trait Ledger: Send + Sync + 'static {
     /// Returns the usage of all mailboxes from `since` on.
     fn used(&self, since: Timestamp) -> SpoolFuture<'_, Vec<Used>>;

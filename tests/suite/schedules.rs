@@ -30,7 +30,7 @@ const MAILBOXES: usize = 50;
 const MESSAGES: usize = 5_000;
 const SCHEDULES: u64 = 1_000;
 const FEW_SCHEDULES: u64 = 50;
-/// A schedule of three nodes takes seven times as long.
+/// A schedule of three nodes takes ten times as long.
 const NODE_SCHEDULES: u64 = 30;
 const FEW_NODE_SCHEDULES: u64 = 3;
 

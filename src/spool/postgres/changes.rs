@@ -26,6 +26,7 @@ pub(super) const SLICE: i64 = 300_000;
 const FENCE: &str =
     "SELECT 1 / count(*) FROM (SELECT id FROM node WHERE id = $1 FOR KEY SHARE) AS own";
 
+/// The columns of `message` that a new message has.
 macro_rules! message_columns {
     () => {
         "id, lane, flow, due, state, received, sender, parameters, about, listener, peer, helo, protocol, size, sum, attempts,
@@ -33,7 +34,7 @@ macro_rules! message_columns {
     };
 }
 
-/// The rows of `message`. In FROM, each array would be copied to a table of its own before the first row is read.
+/// New rows of `message`, from one array for each column. In FROM, PostgreSQL would first copy each array to a table.
 macro_rules! message_rows {
     () => {
         "SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::smallint[]),

@@ -92,7 +92,7 @@ impl Database {
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
             .timeouts(timeouts)
-            // The server's process that worked last has its data still in the processor's cache.
+            // The connection that was used last is the fastest: its server process is still in the processor's cache.
             .queue_mode(QueueMode::Lifo)
             .post_create(begun)
             .build();

@@ -26,7 +26,7 @@ const TRANSACTIONS: usize = 3;
 /// fewer wait for the first, sessions that are ready may add theirs.
 const FEW: usize = 5;
 
-/// How often they may. Nothing is gained by more (`cargo bench --bench nodes`).
+/// The number of turns that sessions get to add theirs. More turns gain nothing (`cargo bench --bench nodes`).
 const TURNS: usize = 16;
 
 /// The fencing number of a claim with which a message is inserted.

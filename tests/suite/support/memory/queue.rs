@@ -27,8 +27,6 @@ pub(super) struct Queue {
     /// Messages that are queued and not claimed, by lane and flow, in the order in which they are due.
     pub(super) due: BTreeMap<String, BTreeMap<String, BTreeSet<(Timestamp, MessageId)>>>,
     pub(super) claims: HashMap<MessageId, Claiming>,
-    /// No claim ends before this time.
-    first_end: Timestamp,
     /// Messages that were just accepted, and are claimed for whoever asks first.
     pub(super) fresh: VecDeque<Claimed>,
     /// The lines of digests, by digest and number.
@@ -67,7 +65,6 @@ impl Queue {
             messages: BTreeMap::new(),
             due: BTreeMap::new(),
             claims: HashMap::new(),
-            first_end: Timestamp(i64::MAX),
             fresh: VecDeque::new(),
             lines: BTreeMap::new(),
             stories: BTreeMap::new(),
@@ -151,7 +148,6 @@ impl Queue {
             is_sending: false,
         };
         self.claims.insert(id, claiming);
-        self.first_end = self.first_end.min(until);
         Some(Claimed {
             claim: Claim { id, number },
             until,
@@ -169,9 +165,6 @@ impl Queue {
 
     /// Ends the claims whose time has ended.
     pub(super) fn expire(&mut self, now: Timestamp) {
-        if now < self.first_end {
-            return;
-        }
         let over = self.claims.iter().filter(|(_, its)| its.until <= now);
         let over: Vec<MessageId> = over.map(|(id, _)| *id).collect();
         for id in over {
@@ -179,8 +172,6 @@ impl Queue {
             self.fresh.retain(|claimed| claimed.claim.id != id);
             self.offer(id);
         }
-        let ends = self.claims.values().map(|its| its.until);
-        self.first_end = ends.min().unwrap_or(Timestamp(i64::MAX));
     }
 
     pub(super) fn is_held_by(&self, claim: Claim) -> bool {
@@ -193,7 +184,6 @@ impl Queue {
         let is_held = self.is_held_by(claim);
         if let Some(claiming) = self.claims.get_mut(&claim.id).filter(|_| is_held) {
             claiming.until = until;
-            self.first_end = self.first_end.min(until);
         }
         is_held
     }
