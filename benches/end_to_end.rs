@@ -29,7 +29,7 @@ fn main() {
 fn load(arguments: &[String]) {
     let number = |place: usize| arguments[place].parse().expect("a number");
     let load = Load {
-        server: arguments[0].parse().expect("an address"),
+        servers: vec![arguments[0].parse().expect("an address")],
         sessions: number(1),
         messages: number(2),
         size: 4_096,

@@ -99,7 +99,7 @@ fn compare() {
     ] {
         let rate = |server: &Server| {
             let load = Load {
-                server: server.address,
+                servers: vec![server.address],
                 sessions: SESSIONS,
                 messages,
                 size: 4_096,

@@ -30,6 +30,9 @@ const SIZE: usize = 4_096;
 const QUEUED: usize = 1_000_000;
 const CLAIMS: usize = 200;
 
+/// The number of accounts of the idle node, each with tokens of its own.
+const ACCOUNTS: usize = 20;
+
 /// How long the statements of an idle node are counted.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -61,23 +64,18 @@ async fn node(url: &str, name: &str) -> PostgresSpool {
 
 /// Messages that listeners accept in a second, with the sessions spread over them.
 async fn rate(listeners: &[&Listener]) -> f64 {
-    let begin = Instant::now();
-    let loads = listeners.iter().enumerate().map(|(number, listener)| {
-        tokio::spawn(send(Load {
-            server: listener.address().expect("an address"),
-            sessions: (SESSIONS + number) / listeners.len(),
-            messages: MESSAGES / listeners.len(),
-            size: SIZE,
-            kept: true,
-            pipelining: true,
-            users: 0,
-        }))
+    let addresses = listeners.iter().map(|listener| listener.address());
+    let servers: Option<_> = addresses.collect();
+    let time = send(Load {
+        servers: servers.expect("addresses"),
+        sessions: SESSIONS,
+        messages: MESSAGES,
+        size: SIZE,
+        kept: true,
+        pipelining: true,
+        users: 0,
     });
-    let loads: Vec<_> = loads.collect();
-    for load in loads {
-        load.await.expect("sends");
-    }
-    MESSAGES as f64 / begin.elapsed().as_secs_f64()
+    MESSAGES as f64 / time.await.as_secs_f64()
 }
 
 async fn accepting(server: &Postgresql) {
@@ -265,6 +263,16 @@ async fn claiming(server: &Postgresql) {
     spool.leave().await.expect("leaves");
 }
 
+/// A server with an account of its own.
+fn server_with_account(number: usize, token_url: &str) -> String {
+    format!(
+        "[oauth.o{number}]\ntenant = \"contoso\"\nclient_id = \"sandbox-app\"\nclient_secret = {{ env = \"BENCH_SECRET\" }}\n\
+         token_url = \"{token_url}\"\nca = \"ca.pem\"\n\
+         [[server]]\nname = \"n{number}\"\nusername = \"user@{number}.example.com\"\nfrom_filter = \"{number}.example.com\"\n\
+         oauth = \"o{number}\"\ngrant = \"client_credentials\"\n"
+    )
+}
+
 /// Counts the statements of the whole program while it has nothing to do.
 fn idle(runtime: &tokio::runtime::Runtime) {
     let options = "-c log_min_duration_statement=0";
@@ -283,8 +291,10 @@ fn idle(runtime: &tokio::runtime::Runtime) {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(path.join("vault.key"), mode).expect("is private");
     let key = "vault_key = { file = \"vault.key\" }\n";
+    let accounts = (1..ACCOUNTS).map(|number| server_with_account(number, &sandbox.token_url()));
+    let accounts: String = accounts.collect();
     let spool = format!("\n[spool]\npostgresql = {{ url = \"{url}\" }}\n");
-    std::fs::write(&file, key.to_owned() + &text + &spool).expect("writes");
+    std::fs::write(&file, key.to_owned() + &text + &accounts + &spool).expect("writes");
     let process = program::serve(path, port);
     std::thread::sleep(Duration::from_secs(5));
     let count = || {

@@ -107,7 +107,7 @@ async fn deliver(
     configuration(folder.path(), way, &url, port, &keys);
     let relay = serve(folder.path(), port);
     let load = Load {
-        server: SocketAddr::from(([127, 0, 0, 1], port)),
+        servers: vec![SocketAddr::from(([127, 0, 0, 1], port))],
         sessions: 8,
         messages,
         size: 4_096,

@@ -25,7 +25,7 @@ fn main() {
     for (sessions, messages, wanted) in [(16, 6_000, 4.0), (1, 1_500, 1.5)] {
         let rate = |listener: &Listener| {
             let load = Load {
-                server: listener.address().expect("an address"),
+                servers: vec![listener.address().expect("an address")],
                 sessions,
                 messages,
                 size: 4_096,

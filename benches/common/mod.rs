@@ -94,9 +94,10 @@ async fn transact(
 }
 
 /// The parameters of a load.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Load {
-    pub server: SocketAddr,
+    /// The sessions are spread over these.
+    pub servers: Vec<SocketAddr>,
     pub sessions: usize,
     pub messages: usize,
     pub size: usize,
@@ -123,6 +124,7 @@ pub async fn send(load: Load) -> Duration {
         .map(|number| {
             let user = number.checked_rem(load.users).map(user);
             let (body, left) = (body.clone(), left.clone());
+            let server = load.servers[number % load.servers.len()];
             let take = move || {
                 use std::sync::atomic::Ordering::Relaxed;
                 left.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1))
@@ -134,7 +136,7 @@ pub async fn send(load: Load) -> Duration {
                 while take() {
                     let mut stream = match session.take() {
                         Some(stream) => stream,
-                        None => open(load.server, user.as_deref()).await,
+                        None => open(server, user.as_deref()).await,
                     };
                     transact(&mut stream, &body, load.pipelining, &mut buffer).await;
                     match load.kept {

@@ -327,12 +327,17 @@ impl Local {
     /// Returns the state of the whole program.
     pub(crate) async fn status(&self) -> Result<Status, OperatorError> {
         let spool = self.spool()?;
+        let (counts, now) = (spool.counts().await?, Timestamp::now());
+        let queued = counts.iter().map(|count| count.queued).sum();
+        let held = counts.iter().map(|count| count.held).sum();
         let first = Page {
             limit: 1,
             ..Page::default()
         };
-        let oldest = spool.list(first).await?;
-        let (counts, now) = (spool.counts().await?, Timestamp::now());
+        let oldest = match queued + held {
+            0 => Vec::new(),
+            _ => spool.list(first).await?,
+        };
         let measures = spool.measures().await?;
         let figures = self.figures(now);
         let servers = status::servers(self.tokens().await?, self.servers().await?, &counts, now);
@@ -340,8 +345,8 @@ impl Local {
             about: ProgramInfo::clone(&self.about.load()),
             servers: status::with_oldest(servers, &measures),
             sessions: self.door.as_ref().map_or(0, |door| door.sessions()),
-            queued: counts.iter().map(|count| count.queued).sum(),
-            held: counts.iter().map(|count| count.held).sum(),
+            queued,
+            held,
             oldest: oldest.first().map(|entry| entry.record.received),
             since_start: totals(),
             hour: figures.sum(Span::Hour, now),

@@ -369,7 +369,7 @@ impl Upkeep for PostgresSpool {
     }
 
     fn secrets(&self) -> Option<Arc<dyn SharedSecrets>> {
-        Some(Arc::new(Secrets(self.shared.clone())))
+        Some(Arc::new(Secrets::new(self.shared.clone())))
     }
 
     fn user_sessions(&self) -> Option<Arc<dyn SharedSessions>> {

@@ -73,8 +73,6 @@ struct Tokens {
     flight: Mutex<()>,
     /// The version of the account that the nodes share, when it was last read or stored; 0 if it was not there.
     version: AtomicI64,
-    /// When it was last read to be shown to people (time of the spool).
-    shown: AtomicI64,
 }
 
 #[derive(Clone)]

@@ -77,10 +77,13 @@ pub(super) async fn list(
     limit: usize,
     filter: &QueueFilter,
 ) -> Result<Vec<Entry>, SpoolError> {
-    let mut found = Vec::new();
+    let (mut found, mut chunk) = (Vec::new(), CHUNK.min(limit));
     loop {
-        let (first, chunk) = (after.map_or(-1, MessageId::to_i64), CHUNK as i64);
-        let rows = shared.database.query(LIST, &[&first, &chunk]).await?;
+        let first = after.map_or(-1, MessageId::to_i64);
+        let rows = shared
+            .database
+            .query(LIST, &[&first, &(chunk as i64)])
+            .await?;
         for row in &rows {
             let entry = entry(shared, row)?;
             if filter.admits(&entry) {
@@ -91,9 +94,11 @@ pub(super) async fn list(
             }
         }
         match rows.last() {
-            Some(last) if rows.len() == CHUNK => after = Some(rows::id(last)),
+            Some(last) if rows.len() == chunk => after = Some(rows::id(last)),
             _ => return Ok(found),
         }
+        // The filter may admit few.
+        chunk = CHUNK;
     }
 }
 

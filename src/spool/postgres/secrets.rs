@@ -1,7 +1,10 @@
 //! Sealed secrets that the nodes keep together. The database does not know the key.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
 
 use super::database::Values;
 use super::schema;
@@ -13,6 +16,7 @@ use crate::spool::lease::DEAD;
 
 const LOAD: &str = "SELECT version, data FROM secret WHERE name = $1 AND data IS NOT NULL";
 
+const VERSIONS: &str = "SELECT name, version FROM secret WHERE data IS NOT NULL";
 const NAMES: &str = "SELECT name FROM secret WHERE data IS NOT NULL ORDER BY name";
 const REMOVE: &str = "DELETE FROM secret WHERE name = $1";
 
@@ -38,21 +42,54 @@ const END: &str = "UPDATE secret SET renewed_by = NULL WHERE name = $1 AND renew
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How old the versions of the secrets may be that are shown to people.
+const RECENT: Duration = Duration::from_secs(1);
+
 /// The secrets in the database.
-pub(super) struct Secrets(pub(super) Arc<Shared>);
+pub(super) struct Secrets {
+    shared: Arc<Shared>,
+    /// The versions of all secrets, and until when they are recent.
+    recent: Mutex<Option<(Instant, HashMap<String, i64>)>>,
+}
+
+impl Secrets {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            recent: Mutex::default(),
+        }
+    }
+}
 
 impl SharedSecrets for Secrets {
     fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SealedSecret>, NotKept>> {
         Box::pin(async move {
-            let rows = self.0.database.query(LOAD, &[&name]).await;
+            let rows = self.shared.database.query(LOAD, &[&name]).await;
             let rows = rows.map_err(|error| error.to_string())?;
             Ok(rows.first().map(|row| (row.get(0), row.get(1))))
         })
     }
 
+    fn recent_version<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<i64>, NotKept>> {
+        Box::pin(async move {
+            let mut recent = self.recent.lock().await;
+            if let Some((until, versions)) = &*recent
+                && Instant::now() < *until
+            {
+                return Ok(versions.get(name).copied());
+            }
+            let until = Instant::now() + RECENT;
+            let rows = self.shared.database.query(VERSIONS, &[]).await;
+            let rows = rows.map_err(|error| error.to_string())?;
+            let versions = rows.iter().map(|row| (row.get(0), row.get(1)));
+            let (_, versions) = recent.insert((until, versions.collect()));
+            Ok(versions.get(name).copied())
+        })
+    }
+
     fn names(&self) -> BoxFuture<'_, Result<Vec<String>, NotKept>> {
         Box::pin(async move {
-            let rows = self.0.database.query(NAMES, &[]).await;
+            let rows = self.shared.database.query(NAMES, &[]).await;
             let rows = rows.map_err(|error| error.to_string())?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
         })
@@ -60,7 +97,7 @@ impl SharedSecrets for Secrets {
 
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), NotKept>> {
         Box::pin(async move {
-            let removed = self.0.database.execute(REMOVE, &[&name]).await;
+            let removed = self.shared.database.execute(REMOVE, &[&name]).await;
             removed.map(drop).map_err(|error| error.to_string())
         })
     }
@@ -72,7 +109,7 @@ impl SharedSecrets for Secrets {
         sealed: Vec<u8>,
     ) -> BoxFuture<'a, Result<Option<i64>, NotKept>> {
         Box::pin(async move {
-            let database = &self.0.database;
+            let database = &self.shared.database;
             let rows = match known {
                 None => database.query(INSERT, &[&name, &sealed]).await,
                 Some(known) => database.query(UPDATE, &[&name, &sealed, &known]).await,
@@ -84,7 +121,7 @@ impl SharedSecrets for Secrets {
 
     fn replace(&self, secrets: Vec<(String, SealedSecret)>) -> BoxFuture<'_, Result<(), NotKept>> {
         Box::pin(async move {
-            let replaced = replace(&self.0, secrets).await;
+            let replaced = replace(&self.shared, secrets).await;
             match replaced.map_err(|error| error.to_string())? {
                 Replaced::All => Ok(()),
                 Replaced::Serving(node) => Err(format!(
@@ -103,9 +140,9 @@ impl SharedSecrets for Secrets {
         most: Duration,
     ) -> BoxFuture<'a, Result<bool, NotKept>> {
         Box::pin(async move {
-            let (node, most) = (self.0.node(), most.as_millis() as f64);
+            let (node, most) = (self.shared.node(), most.as_millis() as f64);
             let values: Values = &[&name, &node, &most];
-            let begun = self.0.database.execute(BEGIN, values).await;
+            let begun = self.shared.database.execute(BEGIN, values).await;
             begun
                 .map(|count| count > 0)
                 .map_err(|error| error.to_string())
@@ -113,7 +150,7 @@ impl SharedSecrets for Secrets {
     }
 
     fn end_renewal<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
-        let (shared, name) = (self.0.clone(), name.to_owned());
+        let (shared, name) = (self.shared.clone(), name.to_owned());
         Box::pin(async move {
             if end(&shared, &name).await {
                 return;

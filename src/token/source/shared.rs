@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{REQUEST, Source};
-use crate::base::Timestamp;
 use crate::token::error::TokenError;
 use crate::token::state::{Access, Account};
 use crate::token::vault::VaultError;
@@ -14,9 +13,6 @@ use crate::token::vault::VaultError;
 /// The longest time for which one node renews an account: requests with each refresh token, with and without the scopes
 /// for reading.
 const RENEWAL: Duration = Duration::from_secs(4 * REQUEST.as_secs());
-
-/// How old the state of an account may be that is shown to people.
-const SHOWN: Duration = Duration::from_secs(1);
 
 /// The pause before a node looks again at an account that another node renews.
 const LOOK: Duration = Duration::from_millis(200);
@@ -86,16 +82,17 @@ impl Source {
         Ok(())
     }
 
-    /// Reads the account again for people, unless that was done just now: an idle node asks the database little.
+    /// Reads the account again for people, if another node had changed it a second ago: an idle node asks the database little.
     pub(super) async fn reload_to_show(&self) -> Result<(), TokenError> {
-        let now = self.clock.now();
-        let last = Timestamp(self.tokens.shown.load(Ordering::Acquire));
-        if last <= now && now.since(last) < SHOWN {
+        let Some(shared) = &self.shared else {
             return Ok(());
+        };
+        let recent = shared.recent_version(&self.settings.account).await;
+        let known = self.tokens.version.load(Ordering::Acquire);
+        match recent.map_err(TokenError::Vault)? {
+            Some(version) if version != known => self.reload().await,
+            _ => Ok(()),
         }
-        self.reload().await?;
-        self.tokens.shown.store(now.0, Ordering::Release);
-        Ok(())
     }
 
     /// Begins a renewal for all nodes. Waits while another node renews the account, and returns its token.
