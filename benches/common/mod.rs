@@ -222,6 +222,15 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
+/// The interval that contains the true median with a probability of 95 %, from the order of the figures.
+pub fn interval(figures: &[f64]) -> (f64, f64) {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    let count = figures.len() as f64;
+    let place = (count / 2.0 - 0.98 * count.sqrt()).max(0.0) as usize;
+    (figures[place], figures[figures.len() - 1 - place])
+}
+
 /// Prints a measured figure, the goal, and "ok" or "MISSED".
 pub fn verdict(what: &str, figure: String, wanted: &str, good: bool) {
     println!(
