@@ -45,11 +45,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How old the versions of the secrets may be that are shown to people.
 const RECENT: Duration = Duration::from_secs(1);
 
+/// The versions of the secrets, by name.
+type Versions = HashMap<String, i64>;
+
 /// The secrets in the database.
 pub(super) struct Secrets {
     shared: Arc<Shared>,
-    /// The versions of all secrets, and until when they are recent.
-    recent: Mutex<Option<(Instant, HashMap<String, i64>)>>,
+    /// The versions of all secrets, or why they could not be read, and until when this is recent.
+    recent: Mutex<Option<(Instant, Result<Versions, NotKept>)>>,
 }
 
 impl Secrets {
@@ -58,6 +61,12 @@ impl Secrets {
             shared,
             recent: Mutex::default(),
         }
+    }
+
+    async fn versions(&self) -> Result<Versions, NotKept> {
+        let rows = self.shared.database.query(VERSIONS, &[]).await;
+        let rows = rows.map_err(|error| error.to_string())?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 }
 
@@ -73,16 +82,14 @@ impl SharedSecrets for Secrets {
     fn recent_version<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<i64>, NotKept>> {
         Box::pin(async move {
             let mut recent = self.recent.lock().await;
-            if let Some((until, versions)) = &*recent
-                && Instant::now() < *until
-            {
-                return Ok(versions.get(name).copied());
-            }
-            let until = Instant::now() + RECENT;
-            let rows = self.shared.database.query(VERSIONS, &[]).await;
-            let rows = rows.map_err(|error| error.to_string())?;
-            let versions = rows.iter().map(|row| (row.get(0), row.get(1)));
-            let (_, versions) = recent.insert((until, versions.collect()));
+            let versions = match &*recent {
+                Some((until, versions)) if Instant::now() < *until => versions,
+                _ => {
+                    let versions = self.versions().await;
+                    &recent.insert((Instant::now() + RECENT, versions)).1
+                }
+            };
+            let versions = versions.as_ref().map_err(Clone::clone)?;
             Ok(versions.get(name).copied())
         })
     }

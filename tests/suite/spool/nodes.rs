@@ -252,6 +252,18 @@ async fn while_the_database_is_away_nothing_is_accepted_and_fates_wait() {
     put(&spool, new(&spool, "a", "z")).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_has_a_version_that_other_nodes_can_ask_for() {
+    let Some((_, one, other)) = two("nodes version").await else {
+        return;
+    };
+    let [one, other] = [one, other].map(|node| node.secrets().expect("nodes keep secrets"));
+    assert_eq!(one.store("a", None, vec![1]).await, Ok(Some(1)));
+    assert_eq!(one.store("a", Some(1), vec![2]).await, Ok(Some(2)));
+    assert_eq!(other.recent_version("a").await, Ok(Some(2)));
+    assert_eq!(other.recent_version("b").await, Ok(None));
+}
+
 fn quota(most: u64, amount: u64) -> Quota {
     Quota {
         name: format!("User erp/{most}"),
