@@ -30,7 +30,7 @@ const SIZE: usize = 4_096;
 const QUEUED: usize = 1_000_000;
 const CLAIMS: usize = 200;
 
-/// The number of accounts of the idle node, each with tokens of its own.
+/// The number of accounts of the idle node.
 const ACCOUNTS: usize = 20;
 
 /// How long the statements of an idle node are counted.

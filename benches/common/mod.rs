@@ -222,7 +222,8 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The interval that contains the true median with a probability of 95 %, from the order of the figures.
+/// The interval that contains the true median with a probability of 95 %: the figures whose places in order are 1.96 standard
+/// deviations of the binomial distribution, `count.sqrt() / 2.0`, before and after the middle.
 pub fn interval(figures: &[f64]) -> (f64, f64) {
     let mut figures = figures.to_vec();
     figures.sort_by(f64::total_cmp);

@@ -15,11 +15,11 @@ pub trait SharedSecrets: Send + Sync {
     /// Returns a secret, if it is there.
     fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SealedSecret>, NotKept>>;
 
-    /// Returns the version that a secret had at some moment of the last second, if it was there: asking for many secrets
-    /// costs no more than asking for one.
+    /// Returns the version of a secret, if it is there. It may be a second old, so that asking for many secrets costs no more
+    /// than asking for one.
     fn recent_version<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<i64>, NotKept>>;
 
-    /// Returns the names of the secrets that are there.
+    /// Returns the names of the secrets that are there, in any order.
     fn names(&self) -> BoxFuture<'_, Result<Vec<String>, NotKept>>;
 
     /// Removes a secret.

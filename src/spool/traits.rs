@@ -109,8 +109,8 @@ pub trait Work: Contents {
     fn changed(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The spool for delivery's occasional upkeep. The methods about other nodes have
-/// defaults for a process that is alone.
+/// The spool for delivery's occasional upkeep. The methods about other nodes have defaults for a
+/// process that is alone.
 pub trait Upkeep: Notes {
     /// Returns at most `limit` queued messages, oldest first: those with ids after `after` that were accepted
     /// before `before`.

@@ -17,7 +17,6 @@ use crate::spool::lease::DEAD;
 const LOAD: &str = "SELECT version, data FROM secret WHERE name = $1 AND data IS NOT NULL";
 
 const VERSIONS: &str = "SELECT name, version FROM secret WHERE data IS NOT NULL";
-const NAMES: &str = "SELECT name FROM secret WHERE data IS NOT NULL ORDER BY name";
 const REMOVE: &str = "DELETE FROM secret WHERE name = $1";
 
 const INSERT: &str = "
@@ -42,7 +41,7 @@ const END: &str = "UPDATE secret SET renewed_by = NULL WHERE name = $1 AND renew
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How old the versions of the secrets may be that are shown to people.
+/// How old the result of [`SharedSecrets::recent_version`] may be.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// The versions of the secrets, by name.
@@ -51,7 +50,7 @@ type Versions = HashMap<String, i64>;
 /// The secrets in the database.
 pub(super) struct Secrets {
     shared: Arc<Shared>,
-    /// The versions of all secrets, or why they could not be read, and until when this is recent.
+    /// The versions of all secrets, or why they could not be read, and until when they are recent.
     recent: Mutex<Option<(Instant, Result<Versions, NotKept>)>>,
 }
 
@@ -96,9 +95,8 @@ impl SharedSecrets for Secrets {
 
     fn names(&self) -> BoxFuture<'_, Result<Vec<String>, NotKept>> {
         Box::pin(async move {
-            let rows = self.shared.database.query(NAMES, &[]).await;
-            let rows = rows.map_err(|error| error.to_string())?;
-            Ok(rows.iter().map(|row| row.get(0)).collect())
+            let versions = self.versions().await?;
+            Ok(versions.into_keys().collect())
         })
     }
 

@@ -82,7 +82,8 @@ impl Source {
         Ok(())
     }
 
-    /// Reads the account again for people, if another node had changed it a second ago: an idle node asks the database little.
+    /// Reads the account again, to show it to people, if another node has changed it. This may notice a change a second late,
+    /// so that an idle node asks the database little.
     pub(super) async fn reload_to_show(&self) -> Result<(), TokenError> {
         let Some(shared) = &self.shared else {
             return Ok(());
